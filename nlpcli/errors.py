@@ -1,0 +1,57 @@
+"""The one kind of error a user is meant to read, and the exit statuses of every command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What a command tells the shell."""
+
+    OK = 0
+    FAILED = 1  # the call was fine, the run was not
+    BAD_INPUT = 2  # a wrong call, a wrong file, a wrong value
+    INTERRUPTED = 130  # 128 + SIGINT
+
+
+class NlpcliError(Exception):
+    """Something the user can mend: shown as one sentence, without a traceback.
+
+    `message` names the value and the place (file and line), `hint` the remedy.
+    """
+
+    status = ExitStatus.BAD_INPUT
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self):  # keeps the hint when a worker process raises
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+class RunFailed(NlpcliError):
+    """The call was right, but the work could not be finished (disk full, loss not finite)."""
+
+    status = ExitStatus.FAILED
+
+
+def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliError:
+    return kind(message, hint=hint)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `name`, or None when nothing is near."""
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> NlpcliError:
+    """The error for a name that is not in a table, with the nearest right spelling."""
+    choices = list(choices)
+    near = nearest(name, choices)
+    hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(choices)}"
+    return NlpcliError(f"unknown {kind} '{name}'", hint=hint)
