@@ -1,0 +1,1 @@
+"""Strict configuration: YAML in, typed objects out, every mistake named with its nearest right spelling."""

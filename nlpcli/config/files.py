@@ -1,0 +1,111 @@
+"""All writing of results: aside first, flushed to the disk, then renamed, so that no half file is ever seen."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nlpcli.errors import NlpcliError, RunFailed
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says while `path` is written into a sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise RunFailed(f"{path}: no space left on the disk", hint="free some room, then run it again") from error
+        if isinstance(error, PermissionError):
+            raise NlpcliError(f"{path}: no permission to write here") from error
+        if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
+            raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
+        raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Writes `path` whole or not at all; what stood there before stays until the new content is on the disk.
+
+    Raises: RunFailed when the disk is full, NlpcliError when the place can't be written.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears at `path` complete or not at all: fill the one that is given, it is renamed at the end.
+
+    Raises: NlpcliError when `path` exists and `replace` is not set; RunFailed when the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and not replace:
+        raise NlpcliError(f"{path}: already exists")
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            yield aside
+            for entry in sorted(aside.rglob("*")):
+                if entry.is_file():
+                    sync_file(entry)
+                elif entry.is_dir():
+                    sync_directory(entry)
+            sync_directory(aside)
+            if path.exists():
+                old = path.with_name(f".{path.name}.old-{os.getpid()}")
+                os.replace(path, old)
+                os.replace(aside, path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(aside, path)
+            sync_directory(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync_file(path: Path) -> None:
+    """Asks the system to bring a file's content onto the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Asks the system to bring a folder's entries onto the disk, where it knows how."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

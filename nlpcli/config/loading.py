@@ -1,0 +1,140 @@
+"""YAML read strictly: unknown keys are refused, and every mistake is named with its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nlpcli.errors import NlpcliError, nearest
+
+
+class Strict(BaseModel):
+    """Base of all configuration objects: no unknown keys, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises: NlpcliError with file and line when it can't be read as one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NlpcliError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise NlpcliError(f"{path}: is a folder, not a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise NlpcliError(f"{path}: not valid UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise NlpcliError(f"{path}: can't be read ({error.strerror})") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise NlpcliError(f"{place}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise NlpcliError(f"{path}:1: expected 'key: value' lines, found a {type(data).__name__}")
+    return data
+
+
+def parse(kind: type[_Config], data: Mapping[str, Any], source: str) -> _Config:
+    """`data` as an object of class `kind`; `source` (a file, an option) is named in the error."""
+    try:
+        return kind.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            choices = _fields_at(kind, first["loc"][:-1])
+            near = nearest(str(first["loc"][-1]), choices)
+            hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(choices)}"
+            raise NlpcliError(f"{source}: unknown key '{key}'", hint=hint) from None
+        if first["type"] == "missing":
+            raise NlpcliError(f"{source}: '{key}' is missing") from None
+        message = first["msg"].removeprefix("Value error, ")
+        place = f"{source}: {key}" if key else source
+        value = first["input"]
+        shown = f" (got {value!r})" if isinstance(value, (str, int, float, bool, list, type(None))) else ""
+        raise NlpcliError(f"{place}: {message[:1].lower()}{message[1:]}{shown}") from None
+
+
+def _fields_at(kind: type[BaseModel], location: Iterable[Any]) -> list[str]:
+    for part in location:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
+        if not inner:
+            return []
+        kind = inner[0]
+    return list(kind.model_fields)
+
+
+def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """`data` with each "a.b=value" applied; the value is read as YAML. Raises: NlpcliError for another form."""
+    result = copy.deepcopy(dict(data))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example --set training.lr=0.001")
+        try:
+            value = _number_or(yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise NlpcliError(f"--set {assignment}: '{text}' is not a YAML value") from None
+        merge(result, _nested(key.strip().split("."), value), f"--set {assignment}")
+    return result
+
+
+def _number_or(value: Any) -> Any:
+    """YAML 1.1 takes 1e-3 for text; people who write it mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
+
+
+def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Lays `extra` over `base` in place, mapping by mapping, and returns it."""
+    for key, value in extra.items():
+        if isinstance(value, Mapping):
+            below = base.get(key)
+            if below is None:
+                below = base[key] = {}
+            if not isinstance(below, dict):
+                raise NlpcliError(f"{source or key}: '{key}' holds a value, not a group of settings")
+            merge(below, value, source)
+        else:
+            base[key] = value
+    return base
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists stay on one line, so that a configuration reads as a table."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+_Dumper.add_representer(
+    tuple, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """`data` as YAML in its own order, readable by `load_yaml`."""
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

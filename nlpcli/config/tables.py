@@ -1,0 +1,42 @@
+"""Tables from a name to the thing it stands for, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nlpcli.errors import unknown
+
+
+class LazyTable:
+    """Choices such as the objectives or the metrics: `name -> "module:attribute"`.
+
+    Listing the names imports nothing; `load` imports one module and returns its attribute.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def check(self, name: str) -> str:
+        """`name` itself. Raises: NlpcliError with the nearest spelling when it is not in the table."""
+        if name not in self._entries:
+            raise unknown(self.kind, name, self._entries)
+        return name
+
+    def load(self, name: str) -> Any:
+        module, attribute = self._entries[self.check(name)].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
