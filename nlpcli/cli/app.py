@@ -1,0 +1,147 @@
+"""The command tree: which commands there are, in the order in which they are used, and their Typer objects.
+
+A command's module is imported when the command is called or completed, not before, so that `nlpcli --help` costs
+nothing but Typer itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from nlpcli import __version__
+from nlpcli.errors import unknown
+
+PROGRAM = "nlpcli"
+
+# Each name stands for a module nlpcli.cli.NAME, which holds either `app` (a Typer with commands of its own) or
+# `command` (a function).
+COMMANDS = {
+    "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
+    "tokenize": "Train a tokenizer; turn text into pieces or ids and back.",
+    "pretrain": "Train a model on raw text with a self-supervised objective.",
+    "finetune": "Train a model for a task, such as translation, on examples.",
+    "translate": "Translate lines: one line out for each line in.",
+    "generate": "Continue a text with a language model.",
+    "score": "Measure output against references: BLEU, chrF, TER, WER, CER.",
+    "config": "Show the presets and every setting of a run.",
+}
+
+INTRODUCTION = """
+Language models and translators from raw text, in the shell.
+
+Results go to standard output, everything else to standard error.
+"""
+
+EXAMPLES = """
+\b
+Examples:
+  nlpcli demo
+  nlpcli tokenize train --type unigram --vocab-size 8000 --out tok/ train.en train.de
+  nlpcli pretrain --objective clm --data corpus/ --preset gpt-mini --out runs/lm
+  nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende
+  cat test.en | nlpcli translate --model runs/ende | tee hyp.de | nlpcli score --metric bleu --ref test.de
+  nlpcli generate --model runs/lm --prompt "ROMEO:" --max-new-tokens 200
+
+'nlpcli COMMAND --help' explains a command.
+"""
+
+# Lines of help are not stretched beyond what reads well; shorter terminals get shorter lines.
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Group(TyperGroup):
+    """A group of commands that answers a wrong name with the nearest right one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            raise unknown("command", name, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+class Commands(Group):
+    """The commands of the program, each built when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return build_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        # Completing a command's name must not import every command for its help.
+        self.commands = {name: _Named(name, summary) for name, summary in COMMANDS.items()}  # type: ignore[misc]
+        return super().shell_complete(ctx, incomplete)
+
+
+class _Named:
+    """As much of a command as completing its name asks for."""
+
+    hidden = False
+
+    def __init__(self, name: str, summary: str) -> None:
+        self.name = name
+        self.help = summary
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return self.help
+
+
+def build_command(name: str) -> Any:
+    """The command object for `name`, a key of `COMMANDS`."""
+    module = importlib.import_module(f"nlpcli.cli.{name}")
+    outer = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=SETTINGS)
+    outer.callback()(_nothing)
+    if hasattr(module, "app"):
+        outer.add_typer(module.app, name=name, help=COMMANDS[name], cls=Group)
+    else:
+        outer.command(name=name)(module.command)
+    return typer.main.get_command(outer).commands[name]  # type: ignore[attr-defined]
+
+
+def build() -> Any:
+    """The whole program as one command object: `make_context(name, arguments)`, then `invoke(context)`."""
+    app = typer.Typer(
+        cls=Commands,
+        rich_markup_mode=None,
+        help=INTRODUCTION,
+        epilog=EXAMPLES,
+        context_settings=SETTINGS,
+        subcommand_metavar="COMMAND ...",
+    )
+    app.callback()(_program)
+    return typer.main.get_command(app)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nlpcli.cli.terminal import write_line
+
+        write_line(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _program(
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+    ),
+    traceback: bool = typer.Option(
+        False, "--traceback", help="Show where in the program an error arose (also: NLPCLI_TRACEBACK=1)."
+    ),
+) -> None:
+    if traceback:
+        import os
+
+        os.environ["NLPCLI_TRACEBACK"] = "1"

@@ -1,0 +1,162 @@
+"""The entry point: runs a command and turns whatever ends it into an exit status and at most one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from nlpcli.errors import ExitStatus, NlpcliError, RunFailed
+
+COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
+TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `nlpcli ARGV` and returns its exit status; without `argv`, the arguments of this process.
+
+    No exception leaves this function, KeyboardInterrupt included.
+    """
+    whole_process = argv is None
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # OpenMP's spinning barriers slow every process on a busy machine; the choice must stand before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        status = _status_of(arguments)
+    finally:
+        if whole_process:
+            # Nothing is left to save: from here on Ctrl-C just ends the process, without a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return status
+
+
+def _status_of(arguments: list[str]) -> int:
+    try:
+        try:
+            from nlpcli.cli.terminal import prepare_streams
+
+            prepare_streams()
+            status = _run(arguments)
+            sys.stdout.flush()
+            return status
+        except BaseException as error:
+            return _tell(error)
+    except KeyboardInterrupt:  # a second Ctrl-C while the first was being answered
+        return ExitStatus.INTERRUPTED
+    except OSError:  # nobody listens on stderr
+        _drop(sys.stderr)
+        return ExitStatus.FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    from nlpcli.cli.app import PROGRAM, build
+
+    command = build()
+    if COMPLETION_VARIABLE in os.environ:
+        command.main(args=arguments, prog_name=PROGRAM)
+        return ExitStatus.OK
+    if not arguments:
+        with command.make_context(PROGRAM, ["--help"], resilient_parsing=True) as context:
+            print(command.get_help(context), file=sys.stderr)
+        return ExitStatus.BAD_INPUT
+    with command.make_context(PROGRAM, arguments) as context:
+        result = command.invoke(context)
+    return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _tell(error: BaseException) -> int:
+    """Says on stderr what `error` means to the user and returns the exit status that goes with it."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else ExitStatus.OK if error.code is None else ExitStatus.FAILED
+    if hasattr(error, "exit_code") and not hasattr(error, "format_message"):  # typer.Exit
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        _drop(sys.stdout)
+        return ExitStatus.OK
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        _drop_unwritable()
+        print(file=sys.stderr)
+        return ExitStatus.INTERRUPTED
+    shown = _in_words(error)
+    _show_traceback(error)
+    _drop_unwritable()
+    print(f"nlpcli: {shown.message}", file=sys.stderr)
+    if shown.hint:
+        print(f"  hint: {shown.hint}", file=sys.stderr)
+    return shown.status
+
+
+def _in_words(error: BaseException) -> NlpcliError:
+    if isinstance(error, NlpcliError):
+        return error
+    if hasattr(error, "format_message"):  # Typer's errors about the call
+        return _usage(error)
+    if isinstance(error, OSError):
+        return _system(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return RunFailed("out of memory", hint="make the batches smaller, or the model")
+    text = " ".join(str(error).split())
+    return RunFailed(
+        f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
+        hint=f"this is a fault of the program, not of the call; {TRACEBACK_VARIABLE}=1 shows where it arose",
+    )
+
+
+def _usage(error) -> NlpcliError:
+    """Typer's sentence without its capital and full stop, with the nearest right spelling where there is one."""
+    message = error.format_message().strip()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "nlpcli"
+    hint = f"'{command} --help' lists what it takes"
+    wrong = getattr(error, "option_name", None)
+    if wrong is not None and hasattr(error, "possibilities"):
+        from nlpcli.errors import nearest
+
+        message = f"unknown option '{wrong}' of '{command}'"
+        choices = (
+            [name for parameter in context.command.get_params(context) for name in parameter.opts] if context else []
+        )
+        near = nearest(wrong, [name for name in choices if name.startswith("-")])
+        hint = f"did you mean '{near}'?" if near else hint
+    message = message[:1].lower() + message[1:].rstrip(".")
+    return NlpcliError(" ".join(message.split()), hint=hint)
+
+
+def _system(error: OSError) -> NlpcliError:
+    place = f"{error.filename}: " if error.filename is not None else ""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _NO_ROOM:
+        where = place or "standard output: "
+        return RunFailed(f"{where}no space left on the disk", hint="free some room, then run it again")
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
+        return NlpcliError(f"{place}{reason}")
+    return RunFailed(f"{place}{reason}")
+
+
+def _show_traceback(error: BaseException) -> None:
+    if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _drop_unwritable() -> None:
+    """Results still waiting in the buffer are written now, or else given up, so that nothing complains at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _drop(sys.stdout)
+
+
+def _drop(stream) -> None:
+    """Points a stream whose other end is gone or full to nowhere; its buffer would fail again at exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,193 @@
+"""The terminal: results on stdout as UTF-8 lines, talk on stderr, progress as a bar or as lines."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def prepare_streams() -> None:
+    """UTF-8 and bare line feeds on stdout in every locale; nothing that can be written may raise for its encoding.
+
+    A lone surrogate (which only JSON escapes can bring in) is written as its escape, which in JSON means the same.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+def stdout() -> TextIO:
+    """The stream for results; text in it is UTF-8 with LF."""
+    return sys.stdout
+
+
+def write_line(text: str = "", *, flush: bool = False) -> None:
+    """One line of results on stdout."""
+    sys.stdout.write(text + "\n")
+    if flush:
+        sys.stdout.flush()
+
+
+def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right."""
+    body = [[str(cell) for cell in row] for row in rows]
+    columns = list(zip(*([list(headings), *body]), strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    right = [bool(body) and all(_is_number(cell) for cell in column[1:]) for column in columns]
+    for line in [list(headings), *body]:
+        cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        write_line("  ".join(cells).rstrip())
+
+
+def write_json(value: object) -> None:
+    """`value` as one line of JSON on stdout."""
+    import json
+
+    write_line(json.dumps(value, ensure_ascii=False))
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "", 1).lstrip("-+").isdigit()
+
+
+# --- talk --------------------------------------------------------------------------------------------------------
+
+
+def stderr_console() -> Console:
+    """A console on stderr without colours or movement where there is no terminal or NO_COLOR is set."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """A line on stderr about something that is not as the user may expect."""
+    say(f"warning: {text}")
+
+
+def announce_stdin() -> None:
+    """Call before reading stdin: someone who sits before a silent terminal is told what the program waits for."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        say("reading from standard input; end with Ctrl-D")
+
+
+# --- progress ----------------------------------------------------------------------------------------------------
+
+
+class Progress(Protocol):
+    """What the work reports to."""
+
+    def update(self, completed: float, status: str = "") -> None:
+        """`completed` of the total is done; `status` is a short text such as "loss 3.21, 9,870 tokens/s"."""
+
+
+@contextmanager
+def progress(description: str, *, total: float | None = None) -> Iterator[Progress]:
+    """Progress on stderr: a moving bar with the time left on a terminal, a line now and then elsewhere.
+
+    `total` is in the unit of `update`'s `completed`; None when it is not known.
+    """
+    console = stderr_console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _Bar(console, description, total) as bar:
+            yield bar
+    else:
+        lines = _Lines(description, total)
+        yield lines
+        lines.close()
+
+
+class _Bar:
+    """A moving bar; lines said meanwhile appear above it."""
+
+    def __init__(self, console: Console, description: str, total: float | None) -> None:
+        from rich import progress as rich_progress
+
+        self._progress = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(bar_width=30),
+            rich_progress.TaskProgressColumn(),
+            rich_progress.TextColumn("{task.fields[status]}"),
+            rich_progress.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            transient=False,
+            redirect_stdout=False,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task(description, total=total, status="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, completed: float, status: str = "") -> None:
+        self._progress.update(self._task, completed=completed, status=status)
+
+
+class _Lines:
+    """Plain lines: one after 10 seconds, then after every further 10 s or tenth of the time gone by."""
+
+    def __init__(self, description: str, total: float | None, *, first: float = 10.0, clock=time.monotonic) -> None:
+        self._description = description
+        self._total = total
+        self._clock = clock
+        self._start = clock()
+        self._next = self._start + first
+        self._pause = first
+        self._latest: tuple[float, str] | None = None
+        self._said: tuple[float, str] | None = None
+
+    def update(self, completed: float, status: str = "") -> None:
+        self._latest = (completed, status)
+        now = self._clock()
+        if now >= self._next:
+            self._say(now)
+            self._next = now + max(self._pause, 0.1 * (now - self._start))
+
+    def close(self) -> None:
+        """The last state is told too, if anything was told before."""
+        if self._said is not None and self._latest != self._said:
+            self._say(self._clock())
+
+    def _say(self, now: float) -> None:
+        completed, status = self._latest or (0.0, "")
+        parts = [self._description]
+        if self._total:
+            share = min(1.0, completed / self._total)
+            parts.append(f"{share:.0%}")
+        else:
+            parts.append(f"{completed:,.0f}")
+        parts.append(status)
+        if self._total and 0 < completed < self._total:
+            parts.append(f"{duration((now - self._start) * (self._total - completed) / completed)} left")
+        say("  ".join(part for part in parts if part))
+        self._said = self._latest
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
