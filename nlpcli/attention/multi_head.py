@@ -1,0 +1,113 @@
+"""Multi-head attention: projections, one attention core, and the output projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nlpcli.attention.softmax import softmax_attention, softmax_weights
+from nlpcli.layers.positions import RotaryPositions
+
+
+@dataclass
+class KeyValue:
+    """Projected keys (rows, heads, m, d_key) and values (rows, heads, m, d_value) of what is attended to."""
+
+    key: Tensor
+    value: Tensor
+
+    def extended(self, key: Tensor, value: Tensor) -> KeyValue:
+        return KeyValue(torch.cat((self.key, key), dim=2), torch.cat((self.value, value), dim=2))
+
+    def select(self, index: Tensor) -> KeyValue:
+        return KeyValue(self.key.index_select(0, index), self.value.index_select(0, index))
+
+
+class MultiHeadAttention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2).
+
+    `recorder` is None, or a list to which each call appends its weights (batch, heads, n, m), for looking at them.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        *,
+        d_key: int | None = None,
+        d_value: int | None = None,
+        bias: bool = False,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        qk_norm: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.d_key = d_key or d_model // heads
+        self.d_value = d_value or d_model // heads
+        self.query = nn.Linear(d_model, heads * self.d_key, bias=bias)
+        self.key = nn.Linear(d_model, heads * self.d_key, bias=bias)
+        self.value = nn.Linear(d_model, heads * self.d_value, bias=bias)
+        self.output = nn.Linear(heads * self.d_value, d_model, bias=bias)
+        self.rotary = RotaryPositions(self.d_key) if rotary else None
+        self.query_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
+        self.key_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
+        self.dropout = dropout
+        self.recorder: list[Tensor] | None = None
+
+    def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
+        """Keys and values of `memory` (batch, m, d_model), whose first position is `start`."""
+        key = self._split(self.key(memory))
+        if self.key_norm is not None:
+            key = self.key_norm(key)
+        if self.rotary is not None:
+            key = self.rotary(key, start)
+        return KeyValue(key, self._split(self.value(memory)))
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: KeyValue,
+        *,
+        allowed: Tensor | None = None,
+        causal: bool = False,
+        start: int = 0,
+        width: int = 1,
+    ) -> Tensor:
+        """Queries from x (rows, n, d_model), first at position `start`, over `memory` -> (rows, n, d_model).
+
+        `width` consecutive rows of x share one row of `memory` (the beam of one source sentence); then `causal`
+        does not apply and `allowed` broadcasts over queries.
+        """
+        query = self._split(self.query(x))
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        if self.rotary is not None:
+            query = self.rotary(query, start)
+        rows, heads, n, d_key = query.shape
+        if width > 1:
+            query = query.view(rows // width, width, heads, n, d_key).transpose(1, 2)
+            query = query.reshape(rows // width, heads, width * n, d_key)
+        context = softmax_attention(
+            query,
+            memory.key,
+            memory.value,
+            allowed=allowed,
+            causal=causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        if self.recorder is not None:
+            with torch.no_grad():
+                self.recorder.append(softmax_weights(query, memory.key, allowed=allowed, causal=causal))
+        if width > 1:
+            context = context.view(rows // width, heads, width, n, self.d_value).transpose(1, 2)
+            context = context.reshape(rows, heads, n, self.d_value)
+        context = context.transpose(1, 2).reshape(rows, n, heads * self.d_value)
+        return self.output(context)
+
+    def _split(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, width)

@@ -1,0 +1,142 @@
+"""The shape of a run's configuration: what `--config`, presets, `--set` and a run's `config.yaml` may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nlpcli.config.loading import Strict
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class ModelConfig(Strict):
+    """A Transformer; names and defaults follow Vaswani et al. 2017 (`transformer-base`)."""
+
+    family: Literal["transformer"] = "transformer"
+    kind: Literal["encoder", "decoder", "encoder-decoder"] = Field("encoder-decoder", description="which stacks it has")
+    d_model: Positive = Field(512, description="width of the residual stream")
+    heads: Positive = Field(8, description="attention heads a layer")
+    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
+    encoder_layers: Positive = 6
+    decoder_layers: Positive = 6
+    d_key: Positive | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
+    d_value: Positive | None = Field(None, description="width of a head's values; d_model / heads when null")
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_position: Literal["post", "pre"] = Field("post", description="normalise after the residual sum, or before")
+    norm_eps: float = Field(1e-5, gt=0)
+    norm_bias: bool = Field(True, description="LayerNorm's own bias")
+    qk_norm: bool = Field(False, description="normalise queries and keys (RMS) before their product")
+    embedding_norm: bool = Field(False, description="normalise the sum of the embeddings")
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"] = "relu"
+    positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
+    max_length: Positive = Field(1024, description="longest sequence that positions are known for")
+    scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
+    tie: Literal["all", "source-target", "target-output", "none"] = Field(
+        "all", description="which of source embedding, target embedding and output projection are one matrix"
+    )
+    attention_bias: bool = False
+    feed_forward_bias: bool = True
+    output_bias: bool = False
+    dropout: Fraction = Field(0.1, description="on every sublayer's output and on the embeddings")
+    attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
+    activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
+    initialisation: Literal["xavier", "normal"] = "xavier"
+    init_std: float = Field(0.02, gt=0, description="standard deviation of the 'normal' initialisation")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> ModelConfig:
+        if self.d_model % self.heads and not (self.d_key and self.d_value):
+            raise ValueError(f"d_model {self.d_model} can't be split into {self.heads} heads; set d_key and d_value")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        if self.positions == "rotary" and (self.d_key or self.d_model // self.heads) % 2:
+            raise ValueError("rotary positions need heads of even width")
+        return self
+
+
+class TokenizerConfig(Strict):
+    """The tokenizer that is trained when none is given."""
+
+    type: Literal["unigram", "bpe", "wordpiece", "byte-bpe", "chars"] = "unigram"
+    vocab_size: Positive = 8000
+    normalization: str = Field("identity", description="identity keeps the text as it is; nfkc and others change it")
+    sentinels: Annotated[int, Field(ge=0)] = 0
+
+
+class DataConfig(Strict):
+    """What is read, and in what portions."""
+
+    train: list[str] = Field([], description="files, folders or globs; for translation: source file, target file")
+    dev: list[str] = Field([], description="held-out text; for translation: source file, target file")
+    dev_fraction: Fraction = Field(0.05, description="share held out at the end when no dev text is given")
+    documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = "auto"
+    field: str = Field("text", description="field of JSON lines that holds the text")
+    column: Positive = Field(1, description="column of TSV files that holds the text")
+    context: Positive = Field(256, description="tokens in one window of a language model")
+    eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
+    max_length: Positive = Field(256, description="sentence pairs longer than this many tokens are left out")
+    subword_sampling: Fraction = Field(0.0, description="subword regularisation (unigram alpha or BPE dropout)")
+    workers: Annotated[int, Field(ge=0)] | None = Field(None, description="processes that encode; all cores when null")
+
+
+class TrainingConfig(Strict):
+    """The loop: how long, how fast, on what, and what is kept."""
+
+    max_steps: Positive | None = Field(None, description="optimiser steps")
+    max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
+    max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
+    batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")
+    accumulate: Positive = Field(1, description="batches summed before a step")
+    optimizer: Literal["adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; a factor for 'noam'")
+    schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
+    warmup_steps: Annotated[int, Field(ge=0)] = 1000
+    decay_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2, description="last share of a 'wsd' run that decays"
+    )
+    min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="where 'linear', 'cosine' and 'wsd' end")
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.98
+    eps: Annotated[float, Field(gt=0)] = 1e-9
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled; on matrices only")
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="0 leaves gradients as they are")
+    label_smoothing: Fraction = 0.0
+    ema_decay: Fraction = Field(0.0, description="running average of the weights; it is what is evaluated and kept")
+    average_last: Annotated[int, Field(ge=0)] = Field(0, description="average of the weights at the last k evaluations")
+    evaluate_every: Positive | None = Field(None, description="steps between evaluations; one epoch when null")
+    metric: str = Field("loss", description="decides the best checkpoint and early stopping")
+    patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
+    bleu_sentences: Annotated[int, Field(ge=0)] = Field(500, description="dev sentences translated at an evaluation")
+    save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
+    keep_checkpoints: Positive = 1
+    log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")
+    tensorboard: bool = Field(False, description="also write TensorBoard events (extra 'tensorboard')")
+    seed: int = 1
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Positive | None = Field(None, description="CPU threads; torch's choice when null")
+    compile: bool = Field(False, description="torch.compile; costs a start of about half a minute")
+
+
+class DecodingConfig(Strict):
+    """How the dev set is translated while training."""
+
+    beam_size: Positive = 5
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    lowercase: bool = Field(False, description="BLEU without regard to case")
+    bleu_tokenize: str = Field("13a", description="sacreBLEU's tokenizer; 'none' for text that is tokenised already")
+
+
+class RunConfig(Strict):
+    """Everything a run depends on. A preset is such a file with some sections left out."""
+
+    description: str = ""
+    source: str = Field("", description="where the numbers come from")
+    model: ModelConfig = ModelConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()

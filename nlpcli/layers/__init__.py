@@ -1,0 +1,1 @@
+"""The parts every model is made of: norms, feed-forward layers, embeddings, positions, the vocabulary's loss."""

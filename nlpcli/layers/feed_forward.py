@@ -1,0 +1,44 @@
+"""The position-wise feed-forward layer and its gated forms."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nlpcli.errors import unknown
+
+_ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+_GATED = {"swiglu": F.silu, "geglu": F.gelu}
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = f(x W1 + b1) W2 + b2 (Vaswani et al. 2017, eq. 2); gated: (f(x W1) ⊙ x V) W2 (Shazeer 2020).
+
+    (..., d_model) -> (..., d_model)
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: str = "relu", bias: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if activation not in _ACTIVATIONS and activation not in _GATED:
+            raise unknown("activation", activation, [*_ACTIVATIONS, *_GATED])
+        self.activation = _ACTIVATIONS.get(activation) or _GATED[activation]
+        self.inner = nn.Linear(d_model, d_ff, bias=bias)
+        self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in _GATED else None
+        self.outer = nn.Linear(d_ff, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            hidden = self.activation(self.inner(x))
+        else:
+            hidden = self.activation(self.gate(x)) * self.inner(x)
+        return self.outer(self.dropout(hidden))

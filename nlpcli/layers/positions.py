@@ -1,0 +1,73 @@
+"""Where a token stands: sinusoidal, learned and rotary positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoids(length: int, width: int, *, start: int = 0) -> Tensor:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(…) (Vaswani et al. 2017, section 3.5).
+
+    Returns: (length, width) float32 for the positions start … start + length - 1.
+    """
+    position = torch.arange(start, start + length, dtype=torch.float64)[:, None]
+    rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = position * rate  # (length, width / 2)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).reshape(length, width).float()
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed sinusoids; the table grows with the longest sequence seen and is not stored with the weights."""
+
+    def __init__(self, width: int, *, initial_length: int = 256) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("table", sinusoids(initial_length, width), persistent=False)
+
+    def forward(self, length: int, start: int = 0) -> Tensor:
+        """(length, width) for the positions from `start` on."""
+        if start + length > self.table.size(0):
+            longer = sinusoids(2 * (start + length), self.width)
+            self.table = longer.to(self.table)
+        return self.table[start : start + length]
+
+
+class LearnedPositions(nn.Module):
+    """One trained vector a position (BERT, GPT). `offset` rows at the front are kept free (BART: 2)."""
+
+    def __init__(self, max_length: int, width: int, *, offset: int = 0) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.offset = offset
+        self.weight = nn.Parameter(torch.empty(max_length + offset, width))
+
+    def forward(self, length: int, start: int = 0) -> Tensor:
+        """(length, width) for the positions from `start` on. Raises: ValueError beyond `max_length`."""
+        if start + length > self.max_length:
+            raise ValueError(f"a sequence of {start + length} tokens is longer than the {self.max_length} positions")
+        return self.weight[self.offset + start : self.offset + start + length]
+
+
+class RotaryPositions(nn.Module):
+    """Turns each pair (x_i, x_{i + d/2}) of a query or key by the angle pos / base^(2i/d) (Su et al. 2021)."""
+
+    def __init__(self, width: int, *, base: float = 10000.0, initial_length: int = 256) -> None:
+        super().__init__()
+        self.width = width
+        self.base = base
+        self.register_buffer("table", self._make(initial_length), persistent=False)
+
+    def _make(self, length: int) -> Tensor:
+        rate = self.base ** (-torch.arange(0, self.width, 2, dtype=torch.float64) / self.width)
+        angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
+        return torch.stack((angle.cos(), angle.sin())).float()  # (2, length, width / 2)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(batch, heads, length, width) -> the same shape, turned by the positions from `start` on."""
+        length = x.size(-2)
+        if start + length > self.table.size(1):
+            self.table = self._make(2 * (start + length)).to(self.table)
+        cos, sin = self.table[:, start : start + length].to(x.dtype)
+        left, right = x.chunk(2, dim=-1)
+        return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)

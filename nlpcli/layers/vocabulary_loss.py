@@ -1,0 +1,95 @@
+"""Cross-entropy over the vocabulary without ever holding all logits.
+
+The softmax over the vocabulary dominates a small model's step, and its logits dominate the memory. Here they are made
+for some positions at a time and turned into gradients at once, while they are still in the cache.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_CHUNK_NUMBERS = 1 << 20  # logits alive at a time on a CPU: 4 MB, about a core's share of the cache
+_CHUNK_NUMBERS_GPU = 1 << 27
+
+
+def vocabulary_loss(
+    hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Label-smoothed cross-entropy of softmax(hidden · weightᵀ + bias), summed over positions.
+
+    With ε = label_smoothing: loss = (1 - ε) · nll(target) + ε · mean over the vocabulary of nll (Szegedy et al. 2016,
+    section 7), as in torch.nn.functional.cross_entropy.
+
+    Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
+    Returns: (loss, nll), two scalars in nats; gradients flow through `loss` only.
+    """
+    return _VocabularyLoss.apply(hidden, weight, bias, target, label_smoothing)
+
+
+class _VocabularyLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, target, epsilon):
+        needs = [bool(need) for need in ctx.needs_input_grad[:3]]
+        kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            x = hidden.to(kind) if kind else hidden
+            w = weight.to(kind) if kind else weight.to(hidden.dtype)
+            return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs)
+
+    @staticmethod
+    def _in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs):
+        count, vocab = x.size(0), w.size(0)
+        numbers = _CHUNK_NUMBERS_GPU if x.is_cuda else _CHUNK_NUMBERS
+        rows = max(32, min(count, numbers // vocab))
+        grad_hidden = torch.empty_like(hidden) if needs[0] else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=x.device) if needs[1] else None
+        grad_bias = torch.zeros(vocab, dtype=torch.float32, device=x.device) if needs[2] else None
+        loss = x.new_zeros((), dtype=torch.float32)
+        nll = x.new_zeros((), dtype=torch.float32)
+        for start in range(0, count, rows):
+            part = x[start : start + rows]
+            goal = target[start : start + rows, None]
+            logits = (part @ w.t()).float()
+            if bias is not None:
+                logits += bias
+            chosen = logits.gather(1, goal).squeeze(1)
+            top = logits.amax(dim=1, keepdim=True)
+            average = logits.mean(dim=1) if epsilon else None
+            logits.sub_(top).exp_()
+            total = logits.sum(dim=1, keepdim=True)
+            log_total = total.squeeze(1).log() + top.squeeze(1)
+            part_nll = log_total - chosen
+            nll += part_nll.sum()
+            if epsilon:
+                loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
+            if not any(needs):
+                continue
+            slope = logits.div_(total)  # the softmax, from here on the gradient of the logits
+            if epsilon:
+                slope.sub_(epsilon / vocab)
+            slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
+            if grad_bias is not None:
+                grad_bias += slope.sum(dim=0)
+            slope = slope.to(x.dtype)
+            if grad_hidden is not None:
+                grad_hidden[start : start + rows] = slope @ w
+            if grad_weight is not None:
+                if grad_weight.dtype == slope.dtype:
+                    grad_weight.addmm_(slope.t(), part)
+                else:
+                    grad_weight += slope.t() @ part
+        if not epsilon:
+            loss = nll.clone()
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    def backward(ctx, grad_loss, _):
+        grads = [
+            None if grad is None else (grad * grad_loss).to(kind)
+            for grad, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)
+        ]
+        return (*grads, None, None)

@@ -1,0 +1,1 @@
+"""Models made of the common parts, and the folder a trained one lives in."""
