@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+import pytest
+from hypothesis import settings
+
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -11,10 +14,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in ("NLPCLI_TRACEBACK", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
-
-import pytest
-from hypothesis import settings
-
 settings.register_profile("nlpcli", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("nlpcli")
 

@@ -7,6 +7,7 @@ nothing but Typer itself.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import typer
@@ -76,24 +77,6 @@ class Commands(Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        # Completing a command's name must not import every command for its help.
-        self.commands = {name: _Named(name, summary) for name, summary in COMMANDS.items()}  # type: ignore[misc]
-        return super().shell_complete(ctx, incomplete)
-
-
-class _Named:
-    """As much of a command as completing its name asks for."""
-
-    hidden = False
-
-    def __init__(self, name: str, summary: str) -> None:
-        self.name = name
-        self.help = summary
-
-    def get_short_help_str(self, limit: int = 45) -> str:
-        return self.help
-
 
 def build_command(name: str) -> Any:
     """The command object for `name`, a key of `COMMANDS`."""
@@ -103,7 +86,7 @@ def build_command(name: str) -> Any:
     if hasattr(module, "app"):
         outer.add_typer(module.app, name=name, help=COMMANDS[name], cls=Group)
     else:
-        outer.command(name=name)(module.command)
+        outer.command(name=name, short_help=COMMANDS[name])(module.command)
     return typer.main.get_command(outer).commands[name]  # type: ignore[attr-defined]
 
 
@@ -133,15 +116,21 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_traceback(wanted: bool) -> None:
+    if wanted:
+        os.environ["NLPCLI_TRACEBACK"] = "1"
+
+
 def _program(
     version: bool = typer.Option(
         False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
     ),
     traceback: bool = typer.Option(
-        False, "--traceback", help="Show where in the program an error arose (also: NLPCLI_TRACEBACK=1)."
+        False,
+        "--traceback",
+        callback=_show_traceback,
+        is_eager=True,
+        help="Show where in the program an error arose (also: NLPCLI_TRACEBACK=1).",
     ),
 ) -> None:
-    if traceback:
-        import os
-
-        os.environ["NLPCLI_TRACEBACK"] = "1"
+    pass

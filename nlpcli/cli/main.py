@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from nlpcli.errors import ExitStatus, NlpcliError, RunFailed
+from nlpcli.errors import ExitStatus, NlpcliError, RunFailed, nearest
 
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
 TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
@@ -44,7 +44,7 @@ def _status_of(arguments: list[str]) -> int:
             sys.stdout.flush()
             return status
         except BaseException as error:
-            return _tell(error)
+            return _tell(error, arguments)
     except KeyboardInterrupt:  # a second Ctrl-C while the first was being answered
         return ExitStatus.INTERRUPTED
     except OSError:  # nobody listens on stderr
@@ -68,7 +68,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else ExitStatus.OK
 
 
-def _tell(error: BaseException) -> int:
+def _tell(error: BaseException, arguments: list[str]) -> int:
     """Says on stderr what `error` means to the user and returns the exit status that goes with it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else ExitStatus.OK if error.code is None else ExitStatus.FAILED
@@ -81,7 +81,7 @@ def _tell(error: BaseException) -> int:
         _drop_unwritable()
         print(file=sys.stderr)
         return ExitStatus.INTERRUPTED
-    shown = _in_words(error)
+    shown = _in_words(error, arguments)
     _show_traceback(error)
     _drop_unwritable()
     print(f"nlpcli: {shown.message}", file=sys.stderr)
@@ -90,11 +90,11 @@ def _tell(error: BaseException) -> int:
     return shown.status
 
 
-def _in_words(error: BaseException) -> NlpcliError:
+def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, NlpcliError):
         return error
     if hasattr(error, "format_message"):  # Typer's errors about the call
-        return _usage(error)
+        return _usage(error, arguments)
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -106,24 +106,34 @@ def _in_words(error: BaseException) -> NlpcliError:
     )
 
 
-def _usage(error) -> NlpcliError:
-    """Typer's sentence without its capital and full stop, with the nearest right spelling where there is one."""
-    message = error.format_message().strip()
+def _usage(error, arguments: list[str]) -> NlpcliError:
+    """Typer's sentence without its capital and full stop, with the value and the nearest right spelling."""
+    message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "nlpcli"
+    command = context.command_path if context is not None else " ".join(["nlpcli", *arguments[:1]])
     hint = f"'{command} --help' lists what it takes"
     wrong = getattr(error, "option_name", None)
     if wrong is not None and hasattr(error, "possibilities"):
-        from nlpcli.errors import nearest
-
         message = f"unknown option '{wrong}' of '{command}'"
-        choices = (
-            [name for parameter in context.command.get_params(context) for name in parameter.opts] if context else []
-        )
-        near = nearest(wrong, [name for name in choices if name.startswith("-")])
+        parameters = context.command.get_params(context) if context is not None else []
+        near = nearest(wrong, [name for parameter in parameters for name in parameter.opts if name.startswith("-")])
         hint = f"did you mean '{near}'?" if near else hint
-    message = message[:1].lower() + message[1:].rstrip(".")
-    return NlpcliError(" ".join(message.split()), hint=hint)
+    value = _given(getattr(error, "param", None), arguments)
+    if value is not None and value not in message:
+        message = message.replace("nvalid value for", f"nvalid value '{value}' for", 1)
+    message = message.replace(": Input should be", ": should be")
+    return NlpcliError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _given(parameter, arguments: list[str]) -> str | None:
+    """What the call gave for an option."""
+    for name in getattr(parameter, "opts", ()):
+        for place, argument in enumerate(arguments):
+            if argument == name and place + 1 < len(arguments):
+                return arguments[place + 1]
+            if argument.startswith(f"{name}="):
+                return argument[len(name) + 1 :]
+    return None
 
 
 def _system(error: OSError) -> NlpcliError:
