@@ -1,0 +1,169 @@
+"""SentencePiece (Kudo & Richardson 2018): the unigram language model (Kudo 2018) and byte-pair merges (Sennrich 2016).
+
+The library writes a space as U+2581 and so mistakes that character in a text for a space. Here U+2581 is spelled with
+an escape character of a private plane before the library sees the text, and the escape character as well, so that
+every text comes back as it was.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import sentencepiece
+
+from nlpcli.errors import NlpcliError
+from nlpcli.text.model import TrainingOptions
+from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printable, word_starts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ESCAPE = "\U000f2581"
+_ESCAPED = str.maketrans({SPACE_MARK: _ESCAPE + "1", _ESCAPE: _ESCAPE + "0"})
+_UNESCAPED = {_ESCAPE + "1": SPACE_MARK, _ESCAPE + "0": _ESCAPE}
+_ESCAPE_PATTERN = re.compile(f"{_ESCAPE}[01]")
+
+_LONGEST_SENTENCE = 4192  # bytes; the library's trainer leaves out what is longer
+_THREADS = 4  # fixed, because the order of additions shows in the last digits of the scores
+_ERRORS_ONLY = 2
+
+
+class _SentencePieces:
+    """Common to both kinds; `model_type` is the library's name of the algorithm."""
+
+    file_name: ClassVar[str] = "sentencepiece.model"
+    model_type: ClassVar[str]
+
+    def __init__(self, proto: bytes, *, lossless: bool) -> None:
+        sentencepiece.set_min_log_level(_ERRORS_ONLY)
+        self._proto = proto
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        self.lossless = lossless
+        raw = [self._processor.id_to_piece(id_) for id_ in range(self._processor.vocab_size())]
+        self.pieces = [printable(piece) for piece in raw]
+        self._surfaces = [
+            bytes([BYTE_PIECES.index(piece)])
+            if self._processor.is_byte(id_)
+            else piece.replace(SPACE_MARK, " ").encode()
+            for id_, piece in enumerate(raw)
+        ]
+
+    @classmethod
+    def train(cls, texts: Iterable[str], options: TrainingOptions) -> _SentencePieces:
+        """Raises: NlpcliError when the vocabulary size does not fit the text; it names the limit."""
+        sentencepiece.set_min_log_level(_ERRORS_ONLY)
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_sentences(texts),
+                model_writer=written,
+                model_type=cls.model_type,
+                vocab_size=options.vocab_size,
+                character_coverage=options.character_coverage,
+                byte_fallback=options.byte_fallback,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                add_dummy_prefix=True,
+                max_sentence_length=_LONGEST_SENTENCE,
+                num_threads=_THREADS,
+                minloglevel=_ERRORS_ONLY,
+                **_special_arguments(options),
+            )
+        except RuntimeError as error:
+            raise _explained(str(error), options) from None
+        return cls(written.getvalue(), lossless=options.byte_fallback)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, options: TrainingOptions) -> _SentencePieces:
+        return cls(data, lossless=options.byte_fallback)
+
+    def to_bytes(self) -> bytes:
+        return self._proto
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._processor.encode([_escape(text) for text in texts], out_type=int, num_threads=1)
+
+    def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
+        # the library's generator belongs to the thread and is seeded for each call: one thread, one order of draws
+        sentencepiece.set_random_generator_seed(int(rng.integers(2**31)))
+        return self._processor.encode(
+            [_escape(text) for text in texts],
+            out_type=int,
+            enable_sampling=True,
+            nbest_size=-1,
+            alpha=strength,
+            num_threads=1,
+        )
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [_unescape(join_surfaces(self._surfaces, sequence).removeprefix(" ")) for sequence in ids]
+
+    def word_starts(self, ids: Sequence[int]) -> list[bool]:
+        return word_starts([self._surfaces[id_] for id_ in ids])
+
+
+class UnigramModel(_SentencePieces):
+    """Pieces with probabilities; a text is cut where the product is largest (Kudo 2018)."""
+
+    model_type = "unigram"
+
+
+class BpeModel(_SentencePieces):
+    """Pieces made by merging the most frequent pair again and again (Sennrich et al. 2016)."""
+
+    model_type = "bpe"
+
+
+def _escape(text: str) -> str:
+    return text.translate(_ESCAPED) if SPACE_MARK in text or _ESCAPE in text else text
+
+
+def _unescape(text: str) -> str:
+    if _ESCAPE not in text:
+        return text
+    return _ESCAPE_PATTERN.sub(lambda found: _UNESCAPED[found.group()], text)
+
+
+def _special_arguments(options: TrainingOptions) -> dict[str, object]:
+    special = options.special
+    names = special.names
+    roles = {"pad": special.pad, "unk": special.unk, "bos": special.bos, "eos": special.eos}
+    arguments: dict[str, object] = {f"{role}_id": id_ for role, id_ in roles.items()}
+    arguments |= {f"{role}_piece": names[id_] for role, id_ in roles.items()}
+    arguments["control_symbols"] = [names[id_] for id_ in sorted(names) if id_ not in roles.values()]
+    return arguments
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Lines no longer than the trainer takes, cut at spaces where there are any."""
+    for text in texts:
+        for line in _escape(text).split("\n"):
+            while len(line.encode()) > _LONGEST_SENTENCE:
+                head = line.encode()[:_LONGEST_SENTENCE].decode(errors="ignore")
+                space = head.rfind(" ")
+                head = head[:space] if space > 0 else head
+                yield head
+                line = line[len(head) :]
+            if line:
+                yield line
+
+
+def _explained(message: str, options: TrainingOptions) -> NlpcliError:
+    """The library's error in the user's terms."""
+    size = options.vocab_size
+    if found := re.search(r"Vocabulary size too high.*?<= (\d+)", message):
+        return NlpcliError(
+            f"a vocabulary of {size} is too large for this text: the largest possible is {found[1]}",
+            hint=f"give --vocab-size {found[1]} or less, or more text",
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return NlpcliError(
+            f"a vocabulary of {size} is too small: special tokens, bytes and characters alone are {found[1]}",
+            hint=f"give --vocab-size {found[1]} or more, or a --character-coverage below {options.character_coverage}",
+        )
+    if "sentences_.empty()" in message:
+        return NlpcliError("there is no text to train a tokenizer on")
+    return NlpcliError(f"SentencePiece could not train a tokenizer: {message}")

@@ -1,0 +1,244 @@
+"""The one interface of all tokenizers, and the folder a tokenizer is kept in.
+
+A folder holds `tokenizer.yaml` (what it is, with a digest) and the file of the library that does the cutting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.files import write_atomic
+from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
+from nlpcli.errors import NlpcliError
+from nlpcli.text.model import PieceModel, TrainingOptions
+from nlpcli.text.normalization import normalizer
+from nlpcli.text.special import SpecialTokens
+from nlpcli.text.table import TOKENIZERS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DESCRIPTION = "tokenizer.yaml"
+_FORMAT = 1
+
+
+class TokenizerSettings(Strict):
+    """What, beside the library's file, determines a tokenizer's behaviour."""
+
+    kind: str
+    normalization: str = "identity"
+    lowercase: bool = False
+    byte_fallback: bool = True
+    character_coverage: float = 1.0
+
+
+class Tokenizer:
+    """Texts to ids and back, with named special ids.
+
+    kind: a name of `TOKENIZERS`. vocab_size: the number of ids. special: the ids with a role.
+    fingerprint: SHA-256 of all that determines the behaviour; the same before and after saving.
+    trained: for the reader, what it was trained on (lines, versions).
+    """
+
+    def __init__(
+        self,
+        settings: TokenizerSettings,
+        model: PieceModel,
+        special: SpecialTokens,
+        trained: dict[str, Any] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.kind = settings.kind
+        self.special = special
+        self.trained = dict(trained or {})
+        self._model = model
+        # BERT's lowercasing belongs to its way of finding words, so the wordpiece model does its own
+        outside = settings.lowercase and settings.kind != "wordpiece"
+        self._normalize = None
+        if settings.normalization != "identity" or outside:
+            self._normalize = normalizer(settings.normalization, lowercase=outside)
+        self._pieces = list(model.pieces)
+        for id_, name in special.names.items():
+            self._pieces[id_] = name
+        self._ids = {piece: id_ for id_, piece in enumerate(self._pieces)}
+        self._ids |= {name: id_ for id_, name in special.names.items()}
+        self.vocab_size = len(self._pieces)
+        self.fingerprint = _fingerprint(settings, special, model.to_bytes())
+
+    @property
+    def lossless(self) -> bool:
+        """Whether decode(encode(text)) is the text, for every Unicode text."""
+        return self._model.lossless and self._normalize is None
+
+    def encode(
+        self, texts: Sequence[str], *, sampling: float = 0.0, rng: np.random.Generator | None = None
+    ) -> list[list[int]]:
+        """The ids of each text, without bos or eos.
+
+        sampling: 0 gives the best segmentation. Above 0 one is drawn: for unigram with probability proportional to
+        P(pieces)^sampling (Kudo 2018, eq. 8), for the BPE kinds every merge is left out with this probability
+        (Provilkov et al. 2020). All randomness comes from `rng`.
+
+        Raises: NlpcliError for a lone surrogate, which no Unicode text holds, and where sampling is not possible.
+        """
+        texts = texts if isinstance(texts, list) else list(texts)
+        if self._normalize is not None:
+            texts = [self._normalize(text) for text in texts]
+        try:
+            if sampling <= 0.0:
+                return self._model.encode(texts)
+            if rng is None:
+                raise ValueError("sampling needs a random generator")
+            return self._model.sample(texts, sampling, rng)
+        except (UnicodeEncodeError, TypeError):
+            raise _not_unicode(texts) from None
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each sequence; special ids are left out. Raises: NlpcliError for an id out of the vocabulary."""
+        special = self.special.all()
+        plain = []
+        for sequence in ids:
+            if sequence and not 0 <= min(sequence) <= max(sequence) < self.vocab_size:
+                wrong = next(id_ for id_ in sequence if not 0 <= id_ < self.vocab_size)
+                raise NlpcliError(f"id {wrong} is not in the vocabulary (0 to {self.vocab_size - 1})")
+            if not special.isdisjoint(sequence):
+                sequence = [id_ for id_ in sequence if id_ not in special]
+            plain.append(sequence)
+        return self._model.decode(plain)
+
+    def id_to_piece(self, id: int) -> str:
+        """The printable spelling of an id: it holds neither space nor control character."""
+        return self._pieces[id]
+
+    def piece_to_id(self, piece: str) -> int:
+        """The id of a spelling, unk when there is none."""
+        return self._ids.get(piece, self.special.unk)
+
+    def __contains__(self, piece: str) -> bool:
+        return piece in self._ids
+
+    def word_starts(self, ids: Sequence[int]) -> list[bool]:
+        """Where words begin. A special id is a word of its own, and the next piece begins one.
+
+        For all kinds but wordpiece there is exactly one True for each whitespace-separated word; for wordpiece one
+        for each of BERT's words, which punctuation marks are as well.
+        """
+        special = self.special.all()
+        starts: list[bool] = []
+        run: list[int] = []
+        for id_ in ids:
+            if id_ in special:
+                starts += [*self._model.word_starts(run), True]
+                run = []
+            else:
+                run.append(id_)
+        return starts + self._model.word_starts(run)
+
+    def save(self, directory: Path) -> None:
+        """Writes the tokenizer's files into `directory`, which is made when it is not there."""
+        directory = Path(directory)
+        data = self._model.to_bytes()
+        write_atomic(directory / self._model.file_name, data)
+        description = {
+            "format": _FORMAT,
+            **self.settings.model_dump(),
+            "vocab_size": self.vocab_size,
+            "special": self.special.as_dict(),
+            "file": self._model.file_name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "fingerprint": self.fingerprint,
+            "trained": self.trained,
+        }
+        write_atomic(directory / DESCRIPTION, dump_yaml(description))
+
+
+class _Special(Strict):
+    pad: int
+    unk: int
+    bos: int
+    eos: int
+    cls: int
+    sep: int
+    mask: int
+    sentinels: tuple[int, ...] = ()
+
+
+class _Description(TokenizerSettings):
+    format: int
+    vocab_size: int
+    special: _Special
+    file: str
+    sha256: str
+    fingerprint: str
+    trained: dict[str, Any] = {}
+
+
+def load_tokenizer(directory: Path | str) -> Tokenizer:
+    """The tokenizer kept in a folder. Raises: NlpcliError when there is none, or when a file of it is damaged."""
+    directory = Path(directory)
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        raise NlpcliError(
+            f"{directory}: no tokenizer here ({DESCRIPTION} is missing)",
+            hint="make one with: nlpcli tokenize train --type unigram --vocab-size 8000 --out DIR TEXT",
+        )
+    description = parse(_Description, load_yaml(path), str(path))
+    if description.format != _FORMAT:
+        raise NlpcliError(f"{path}: format {description.format} is not known here", hint="update nlpcli")
+    kind = TOKENIZERS.load(description.kind)
+    data = _read(directory / kind.file_name)
+    if hashlib.sha256(data).hexdigest() != description.sha256:
+        raise _damaged(directory / kind.file_name, "its digest is not the one in tokenizer.yaml")
+    settings = TokenizerSettings(**description.model_dump(include=set(TokenizerSettings.model_fields)))
+    special = SpecialTokens(**description.special.model_dump())
+    try:
+        model = kind.from_bytes(data, _options(settings, special))
+        tokenizer = Tokenizer(settings, model, special, description.trained)
+    except NlpcliError:
+        raise
+    except Exception as error:  # libraries raise what they like for a file they can't read
+        raise _damaged(directory / kind.file_name, str(error)) from None
+    if tokenizer.fingerprint != description.fingerprint or tokenizer.vocab_size != description.vocab_size:
+        raise _damaged(path, "its settings are not the ones the tokenizer was saved with")
+    return tokenizer
+
+
+def _options(settings: TokenizerSettings, special: SpecialTokens) -> TrainingOptions:
+    return TrainingOptions(
+        vocab_size=None,
+        special=special,
+        byte_fallback=settings.byte_fallback,
+        character_coverage=settings.character_coverage,
+        lowercase=settings.lowercase,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror or "can't be read") from None
+
+
+def _damaged(path: Path, why: str) -> NlpcliError:
+    return NlpcliError(f"{path}: the tokenizer is damaged: {why}", hint="copy it again, or train it again")
+
+
+def _not_unicode(texts: Sequence[str]) -> NlpcliError:
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise TypeError(f"expected texts, found {type(text).__name__}")
+        for column, char in enumerate(text, 1):
+            if "\ud800" <= char <= "\udfff":
+                return NlpcliError(f"text {number}: lone surrogate U+{ord(char):04X} at column {column} is no Unicode")
+    raise AssertionError("texts are Unicode")
+
+
+def _fingerprint(settings: TokenizerSettings, special: SpecialTokens, data: bytes) -> str:
+    digest = hashlib.sha256(json.dumps([settings.model_dump(), special.as_dict()], sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
