@@ -1,0 +1,228 @@
+"""Text into token ids, in this process or in several, and ids into the files of a shard set."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlpcli.data.readers import Piece
+from nlpcli.errors import RunFailed
+
+if TYPE_CHECKING:
+    from nlpcli.text.tokenizer import Tokenizer
+
+OFFSETS = "offsets.bin"
+SIZES = "sizes.bin"
+TABLE_DTYPE = np.dtype("<i8")
+
+_CHUNK_CHARACTERS = 1 << 19
+_CHUNK_PIECES = 1 << 13
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest little-endian unsigned type that holds every id of a vocabulary."""
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A run of consecutive pieces as ids.
+
+    ids: (tokens,), all pieces one after another. lengths: (pieces,), tokens of each. sizes: (pieces, 2), UTF-8 bytes
+    and white-space separated words of each. ends: (pieces,), whether a document ends with the piece.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    sizes: np.ndarray
+    ends: np.ndarray
+
+
+def encode_pieces(pieces: list[Piece], tokenizer: Tokenizer) -> Encoded:
+    """Encodes consecutive pieces; each is encoded on its own."""
+    texts = [text for text, _ in pieces]
+    ids = tokenizer.encode(texts)
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    return Encoded(
+        ids=np.fromiter(
+            itertools.chain.from_iterable(ids), dtype=token_dtype(tokenizer.vocab_size), count=int(lengths.sum())
+        ),
+        lengths=lengths,
+        sizes=np.array([(len(text.encode("utf-8")), len(text.split())) for text in texts], dtype=np.int64),
+        ends=np.array([ends for _, ends in pieces], dtype=bool),
+    )
+
+
+def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -> Iterator[Encoded]:
+    """Encodes a stream of pieces, in order, in this process (`workers` 1) or in a pool of fresh ones.
+
+    The workers are spawned, not forked: a fork of a process that runs threads (PyTorch's, say) can hang. They ignore
+    Ctrl-C; the parent answers it. Only a few chunks per worker are under way at a time, whatever the corpus' size.
+
+    Raises: RunFailed when a worker process dies.
+    """
+    chunks = _chunks(pieces)
+    if workers <= 1:
+        yield from (encode_pieces(chunk, tokenizer) for chunk in chunks)
+        return
+    with tempfile.TemporaryDirectory(prefix="nlpcli-tokenizer-") as folder, _pool(workers) as pool:
+        directory = Path(folder, "tokenizer")
+        tokenizer.save(directory)
+        submit = partial(pool.submit, _encode_in_worker, directory=str(directory))
+        try:
+            yield from _in_order((partial(submit, chunk) for chunk in chunks), ahead=2 * workers)
+        except BrokenProcessPool as error:
+            raise RunFailed(
+                "a process that encodes text died",
+                hint="perhaps memory ran out: try fewer workers; "
+                "a script that calls this needs the guard: if __name__ == '__main__'",
+            ) from error
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the pool is the parallelism
+
+
+@lru_cache(maxsize=1)
+def _worker_tokenizer(directory: str) -> Tokenizer:
+    from nlpcli.text import load_tokenizer
+
+    return load_tokenizer(Path(directory))
+
+
+def _encode_in_worker(pieces: list[Piece], *, directory: str) -> Encoded:
+    return encode_pieces(pieces, _worker_tokenizer(directory))
+
+
+def _in_order(calls: Iterator[Callable[[], Future]], *, ahead: int) -> Iterator[Encoded]:
+    waiting: deque[Future] = deque()
+    for call in calls:
+        waiting.append(call())
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _chunks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    chunk: list[Piece] = []
+    characters = 0
+    for piece in pieces:
+        chunk.append(piece)
+        characters += len(piece[0])
+        if characters >= _CHUNK_CHARACTERS or len(chunk) >= _CHUNK_PIECES:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+class ShardWriter:
+    """Writes ids into `tokens-NNNNN.bin` of `shard_tokens` each, and beside them what is known of the documents.
+
+    `offsets.bin` (documents + 1,): where each document begins in the stream of tokens, and the stream's end.
+    `sizes.bin` (documents + 1, 2): UTF-8 bytes and words before each document. All little-endian 64-bit.
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype, *, shard_tokens: int, keep_empty: bool) -> None:
+        self.folder, self.dtype = folder, dtype
+        self.shard_tokens, self.keep_empty = shard_tokens, keep_empty
+        self.documents = 0
+        self.totals = np.zeros(3, dtype=np.int64)  # tokens, bytes, words of the complete documents
+        self.files: dict[str, dict[str, int | str]] = {}
+        self._begun = np.zeros(3, dtype=np.int64)  # the same of the document that has not ended yet
+        self._written = 0
+        self._tokens: _HashedFile | None = None
+        self._offsets, self._sizes = _HashedFile(folder / OFFSETS), _HashedFile(folder / SIZES)
+        self._offsets.write(self.totals[:1].astype(TABLE_DTYPE))
+        self._sizes.write(self.totals[1:].astype(TABLE_DTYPE))
+
+    def add(self, encoded: Encoded) -> None:
+        """Appends pieces; documents without any token are left out unless `keep_empty` is set."""
+        self._write_tokens(encoded.ids)
+        counts = np.column_stack([encoded.lengths, encoded.sizes])  # (pieces, 3)
+        up_to = self._begun + np.cumsum(counts, axis=0)
+        at_ends = up_to[encoded.ends]
+        self._begun = up_to[-1] - (at_ends[-1] if len(at_ends) else 0)
+        documents = np.diff(at_ends, axis=0, prepend=0)  # (documents, 3)
+        if not self.keep_empty:
+            documents = documents[documents[:, 0] > 0]
+        if len(documents):
+            table = (self.totals + np.cumsum(documents, axis=0)).astype(TABLE_DTYPE)
+            self._offsets.write(np.ascontiguousarray(table[:, 0]))
+            self._sizes.write(np.ascontiguousarray(table[:, 1:]))
+            self.documents += len(documents)
+            self.totals = table[-1].astype(np.int64)
+
+    def close(self) -> None:
+        """Ends the files; `files` then says the size and digest of each."""
+        for file in (self._tokens, self._offsets, self._sizes):
+            if file is not None:
+                self.files[file.path.name] = file.close()
+        self._tokens = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write_tokens(self, ids: np.ndarray) -> None:
+        while len(ids):
+            if self._tokens is not None and self._written == self.shard_tokens:
+                self.files[self._tokens.path.name] = self._tokens.close()
+                self._tokens = None
+            if self._tokens is None:
+                number = sum(name.startswith("tokens-") for name in self.files)
+                self._tokens = _HashedFile(self.folder / f"tokens-{number:05d}.bin")
+                self._written = 0
+            room = self.shard_tokens - self._written
+            self._tokens.write(np.ascontiguousarray(ids[:room], dtype=self.dtype))
+            self._written += min(room, len(ids))
+            ids = ids[room:]
+
+
+class _HashedFile:
+    """A file whose size and digest are known as soon as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by `close`)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, array: np.ndarray) -> None:
+        data = array.tobytes()
+        self._file.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def close(self) -> dict[str, int | str]:
+        self._file.close()
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}

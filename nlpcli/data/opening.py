@@ -1,0 +1,148 @@
+"""Opening text files: plain, gzip, xz or Zstandard, or standard input, as one stream of bytes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from nlpcli.errors import NlpcliError, nearest
+
+STDIN = "-"
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
+_SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
+_READ = 1 << 20
+
+
+def shown(path: Path | str) -> str:
+    """How a path is named in a sentence."""
+    return "<stdin>" if str(path) == STDIN else str(path)
+
+
+def inner_suffix(path: Path | str) -> str:
+    """The suffix that tells the format, below one that tells the compression: `.jsonl` of `a.jsonl.gz`."""
+    path = Path(path)
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in _SUFFIXES else path.suffix.lower()
+
+
+@contextmanager
+def open_bytes(path: Path | str) -> Iterator[BinaryIO]:
+    """The decompressed bytes of a file, or of standard input for "-"; what is compressed is told by its first bytes.
+
+    Raises: NlpcliError for a missing or unreadable file, a folder, and compressed data that is damaged or cut off
+        (also while the stream is read inside the `with`).
+    """
+    raw = _standard_input() if str(path) == STDIN else _open(Path(path))
+    try:
+        compression = _compression(path, raw)
+        try:
+            yield _decompressed(compression, raw)
+        except EOFError as error:
+            raise NlpcliError(
+                f"{shown(path)}: the {compression} data ends too early", hint="the file is cut off; copy it again"
+            ) from error
+        except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, _damaged_zstd()) as error:
+            raise NlpcliError(f"{shown(path)}: damaged {compression} data ({error})") from error
+        except IsADirectoryError as error:
+            raise NlpcliError(f"{shown(path)}: is a folder, not a file") from error
+    finally:
+        if str(path) != STDIN:
+            raw.close()
+
+
+def looks_like_text(path: Path) -> bool:
+    """Whether the beginning of a file, decompressed, has no zero byte: pictures, archives and weights all have some."""
+    with open_bytes(path) as stream:
+        return b"\x00" not in stream.read(4096)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise NlpcliError(f"{path}: no such file", hint=_near(path)) from error
+    except IsADirectoryError as error:
+        raise NlpcliError(f"{path}: is a folder, not a file") from error
+    except (PermissionError, NotADirectoryError) as error:
+        raise NlpcliError(f"{path}: can't be read ({error.strerror})") from error
+
+
+def _near(path: Path) -> str | None:
+    try:
+        found = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:
+        return None if path.parent == path else f"there is no folder {path.parent}"
+    return f"did you mean '{path.with_name(found)}'?" if found else None
+
+
+def _standard_input() -> BinaryIO:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise NlpcliError("there is no standard input to read from")
+    return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
+
+
+def _compression(path: Path | str, raw: BinaryIO) -> str | None:
+    head = raw.peek(8)[:8]
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return name
+    promised = None if str(path) == STDIN else _SUFFIXES.get(Path(path).suffix.lower())
+    if promised is not None:
+        what = "is empty" if not head else f"is not a {promised} file, though its name says so"
+        raise NlpcliError(f"{shown(path)}: {what}")
+    return None
+
+
+def _decompressed(compression: str | None, raw: BinaryIO) -> BinaryIO:
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=raw)
+    if compression == "xz":
+        return lzma.LZMAFile(raw)
+    if compression == "Zstandard":
+        return io.BufferedReader(_ZstandardStream(raw), _READ)
+    return raw
+
+
+def _damaged_zstd() -> type[Exception]:
+    zstandard = sys.modules.get("zstandard")  # imported only when such a file is met
+    return zstandard.ZstdError if zstandard else gzip.BadGzipFile
+
+
+class _ZstandardStream(io.RawIOBase):
+    """Decompresses all frames of a stream and, unlike the library's own reader, notices when the last one is cut."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        import zstandard
+
+        self._raw = raw
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._frame = None
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._ready:
+            data = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
+            if not data:
+                data = self._raw.read(_READ >> 4)
+            if not data:
+                if self._frame is not None and not self._frame.eof:
+                    raise EOFError
+                return 0
+            if self._frame is None or self._frame.eof:
+                self._frame = self._new_frame()
+            self._ready = memoryview(self._frame.decompress(data))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count

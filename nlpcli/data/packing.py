@@ -1,0 +1,128 @@
+"""Language-model windows over one long stream of tokens: random ones to train on, all of them in order to evaluate."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from nlpcli.data.shard_set import ShardSet
+from nlpcli.errors import NlpcliError
+
+
+class TokenStream:
+    """The documents of a shard set one after another, `eos` after each of them unless it is None.
+
+    With `eos`, token t of document d stands at place t + d of the stream; nothing is copied to make it so.
+    """
+
+    def __init__(self, shards: ShardSet, *, eos: int | None) -> None:
+        self.shards, self.eos = shards, eos
+
+    def __len__(self) -> int:
+        return self.shards.tokens + (self.shards.documents if self.eos is not None else 0)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Places `start` to `stop`, (stop - start,), int64."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"places {start} to {stop} of {len(self)}")
+        if self.eos is None:
+            return self.shards.read(start, stop).astype(np.int64)
+        first, last = self._ended_before(start), self._ended_before(stop)
+        out = np.full(stop - start, self.eos, dtype=np.int64)
+        is_token = np.ones(stop - start, dtype=bool)
+        ends = self.shards.offsets[first + 1 : last + 1] + np.arange(first, last)  # places of the eos in between
+        is_token[ends - start] = False
+        out[is_token] = self.shards.read(start - first, stop - last)
+        return out
+
+    def document_at(self, place: int) -> int:
+        """The document a place belongs to; its eos belongs to it too."""
+        if self.eos is None:
+            return bisect.bisect_right(self.shards.offsets, place) - 1
+        return self._ended_before(place)
+
+    def _ended_before(self, place: int) -> int:
+        """How many documents, each with its eos, lie wholly before a place."""
+        offsets = self.shards.offsets
+        return bisect.bisect_right(range(self.shards.documents), place, key=lambda d: int(offsets[d + 1]) + d + 1)
+
+
+class PackedWindows:
+    """Training windows of `context` + 1 tokens: inputs are the first `context`, targets the last.
+
+    An epoch's windows tile the stream from an offset drawn anew, so that (but for fewer than `context` tokens at its
+    ends, and the windows that don't fill a batch) every token is predicted once. A stream with too few windows for
+    one batch gives one batch in which windows recur.
+
+    eos: id put after each document, or None to join documents as they are.
+    Raises: NlpcliError when the text is shorter than one window.
+    Source: Brown et al. 2020, appendix B (documents packed, no padding, the end of text between them).
+    """
+
+    def __init__(self, shards: ShardSet, context: int, *, eos: int | None, batch_size: int, seed: int = 0) -> None:
+        for name, value in (("context", context), ("batch_size", batch_size)):
+            if value < 1:
+                raise NlpcliError(f"{name} must be at least 1, not {value}")
+        self.stream = TokenStream(shards, eos=eos)
+        self.context, self.batch_size, self.seed = context, batch_size, seed
+        if len(self.stream) <= context:
+            raise NlpcliError(
+                f"the text has only {len(self.stream)} tokens; a context of {context} needs at least {context + 1}",
+                hint="give more text or a shorter context",
+            )
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
+        offset = int(random.integers(min(self.context, spare + 1)))
+        starts = random.permutation(np.arange(offset, spare + 1, self.context))
+        if len(starts) < self.batch_size:
+            starts = np.resize(starts, self.batch_size)
+        return starts[: len(starts) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
+
+    def batch(self, starts: np.ndarray) -> np.ndarray:
+        """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
+        return np.stack([self.stream.read(int(start), int(start) + self.context + 1) for start in starts])
+
+    @cached_property
+    def batches_per_epoch(self) -> int:
+        """The least number of batches an epoch has; the random offset may add one."""
+        return max((len(self.stream) - self.context) // self.context // self.batch_size, 1)
+
+
+class EvaluationWindow(NamedTuple):
+    """Tokens `start` to `stop` of a stream; of these, `first_scored` to `stop` are scored here (places in the stream).
+
+    The model reads `stream[start : stop - 1]`, at most `context` tokens, and predicts `stream[start + 1 : stop]`;
+    the first `first_scored - start - 1` of its predictions were scored in an earlier window.
+    """
+
+    start: int
+    stop: int
+    first_scored: int
+
+
+def evaluation_windows(tokens: int, context: int, stride: int | None = None) -> Iterator[EvaluationWindow]:
+    """Windows over a stream of `tokens` tokens such that each but the very first is scored exactly once.
+
+    stride: tokens by which the window moves on: `context` (and None) means no overlap; the smaller, the more context
+        each token is predicted from, and the more work. From the second window on, a token is predicted from at least
+        `context - stride + 1` others (from fewer only in a stream that is no longer than a window).
+    Raises: NlpcliError unless 1 <= stride <= context and there are at least 2 tokens.
+    Source: Baevski and Auli 2019, 4.3 (context window and stride of an evaluation).
+    """
+    stride = context if stride is None else stride
+    if context < 1 or not 1 <= stride <= context:
+        raise NlpcliError(f"stride {stride} with context {context}: must be between 1 and the context")
+    if tokens < 2:
+        raise NlpcliError(f"a text of {tokens} tokens has none to predict")
+    start, scored = 0, 1
+    while scored < tokens:
+        stop = min(start + context + 1, tokens)
+        yield EvaluationWindow(start, stop, scored)
+        start, scored = start + stride, stop

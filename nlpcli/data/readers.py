@@ -1,0 +1,323 @@
+"""Reading text: lines, parallel lines, and documents out of files, folders, globs and standard input.
+
+Text is UTF-8 and nothing else; only LF (or CR LF) ends a line, so that a file has the same lines here as in `wc -l`,
+`sed` and sacreBLEU, whatever other separators Unicode knows.
+"""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import BinaryIO
+
+from nlpcli.data.opening import STDIN, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.errors import NlpcliError, nearest, unknown
+
+FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
+PIECE_CHARACTERS = 1 << 18
+"""A document longer than this is handed on in pieces, cut at ends of lines, so that its length needs no memory."""
+
+_LOOK_AHEAD_LINES = 2000
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
+
+Piece = tuple[str, bool]
+"""A stretch of a document, and whether the document ends with it."""
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """How documents stand in files.
+
+    format: `lines`: one document a line. `paragraphs`: blank lines stand between documents, line ends inside one are
+        kept. `file`: a whole file is one document and every character of it counts, line ends included, as in
+        character language models. `jsonl`: one JSON object a line, its text under the key `field`. `tsv`: one
+        document a line, in the tab-separated column `column`, counted from 1.
+        `auto`, for each file: `jsonl` for .jsonl and .ndjson, `tsv` for .tsv; else `paragraphs` if there is a blank
+        line near the beginning (running text: books, articles, plays), `lines` if there is none (lists of sentences).
+
+    Source: blank lines between documents are the input format of BERT's pretraining (Devlin et al. 2019, released
+    code); one sentence a line is that of the translation corpora.
+    """
+
+    format: str = "auto"
+    field: str = "text"
+    column: int = 1
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("document format", self.format, FORMATS)
+        if self.column < 1:
+            raise NlpcliError(f"column {self.column}: columns are counted from 1")
+
+    def format_of(self, path: Path | str) -> str:
+        """The format of one file as far as its name tells; `auto` where its content has to."""
+        return _BY_SUFFIX.get(inner_suffix(path), "auto") if self.format == "auto" else self.format
+
+
+def read_lines(path: Path | str) -> Iterator[str]:
+    """The lines of a text file, or of standard input for "-", without their ends.
+
+    Plain or compressed (.gz, .xz, .zst); a byte order mark at the beginning is dropped; one CR before the LF is too.
+    Each line is given as soon as it is complete.
+
+    Raises: NlpcliError for a file that is missing, damaged or not UTF-8 (with line and column).
+    """
+    with open_bytes(path) as stream:
+        yield from _lines(stream, path)
+
+
+def count_lines(path: Path | str) -> int:
+    """The number of lines `read_lines` gives. Raises: NlpcliError as there, except for bytes that are not UTF-8."""
+    count, last = 0, b"\n"
+    with open_bytes(path) as stream:
+        while block := stream.read(1 << 20):
+            count += block.count(b"\n")
+            last = block[-1:]
+    return count + (last != b"\n")
+
+
+def read_parallel(source: Path | str, target: Path | str) -> Iterator[tuple[str, str]]:
+    """The pairs of lines of two files of which line n of one is the translation of line n of the other.
+
+    Raises: NlpcliError for files of unequal length (naming both numbers of lines), empty files, and as `read_lines`.
+    """
+    missing = object()
+    lines = enumerate(zip_longest(read_lines(source), read_lines(target), fillvalue=missing))
+    number = -1
+    for number, pair in lines:
+        if missing in pair:
+            total = number + 1 + sum(1 for _ in lines)
+            counts = (number, total) if pair[0] is missing else (total, number)
+            raise unequal(source, target, *counts)
+        yield pair
+    if number < 0:
+        raise NlpcliError(f"{shown(source)} and {shown(target)} are empty")
+
+
+def unequal(source: Path | str, target: Path | str, source_lines: int, target_lines: int) -> NlpcliError:
+    """The error for two sides of a parallel corpus that don't have the same number of lines."""
+    return NlpcliError(
+        f"unequal numbers of lines: {shown(source)} has {source_lines}, {shown(target)} has {target_lines}",
+        hint="line n of one file must be the translation of line n of the other; keep a blank line for a missing one",
+    )
+
+
+def find_files(paths: Iterable[Path | str]) -> list[Path | str]:
+    """The files meant by names of files, folders (all text files below, sorted), globs and "-" (standard input).
+
+    Below a folder hidden entries are left out, and so are files that are not text (with zero bytes at the beginning).
+
+    Raises: NlpcliError for a name that stands for nothing, and for a folder without text files.
+    """
+    found: list[Path | str] = []
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        if str(path) == STDIN:
+            found.append(STDIN)
+        elif Path(path).is_dir():
+            found.extend(_text_files_below(Path(path)))
+        elif not Path(path).exists() and glob.has_magic(str(path)):
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+            matches = [match for match in matches if match.is_file()]
+            if not matches:
+                raise NlpcliError(f"{path}: no file matches")
+            found.extend(matches)
+        else:
+            with open_bytes(path):  # a missing file is better told now than hours later
+                found.append(Path(path))
+    if not found:
+        raise NlpcliError("no text files were given")
+    return found
+
+
+def read_documents(
+    paths: Iterable[Path | str], *, format: str = "auto", field: str = "text", column: int = 1
+) -> Iterator[str]:
+    """The documents in files, folders, globs or standard input; see `TextSource` for the formats.
+
+    Blank documents are left out.
+
+    Raises: NlpcliError for bad input (with file and line), and when there is no text at all.
+    """
+    source = TextSource(format, field, column)
+    files = find_files(paths)
+    empty = True
+    for path in files:
+        parts: list[str] = []
+        for text, ends in read_pieces(path, source):
+            parts.append(text)
+            if not ends:
+                continue
+            document = "".join(parts)
+            parts = []
+            if not blank(document):
+                empty = False
+                yield document
+    if empty:
+        raise no_text(files)
+
+
+def no_text(files: Sequence[Path | str]) -> NlpcliError:
+    """The error for files in which there is nothing to read."""
+    names = ", ".join(shown(path) for path in files[:3]) + (" and others" if len(files) > 3 else "")
+    return NlpcliError(f"{names}: no text in {'it' if len(files) == 1 else 'them'}")
+
+
+def blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[Piece]:
+    """The documents of one file in pieces of bounded length (except that a line of `lines`, `jsonl` or `tsv` is one).
+
+    keep_empty: give an empty document for each blank line of `lines`, so that documents and lines are aligned.
+    """
+    with open_bytes(path) as stream:
+        if source.format == "file":
+            yield from _whole(stream, path)
+            return
+        format, lines = source.format_of(path), _lines(stream, path)
+        if format == "auto":
+            beginning = list(itertools.islice(lines, _LOOK_AHEAD_LINES))
+            format = "paragraphs" if _has_inner_blank(beginning) else "lines"
+            lines = itertools.chain(beginning, lines)
+        if format == "paragraphs":
+            yield from _paragraphs(lines)
+        elif format == "jsonl":
+            yield from _json_lines(lines, path, source.field)
+        elif format == "tsv":
+            yield from _column(lines, path, source.column)
+        else:
+            yield from ((line, True) for line in lines if keep_empty or not blank(line))
+
+
+def _has_inner_blank(lines: list[str]) -> bool:
+    """Whether a blank line stands before some text; at the very end of a list of sentences it separates nothing."""
+    filled = [number for number, line in enumerate(lines) if not blank(line)]
+    return bool(filled) and filled[-1] + 1 != len(filled)
+
+
+def _lines(stream: BinaryIO, path: Path | str) -> Iterator[str]:
+    for number, raw in enumerate(stream, start=1):
+        if number == 1 and raw.startswith(codecs.BOM_UTF8):
+            raw = raw[len(codecs.BOM_UTF8) :]
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path, number, raw, error.start) from error
+        if line.endswith("\n"):
+            line = line[:-1]
+        yield line[:-1] if line.endswith("\r") else line
+
+
+def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliError:
+    column = len(raw[:start].decode("utf-8", errors="replace")) + 1
+    wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "UTF-16" if wide else "LATIN1"
+    return NlpcliError(
+        f"{shown(path)}:{number}: not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
+        hint=f"convert it first, if it is in another encoding: iconv -f {encoding} -t UTF-8",
+    )
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
+    held: list[str] = []
+    length = 0
+    started = False
+    for line in lines:
+        if blank(line):
+            if started:
+                yield "\n".join(held), True
+            held, length, started = [], 0, False
+            continue
+        if length > PIECE_CHARACTERS:
+            yield "\n".join(held) + "\n", False
+            held, length = [], 0
+        held.append(line)
+        length += len(line) + 1
+        started = True
+    if started:
+        yield "\n".join(held), True
+
+
+def _whole(stream: BinaryIO, path: Path | str) -> Iterator[Piece]:
+    """Every character of a file: cut after the last line end of a block, or the last space, or else anywhere."""
+    decode = codecs.getincrementaldecoder("utf-8")("strict").decode
+    rest, line, first = "", 1, True
+    while True:
+        block = stream.read(PIECE_CHARACTERS)
+        try:
+            text = decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise _not_utf8_in_block(path, error, rest, line) from error
+        if first and text:
+            text, first = text.removeprefix("\ufeff"), False
+        rest += text
+        if not block:
+            break
+        if len(rest) >= PIECE_CHARACTERS:
+            cut = rest.rfind("\n") + 1 or rest.rfind(" ") + 1 or len(rest)
+            line += rest.count("\n", 0, cut)
+            yield rest[:cut], False
+            rest = rest[cut:]
+    yield rest, True
+
+
+def _not_utf8_in_block(path: Path | str, error: UnicodeDecodeError, rest: str, line: int) -> NlpcliError:
+    before = rest.encode("utf-8") + error.object[: error.start]
+    number = line + before.count(b"\n")
+    raw = before[before.rfind(b"\n") + 1 :]
+    return _not_utf8(path, number, raw + error.object[error.start : error.start + 1], len(raw))
+
+
+def _json_lines(lines: Iterable[str], path: Path | str, field: str) -> Iterator[Piece]:
+    for number, line in enumerate(lines, start=1):
+        if blank(line):
+            continue
+        place = f"{shown(path)}:{number}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise NlpcliError(
+                f"{place}: not valid JSON ({reason})", hint="each line must be one JSON object"
+            ) from error
+        if not isinstance(record, dict):
+            raise NlpcliError(f"{place}: not a JSON object", hint='each line must look like {"text": "..."}')
+        if field not in record:
+            near = nearest(field, record)
+            hint = f"did you mean '{near}'?" if near else f"its fields are: {', '.join(record) or 'none'}"
+            raise NlpcliError(f"{place}: no field '{field}'", hint=hint)
+        if not isinstance(record[field], str):
+            raise NlpcliError(f"{place}: field '{field}' holds {json.dumps(record[field])[:40]}, not a text")
+        yield record[field], True
+
+
+def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Piece]:
+    for number, line in enumerate(lines, start=1):
+        if blank(line):
+            continue
+        columns = line.split("\t")
+        if column > len(columns):
+            have = "only 1 column" if len(columns) == 1 else f"only {len(columns)} columns"
+            raise NlpcliError(
+                f"{shown(path)}:{number}: no column {column}, the line has {have}", hint="columns are separated by tabs"
+            )
+        yield columns[column - 1], True
+
+
+def _text_files_below(folder: Path) -> list[Path]:
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(Path(here, name) for name in names if not name.startswith("."))
+    files = [path for path in sorted(found) if path.is_file() and looks_like_text(path)]
+    if not files:
+        raise NlpcliError(f"{folder}: no text files in this folder")
+    return files

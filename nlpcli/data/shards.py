@@ -1,0 +1,217 @@
+"""Building shard sets: what to build, where it is kept, and whether it is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.files import new_directory, sha256_file, writing
+from nlpcli.data.encoding import ShardWriter, encode_all, token_dtype
+from nlpcli.data.opening import inner_suffix, open_bytes, shown
+from nlpcli.data.readers import Piece, TextSource, blank, find_files, no_text, read_pieces
+from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
+from nlpcli.errors import NlpcliError, RunFailed
+
+if TYPE_CHECKING:
+    from nlpcli.text.tokenizer import Tokenizer
+
+__all__ = ["ShardSet", "build_shards", "cache_folder"]
+
+_WORTH_A_PROCESS = 4_000_000
+"""Bytes of text that keep a worker busy longer than it takes to start it."""
+_COMPRESSED = (".gz", ".xz", ".zst")
+
+
+def build_shards(
+    paths: Iterable[Path | str] | Path | str,
+    tokenizer: Tokenizer | Path | str,
+    *,
+    out: Path | str | None = None,
+    documents: str = "auto",
+    field: str = "text",
+    column: int = 1,
+    keep_empty: bool = False,
+    workers: int | None = None,
+    shard_tokens: int = 1 << 28,
+) -> ShardSet:
+    """The shard set of some texts, built unless it is there already.
+
+    It is there if content, tokenizer and options are the same; the names of files, and their times, don't matter.
+    Documents longer than some hundred thousand characters are encoded in pieces cut at ends of lines. The result
+    doesn't depend on `workers`. Whatever interrupts the building leaves nothing behind that is taken for finished.
+
+    paths: files, folders, globs, or "-" for standard input. tokenizer: a tokenizer or the folder of a saved one.
+    out: where it shall stand; without it in the cache: `shards/` below `$NLPCLI_CACHE`, `$XDG_CACHE_HOME/nlpcli` or
+        `~/.cache/nlpcli`.
+    documents, field, column: see `TextSource`. keep_empty: blank lines of `lines` are empty documents, so that
+        document n is line n; otherwise documents without text are left out.
+    workers: encoding processes; None: as many as the machine and the amount of text warrant.
+    shard_tokens: tokens per file.
+    Raises: NlpcliError for bad input, for texts without any text, and when `out` holds something else; RunFailed when
+        the disk is full or an encoding process dies.
+    """
+    job = _Job(
+        TextSource(documents, field, column), _loaded(tokenizer), keep_empty=keep_empty, shard_tokens=shard_tokens
+    )
+    with _regular_files(find_files(paths)) as files:
+        stamps = [_stamp(path) for path in files]
+        fingerprint = job.fingerprint(files)
+        place = cache_folder() / "shards" / fingerprint if out is None else Path(out)
+        finished = _finished(place, fingerprint, cached=out is None)
+        if finished is not None:
+            return finished
+        try:
+            with new_directory(place, replace=True) as folder:
+                job.write(files, folder, fingerprint, workers=_workers(files, workers))
+                if [_stamp(path) for path in files] != stamps:
+                    raise NlpcliError("the text was changed while it was read", hint="run it again")
+        except OSError:  # another process may have put the same set there first
+            finished = _finished(place, fingerprint, cached=out is None)
+            if finished is None:
+                raise
+            return finished
+        return ShardSet.open(place, verify=False)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$NLPCLI_CACHE`, `$XDG_CACHE_HOME/nlpcli` or `~/.cache/nlpcli`."""
+    if own := os.environ.get("NLPCLI_CACHE"):
+        return Path(own)
+    common = os.environ.get("XDG_CACHE_HOME")
+    return (Path(common) if common else Path.home() / ".cache") / "nlpcli"
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: TextSource
+    tokenizer: Tokenizer
+    keep_empty: bool
+    shard_tokens: int
+
+    def fingerprint(self, files: list[Path]) -> str:
+        """SHA-256 of everything that determines the ids: content, formats, tokenizer, options."""
+        return hashlib.sha256(json.dumps([self._made_of(), *self._content(files)]).encode()).hexdigest()
+
+    def _made_of(self) -> dict[str, Any]:
+        used = {"jsonl": ("field",), "tsv": ("column",), "auto": ("field", "column")}.get(self.source.format, ())
+        return {
+            "version": VERSION,
+            "tokenizer": self.tokenizer.fingerprint,
+            "vocab_size": self.tokenizer.vocab_size,
+            "documents": self.source.format,
+            "keep_empty": self.keep_empty,
+            "shard_tokens": self.shard_tokens,
+            **{name: getattr(self.source, name) for name in used},
+        }
+
+    def _content(self, files: list[Path]) -> Iterator[tuple[str, str]]:
+        for path in files:
+            yield self.source.format_of(path), sha256_file(path)
+
+    def write(self, files: list[Path], folder: Path, fingerprint: str, *, workers: int) -> None:
+        """Fills a folder with the set. Raises: NlpcliError when there is no text."""
+        dtype = token_dtype(self.tokenizer.vocab_size)
+        writer = ShardWriter(folder, dtype, shard_tokens=self.shard_tokens, keep_empty=self.keep_empty)
+        encoded = encode_all(self._pieces(files), self.tokenizer, workers=workers)
+        with writer, contextlib.closing(encoded):
+            for run in encoded:
+                writer.add(run)
+        if not writer.totals[0]:
+            raise no_text(files)
+        tokens, text_bytes, text_words = (int(total) for total in writer.totals)
+        index = {
+            **self._made_of(),
+            "fingerprint": fingerprint,
+            "dtype": dtype.str,
+            "documents": writer.documents,
+            "tokens": tokens,
+            "text_bytes": text_bytes,
+            "text_words": text_words,
+            "format": self.source.format,
+            "files": dict(sorted(writer.files.items())),
+        }
+        (folder / INDEX).write_bytes(index_bytes(index))
+
+    def _pieces(self, files: list[Path]) -> Iterator[Piece]:
+        begun = False
+        for path in files:
+            for text, ends in read_pieces(path, self.source, keep_empty=self.keep_empty):
+                if self.keep_empty or begun or not ends or not blank(text):
+                    yield text, ends
+                begun = not ends
+
+
+def _loaded(tokenizer: Tokenizer | Path | str) -> Tokenizer:
+    if isinstance(tokenizer, (str, os.PathLike)):
+        from nlpcli.text import load_tokenizer
+
+        return load_tokenizer(Path(tokenizer))
+    return tokenizer
+
+
+def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None:
+    """The set at `place` if it is the wanted one; a damaged one of the cache counts as none."""
+    if not place.exists():
+        return None
+    if not (place / INDEX).exists() and not cached:
+        if place.is_dir() and not any(place.iterdir()):
+            return None
+        raise NlpcliError(f"{place}: holds something that is not a shard set", hint="choose another folder")
+    try:
+        found = ShardSet.open(place)
+    except NlpcliError:
+        if cached:
+            return None
+        raise
+    if found.fingerprint != fingerprint:
+        raise NlpcliError(
+            f"{place}: holds the shards of another text, tokenizer or options",
+            hint="choose another folder, or delete this one",
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _regular_files(files: list[Path | str]) -> Iterator[list[Path]]:
+    """Files that can be read twice: standard input and pipes are first copied to the disk, by and by."""
+    with tempfile.TemporaryDirectory(prefix="nlpcli-input-") as folder:
+        copies = {}
+        for number, path in enumerate(files):
+            if isinstance(path, str) or not path.is_file():
+                copies[number] = Path(folder, f"input-{number}{inner_suffix(path)}")
+                with open_bytes(path) as stream, writing(copies[number]), open(copies[number], "wb") as copy:
+                    shutil.copyfileobj(stream, copy, 1 << 20)
+        try:
+            yield [copies.get(number, path) for number, path in enumerate(files)]
+        except NlpcliError as error:  # name what the user named
+            message = error.message
+            for number, copy in copies.items():
+                message = message.replace(str(copy), shown(files[number]))
+            raise (RunFailed if isinstance(error, RunFailed) else NlpcliError)(message, hint=error.hint) from error
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _workers(files: list[Path], wanted: int | None) -> int:
+    if wanted is not None:
+        if wanted < 1:
+            raise NlpcliError(f"{wanted} encoding processes: at least 1 is needed")
+        return wanted
+    size = sum(path.stat().st_size * (3 if path.suffix.lower() in _COMPRESSED else 1) for path in files)
+    return max(min(_processors(), math.floor(size / _WORTH_A_PROCESS)), 1)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
