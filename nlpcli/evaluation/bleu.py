@@ -1,0 +1,152 @@
+"""BLEU, through sacreBLEU.
+
+    BLEU = BP · exp( 1/4 · Σ_{n=1..4} log p_n ),   BP = min(1, exp(1 - r/c))
+
+with p_n the clipped n-gram precisions of the whole text, c its length in tokens and r the length of the closest
+references. Source: Papineni et al. 2002, eq. 3 and section 2.3; Post 2018 for the tokenizers and the signature.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import sacrebleu.metrics
+
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.score import Lines, Score, check_segments
+
+SMOOTHING = tuple(sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS)
+TOKENIZERS = ("13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200")
+_SHORT = {"ja": "ja-mecab", "ko": "ko-mecab"}
+_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+_TOKENIZED = 100  # lines ending in " ." from which on sacreBLEU, too, suspects tokenised text
+_SAMPLE = 200  # lines enough to see in which script a text is written
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # kana and CJK ideographs
+
+
+class Bleu(SacreMetric):
+    """BLEU with sacreBLEU's tokenizers and smoothing.
+
+    Single sentences are scored with the effective order: n-gram orders longer than the sentence are left out.
+
+    Raises: NlpcliError for an unknown tokenizer or smoothing, or a tokenizer whose package or model is not installed.
+    """
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"tokenize", "lowercase", "smooth", "smooth_value", "max_ngram_order", "effective_order"}
+    )
+
+    def __init__(
+        self,
+        *,
+        tokenize: str = "13a",
+        lowercase: bool = False,
+        smooth: str = "exp",
+        smooth_value: float | None = None,
+        max_ngram_order: int = 4,
+        effective_order: bool = False,
+    ) -> None:
+        self.tokenize = _usable_tokenizer(_SHORT.get(tokenize, tokenize))
+        if smooth not in SMOOTHING:
+            raise unknown("smoothing", smooth, SMOOTHING)
+        if smooth_value is not None and sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS[smooth] is None:
+            raise NlpcliError(f"smoothing '{smooth}' takes no value", hint="--smooth floor and --smooth add-k take one")
+        if max_ngram_order < 1:
+            raise NlpcliError(f"the longest n-gram needs at least 1 token, not {max_ngram_order}")
+        self._settings = {
+            "lowercase": lowercase,
+            "smooth_method": smooth,
+            "smooth_value": smooth_value,
+            "max_ngram_order": max_ngram_order,
+        }
+        self._effective_order = effective_order
+
+    def build(self, *, sentence: bool = False, references: Sequence[Lines] | None = None) -> sacrebleu.metrics.BLEU:
+        return sacrebleu.metrics.BLEU(
+            tokenize=self.tokenize,
+            force=True,  # its suspicion of tokenised text is told by `cautions`
+            effective_order=self._effective_order or sentence,
+            references=references,
+            **self._settings,
+        )
+
+    def details(self, score: Any) -> dict[str, Any]:
+        return {
+            "brevity_penalty": score.bp,
+            "precisions": list(score.precisions),
+            "counts": list(score.counts),
+            "totals": list(score.totals),
+            "hypothesis_length": score.sys_len,
+            "reference_length": score.ref_len,
+        }
+
+    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+        found = []
+        if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
+            found.append(f"{_TOKENIZED} or more lines end in ' .': BLEU expects detokenised text, or --tokenize none")
+        if self.tokenize in ("13a", "none", "intl"):
+            sample = "".join(references[0][:_SAMPLE])
+            if 2 * len(_UNSPACED.findall(sample)) > len(sample):
+                found.append(
+                    f"the references look like Chinese or Japanese, which '{self.tokenize}' does not cut into words"
+                )
+        return found
+
+
+def bleu(
+    hypotheses: Lines,
+    references: Sequence[Lines],
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+    smooth: str = "exp",
+    smooth_value: float | None = None,
+) -> Score:
+    """BLEU of n hypotheses against r reference sets of n lines each, 0 to 100.
+
+    The n-grams of the references are kept for the next call with the same references, as in the evaluations during
+    one training run. Raises: NlpcliError where the numbers of lines differ or there are none.
+    """
+    check_segments(hypotheses, references)
+    metric, sacre = _prepared(tokenize, lowercase, smooth, smooth_value, tuple(tuple(lines) for lines in references))
+    return metric._finish(sacre.corpus_score(list(hypotheses), None), sacre.get_signature())
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(
+    tokenize: str, lowercase: bool, smooth: str, smooth_value: float | None, references: tuple[tuple[str, ...], ...]
+) -> tuple[Bleu, sacrebleu.metrics.BLEU]:
+    metric = Bleu(tokenize=tokenize, lowercase=lowercase, smooth=smooth, smooth_value=smooth_value)
+    return metric, metric.build(references=references)
+
+
+def _usable_tokenizer(name: str) -> str:
+    if name not in TOKENIZERS:
+        raise unknown("tokenizer", name, TOKENIZERS)
+    if name in _PACKAGES:
+        try:
+            sacrebleu.metrics.BLEU(tokenize=name)
+        except RuntimeError as missing:
+            package = _PACKAGES[name]
+            raise NlpcliError(
+                f"tokenizer '{name}' needs a package that is not installed", hint=f"pip install '{package}'"
+            ) from missing
+    elif name.startswith("flores"):
+        _require_model(name)
+    return name
+
+
+def _require_model(name: str) -> None:
+    """sacreBLEU would fetch the model from the network, which this program never does."""
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    url = SPM_MODELS[name]["url"]
+    path = os.path.join(SACREBLEU_DIR, "models", os.path.basename(url))
+    if not os.path.exists(path):
+        raise NlpcliError(f"tokenizer '{name}' needs the model {path}", hint=f"download it once from {url}")

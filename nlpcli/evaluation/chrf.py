@@ -1,0 +1,76 @@
+"""chrF and chrF++, through sacreBLEU.
+
+    chrF_β = (1 + β²) · P · R / (β² · P + R)
+
+with P and R the character n-gram precision and recall averaged over n = 1..6; chrF++ averages over word n-grams
+n = 1, 2 as well. Source: Popović 2015, section 2; Popović 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import sacrebleu.metrics
+
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.score import Lines, Score
+
+
+class Chrf(SacreMetric):
+    """chrF; with `chrf_word_order=2` it is chrF++. Raises: NlpcliError for orders or a beta below what they can be."""
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {
+            "lowercase",
+            "chrf_char_order",
+            "chrf_word_order",
+            "chrf_beta",
+            "chrf_whitespace",
+            "chrf_eps_smoothing",
+        }
+    )
+
+    def __init__(
+        self,
+        *,
+        lowercase: bool = False,
+        chrf_char_order: int = 6,
+        chrf_word_order: int = 0,
+        chrf_beta: int = 2,
+        chrf_whitespace: bool = False,
+        chrf_eps_smoothing: bool = False,
+    ) -> None:
+        for name, value, least in (
+            ("character order", chrf_char_order, 1),
+            ("word order", chrf_word_order, 0),
+            ("beta", chrf_beta, 1),
+        ):
+            if value < least:
+                raise NlpcliError(f"chrF's {name} must be at least {least}, not {value}")
+        self._settings = {
+            "lowercase": lowercase,
+            "char_order": chrf_char_order,
+            "word_order": chrf_word_order,
+            "beta": chrf_beta,
+            "whitespace": chrf_whitespace,
+            "eps_smoothing": chrf_eps_smoothing,
+        }
+
+    def build(self, *, sentence: bool = False) -> sacrebleu.metrics.CHRF:
+        return sacrebleu.metrics.CHRF(**self._settings)
+
+
+class ChrfPlusPlus(Chrf):
+    """chrF++: chrF with word unigrams and bigrams."""
+
+    options: ClassVar[frozenset[str]] = Chrf.options - {"chrf_word_order"}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(chrf_word_order=2, **options)
+
+
+def chrf(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+    """chrF of n hypotheses against r reference sets of n lines each, 0 to 100; options as in `Chrf`."""
+    return Chrf(**options).corpus(hypotheses, references)

@@ -1,0 +1,87 @@
+"""Perplexity and bits, from a summed negative log-likelihood and the counts of what was predicted.
+
+    perplexity per unit = exp( L / n )        bits per unit = L / (n · ln 2)
+
+with L the negative log-likelihood of the whole text in nats and n its tokens, words, bytes or characters. L must
+cover the whole text whatever the unit: a perplexity per word divides the log-likelihood of all tokens by the words.
+The protocol moves the number, so the signature names the context window and the stride between windows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nlpcli import __version__
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.score import Score
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a text was cut for the model.
+
+    window: tokens the model sees at once. stride: tokens from one window's start to the next; equal to the window
+    there is no overlap, smaller strides give each scored token more context. tokenizer: what a token is, such as
+    `unigram-8000` or `chars`.
+    """
+
+    window: int
+    stride: int
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.window:
+            raise NlpcliError(f"a stride of {self.stride} does not fit a window of {self.window} tokens")
+
+
+def perplexity(
+    nats: float,
+    *,
+    tokens: int,
+    words: int | None = None,
+    bytes: int | None = None,
+    characters: int | None = None,
+    protocol: Protocol,
+) -> dict[str, Score]:
+    """All measures that the given counts allow, by name.
+
+    nats: the summed negative log-likelihood of the text. Returns `loss` (nats per token) and `token_perplexity`;
+    `word_perplexity` with words; `byte_perplexity` and `bits_per_byte` with bytes; `bits_per_character` with
+    characters. A perplexity too large for a float is infinite. Raises: NlpcliError for a count below 1.
+    """
+    scores = {
+        "loss": _score("loss", "token", nats / _positive(tokens, "tokens"), tokens, protocol),
+        "token_perplexity": _score("ppl", "token", _exp(nats / tokens), tokens, protocol),
+    }
+    if words is not None:
+        scores["word_perplexity"] = _score("ppl", "word", _exp(nats / _positive(words, "words")), words, protocol)
+    if bytes is not None:
+        per_byte = nats / _positive(bytes, "bytes")
+        scores["byte_perplexity"] = _score("ppl", "byte", _exp(per_byte), bytes, protocol)
+        scores["bits_per_byte"] = _score("bits", "byte", per_byte / math.log(2), bytes, protocol)
+    if characters is not None:
+        per_character = nats / _positive(characters, "characters")
+        scores["bits_per_character"] = _score("bits", "character", per_character / math.log(2), characters, protocol)
+    return scores
+
+
+def _score(measure: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
+    tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
+    signature = (
+        f"{measure}|level:{level}|window:{protocol.window}|stride:{protocol.stride}{tokenizer}|nlpcli:{__version__}"
+    )
+    return Score(f"{measure}/{level}", value, signature, summary=f"({count} {level}s)", details={"count": count})
+
+
+def _positive(count: int, what: str) -> int:
+    if count < 1:
+        raise NlpcliError(f"a text of {count} {what} has no perplexity")
+    return count
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,120 @@
+"""The metrics of sacreBLEU in this package's shape: its numbers, its signatures, its significance tests.
+
+Source: Post 2018, "A Call for Clarity in Reporting BLEU Scores"; Koehn 2004, "Statistical Significance Tests for
+Machine Translation Evaluation".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from sacrebleu.metrics.base import Metric as Sacre
+from sacrebleu.metrics.base import Score as SacreScore
+from sacrebleu.metrics.base import Signature
+
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments
+
+_SEED = "SACREBLEU_SEED"  # the only door to sacreBLEU's random numbers
+
+
+class SacreMetric:
+    """What BLEU, chrF and TER share; each subclass says how its sacreBLEU object is built and which counts it shows."""
+
+    needs: ClassVar[str] = TEXT_PAIRS
+    max_references: ClassVar[int | None] = None
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    def build(self, *, sentence: bool = False) -> Sacre:
+        """A fresh sacreBLEU metric, in the form fit for single sentences where there is one."""
+        raise NotImplementedError
+
+    def details(self, score: Any) -> dict[str, Any]:
+        """The counts behind a score of this metric."""
+        return {}
+
+    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+        return []
+
+    def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
+        check_segments(hypotheses, references)
+        metric = self.build()
+        with _seed(resampling):
+            score = metric.corpus_score(
+                list(hypotheses),
+                [list(lines) for lines in references],
+                n_bootstrap=resampling.samples if resampling else 1,
+            )
+        return self._finish(score, metric.get_signature(), resampled=resampling is not None)
+
+    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+        check_segments(hypotheses, references)
+        metric = self.build(sentence=True)
+        scores = [
+            metric.sentence_score(hypothesis, list(refs))
+            for hypothesis, *refs in zip(hypotheses, *references, strict=True)
+        ]
+        return [self._finish(score, metric.get_signature()) for score in scores]
+
+    def compare(
+        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[Lines], resampling: Resampling
+    ) -> list[Score]:
+        from sacrebleu.significance import PairedTest
+
+        for lines in (baseline, *systems):
+            check_segments(lines, references)
+        if resampling.seed == 0:
+            raise NlpcliError("sacreBLEU's paired test takes seed 0 for no seed at all", hint="give another seed")
+        named = [(str(number), list(lines)) for number, lines in enumerate((baseline, *systems))]
+        with _seed(resampling):
+            test = PairedTest(named, {"metric": self.build()}, references, "bs", resampling.samples)
+            signatures, table = test()
+        (name, signature), *_ = signatures.items()
+        return [
+            Score(
+                name,
+                float(result.score),
+                f"{name}|{signature}",
+                *_bounds(float(result.mean), float(result.ci)),
+                p_value=result.p_value,
+            )
+            for result in table[name]
+        ]
+
+    def _finish(self, score: SacreScore, signature: Signature, *, resampled: bool = False) -> Score:
+        shown = json.loads(score.format(width=15, signature=str(signature), is_json=True))
+        bounds = ()
+        if resampled:  # sacreBLEU leaves the interval out when every resample scores 0
+            bounds = _bounds(shown.get("confidence_mean", 0.0), shown.get("confidence_var", 0.0))
+        return Score(
+            score.name,
+            float(score.score),
+            f"{score.name}|{signature}",
+            *bounds,
+            summary=shown.get("verbose_score", ""),
+            details=self.details(score),
+        )
+
+
+def _bounds(mean: float, half_width: float) -> tuple[float, float, float]:
+    """low, high and mean from sacreBLEU's "mean ± half the width of the central 95 %"."""
+    return mean - half_width, mean + half_width, mean
+
+
+@contextmanager
+def _seed(resampling: Resampling | None) -> Iterator[None]:
+    """Hands the seed to sacreBLEU, which reads it from the environment only, and puts back what stood there."""
+    before = os.environ.get(_SEED)
+    if resampling is not None:
+        os.environ[_SEED] = str(resampling.seed)
+    try:
+        yield
+    finally:
+        if resampling is not None:
+            del os.environ[_SEED]
+            if before is not None:
+                os.environ[_SEED] = before

@@ -1,0 +1,108 @@
+"""What every metric gives back, and what it may be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from nlpcli.errors import NlpcliError
+
+Lines = Sequence[str]
+TEXT_PAIRS = "text-pairs"  # Metric.needs: hypothesis lines beside one or more sets of reference lines
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with everything needed to report it and to measure it again.
+
+    `value` is on the scale the field prints: 0 to 100 for BLEU and chrF; percent for TER and the error rates (which may
+    exceed 100); perplexities and bits are what they are. `signature` begins with the metric's name and names every
+    choice that moves the number. `low` and `high` bound the 95 % bootstrap interval and `mean` is the mean of the
+    resamples; `p_value` belongs to the difference from a baseline. `summary` is a short account for people, `details`
+    the counts behind the value for programs.
+    """
+
+    name: str
+    value: float
+    signature: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    p_value: float | None = None
+    summary: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def interval(self, precision: int = 2) -> str:
+        """`[low, high]`, or an empty string where none was estimated."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{self.low:.{precision}f}, {self.high:.{precision}f}]"
+
+    def line(self, precision: int = 2) -> str:
+        """Name, value, interval, account and signature: one line to paste, with the value in its second column."""
+        parts = [self.name, f"{self.value:.{precision}f}", self.interval(precision), self.summary, self.signature]
+        return " ".join(part for part in parts if part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields in full precision; those without a value are left out."""
+        optional = {"low": self.low, "high": self.high, "mean": self.mean, "p_value": self.p_value}
+        given = {key: value for key, value in optional.items() if value is not None}
+        return {"name": self.name, "value": self.value, **given, "signature": self.signature, **self.details}
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How often the segments are drawn again, with replacement, and from which seed."""
+
+    samples: int = 1000
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise NlpcliError(f"a bootstrap needs at least 2 resamples, not {self.samples}")
+        if self.seed < 0:
+            raise NlpcliError(f"a seed cannot be negative: {self.seed}")
+
+
+class Metric(Protocol):
+    """A metric over lines of text; a new one is a class of this shape and a line in `nlpcli.evaluation.METRICS`.
+
+    `needs` says what it is computed from, `max_references` how many reference sets it takes (None: any number), and
+    `options` which keyword arguments its constructor takes; an option's name is the same in every metric that has it
+    and becomes the flag of `nlpcli score`.
+
+    Shapes: hypotheses is a list of n lines; references a list of r lists of n lines. One line is one segment, blank
+    or not. Raises: NlpcliError where the numbers of lines differ or there are none.
+    """
+
+    needs: ClassVar[str]
+    max_references: ClassVar[int | None]
+    options: ClassVar[frozenset[str]]
+
+    def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
+        """The score of the whole text, with an interval when `resampling` is given."""
+
+    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+        """The score of each segment on its own, in order."""
+
+    def compare(
+        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[Lines], resampling: Resampling
+    ) -> list[Score]:
+        """Paired bootstrap: the baseline's score, then each system's with the p-value of its difference from it."""
+
+    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+        """Sentences about input that looks unfit for these options, though it can be scored."""
+
+
+def check_segments(hypotheses: Lines, references: Sequence[Lines], max_references: int | None = None) -> None:
+    """Refuses what would be scored wrongly in silence. Raises: NlpcliError."""
+    if not references:
+        raise NlpcliError("there is no reference to score against")
+    if max_references is not None and len(references) > max_references:
+        raise NlpcliError(f"this metric takes {max_references} reference, {len(references)} were given")
+    if not hypotheses:
+        raise NlpcliError("there are no lines to score")
+    for number, reference in enumerate(references, start=1):
+        if len(reference) != len(hypotheses):
+            raise NlpcliError(f"{len(hypotheses)} hypotheses but {len(reference)} lines in reference {number}")

@@ -1,0 +1,54 @@
+"""Translation edit rate, through sacreBLEU.
+
+    TER = 100 · (insertions + deletions + substitutions + shifts) / average length of the references
+
+in words, lower being better; above 100 when there are more edits than words. Source: Snover et al. 2006, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import sacrebleu.metrics
+
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.score import Lines, Score
+
+
+class Ter(SacreMetric):
+    """TER; like Tercom it ignores case unless told otherwise, so `lowercase` only states what holds anyway."""
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"lowercase", "ter_normalized", "ter_no_punct", "ter_asian_support", "ter_case_sensitive"}
+    )
+
+    def __init__(
+        self,
+        *,
+        lowercase: bool = False,
+        ter_normalized: bool = False,
+        ter_no_punct: bool = False,
+        ter_asian_support: bool = False,
+        ter_case_sensitive: bool = False,
+    ) -> None:
+        if lowercase and ter_case_sensitive:
+            raise NlpcliError("TER cannot be both lowercased and case-sensitive")
+        self._settings = {
+            "normalized": ter_normalized,
+            "no_punct": ter_no_punct,
+            "asian_support": ter_asian_support,
+            "case_sensitive": ter_case_sensitive,
+        }
+
+    def build(self, *, sentence: bool = False) -> sacrebleu.metrics.TER:
+        return sacrebleu.metrics.TER(**self._settings)
+
+    def details(self, score: Any) -> dict[str, Any]:
+        return {"edits": score.num_edits, "reference_length": float(score.ref_length)}
+
+
+def ter(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+    """TER of n hypotheses against r reference sets of n lines each, in percent; options as in `Ter`."""
+    return Ter(**options).corpus(hypotheses, references)
