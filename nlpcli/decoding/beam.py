@@ -1,0 +1,239 @@
+"""Beam search over any `Decodable`: many sentences at once, each leaving the batch when it is done.
+
+How a sentence goes on: of all continuations of its live hypotheses the best 2 · beam_size are looked at, by summed
+log-probability. Those of the first beam_size that end are finished; the first beam_size that don't end live on. The
+beam is opened after the first step, when there are different hypotheses to fill it.
+
+When a sentence is done: `patience` · beam_size hypotheses are finished (Kasai et al. 2022; 1 is the customary rule), or
+none that lives can still beat the n best finished ones (which changes no result), or the length limit is reached. With
+infinite patience only the last two hold, and the search is exact within its beam. Every rule looks at one sentence
+alone, so its neighbours in the batch don't matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, length_limits
+from nlpcli.decoding.ranking import Ranking, log_coverage
+from nlpcli.decoding.selection import log_normalizer, top_candidates
+from nlpcli.errors import NlpcliError
+from nlpcli.models.decodable import Decodable
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """`n_best` hypotheses are given for each sentence, at most `beam_size`; for `patience` see the module."""
+
+    beam_size: int = 5
+    n_best: int = 1
+    patience: float = 1.0
+    ranking: Ranking = field(default_factory=Ranking)
+    constraints: Constraints = field(default_factory=Constraints)
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1:
+            raise NlpcliError(f"the beam size must be at least 1, not {self.beam_size}")
+        if not 1 <= self.n_best <= self.beam_size:
+            raise NlpcliError(
+                f"can't give {self.n_best} best of a beam of {self.beam_size}",
+                hint="n-best must lie between 1 and the beam size",
+            )
+        if not self.patience > 0:
+            raise NlpcliError(f"patience must be positive, not {self.patience}")
+
+    @property
+    def enough(self) -> float:
+        """So many finished hypotheses end a sentence."""
+        return max(self.n_best, math.ceil(self.patience * self.beam_size)) if self.patience < math.inf else math.inf
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    *,
+    eos: int | None,
+    max_length: int | Sequence[int],
+    settings: BeamSettings | None = None,
+) -> list[list[Hypothesis]]:
+    """The best continuations of each prefix, best first; hypotheses cut by `max_length` only where too few ended.
+
+    prefixes: for each row of `state` the tokens to begin with, bos and any forced target tokens; max_length: how many
+    tokens each may be continued by, the end counted. The logits the model returns are overwritten. Without `eos`
+    every hypothesis runs to its limit.
+    """
+    return _Search(model, state, prefixes, eos, max_length, settings or BeamSettings()).run()
+
+
+class _Search:
+    """One batch on its way. Rows of tensors are live hypotheses, `width` consecutive ones belonging to one sentence."""
+
+    def __init__(
+        self,
+        model: Decodable,
+        state: Any,
+        prefixes: Sequence[Sequence[int]],
+        eos: int | None,
+        max_length: int | Sequence[int],
+        settings: BeamSettings,
+    ) -> None:
+        self.model, self.state, self.settings, self.eos = model, state, settings, eos
+        self.device = device_of(model)
+        self.prefixes = Prefixes.of(prefixes, self.device)
+        self.limits = length_limits(max_length, self.prefixes.lengths, model.max_length)
+        self.finished: list[list[Hypothesis]] = [[] for _ in prefixes]
+        self.cut: list[list[Hypothesis]] = [[] for _ in prefixes]
+        self.sentences = list(range(len(prefixes)))  # those still searched, in the order of their rows
+        self.where = torch.arange(len(prefixes), device=self.device)  # the same as a tensor
+        self.width = 1
+        self.logprobs = torch.zeros(len(prefixes), 1, device=self.device)  # (sentences, width), summed
+        self.history = self.prefixes.first  # (rows, position)
+        self.received: Tensor | None = None  # attention summed over steps: (rows, source positions)
+        self.attends = getattr(model, "step_with_attention", None)
+        if settings.ranking.coverage_penalty and self.attends is None:
+            raise NlpcliError(
+                "this model shows no attention to its source, which the coverage penalty needs",
+                hint="leave out the coverage penalty",
+            )
+
+    def run(self) -> list[list[Hypothesis]]:
+        tokens = self.prefixes.first
+        while True:
+            values, beams, chosen = self._candidates(self._step(tokens))
+            self._finish(values, beams, chosen)
+            values, beams, chosen = self._select(values, beams, chosen)
+            kept = self._close(values, beams, chosen)
+            if not self.sentences:
+                break
+            tokens = self._advance(values, beams, chosen, kept)
+        n = self.settings.n_best
+        best = [sorted(ended, key=_score, reverse=True)[:n] for ended in self.finished]
+        return [(ended + sorted(cut, key=_score, reverse=True))[:n] for ended, cut in zip(best, self.cut, strict=True)]
+
+    def _step(self, tokens: Tensor) -> Tensor:
+        if not self.settings.ranking.coverage_penalty:
+            logits, self.state = self.model.step(tokens, self.state)
+            return logits
+        logits, self.state, weights = self.attends(tokens, self.state)
+        self.received = weights if self.received is None else self.received + weights
+        return logits
+
+    def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The 2 · beam_size best continuations of each sentence: summed log-probabilities, beams, tokens."""
+        constraints = self.settings.constraints
+        logits = constraints.penalize(logits, self.history)
+        base = self.logprobs - log_normalizer(logits).view_as(self.logprobs)
+        constraints.ban_(logits, self.history, self.eos, self._too_early())
+        per_sentence = logits.view(len(self.sentences), self.width, -1)
+        values, beams, tokens = top_candidates(per_sentence, base, 2 * self.settings.beam_size)
+        forced = self.prefixes.at(self.history.shape[1], self.where)
+        if forced is not None:
+            # A forced token is given, not chosen: it costs nothing, and the sentence keeps its one hypothesis.
+            given = (forced >= 0)[:, None]
+            alone = torch.full_like(values, -torch.inf).index_fill_(1, self.where.new_zeros(1), 0.0)
+            values = torch.where(given, alone, values)
+            beams = torch.where(given, 0, beams)
+            tokens = torch.where(given, forced[:, None], tokens)
+        return values, beams, tokens
+
+    def _too_early(self) -> Tensor | None:
+        minimum = self.settings.constraints.min_length
+        early = self.prefixes.shorter_than(minimum, self.history.shape[1], self.where) if minimum else None
+        return None if early is None else early.repeat_interleave(self.width)
+
+    def _finish(self, values: Tensor, beams: Tensor, tokens: Tensor) -> None:
+        """Stores the candidates among the first beam_size that end."""
+        if self.eos is None:
+            return
+        k = self.settings.beam_size
+        ends = (tokens[:, :k] == self.eos) & (values[:, :k] > -torch.inf)
+        if not bool(ends.any()):
+            return
+        row, rank = ends.nonzero(as_tuple=True)
+        parents = row * self.width + beams[row, rank]
+        self._keep(self.finished, row.tolist(), values[row, rank].tolist(), self.history[parents].tolist(), parents)
+
+    def _keep(
+        self,
+        into: list[list[Hypothesis]],
+        places: list[int],
+        logprobs: list[float],
+        texts: list[list[int]],
+        parents: Tensor,
+    ) -> None:
+        """Files what was written, with its score, under its sentence; `parents` are the rows it grew from."""
+        coverage = [0.0] * len(texts) if self.received is None else log_coverage(self.received[parents]).tolist()
+        length = self.history.shape[1] + 1  # with the token of this step, be it the end
+        ended = into is self.finished
+        for place, logprob, text, covered in zip(places, logprobs, texts, coverage, strict=True):
+            sentence = self.sentences[place]
+            start = self.prefixes.lengths[sentence]
+            score = self.settings.ranking.score(logprob, length - start, covered)
+            into[sentence].append(Hypothesis(tuple(text[start:]), score, logprob, ended))
+
+    def _select(self, values: Tensor, beams: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best beam_size candidates that don't end; there are as many, since each beam has one end."""
+        k = self.settings.beam_size
+        if self.eos is None:
+            return values[:, :k], beams[:, :k], tokens[:, :k]
+        values, order = values.masked_fill(tokens == self.eos, -torch.inf).topk(k)
+        return values, beams.gather(1, order), tokens.gather(1, order)
+
+    def _close(self, values: Tensor, beams: Tensor, tokens: Tensor) -> list[int]:
+        """Takes the sentences that are done from `self.sentences`; returns the places of the others."""
+        length = self.history.shape[1] + 1
+        best = values[:, 0].tolist()
+        kept = []
+        for place, sentence in enumerate(self.sentences):
+            finished, written = self.finished[sentence], length - self.prefixes.lengths[sentence]
+            if len(finished) >= self.settings.enough or best[place] == -math.inf:
+                continue
+            if written >= self.limits[sentence]:
+                if len(finished) < self.settings.n_best:
+                    self._cut(place, values[place], beams[place], tokens[place])
+                continue
+            if written > 0 and len(finished) >= self.settings.n_best:
+                worst = sorted(map(_score, finished), reverse=True)[self.settings.n_best - 1]
+                if worst >= self.settings.ranking.bound(best[place], written + 1, self.limits[sentence]):
+                    continue
+            kept.append(place)
+        self.sentences = [self.sentences[place] for place in kept]
+        return kept
+
+    def _cut(self, place: int, values: Tensor, beams: Tensor, tokens: Tensor) -> None:
+        """Stores what lives of the sentence at `place` as it stands, since it may not grow."""
+        alive = values > -torch.inf
+        parents = place * self.width + beams[alive]
+        texts = torch.cat((self.history[parents], tokens[alive][:, None]), 1).tolist()
+        self._keep(self.cut, [place] * len(texts), values[alive].tolist(), texts, parents)
+
+    def _advance(self, values: Tensor, beams: Tensor, tokens: Tensor, kept: list[int]) -> Tensor:
+        """Brings state and history to the chosen continuations, without the closed sentences; the next tokens."""
+        parents = beams + self.width * torch.arange(len(beams), device=self.device)[:, None]  # (sentences, beam_size)
+        left = len(kept) < len(beams)
+        if left:
+            index = torch.tensor(kept, device=self.device)
+            parents, values, tokens, self.where = parents[index], values[index], tokens[index], self.where[index]
+        tokens = tokens.flatten()[:, None]  # (rows, 1)
+        if left or self.settings.beam_size > 1:
+            parents = parents.flatten()
+            self.state = self.model.reorder(self.state, parents, self.settings.beam_size)
+            self.history = self.history.index_select(0, parents)
+            if self.received is not None:
+                self.received = self.received.index_select(0, parents)
+        self.history = torch.cat((self.history, tokens), 1)
+        self.logprobs, self.width = values, self.settings.beam_size
+        return tokens
+
+
+def _score(hypothesis: Hypothesis) -> float:
+    return hypothesis.score

@@ -1,0 +1,74 @@
+"""What may not be written: suppressed tokens, repeated n-grams, an early end; and a price on repetition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from nlpcli.errors import NlpcliError
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Limits on what is written. Nothing is limited by default.
+
+    - `suppress`: ids that are never chosen;
+    - `min_length`: the end may not come before that many tokens;
+    - `no_repeat_ngram`: no n-gram of this length may occur twice (Paulus et al. 2018, section 2.5); 0 allows all;
+    - `repetition_penalty`: logits of tokens already there are divided (if positive) or multiplied by it (Keskar et al.
+      2019, section 4.1, in the form that also lowers negative logits); 1 changes nothing.
+
+    The prefix counts as written text. Bans remove choices and leave the other log-probabilities as the model gave them;
+    the repetition penalty changes the distribution itself.
+    """
+
+    suppress: tuple[int, ...] = ()
+    min_length: int = 0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.min_length < 0:
+            raise NlpcliError(f"the minimum length can't be negative: {self.min_length}")
+        if self.no_repeat_ngram < 0:
+            raise NlpcliError(f"no-repeat-ngram can't be negative: {self.no_repeat_ngram}")
+        if not self.repetition_penalty > 0:
+            raise NlpcliError(f"the repetition penalty must be positive, not {self.repetition_penalty}")
+
+    def penalize(self, logits: Tensor, history: Tensor) -> Tensor:
+        """The model's logits (rows, vocabulary) after the repetition penalty, given `history` (rows, n)."""
+        if self.repetition_penalty == 1.0:
+            return logits
+        seen = logits.gather(1, history)
+        seen = torch.where(seen > 0, seen / self.repetition_penalty, seen * self.repetition_penalty)
+        return logits.scatter(1, history, seen)
+
+    def ban_(self, logits: Tensor, history: Tensor, eos: int | None, early: Tensor | None) -> Tensor:
+        """Sets what may not follow `history` (rows, n) to -inf in `logits` (rows, vocabulary), in place.
+
+        `early` (rows,) is True where the end may not come yet; None stands for nowhere.
+        """
+        if self.suppress:
+            logits.index_fill_(1, _ids(self.suppress, logits.device), -torch.inf)
+        if eos is not None and early is not None:
+            logits[:, eos].masked_fill_(early, -torch.inf)
+        if self.no_repeat_ngram and history.shape[1] >= self.no_repeat_ngram:
+            row, token = repeated_ngrams(history, self.no_repeat_ngram)
+            logits[row, token] = -torch.inf
+        return logits
+
+
+@lru_cache(maxsize=16)
+def _ids(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(ids, device=device)
+
+
+def repeated_ngrams(history: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Pairs (row, token) such that `token` after `history` (rows, length >= n) would repeat an n-gram of that row."""
+    windows = history.unfold(1, n, 1)  # (rows, length - n + 1, n)
+    tail = history[:, history.shape[1] - n + 1 :]  # (rows, n - 1)
+    row, place = (windows[..., :-1] == tail[:, None]).all(-1).nonzero(as_tuple=True)
+    return row, windows[row, place, -1]

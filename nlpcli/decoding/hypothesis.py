@@ -1,0 +1,97 @@
+"""What a search gives back, and the tokens it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.errors import NlpcliError
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One continuation of a prefix.
+
+    `ids` are the new tokens, without the prefix and without the end. `logprob` is log p(ids, end | prefix, source) in
+    nats under the model itself; `score` is what the search ranked by (`logprob` where it ranked by that). `ended` is
+    False when the length limit cut it.
+    """
+
+    ids: tuple[int, ...]
+    score: float
+    logprob: float
+    ended: bool
+
+
+@dataclass
+class Prefixes:
+    """Prefixes of different lengths without padding: what all rows share in length is fed at once, the rest is forced.
+
+    `first` (sentences, shortest length); `forced` (sentences, longest - shortest), -1 where a row is free to choose.
+    """
+
+    first: Tensor
+    forced: Tensor
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, prefixes: Sequence[Sequence[int]], device: torch.device | str) -> Prefixes:
+        """Raises: NlpcliError when a prefix is empty, since a model needs one token to start from."""
+        lengths = [len(prefix) for prefix in prefixes]
+        if not all(lengths):
+            raise NlpcliError(
+                "decoding needs at least one token to start from", hint="begin the prefix with bos or eos"
+            )
+        shortest, longest = min(lengths), max(lengths)
+        forced = [[*prefix[shortest:], *[-1] * (longest - len(prefix))] for prefix in prefixes]
+        return cls(
+            first=torch.tensor([list(prefix[:shortest]) for prefix in prefixes], device=device),
+            forced=torch.tensor(forced, dtype=torch.long, device=device).view(len(lengths), longest - shortest),
+            lengths=lengths,
+        )
+
+    def at(self, position: int, sentences: Tensor) -> Tensor | None:
+        """The forced token (sentences,) of each sentence at `position`, -1 where it is free; None when all are free."""
+        column = position - self.first.shape[1]
+        return self.forced[sentences, column] if column < self.forced.shape[1] else None
+
+    def shorter_than(self, minimum: int, position: int, sentences: Tensor) -> Tensor | None:
+        """True (sentences,) where fewer than `minimum` tokens follow the prefix at `position`; None where none is."""
+        if position - max(self.lengths) >= minimum:
+            return None
+        lengths = torch.tensor(self.lengths, device=sentences.device)
+        return position - lengths[sentences] < minimum
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model computes; the CPU when it has no parameters to tell by."""
+    parameter = next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def length_limits(
+    max_length: int | Sequence[int], prefix_lengths: Sequence[int], window: int | None, *, renewable: bool = False
+) -> list[int]:
+    """How many tokens (the end counted) each sentence may get: its own limit, and what the model's positions allow.
+
+    A model with `window` positions can read that many tokens, so the last one it writes need not have a position;
+    `renewable`: the search can begin anew when they are used up.
+    Raises: NlpcliError when a prefix leaves no room, or a limit is below one.
+    """
+    limits = [max_length] * len(prefix_lengths) if isinstance(max_length, int) else list(max_length)
+    if any(limit < 1 for limit in limits):
+        raise NlpcliError(f"the maximum length must be at least 1, not {min(limits)}")
+    if window is None:
+        return limits
+    if max(prefix_lengths) > window:
+        raise NlpcliError(
+            f"a prefix of {max(prefix_lengths)} tokens is longer than the model's {window} positions",
+            hint="shorten the prompt or the target prefix",
+        )
+    if renewable:
+        return limits
+    return [min(limit, window + 1 - length) for limit, length in zip(limits, prefix_lengths, strict=True)]

@@ -1,0 +1,135 @@
+"""One token after the other for many rows at once: what greedy search and sampling have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, length_limits
+from nlpcli.decoding.selection import log_normalizer
+from nlpcli.models.decodable import Decodable
+
+Choose = Callable[[Tensor, Tensor, int], Tensor]
+Stop = Callable[[Sequence[int]], bool]
+
+
+def roll_out(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    *,
+    eos: int | None,
+    max_length: int | Sequence[int],
+    constraints: Constraints,
+    choose: Choose,
+    stop: Stop | None = None,
+    renew: Callable[[int], Any] | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> list[Hypothesis]:
+    """One continuation of each prefix, token by token.
+
+    - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
+      gives the next tokens (rows,);
+    - stop(new ids) ends a row early, its last tokens included;
+    - renew(rows) makes a fresh state: with it, a row that has filled the model's positions goes on from the last half
+      of them, instead of being cut;
+    - watch(row, id) is told each token as it is chosen.
+
+    The logits the model returns are overwritten.
+    """
+    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renew)
+    while len(roll.rows):
+        roll.advance(choose, stop, watch)
+    return [hypothesis for hypothesis in roll.done if hypothesis is not None]
+
+
+class _RollOut:
+    def __init__(
+        self,
+        model: Decodable,
+        state: Any,
+        prefixes: Sequence[Sequence[int]],
+        eos: int | None,
+        max_length: int | Sequence[int],
+        constraints: Constraints,
+        renew: Callable[[int], Any] | None,
+    ) -> None:
+        self.model, self.state, self.eos, self.constraints, self.renew = model, state, eos, constraints, renew
+        device = device_of(model)
+        self.prefixes = Prefixes.of(prefixes, device)
+        limits = length_limits(max_length, self.prefixes.lengths, model.max_length, renewable=renew is not None)
+        self.ends = torch.tensor(
+            [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
+        )
+        self.done: list[Hypothesis | None] = [None] * len(prefixes)
+        self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that still go on
+        self.history = self.prefixes.first  # (rows, position)
+        self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
+        self.unread = self.history  # what the model has not been given yet
+        self.held = 0  # tokens in the state
+
+    def advance(self, choose: Choose, stop: Stop | None, watch: Callable[[int, int], None] | None) -> None:
+        """One more token for every row; rows that end leave."""
+        logits = self._logits()
+        position = self.history.shape[1]
+        tokens, logprobs = self._choose(logits, choose, position)
+        forced = self.prefixes.at(position, self.rows)
+        if forced is not None:
+            free = forced < 0
+            tokens, logprobs = torch.where(free, tokens, forced), torch.where(free, logprobs, 0.0)
+        self.logprobs = self.logprobs + logprobs
+        self.history = torch.cat((self.history, tokens[:, None]), 1)
+        self.unread = tokens[:, None]
+        ended = tokens == self.eos if self.eos is not None else torch.zeros_like(tokens, dtype=torch.bool)
+        if forced is not None:
+            ended &= free
+        if watch is not None:
+            written = (~ended if forced is None else ~ended & free).tolist()
+            for row, token, new in zip(self.rows.tolist(), tokens.tolist(), written, strict=True):
+                if new:
+                    watch(row, token)
+        leaving = ended | (self.ends[self.rows] <= position + 1)
+        if stop is not None:
+            leaving |= self._stopped(stop)
+        if bool(leaving.any()):
+            self._leave(leaving, ended)
+
+    def _logits(self) -> Tensor:
+        window = self.model.max_length
+        if self.renew is not None and window is not None and self.held + self.unread.shape[1] > window:
+            self.state, self.held = self.renew(len(self.rows)), 0
+            self.unread = self.history[:, -max(1, window // 2) :]
+        self.held += self.unread.shape[1]
+        logits, self.state = self.model.step(self.unread, self.state)
+        return logits
+
+    def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:
+        logits = self.constraints.penalize(logits, self.history)
+        normalizer = log_normalizer(logits)
+        minimum = self.constraints.min_length
+        early = self.prefixes.shorter_than(minimum, position, self.rows) if minimum else None
+        logits = self.constraints.ban_(logits, self.history, self.eos, early)
+        tokens = choose(logits, self.rows, position)
+        return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - normalizer
+
+    def _stopped(self, stop: Stop) -> Tensor:
+        starts = [self.prefixes.lengths[row] for row in self.rows.tolist()]
+        texts = self.history.tolist()
+        found = [len(text) > start and stop(text[start:]) for text, start in zip(texts, starts, strict=True)]
+        return torch.tensor(found, device=self.rows.device)
+
+    def _leave(self, leaving: Tensor, ended: Tensor) -> None:
+        gone = leaving.nonzero()[:, 0]
+        columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone])
+        for row, text, logprob, complete in zip(*(column.tolist() for column in columns), strict=True):
+            ids = tuple(text[self.prefixes.lengths[row] : len(text) - complete])
+            self.done[row] = Hypothesis(ids, logprob, logprob, complete)
+        stay = (~leaving).nonzero()[:, 0]
+        self.rows, self.history, self.unread = self.rows[stay], self.history[stay], self.unread[stay]
+        self.logprobs = self.logprobs[stay]
+        if len(stay):
+            self.state = self.model.reorder(self.state, stay)

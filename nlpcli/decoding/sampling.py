@@ -1,0 +1,140 @@
+"""Sampling: temperature, and the three ways to cut the tail of a distribution.
+
+A row's draws depend on (seed, its stream) alone: each row has its own random numbers, one a token, and the token is
+found by inverting the distribution function in the order of the vocabulary. So neither the other rows nor the device
+change what is drawn, up to the rounding of the model's own logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.roll_out import Stop, roll_out
+from nlpcli.errors import NlpcliError
+from nlpcli.models.decodable import Decodable
+
+_DRAWN_AHEAD = 256
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """p ∝ exp(logits / temperature), then cut by each of the following that is set, in this order, each renormalised.
+
+    - `top_k`: only the k most probable tokens (Fan et al. 2018); 0 keeps all;
+    - `top_p`: only the smallest set of most probable tokens with a mass of p (Holtzman et al. 2020); 1 keeps all;
+    - `min_p`: only tokens at least `min_p` times as probable as the best one (Nguyen et al. 2024); 0 keeps all.
+
+    Tokens exactly as probable as the last one kept by top_k are kept too.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    constraints: Constraints = field(default_factory=Constraints)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise NlpcliError(
+                f"the temperature must be a positive number, not {self.temperature}",
+                hint="for the most probable text, search instead of sampling",
+            )
+        if self.top_k < 0:
+            raise NlpcliError(f"top-k can't be negative: {self.top_k}", hint="0 keeps all tokens")
+        if not 0 < self.top_p <= 1:
+            raise NlpcliError(f"top-p must lie above 0 and be at most 1, not {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise NlpcliError(f"min-p must lie between 0 and 1, not {self.min_p}")
+        if self.seed < 0:
+            raise NlpcliError(f"the seed can't be negative: {self.seed}")
+
+
+@torch.inference_mode()
+def sample(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    *,
+    eos: int | None,
+    max_length: int | Sequence[int],
+    settings: SamplingSettings | None = None,
+    streams: Sequence[tuple[int, ...]] | None = None,
+    stop: Stop | None = None,
+    renew: Callable[[int], Any] | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> list[list[Hypothesis]]:
+    """One random continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
+
+    streams: what tells a row's random numbers from those of others, such as (line, number of the sample); tuples of one
+    length. The row's place by default. `logprob` is under the model itself, before temperature and cuts.
+    """
+    settings = settings or SamplingSettings()
+    uniform = _Uniform(settings.seed, streams or [(row,) for row in range(len(prefixes))])
+    starts = [len(prefix) for prefix in prefixes]
+
+    def choose(logits: Tensor, rows: Tensor, position: int) -> Tensor:
+        drawn = uniform.at([(row, position - starts[row]) for row in rows.tolist()])
+        kept = cut_tail(logits.float() / settings.temperature, settings)
+        return invert(kept.softmax(-1), torch.from_numpy(drawn).to(logits.device))
+
+    found = roll_out(
+        model,
+        state,
+        prefixes,
+        eos=eos,
+        max_length=max_length,
+        constraints=settings.constraints,
+        choose=choose,
+        stop=stop,
+        renew=renew,
+        watch=watch,
+    )
+    return [[hypothesis] for hypothesis in found]
+
+
+def cut_tail(logits: Tensor, settings: SamplingSettings) -> Tensor:
+    """-inf for the tokens that top-k, top-p and min-p leave out: (rows, vocabulary) -> (rows, vocabulary)."""
+    if 0 < settings.top_k < logits.shape[1]:
+        least = logits.topk(settings.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if settings.top_p < 1:
+        probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
+        before = probabilities.double().cumsum(-1) - probabilities
+        left_out = (before >= settings.top_p).scatter(1, order, before >= settings.top_p)
+        logits = logits.masked_fill(left_out, -torch.inf)
+    if settings.min_p > 0:
+        least = logits.amax(-1, keepdim=True) + float(np.log(settings.min_p))
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    return logits
+
+
+def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """For each row the first token v with Σ_{w <= v} p_w > u Σ p: (rows, vocabulary), (rows,) in [0, 1) -> (rows,)."""
+    cumulative = probabilities.double().cumsum(-1)
+    target = (uniform[:, None] * cumulative[:, -1:]).contiguous()
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
+
+
+class _Uniform:
+    """Numbers in [0, 1) for rows and steps; those of a row depend on (seed, stream) alone."""
+
+    def __init__(self, seed: int, streams: Sequence[tuple[int, ...]]) -> None:
+        self.generators = [np.random.default_rng((seed, *stream)) for stream in streams]
+        self.drawn = np.empty((len(streams), 0))
+
+    def at(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
+        """The numbers for pairs (row, step); before the first step any number does, since nothing is chosen there."""
+        while max(step for _, step in places) >= self.drawn.shape[1]:
+            more = np.stack([generator.random(_DRAWN_AHEAD) for generator in self.generators])
+            self.drawn = np.concatenate((self.drawn, more), axis=1)
+        rows, steps = np.array(places).T
+        return self.drawn[rows, np.maximum(steps, 0)]
