@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text.limits import most_frequent, no_text, too_small
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, byte_piece, join_surfaces, printable, word_starts
 
@@ -39,16 +40,12 @@ class CharacterModel:
         for text in texts:
             counts.update(text)
         if not counts:
-            raise NlpcliError("there is no text to train a tokenizer on")
-        ordered = sorted(counts, key=lambda char: (-counts[char], char))
-        ordered = ordered[: _covering([counts[char] for char in ordered], options.character_coverage)]
+            raise no_text()
+        ordered = most_frequent(counts, options.character_coverage)
         if options.vocab_size is not None:
             reserved = len(options.special.all()) + (256 if options.byte_fallback else 0)
             if options.vocab_size <= reserved:
-                raise NlpcliError(
-                    f"a vocabulary of {options.vocab_size} is too small: special tokens and bytes alone are {reserved}",
-                    hint="leave --vocab-size away to give every character a piece",
-                )
+                raise too_small(options.vocab_size, reserved + 1, "special tokens, bytes and one character")
             ordered = ordered[: options.vocab_size - reserved]
         return cls(ordered, options)
 
@@ -94,13 +91,3 @@ def _spelled(char: str) -> str:
     if char == SPACE_MARK:
         return "".join(map(byte_piece, char.encode()))
     return printable(char)
-
-
-def _covering(counts: Sequence[int], coverage: float) -> int:
-    """How many of the most frequent make up that part of all."""
-    wanted, seen = coverage * sum(counts), 0
-    for number, count in enumerate(counts):
-        if seen >= wanted:
-            return number
-        seen += count
-    return len(counts)

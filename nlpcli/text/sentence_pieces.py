@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import sentencepiece
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printable, word_starts
 
@@ -153,17 +154,12 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
 
 def _explained(message: str, options: TrainingOptions) -> NlpcliError:
     """The library's error in the user's terms."""
-    size = options.vocab_size
+    size = options.vocab_size or 0
     if found := re.search(r"Vocabulary size too high.*?<= (\d+)", message):
-        return NlpcliError(
-            f"a vocabulary of {size} is too large for this text: the largest possible is {found[1]}",
-            hint=f"give --vocab-size {found[1]} or less, or more text",
-        )
+        return too_large(size, int(found[1]))
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return NlpcliError(
-            f"a vocabulary of {size} is too small: special tokens, bytes and characters alone are {found[1]}",
-            hint=f"give --vocab-size {found[1]} or more, or a --character-coverage below {options.character_coverage}",
-        )
+        named = "special tokens, bytes and characters" if options.byte_fallback else "special tokens and characters"
+        return too_small(size, int(found[1]), named, coverage=options.character_coverage)
     if "sentences_.empty()" in message:
-        return NlpcliError("there is no text to train a tokenizer on")
+        return no_text()
     return NlpcliError(f"SentencePiece could not train a tokenizer: {message}")

@@ -174,7 +174,7 @@ class _Description(TokenizerSettings):
     file: str
     sha256: str
     fingerprint: str
-    trained: dict[str, Any] = {}
+    trained: dict[str, Any]
 
 
 def load_tokenizer(directory: Path | str) -> Tokenizer:

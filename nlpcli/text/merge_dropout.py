@@ -1,0 +1,80 @@
+"""BPE-dropout (Provilkov et al. 2020, algorithm 1): merges left out at random, so that a word is cut in many ways.
+
+`tokenizers` has a dropout of its own, but no seed for it; this one draws from the generator that is handed in.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BLOCK = 1024  # random numbers drawn at once
+
+
+class MergeDropout:
+    """The merges of a trained BPE model, most frequent first, applied word by word."""
+
+    def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+        self._ids = dict(vocabulary)
+        self._merges = {
+            (vocabulary[left], vocabulary[right]): (rank, vocabulary[left + right])
+            for rank, (left, right) in enumerate(merges)
+        }
+
+    def encode(self, words: Iterable[str], dropout: float, rng: np.random.Generator) -> list[int]:
+        """The ids of the words, one after the other.
+
+        Before each merge every candidate is left out with probability `dropout`; the first that stays in the order
+        of ranks is merged; a word is done when none stays. 0 is plain BPE, 1 leaves single symbols.
+        """
+        draws = _uniform(rng)
+        ids: list[int] = []
+        for word in words:
+            ids += self._word([self._ids[char] for char in word], dropout, draws)
+        return ids
+
+    def _word(self, symbols: list[int], dropout: float, draws: Iterator[float]) -> list[int]:
+        if len(symbols) < 2:
+            return symbols
+        ids: list[int | None] = list(symbols)
+        following = [*range(1, len(ids)), -1]
+        previous = list(range(-1, len(ids) - 1))
+        queue: list[tuple[int, int, int, int]] = []  # rank, position, left id, right id
+
+        def offer(left: int) -> None:
+            if left >= 0 and (right := following[left]) >= 0:
+                pair = (ids[left], ids[right])
+                if pair in self._merges:
+                    heapq.heappush(queue, (self._merges[pair][0], left, *pair))
+
+        for position in range(len(ids) - 1):
+            offer(position)
+        left_out: list[tuple[int, int, int, int]] = []
+        while queue:
+            entry = heapq.heappop(queue)
+            _, left, left_id, right_id = entry
+            right = following[left]
+            if ids[left] != left_id or right < 0 or ids[right] != right_id:
+                continue  # one of the two was merged meanwhile
+            if next(draws) < dropout:
+                left_out.append(entry)
+                continue
+            ids[left] = self._merges[left_id, right_id][1]
+            ids[right] = None
+            following[left] = following[right]
+            if following[left] >= 0:
+                previous[following[left]] = left
+            while left_out:
+                heapq.heappush(queue, left_out.pop())
+            offer(left)
+            offer(previous[left])
+        return [id_ for id_ in ids if id_ is not None]
+
+
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    while True:
+        yield from rng.random(_BLOCK).tolist()

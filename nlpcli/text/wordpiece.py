@@ -1,0 +1,128 @@
+"""WordPiece as BERT has it (Devlin et al. 2019; Wu et al. 2016, section 4.1), through `tokenizers`.
+
+Words are found as BERT finds them: control characters out, a space around every Chinese character and punctuation
+mark, in the lowercased form accents stripped too. A word is cut greedily into the longest pieces, those after the first
+written with `##`; a word that can't be cut is unk. So decoding gives the words back, not the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from nlpcli.errors import NlpcliError
+from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
+from nlpcli.text.model import TrainingOptions
+from nlpcli.text.rust import quiet_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONTINUATION = "##"
+_REPEATED = 1000  # copies of a word handed to the trainer at once
+
+
+class WordPieceModel:
+    """Ids in this order: special tokens, `##` characters, characters, merges by falling frequency."""
+
+    file_name: ClassVar[str] = "tokenizer.json"
+    lossless = False
+
+    def __init__(self, core: Tokenizer) -> None:
+        quiet_threads()
+        self._core = core
+        vocabulary = core.get_vocab()
+        self.pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+        if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
+            raise ValueError("the ids have gaps")
+        self._continues = [piece.startswith(CONTINUATION) for piece in self.pieces]
+
+    @classmethod
+    def train(cls, texts: Iterable[str], options: TrainingOptions) -> WordPieceModel:
+        """Raises: NlpcliError for no text, or a vocabulary size that is below the characters or above what there is."""
+        size = options.vocab_size
+        assert size is not None
+        words = _words(texts, options)
+        if not words:
+            raise no_text()
+        first = {word[0] for word in words}
+        continuing = sorted({char for word in words for char in word[1:]})
+        names = [options.special.names[id_] for id_ in sorted(options.special.names)]
+        # named beforehand, or the library would number them by the order of a hash table
+        reserved = names + [CONTINUATION + char for char in continuing]
+        least = len(reserved) + len(first.union(continuing))
+        if size < least:
+            raise too_small(size, least, "special tokens and characters", coverage=options.character_coverage)
+        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=reserved, show_progress=False)
+        learner = _tokenizer(models.WordPiece(unk_token="<unk>"), lowercase=options.lowercase)
+        learner.train_from_iterator(_repeated(words), trainer)
+        learned = json.loads(learner.to_str())["model"]["vocab"]
+        if len(learned) < size:
+            raise too_large(size, len(learned))
+        unk = options.special.names[options.special.unk]
+        return cls(_tokenizer(models.WordPiece(vocab=learned, unk_token=unk), lowercase=options.lowercase))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, options: TrainingOptions) -> WordPieceModel:
+        return cls(Tokenizer.from_str(data.decode()))
+
+    def to_bytes(self) -> bytes:
+        return self._core.to_str().encode()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
+        raise NlpcliError(
+            "--sampling is not possible with wordpiece, which has one segmentation for a word",
+            hint="it is with unigram, bpe and byte-bpe",
+        )
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
+
+    def word_starts(self, ids: Sequence[int]) -> list[bool]:
+        return [not self._continues[id_] for id_ in ids]
+
+
+def _tokenizer(model: models.WordPiece, *, lowercase: bool) -> Tokenizer:
+    core = Tokenizer(model)
+    core.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece(prefix=CONTINUATION, cleanup=True)
+    return core
+
+
+def _words(texts: Iterable[str], options: TrainingOptions) -> dict[str, int]:
+    """BERT's words with their counts, sorted. A character beyond the coverage ends a word and is left out."""
+    chunks: Counter[str] = Counter()
+    for text in texts:
+        chunks.update(text.split(" "))
+    normalize = normalizers.BertNormalizer(lowercase=options.lowercase).normalize_str
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    words: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
+    for chunk, count in chunks.items():
+        for word, _ in split(normalize(chunk)):
+            words[word] += count
+            for char in word:
+                characters[char] += count
+    rare = characters.keys() - set(most_frequent(characters, options.character_coverage))
+    if rare:
+        spaces = str.maketrans(dict.fromkeys(rare, " "))
+        whole, words = words, Counter()
+        for word, count in whole.items():
+            for part in word.translate(spaces).split():
+                words[part] += count
+    return dict(sorted(words.items()))
+
+
+def _repeated(words: dict[str, int]) -> Iterator[str]:
+    """Every word as often as it was counted, in pieces of bounded size."""
+    for word, count in words.items():
+        for start in range(0, count, _REPEATED):
+            yield " ".join([word] * min(_REPEATED, count - start))
