@@ -1,0 +1,49 @@
+"""`nlpcli config`: the presets, and every setting of a run, ready to edit."""
+
+from __future__ import annotations
+
+import typer
+
+from nlpcli.cli import complete, terminal
+
+app = typer.Typer(no_args_is_help=False)
+
+
+@app.command("show")
+def show(
+    name: str = typer.Argument(
+        ..., metavar="NAME|FILE", help="A preset, a YAML file or a run's folder.", autocompletion=complete.presets
+    ),
+    overrides: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (may be repeated)."
+    ),
+    json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+) -> None:
+    """Print a configuration in full, as YAML with a comment for each key.
+
+    What is printed can be edited and given back: nlpcli config show gpt-mini > mine.yaml, then
+    nlpcli pretrain --objective clm --config mine.yaml
+    """
+    from nlpcli.recipes import config as recipe
+
+    config = recipe.resolve(name, overrides)
+    if json:
+        terminal.write_json(config.model_dump(mode="json"))
+    else:
+        terminal.stdout().write(recipe.show(config))
+
+
+@app.command("list")
+def list_presets(json: bool = typer.Option(False, "--json", help="One JSON object for each preset.")) -> None:
+    """List the presets: name, shape and the source of the numbers."""
+    from dataclasses import asdict, fields
+
+    from nlpcli.recipes import config as recipe
+
+    rows = recipe.list_presets()
+    if json:
+        for row in rows:
+            terminal.write_json(asdict(row))
+    else:
+        headings = [field.name for field in fields(recipe.PresetSummary)]
+        terminal.write_table(headings, [list(asdict(row).values()) for row in rows])

@@ -1,0 +1,59 @@
+"""`nlpcli demo`: every command it runs is printed first, and could be typed instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+
+
+def command(
+    out: Path = typer.Option(Path("nlpcli-demo"), "--out", help="A new folder for everything the demo makes."),
+    minutes: float = typer.Option(
+        2.5, "--minutes", min=0.01, help="How long the translator is trained; more minutes, better translations."
+    ),
+) -> None:
+    """Train and score a small translator on the sample data, step by step.
+
+    The demo trains a tokenizer, a small language model and an English-German translator, translates sentences the
+    translator has not seen, and scores the result: five minutes on two CPU cores. Each command line is shown before
+    it runs.
+    """
+    from nlpcli.recipes import demo
+
+    files = demo.prepare(out)
+    terminal.say(f"The sample data is now in {out / 'data'}, and all that follows goes to {out}.")
+    steps = demo.steps(out, files, minutes)
+    for number, step in enumerate(steps, start=1):
+        terminal.say(f"\n[{number}/{len(steps)}] {step.title}:\n\n  {step.line}\n")
+        status = step.run()
+        if status != 0:
+            terminal.say(f"nlpcli: step {number} of the demo ended with status {status}")
+            terminal.say(f"  hint: what the steps before it made is in {out}")
+            raise typer.Exit(status if status > 0 else 128 - status)
+    _show_examples(demo.examples(out, files))
+    _show_what_next(out)
+
+
+def _show_examples(examples) -> None:
+    terminal.write_line()
+    for source, hypothesis, reference in examples:
+        terminal.write_line(f"  source      {source}")
+        terminal.write_line(f"  translation {hypothesis}")
+        terminal.write_line(f"  reference   {reference}")
+        terminal.write_line()
+
+
+def _show_what_next(out: Path) -> None:
+    terminal.say(
+        f"""\
+To try next:
+
+  echo "Where is my book?" | nlpcli translate --model {out}/translator
+  nlpcli generate --model {out}/lm --prompt "JULIET:"
+  nlpcli config show transformer-tiny        every setting of the translator's model, ready to edit
+  nlpcli demo --minutes 30 --out demo-30     the same with more time: better translations
+  nlpcli finetune --help                     your own data"""
+    )

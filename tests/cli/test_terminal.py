@@ -1,0 +1,89 @@
+"""Progress and tables, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from nlpcli.cli import terminal
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_without_a_terminal_is_a_few_plain_lines(capsys):
+    clock = Clock()
+    lines = terminal._Lines("training", 1000.0, clock=clock)
+    for step in range(1000):
+        clock.now = float(step)
+        lines.update(step, f"loss {1000 - step}")
+    lines.close()
+    output = capsys.readouterr()
+    assert output.out == ""
+    told = output.err.splitlines()
+    assert told[0] == "training  1%  loss 990  16 min 30 s left"
+    assert told[-1] == "training  100%  loss 1  1 s left"
+    # Ten seconds apart at first, later a tenth of the time gone by: few lines however long it takes.
+    assert 20 < len(told) < 50
+    assert not any("\r" in line or "\x1b" in line for line in told)
+
+
+def test_short_work_says_nothing_without_a_terminal(capsys):
+    with terminal.progress("encoding", total=3) as bar:
+        for done in range(4):
+            bar.update(done)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_without_a_known_total_counts(capsys):
+    clock = Clock()
+    lines = terminal._Lines("encoding", None, clock=clock)
+    clock.now = 11.0
+    lines.update(12345.0, "lines")
+    assert capsys.readouterr().err == "encoding  12,345  lines\n"
+
+
+def test_a_table_sets_words_left_and_numbers_right(capsys):
+    terminal.write_table(["name", "size"], [["a", 5], ["long name", "1,234"]])
+    assert capsys.readouterr().out == "name        size\na              5\nlong name  1,234\n"
+
+
+def test_an_empty_table_is_its_headings(capsys):
+    terminal.write_table(["name", "size"], [])
+    assert capsys.readouterr().out == "name  size\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "0 s"), (42, "42 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_are_in_words_a_reader_wants(seconds, words):
+    assert terminal.duration(seconds) == words
+
+
+def test_no_color_is_honoured_even_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert terminal.stderr_console().color_system is not None
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert terminal.stderr_console().no_color
+
+
+def test_a_person_before_a_silent_terminal_is_told_what_is_waited_for(monkeypatch, capsys):
+    class Keyboard:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    terminal.announce_stdin()
+    assert capsys.readouterr().err == "reading from standard input; end with Ctrl-D\n"
+
+
+def test_nothing_is_said_when_input_is_piped(monkeypatch, capsys):
+    with open("/dev/null") as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        terminal.announce_stdin()
+    assert capsys.readouterr().err == ""
