@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import nlpcli
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
@@ -22,3 +25,11 @@ settings.load_profile("nlpcli")
 def own_cache(tmp_path_factory, monkeypatch):
     """Encoded texts are cached in a folder of the test run."""
     monkeypatch.setenv("NLPCLI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """What a child process needs to be this same program, whether installed or not."""
+    root = Path(nlpcli.__file__).resolve().parents[1]
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

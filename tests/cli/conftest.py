@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-import nlpcli
-
-ROOT = Path(nlpcli.__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """What a child process needs to be this same program, whether installed or not."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @pytest.fixture
