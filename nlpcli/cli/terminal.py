@@ -99,12 +99,12 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(description: str, *, total: float | None = None) -> Iterator[Progress]:
-    """Progress on stderr: a moving bar with the time left on a terminal, a line now and then elsewhere.
+    """Progress on stderr: a moving bar with the time left on a terminal, else (or with NO_COLOR) a line now and then.
 
     `total` is in the unit of `update`'s `completed`; None when it is not known.
     """
     console = stderr_console()
-    if console.is_terminal and not console.is_dumb_terminal:
+    if console.is_terminal and not console.is_dumb_terminal and not console.no_color:
         with _Bar(console, description, total) as bar:
             yield bar
     else:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+
 import pytest
 
 from nlpcli.cli import terminal
@@ -87,3 +92,57 @@ def test_nothing_is_said_when_input_is_piped(monkeypatch, capsys):
         monkeypatch.setattr("sys.stdin", nothing)
         terminal.announce_stdin()
     assert capsys.readouterr().err == ""
+
+
+BAR = """
+import sys, time
+from nlpcli.cli import terminal
+with terminal.progress("training", total=4) as bar:
+    for done in range(5):
+        bar.update(done, "loss 2.5")
+        time.sleep(0.1)
+    terminal.say("evaluated")
+    if "stop" in sys.argv:
+        raise SystemExit(3)
+"""
+
+
+def on_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Runs a program whose stderr is a terminal; returns its status and what appeared there."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    assert process.stdout.read() == b""
+    return process.wait(timeout=30), shown.decode("utf-8")
+
+
+def test_progress_on_a_terminal_is_a_moving_bar_with_lines_above_it(environment):
+    status, shown = on_a_terminal(["-c", BAR], {**environment, "TERM": "xterm-256color", "COLUMNS": "100"})
+    assert status == 0
+    assert "training" in shown and "100%" in shown and "loss 2.5" in shown and "evaluated" in shown
+    assert "\x1b[" in shown
+
+
+def test_an_interrupted_bar_gives_the_cursor_back(environment):
+    status, shown = on_a_terminal(["-c", BAR, "stop"], {**environment, "TERM": "xterm-256color"})
+    assert status == 3
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l")
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1", "TERM": "xterm-256color"}, {"TERM": "dumb"}])
+def test_no_color_and_dumb_terminals_get_neither_colours_nor_a_moving_bar(environment, variables):
+    status, shown = on_a_terminal(["-c", BAR], {**environment, **variables})
+    assert status == 0
+    assert shown == "evaluated\r\n"
