@@ -41,13 +41,13 @@ def token_budget_batches(
         if value is not None and value < 1:
             raise NlpcliError(f"{name} must be at least 1, not {value}")
     lengths = np.asarray(lengths)
-    sides = lengths.reshape(len(lengths), -1)  # (n, 1) or (n, 2)
-    if len(sides) == 0:
+    if len(lengths) == 0:
         return []
+    sides = lengths.reshape(len(lengths), -1)  # (n, 1) or (n, 2)
     random = np.random.default_rng([seed, epoch])
     longest = np.maximum(sides.max(axis=1).astype(np.int64), 1)
     ties = random.permutation(len(sides)) if shuffle else np.arange(len(sides))
-    order = np.lexsort((ties, *sides.T, longest))
+    order = np.lexsort((ties, *sides.T[::-1], longest))  # the last key counts first
     batches = _cut(order, longest[order], max_tokens, max_sentences or len(order), multiple)
     if shuffle:
         batches = [batches[index] for index in random.permutation(len(batches))]

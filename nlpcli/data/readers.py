@@ -129,8 +129,10 @@ def find_files(paths: Iterable[Path | str]) -> list[Path | str]:
                 raise NlpcliError(f"{path}: no file matches")
             found.extend(matches)
         else:
-            with open_bytes(path):  # a missing file is better told now than hours later
-                found.append(Path(path))
+            if Path(path).is_file() or not Path(path).exists():  # a pipe can be opened only once
+                with open_bytes(path):  # a missing file is better told now than hours later
+                    pass
+            found.append(Path(path))
     if not found:
         raise NlpcliError("no text files were given")
     return found
@@ -296,6 +298,8 @@ def _json_lines(lines: Iterable[str], path: Path | str, field: str) -> Iterator[
             raise NlpcliError(f"{place}: no field '{field}'", hint=hint)
         if not isinstance(record[field], str):
             raise NlpcliError(f"{place}: field '{field}' holds {json.dumps(record[field])[:40]}, not a text")
+        if "\\u" in line and any("\ud800" <= character <= "\udfff" for character in record[field]):
+            raise NlpcliError(f"{place}: field '{field}' holds half of a surrogate pair, which is no Unicode text")
         yield record[field], True
 
 

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import itertools
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpcli.data.packing import PackedWindows, TokenStream, evaluation_windows
+from nlpcli.errors import NlpcliError
+
+EOS = 3
+
+
+def shards_of(documents):
+    """A stand-in for a shard set that holds these documents in memory."""
+    joined = np.array(list(itertools.chain(*documents)), dtype=np.uint16)
+    offsets = np.cumsum([0, *map(len, documents)]).astype(np.int64)
+    shards = Mock(tokens=len(joined), documents=len(documents), offsets=offsets)
+    shards.read = lambda start, stop: joined[start:stop]
+    return shards
+
+
+DOCUMENTS = st.lists(st.lists(st.integers(10, 99), max_size=9), min_size=1, max_size=12)
+
+
+@given(DOCUMENTS, st.data())
+def test_any_stretch_of_a_stream_equals_the_joined_documents(documents, data):
+    stream = TokenStream(shards_of(documents), eos=EOS)
+    joined = [token for document in documents for token in [*document, EOS]]
+    assert len(stream) == len(joined)
+    start = data.draw(st.integers(0, len(joined)))
+    stop = data.draw(st.integers(start, len(joined)))
+    assert stream.read(start, stop).tolist() == joined[start:stop]
+
+
+@given(DOCUMENTS)
+def test_every_place_of_a_stream_knows_its_document(documents):
+    stream = TokenStream(shards_of(documents), eos=EOS)
+    owners = [number for number, document in enumerate(documents) for _ in [*document, EOS]]
+    assert [stream.document_at(place) for place in range(len(stream))] == owners
+
+
+@given(DOCUMENTS, st.integers(1, 7), st.integers(1, 4), st.integers(0, 5), st.sampled_from([None, EOS]))
+def test_windows_of_an_epoch_predict_no_token_twice_and_miss_few(documents, context, rows, epoch, eos):
+    shards = shards_of(documents)
+    length = len(TokenStream(shards, eos=eos))
+    if length <= context:
+        return
+    windows = PackedWindows(shards, context, eos=eos, batch_size=rows, seed=5)
+    plan = windows.plan(epoch)
+    assert plan.shape[1] == rows and np.array_equal(plan, windows.plan(epoch))
+    starts = plan.ravel().tolist()
+    assert min(starts) >= 0 and max(starts) + context < length
+    predicted = [place for start in set(starts) for place in range(start + 1, start + context + 1)]
+    assert len(predicted) == len(set(predicted))
+    if len(set(starts)) == len(starts):
+        assert length - len(predicted) < 2 * context + 1 + context * (rows - 1)
+        assert len(plan) >= windows.batches_per_epoch
+
+
+def test_a_batch_holds_the_tokens_at_the_planned_places():
+    shards = shards_of([list(range(10, 40)), list(range(40, 99))])
+    windows = PackedWindows(shards, 5, eos=EOS, batch_size=3, seed=1)
+    joined = [*range(10, 40), EOS, *range(40, 99), EOS]
+    starts = windows.plan(0)[0]
+    batch = windows.batch(starts)
+    assert batch.shape == (3, 6) and batch.dtype == np.int64
+    assert batch.tolist() == [joined[start : start + 6] for start in starts]
+
+
+def test_epochs_differ_in_order_and_offset():
+    windows = PackedWindows(shards_of([[7] * 1000]), 10, eos=None, batch_size=4, seed=0)
+    first, second = windows.plan(0), windows.plan(1)
+    assert first[0, 0] % 10 != second[0, 0] % 10
+    assert sorted(first.ravel()) != first.ravel().tolist()
+
+
+def test_a_text_shorter_than_a_window_is_refused_with_both_lengths():
+    with pytest.raises(NlpcliError, match="only 8 tokens; a context of 8 needs at least 9"):
+        PackedWindows(shards_of([[5] * 8]), 8, eos=None, batch_size=1)
+
+
+def test_a_text_of_few_windows_still_fills_one_batch():
+    windows = PackedWindows(shards_of([[5] * 30]), 8, eos=None, batch_size=16)
+    assert windows.plan(0).shape == (1, 16)
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.data())
+def test_evaluation_scores_every_token_but_the_first_exactly_once(tokens, context, data):
+    stride = data.draw(st.integers(1, context))
+    scored = []
+    for window in evaluation_windows(tokens, context, stride):
+        assert 0 <= window.start < window.first_scored < window.stop <= tokens
+        assert window.stop - window.start <= context + 1
+        if window.start:
+            assert window.first_scored - window.start >= context - stride + 1
+        scored += range(window.first_scored, window.stop)
+    assert scored == list(range(1, tokens))
+
+
+def test_without_a_stride_windows_don_t_overlap():
+    assert [tuple(window) for window in evaluation_windows(10, 4)] == [(0, 5, 1), (4, 9, 5), (8, 10, 9)]
+
+
+@pytest.mark.parametrize("stride", [0, 5])
+def test_a_stride_that_would_skip_tokens_is_refused(stride):
+    with pytest.raises(NlpcliError, match="between 1 and the context"):
+        list(evaluation_windows(100, 4, stride))
+
+
+def test_a_text_of_one_token_has_nothing_to_score():
+    with pytest.raises(NlpcliError, match="1 tokens has none to predict"):
+        list(evaluation_windows(1, 4))
