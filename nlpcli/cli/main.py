@@ -79,7 +79,8 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         return ExitStatus.OK
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         _drop_unwritable()
-        print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # past the ^C that the terminal shows
         return ExitStatus.INTERRUPTED
     shown = _in_words(error, arguments)
     _show_traceback(error)

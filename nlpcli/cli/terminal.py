@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +18,20 @@ def prepare_streams() -> None:
     """UTF-8 and bare line feeds on stdout in every locale; nothing that can be written may raise for its encoding.
 
     A lone surrogate (which only JSON escapes can bring in) is written as its escape, which in JSON means the same.
+    A stream the caller has closed takes what is written to it and forgets it.
     """
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 # --- results -----------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def raising(error: BaseException):
         (MemoryError(), 1, "nlpcli: out of memory\n"),
         (ValueError("two\nlines"), 1, "nlpcli: internal error: ValueError: two lines\n  hint: "),
         (ZeroDivisionError(), 1, "nlpcli: internal error: ZeroDivisionError\n"),
-        (KeyboardInterrupt(), 130, "\n"),
+        (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 0, ""),
     ],
 )
@@ -202,12 +202,25 @@ def test_stdout_is_utf8_with_bare_line_feeds_in_every_locale(driver, env):
     assert err == b""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_closed_stream_is_no_fault(environment, closed):
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -m nlpcli --version {closed}', sys.executable],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
 def test_ctrl_c_ends_with_130_and_without_a_traceback(driver):
     process = driver("import time\ndef command():\n    print('ready', flush=True)\n    time.sleep(60)\n")
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
-    assert process.stderr.read().strip() == b""
+    assert process.stderr.read() == b""
 
 
 def test_ctrl_c_while_libraries_are_loading_is_clean_too(driver):
@@ -296,3 +309,20 @@ def test_the_completion_script_is_shown(run, shell):
     done = run("--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert done.returncode == 0, done.stderr
     assert "_NLPCLI_COMPLETE" in done.stdout
+
+
+def test_a_shell_completes_after_installing(run, environment, nlpcli_command, tmp_path):
+    """The whole way: install into a home, start a shell that reads it, press Tab."""
+    done = run("--install-completion", "bash", HOME=str(tmp_path), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert done.returncode == 0, done.stderr
+    shim = tmp_path / "bin" / "nlpcli"
+    shim.parent.mkdir()
+    shim.write_text("#!/bin/sh\nexec " + " ".join(nlpcli_command) + ' "$@"\n')
+    shim.chmod(0o755)
+    script = (
+        'source ~/.bashrc; COMP_WORDS=(nlpcli tran); COMP_CWORD=1; COMP_LINE="nlpcli tran"; COMP_POINT=11\n'
+        "$(complete -p nlpcli | sed 's/.*-F \\([^ ]*\\).*/\\1/') nlpcli tran nlpcli; echo \"${COMPREPLY[@]}\""
+    )
+    shell_environment = {**environment, "HOME": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+    shown = subprocess.run(["bash", "-c", script], env=shell_environment, capture_output=True, text=True, check=False)
+    assert shown.stdout.split() == ["translate"], shown.stderr
