@@ -46,6 +46,7 @@ class ByteBpeModel:
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> ByteBpeModel:
         """Raises: NlpcliError for no text, or a vocabulary size below the bytes or above what the text gives."""
+        quiet_threads()
         size = options.vocab_size
         assert size is not None
         least = len(options.special.all()) + _BYTES

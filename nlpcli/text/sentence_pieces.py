@@ -57,9 +57,10 @@ class _SentencePieces:
         """Raises: NlpcliError when the vocabulary size does not fit the text; it names the limit."""
         sentencepiece.set_min_log_level(_ERRORS_ONLY)
         written = io.BytesIO()
+        sentences = list(_sentences(texts))  # what reading may raise must not pass through the library
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_sentences(texts),
+                sentence_iterator=iter(sentences),
                 model_writer=written,
                 model_type=cls.model_type,
                 vocab_size=options.vocab_size,
@@ -142,14 +143,29 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
     """Lines no longer than the trainer takes, cut at spaces where there are any."""
     for text in texts:
         for line in _escape(text).split("\n"):
-            while len(line.encode()) > _LONGEST_SENTENCE:
-                head = line.encode()[:_LONGEST_SENTENCE].decode(errors="ignore")
-                space = head.rfind(" ")
-                head = head[:space] if space > 0 else head
-                yield head
-                line = line[len(head) :]
-            if line:
-                yield line
+            data = line.encode()
+            if len(data) <= _LONGEST_SENTENCE:
+                if line:
+                    yield line
+                continue
+            start = 0
+            while start < len(data):
+                end = _cut(data, start)
+                yield data[start:end].decode()
+                start = end
+
+
+def _cut(data: bytes, start: int) -> int:
+    """The end of a stretch from `start`: the last space within reach, or the last border between characters."""
+    end = start + _LONGEST_SENTENCE
+    if end >= len(data):
+        return len(data)
+    space = data.rfind(b" ", start + 1, end)
+    if space > 0:
+        return space
+    while data[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 def _explained(message: str, options: TrainingOptions) -> NlpcliError:

@@ -95,7 +95,10 @@ class Tokenizer:
                 raise ValueError("sampling needs a random generator")
             return self._model.sample(texts, sampling, rng)
         except (UnicodeEncodeError, TypeError):
-            raise _not_unicode(texts) from None
+            wrong = lone_surrogate(texts)
+            if wrong is None:
+                raise
+            raise wrong from None
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence; special ids are left out. Raises: NlpcliError for an id out of the vocabulary."""
@@ -228,14 +231,13 @@ def _damaged(path: Path, why: str) -> NlpcliError:
     return NlpcliError(f"{path}: the tokenizer is damaged: {why}", hint="copy it again, or train it again")
 
 
-def _not_unicode(texts: Sequence[str]) -> NlpcliError:
+def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
+    """The error for the first lone surrogate in the texts, if there is one."""
     for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise TypeError(f"expected texts, found {type(text).__name__}")
         for column, char in enumerate(text, 1):
             if "\ud800" <= char <= "\udfff":
                 return NlpcliError(f"text {number}: lone surrogate U+{ord(char):04X} at column {column} is no Unicode")
-    raise AssertionError("texts are Unicode")
+    return None
 
 
 def _fingerprint(settings: TokenizerSettings, special: SpecialTokens, data: bytes) -> str:

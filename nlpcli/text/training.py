@@ -11,7 +11,7 @@ from nlpcli.text.model import TrainingOptions
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.special import SpecialTokens
 from nlpcli.text.table import TOKENIZERS
-from nlpcli.text.tokenizer import Tokenizer, TokenizerSettings
+from nlpcli.text.tokenizer import Tokenizer, TokenizerSettings, lone_surrogate
 
 MAX_LINES = 1_000_000
 
@@ -36,11 +36,14 @@ def train_tokenizer(
         Characters are counted over all texts without keeping any.
     The other settings: see `TrainingOptions` and `nlpcli.text.normalization`.
 
+    byte_fallback: wordpiece never has it, byte-bpe always.
+
     Raises: NlpcliError for an unknown kind or normalisation, no text, or a vocabulary size the text can't fill.
     """
     model_class = TOKENIZERS.load(kind)
+    byte_fallback = {"wordpiece": False, "byte-bpe": True}.get(kind, byte_fallback)
+    _check(kind, vocab_size, sentinels, character_coverage, max_lines)
     special = SpecialTokens.first(sentinels)
-    _check(kind, vocab_size, character_coverage, max_lines)
     settings = TokenizerSettings(
         kind=kind,
         normalization=normalization,
@@ -50,7 +53,7 @@ def train_tokenizer(
     )
     options = TrainingOptions(vocab_size, special, byte_fallback, character_coverage, lowercase)
     normalize = normalizer(normalization, lowercase=lowercase and kind != "wordpiece")
-    stream = _Counted(map(normalize, texts))
+    stream = _Counted(normalize(_checked(text)) for text in texts)
     chosen: Iterable[str] = stream
     if max_lines is not None and kind != "chars":
         chosen = sample_lines(stream, max_lines, seed)
@@ -88,13 +91,23 @@ class _Counted:
             yield item
 
 
-def _check(kind: str, vocab_size: int | None, character_coverage: float, max_lines: int | None) -> None:
+def _checked(text: str) -> str:
+    if not text.isascii():
+        wrong = lone_surrogate([text])
+        if wrong is not None:
+            raise wrong
+    return text
+
+
+def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage: float, max_lines: int | None) -> None:
     if vocab_size is None and kind != "chars":
         raise NlpcliError(f"'{kind}' needs a vocabulary size", hint="for example --vocab-size 8000")
     if vocab_size is not None and vocab_size < 1:
         raise NlpcliError(f"a vocabulary of {vocab_size} is not possible")
     if not 0.0 < character_coverage <= 1.0:
         raise NlpcliError(f"a character coverage of {character_coverage} is not between 0 and 1")
+    if sentinels < 0:
+        raise NlpcliError(f"{sentinels} sentinels are not possible")
     if max_lines is not None and max_lines < 1:
         raise NlpcliError(f"at most {max_lines} lines is no text to train on")
 

@@ -44,6 +44,7 @@ class WordPieceModel:
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> WordPieceModel:
         """Raises: NlpcliError for no text, or a vocabulary size that is below the characters or above what there is."""
+        quiet_threads()
         size = options.vocab_size
         assert size is not None
         words = _words(texts, options)

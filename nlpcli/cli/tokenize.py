@@ -1,0 +1,205 @@
+"""`nlpcli tokenize`: train a tokenizer, use it as a filter, look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import complete, terminal
+
+app = typer.Typer(no_args_is_help=False)
+
+_DIRECTORY = typer.Argument(..., metavar="DIR", help="A tokenizer's folder, or a run's.", show_default=False)
+_FILES = typer.Argument(None, metavar="[FILE]...", help="Text, also .gz, .xz or .zst; none or '-': standard input.")
+_LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Answer each line before reading the next.")
+
+
+@app.command("train")
+def train(
+    files: list[str] = typer.Argument(
+        ..., metavar="FILE...", help="Text files, folders or globs, also compressed; '-' is standard input."
+    ),
+    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The tokenizer's folder."),
+    type_: str = typer.Option(
+        "unigram",
+        "--type",
+        "-t",
+        help="unigram, bpe, wordpiece, byte-bpe or chars.",
+        autocompletion=complete.tokenizers,
+    ),
+    vocab_size: int = typer.Option(
+        None,
+        "--vocab-size",
+        help="Number of ids, special tokens and bytes included (8000; chars: as many as there are).",
+    ),
+    sentinels: int = typer.Option(
+        0, "--sentinels", min=0, help="Number of special tokens <sentinel_0>, <sentinel_1> …"
+    ),
+    byte_fallback: bool = typer.Option(
+        None,
+        "--byte-fallback/--no-byte-fallback",
+        help="Spell characters that have no piece as bytes, so that nothing is unknown (on, but for wordpiece).",
+    ),
+    normalization: str = typer.Option("identity", "--normalization", help="identity, nfc, nfkc or nfkc_cf."),
+    lowercase: bool = typer.Option(False, "--lowercase", help="Lowercase; wordpiece strips accents too, as BERT does."),
+    character_coverage: float = typer.Option(
+        1.0, "--character-coverage", help="Part of the running characters that get a piece (0.9995 for Chinese)."
+    ),
+    max_lines: int = typer.Option(
+        1_000_000, "--max-lines", min=1, help="Train on at most so many lines, drawn from all at random."
+    ),
+    seed: int = typer.Option(0, "--seed", help="Seed of that drawing."),
+    documents: str = typer.Option("auto", "--documents", help="auto, lines, paragraphs, file, jsonl or tsv."),
+    field: str = typer.Option("text", "--field", help="The key of the text in JSON lines."),
+    column: int = typer.Option(1, "--column", help="The column of the text in TSV, from 1."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a tokenizer that is already there."),
+    json: bool = typer.Option(False, "--json", help="Print what was made as JSON."),
+) -> None:
+    """Learn pieces from text.
+
+    \b
+    nlpcli tokenize train --type unigram --vocab-size 8000 --out tok/ train.en train.de
+    zcat corpus.gz | nlpcli tokenize train --type byte-bpe --vocab-size 16000 --out tok/ -
+    """
+    from nlpcli.data.readers import TextSource
+    from nlpcli.recipes import tokenize as recipe
+
+    settings = recipe.TrainingSettings(
+        out=out,
+        files=files,
+        kind=type_,
+        vocab_size=vocab_size,
+        sentinels=sentinels,
+        byte_fallback=byte_fallback,
+        normalization=normalization,
+        lowercase=lowercase,
+        character_coverage=character_coverage,
+        max_lines=max_lines,
+        seed=seed,
+        source=TextSource(documents, field, column),
+        overwrite=overwrite,
+    )
+    if "-" in files:
+        terminal.announce_stdin()
+    with terminal.progress("reading lines") as shown:
+        done = recipe.train(settings, on_line=shown.update)
+    drawn = "" if done.lines == done.lines_read else f", drawn at random from {done.lines_read:,} (--max-lines)"
+    terminal.say(
+        f"{out}: {type_}, {done.tokenizer.vocab_size:,} pieces from {done.lines:,} lines{drawn}, "
+        f"in {terminal.duration(done.seconds)}"
+    )
+    if json:
+        terminal.write_json({"out": str(out), **recipe.describe(done.tokenizer)})
+
+
+@app.command("encode")
+def encode(
+    directory: Path = _DIRECTORY,
+    files: list[str] = _FILES,
+    output: str = typer.Option("ids", "--output", help="ids or pieces."),
+    sampling: float = typer.Option(
+        0.0,
+        "--sampling",
+        help="Draw a segmentation: unigram: the power its probability is raised to (0.1); "
+        "bpe, byte-bpe: the probability that a merge is left out (0.1).",
+    ),
+    seed: int = typer.Option(0, "--seed", help="Seed of --sampling."),
+    line_buffered: bool = _LINE_BUFFERED,
+) -> None:
+    """Turn lines into lines of ids or pieces: one line out for each line in.
+
+    \b
+    nlpcli tokenize encode tok/ < text
+    nlpcli tokenize encode tok/ --output pieces a.txt b.txt.gz
+    """
+    from nlpcli.recipes import tokenize as recipe
+
+    tokenizer = recipe.open_tokenizer(directory)
+    lines = recipe.encode_lines(
+        tokenizer, _inputs(files), output=output, sampling=sampling, seed=seed, line_buffered=line_buffered
+    )
+    for line in lines:
+        terminal.write_line(line, flush=line_buffered)
+
+
+@app.command("decode")
+def decode(
+    directory: Path = _DIRECTORY,
+    files: list[str] = _FILES,
+    input_: str = typer.Option("ids", "--input", help="ids or pieces."),
+    line_buffered: bool = _LINE_BUFFERED,
+    json: bool = typer.Option(False, "--json", help="Write each text as a JSON string, line ends inside it kept."),
+) -> None:
+    """Turn lines of ids or pieces into text: one line out for each line in.
+
+    \b
+    nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
+    """
+    from nlpcli.recipes import tokenize as recipe
+
+    tokenizer = recipe.open_tokenizer(directory)
+    warned = False
+    for text in recipe.decode_lines(tokenizer, _inputs(files), input=input_, line_buffered=line_buffered):
+        if json:
+            terminal.write_json(text)
+        else:
+            if "\n" in text:
+                if not warned:
+                    terminal.warn("line ends inside a text are written as spaces; --json keeps them")
+                    warned = True
+                text = text.replace("\n", " ")
+            terminal.write_line(text)
+        if line_buffered:
+            terminal.stdout().flush()
+
+
+@app.command("info")
+def info(
+    directory: Path = _DIRECTORY,
+    files: list[str] = typer.Argument(
+        None, metavar="[FILE]...", help="Text to measure the tokenizer on; '-' is standard input."
+    ),
+    json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+) -> None:
+    """Show what a tokenizer is and, given a text, how it cuts it.
+
+    \b
+    nlpcli tokenize info tok/
+    nlpcli tokenize info tok/ test.en
+    """
+    from nlpcli.recipes import tokenize as recipe
+
+    tokenizer = recipe.open_tokenizer(directory)
+    description = recipe.describe(tokenizer)
+    if files:
+        if "-" in files:
+            terminal.announce_stdin()
+        description["text"] = recipe.measure(tokenizer, files)
+    if json:
+        terminal.write_json(description)
+        return
+    _write_description(description)
+
+
+def _inputs(files: list[str] | None) -> list[str]:
+    names = files or ["-"]
+    if "-" in names:
+        terminal.announce_stdin()
+    return names
+
+
+def _write_description(description: dict) -> None:
+    text = description.pop("text", {})
+    for key, value in [*description.items(), *text.items()]:
+        if isinstance(value, dict):
+            shown = "  ".join(f"{name} {item}" for name, item in value.items())
+        elif isinstance(value, list):
+            shown = " ".join(value)
+        elif isinstance(value, bool):
+            shown = "yes" if value else "no"
+        elif isinstance(value, float):
+            shown = f"{value:.4g}"
+        else:
+            shown = str(value)
+        terminal.write_line(f"{key.replace('_', ' '):<22}{shown}")
