@@ -135,6 +135,8 @@ class RunConfig(Strict):
 
     description: str = ""
     source: str = Field("", description="where the numbers come from")
+    task: str | None = Field(None, description="what is learnt from examples: translation")
+    objective: str | None = Field(None, description="what is learnt from raw text: clm")
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: DataConfig = DataConfig()

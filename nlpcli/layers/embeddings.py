@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.positions import LearnedPositions, SinusoidalPositions
 
 
@@ -35,7 +36,7 @@ class Embedding(nn.Module):
         elif positions == "learned":
             self.positions = LearnedPositions(max_length, width)
         self.norm = norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, ids: Tensor, start: int = 0) -> Tensor:
         x = self.tokens(ids)

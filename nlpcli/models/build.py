@@ -10,27 +10,44 @@ from torch import nn
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder, initialise
 
+_LAYER_SETTINGS = [
+    "d_model",
+    "heads",
+    "d_ff",
+    "d_key",
+    "d_value",
+    "norm",
+    "norm_position",
+    "norm_eps",
+    "norm_bias",
+    "qk_norm",
+    "activation",
+    "attention_bias",
+    "feed_forward_bias",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+]
+
 
 def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.Module:
     """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only."""
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
     c = config
-    layer = dict(
-        d_model=c.d_model, heads=c.heads, d_ff=c.d_ff, d_key=c.d_key, d_value=c.d_value, norm=c.norm,
-        norm_position=c.norm_position, norm_eps=c.norm_eps, norm_bias=c.norm_bias, qk_norm=c.qk_norm,
-        activation=c.activation, rotary=c.positions == "rotary", attention_bias=c.attention_bias,
-        feed_forward_bias=c.feed_forward_bias, dropout=c.dropout, attention_dropout=c.attention_dropout,
-        activation_dropout=c.activation_dropout,
-    )  # fmt: skip
-    embedding = dict(
-        positions=c.positions, max_length=c.max_length, scale=c.scale_embeddings, norm=c.embedding_norm,
-        dropout=c.dropout,
-    )  # fmt: skip
-    common = dict(
-        vocab_size=vocab_size, embedding=embedding, layer=layer,
-        max_length=c.max_length if c.positions == "learned" else None,
-    )  # fmt: skip
+    layer = {name: getattr(c, name) for name in _LAYER_SETTINGS} | {"rotary": c.positions == "rotary"}
+    common = {
+        "vocab_size": vocab_size,
+        "layer": layer,
+        "embedding": {
+            "positions": c.positions,
+            "max_length": c.max_length,
+            "scale": c.scale_embeddings,
+            "norm": c.embedding_norm,
+            "dropout": c.dropout,
+        },
+        "max_length": c.max_length if c.positions == "learned" else None,
+    }
     model: nn.Module
     if c.kind == "encoder":
         model = Encoder(encoder_layers=c.encoder_layers, **common)

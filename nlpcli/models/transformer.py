@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.multi_head import KeyValue, MultiHeadAttention
+from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
@@ -45,10 +46,14 @@ class TransformerLayer(nn.Module):
         activation_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        attention = dict(
-            d_key=d_key, d_value=d_value, bias=attention_bias, dropout=attention_dropout, qk_norm=qk_norm,
-            norm_eps=norm_eps,
-        )  # fmt: skip
+        attention = {
+            "d_key": d_key,
+            "d_value": d_value,
+            "bias": attention_bias,
+            "dropout": attention_dropout,
+            "qk_norm": qk_norm,
+            "norm_eps": norm_eps,
+        }
         self.pre_norm = norm_position == "pre"
         self.causal = causal
         self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, **attention)
@@ -59,7 +64,7 @@ class TransformerLayer(nn.Module):
             d_model, d_ff, activation=activation, bias=feed_forward_bias, dropout=activation_dropout
         )
         self.feed_forward_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -318,14 +323,12 @@ def _without_norm(embedding: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in embedding.items() if key != "norm"}
 
 
-def initialise(
-    model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, embedding_std: float | None = None, layers: int = 1
-) -> None:
+def initialise(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
     """Fills the weights in place; biases become 0, norms 1.
 
-    xavier: matrices uniform after Glorot and Bengio 2010, embeddings normal with deviation d_model^-½ (the Transformer's
-    lineage). normal: everything normal with deviation `std`, and the matrices that write into the residual stream
-    divided by √(2 · layers) (Radford et al. 2019).
+    xavier: matrices uniform after Glorot and Bengio 2010, embeddings normal with deviation d_model^-½, as in the
+    Transformer's lineage. normal: everything normal with deviation `std`, and the matrices that write into the
+    residual stream divided by √(2 · layers) (Radford et al. 2019).
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):

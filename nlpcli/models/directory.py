@@ -1,0 +1,155 @@
+"""A model on disk: `model.yaml` (what it is), `model.safetensors` (its weights), `tokenizer/` (how it reads).
+
+Nothing that is loaded is ever unpickled, and the weights' digest is checked before they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli import __version__
+from nlpcli.config.files import new_directory, sha256_file, write_atomic
+from nlpcli.config.loading import dump_yaml, load_yaml, parse
+from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nlpcli.text import Tokenizer
+
+DESCRIPTION = "model.yaml"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    config: ModelConfig
+    info: dict[str, Any]
+    path: Path
+
+
+def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    """Puts `tokenizer` into the model directory `path`, where it stays for good."""
+    if not (Path(path) / TOKENIZER).exists():
+        with new_directory(Path(path) / TOKENIZER) as folder:
+            tokenizer.save(folder)
+
+
+def save_model(
+    path: Path,
+    *,
+    weights: Mapping[str, Any],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    info: Mapping[str, Any],
+) -> None:
+    """Writes a model directory, or replaces the weights in one; `weights` is a state dict.
+
+    Raises: RunFailed when the disk is full; what stood there before is then still whole.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    save_tokenizer(path, tokenizer)
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in unshared(weights).items()})
+    description = {
+        "nlpcli": __version__,
+        **info,
+        "model": config.model_dump(),
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer": tokenizer.fingerprint,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_atomic(path / WEIGHTS, content)
+    write_atomic(path / DESCRIPTION, dump_yaml(description))
+
+
+def unshared(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict with each shared matrix under its first name only."""
+    seen: set[tuple[int, int]] = set()
+    result = {}
+    for name, tensor in weights.items():
+        key = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        result[name] = tensor
+    return result
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
+    """Copies `weights` into `model`, whose shared matrices may stand under one name only.
+
+    Raises: NlpcliError when a weight is missing, left over, or has another shape.
+    """
+    own = model.state_dict()
+    needed = unshared(own)
+    missing = [name for name in needed if name not in weights]
+    extra = [name for name in weights if name not in own]
+    wrong = [name for name in weights if name in own and own[name].shape != weights[name].shape]
+    for names, what in ((missing, "lacks"), (extra, "has an unexpected"), (wrong, "has the wrong shape for")):
+        if names:
+            raise NlpcliError(
+                f"{source}: {what} weight '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1))
+            )
+    model.load_state_dict(weights, strict=False)
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """What `model.yaml` says. Raises: NlpcliError when `path` is no model directory."""
+    path = Path(path)
+    if not path.exists():
+        raise NlpcliError(f"{path}: no such model folder")
+    if not path.is_dir():
+        raise NlpcliError(f"{path}: is a file, not a model folder")
+    if not (path / DESCRIPTION).exists():
+        raise NlpcliError(f"{path}: not a finished model (no {DESCRIPTION} in it)")
+    info = load_yaml(path / DESCRIPTION)
+    lacking = [key for key in ("task", "model", "vocab_size", "tokenizer", "sha256") if key not in info]
+    if lacking:
+        raise NlpcliError(f"{path / DESCRIPTION}: '{lacking[0]}' is missing; the file is damaged")
+    return info
+
+
+def load_model(path: Path, device: str = "cpu") -> LoadedModel:
+    """The model in the directory `path`, in evaluation mode on `device`.
+
+    Raises: NlpcliError for a missing, truncated or altered directory, or a tokenizer that is not the model's own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from nlpcli.models.build import build_model
+    from nlpcli.text import load_tokenizer
+
+    path = Path(path)
+    info = read_info(path)
+    weights_file = path / WEIGHTS
+    if not weights_file.exists():
+        raise NlpcliError(f"{path}: {WEIGHTS} is missing; the model folder is not complete")
+    if sha256_file(weights_file) != info["sha256"]:
+        raise NlpcliError(f"{weights_file}: is damaged or was exchanged (its digest is not the one in {DESCRIPTION})")
+    tokenizer = load_tokenizer(path / TOKENIZER)
+    if tokenizer.fingerprint != info["tokenizer"]:
+        raise NlpcliError(
+            f"{path / TOKENIZER}: this tokenizer does not belong to the model",
+            hint="put back the tokenizer the model was trained with; with another one its output is meaningless",
+        )
+    config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
+    try:
+        weights = load_file(weights_file, device="cpu")
+    except SafetensorError as error:
+        raise NlpcliError(f"{weights_file}: not a readable safetensors file ({error})") from None
+    model = build_model(config, info["vocab_size"])
+    load_weights(model, weights, str(weights_file))
+    return LoadedModel(model.to(device).eval(), tokenizer, config, info, path)

@@ -1,0 +1,51 @@
+"""What the training loop asks of an objective or a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch's loss summed over its `count` predicted tokens, in nats.
+
+    `total` carries the gradient; `nll` is the same without smoothing, for perplexities.
+    """
+
+    total: Tensor
+    nll: Tensor
+    count: int
+
+
+class Batch(Protocol):
+    """The tensors of one step."""
+
+    count: int  # tokens predicted: what the loss is divided by
+    tokens: int  # tokens read and predicted, padding not counted: what speed is told in
+
+    def to(self, device: Any) -> Batch: ...
+
+
+class Learnable(Protocol):
+    """A source of batches together with its loss. All chance comes from the `rng` handed in."""
+
+    def plan(self, epoch: int) -> Sequence[Any]:
+        """The batches of an epoch, in order: a pure function of the epoch, so that a run can go on where it stopped."""
+        ...
+
+    def collate(self, item: Any, rng: np.random.Generator) -> Batch:
+        """The tensors of one entry of the plan."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Loss, Any]:
+        """The loss of a batch; `carry` is what a model with memory hands from batch to batch, None at first."""
+        ...
+
+    def evaluate(self, model: nn.Module, device: Any) -> Iterator[Loss]:
+        """The losses of the held-out data, part by part."""
+        ...

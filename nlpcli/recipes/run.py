@@ -1,0 +1,181 @@
+"""What every training command does around the loop: the configuration, the run directory, the model card."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from nlpcli import presets
+from nlpcli.config.files import write_atomic
+from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
+from nlpcli.config.schema import RunConfig
+from nlpcli.errors import NlpcliError
+
+CONFIG = "config.yaml"
+
+
+class Listener(Protocol):
+    """Is told what a recipe does; also the loop's observer."""
+
+    def note(self, text: str) -> None: ...
+
+    def started(self, progress: Any, total_steps: int | None) -> None: ...
+
+    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None: ...
+
+    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None: ...
+
+    def stopped(self, progress: Any, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked a training command for."""
+
+    kind: str  # "pretrain" or "finetune"
+    preset: str
+    config: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # from options, nested as in RunConfig
+    overrides: Iterable[str] = ()  # "a.b=c"
+    out: Path | None = None
+    tokenizer: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    command: str = ""
+
+
+def resolve(request: Request) -> RunConfig:
+    """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration."""
+    if request.resume:
+        if request.out is None:
+            raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
+        data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
+    elif request.config is not None:
+        data, source = presets.load(request.config), str(request.config)
+    else:
+        data, source = presets.load(request.preset), f"preset '{request.preset}'"
+    parse(RunConfig, data, source)
+    merge(data, request.settings)
+    return parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
+
+
+def open_run(request: Request, config: RunConfig, stem: str) -> Path:
+    """The run directory, with the resolved configuration in it.
+
+    Raises: NlpcliError when the folder already holds a run (or anything else) and neither resume nor overwrite is asked.
+    """
+    out = request.out or _next_free(Path("runs"), stem)
+    if request.resume:
+        if not (out / CONFIG).exists():
+            raise NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)")
+    elif out.is_file():
+        raise NlpcliError(f"{out}: is a file, not a folder for a run")
+    elif out.exists() and any(out.iterdir()):
+        what = "already holds a run" if (out / CONFIG).exists() else "is not empty"
+        if not request.overwrite or what == "is not empty":
+            raise NlpcliError(f"{out}: {what}", hint="choose another --out, go on with --resume, or use --overwrite")
+        _clear(out)
+    write_atomic(out / CONFIG, dump_yaml(config.model_dump()))
+    return out
+
+
+def _next_free(root: Path, stem: str) -> Path:
+    number = 1
+    while (root / f"{stem}-{number}").exists():
+        number += 1
+    return root / f"{stem}-{number}"
+
+
+def _clear(run: Path) -> None:
+    """Removes what a run consists of, and nothing else."""
+    import shutil
+
+    for name in ("checkpoints", "tokenizer", "tensorboard"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "README.md"):
+        (run / name).unlink(missing_ok=True)
+
+
+def language_metrics(losses: Iterable[Any]) -> tuple[dict[str, float], float, int]:
+    """Loss and perplexity per token of some `Loss` parts, and the summed nats and tokens they come from."""
+    nats, count = 0.0, 0
+    for loss in losses:
+        nats += float(loss.nll)
+        count += loss.count
+    mean = nats / max(count, 1)
+    return {"loss": mean, "perplexity": math.exp(min(mean, 700.0))}, nats, count
+
+
+def train(
+    *,
+    request: Request,
+    config: RunConfig,
+    run: Path,
+    task: Any,
+    tokenizer: Any,
+    machine: Any,
+    info: Mapping[str, Any],
+    evaluate: Callable[[Any], dict[str, float]],
+    listener: Listener,
+    data_fingerprint: str,
+) -> Any:
+    """Builds the model, trains it, and leaves a model directory with its card in `run`."""
+    import torch
+
+    from nlpcli.models.build import build_model, count_parameters
+    from nlpcli.models.directory import save_model, save_tokenizer
+    from nlpcli.training.loop import Trainer
+
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, tokenizer.vocab_size)
+    if config.training.compile:
+        model.compile_hidden()
+    listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; fused AdamW, denormals flushed")
+    save_tokenizer(run, tokenizer)
+
+    def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
+        save_model(
+            run, weights=weights, config=config.model, tokenizer=tokenizer,
+            info={**info, "step": progress.step, "metrics": {k: round(float(v), 6) for k, v in metrics.items()}},
+        )  # fmt: skip
+
+    trainer = Trainer(
+        model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
+        observer=listener, d_model=config.model.d_model,
+    )  # fmt: skip
+    outcome = trainer.fit(resume=request.resume)
+    card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint)
+    write_atomic(run / "README.md", card)
+    return outcome
+
+
+def _card(
+    request: Request, config: RunConfig, run: Path, outcome: Any, parameters: int, machine: Any, fingerprint: str
+) -> str:
+    progress = outcome.progress
+    results = "\n".join(f"| {name} | {value:.4f} |" for name, value in outcome.metrics.items())
+    best = "\n".join(f"| {name} | {entry['value']:.4f} | {entry['step']} |" for name, entry in progress.best.items())
+    return f"""# {run.name}
+
+{config.description or "A model"}: {config.task or config.objective}, {parameters:,} parameters.
+
+- command: `{request.command}`
+- data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
+- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes on {machine.describe()}
+- ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
+- kept: {outcome.kept}
+
+On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
+
+| at the end | |
+|---|---|
+{results}
+
+| best | | step |
+|---|---|---|
+{best}
+"""

@@ -1,0 +1,135 @@
+"""A run's state on disk, so that it can go on where it stopped: weights, optimiser, random states, data position.
+
+Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside and renamed, so it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from nlpcli.config.files import new_directory, sha256_file, write_atomic
+from nlpcli.config.loading import dump_yaml, load_yaml
+from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import load_weights, unshared
+
+FOLDER = "checkpoints"
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0  # entries of the epoch's plan already used
+    tokens: int = 0
+    seconds: float = 0.0
+    best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
+    stale: int = 0  # evaluations since the deciding metric improved
+
+
+def tensors_of(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Detached copies on the CPU, shared matrices once."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in unshared(weights).items()}
+
+
+def save_checkpoint(
+    run: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: Mapping[str, torch.Tensor] | None,
+    keep: int,
+) -> Path:
+    """Writes `checkpoints/step-N` and removes all but the newest `keep`."""
+    path = run / FOLDER / f"step-{progress.step:08d}"
+    parts = {"model": tensors_of(model.state_dict()), "optimizer": _optimizer_tensors(optimizer)}
+    parts["random"] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        parts["random"]["cuda"] = torch.cuda.get_rng_state()
+    if average is not None:
+        parts["average"] = tensors_of(average)
+    with new_directory(path, replace=True) as folder:
+        digests = {}
+        for name, tensors in parts.items():
+            file = folder / f"{name}.safetensors"
+            file.write_bytes(save(tensors))
+            digests[name] = sha256_file(file)
+        write_atomic(folder / "state.yaml", dump_yaml({"progress": asdict(progress), "sha256": digests}))
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted((Path(run) / FOLDER).glob("step-[0-9]*"))
+
+
+def load_checkpoint(
+    run: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor] | None,
+) -> Progress:
+    """Puts the newest whole checkpoint of `run` into the model, the optimiser and the random states.
+
+    Raises: NlpcliError when there is none, or it does not fit the model.
+    """
+    found = checkpoints(run)
+    for path in reversed(found):
+        parts = _read(path)
+        if parts is None:
+            continue
+        load_weights(model, parts["model"], str(path))
+        _load_optimizer(optimizer, parts["optimizer"])
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        if average is not None and "average" in parts:
+            for name, tensor in parts["average"].items():
+                average[name].copy_(tensor)
+        return Progress(**load_yaml(path / "state.yaml")["progress"])
+    what = "all checkpoints are damaged" if found else "no checkpoint to resume from"
+    raise NlpcliError(f"{run}: {what}", hint="start anew with another --out")
+
+
+def _read(path: Path) -> dict[str, dict[str, torch.Tensor]] | None:
+    """The tensors of a checkpoint, or None when a digest does not agree."""
+    try:
+        digests = load_yaml(path / "state.yaml")["sha256"]
+        files = {name: path / f"{name}.safetensors" for name in digests}
+        if any(sha256_file(files[name]) != digest for name, digest in digests.items()):
+            return None
+        return {name: load_file(file) for name, file in files.items()}
+    except (OSError, KeyError, NlpcliError, SafetensorError):
+        return None
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

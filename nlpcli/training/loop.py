@@ -1,0 +1,339 @@
+"""The training loop: batches in, steps done, progress kept. It knows neither the model nor the task."""
+
+from __future__ import annotations
+
+import gc
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpcli.config.schema import TrainingConfig
+from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.objectives.learning import Batch, Learnable
+from nlpcli.training.average import RunningAverage, Snapshots
+from nlpcli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from nlpcli.training.device import Machine
+from nlpcli.training.log import MetricsLog
+from nlpcli.training.optimizer import make_optimizer
+from nlpcli.training.schedule import learning_rate
+
+HIGHER_IS_BETTER = {"bleu", "chrf", "accuracy", "f1"}
+
+
+class Observer(Protocol):
+    """Is told how the run goes; the terminal is one."""
+
+    def started(self, progress: Progress, total_steps: int | None) -> None: ...
+
+    def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None: ...
+
+    def evaluated(self, progress: Progress, metrics: Mapping[str, float], improved: bool) -> None: ...
+
+    def stopped(self, progress: Progress, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the deciding metric's best value, where it was found, and why it stopped."""
+
+    progress: Progress
+    metrics: dict[str, float]  # of the weights that were kept
+    kept: str  # "step N" or "average of the last k evaluations"
+    reason: str
+
+
+class Trainer:
+    """Trains `model` on `task`.
+
+    evaluate(model) gives the metrics on held-out data, among them settings.metric; keep(weights, metrics, progress)
+    is called with a state dict whenever that metric improves, and writes what the run leaves behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        task: Learnable,
+        settings: TrainingConfig,
+        machine: Machine,
+        run: Path,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        keep: Callable[[Mapping[str, Any], Mapping[str, float], Progress], None],
+        observer: Observer,
+        d_model: int,
+    ) -> None:
+        self.model = model.to(machine.device)
+        self.task = task
+        self.settings = settings
+        self.machine = machine
+        self.run = run
+        self.evaluate_model = evaluate
+        self.keep = keep
+        self.observer = observer
+        self.d_model = d_model
+        self.optimizer = make_optimizer(self.model, settings)
+        self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
+        self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
+        self.progress = Progress()
+        self.evaluated_at = -1
+        self.metrics: dict[str, float] = {}
+        self._nll = self._grad_norm = torch.zeros((), device=machine.device)
+        self._count = 0
+        self._plan_length = 0
+
+    def fit(self, *, resume: bool = False) -> Outcome:
+        """Runs until a limit, early stopping or an interrupt.
+
+        Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, with everything saved; RunFailed when the loss is not finite.
+        """
+        torch.manual_seed(self.settings.seed)
+        if resume:
+            average = self.average.weights if self.average else None
+            self.progress = load_checkpoint(self.run, model=self.model, optimizer=self.optimizer, average=average)
+        self.log = MetricsLog(self.run, from_step=self.progress.step, tensorboard=self.settings.tensorboard)
+        self._clock = time.perf_counter() - self.progress.seconds
+        self._window = (time.perf_counter(), self.progress.tokens)
+        self.observer.started(self.progress, self._total_steps())
+        gc.collect()
+        gc.freeze()  # what is alive now lives to the end; scanning it again can cost hundreds of milliseconds a step
+        try:
+            with interrupts() as interrupted:
+                reason = self._run(interrupted)
+        finally:
+            gc.unfreeze()
+        if self.evaluated_at != self.progress.step:
+            self._evaluate()
+            self._save()
+        kept = self._finish()
+        self.observer.stopped(self.progress, reason)
+        self.log.close()
+        return Outcome(self.progress, self.metrics, kept, reason)
+
+    def _run(self, interrupted: threading.Event) -> str:
+        while True:
+            for group, last in self._groups():
+                if reason := self._limit():
+                    return reason
+                self._step(group)
+                self.progress.position += len(group)
+                if last:
+                    self.progress.epoch += 1
+                    self.progress.position = 0
+                self._after_step(last)
+                if interrupted.is_set():
+                    self._interrupt()
+                if self.settings.patience and self.progress.stale >= self.settings.patience:
+                    return f"'{self.settings.metric}' has not improved for {self.progress.stale} evaluations"
+
+    def _after_step(self, epoch_ended: bool) -> None:
+        progress, settings = self.progress, self.settings
+        if progress.step % settings.log_every == 0:
+            self._log()
+        every = settings.evaluate_every
+        if progress.step % every == 0 if every else epoch_ended:
+            self._evaluate()
+            self._save()
+        elif settings.save_every and progress.step % settings.save_every == 0:
+            self._save()
+
+    def _groups(self) -> Iterator[tuple[list[Batch], bool]]:
+        """The rest of the current epoch: the batches of one step, and whether they are its last."""
+        epoch, size = self.progress.epoch, self.settings.accumulate
+        plan = self.task.plan(epoch)
+        self._plan_length = len(plan)
+        if len(plan) == 0:
+            raise NlpcliError("the training data is too small to make one batch", hint="give more text")
+        for start in range(self.progress.position, len(plan), size):
+            stop = min(start + size, len(plan))
+            random = (np.random.default_rng([self.settings.seed, epoch, place]) for place in range(start, stop))
+            batches = [self.task.collate(item, rng) for item, rng in zip(plan[start:stop], random, strict=True)]
+            yield batches, stop == len(plan)
+
+    def _step(self, group: list[Batch]) -> None:
+        settings, progress = self.settings, self.progress
+        self.model.train()
+        count = sum(batch.count for batch in group)
+        carry = None
+        for batch in group:
+            with self.machine.autocast():
+                loss, carry = self.task.loss(self.model, batch.to(self.machine.device), carry)
+            (loss.total / count).backward()
+            self._nll = self._nll + loss.nll.detach()
+        limit = settings.max_grad_norm or math.inf
+        self._grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
+        progress.step += 1
+        self.lr = learning_rate(settings, progress.step, self._share(), d_model=self.d_model)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = self.lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(progress.step)
+        progress.tokens += sum(batch.tokens for batch in group)
+        progress.seconds = time.perf_counter() - self._clock
+        self._count += count
+
+    def _log(self) -> None:
+        loss = float(self._nll) / max(self._count, 1)
+        norm = float(self._grad_norm)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise RunFailed(
+                f"the loss is not a finite number any more at step {self.progress.step}",
+                hint="lower training.lr, lengthen training.warmup_steps, or set training.max_grad_norm=1",
+            )
+        now, (then, tokens) = time.perf_counter(), self._window
+        speed = (self.progress.tokens - tokens) / max(now - then, 1e-9)
+        progress = self.progress
+        self.log.write(
+            "train", progress.step, epoch=progress.epoch, loss=loss, lr=self.lr, grad_norm=norm,
+            tokens_per_second=round(speed, 1), tokens=progress.tokens, seconds=round(progress.seconds, 2),
+        )  # fmt: skip
+        self.observer.stepped(progress, self._share(), loss, self.lr, speed)
+        self._nll, self._count = torch.zeros_like(self._nll), 0
+        self._window = (now, progress.tokens)
+
+    def _evaluate(self) -> None:
+        pause = time.perf_counter()
+        with self._weights_to_keep():
+            self.metrics = self._measure()
+            self.evaluated_at = self.progress.step
+            if self.snapshots is not None:
+                self.snapshots.add(self.model, self.progress.step)
+            improved = self._remember_best()
+            self.progress.seconds = time.perf_counter() - self._clock
+            self.log.write("dev", self.progress.step, epoch=self.progress.epoch,
+                           seconds=round(self.progress.seconds, 2), **self.metrics)  # fmt: skip
+            if improved:
+                self.keep(self.model.state_dict(), self.metrics, self.progress)
+        self.observer.evaluated(self.progress, self.metrics, improved)
+        then, tokens = self._window
+        self._window = (then + time.perf_counter() - pause, tokens)  # speed is told of training alone
+
+    def _measure(self) -> dict[str, float]:
+        self.model.eval()
+        with torch.inference_mode():  # always in float32: what is reported must not depend on the training precision
+            return self.evaluate_model(self.model)
+
+    def _remember_best(self) -> bool:
+        """Notes new best values; True when the deciding metric improved."""
+        progress, decisive = self.progress, self.settings.metric
+        if decisive not in self.metrics:
+            names = ", ".join(self.metrics)
+            raise NlpcliError(
+                f"training.metric '{decisive}' is not measured in this run", hint=f"choose one of: {names}"
+            )
+        improved = {name for name, value in self.metrics.items() if self._better(name, value)}
+        for name in improved:
+            progress.best[name] = {"value": self.metrics[name], "step": progress.step}
+        progress.stale = 0 if decisive in improved else progress.stale + 1
+        return decisive in improved
+
+    def _better(self, name: str, value: float) -> bool:
+        best = self.progress.best.get(name)
+        if best is None:
+            return True
+        return value > best["value"] if name in HIGHER_IS_BETTER else value < best["value"]
+
+    def _finish(self) -> str:
+        """Tries the average of the last evaluations' weights, and keeps it when it is better."""
+        decisive = self.settings.metric
+        best = self.progress.best[decisive]
+        kept = f"step {best['step']}"
+        if self.snapshots is not None and self.snapshots.count > 1:
+            self.model.load_state_dict(self.snapshots.average(), strict=False)
+            metrics = self._measure()
+            self.log.write("average", self.progress.step, snapshots=self.snapshots.count, **metrics)
+            improved = self._better(decisive, metrics[decisive])
+            self.observer.evaluated(self.progress, metrics, improved)
+            if improved:
+                kept = f"average of the last {self.snapshots.count} evaluations"
+                self.keep(self.model.state_dict(), metrics, self.progress)
+                self.metrics = metrics
+        return kept
+
+    def _save(self) -> None:
+        self.progress.seconds = time.perf_counter() - self._clock
+        save_checkpoint(
+            self.run, model=self.model, optimizer=self.optimizer, progress=self.progress,
+            average=self.average.weights if self.average else None, keep=self.settings.keep_checkpoints,
+        )  # fmt: skip
+
+    def _interrupt(self) -> None:
+        if not self.progress.best:  # nothing usable was kept yet
+            self._evaluate()
+        self._save()
+        self.observer.stopped(self.progress, "interrupted")
+        self.log.close()
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def _weights_to_keep(self) -> Iterator[None]:
+        """The running average's weights inside, the trained ones again afterwards."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.applied():
+                yield
+
+    def _share(self) -> float:
+        """How much of the run is done, by the limit that is nearest."""
+        progress, settings = self.progress, self.settings
+        shares = [0.0]
+        if settings.max_steps:
+            shares.append(progress.step / settings.max_steps)
+        if settings.max_minutes:
+            shares.append(progress.seconds / (60 * settings.max_minutes))
+        if settings.max_epochs:
+            done = progress.epoch + progress.position / max(1, self._plan_length)
+            shares.append(done / settings.max_epochs)
+        return max(shares)
+
+    def _limit(self) -> str | None:
+        progress, settings = self.progress, self.settings
+        progress.seconds = time.perf_counter() - self._clock
+        if settings.max_steps and progress.step >= settings.max_steps:
+            return f"{progress.step} steps done"
+        if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
+            return f"{settings.max_minutes:g} minutes are over"
+        if settings.max_epochs and self._share() >= 1.0:
+            return f"{settings.max_epochs:g} epochs done"
+        return None
+
+    def _total_steps(self) -> int | None:
+        settings = self.settings
+        if settings.max_steps:
+            return settings.max_steps
+        if settings.max_epochs and not settings.max_minutes:
+            return math.ceil(settings.max_epochs * len(self.task.plan(0)) / settings.accumulate)
+        return None
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
