@@ -64,6 +64,13 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            # Lines too long for the terminal are continued, not cut.
+            formatter.write_dl([(name, command.get_short_help_str(limit=200)) for name, command in commands])
+
+
 class Commands(Group):
     """The commands of the program, each built when it is needed."""
 
