@@ -89,6 +89,10 @@ class Bleu(SacreMetric):
         found = []
         if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
             found.append(f"{_TOKENIZED} or more lines end in ' .': BLEU expects detokenised text, or --tokenize none")
+        order = self._settings["max_ngram_order"]
+        tokenizer = self.build().tokenizer
+        if not self._effective_order and all(len(tokenizer(line).split()) < order for line in hypotheses):
+            found.append(f"no line holds {order} tokens, so BLEU is 0: --effective-order leaves the longer n-grams out")
         if self.tokenize in ("13a", "none", "intl"):
             sample = "".join(references[0][:_SAMPLE])
             if 2 * len(_UNSPACED.findall(sample)) > len(sample):

@@ -44,7 +44,11 @@ def paired_p_value(system: np.ndarray, baseline: np.ndarray, difference: float) 
     """How often chance alone gives a difference above the one measured, from paired resamples (samples,).
 
     p = (1 + #{ |s_i - b_i| - mean|s - b| > difference }) / (samples + 1)
+
+    and 1 for no difference at all, where the count would leave out the ties that chance makes.
     """
+    if difference == 0:
+        return 1.0
     spread = np.abs(system - baseline)
     exceeding = int(np.sum(spread - spread.mean() > difference))
     return (exceeding + 1) / (len(spread) + 1)

@@ -74,16 +74,15 @@ class SacreMetric:
             test = PairedTest(named, {"metric": self.build()}, references, "bs", resampling.samples)
             signatures, table = test()
         (name, signature), *_ = signatures.items()
-        return [
-            Score(
-                name,
-                float(result.score),
-                f"{name}|{signature}",
-                *_bounds(float(result.mean), float(result.ci)),
-                p_value=result.p_value,
-            )
-            for result in table[name]
-        ]
+        signed = f"{name}|{signature}"
+        first, *others = table[name]
+        scores = [Score(name, float(first.score), signed, *_bounds(float(first.mean), float(first.ci)))]
+        for result in others:
+            # sacreBLEU counts chance differences above the one measured: none, so p = 0.001, for a system and itself.
+            p_value = 1.0 if result.score == first.score else result.p_value
+            bounds = _bounds(float(result.mean), float(result.ci))
+            scores.append(Score(name, float(result.score), signed, *bounds, p_value=p_value))
+        return scores
 
     def _finish(self, score: SacreScore, signature: Signature, *, resampled: bool = False) -> Score:
         shown = json.loads(score.format(width=15, signature=str(signature), is_json=True))

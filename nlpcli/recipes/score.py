@@ -97,7 +97,8 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     names = [name.strip().lower() for name in first.split(",")]
     if all(name in METRICS for name in names):
         return parse_metrics([first]), tuple(rest)
-    if first and first != STDIN and not Path(first).exists() and (near := nearest(names[0], METRICS)):
+    near = None if "/" in first or "." in first else nearest(names[0], METRICS)
+    if near and not Path(first).exists():
         raise NlpcliError(f"'{first}' is neither a metric nor a file", hint=f"did you mean '{near}'?")
     return (), tuple(arguments)
 
