@@ -19,7 +19,7 @@ from nlpcli.errors import NlpcliError
 
 SOURCE, TARGET = "en", "de"
 SPLITS = ("train", "dev", "test")
-TEXT = "shakespeare.txt"
+TEXT = "tinyshakespeare.txt"
 TEST_LINES = 500
 
 
@@ -57,7 +57,7 @@ class Step:
 
 
 def prepare(folder: Path) -> dict[str, Path]:
-    """Unpacks the sample data into `folder`/data and returns its files: train.en, train.de, dev.en …, shakespeare.txt.
+    """Unpacks the sample data into `folder`/data and returns its files by name, such as train.en or tinyshakespeare.txt.
 
     Raises: NlpcliError when `folder` exists and is not empty.
     """
@@ -67,9 +67,10 @@ def prepare(folder: Path) -> dict[str, Path]:
         )
     files = {}
     for split, language in itertools.product(SPLITS, (SOURCE, TARGET)):
-        lines = read_lines(sample_file(f"{split}.{language}.gz"))
+        name = f"{split}.{language}"
+        lines = read_lines(sample_file(f"tatoeba-en-de/{name}{'.gz' if split == 'train' else ''}"))
         kept = itertools.islice(lines, TEST_LINES) if split == "test" else lines
-        files[f"{split}.{language}"] = _write(folder / "data" / f"{split}.{language}", kept)
+        files[name] = _write(folder / "data" / name, kept)
     files[TEXT] = _write(folder / "data" / TEXT, read_lines(sample_file(f"{TEXT}.gz")))
     return files
 
