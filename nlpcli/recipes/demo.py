@@ -57,7 +57,7 @@ class Step:
 
 
 def prepare(folder: Path) -> dict[str, Path]:
-    """Unpacks the sample data into `folder`/data and returns its files by name, such as train.en or tinyshakespeare.txt.
+    """Unpacks the sample data into `folder`/data and returns its files by name: train.en, tinyshakespeare.txt …
 
     Raises: NlpcliError when `folder` exists and is not empty.
     """
