@@ -110,6 +110,7 @@ class TrainingConfig(Strict):
     metric: str = Field("loss", description="decides the best checkpoint and early stopping")
     patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
     bleu_sentences: Annotated[int, Field(ge=0)] = Field(500, description="dev sentences translated at an evaluation")
+    bleu_beam_size: Positive = Field(1, description="beam of these translations; 1 is greedy")
     save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
     keep_checkpoints: Positive = 1
     log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")
@@ -122,10 +123,10 @@ class TrainingConfig(Strict):
 
 
 class DecodingConfig(Strict):
-    """How the dev set is translated while training."""
+    """How the finished model translates unless told otherwise, and how BLEU is measured while it learns."""
 
     beam_size: Positive = 5
-    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    length_penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="exponent of Wu et al. 2016, eq. 14")
     lowercase: bool = Field(False, description="BLEU without regard to case")
     bleu_tokenize: str = Field("13a", description="sacreBLEU's tokenizer; 'none' for text that is tokenised already")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import Listener, Request, language_metrics, open_run, resolve, train
+from nlpcli.recipes.run import Listener, Request, get_tokenizer, language_metrics, open_run, resolve, train
 from nlpcli.tasks import TASKS
 
 
@@ -39,9 +41,9 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
     run = open_run(request, config, "translation")
-    listener.note(f"run: {run}")
+    listener.opened(run)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    tokenizer = get_tokenizer(request, config, run, listener)
+    tokenizer = get_tokenizer(request, lambda: _lines(config), config, run, listener)
     shards = ParallelShards.build(source, target, tokenizer, workers=config.data.workers)
     dev = ParallelShards.build(*config.data.dev, tokenizer, workers=config.data.workers)
     sampling = config.data.subword_sampling
@@ -58,14 +60,47 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     )
     listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
 
+    bleu = DevBleu(config, tokenizer, machine.device)
+
     def evaluate(model: Any) -> dict[str, float]:
-        return language_metrics(task.evaluate(model, machine.device))[0]
+        metrics = language_metrics(task.evaluate(model, machine.device))[0]
+        return metrics | ({"bleu": bleu(model)} if config.training.bleu_sentences else {})
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
-        info={"task": "translation"}, evaluate=evaluate, listener=listener, data_fingerprint=shards.fingerprint,
+        info={"task": "translation", "decoding": config.decoding.model_dump()}, evaluate=evaluate, listener=listener,
+        data_fingerprint=shards.fingerprint,
     )  # fmt: skip
     return run, outcome
+
+
+class DevBleu:
+    """BLEU of a model's translations of sentences spread evenly over the dev set."""
+
+    def __init__(self, config: RunConfig, tokenizer: Any, device: Any) -> None:
+        from nlpcli.data.readers import read_parallel
+        from nlpcli.decoding.beam import BeamSettings
+        from nlpcli.decoding.ranking import Ranking
+        from nlpcli.decoding.translator import TranslatorSettings
+
+        pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
+        step = max(1, math.ceil(len(pairs) / max(1, config.training.bleu_sentences)))
+        self.pairs = pairs[::step]
+        self.config, self.tokenizer, self.device = config, tokenizer, device
+        search = BeamSettings(
+            beam_size=config.training.bleu_beam_size, ranking=Ranking(length_penalty=config.decoding.length_penalty)
+        )
+        self.settings = TranslatorSettings(search=search, batch_tokens=config.training.batch_tokens)
+
+    def __call__(self, model: Any) -> float:
+        from nlpcli.decoding.translator import Translator
+        from nlpcli.evaluation.bleu import bleu
+
+        translator = Translator(model, self.tokenizer, self.settings, device=self.device)
+        output = [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
+        decoding = self.config.decoding
+        references = [[target for _, target in self.pairs]]
+        return bleu(output, references, tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase).value
 
 
 def _check_parallel(source: str, target: str) -> None:
@@ -76,22 +111,8 @@ def _check_parallel(source: str, target: str) -> None:
         pass
 
 
-def get_tokenizer(request: Request, config: RunConfig, run: Path, listener: Listener) -> Any:
-    """The tokenizer that was given, the run's own when it is resumed, or one trained on the training text."""
+def _lines(config: RunConfig) -> Iterator[str]:
     from nlpcli.data.readers import read_lines
-    from nlpcli.models.directory import TOKENIZER
-    from nlpcli.text import load_tokenizer, train_tokenizer
 
-    if request.resume:
-        return load_tokenizer(run / TOKENIZER)
-    if request.tokenizer is not None:
-        return load_tokenizer(request.tokenizer)
-    settings = config.tokenizer
-    listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
-    return train_tokenizer(
-        settings.type,
-        (line for path in config.data.train for line in read_lines(path)),
-        vocab_size=settings.vocab_size,
-        sentinels=settings.sentinels,
-        normalization=settings.normalization,
-    )
+    for path in config.data.train:
+        yield from read_lines(path)

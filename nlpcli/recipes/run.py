@@ -23,6 +23,8 @@ class Listener(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def opened(self, run: Path) -> None: ...
+
     def started(self, progress: Any, total_steps: int | None) -> None: ...
 
     def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None: ...
@@ -66,7 +68,7 @@ def resolve(request: Request) -> RunConfig:
 def open_run(request: Request, config: RunConfig, stem: str) -> Path:
     """The run directory, with the resolved configuration in it.
 
-    Raises: NlpcliError when the folder already holds a run (or anything else) and neither resume nor overwrite is asked.
+    Raises: NlpcliError when the folder holds a run and neither resume nor overwrite is asked, or holds something else.
     """
     out = request.out or _next_free(Path("runs"), stem)
     if request.resume:
@@ -98,6 +100,40 @@ def _clear(run: Path) -> None:
         shutil.rmtree(run / name, ignore_errors=True)
     for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "README.md"):
         (run / name).unlink(missing_ok=True)
+
+
+def check_documents(config: RunConfig) -> None:
+    """Reads the training and dev files' first documents before anything is written, so that faults are told at once."""
+    from nlpcli.data.readers import read_documents
+
+    data = config.data
+    for paths in (data.train, data.dev):
+        if paths:
+            documents = read_documents(paths, format=data.documents, field=data.field, column=data.column)
+            if next(iter(documents), None) is None:
+                raise NlpcliError(f"{', '.join(paths)}: no text in it")
+
+
+def get_tokenizer(
+    request: Request, texts: Callable[[], Iterable[str]], config: RunConfig, run: Path, listener: Listener
+) -> Any:
+    """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
+    from nlpcli.models.directory import TOKENIZER
+    from nlpcli.text import load_tokenizer, train_tokenizer
+
+    if request.resume:
+        return load_tokenizer(run / TOKENIZER)
+    if request.tokenizer is not None:
+        return load_tokenizer(request.tokenizer)
+    settings = config.tokenizer
+    listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
+    return train_tokenizer(
+        settings.type,
+        texts(),
+        vocab_size=settings.vocab_size,
+        sentinels=settings.sentinels,
+        normalization=settings.normalization,
+    )
 
 
 def language_metrics(losses: Iterable[Any]) -> tuple[dict[str, float], float, int]:
@@ -165,7 +201,8 @@ def _card(
 
 - command: `{request.command}`
 - data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
-- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes on {machine.describe()}
+- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes
+- machine: {machine.describe()}
 - ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
 - kept: {outcome.kept}
 

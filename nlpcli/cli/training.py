@@ -1,0 +1,125 @@
+"""What `pretrain` and `finetune` share: their options, and a run as a terminal shows it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nlpcli.cli import complete, terminal
+
+CONFIG = typer.Option(None, "--config", "-c", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
+SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
+OUT = typer.Option(None, "--out", "-o", metavar="DIR", help="The run's folder (a new one under runs/).")
+TOKENIZER = typer.Option(
+    None, "--tokenizer", metavar="DIR", help="A finished tokenizer; else one is trained on the text."
+)
+RESUME = typer.Option(False, "--resume", help="Go on with the run in --out where it was interrupted.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the run in --out.")
+MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after so many optimiser steps.")
+MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after so many passes over the data.")
+MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after so many minutes.")
+BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Tokens in a batch, padding included.")
+LR = typer.Option(None, "--lr", help="Peak learning rate.")
+SEED = typer.Option(None, "--seed", help="Of all randomness in the run.")
+DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
+PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
+THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
+JSON = typer.Option(False, "--json", help="At the end, print the run's folder and results as JSON.")
+PRESET = complete.presets
+
+
+def settings(**values: Any) -> dict[str, Any]:
+    """The options that were given, nested as in the configuration: training__lr=1 becomes {"training": {"lr": 1}}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is None or value == []:
+            continue
+        section, _, name = key.rpartition("__")
+        (result.setdefault(section, {}) if section else result)[name] = value
+    return result
+
+
+def command_line() -> str:
+    """This very call, as it can be typed again."""
+    return shlex.join(["nlpcli", *sys.argv[1:]])
+
+
+class Watcher:
+    """Tells a run to the terminal: a bar or sparse lines while it trains, a line for each evaluation."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.run: Path | None = None
+        self._stack = ExitStack()
+        self._bar: Any = None
+        self.saved = False
+
+    def note(self, text: str) -> None:
+        terminal.say(text)
+
+    def opened(self, run: Path) -> None:
+        self.run = run
+        terminal.say(f"run: {run}")
+
+    def started(self, progress: Any, total_steps: int | None) -> None:
+        if progress.step:
+            terminal.say(f"going on after step {progress.step:,}")
+        self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0))
+
+    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+        self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
+
+    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
+        shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+        terminal.say(f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}")
+
+    def stopped(self, progress: Any, reason: str) -> None:
+        self.close()
+        self.saved = True
+        terminal.say(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@contextmanager
+def watched(command: str) -> Iterator[Watcher]:
+    """A watcher for one run of `nlpcli COMMAND`; an interrupt is told together with the command that goes on."""
+    watcher = Watcher(command)
+    try:
+        yield watcher
+    except KeyboardInterrupt:
+        watcher.close()
+        if watcher.saved:
+            terminal.say(f"go on with: nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}")
+        raise
+    finally:
+        watcher.close()
+
+
+def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
+    """The end of a run: what was kept, and what to do with it."""
+    best = {name: entry["value"] for name, entry in outcome.progress.best.items()}
+    terminal.say(f"kept the weights of {outcome.kept} in {run}")
+    terminal.say(f"use it: {use}")
+    if json:
+        terminal.write_json(
+            {
+                "run": str(run),
+                "kept": outcome.kept,
+                "reason": outcome.reason,
+                "steps": outcome.progress.step,
+                "tokens": outcome.progress.tokens,
+                "seconds": round(outcome.progress.seconds, 2),
+                "last": outcome.metrics,
+                "best": best,
+            }
+        )
+    else:
+        terminal.write_line(str(run))
