@@ -16,7 +16,8 @@ from nlpcli.errors import NlpcliError
 class TokenStream:
     """The documents of a shard set one after another, `eos` after each of them unless it is None.
 
-    With `eos`, token t of document d stands at place t + d of the stream; nothing is copied to make it so.
+    With `eos`, token t of document d stands at place t + d of the stream; nothing is copied to make it so. Where the
+    set begins or ends inside a document, the part that is there counts as one.
     """
 
     def __init__(self, shards: ShardSet, *, eos: int | None) -> None:

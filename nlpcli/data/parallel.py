@@ -52,11 +52,16 @@ class ParallelShards:
         if len(sources) != len(targets):
             raise NlpcliError(f"{len(sources)} source files but {len(targets)} target files")
         for one, other in zip(sources, targets, strict=True):
+            if not (Path(one).is_file() and Path(other).is_file()):
+                continue  # a pipe can be read only once
             counts = count_lines(one), count_lines(other)
             if counts[0] != counts[1]:
                 raise unequal(one, other, *counts)
         sides = ((sources, tokenizer), (targets, target_tokenizer or tokenizer))
-        return cls(*(build_shards(p, t, documents="lines", keep_empty=True, workers=workers) for p, t in sides))
+        built = [build_shards(p, t, documents="lines", keep_empty=True, workers=workers) for p, t in sides]
+        if built[0].documents != built[1].documents:
+            raise unequal(sources[0], targets[0], built[0].documents, built[1].documents)
+        return cls(*built)
 
     def __len__(self) -> int:
         return self.source.documents

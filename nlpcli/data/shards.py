@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = ["ShardSet", "build_shards", "cache_folder"]
 
 _WORTH_A_PROCESS = 4_000_000
 """Bytes of text that keep a worker busy longer than it takes to start it."""
+_STALE_SECONDS = 24 * 3600
 _COMPRESSED = (".gz", ".xz", ".zst")
 
 
@@ -69,6 +71,8 @@ def build_shards(
         finished = _finished(place, fingerprint, cached=out is None)
         if finished is not None:
             return finished
+        if out is None:
+            _sweep(place.parent)
         try:
             with new_directory(place, replace=True) as folder:
                 job.write(files, folder, fingerprint, workers=_workers(files, workers))
@@ -178,6 +182,14 @@ def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None
             hint="choose another folder, or delete this one",
         )
     return found
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what builds that were killed left in the cache: unfinished folders untouched for a day."""
+    for aside in folder.glob(".*.tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (aside, *aside.iterdir())) > _STALE_SECONDS:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

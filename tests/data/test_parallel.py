@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
 
 import pytest
 
@@ -44,6 +46,21 @@ def test_unequal_numbers_of_lines_are_refused_with_both(tmp_path, pieces):
     (tmp_path / "a.en.gz").write_bytes(gzip.compress(b"a\nb"))
     with pytest.raises(NlpcliError, match=r"unequal numbers of lines: .*a\.en\.gz has 2, .*a\.de has 4"):
         ParallelShards.build(tmp_path / "a.en.gz", write(tmp_path / "a.de", TARGET), pieces)
+
+
+def test_pipes_are_read_once_and_compared_too(tmp_path, pieces):
+    for lines in (SOURCE, SOURCE[:3]):
+        os.mkfifo(tmp_path / "pipe")
+        target = write(tmp_path / "a.de", TARGET)
+        with subprocess.Popen(
+            ["sh", "-c", f"printf '{'x' + chr(92) + 'n'}%.0s' $(seq {len(lines)}) > {tmp_path}/pipe"]
+        ):
+            if len(lines) == 4:
+                assert len(ParallelShards.build(tmp_path / "pipe", target, pieces)) == 4
+            else:
+                with pytest.raises(NlpcliError, match=r"pipe has 3, .*a\.de has 4"):
+                    ParallelShards.build(tmp_path / "pipe", target, pieces)
+        (tmp_path / "pipe").unlink()
 
 
 def test_unequal_files_that_add_up_are_refused_too(tmp_path, pieces):
