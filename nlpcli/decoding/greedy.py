@@ -9,7 +9,7 @@ import torch
 
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.roll_out import Stop, roll_out
+from nlpcli.decoding.roll_out import Renewal, Stop, roll_out
 from nlpcli.decoding.selection import best_tokens
 from nlpcli.models.decodable import Decodable
 
@@ -24,7 +24,7 @@ def greedy_search(
     max_length: int | Sequence[int],
     constraints: Constraints | None = None,
     stop: Stop | None = None,
-    renew: Callable[[int], Any] | None = None,
+    renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> list[list[Hypothesis]]:
     """The greedy continuation of each prefix, as the only one of its list; see `roll_out` for the arguments."""
@@ -37,7 +37,7 @@ def greedy_search(
         constraints=constraints or Constraints(),
         choose=lambda logits, rows, position: best_tokens(logits),
         stop=stop,
-        renew=renew,
+        renewal=renewal,
         watch=watch,
     )
     return [[hypothesis] for hypothesis in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,17 @@ Choose = Callable[[Tensor, Tensor, int], Tensor]
 Stop = Callable[[Sequence[int]], bool]
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """A model that has read `window` tokens forgets all but the last half of them and goes on.
+
+    `state(rows)` gives a fresh state, into which the tokens that are kept are read again.
+    """
+
+    state: Callable[[int], Any]
+    window: int
+
+
 def roll_out(
     model: Decodable,
     state: Any,
@@ -27,7 +39,7 @@ def roll_out(
     constraints: Constraints,
     choose: Choose,
     stop: Stop | None = None,
-    renew: Callable[[int], Any] | None = None,
+    renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> list[Hypothesis]:
     """One continuation of each prefix, token by token.
@@ -35,13 +47,12 @@ def roll_out(
     - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
       gives the next tokens (rows,);
     - stop(new ids) ends a row early, its last tokens included;
-    - renew(rows) makes a fresh state: with it, a row that has filled the model's positions goes on from the last half
-      of them, instead of being cut;
+    - renewal: how to go on when the model's positions are used up; without it rows are cut there;
     - watch(row, id) is told each token as it is chosen.
 
     The logits the model returns are overwritten.
     """
-    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renew)
+    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renewal)
     while len(roll.rows):
         roll.advance(choose, stop, watch)
     return [hypothesis for hypothesis in roll.done if hypothesis is not None]
@@ -56,12 +67,17 @@ class _RollOut:
         eos: int | None,
         max_length: int | Sequence[int],
         constraints: Constraints,
-        renew: Callable[[int], Any] | None,
+        renewal: Renewal | None,
     ) -> None:
-        self.model, self.state, self.eos, self.constraints, self.renew = model, state, eos, constraints, renew
+        self.model, self.state, self.eos, self.constraints, self.renewal = model, state, eos, constraints, renewal
         device = device_of(model)
         self.prefixes = Prefixes.of(prefixes, device)
-        limits = length_limits(max_length, self.prefixes.lengths, model.max_length, renewable=renew is not None)
+        limits = length_limits(
+            max_length,
+            self.prefixes.lengths,
+            model.max_length if renewal is None else renewal.window,
+            renewable=renewal is not None,
+        )
         self.ends = torch.tensor(
             [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
         )
@@ -99,10 +115,10 @@ class _RollOut:
             self._leave(leaving, ended)
 
     def _logits(self) -> Tensor:
-        window = self.model.max_length
-        if self.renew is not None and window is not None and self.held + self.unread.shape[1] > window:
-            self.state, self.held = self.renew(len(self.rows)), 0
-            self.unread = self.history[:, -max(1, window // 2) :]
+        renewal = self.renewal
+        if renewal is not None and self.held + self.unread.shape[1] > renewal.window:
+            self.state, self.held = renewal.state(len(self.rows)), 0
+            self.unread = self.history[:, -max(1, renewal.window // 2) :]
         self.held += self.unread.shape[1]
         logits, self.state = self.model.step(self.unread, self.state)
         return logits

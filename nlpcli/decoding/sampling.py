@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.roll_out import Stop, roll_out
+from nlpcli.decoding.roll_out import Renewal, Stop, roll_out
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
@@ -69,7 +69,7 @@ def sample(
     settings: SamplingSettings | None = None,
     streams: Sequence[tuple[int, ...]] | None = None,
     stop: Stop | None = None,
-    renew: Callable[[int], Any] | None = None,
+    renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> list[list[Hypothesis]]:
     """One random continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
@@ -95,7 +95,7 @@ def sample(
         constraints=settings.constraints,
         choose=choose,
         stop=stop,
-        renew=renew,
+        renewal=renewal,
         watch=watch,
     )
     return [[hypothesis] for hypothesis in found]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
+
+from nlpcli.models.build import build_model
+from nlpcli.text import train_tokenizer
 
 
 class Toy:
@@ -68,3 +72,41 @@ class Toy:
 @pytest.fixture(scope="session")
 def toy():
     return Toy
+
+
+WORDS = "ein eine der die das mann frau kind hund haus ball spielt läuft steht auf in mit rot groß klein und nicht"
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    """1,000 made-up lines of 1 to 14 words, some of them blank."""
+    rng, words = random.Random(5), WORDS.split()
+    lines = [" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(1000)]
+    for place in rng.sample(range(1000), 20):
+        lines[place] = rng.choice(["", "  ", "\t"])
+    return lines
+
+
+@pytest.fixture(scope="session")
+def tokenizer(sentences):
+    return train_tokenizer(
+        "unigram", [line for line in sentences if line.strip()], vocab_size=50, byte_fallback=False, seed=1
+    )
+
+
+@pytest.fixture(scope="session")
+def transformer(tokenizer):
+    """Random encoder–decoders, as sure of themselves and as dependent on their source as trained ones."""
+
+    def build(seed: int = 1, sharpness: float = 6.0, **config):
+        torch.manual_seed(seed)
+        shape = {"d_model": 16, "heads": 2, "d_ff": 32, "encoder_layers": 1, "decoder_layers": 1, "tie": "none"}
+        model = build_model(shape | config, tokenizer.vocab_size).eval()
+        with torch.no_grad():
+            model.output_weight.mul_(sharpness)
+            for name, weight in model.named_parameters():
+                if name.endswith(("cross_attention.output.weight", "cross_attention.query.weight")):
+                    weight.mul_(4)  # listens to its source
+        return model
+
+    return build

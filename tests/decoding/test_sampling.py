@@ -9,21 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.roll_out import Renewal
 from nlpcli.decoding.sampling import SamplingSettings, cut_tail, invert, sample
 from nlpcli.errors import NlpcliError
 
 BOS, EOS = 0, 1
 
 
-def draw(model, sources, prefixes, limit, *, streams=None, renew=None, **settings):
+def draw(model, sources, prefixes, limit, *, streams=None, renewal=None, **settings):
     settings = SamplingSettings(**settings)
     state = model.init_state(sources)
-    found = sample(model, state, prefixes, eos=EOS, max_length=limit, settings=settings, streams=streams, renew=renew)
+    found = sample(
+        model, state, prefixes, eos=EOS, max_length=limit, settings=settings, streams=streams, renewal=renewal
+    )
     return [hypotheses[0] for hypotheses in found]
 
 
 def test_frequencies_follow_the_distribution(toy):
-    model, n = toy(6, seed=2, sharpness=1.0), 20_000
+    model, n = toy(6, seed=2, sharpness=1.0), 6_000
     found = draw(model, [7] * n, [[BOS]] * n, 1, temperature=0.8, seed=11)
     counts = np.bincount([EOS if h.ended else h.ids[0] for h in found], minlength=6)
     logits = model.log_probabilities(7, [BOS], [])[0] / 0.8
@@ -32,7 +35,7 @@ def test_frequencies_follow_the_distribution(toy):
 
 
 def test_second_tokens_follow_the_first_as_the_model_says(toy):
-    model, n = toy(4, seed=4, sharpness=1.0), 20_000
+    model, n = toy(4, seed=4, sharpness=1.0), 6_000
     found = draw(model, [7] * n, [[BOS]] * n, 2, seed=3)
     pairs = {}
     for h in found:
@@ -124,9 +127,9 @@ def test_a_full_window_goes_on_from_its_last_half(toy):
         return model.init_state([5] * rows)
 
     settings = {"constraints": Constraints((EOS,)), "seed": 1}
-    two = draw(model, [5, 5], [[BOS], [BOS, 3, 4]], [limit, 3], renew=renew, **settings)
+    two = draw(model, [5, 5], [[BOS], [BOS, 3, 4]], [limit, 3], renewal=Renewal(renew, window), **settings)
     assert [len(h.ids) for h in two] == [limit, 3]
-    alone = draw(model, [5], [[BOS]], [limit], renew=renew, **settings)[0]
+    alone = draw(model, [5], [[BOS]], [limit], renewal=Renewal(renew, window), **settings)[0]
     assert alone.ids == two[0].ids
     text = [BOS, *alone.ids]
     logprob, start = 0.0, 0

@@ -1,0 +1,155 @@
+"""`nlpcli translate`: lines in one language to lines in another."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nlpcli.cli import terminal
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.translate import Layout, Translating
+
+
+def command(
+    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to translate; '-' or none: stdin."),
+    model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest translation run below runs/."),
+    output: Path = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Write here, all or nothing, not to stdout."
+    ),
+    beam_size: int = typer.Option(5, "--beam-size", "-b", help="Hypotheses kept in beam search; 1 is greedy search."),
+    length_penalty: float = typer.Option(1.0, "--length-penalty", help="Above 0 favours longer translations."),
+    length_normalization: str = typer.Option(
+        "wu", "--length-normalization", help="wu: divide by ((5 + length) / 6)^penalty; average: by length^penalty."
+    ),
+    coverage_penalty: float = typer.Option(0.0, "--coverage-penalty", help="Above 0 favours attention to every word."),
+    patience: float = typer.Option(
+        1.0, "--patience", help="A sentence is done with patience * beam-size finished hypotheses; inf: with all."
+    ),
+    n_best: int = typer.Option(1, "--n-best", help="Translations for each line."),
+    scores: bool = typer.Option(False, "--scores", help="After each translation a tab and its score."),
+    alignments: bool = typer.Option(False, "--alignments", help="After it a tab and word pairs: 0-0 1-2."),
+    alignment_layer: int = typer.Option(
+        None, "--alignment-layer", help="Decoder layer that alignments come from, from 1; the last but one."
+    ),
+    target_prefix: str = typer.Option("", "--target-prefix", metavar="TEXT", help="How translations must begin."),
+    target_prefix_file: Path = typer.Option(
+        None, "--target-prefix-file", metavar="FILE", help="How each must begin: a line for each line."
+    ),
+    sample: bool = typer.Option(False, "--sample", help="Draw translations at random instead of searching."),
+    temperature: float = typer.Option(
+        None, "--temperature", help="With --sample: below 1 more probable, above more various."
+    ),
+    top_k: int = typer.Option(None, "--top-k", help="With --sample: only the k most probable tokens."),
+    top_p: float = typer.Option(None, "--top-p", help="With --sample: only the most probable ones with this mass."),
+    min_p: float = typer.Option(None, "--min-p", help="With --sample: only those this near to the most probable one."),
+    seed: int = typer.Option(None, "--seed", help="With --sample: another seed, other draws."),
+    max_length: int = typer.Option(
+        None, "--max-length", help="Most tokens of a translation; twice those of the source and 50."
+    ),
+    min_length: int = typer.Option(0, "--min-length", help="Fewest tokens of a translation."),
+    no_repeat_ngram: int = typer.Option(0, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
+    repetition_penalty: float = typer.Option(1.0, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
+    allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Do not forbid the unknown token."),
+    format: str = typer.Option("auto", "--format", help="auto, text or jsonl (JSON lines keep their other fields)."),
+    field: str = typer.Option(None, "--field", help="JSON field to translate; implies jsonl. Default: text."),
+    output_field: str = typer.Option("translation", "--output-field", help="JSON field for the translation."),
+    json: bool = typer.Option(False, "--json", help="One JSON object for each line, with scores."),
+    line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before reading the next."),
+    batch_tokens: int = typer.Option(
+        None, "--batch-tokens", help="Source tokens translated at once; changes speed and memory only."
+    ),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Translate text: one line out for each line in, in the same order, blank for blank.
+
+    A line too long for the model is cut, with a warning that names it. With --n-best the output is Moses' list
+    (number ||| translation ||| logprob= L ||| score), numbers from 0.
+
+    \b
+    Examples:
+      nlpcli translate file.txt
+      cat test.en | nlpcli translate --model runs/ende | tee hyp.de | nlpcli score --metric bleu --ref test.de
+      nlpcli translate --n-best 5 --alignments file.txt
+      nlpcli translate --field question --output-field frage data.jsonl
+    """
+    from nlpcli.recipes import translate as recipe
+
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    drawing = {name: value for name, value in drawing.items() if value is not None}
+    if drawing and not sample:
+        name = "--" + next(iter(drawing)).replace("_", "-")
+        raise NlpcliError(f"{name} says how to draw translations, and they are searched for", hint="add --sample")
+    job = recipe.Translating(
+        files=tuple(files or ["-"]),
+        model=model,
+        search=recipe.Search(
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            length_normalization=length_normalization,
+            coverage_penalty=coverage_penalty,
+            patience=patience,
+            n_best=n_best,
+            sample=sample,
+            min_length=min_length,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            allow_unknown=allow_unknown,
+            **drawing,
+        ),
+        format=format,
+        input_field=field,
+        prefix=target_prefix,
+        prefix_file=target_prefix_file,
+        alignments=alignments,
+        alignment_layer=alignment_layer,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        line_buffered=line_buffered or ("-" in (files or ["-"]) and sys.stdin is not None and sys.stdin.isatty()),
+        device=device,
+        threads=threads,
+    )
+    layout = recipe.Layout(n_best, scores, alignments, json, output_field)
+    if "-" in job.files:
+        terminal.announce_stdin()
+    if output is None:
+        for lines in _lines(job, layout):
+            terminal.stdout().writelines(line + "\n" for line in lines)
+            terminal.stdout().flush()
+    else:
+        recipe.write_lines(output, (line for lines in _lines(job, layout) for line in lines))
+
+
+def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
+    """Lines of output in the portions in which they are ready, with progress where somebody can see it move."""
+    from nlpcli.recipes.translate import translate
+
+    shown = not job.line_buffered and sys.stderr.isatty() and not sys.stdout.isatty()
+    number, start = 0, time.monotonic()
+    windows = translate(job, say=terminal.say, warn=terminal.warn)
+    with terminal.progress("lines") if shown else _unseen() as bar:
+        for window in windows:
+            lines = [line for i, item in enumerate(window, number) for line in layout.lines(item, i)]
+            number += len(window)
+            bar.update(number, f"{number:,}, {number / max(time.monotonic() - start, 1e-9):,.0f} a second")
+            yield lines
+
+
+class _unseen:
+    """Progress that nobody sees."""
+
+    def __enter__(self) -> _unseen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, completed: float, status: str = "") -> None:
+        pass

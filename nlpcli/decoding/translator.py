@@ -1,0 +1,283 @@
+"""Lines in, translations out, in order and in constant memory: what stands between text and a search.
+
+A window of lines is read ahead, cut into pieces, sorted longest first and searched in batches of like length. One
+translation comes out for every line that went in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from nlpcli.decoding.attention import Alignment, Attending, piece_alignments, word_alignment
+from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.sampling import SamplingSettings, sample
+from nlpcli.errors import NlpcliError
+from nlpcli.tasks.translation import pad, source_ids
+from nlpcli.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Request:
+    """A line to translate. `place` names it in warnings (`test.en:17`); `prefix` is how its translation must begin;
+    `origin` is whatever the caller wants to find again in the result."""
+
+    text: str
+    place: str = ""
+    prefix: str = ""
+    origin: Any = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A translation. `logprob` in nats; `alignment`: pairs (source word, target word) from 0, None unless asked for;
+    `ended` is False when the length limit cut it."""
+
+    text: str
+    score: float = 0.0
+    logprob: float = 0.0
+    alignment: Alignment | None = None
+    ended: bool = True
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What became of a request: at least one candidate, best first (samples in the order they were drawn)."""
+
+    request: Request
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def text(self) -> str:
+        return self.candidates[0].text
+
+
+@dataclass(frozen=True)
+class TranslatorSettings:
+    """How to search and how to batch; the batch's size and the window change the speed, not the translations.
+
+    `search`: beam search, or sampling of `samples` translations each; `batch_tokens`: source tokens in a batch, padding
+    included; `window`: lines read ahead; a translation may have `length_factor` · |source| + `length_constant` pieces,
+    or `max_length` where that is set; sources longer than `max_source_length` pieces are cut.
+    """
+
+    search: BeamSettings | SamplingSettings = field(default_factory=BeamSettings)
+    samples: int = 1
+    batch_tokens: int = 1024
+    window: int = 1024
+    max_length: int | None = None
+    length_factor: float = 2.0
+    length_constant: int = 50
+    max_source_length: int = 1024
+    alignments: bool = False
+    alignment_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_tokens", "window", "max_source_length"):
+            if getattr(self, name) < 1:
+                raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
+        if self.max_length is not None and self.max_length < 1:
+            raise NlpcliError(f"the maximum length must be at least 1, not {self.max_length}")
+
+
+@dataclass
+class _Job:
+    """A line that has something to translate."""
+
+    place: int  # in the window
+    line: int  # in the whole input, from 0
+    source: list[int]  # with the end
+    prefix: list[int]  # of the target, without bos
+
+
+class Translator:
+    """Translates with an encoder–decoder model, which is expected in evaluation mode on its device.
+
+    `warn` is told, in a sentence, about every line that is cut.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: TranslatorSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, torch.device(device)
+        self.settings = settings or TranslatorSettings()
+        self.warn = warn or (lambda text: None)
+        self._searched: Any = model
+        search = self.settings.search
+        if isinstance(search, BeamSettings) and search.ranking.coverage_penalty:
+            self._searched = Attending(model, self.settings.alignment_layer)
+
+    def translate(self, lines: Iterable[Request | str]) -> Iterator[Translation]:
+        """A translation for each line, in order. An error of `lines` is passed on after all that came before it."""
+        for window in self.windows(lines):
+            yield from window
+
+    def windows(self, lines: Iterable[Request | str]) -> Iterator[list[Translation]]:
+        """As `translate`, in the portions in which translations are ready."""
+        requests = (line if isinstance(line, Request) else Request(line) for line in lines)
+        start = 0
+        while True:
+            window, error = _take(requests, self.settings.window)
+            if window:
+                yield self._translate_window(window, start)
+            if error is not None:
+                raise error
+            if len(window) < self.settings.window:
+                return
+            start += len(window)
+
+    def _translate_window(self, window: Sequence[Request], start: int) -> list[Translation]:
+        results = [Translation(request, (self._blank(),)) for request in window]
+        jobs = self._jobs(window, start)
+        for batch in cut_batches([len(job.source) for job in jobs], self.settings.batch_tokens):
+            chosen = [jobs[i] for i in batch]
+            for job, candidates in zip(chosen, self._search(chosen), strict=True):
+                results[job.place] = Translation(window[job.place], candidates)
+        return results
+
+    def _blank(self) -> Candidate:
+        return Candidate("", alignment=() if self.settings.alignments else None)
+
+    def _jobs(self, window: Sequence[Request], start: int) -> list[_Job]:
+        filled = [i for i, request in enumerate(window) if request.text.strip()]
+        pieces = self.tokenizer.encode([window[i].text for i in filled])
+        prefixes = self.tokenizer.encode([window[i].prefix for i in filled])
+        longest = self.settings.max_source_length - 1  # and the end
+        if self.model.max_length is not None:
+            longest = min(longest, self.model.max_length - 1)
+        jobs = []
+        for i, ids, prefix in zip(filled, pieces, prefixes, strict=True):
+            if not ids:  # nothing but characters the tokenizer leaves out
+                continue
+            place = window[i].place or f"line {start + i + 1}"
+            if len(ids) > longest:
+                self.warn(f"{place}: cut to {longest} of its {len(ids)} tokens, more than the model reads")
+            if self.model.max_length is not None and len(prefix) >= self.model.max_length:
+                raise NlpcliError(f"{place}: the target prefix has {len(prefix)} tokens, more than the model can write")
+            source = source_ids(ids[:longest], self.tokenizer.special)
+            jobs.append(_Job(i, start + i, source, prefix))
+        return jobs
+
+    @torch.inference_mode()
+    def _search(self, jobs: Sequence[_Job]) -> list[tuple[Candidate, ...]]:
+        special = self.tokenizer.special
+        source = pad([job.source for job in jobs], special.pad).to(self.device)
+        lengths = torch.tensor([len(job.source) for job in jobs], device=self.device)
+        mask = torch.arange(source.shape[1], device=self.device) < lengths[:, None]
+        state = self.model.init_state(self.model.encode(source, mask))
+        found = self._hypotheses(jobs, state)
+        texts = [[[*job.prefix, *h.ids] for h in hypotheses] for job, hypotheses in zip(jobs, found, strict=True)]
+        alignments = self._align(jobs, source, mask, texts) if self.settings.alignments else None
+        return [
+            self._candidates(hypotheses, ids, alignments[i] if alignments else None)
+            for i, (hypotheses, ids) in enumerate(zip(found, texts, strict=True))
+        ]
+
+    def _hypotheses(self, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
+        settings, special = self.settings, self.tokenizer.special
+        prefixes = [[special.bos, *job.prefix] for job in jobs]
+        limits = [self._limit(job) for job in jobs]
+        search = settings.search
+        if isinstance(search, SamplingSettings):
+            n = settings.samples
+            index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
+            found = sample(
+                self.model,
+                self.model.reorder(state, index, n) if n > 1 else state,
+                [prefix for prefix in prefixes for _ in range(n)],
+                eos=special.eos,
+                max_length=[limit for limit in limits for _ in range(n)],
+                settings=search,
+                streams=[(job.line, k) for job in jobs for k in range(n)],
+            )
+            return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
+        if search.beam_size == 1 and search.enough == 1 and not search.ranking.coverage_penalty:
+            arguments = {"eos": special.eos, "max_length": limits, "constraints": search.constraints}
+            found = greedy_search(self.model, state, prefixes, **arguments)
+            return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
+        return beam_search(self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search)
+
+    def _limit(self, job: _Job) -> int:
+        if self.settings.max_length is not None:
+            return self.settings.max_length + 1  # and the end
+        return math.ceil(self.settings.length_factor * (len(job.source) - 1)) + self.settings.length_constant + 1
+
+    def _align(
+        self, jobs: Sequence[_Job], source: torch.Tensor, mask: torch.Tensor, texts: list[list[list[int]]]
+    ) -> list[list[Alignment]]:
+        special = self.tokenizer.special
+        rows = [i for i, ids in enumerate(texts) for _ in ids]
+        flat = [ids for group in texts for ids in group]
+        looked_at = piece_alignments(
+            self.model,
+            source[rows],
+            mask[rows],
+            [[special.bos, *ids] for ids in flat],
+            layer=self.settings.alignment_layer,
+            pad=special.pad,
+        )
+        words = (
+            word_alignment(self.tokenizer, jobs[i].source, ids, places)
+            for i, ids, places in zip(rows, flat, looked_at, strict=True)
+        )
+        return [[next(words) for _ in group] for group in texts]
+
+    def _candidates(
+        self, hypotheses: Sequence[Hypothesis], texts: Sequence[list[int]], alignments: Sequence[Alignment] | None
+    ) -> tuple[Candidate, ...]:
+        if not hypotheses:  # constraints that leave nothing to write
+            return (self._blank(),)
+        return tuple(
+            Candidate(one_line(text), h.score, h.logprob, alignments[i] if alignments else None, h.ended)
+            for i, (h, text) in enumerate(zip(hypotheses, self.tokenizer.decode(texts), strict=True))
+        )
+
+
+def cut_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Places sorted longest first, in groups whose rows times the longest are at most `max_tokens`; ties keep order."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def one_line(text: str) -> str:
+    """Ends of lines become spaces, so that a translation is one line for every reader."""
+    return re.sub(r"[\r\n]+", " ", text).strip()
+
+
+def _ranked(hypothesis: Hypothesis, search: BeamSettings) -> Hypothesis:
+    """A greedy hypothesis with the score a beam of one gives it."""
+    length = len(hypothesis.ids) + hypothesis.ended
+    score = search.ranking.score(hypothesis.logprob, length)
+    return Hypothesis(hypothesis.ids, score, hypothesis.logprob, hypothesis.ended)
+
+
+def _take(requests: Iterator[Request], count: int) -> tuple[list[Request], NlpcliError | None]:
+    """Up to `count` requests, and the error that ended them early."""
+    window: list[Request] = []
+    try:
+        for request in requests:
+            window.append(request)
+            if len(window) == count:
+                break
+    except NlpcliError as error:
+        return window, error
+    return window, None

@@ -1,0 +1,184 @@
+"""Continuing texts with a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import load_model
+from nlpcli.recipes.locate import LANGUAGE_MODEL, locate
+
+
+@dataclass(frozen=True)
+class Generating:
+    """With what to continue texts, and how.
+
+    `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
+    drawn; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
+    once, which changes the speed only.
+    """
+
+    model: Path | None = None
+    max_new_tokens: int = 200
+    samples: int = 1
+    greedy: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 1
+    min_length: int = 0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    rows: int = field(default=32)
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "samples", "rows"):
+            if getattr(self, name) < 1:
+                raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
+        if self.greedy and self.samples > 1:
+            raise NlpcliError(
+                f"greedy search gives one text, not {self.samples}", hint="leave out --greedy to draw several"
+            )
+        if "" in self.stop:
+            raise NlpcliError("an empty text can't end a continuation")
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What became of a prompt: `text` is what was added, `tokens` their number (the end not counted), `logprob` its
+    log-probability in nats under the model itself (the end counted), `finished` False when the limit cut it."""
+
+    prompt: str
+    text: str
+    tokens: int
+    logprob: float
+    finished: bool
+    prompt_number: int
+    sample: int
+
+
+class Generator:
+    """A language model ready to continue texts. `say` is told which model was taken, `warn` what was left out."""
+
+    def __init__(self, job: Generating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        path = locate(LANGUAGE_MODEL, job.model, say=say)
+        from nlpcli.training.device import prepare
+
+        self.job, self.warn = job, warn
+        self.machine = prepare(job.device, "float32", job.threads or (1 if job.samples == 1 else None))
+        loaded = load_model(path, str(self.machine.device))
+        self.model: Any = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.window = min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
+
+    def generate(
+        self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
+    ) -> Iterator[list[Continuation]]:
+        """The continuations of each prompt, in order, in the portions in which they are ready.
+
+        stream: is told the text of the first continuation bit by bit while it grows.
+        """
+        wanted = ((i, prompt, k) for i, prompt in enumerate(prompts) for k in range(self.job.samples))
+        while rows := list(islice(wanted, self.job.rows if stream is None else 1)):
+            yield self._continue(rows, stream)
+
+    def _continue(self, rows: list[tuple[int, str, int]], stream: Callable[[str], None] | None) -> list[Continuation]:
+        from nlpcli.decoding.greedy import greedy_search
+        from nlpcli.decoding.roll_out import Renewal
+        from nlpcli.decoding.sampling import sample
+
+        special = self.tokenizer.special
+        prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
+        # A text that begins from nothing begins where documents do: after the end of another.
+        prefixes = [self._fitting(ids, rows[i][0]) or [special.eos] for i, ids in enumerate(prompts)]
+        watch = None if stream is None else _Stream(self, prefixes[0], stream).take
+        settings = self._settings()
+        arguments: dict[str, Any] = {
+            "eos": special.eos,
+            "max_length": self.job.max_new_tokens,
+            "stop": self._stop(prefixes) if self.job.stop else None,
+            "renewal": Renewal(self.model.init_state, self.window),
+            "watch": watch,
+        }
+        state = self.model.init_state(len(rows))
+        if self.job.greedy:
+            found = greedy_search(self.model, state, prefixes, constraints=settings.constraints, **arguments)
+        else:
+            streams = [(number, k) for number, _, k in rows]
+            found = sample(self.model, state, prefixes, settings=settings, streams=streams, **arguments)
+        return [
+            self._continuation(row, prefix, hypotheses[0])
+            for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)
+        ]
+
+    def _fitting(self, ids: list[int], number: int) -> list[int]:
+        if len(ids) > self.window:
+            self.warn(f"prompt {number + 1}: only the last {self.window} of its {len(ids)} tokens are read")
+        return ids[-self.window :]
+
+    def _settings(self) -> Any:
+        from nlpcli.decoding.constraints import Constraints
+        from nlpcli.decoding.sampling import SamplingSettings
+
+        job, special = self.job, self.tokenizer.special
+        constraints = Constraints(
+            suppress=tuple(sorted(special.all() - {special.eos})),
+            min_length=job.min_length,
+            no_repeat_ngram=job.no_repeat_ngram,
+            repetition_penalty=job.repetition_penalty,
+        )
+        return SamplingSettings(job.temperature, job.top_k, job.top_p, job.min_p, job.seed, constraints=constraints)
+
+    def added_text(self, prefix: list[int], ids: Iterable[int]) -> str:
+        """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
+        before, both = self.tokenizer.decode([prefix, [*prefix, *ids]])
+        return both[len(before) :]
+
+    def _stop(self, prefixes: list[list[int]]) -> Callable[[Any], bool]:
+        first = prefixes[0]
+        longest = max(map(len, self.job.stop))
+
+        def stop(ids: Any) -> bool:
+            # A token has at least one character, or is part of one of at most four bytes.
+            tail = self.added_text(first, ids[-4 * longest - 4 :])
+            return any(text in tail for text in self.job.stop)
+
+        return stop
+
+    def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Any) -> Continuation:
+        number, prompt, k = row
+        text = self.added_text(prefix, hypothesis.ids)
+        ends = [place for place in (text.find(stop) for stop in self.job.stop) if place >= 0]
+        return Continuation(
+            prompt=prompt,
+            text=text[: min(ends)] if ends else text,
+            tokens=len(hypothesis.ids),
+            logprob=hypothesis.logprob,
+            finished=hypothesis.ended or bool(ends),
+            prompt_number=number,
+            sample=k,
+        )
+
+
+class _Stream:
+    """Tells a growing text bit by bit, never half a character."""
+
+    def __init__(self, generator: Generator, prefix: list[int], tell: Callable[[str], None]) -> None:
+        self.generator, self.prefix, self.tell = generator, prefix, tell
+        self.ids: list[int] = []
+        self.told = ""
+
+    def take(self, row: int, token: int) -> None:
+        self.ids.append(token)
+        text = self.generator.added_text(self.prefix, self.ids)
+        if text.startswith(self.told) and not text.endswith("\ufffd"):
+            self.tell(text[len(self.told) :])
+            self.told = text

@@ -1,0 +1,54 @@
+"""Finding the model a command is to use: the one that was named, or the newest one that was trained for the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import DESCRIPTION, read_info
+
+TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
+
+_NAMES = {TRANSLATION: "a translation model", LANGUAGE_MODEL: "a language model"}
+_COMMANDS = {TRANSLATION: "nlpcli translate", LANGUAGE_MODEL: "nlpcli generate"}
+_MAKING = {
+    TRANSLATION: "nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende",
+    LANGUAGE_MODEL: "nlpcli pretrain --objective clm --data corpus/ --out runs/lm",
+}
+
+
+def newest_run(task: str, root: Path = Path("runs")) -> Path:
+    """The run below `root` whose finished model for `task` was written last.
+
+    Raises: NlpcliError, with how to make one, when there is none.
+    """
+    runs = [path.parent for path in Path(root).glob(f"*/{DESCRIPTION}") if _task_of(path.parent) == task]
+    if not runs:
+        raise NlpcliError(
+            f"no model was given, and there is no run of {_NAMES.get(task, task)} under {root}/",
+            hint=f"name one with --model, or make one: {_MAKING[task]}" if task in _MAKING else "name one with --model",
+        )
+    return max(runs, key=lambda run: ((run / DESCRIPTION).stat().st_mtime_ns, run.name))
+
+
+def _task_of(run: Path) -> str | None:
+    try:
+        return read_info(run)["task"]
+    except NlpcliError:  # a damaged run is not the newest usable one; whoever names it is told
+        return None
+
+
+def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
+    """`path`, or the newest run for `task`, which `say` is told.
+
+    Raises: NlpcliError when there is no such model, or when it was trained for another task.
+    """
+    if path is None:
+        path = newest_run(task)
+        say(f"model: {path} (the newest run of {_NAMES[task]}; --model names another)")
+    found = read_info(path)["task"]
+    if found != task:
+        hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
+        raise NlpcliError(f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not {_NAMES[task]}", hint=hint)
+    return Path(path)
