@@ -8,19 +8,18 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.config.files import new_directory, sha256_file, writing
+from nlpcli.config.files import new_directory, sha256_file
 from nlpcli.data.encoding import ShardWriter, encode_all, token_dtype
-from nlpcli.data.opening import inner_suffix, open_bytes, shown
-from nlpcli.data.readers import Piece, TextSource, blank, find_files, no_text, read_pieces
+from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
+from nlpcli.data.repeatable import repeatable
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
-from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.text.tokenizer import Tokenizer
@@ -64,7 +63,7 @@ def build_shards(
     job = _Job(
         TextSource(documents, field, column), _loaded(tokenizer), keep_empty=keep_empty, shard_tokens=shard_tokens
     )
-    with _regular_files(find_files(paths)) as files:
+    with repeatable(paths) as files:
         stamps = [_stamp(path) for path in files]
         fingerprint = job.fingerprint(files)
         place = cache_folder() / "shards" / fingerprint if out is None else Path(out)
@@ -190,25 +189,6 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - max(path.stat().st_mtime for path in (aside, *aside.iterdir())) > _STALE_SECONDS:
                 shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _regular_files(files: list[Path | str]) -> Iterator[list[Path]]:
-    """Files that can be read twice: standard input and pipes are first copied to the disk, by and by."""
-    with tempfile.TemporaryDirectory(prefix="nlpcli-input-") as folder:
-        copies = {}
-        for number, path in enumerate(files):
-            if isinstance(path, str) or not path.is_file():
-                copies[number] = Path(folder, f"input-{number}{inner_suffix(path)}")
-                with open_bytes(path) as stream, writing(copies[number]), open(copies[number], "wb") as copy:
-                    shutil.copyfileobj(stream, copy, 1 << 20)
-        try:
-            yield [copies.get(number, path) for number, path in enumerate(files)]
-        except NlpcliError as error:  # name what the user named
-            message = error.message
-            for number, copy in copies.items():
-                message = message.replace(str(copy), shown(files[number]))
-            raise (RunFailed if isinstance(error, RunFailed) else NlpcliError)(message, hint=error.hint) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:

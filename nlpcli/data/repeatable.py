@@ -1,0 +1,42 @@
+"""Texts that are read more than once, although standard input and pipes can be read only once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nlpcli.config.files import writing
+from nlpcli.data.opening import inner_suffix, open_bytes, shown
+from nlpcli.data.readers import find_files
+from nlpcli.errors import NlpcliError
+
+
+@contextmanager
+def repeatable(paths: Iterable[Path | str] | Path | str) -> Iterator[list[Path]]:
+    """Regular files with what files, folders, globs and "-" stand for, as often as it is needed inside the `with`.
+
+    Standard input and pipes are copied, decompressed, into temporary files (below `$TMPDIR`); other files stay where
+    they are. An error raised inside names what was copied as the user did.
+
+    Raises: NlpcliError as `find_files`, RunFailed when there is no room for a copy.
+    """
+    files = find_files(paths)
+    with tempfile.TemporaryDirectory(prefix="nlpcli-input-") as folder:
+        copies: dict[int, Path] = {}
+        for number, path in enumerate(files):
+            if isinstance(path, str) or not path.is_file():
+                copies[number] = Path(folder, f"input-{number}{inner_suffix(path)}")
+                with open_bytes(path) as stream, writing(copies[number]), open(copies[number], "wb") as copy:
+                    shutil.copyfileobj(stream, copy, 1 << 20)
+        try:
+            yield [copies.get(number, path) for number, path in enumerate(files)]
+        except NlpcliError as error:
+            message = error.message
+            for number, copy in copies.items():
+                message = message.replace(str(copy), shown(files[number]))
+            if message == error.message:
+                raise
+            raise type(error)(message, hint=error.hint) from error
