@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nlpcli.text.limits import no_text, too_large, too_small
-from nlpcli.text.merge_dropout import MergeDropout
+from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.rust import quiet_threads
 from nlpcli.text.surfaces import join_surfaces, word_starts
@@ -82,9 +82,16 @@ class ByteBpeModel:
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         if self._dropout is None:
-            self._dropout = MergeDropout(self._vocabulary, self._merges)
-        split = self._core.pre_tokenizer.pre_tokenize_str
-        return [self._dropout.encode((word for word, _ in split(text)), strength, rng) for text in texts]
+            self._dropout = MergeDropout(self._ranked())
+        split, id_of, draws = self._core.pre_tokenizer.pre_tokenize_str, self._vocabulary, uniform(rng)
+        words = ([[id_of[char] for char in word] for word, _ in split(text)] for text in texts)
+        return [self._dropout.encode(word, strength, draws) for word in words]
+
+    def _ranked(self) -> dict[tuple[int, int], tuple[int, int]]:
+        id_of = self._vocabulary
+        return {
+            (id_of[left], id_of[right]): (rank, id_of[left + right]) for rank, (left, right) in enumerate(self._merges)
+        }
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [join_surfaces(self._surfaces, sequence) for sequence in ids]

@@ -1,6 +1,7 @@
 """BPE-dropout (Provilkov et al. 2020, algorithm 1): merges left out at random, so that a word is cut in many ways.
 
-`tokenizers` has a dropout of its own, but no seed for it; this one draws from the generator that is handed in.
+`tokenizers` has a dropout of its own but no seed for it, and SentencePiece's seed holds within one process only; this
+one draws from the generator that is handed in.
 """
 
 from __future__ import annotations
@@ -16,28 +17,27 @@ _BLOCK = 1024  # random numbers drawn at once
 
 
 class MergeDropout:
-    """The merges of a trained BPE model, most frequent first, applied word by word."""
+    """The merges of a trained BPE model, applied word by word.
 
-    def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
-        self._ids = dict(vocabulary)
-        self._merges = {
-            (vocabulary[left], vocabulary[right]): (rank, vocabulary[left + right])
-            for rank, (left, right) in enumerate(merges)
-        }
+    merges: (left id, right id) to (rank, merged id); the lowest rank is merged first.
+    """
 
-    def encode(self, words: Iterable[str], dropout: float, rng: np.random.Generator) -> list[int]:
-        """The ids of the words, one after the other.
+    def __init__(self, merges: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+        self._merges = merges
+
+    def encode(self, words: Iterable[Sequence[int]], dropout: float, draws: Iterator[float]) -> list[int]:
+        """The ids of the words, which come as the ids of their single symbols, one after the other.
 
         Before each merge every candidate is left out with probability `dropout`; the first that stays in the order
-        of ranks is merged; a word is done when none stays. 0 is plain BPE, 1 leaves single symbols.
+        of ranks is merged; a word is done when none stays. 0 is plain BPE, 1 leaves the symbols.
+        draws: uniform numbers from [0, 1).
         """
-        draws = _uniform(rng)
         ids: list[int] = []
         for word in words:
-            ids += self._word([self._ids[char] for char in word], dropout, draws)
+            ids += self._word(word, dropout, draws)
         return ids
 
-    def _word(self, symbols: list[int], dropout: float, draws: Iterator[float]) -> list[int]:
+    def _word(self, symbols: Sequence[int], dropout: float, draws: Iterator[float]) -> Sequence[int]:
         if len(symbols) < 2:
             return symbols
         ids: list[int | None] = list(symbols)
@@ -75,6 +75,7 @@ class MergeDropout:
         return [id_ for id_ in ids if id_ is not None]
 
 
-def _uniform(rng: np.random.Generator) -> Iterator[float]:
+def uniform(rng: np.random.Generator) -> Iterator[float]:
+    """Uniform numbers from [0, 1) without end."""
     while True:
         yield from rng.random(_BLOCK).tolist()

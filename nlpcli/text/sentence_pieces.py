@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import sentencepiece
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text.lattice import UnigramLattice
 from nlpcli.text.limits import no_text, too_large, too_small
+from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printable, word_starts
 
@@ -27,12 +30,15 @@ _ESCAPED = str.maketrans({SPACE_MARK: _ESCAPE + "1", _ESCAPE: _ESCAPE + "0"})
 _UNESCAPED = {_ESCAPE + "1": SPACE_MARK, _ESCAPE + "0": _ESCAPE}
 _ESCAPE_PATTERN = re.compile(f"{_ESCAPE}[01]")
 
+_WORD = re.compile(f"{SPACE_MARK}[^{SPACE_MARK}]*")
+_UNKNOWN_PENALTY = 10.0  # the library's: how much less probable than the rarest piece an unknown character is
+
 _LONGEST_SENTENCE = 4192  # bytes; the library's trainer leaves out what is longer
 _THREADS = 4  # fixed, because the order of additions shows in the last digits of the scores
 _ERRORS_ONLY = 2
 
 
-class _SentencePieces:
+class _SentencePieces(ABC):
     """Common to both kinds; `model_type` is the library's name of the algorithm."""
 
     file_name: ClassVar[str] = "sentencepiece.model"
@@ -43,6 +49,7 @@ class _SentencePieces:
         self._proto = proto
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         self.lossless = lossless
+        self._first_byte = self._processor.piece_to_id(BYTE_PIECES[0]) if lossless else None
         raw = [self._processor.id_to_piece(id_) for id_ in range(self._processor.vocab_size())]
         self.pieces = [printable(piece) for piece in raw]
         self._surfaces = [
@@ -89,16 +96,38 @@ class _SentencePieces:
         return self._processor.encode([_escape(text) for text in texts], out_type=int, num_threads=1)
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        # the library's generator belongs to the thread and is seeded for each call: one thread, one order of draws
-        sentencepiece.set_random_generator_seed(int(rng.integers(2**31)))
-        return self._processor.encode(
-            [_escape(text) for text in texts],
-            out_type=int,
-            enable_sampling=True,
-            nbest_size=-1,
-            alpha=strength,
-            num_threads=1,
-        )
+        draws = uniform(rng)
+        # no piece goes over a space, so that the words of a text are independent of each other
+        words = (_WORD.findall(SPACE_MARK + _escape(text).replace(" ", SPACE_MARK)) if text else [] for text in texts)
+        return [self._spell_out(self._draw(found, strength, draws)) for found in words]
+
+    @abstractmethod
+    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+        """The ids of the words; a character that is no piece is -1 minus its code point."""
+
+    def _spell_out(self, ids: Iterable[int]) -> list[int]:
+        """Characters that are no piece as bytes, or a run of them as one unk, as the library has it."""
+        spelled: list[int] = []
+        unknown_before = False
+        for id_ in ids:
+            unknown = id_ < 0
+            if not unknown:
+                spelled.append(id_)
+            elif self._first_byte is not None:
+                spelled += [self._first_byte + value for value in chr(-1 - id_).encode()]
+            elif not unknown_before:
+                spelled.append(self._processor.unk_id())
+            unknown_before = unknown
+        return spelled
+
+    def _learned(self) -> dict[str, tuple[int, float]]:
+        """Spelling to (id, score) of all pieces that a text can be made of."""
+        core = self._processor
+        return {
+            core.id_to_piece(id_): (id_, core.get_score(id_))
+            for id_ in range(core.vocab_size())
+            if not (core.is_byte(id_) or core.is_control(id_) or core.is_unknown(id_))
+        }
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [_unescape(join_surfaces(self._surfaces, sequence).removeprefix(" ")) for sequence in ids]
@@ -111,12 +140,39 @@ class UnigramModel(_SentencePieces):
     """Pieces with probabilities; a text is cut where the product is largest (Kudo 2018)."""
 
     model_type = "unigram"
+    _lattice: UnigramLattice | None = None
+
+    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+        if self._lattice is None or self._lattice.strength != strength:
+            learned = self._learned()
+            unknown = min(score for _, score in learned.values()) - _UNKNOWN_PENALTY
+            self._lattice = UnigramLattice(learned, unknown, strength)
+        return self._lattice.draw(words, draws)
 
 
 class BpeModel(_SentencePieces):
     """Pieces made by merging the most frequent pair again and again (Sennrich et al. 2016)."""
 
     model_type = "bpe"
+    _dropout: MergeDropout | None = None
+
+    def _draw(self, words: list[str], strength: float, draws: Iterator[float]) -> Iterable[int]:
+        if self._dropout is None:
+            self._ids = {piece: id_ for piece, (id_, _) in self._learned().items()}
+            self._dropout = MergeDropout(self._ranked())
+        id_of = self._ids.get
+        symbols = ([id_of(char, -1 - ord(char)) for char in word] for word in words)
+        return self._dropout.encode(symbols, strength, draws)
+
+    def _ranked(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """Any two pieces may merge whose union is a piece; the union's score gives the rank."""
+        learned = self._learned()
+        return {
+            (learned[piece[:cut]][0], learned[piece[cut:]][0]): (-score, id_)
+            for piece, (id_, score) in learned.items()
+            for cut in range(1, len(piece))
+            if piece[:cut] in learned and piece[cut:] in learned
+        }
 
 
 def _escape(text: str) -> str:

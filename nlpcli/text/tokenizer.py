@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "tokenizer.yaml"
 _FORMAT = 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TokenizerSettings(Strict):
@@ -234,9 +236,9 @@ def _damaged(path: Path, why: str) -> NlpcliError:
 def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
     """The error for the first lone surrogate in the texts, if there is one."""
     for number, text in enumerate(texts, 1):
-        for column, char in enumerate(text, 1):
-            if "\ud800" <= char <= "\udfff":
-                return NlpcliError(f"text {number}: lone surrogate U+{ord(char):04X} at column {column} is no Unicode")
+        if found := _SURROGATE.search(text):
+            code, column = ord(found.group()), found.start() + 1
+            return NlpcliError(f"text {number}: lone surrogate U+{code:04X} at column {column} is no Unicode text")
     return None
 
 

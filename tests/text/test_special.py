@@ -1,0 +1,24 @@
+"""Roles and names of special ids."""
+
+from __future__ import annotations
+
+from nlpcli.text import SpecialTokens
+
+
+def test_roles_take_the_first_ids_and_sentinels_follow():
+    special = SpecialTokens.first(100)
+    assert special.mask == 6
+    assert special.sentinels == tuple(range(7, 107))
+    assert len(special.all()) == 107
+    assert special.names[106] == "<sentinel_99>"
+
+
+def test_roles_may_stand_on_any_ids():
+    special = SpecialTokens(pad=0, unk=100, bos=101, eos=102, cls=101, sep=102, mask=103)
+    assert special.all() == {0, 100, 101, 102, 103}
+
+
+def test_what_is_written_to_a_file_makes_the_same_tokens():
+    special = SpecialTokens.first(3)
+    data = special.as_dict()
+    assert SpecialTokens(**{**data, "sentinels": tuple(data["sentinels"])}) == special

@@ -1,0 +1,97 @@
+"""WordPiece against BERT's own tokenizer and against a plain reading of its description."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpcli.text import train_tokenizer
+
+TEXTS = st.text(
+    st.one_of(
+        st.characters(exclude_categories=["Cs", "Cn", "Co"]), st.sampled_from("abcdehinorstu  .,'-!?ÄäÖüßé東京\t\n#")
+    ),
+    max_size=40,
+)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["cased", "uncased"])
+def pair(request, lines):
+    """Our tokenizer and BERT's with the same vocabulary."""
+    transformers = pytest.importorskip("transformers")
+    ours = train_tokenizer("wordpiece", lines, vocab_size=260, lowercase=request.param)
+    names = {f"{role}_token": f"<{role}>" for role in ("unk", "sep", "pad", "cls", "mask")}
+    vocabulary = {ours.id_to_piece(id_): id_ for id_ in range(ours.vocab_size)}
+    theirs = transformers.BertTokenizer(vocab=vocabulary, do_lower_case=request.param, **names)
+    return ours, theirs
+
+
+@given(text=TEXTS)
+def test_ids_are_those_of_bert(pair, text):
+    ours, theirs = pair
+    assert ours.encode([text])[0] == theirs.encode(text, add_special_tokens=False)
+
+
+@given(text=TEXTS)
+def test_decoding_joins_as_bert_does(pair, text):
+    ours, theirs = pair
+    ids = ours.encode([text])[0]
+    assert ours.decode([ids])[0] == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+
+
+def plain_wordpiece(text: str, pieces: set[str], *, lowercase: bool) -> list[str]:
+    """Devlin et al. 2019, released code, for texts of letters, spaces and ASCII punctuation."""
+    if lowercase:
+        text = "".join(char for char in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(char))
+    spaced = "".join(f" {char} " if char in "!?.,;:'-#" or "\u4e00" <= char <= "\u9fff" else char for char in text)
+    found: list[str] = []
+    for word in spaced.split():
+        cut: list[str] = []
+        start = 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            ends = (end for end in range(len(word), start, -1) if prefix + word[start:end] in pieces)
+            end = next(ends, None)
+            if end is None:
+                cut = ["<unk>"]
+                break
+            cut.append(prefix + word[start:end])
+            start = end
+        found += cut
+    return found
+
+
+@given(text=st.text("abcdefghiknorstuäöüßéAHDM .,'-#京語", max_size=40), lowercase=st.booleans())
+def test_a_word_is_cut_into_the_longest_pieces_from_the_left(uncased_and_cased, text, lowercase):
+    tokenizer = uncased_and_cased[lowercase]
+    pieces = {tokenizer.id_to_piece(id_) for id_ in range(7, tokenizer.vocab_size)}
+    expected = plain_wordpiece(text, pieces, lowercase=lowercase)
+    assert [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([text])[0]] == expected
+
+
+@pytest.fixture(scope="module")
+def uncased_and_cased(lines):
+    return {low: train_tokenizer("wordpiece", lines, vocab_size=260, lowercase=low) for low in (False, True)}
+
+
+def test_the_uncased_form_strips_accents_and_the_cased_one_does_not(uncased_and_cased):
+    for lowercase, expected in ((True, "madchen"), (False, "Mädchen")):
+        tokenizer = uncased_and_cased[lowercase]
+        assert tokenizer.decode(tokenizer.encode(["Mädchen"])) == [expected]
+
+
+def test_words_begin_at_pieces_without_a_mark(tokenizers):
+    tokenizer = tokenizers["wordpiece"]
+    ids = tokenizer.encode(["unbelievable stories, reading."])[0]
+    pieces = [tokenizer.id_to_piece(id_) for id_ in ids]
+    assert tokenizer.word_starts(ids) == [not piece.startswith("##") for piece in pieces]
+    assert sum(tokenizer.word_starts(ids)) == 5
+
+
+def test_the_most_frequent_pair_is_merged_first_however_many_copies_there_are():
+    # "ab" stands 2502 times against 2501 of "cd": more copies than are handed to the trainer at once
+    tokenizer = train_tokenizer("wordpiece", ["cd " * 2501 + "ab " * 2502], vocab_size=14)
+    assert [tokenizer.id_to_piece(id_) for id_ in range(7, 14)] == ["##b", "##d", "a", "b", "c", "d", "ab"]
