@@ -24,7 +24,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return nn.functional.dropout(x, self.p)
-        drop = round(self.p * 65536)
+        drop = min(round(self.p * 65536), 65535)
         bits = np.random.SFC64(int(torch.randint(1 << 62, ())))
         words = bits.random_raw((x.numel() + 3) // 4).view(np.uint16)[: x.numel()]
         kept = torch.from_numpy(words >= drop).view(x.shape)

@@ -28,8 +28,8 @@ class SinusoidalPositions(nn.Module):
     def forward(self, length: int, start: int = 0) -> Tensor:
         """(length, width) for the positions from `start` on."""
         if start + length > self.table.size(0):
-            longer = sinusoids(2 * (start + length), self.width)
-            self.table = longer.to(self.table)
+            with torch.inference_mode(False):  # a table that grew while translating must serve training, too
+                self.table = sinusoids(2 * (start + length), self.width).to(self.table)
         return self.table[start : start + length]
 
 
@@ -67,7 +67,8 @@ class RotaryPositions(nn.Module):
         """(batch, heads, length, width) -> the same shape, turned by the positions from `start` on."""
         length = x.size(-2)
         if start + length > self.table.size(1):
-            self.table = self._make(2 * (start + length)).to(self.table)
+            with torch.inference_mode(False):  # as above
+                self.table = self._make(2 * (start + length)).to(self.table)
         cos, sin = self.table[:, start : start + length].to(x.dtype)
         left, right = x.chunk(2, dim=-1)
         return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)

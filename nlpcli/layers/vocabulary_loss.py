@@ -24,13 +24,13 @@ def vocabulary_loss(
     Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
     Returns: (loss, nll), two scalars in nats; gradients flow through `loss` only.
     """
-    return _VocabularyLoss.apply(hidden, weight, bias, target, label_smoothing)
+    return _VocabularyLoss.apply(hidden, weight, bias, target, label_smoothing, torch.is_grad_enabled())
 
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, epsilon):
-        needs = [bool(need) for need in ctx.needs_input_grad[:3]]
+    def forward(ctx, hidden, weight, bias, target, epsilon, learning):
+        needs = [learning and bool(need) for need in ctx.needs_input_grad[:3]]
         kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         with torch.autocast(hidden.device.type, enabled=False):
             x = hidden.to(kind) if kind else hidden
@@ -42,15 +42,16 @@ class _VocabularyLoss(torch.autograd.Function):
         count, vocab = x.size(0), w.size(0)
         numbers = _CHUNK_NUMBERS_GPU if x.is_cuda else _CHUNK_NUMBERS
         rows = max(32, min(count, numbers // vocab))
+        exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
         grad_hidden = torch.empty_like(hidden) if needs[0] else None
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=x.device) if needs[1] else None
-        grad_bias = torch.zeros(vocab, dtype=torch.float32, device=x.device) if needs[2] else None
-        loss = x.new_zeros((), dtype=torch.float32)
-        nll = x.new_zeros((), dtype=torch.float32)
+        grad_weight = torch.zeros(weight.shape, dtype=exact, device=x.device) if needs[1] else None
+        grad_bias = torch.zeros(vocab, dtype=exact, device=x.device) if needs[2] else None
+        loss = x.new_zeros((), dtype=exact)
+        nll = x.new_zeros((), dtype=exact)
         for start in range(0, count, rows):
             part = x[start : start + rows]
             goal = target[start : start + rows, None]
-            logits = (part @ w.t()).float()
+            logits = (part @ w.t()).to(exact)
             if bias is not None:
                 logits += bias
             chosen = logits.gather(1, goal).squeeze(1)
@@ -92,4 +93,4 @@ class _VocabularyLoss(torch.autograd.Function):
             None if grad is None else (grad * grad_loss).to(kind)
             for grad, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)
         ]
-        return (*grads, None, None)
+        return (*grads, None, None, None)

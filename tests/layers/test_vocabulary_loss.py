@@ -1,0 +1,138 @@
+"""The chunked loss against torch's own, in values and gradients."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nlpcli.layers import vocabulary_loss as module
+from nlpcli.layers.vocabulary_loss import vocabulary_loss
+
+WIDTH, VOCABULARY = 12, 29
+
+
+@pytest.fixture(params=[1, 1 << 20], ids=["chunks-of-32", "one-chunk"])
+def chunks(request, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", request.param)
+
+
+def parts(n, kind=torch.float32, bias=True, sharpness=2.0):
+    generator = torch.Generator().manual_seed(n)
+    hidden = (sharpness * torch.randn(n, WIDTH, generator=generator)).to(kind).requires_grad_()
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator).to(kind).requires_grad_()
+    offset = torch.randn(VOCABULARY, generator=generator).to(kind).requires_grad_() if bias else None
+    return hidden, weight, offset, torch.randint(0, VOCABULARY, (n,), generator=generator)
+
+
+def oracle(hidden, weight, offset, target, smoothing):
+    """-(1 - ε) log p(target) - ε · mean log p, summed; and the same for ε = 0. In float64."""
+    logits = hidden.double() @ weight.double().T + (0 if offset is None else offset.double())
+    logp = logits - logits.exp().sum(1, keepdim=True).log()
+    nll = -logp[torch.arange(len(target)), target]
+    return ((1 - smoothing) * nll - smoothing * logp.mean(1)).sum(), nll.sum()
+
+
+def gradients(loss, leaves):
+    return torch.autograd.grad(3.0 * loss, [leaf for leaf in leaves if leaf is not None])
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 64, 97])
+@pytest.mark.parametrize(("bias", "smoothing"), list(itertools.product([True, False], [0.0, 0.1, 0.5])))
+def test_it_is_cross_entropy_in_value_and_gradient(chunks, n, bias, smoothing):
+    hidden, weight, offset, target = parts(n, bias=bias)
+    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+    logits = F.linear(hidden, weight, offset)
+    expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    assert torch.allclose(loss, expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(nll, F.cross_entropy(logits, target, reduction="sum"), rtol=1e-5, atol=1e-6)
+    leaves = (hidden, weight, offset)
+    for ours, theirs in zip(gradients(loss, leaves), gradients(expected, leaves), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_double_precision_stays_double(chunks, smoothing):
+    hidden, weight, offset, target = parts(70, torch.float64)
+    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+    expected, expected_nll = oracle(hidden, weight, offset, target, smoothing)
+    assert loss.dtype == torch.float64
+    assert torch.allclose(loss, expected, rtol=1e-13)
+    assert torch.allclose(nll, expected_nll, rtol=1e-13)
+    leaves = (hidden, weight, offset)
+    for ours, theirs in zip(gradients(loss, leaves), gradients(expected, leaves), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_the_gradient_is_the_slope_of_the_value():
+    hidden, weight, offset, target = parts(5, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda *leaves: vocabulary_loss(leaves[0], leaves[1], target, bias=leaves[2], label_smoothing=0.1)[0],
+        (hidden, weight, offset),
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_under_autocast_it_errs_no_more_than_torchs_own(chunks, smoothing):
+    hidden, weight, offset, target = parts(80, sharpness=1.0)
+    leaves = (hidden, weight, offset)
+    exact, _ = oracle(*leaves, target, smoothing)
+    value = float(exact.detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+        logits = F.linear(hidden, weight, offset).float()
+        theirs = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - value) <= max(2 * abs(theirs.item() - value), 2e-3 * value)
+    for ours, peer, right in zip(*(gradients(value, leaves) for value in (loss, theirs, exact)), strict=True):
+        assert ours.dtype == torch.float32
+        assert float((ours - right).norm()) <= max(2 * float((peer - right).norm()), 5e-3 * float(right.norm()))
+
+
+def test_logits_that_would_overflow_are_no_danger():
+    hidden, weight, offset, target = parts(40, sharpness=2000.0)
+    loss, _ = vocabulary_loss(hidden, weight, target, bias=offset)
+    expected = F.cross_entropy(F.linear(hidden, weight, offset), target, reduction="sum")
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    assert all(bool(grad.isfinite().all()) for grad in gradients(loss, (hidden, weight, offset)))
+
+
+@pytest.mark.parametrize("trained", list(itertools.product([True, False], repeat=3))[:-1])
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same_as_ever(chunks, trained):
+    everything = parts(50)
+    *leaves, target = everything
+    expected = dict(enumerate(gradients(vocabulary_loss(*leaves[:2], target, bias=leaves[2])[0], leaves)))
+    for leaf, wanted in zip(leaves, trained, strict=True):
+        leaf.requires_grad_(wanted)
+    loss, _ = vocabulary_loss(leaves[0], leaves[1], target, bias=leaves[2])
+    (3.0 * loss).backward()
+    for place, (leaf, wanted) in enumerate(zip(leaves, trained, strict=True)):
+        assert (leaf.grad is not None) == wanted
+        if wanted:
+            assert torch.equal(leaf.grad, expected[place])
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_the_same_value_costs_one_product_a_chunk(monkeypatch, context):
+    hidden, weight, offset, target = parts(90)
+    expected, _ = vocabulary_loss(hidden, weight, target, bias=offset)
+    products = []
+    for name in ("__matmul__", "addmm_"):
+        plain = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda *items, plain=plain: products.append(1) or plain(*items))
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 1)
+    vocabulary_loss(hidden, weight, target, bias=offset)
+    assert len(products) == 3 * 3
+    products.clear()
+    with context():
+        loss, _ = vocabulary_loss(hidden, weight, target, bias=offset)
+    assert torch.allclose(loss, expected)
+    assert len(products) == 3
+
+
+def test_the_loss_without_smoothing_has_no_gradient_of_its_own():
+    hidden, weight, _, target = parts(4, bias=False)
+    _, nll = vocabulary_loss(hidden, weight, target, label_smoothing=0.1)
+    assert not nll.requires_grad
