@@ -23,8 +23,15 @@ def command(
     output: Path = typer.Option(
         None, "--output", "-o", metavar="FILE", help="Write here, all or nothing, not to stdout."
     ),
-    beam_size: int = typer.Option(5, "--beam-size", "-b", help="Hypotheses kept in beam search; 1 is greedy search."),
-    length_penalty: float = typer.Option(1.0, "--length-penalty", help="Above 0 favours longer translations."),
+    beam_size: int = typer.Option(
+        None,
+        "--beam-size",
+        "-b",
+        help="Hypotheses kept in beam search; 1 is greedy search. Default: the model's, or 5.",
+    ),
+    length_penalty: float = typer.Option(
+        None, "--length-penalty", help="Above 0 favours longer translations. Default: the model's, or 1."
+    ),
     length_normalization: str = typer.Option(
         "wu", "--length-normalization", help="wu: divide by ((5 + length) / 6)^penalty; average: by length^penalty."
     ),
@@ -82,13 +89,14 @@ def command(
     """
     from nlpcli.recipes import translate as recipe
 
+    files = files or ["-"]
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     drawing = {name: value for name, value in drawing.items() if value is not None}
     if drawing and not sample:
         name = "--" + next(iter(drawing)).replace("_", "-")
         raise NlpcliError(f"{name} says how to draw translations, and they are searched for", hint="add --sample")
     job = recipe.Translating(
-        files=tuple(files or ["-"]),
+        files=tuple(files),
         model=model,
         search=recipe.Search(
             beam_size=beam_size,
@@ -112,7 +120,7 @@ def command(
         alignment_layer=alignment_layer,
         batch_tokens=batch_tokens,
         max_length=max_length,
-        line_buffered=line_buffered or ("-" in (files or ["-"]) and sys.stdin is not None and sys.stdin.isatty()),
+        line_buffered=line_buffered or ("-" in files and sys.stdin is not None and sys.stdin.isatty()),
         device=device,
         threads=threads,
     )

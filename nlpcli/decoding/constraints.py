@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text import SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Constraints:
             row, token = repeated_ngrams(history, self.no_repeat_ngram)
             logits[row, token] = -torch.inf
         return logits
+
+
+def never_written(special: SpecialTokens, *, unknown: bool = False, end: bool = True) -> tuple[int, ...]:
+    """The special ids that have no place in a text, to be suppressed: all but the end, if that may be written.
+
+    unknown: the unknown token may be written too.
+    """
+    allowed = ({special.unk} if unknown else set()) | ({special.eos} if end else set())
+    return tuple(sorted(special.all() - allowed))
 
 
 @lru_cache(maxsize=16)

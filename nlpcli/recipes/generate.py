@@ -77,6 +77,8 @@ class Generator:
         loaded = load_model(path, str(self.machine.device))
         self.model: Any = loaded.model
         self.tokenizer = loaded.tokenizer
+        # A model that read text without borders between documents knows no end.
+        self.eos = loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
         self.window = min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
 
     def generate(
@@ -95,14 +97,12 @@ class Generator:
         from nlpcli.decoding.roll_out import Renewal
         from nlpcli.decoding.sampling import sample
 
-        special = self.tokenizer.special
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
-        # A text that begins from nothing begins where documents do: after the end of another.
-        prefixes = [self._fitting(ids, rows[i][0]) or [special.eos] for i, ids in enumerate(prompts)]
+        prefixes = [self._fitting(ids, rows[i][0]) or self._nothing() for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         settings = self._settings()
         arguments: dict[str, Any] = {
-            "eos": special.eos,
+            "eos": self.eos,
             "max_length": self.job.max_new_tokens,
             "stop": self._stop(prefixes) if self.job.stop else None,
             "renewal": Renewal(self.model.init_state, self.window),
@@ -119,18 +119,24 @@ class Generator:
             for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)
         ]
 
+    def _nothing(self) -> list[int]:
+        """What a text begins from that has no beginning: the end of the document before, or else of the line."""
+        if self.eos is not None:
+            return [self.eos]
+        return self.tokenizer.encode(["\n"])[0] or [self.tokenizer.special.bos]
+
     def _fitting(self, ids: list[int], number: int) -> list[int]:
         if len(ids) > self.window:
             self.warn(f"prompt {number + 1}: only the last {self.window} of its {len(ids)} tokens are read")
         return ids[-self.window :]
 
     def _settings(self) -> Any:
-        from nlpcli.decoding.constraints import Constraints
+        from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.sampling import SamplingSettings
 
-        job, special = self.job, self.tokenizer.special
+        job = self.job
         constraints = Constraints(
-            suppress=tuple(sorted(special.all() - {special.eos})),
+            suppress=never_written(self.tokenizer.special, end=self.eos is not None),
             min_length=job.min_length,
             no_repeat_ngram=job.no_repeat_ngram,
             repetition_penalty=job.repetition_penalty,

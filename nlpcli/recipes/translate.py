@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from nlpcli.recipes.locate import TRANSLATION, locate
 
 if TYPE_CHECKING:
     from nlpcli.decoding.translator import Candidate, Request, Translation
+    from nlpcli.text import SpecialTokens
 
 FORMATS = ("auto", "text", "jsonl")
 WINDOW = 1024  # lines read ahead
@@ -23,10 +24,14 @@ WINDOW = 1024  # lines read ahead
 
 @dataclass(frozen=True)
 class Search:
-    """Beam search; with `sample` set, sampling of `n_best` translations instead."""
+    """Beam search; with `sample` set, sampling of `n_best` translations instead.
 
-    beam_size: int = 5
-    length_penalty: float = 1.0
+    `beam_size` and `length_penalty` are those the model was measured with in training when they are None, the beam at
+    least `n_best` wide.
+    """
+
+    beam_size: int | None = None
+    length_penalty: float | None = None
     length_normalization: str = "wu"
     coverage_penalty: float = 0.0
     patience: float = 1.0
@@ -94,7 +99,7 @@ def translate(
     machine = prepare(job.device, "float32", threads)
     loaded = load_model(model, str(machine.device))
     settings = TranslatorSettings(
-        search=_search_settings(job.search, loaded.tokenizer.special),
+        search=_search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
         samples=job.search.n_best,
         window=1 if job.line_buffered else WINDOW,
         max_length=job.max_length,
@@ -107,15 +112,14 @@ def translate(
     yield from translator.windows(read_requests(job))
 
 
-def _search_settings(search: Search, special: Any) -> Any:
+def _search_settings(search: Search, special: SpecialTokens, trained: Mapping[str, Any]) -> Any:
     from nlpcli.decoding.beam import BeamSettings
-    from nlpcli.decoding.constraints import Constraints
+    from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.ranking import Ranking
     from nlpcli.decoding.sampling import SamplingSettings
 
-    never = special.all() - {special.eos} - ({special.unk} if search.allow_unknown else set())
     constraints = Constraints(
-        suppress=tuple(sorted(never)),
+        suppress=never_written(special, unknown=search.allow_unknown),
         min_length=search.min_length,
         no_repeat_ngram=search.no_repeat_ngram,
         repetition_penalty=search.repetition_penalty,
@@ -124,8 +128,13 @@ def _search_settings(search: Search, special: Any) -> Any:
         return SamplingSettings(
             search.temperature, search.top_k, search.top_p, search.min_p, search.seed, constraints=constraints
         )
-    ranking = Ranking(search.length_penalty, search.length_normalization, search.coverage_penalty)
-    return BeamSettings(search.beam_size, search.n_best, search.patience, ranking=ranking, constraints=constraints)
+    size, penalty = search.beam_size, search.length_penalty
+    if size is None:
+        size = max(trained.get("beam_size", BeamSettings.beam_size), search.n_best)
+    if penalty is None:
+        penalty = trained.get("length_penalty", Ranking.length_penalty)
+    ranking = Ranking(penalty, search.length_normalization, search.coverage_penalty)
+    return BeamSettings(size, search.n_best, search.patience, ranking=ranking, constraints=constraints)
 
 
 # --- input -------------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from nlpcli.decoding.beam import BeamSettings
-from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.ranking import Ranking
 from nlpcli.decoding.sampling import SamplingSettings
 from nlpcli.decoding.translator import Request, Translator, TranslatorSettings, cut_batches, one_line
 from nlpcli.errors import NlpcliError
+from nlpcli.text import SpecialTokens
 
-NEVER = (0, 1, 2, 4, 5, 6)
+NEVER = never_written(SpecialTokens())
 
 
 def translator(model, tokenizer, *, warn=None, **settings):
