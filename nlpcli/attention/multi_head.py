@@ -28,7 +28,7 @@ class KeyValue:
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2).
 
-    `recorder` is None, or a list to which each call appends its weights (batch, heads, n, m), for looking at them.
+    `recorder` is None, or a list to which each call appends its weights (rows, heads, n, m), for looking at them.
     """
 
     def __init__(
@@ -101,13 +101,19 @@ class MultiHeadAttention(nn.Module):
         )
         if self.recorder is not None:
             with torch.no_grad():
-                self.recorder.append(softmax_weights(query, memory.key, allowed=allowed, causal=causal))
-        if width > 1:
-            context = context.view(rows // width, heads, width, n, self.d_value).transpose(1, 2)
-            context = context.reshape(rows, heads, n, self.d_value)
+                weights = softmax_weights(query, memory.key, allowed=allowed, causal=causal)
+                self.recorder.append(_apart(weights, width))
+        context = _apart(context, width)
         context = context.transpose(1, 2).reshape(rows, n, heads * self.d_value)
         return self.output(context)
 
     def _split(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
         return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, width)
+
+
+def _apart(x: Tensor, width: int) -> Tensor:
+    """(sources, heads, width · n, …) -> (rows, heads, n, …): queries that share a source, each in its own row again."""
+    if width == 1:
+        return x
+    return x.unflatten(2, (width, -1)).transpose(1, 2).flatten(0, 1)
