@@ -53,7 +53,7 @@ To try next:
 
   echo "Where is my book?" | nlpcli translate --model {out}/translator
   nlpcli generate --model {out}/lm --prompt "JULIET:"
-  nlpcli config show transformer-tiny        every setting of the translator's model, ready to edit
+  nlpcli config show transformer-mini        every setting of the translator's model, ready to edit
   nlpcli demo --minutes 30 --out demo-30     the same with more time: better translations
   nlpcli finetune --help                     your own data"""
     )

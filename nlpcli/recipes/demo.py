@@ -84,7 +84,7 @@ def steps(folder: Path, files: dict[str, Path], minutes: float) -> list[Step]:
     tokenize = ["tokenize", "train", "--type", "unigram", "--vocab-size", 4000, "--out", tokenizer, *train]
     pretrain = ["pretrain", "--objective", "clm", "--data", files[TEXT], "--max-minutes", minutes / 5, "--out", lm]
     generate = ["generate", "--model", lm, "--prompt", "ROMEO:", "--max-new-tokens", 60, "--top-p", 0.9, "--seed", 1]
-    finetune = ["finetune", "--task", "translation", "--model", "transformer-tiny", "--tokenizer", tokenizer]
+    finetune = ["finetune", "--task", "translation", "--model", "transformer-mini", "--tokenizer", tokenizer]
     finetune += ["--train", *train, "--dev", *dev, "--max-minutes", minutes, "--out", translator]
     translate = ["translate", "--model", translator]
     score = ["score", "--metric", "bleu", "--metric", "chrf", "--ref", test[1], hypotheses]
