@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from nlpcli.text.interruptible import interruptible
 from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
@@ -61,7 +62,7 @@ class ByteBpeModel:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        learner.train_from_iterator(texts, trainer)
+        interruptible(lambda: learner.train_from_iterator(texts, trainer))
         learned = json.loads(learner.to_str())["model"]
         if not learned["merges"] and size > least:
             raise no_text()

@@ -24,12 +24,20 @@ def no_text() -> NlpcliError:
     return NlpcliError("there is no text to train a tokenizer on")
 
 
-def too_large(size: int, possible: int) -> NlpcliError:
-    """The text has no more pieces to give."""
-    return NlpcliError(
+class VocabularyTooLarge(NlpcliError):
+    """The text has no more pieces to give than `possible`."""
+
+    possible: int
+
+
+def too_large(size: int, possible: int) -> VocabularyTooLarge:
+    """The error for a size beyond what the text has."""
+    error = VocabularyTooLarge(
         f"a vocabulary of {size} is too large for this text: the largest possible is {possible}",
         hint=f"give --vocab-size {possible} or less, or more text",
     )
+    error.possible = possible
+    return error
 
 
 def too_small(size: int, least: int, named: str, *, coverage: float | None = None) -> NlpcliError:

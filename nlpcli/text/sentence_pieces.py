@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import sentencepiece
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text.interruptible import interruptible
 from nlpcli.text.lattice import UnigramLattice
 from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.merge_dropout import MergeDropout, uniform
@@ -65,22 +66,22 @@ class _SentencePieces(ABC):
         sentencepiece.set_min_log_level(_ERRORS_ONLY)
         written = io.BytesIO()
         sentences = list(_sentences(texts))  # what reading may raise must not pass through the library
+        settings = {
+            "model_type": cls.model_type,
+            "vocab_size": options.vocab_size,
+            "character_coverage": options.character_coverage,
+            "byte_fallback": options.byte_fallback,
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": True,
+            "max_sentence_length": _LONGEST_SENTENCE,
+            "num_threads": _THREADS,
+            "minloglevel": _ERRORS_ONLY,
+            **_special_arguments(options),
+        }
+        learn = sentencepiece.SentencePieceTrainer.train
         try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=written,
-                model_type=cls.model_type,
-                vocab_size=options.vocab_size,
-                character_coverage=options.character_coverage,
-                byte_fallback=options.byte_fallback,
-                normalization_rule_name="identity",
-                remove_extra_whitespaces=False,
-                add_dummy_prefix=True,
-                max_sentence_length=_LONGEST_SENTENCE,
-                num_threads=_THREADS,
-                minloglevel=_ERRORS_ONLY,
-                **_special_arguments(options),
-            )
+            interruptible(lambda: learn(sentence_iterator=iter(sentences), model_writer=written, **settings))
         except RuntimeError as error:
             raise _explained(str(error), options) from None
         return cls(written.getvalue(), lossless=options.byte_fallback)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from nlpcli.errors import NlpcliError
+from nlpcli.text.interruptible import interruptible
 from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.rust import quiet_threads
@@ -60,7 +61,7 @@ class WordPieceModel:
             raise too_small(size, least, "special tokens and characters", coverage=options.character_coverage)
         trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=reserved, show_progress=False)
         learner = _tokenizer(models.WordPiece(unk_token="<unk>"), lowercase=options.lowercase)
-        learner.train_from_iterator(_repeated(words), trainer)
+        interruptible(lambda: learner.train_from_iterator(_repeated(words), trainer))
         learned = json.loads(learner.to_str())["model"]["vocab"]
         if len(learned) < size:
             raise too_large(size, len(learned))
