@@ -117,7 +117,7 @@ def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
                 "steps": outcome.progress.step,
                 "tokens": outcome.progress.tokens,
                 "seconds": round(outcome.progress.seconds, 2),
-                "last": outcome.metrics,
+                "metrics": outcome.metrics,
                 "best": best,
             }
         )

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,12 +61,12 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not replace:
         raise NlpcliError(f"{path}: already exists")
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-", dir=path.parent))
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
+            aside.chmod(0o777 & ~_umask())
             yield aside
             for entry in sorted(aside.rglob("*")):
                 if entry.is_file():
@@ -74,7 +75,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
                     sync_directory(entry)
             sync_directory(aside)
             if path.exists():
-                old = path.with_name(f".{path.name}.old-{os.getpid()}")
+                old = aside.with_name(aside.name.replace(".tmp-", ".old-"))
                 os.replace(path, old)
                 os.replace(aside, path)
                 shutil.rmtree(old, ignore_errors=True)
@@ -83,6 +84,12 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             sync_directory(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def sync_file(path: Path) -> None:

@@ -79,7 +79,7 @@ class DataConfig(Strict):
     eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
     max_length: Positive = Field(256, description="sentence pairs longer than this many tokens are left out")
     subword_sampling: Fraction = Field(0.0, description="subword regularisation (unigram alpha or BPE dropout)")
-    workers: Annotated[int, Field(ge=0)] | None = Field(None, description="processes that encode; all cores when null")
+    workers: Positive | None = Field(None, description="processes that encode; all cores when null")
 
 
 class TrainingConfig(Strict):

@@ -60,16 +60,21 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     )
     listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
 
+    signatures: dict[str, str] = {}
     bleu = DevBleu(config, tokenizer, machine.device)
 
     def evaluate(model: Any) -> dict[str, float]:
         metrics = language_metrics(task.evaluate(model, machine.device))[0]
-        return metrics | ({"bleu": bleu(model)} if config.training.bleu_sentences else {})
+        if config.training.bleu_sentences:
+            score = bleu(model)
+            metrics["bleu"] = score.value
+            signatures["bleu"] = f"{score.signature}|sentences:{len(bleu.pairs)}|beam:{bleu.beam_size}"
+        return metrics
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={"task": "translation", "decoding": config.decoding.model_dump()}, evaluate=evaluate, listener=listener,
-        data_fingerprint=shards.fingerprint,
+        signatures=signatures, data_fingerprint=shards.fingerprint,
     )  # fmt: skip
     return run, outcome
 
@@ -90,9 +95,10 @@ class DevBleu:
         search = BeamSettings(
             beam_size=config.training.bleu_beam_size, ranking=Ranking(length_penalty=config.decoding.length_penalty)
         )
+        self.beam_size = config.training.bleu_beam_size
         self.settings = TranslatorSettings(search=search, batch_tokens=config.training.batch_tokens)
 
-    def __call__(self, model: Any) -> float:
+    def __call__(self, model: Any) -> Any:
         from nlpcli.decoding.translator import Translator
         from nlpcli.evaluation.bleu import bleu
 
@@ -100,7 +106,7 @@ class DevBleu:
         output = [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
         decoding = self.config.decoding
         references = [[target for _, target in self.pairs]]
-        return bleu(output, references, tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase).value
+        return bleu(output, references, tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase)
 
 
 def _check_parallel(source: str, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -102,24 +103,13 @@ def _clear(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def check_documents(config: RunConfig) -> None:
-    """Reads the training and dev files' first documents before anything is written, so that faults are told at once."""
-    from nlpcli.data.readers import read_documents
-
-    data = config.data
-    for paths in (data.train, data.dev):
-        if paths:
-            documents = read_documents(paths, format=data.documents, field=data.field, column=data.column)
-            if next(iter(documents), None) is None:
-                raise NlpcliError(f"{', '.join(paths)}: no text in it")
-
-
 def get_tokenizer(
     request: Request, texts: Callable[[], Iterable[str]], config: RunConfig, run: Path, listener: Listener
 ) -> Any:
     """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
     from nlpcli.models.directory import TOKENIZER
     from nlpcli.text import load_tokenizer, train_tokenizer
+    from nlpcli.text.limits import VocabularyTooLarge
 
     if request.resume:
         return load_tokenizer(run / TOKENIZER)
@@ -127,13 +117,14 @@ def get_tokenizer(
         return load_tokenizer(request.tokenizer)
     settings = config.tokenizer
     listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
-    return train_tokenizer(
-        settings.type,
-        texts(),
-        vocab_size=settings.vocab_size,
-        sentinels=settings.sentinels,
-        normalization=settings.normalization,
+    make = functools.partial(
+        train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
     )
+    try:
+        return make(texts(), vocab_size=settings.vocab_size)
+    except VocabularyTooLarge as error:
+        listener.note(f"the text has only {error.possible:,} pieces to give; taking them all")
+        return make(texts(), vocab_size=error.possible)
 
 
 def language_metrics(losses: Iterable[Any]) -> tuple[dict[str, float], float, int]:
@@ -156,10 +147,14 @@ def train(
     machine: Any,
     info: Mapping[str, Any],
     evaluate: Callable[[Any], dict[str, float]],
+    signatures: Mapping[str, str],
     listener: Listener,
     data_fingerprint: str,
 ) -> Any:
-    """Builds the model, trains it, and leaves a model directory with its card in `run`."""
+    """Builds the model, trains it, and leaves a model directory with its card in `run`.
+
+    `signatures` says for each metric how `evaluate` measured it; it may be filled while that measures.
+    """
     import torch
 
     from nlpcli.models.build import build_model, count_parameters
@@ -169,14 +164,19 @@ def train(
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
-        model.compile_hidden()
+        model.hidden = torch.compile(model.hidden, dynamic=True)
     listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; fused AdamW, denormals flushed")
     save_tokenizer(run, tokenizer)
 
     def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
         save_model(
             run, weights=weights, config=config.model, tokenizer=tokenizer,
-            info={**info, "step": progress.step, "metrics": {k: round(float(v), 6) for k, v in metrics.items()}},
+            info={
+                **info,
+                "step": progress.step,
+                "metrics": {name: round(float(value), 6) for name, value in metrics.items()},
+                "signatures": dict(signatures),
+            },
         )  # fmt: skip
 
     trainer = Trainer(
@@ -184,16 +184,25 @@ def train(
         observer=listener, d_model=config.model.d_model,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume)
-    card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint)
+    card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)
     write_atomic(run / "README.md", card)
     return outcome
 
 
 def _card(
-    request: Request, config: RunConfig, run: Path, outcome: Any, parameters: int, machine: Any, fingerprint: str
+    request: Request,
+    config: RunConfig,
+    run: Path,
+    outcome: Any,
+    parameters: int,
+    machine: Any,
+    fingerprint: str,
+    signatures: Mapping[str, str],
 ) -> str:
     progress = outcome.progress
-    results = "\n".join(f"| {name} | {value:.4f} |" for name, value in outcome.metrics.items())
+    results = "\n".join(
+        f"| {name} | {value:.4f} | {signatures.get(name, '')} |" for name, value in outcome.metrics.items()
+    )
     best = "\n".join(f"| {name} | {entry['value']:.4f} | {entry['step']} |" for name, entry in progress.best.items())
     return f"""# {run.name}
 
@@ -208,8 +217,8 @@ def _card(
 
 On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
 
-| at the end | |
-|---|---|
+| of the weights kept | | signature |
+|---|---|---|
 {results}
 
 | best | | step |

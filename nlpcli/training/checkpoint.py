@@ -34,6 +34,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
+    kept: dict[str, float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved
 
 

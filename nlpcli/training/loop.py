@@ -15,13 +15,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import nn
 
+from nlpcli.config.files import write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.objectives.learning import Batch, Learnable
 from nlpcli.training.average import RunningAverage, Snapshots
-from nlpcli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.log import MetricsLog
 from nlpcli.training.optimizer import make_optimizer
@@ -117,7 +119,7 @@ class Trainer:
         kept = self._finish()
         self.observer.stopped(self.progress, reason)
         self.log.close()
-        return Outcome(self.progress, self.metrics, kept, reason)
+        return Outcome(self.progress, self.progress.kept, kept, reason)
 
     def _run(self, interrupted: threading.Event) -> str:
         while True:
@@ -235,6 +237,10 @@ class Trainer:
         improved = {name for name, value in self.metrics.items() if self._better(name, value)}
         for name in improved:
             progress.best[name] = {"value": self.metrics[name], "step": progress.step}
+            if name != decisive and (name == "loss" or name in HIGHER_IS_BETTER):
+                write_atomic(self.run / FOLDER / f"best-{name}.safetensors", save(tensors_of(self.model.state_dict())))
+        if decisive in improved:
+            progress.kept = dict(self.metrics)
         progress.stale = 0 if decisive in improved else progress.stale + 1
         return decisive in improved
 
@@ -258,7 +264,7 @@ class Trainer:
             if improved:
                 kept = f"average of the last {self.snapshots.count} evaluations"
                 self.keep(self.model.state_dict(), metrics, self.progress)
-                self.metrics = metrics
+                self.progress.kept = metrics
         return kept
 
     def _save(self) -> None:

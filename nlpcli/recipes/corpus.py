@@ -1,0 +1,83 @@
+"""The raw text of a pretraining run: checked at the start, read as often as needed, cut into what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.schema import DataConfig
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.data.shards import ShardSet
+    from nlpcli.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files that `settings` names; standard input and pipes among them have been copied to temporary files."""
+
+    settings: DataConfig
+    train: list[Path]
+    dev: list[Path]
+
+    @classmethod
+    @contextmanager
+    def opened(cls, settings: DataConfig) -> Iterator[Corpus]:
+        """Raises: NlpcliError for files that are missing, unreadable or without text, before anything is written."""
+        from nlpcli.data.repeatable import repeatable
+
+        if not settings.train:
+            raise NlpcliError("no text to train on", hint="--data FILE, folder or glob")
+        if not settings.dev and not settings.dev_fraction:
+            raise NlpcliError("nothing is held out to measure progress on", hint="give --dev or data.dev_fraction=0.05")
+        with repeatable(settings.train) as train:
+            if settings.dev:
+                with repeatable(settings.dev) as dev:
+                    corpus = cls(settings, train, dev)
+                    corpus._check()
+                    yield corpus
+            else:
+                corpus = cls(settings, train, [])
+                corpus._check()
+                yield corpus
+
+    def _check(self) -> None:
+        from nlpcli.data.readers import read_documents
+
+        for files in (self.train, self.dev):
+            if files:
+                next(iter(read_documents(files, **self._format())))
+
+    def texts(self) -> Iterator[str]:
+        """What a tokenizer is trained on: the documents, line by line where a whole file is one."""
+        from nlpcli.data.readers import TextSource, read_documents, read_pieces
+
+        if self.settings.documents != "file":
+            yield from read_documents(self.train, **self._format())
+            return
+        for path in self.train:
+            for text, _ in read_pieces(path, TextSource("file")):
+                yield from text.splitlines(keepends=True)
+
+    def shards(self, tokenizer: Tokenizer) -> tuple[ShardSet, ShardSet]:
+        """The token ids to train on and those held out."""
+        from nlpcli.data.shards import build_shards
+
+        settings = self.settings
+        options = {
+            "documents": settings.documents,
+            "field": settings.field,
+            "column": settings.column,
+            "workers": settings.workers,
+        }
+        shards = build_shards(self.train, tokenizer, **options)
+        if self.dev:
+            return shards, build_shards(self.dev, tokenizer, **options)
+        return shards.split(settings.dev_fraction)
+
+    def _format(self) -> dict[str, Any]:
+        return {"format": self.settings.documents, "field": self.settings.field, "column": self.settings.column}
