@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertTokenizerFast
 
 from nlpcli.text import train_tokenizer
 
@@ -19,13 +20,13 @@ TEXTS = st.text(
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["cased", "uncased"])
-def pair(request, lines):
+def pair(request, lines, tmp_path_factory):
     """Our tokenizer and BERT's with the same vocabulary."""
-    transformers = pytest.importorskip("transformers")
     ours = train_tokenizer("wordpiece", lines, vocab_size=260, lowercase=request.param)
     names = {f"{role}_token": f"<{role}>" for role in ("unk", "sep", "pad", "cls", "mask")}
-    vocabulary = {ours.id_to_piece(id_): id_ for id_ in range(ours.vocab_size)}
-    theirs = transformers.BertTokenizer(vocab=vocabulary, do_lower_case=request.param, **names)
+    vocabulary = tmp_path_factory.mktemp("bert") / "vocab.txt"
+    vocabulary.write_text("".join(f"{ours.id_to_piece(id_)}\n" for id_ in range(ours.vocab_size)), encoding="utf-8")
+    theirs = BertTokenizerFast(str(vocabulary), do_lower_case=request.param, **names)
     return ours, theirs
 
 
