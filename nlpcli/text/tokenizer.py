@@ -90,17 +90,14 @@ class Tokenizer:
         texts = texts if isinstance(texts, list) else list(texts)
         if self._normalize is not None:
             texts = [self._normalize(text) for text in texts]
-        try:
-            if sampling <= 0.0:
-                return self._model.encode(texts)
-            if rng is None:
-                raise ValueError("sampling needs a random generator")
-            return self._model.sample(texts, sampling, rng)
-        except (UnicodeEncodeError, TypeError):
-            wrong = lone_surrogate(texts)
-            if wrong is None:
-                raise
-            raise wrong from None
+        wrong = lone_surrogate(texts)
+        if wrong is not None:
+            raise wrong
+        if sampling <= 0.0:
+            return self._model.encode(texts)
+        if rng is None:
+            raise ValueError("sampling needs a random generator")
+        return self._model.sample(texts, sampling, rng)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence; special ids are left out. Raises: NlpcliError for an id out of the vocabulary."""
@@ -236,7 +233,7 @@ def _damaged(path: Path, why: str) -> NlpcliError:
 def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
     """The error for the first lone surrogate in the texts, if there is one."""
     for number, text in enumerate(texts, 1):
-        if found := _SURROGATE.search(text):
+        if not text.isascii() and (found := _SURROGATE.search(text)):
             code, column = ord(found.group()), found.start() + 1
             return NlpcliError(f"text {number}: lone surrogate U+{code:04X} at column {column} is no Unicode text")
     return None

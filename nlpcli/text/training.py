@@ -92,10 +92,9 @@ class _Counted:
 
 
 def _checked(text: str) -> str:
-    if not text.isascii():
-        wrong = lone_surrogate([text])
-        if wrong is not None:
-            raise wrong
+    wrong = lone_surrogate([text])
+    if wrong is not None:
+        raise wrong
     return text
 
 
