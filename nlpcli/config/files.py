@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,20 +36,34 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     Raises: RunFailed when the disk is full, NlpcliError when the place can't be written.
     """
-    path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Writes several files that belong together: the first is put in place when the last is on the disk.
+
+    Raises: as `write_atomic`; none of the files has changed then.
+    """
+    asides: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            path = Path(path)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                asides[path] = aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+                with open(aside, "wb") as file:
+                    file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path, aside in asides.items():
+            with writing(path):
+                os.replace(aside, path)
+    finally:
+        for aside in asides.values():
             aside.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    for folder in dict.fromkeys(path.parent for path in asides):
+        with writing(folder):
+            sync_directory(folder)
 
 
 @contextmanager

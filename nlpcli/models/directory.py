@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from nlpcli import __version__
-from nlpcli.config.files import new_directory, sha256_file, write_atomic
+from nlpcli.config.files import new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
@@ -27,6 +29,16 @@ WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
 
 
+class _Description(BaseModel):
+    """What `model.yaml` must say; whoever saves a model may add to it."""
+
+    task: str
+    model: dict[str, Any]
+    vocab_size: int
+    tokenizer: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved."""
@@ -39,10 +51,18 @@ class LoadedModel:
 
 
 def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
-    """Puts `tokenizer` into the model directory `path`, where it stays for good."""
-    if not (Path(path) / TOKENIZER).exists():
-        with new_directory(Path(path) / TOKENIZER) as folder:
+    """Puts `tokenizer` into the model directory `path`, where it stays for good.
+
+    Raises: NlpcliError when another one is there.
+    """
+    from nlpcli.text import load_tokenizer
+
+    place = Path(path) / TOKENIZER
+    if not place.exists():
+        with new_directory(place) as folder:
             tokenizer.save(folder)
+    elif load_tokenizer(place).fingerprint != tokenizer.fingerprint:
+        raise NlpcliError(f"{place}: another tokenizer stands here", hint="choose another folder for this model")
 
 
 def save_model(
@@ -70,8 +90,7 @@ def save_model(
         "tokenizer": tokenizer.fingerprint,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_atomic(path / WEIGHTS, content)
-    write_atomic(path / DESCRIPTION, dump_yaml(description))
+    write_together({path / WEIGHTS: content, path / DESCRIPTION: dump_yaml(description)})
 
 
 def unshared(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,9 +134,7 @@ def read_info(path: Path) -> dict[str, Any]:
     if not (path / DESCRIPTION).exists():
         raise NlpcliError(f"{path}: not a finished model (no {DESCRIPTION} in it)")
     info = load_yaml(path / DESCRIPTION)
-    lacking = [key for key in ("task", "model", "vocab_size", "tokenizer", "sha256") if key not in info]
-    if lacking:
-        raise NlpcliError(f"{path / DESCRIPTION}: '{lacking[0]}' is missing; the file is damaged")
+    parse(_Description, info, str(path / DESCRIPTION))
     return info
 
 
@@ -137,7 +154,11 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     weights_file = path / WEIGHTS
     if not weights_file.exists():
         raise NlpcliError(f"{path}: {WEIGHTS} is missing; the model folder is not complete")
-    if sha256_file(weights_file) != info["sha256"]:
+    try:
+        digest = sha256_file(weights_file)
+    except OSError as error:
+        raise NlpcliError(f"{weights_file}: can't be read ({error.strerror})") from None
+    if digest != info["sha256"]:
         raise NlpcliError(f"{weights_file}: is damaged or was exchanged (its digest is not the one in {DESCRIPTION})")
     tokenizer = load_tokenizer(path / TOKENIZER)
     if tokenizer.fingerprint != info["tokenizer"]:
@@ -145,6 +166,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
             f"{path / TOKENIZER}: this tokenizer does not belong to the model",
             hint="put back the tokenizer the model was trained with; with another one its output is meaningless",
         )
+    if tokenizer.vocab_size != info["vocab_size"]:
+        raise NlpcliError(f"{path / DESCRIPTION}: vocab_size is not the tokenizer's {tokenizer.vocab_size}")
     config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
     try:
         weights = load_file(weights_file, device="cpu")
