@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to translate; '-' or none: stdin."),
+    files: list[str] = typer.Argument(None, metavar="FILE", help="Lines to translate; '-' or none: stdin."),
     model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest translation run below runs/."),
     output: Path = typer.Option(
         None, "--output", "-o", metavar="FILE", help="Write here, all or nothing, not to stdout."
