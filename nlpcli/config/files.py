@@ -70,11 +70,13 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` complete or not at all: fill the one that is given, it is renamed at the end.
 
-    Raises: NlpcliError when `path` exists and `replace` is not set; RunFailed when the disk is full.
+    Raises: NlpcliError when `path` exists and `replace` is not set, or is a file; RunFailed when the disk is full.
     """
     path = Path(path)
     if path.exists() and not replace:
         raise NlpcliError(f"{path}: already exists")
+    if path.exists() and not path.is_dir():
+        raise NlpcliError(f"{path}: is a file, not a folder")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-", dir=path.parent))
@@ -90,8 +92,13 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             sync_directory(aside)
             if path.exists():
                 old = aside.with_name(aside.name.replace(".tmp-", ".old-"))
-                os.replace(path, old)
-                os.replace(aside, path)
+                try:
+                    os.replace(path, old)
+                    os.replace(aside, path)
+                except BaseException:
+                    if not path.exists():
+                        os.rename(old, path)
+                    raise
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 os.replace(aside, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,30 @@ class Strict(BaseModel):
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
+# YAML 1.1 takes 1e-3 for text; people who write it mean a number, as YAML 1.2 does.
+_EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _from_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises: NlpcliError with file and line when it can't be read as one."""
@@ -35,11 +60,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise NlpcliError(f"{path}: can't be read ({error.strerror})") from None
     try:
-        data = yaml.safe_load(text)
+        data = _from_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise NlpcliError(f"{place}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
+    except (ValueError, RecursionError) as error:  # an impossible date; a thousand brackets
+        raise NlpcliError(f"{path}: not valid YAML ({error})") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -84,24 +111,15 @@ def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict
     result = copy.deepcopy(dict(data))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
+        keys = key.strip().split(".")
+        if not equals or not all(keys):
             raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example --set training.lr=0.001")
         try:
-            value = _number_or(yaml.safe_load(text))
-        except yaml.YAMLError:
+            value = _from_yaml(text)
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise NlpcliError(f"--set {assignment}: '{text}' is not a YAML value") from None
-        merge(result, _nested(key.strip().split("."), value), f"--set {assignment}")
+        merge(result, _nested(keys, value), f"--set {assignment}")
     return result
-
-
-def _number_or(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for text; people who write it mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _nested(keys: list[str], value: Any) -> dict[str, Any]:
@@ -133,6 +151,8 @@ _Dumper.add_representer(
 _Dumper.add_representer(
     tuple, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 )
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,163 @@
+"""What is written is there whole or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+
+import pytest
+
+from nlpcli.config.files import new_directory, sha256_file, write_atomic, write_together
+from nlpcli.errors import ExitStatus, NlpcliError, RunFailed
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def entries(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_text_is_written_as_utf8_and_bytes_as_they_are(tmp_path):
+    write_atomic(tmp_path / "a" / "b.txt", "grün\r\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"gr\xc3\xbcn\r\n"
+    write_atomic(tmp_path / "a" / "b.txt", b"\xff")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"\xff"
+    assert entries(tmp_path) == ["a", "a/b.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(("cause", "error"), [(no_room, RunFailed), (interrupted, KeyboardInterrupt)])
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, step, cause, error):
+    write_atomic(tmp_path / "a", "old")
+    monkeypatch.setattr(os, step, cause)
+    with pytest.raises(error) as caught:
+        write_atomic(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert entries(tmp_path) == ["a"]
+    if error is RunFailed:
+        assert caught.value.status == ExitStatus.FAILED
+        assert str(caught.value) == f"{tmp_path / 'a'}: no space left on the disk"
+
+
+def test_a_limit_of_the_system_on_the_files_size_is_a_full_disk(tmp_path):
+    write_atomic(tmp_path / "a", "old")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python itself does at its start
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RunFailed, match="no space left"):
+            write_atomic(tmp_path / "a", b"x" * 100_000)
+        with pytest.raises(RunFailed, match="no space left"), new_directory(tmp_path / "b") as folder:
+            (folder / "c").write_bytes(b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "a").read_text() == "old"
+    assert entries(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_files_written_together_change_together(tmp_path, monkeypatch, fails):
+    write_together({tmp_path / "a": "old a", tmp_path / "b": "old b"})
+    calls = []
+    plain = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (calls.append(1), no_room() if len(calls) == fails else plain(handle))
+    )
+    with pytest.raises(RunFailed):
+        write_together({tmp_path / "a": "new a", tmp_path / "b": "new b"})
+    assert (tmp_path / "a").read_text() + (tmp_path / "b").read_text() == "old aold b"
+    assert entries(tmp_path) == ["a", "b"]
+    monkeypatch.undo()
+    write_together({tmp_path / "a": "new a", tmp_path / "b": "new b"})
+    assert (tmp_path / "a").read_text() + (tmp_path / "b").read_text() == "new anew b"
+
+
+def test_a_place_that_cant_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a", tmp_path / "folder"):
+        with pytest.raises(NlpcliError, match="can't be written") as caught:
+            write_atomic(path, "x")
+        assert caught.value.status == ExitStatus.BAD_INPUT
+    with pytest.raises(NlpcliError, match="can't be written"), new_directory(tmp_path / "file" / "a"):
+        pass
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(NlpcliError, match="no permission to write here"):
+        write_atomic(tmp_path / "a", "x")
+    assert entries(tmp_path) == ["file", "folder"]
+
+
+def test_a_new_directory_appears_when_it_is_complete(tmp_path):
+    with new_directory(tmp_path / "deep" / "new") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a").write_text("x")
+        assert not (tmp_path / "deep" / "new").exists()
+    assert entries(tmp_path) == ["deep", "deep/new", "deep/new/inner", "deep/new/inner/a"]
+
+
+def test_a_directory_that_is_there_stays_unless_it_is_to_be_replaced(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("x")
+    with pytest.raises(NlpcliError, match="already exists"), new_directory(tmp_path / "a"):
+        raise AssertionError("the block must not be entered")
+    with new_directory(tmp_path / "a", replace=True) as folder:
+        (folder / "new").write_text("y")
+    assert entries(tmp_path) == ["a", "a/new"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize(
+    ("cause", "error"), [(no_room, RunFailed), (interrupted, KeyboardInterrupt), (lambda: 1 / 0, ZeroDivisionError)]
+)
+def test_a_directory_whose_filling_fails_leaves_nothing_behind(tmp_path, replace, cause, error):
+    if replace:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "old").write_text("x")
+    before = entries(tmp_path)
+    with pytest.raises(error), new_directory(tmp_path / "a", replace=replace) as folder:
+        (folder / "new").write_text("y")
+        cause()
+    assert entries(tmp_path) == before
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize(("cause", "error"), [(no_room, RunFailed), (interrupted, KeyboardInterrupt)])
+def test_a_replacement_that_fails_puts_the_old_directory_back(tmp_path, monkeypatch, step, cause, error):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("x")
+    calls = []
+
+    def replace(source, goal, plain=os.replace):
+        calls.append(source)
+        return cause() if len(calls) == step else plain(source, goal)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(error), new_directory(tmp_path / "a", replace=True) as folder:
+        (folder / "new").write_text("y")
+    assert entries(tmp_path) == ["a", "a/old"]
+
+
+def test_a_file_in_a_directorys_place_stays(tmp_path):
+    (tmp_path / "a").write_text("precious")
+    for replace in (False, True):
+        with pytest.raises(NlpcliError, match="a: "), new_directory(tmp_path / "a", replace=replace):
+            raise AssertionError("the block must not be entered")
+    assert (tmp_path / "a").read_text() == "precious"
+
+
+def test_the_digest_is_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 500_000)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(b"abc" * 500_000).hexdigest()
