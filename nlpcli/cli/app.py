@@ -63,7 +63,6 @@ class Group(TyperGroup):
             raise unknown("command", name, self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
-
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
