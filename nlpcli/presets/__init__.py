@@ -1,6 +1,7 @@
 """Presets: model shapes and training settings as data, each with the source of its numbers.
 
-A preset is a YAML file in this folder, or any file of the same form. `extends: NAME` lays it over another preset.
+A preset is a YAML file in this folder, or any file of the same form. `extends: NAME` lays it over another preset,
+or over a file whose place is given from its own.
 """
 
 from __future__ import annotations
@@ -23,23 +24,27 @@ def load(name: str | Path) -> dict[str, Any]:
 
     Raises: NlpcliError with the nearest spelling for a name that is none.
     """
-    return _load(str(name), ())
+    return _load(_find(str(name), Path()), ())
 
 
-def _load(name: str, within: tuple[str, ...]) -> dict[str, Any]:
+def _find(name: str, folder: Path) -> Path:
+    if name in names():
+        return _FOLDER / f"{name}.yaml"
+    path = folder / name
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        raise unknown("preset", name, names())
+    return path
+
+
+def _load(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
     from nlpcli.config.loading import load_yaml, merge
 
-    if name in within:
-        raise NlpcliError(f"{name}: extends itself ({' -> '.join((*within, name))})")
-    path = _FOLDER / f"{name}.yaml"
-    if name not in names():
-        path = Path(name)
-        if path.suffix not in (".yaml", ".yml") and not path.is_file():
-            raise unknown("preset", name, names())
+    if path.resolve() in [item.resolve() for item in within]:
+        raise NlpcliError(f"{path}: extends itself ({' -> '.join(map(str, (*within, path)))})")
     data = load_yaml(path)
     base = data.pop("extends", None)
     if base is None:
         return data
     if not isinstance(base, str):
         raise NlpcliError(f"{path}: 'extends' must be the name of a preset (got {base!r})")
-    return merge(_load(base, (*within, name)), data, str(path))
+    return merge(_load(_find(base, path.parent), (*within, path)), data, str(path))
