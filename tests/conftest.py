@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ settings.load_profile("nlpcli")
 def own_cache(tmp_path_factory, monkeypatch):
     """Encoded texts are cached in a folder of the test run."""
     monkeypatch.setenv("NLPCLI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def denormals_kept() -> Iterator[None]:
+    """Training flushes denormal numbers in its process; the next test of this one must not inherit that."""
+
+    def keep() -> None:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_flush_denormal(False)
+
+    keep()
+    yield
+    keep()
 
 
 @pytest.fixture
