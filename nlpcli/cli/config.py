@@ -21,8 +21,11 @@ def show(
 ) -> None:
     """Print a configuration in full, as YAML with a comment for each key.
 
-    What is printed can be edited and given back: nlpcli config show gpt-mini > mine.yaml, then
-    nlpcli pretrain --objective clm --config mine.yaml
+    What is printed can be edited and given back:
+
+    \b
+    nlpcli config show gpt-mini > mine.yaml
+    nlpcli pretrain --objective clm --data corpus/ --config mine.yaml
     """
     from nlpcli.recipes import config as recipe
 
