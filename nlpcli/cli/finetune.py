@@ -59,8 +59,8 @@ def command(
             train, dev = _sample_pairs()
             terminal.say(f"data: {train[0]} and {train[1]} (the sample that comes with nlpcli)")
     request = Request(
-        kind="finetune",
-        preset=model or "transformer-tiny",
+        default="transformer-tiny",
+        preset=model,
         config=config,
         settings=training.settings(
             task=chosen,

@@ -73,8 +73,8 @@ def command(
             documents = documents or "file"
             terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), one document")
     request = Request(
-        kind="pretrain",
-        preset=preset or "gpt-mini",
+        default="gpt-mini",
+        preset=preset,
         config=config,
         settings=training.settings(
             objective=chosen,

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,11 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+Content = bytes | str | Iterable[str]
+"""What a file is to hold: bytes, text, or stretches of text that are written as they come."""
+
+
+def write_atomic(path: Path, content: Content) -> None:
     """Writes `path` whole or not at all; what stood there before stays until the new content is on the disk.
 
     Raises: RunFailed when the disk is full, NlpcliError when the place can't be written.
@@ -39,7 +43,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     write_together({path: content})
 
 
-def write_together(contents: Mapping[Path, bytes | str]) -> None:
+def write_together(contents: Mapping[Path, Content]) -> None:
     """Writes several files that belong together: the first is put in place when the last is on the disk.
 
     Raises: as `write_atomic`; none of the files has changed then.
@@ -52,7 +56,8 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 asides[path] = aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
                 with open(aside, "wb") as file:
-                    file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                    for part in [content] if isinstance(content, (bytes, str)) else content:
+                        file.write(part if isinstance(part, bytes) else part.encode("utf-8"))
                     file.flush()
                     os.fsync(file.fileno())
         for path, aside in asides.items():

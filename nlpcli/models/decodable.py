@@ -15,7 +15,7 @@ class Decodable(Protocol):
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Reads tokens (rows, n) after what `state` has read: logits (rows, vocab) for what follows, and the new state.
 
-        The state handed in must not be used again.
+        The state handed in must not be used again; the logits belong to the caller, who may overwrite them.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import Listener, Request, get_tokenizer, language_metrics, open_run, resolve, train
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, language_metrics, resolve, train
 from nlpcli.tasks import TASKS
 
 
@@ -40,8 +40,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
-    run = open_run(request, config, "translation")
-    listener.opened(run)
+    run = choose_run(request, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     tokenizer = get_tokenizer(request, lambda: _lines(config), config, run, listener)
     shards = ParallelShards.build(source, target, tokenizer, workers=config.data.workers)
@@ -85,6 +84,7 @@ class DevBleu:
     def __init__(self, config: RunConfig, tokenizer: Any, device: Any) -> None:
         from nlpcli.data.readers import read_parallel
         from nlpcli.decoding.beam import BeamSettings
+        from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.ranking import Ranking
         from nlpcli.decoding.translator import TranslatorSettings
 
@@ -93,7 +93,9 @@ class DevBleu:
         self.pairs = pairs[::step]
         self.config, self.tokenizer, self.device = config, tokenizer, device
         search = BeamSettings(
-            beam_size=config.training.bleu_beam_size, ranking=Ranking(length_penalty=config.decoding.length_penalty)
+            beam_size=config.training.bleu_beam_size,
+            ranking=Ranking(length_penalty=config.decoding.length_penalty),
+            constraints=Constraints(suppress=never_written(tokenizer.special)),
         )
         self.beam_size = config.training.bleu_beam_size
         self.settings = TranslatorSettings(search=search, batch_tokens=config.training.batch_tokens)

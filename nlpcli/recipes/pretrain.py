@@ -9,7 +9,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives import OBJECTIVES
 from nlpcli.recipes.corpus import Corpus
-from nlpcli.recipes.run import Listener, Request, get_tokenizer, open_run, resolve, train
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, train
 
 
 def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -38,8 +38,9 @@ def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listen
     from nlpcli.training.device import prepare
 
     data, training = config.data, config.training
-    run = open_run(request, config, f"{config.objective or 'clm'}-{request.preset}")
-    listener.opened(run)
+    run = choose_run(
+        request, f"{config.objective or 'clm'}-{Path(request.config or request.preset or request.default).stem}"
+    )
     machine = prepare(training.device, training.precision, training.threads)
     tokenizer = get_tokenizer(request, corpus.texts, config, run, listener)
     train_shards, dev_shards = corpus.shards(tokenizer)

@@ -39,8 +39,8 @@ class Listener(Protocol):
 class Request:
     """What a user asked a training command for."""
 
-    kind: str  # "pretrain" or "finetune"
-    preset: str
+    default: str  # the preset when neither one nor a file is named
+    preset: str | None = None
     config: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # from options, nested as in RunConfig
     overrides: Iterable[str] = ()  # "a.b=c"
@@ -53,6 +53,8 @@ class Request:
 
 def resolve(request: Request) -> RunConfig:
     """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration."""
+    if request.config is not None and request.preset is not None:
+        raise NlpcliError("a preset and --config can't both be the base", hint="put 'extends: PRESET' into the file")
     if request.resume:
         if request.out is None:
             raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
@@ -60,14 +62,14 @@ def resolve(request: Request) -> RunConfig:
     elif request.config is not None:
         data, source = presets.load(request.config), str(request.config)
     else:
-        data, source = presets.load(request.preset), f"preset '{request.preset}'"
+        data, source = presets.load(request.preset or request.default), f"preset '{request.preset or request.default}'"
     parse(RunConfig, data, source)
     merge(data, request.settings)
     return parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
 
 
-def open_run(request: Request, config: RunConfig, stem: str) -> Path:
-    """The run directory, with the resolved configuration in it.
+def choose_run(request: Request, stem: str) -> Path:
+    """The folder the run will have. Nothing is written yet, so that a run refused for its data leaves nothing behind.
 
     Raises: NlpcliError when the folder holds a run and neither resume nor overwrite is asked, or holds something else.
     """
@@ -75,15 +77,21 @@ def open_run(request: Request, config: RunConfig, stem: str) -> Path:
     if request.resume:
         if not (out / CONFIG).exists():
             raise NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)")
-    elif out.is_file():
+    elif out.exists() and not out.is_dir():
         raise NlpcliError(f"{out}: is a file, not a folder for a run")
     elif out.exists() and any(out.iterdir()):
-        what = "already holds a run" if (out / CONFIG).exists() else "is not empty"
-        if not request.overwrite or what == "is not empty":
+        is_run = (out / CONFIG).exists()
+        if not (is_run and request.overwrite):
+            what = "already holds a run" if is_run else "is not empty"
             raise NlpcliError(f"{out}: {what}", hint="choose another --out, go on with --resume, or use --overwrite")
-        _clear(out)
-    write_atomic(out / CONFIG, dump_yaml(config.model_dump()))
     return out
+
+
+def open_run(run: Path, request: Request, config: RunConfig) -> None:
+    """Puts the resolved configuration into the run directory; of a run that is overwritten, the rest goes."""
+    if request.overwrite and not request.resume:
+        _clear(run)
+    write_atomic(run / CONFIG, dump_yaml(config.model_dump()))
 
 
 def _next_free(root: Path, stem: str) -> Path:
@@ -161,6 +169,8 @@ def train(
     from nlpcli.models.directory import save_model, save_tokenizer
     from nlpcli.training.loop import Trainer
 
+    open_run(run, request, config)
+    listener.opened(run)
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:

@@ -264,4 +264,4 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes a whole file of lines, or leaves what stood there."""
     from nlpcli.config.files import write_atomic
 
-    write_atomic(path, "".join(f"{line}\n" for line in lines))
+    write_atomic(path, (f"{line}\n" for line in lines))

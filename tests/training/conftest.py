@@ -70,8 +70,7 @@ def run_clm(tmp_path, corpus):
 
     def run(name, listener=None, *overrides, resume=False):
         request = Request(
-            kind="pretrain",
-            preset="gpt-mini",
+            default="gpt-mini",
             settings={} if resume else small,
             overrides=overrides,
             out=tmp_path / name,

@@ -1,0 +1,282 @@
+"""`nlpcli pretrain` and `nlpcli finetune` as a shell runs them: they train, they refuse, they can be interrupted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from nlpcli.cli.main import main
+from nlpcli.training.log import read_metrics
+
+SMALL = [
+    f"--set={setting}"
+    for setting in (
+        "model.d_model=16", "model.heads=2", "model.d_ff=16", "model.encoder_layers=1", "model.decoder_layers=1",
+        "tokenizer.type=chars", "training.log_every=5", "training.evaluate_every=10", "training.precision=float32",
+        "training.warmup_steps=2", "training.batch_tokens=512", "training.average_last=0", "training.bleu_sentences=4",
+        "data.context=32", "data.workers=1",
+    )
+]  # fmt: skip
+NUMBERS = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def write(path: Path, lines) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Numbers spelled in English and German: train.en, train.de, dev.en, dev.de."""
+    places = [(a, b, c) for a in range(10) for b in range(10) for c in range(10)]
+    for side, words in (("en", WORDS), ("de", NUMBERS)):
+        lines = [" ".join(words[digit] for digit in digits) for digits in places]
+        write(tmp_path / f"train.{side}", lines[::3])
+        write(tmp_path / f"dev.{side}", lines[1::40])
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """A command in this process and an empty folder: (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_it(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run_it
+
+
+def finetune(*arguments, out="runs/t", train="train", dev="dev", steps=20):
+    files = ["--train", f"{train}.en", f"{train}.de", "--dev", f"{dev}.en", f"{dev}.de"]
+    return ["finetune", "--task", "translation", *files, "--out", out, "--max-steps", steps, *SMALL, *arguments]
+
+
+def pretrain(*arguments, data="train.en", out="runs/lm", steps=20):
+    return ["pretrain", "--objective", "clm", "--data", data, "--out", out, "--max-steps", steps, *SMALL, *arguments]
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+def test_a_translator_is_trained_used_and_scored_in_one_pipeline(call, pairs, nlpcli_command, environment):
+    status, out, err = call(*finetune(steps=10))
+    assert (status, out) == (0, "runs/t\n"), err
+    lines = [f"{WORDS[i % 10]} {WORDS[i // 10 % 10]}" if i % 50 else "" for i in range(1000)]
+    write(pairs / "test.en", lines)
+    write(pairs / "test.de", ["eins zwei drei vier"] * 1000)
+    nlpcli = shlex.join(nlpcli_command)
+    pipeline = (
+        f"cat test.en | {nlpcli} translate --model runs/t --max-length 6 --beam-size 2 | tee hyp.de | "
+        f"{nlpcli} score --metric bleu --ref test.de --json"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", pipeline], cwd=pairs, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    hypotheses = (pairs / "hyp.de").read_text(encoding="utf-8").split("\n")
+    assert len(hypotheses) == 1001 and hypotheses[-1] == ""
+    assert [bool(line) for line in lines] == [bool(line) for line in hypotheses[:-1]] or hypotheses[0] == ""
+    assert hypotheses[0] == hypotheses[50] == ""  # blank for blank
+    score = json.loads(done.stdout)
+    assert "13a" in json.dumps(score)
+
+
+def test_the_pipeline_ends_quietly_when_its_reader_leaves(call, pairs, nlpcli_command, environment):
+    call(*finetune(steps=2))
+    write(pairs / "test.en", ["one two"] * 3000)
+    nlpcli = shlex.join(nlpcli_command)
+    pipeline = f"cat test.en | {nlpcli} translate --model runs/t --max-length 4 --beam-size 1 2> err | head -n 2"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", pipeline], cwd=pairs, env=environment, capture_output=True, text=True
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert done.returncode in (0, 141)  # 141: cat itself was cut off
+    assert "Traceback" not in (pairs / "err").read_text() and "rror" not in (pairs / "err").read_text()
+
+
+def test_objective_and_task_may_stand_without_their_option(call, pairs):
+    arguments = pretrain(out="a", steps=3)
+    assert call(*arguments)[0] == 0
+    assert call("pretrain", "clm", *arguments[3:][:2], "--out", "b", "--max-steps", 3, *SMALL)[0] == 0
+    assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
+
+
+def test_a_corpus_may_come_through_a_pipe(run, pairs, tmp_path):
+    text = (pairs / "train.en").read_text()
+    done = run(*pretrain(data="-", out="piped", steps=3), stdin=text, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run(*pretrain(data="train.en", out="read", steps=3), cwd=tmp_path)
+    assert (tmp_path / "piped/model.safetensors").read_bytes() == (tmp_path / "read/model.safetensors").read_bytes()
+
+
+def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
+    status, out, _ = call(*pretrain("--json", steps=10))
+    told = json.loads(out)
+    assert status == 0 and told["run"] == "runs/lm" and told["steps"] == 10
+    assert told["metrics"]["loss"] == told["best"]["loss"]
+
+
+def test_the_first_line_says_device_precision_and_threads(call, pairs):
+    _, _, err = call(*pretrain(steps=2))
+    assert re.search(r"parameters; cpu, float32 \(as asked\), 1 CPU thread", err), err
+
+
+def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
+    status, out, err = call("pretrain", "--max-steps", 1, "--set", "training.bleu_sentences=0", *SMALL[:7])
+    assert status == 0, err
+    assert "objective: clm (the default)" in err and "preset: gpt-mini (the default)" in err
+    assert "tinyshakespeare" in err and out == "runs/clm-gpt-mini-1\n"
+
+
+def test_a_run_without_a_name_gets_a_new_one(call, pairs):
+    arguments = [argument for argument in pretrain(steps=1) if argument not in ("--out", "runs/lm")]
+    assert [call(*arguments)[1] for _ in range(2)] == ["runs/clm-gpt-mini-1\n", "runs/clm-gpt-mini-2\n"]
+
+
+def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
+    status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
+    assert status == 0 and "pieces to give; taking them all" in err
+
+
+# --- interruption ------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environment, pairs):
+    command = [str(a) for a in pretrain("--set", "training.log_every=1", steps=100000)]
+    process = subprocess.Popen(
+        [*nlpcli_command, *command],
+        cwd=pairs,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = pairs / "runs/lm/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    resume = re.search(r"go on with: nlpcli (.*)", err)
+    done_steps = int(re.search(r"stopped after step ([\d,]+)", err)[1].replace(",", ""))
+    more = [*shlex.split(resume[1]), "--max-steps", str(done_steps + 3)]
+    done = subprocess.run([*nlpcli_command, *more], cwd=pairs, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"going on after step {done_steps:,}" in done.stderr
+    assert [line["step"] for line in read_metrics(pairs / "runs/lm")][-1] == done_steps + 3
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence_and_keeps_what_was_there(call, pairs, nlpcli_command, environment):
+    call(*pretrain(steps=2))
+    before = {path: path.read_bytes() for path in (pairs / "runs/lm").rglob("*") if path.is_file()}
+    command = [str(a) for a in pretrain("--set", "model.d_model=128", out="runs/big", steps=2)]
+    limited = f"ulimit -f 64; exec {shlex.join([*nlpcli_command, *command])}"  # no file beyond 64 blocks of 1024 bytes
+    done = subprocess.run(["bash", "-c", limited], cwd=pairs, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "no space left" in done.stderr and "Traceback" not in done.stderr
+    assert not (pairs / "runs/big/model.yaml").exists()
+    assert before == {path: path.read_bytes() for path in (pairs / "runs/lm").rglob("*") if path.is_file()}
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
+def make_bad_files(folder: Path) -> None:
+    (folder / "empty.en").touch()
+    (folder / "empty.de").touch()
+    (folder / "latin.en").write_bytes(b"one\ntwo\nca\xffe\n")
+    write(folder / "latin.de", NUMBERS[:3])
+    write(folder / "short.en", WORDS[:3])
+    write(folder / "short.de", NUMBERS[:2])
+    write(folder / "wrong.yaml", ["training:", "  learning_rate: 0.1"])
+    write(folder / "broken.yaml", ["training:", "  lr: [0.1"])
+    write(folder / "rate.yaml", ["training:", "  lr: fast"])
+    (folder / "holds-something").mkdir()
+    write(folder / "holds-something/notes.txt", ["mine"])
+
+
+BAD_CALLS = {
+    "missing file": (finetune(train="nowhere"), "nowhere.en: no such file", None),
+    "empty file": (finetune(train="empty"), "empty", None),
+    "invalid UTF-8": (finetune(train="latin"), "latin.en:3", None),
+    "unequal numbers of lines": (finetune(train="short"), "short.en has 3, short.de has 2", None),
+    "unequal dev files": (finetune(dev="short"), "short.en has 3, short.de has 2", None),
+    "text missing": (pretrain(data="nowhere.txt"), "nowhere.txt: no such file", None),
+    "text empty": (pretrain(data="empty.en"), "empty", None),
+    "text not UTF-8": (pretrain(data="latin.en"), "latin.en:3", None),
+    "folder without text": (pretrain(data="holds-nothing"), "holds-nothing", None),
+    "unknown preset": (pretrain("--preset", "gpt-mimi"), "unknown preset 'gpt-mimi'", "gpt-mini"),
+    "unknown model": (finetune("--model", "transformer-tiney"), "unknown preset", "transformer-tiny"),
+    "unknown option": (pretrain("--max-step", 3), "--max-step", "--max-steps"),
+    "unknown objective": (["pretrain", "clmm"], "unknown objective 'clmm'", "clm"),
+    "unknown task": (["finetune", "translatoin"], "unknown task 'translatoin'", "translation"),
+    "unknown key": (pretrain("--config", "wrong.yaml"), "training.learning_rate", None),
+    "unknown key by --set": (pretrain("--set", "training.warmup_step=3"), "training.warmup_step", "warmup_steps"),
+    "not YAML": (pretrain("--config", "broken.yaml"), "broken.yaml:", None),
+    "not a number": (pretrain("--config", "rate.yaml"), "training.lr", None),
+    "wrong device": (pretrain("--device", "gpu"), "gpu", "cuda"),
+    "a model of the wrong kind": (pretrain("--preset", "transformer-tiny"), "clm trains a decoder", None),
+    "no such tokenizer": (pretrain("--tokenizer", "nowhere"), "nowhere", None),
+    "two bases": (pretrain("--config", "rate.yaml", "--preset", "gpt-mini"), "--config", "extends"),
+    "resume nothing": (["pretrain", "--resume", "--out", "runs/none"], "runs/none", None),
+    "resume without a name": (["pretrain", "--resume"], "--resume", "--out"),
+    "a folder of other things": (pretrain(out="holds-something"), "holds-something: is not empty", "--out"),
+    "text shorter than the context": (pretrain("--set", "data.context=100000"), "context", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_input_ends_with_one_sentence_and_status_2(call, pairs, name):
+    arguments, message, hint = BAD_CALLS[name]
+    make_bad_files(pairs)
+    (pairs / "holds-nothing").mkdir()
+    status, out, err = call(*arguments)
+    assert status == 2, err
+    assert out == "" and "Traceback" not in err
+    assert message in err, err
+    assert hint is None or hint in err, err
+    assert not list(pairs.glob("runs/*"))  # nothing stands in the way of the next try
+    assert (pairs / "holds-something/notes.txt").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("make", [finetune, pretrain], ids=["finetune", "pretrain"])
+def test_a_folder_that_holds_a_run_is_refused_and_left_alone(call, pairs, make):
+    assert call(*make(out="run", steps=2))[0] == 0
+    before = {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
+    status, _, err = call(*make(out="run", steps=2))
+    assert status == 2 and "already holds a run" in err and "--resume" in err
+    assert before == {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
+    assert call(*make("--overwrite", out="run", steps=2))[0] == 0
+
+
+def test_a_tokenizer_that_is_not_the_models_own_is_refused(call, pairs):
+    call(*finetune(out="one", steps=2))
+    call(*finetune("--set", "tokenizer.type=byte-bpe", "--set", "tokenizer.vocab_size=300", out="two", steps=2))
+    for file in Path("one/tokenizer").iterdir():
+        file.unlink()
+    for file in Path("two/tokenizer").iterdir():
+        (Path("one/tokenizer") / file.name).write_bytes(file.read_bytes())
+    status, out, err = call("translate", "--model", "one", "dev.en")
+    assert status == 2 and out == "" and "does not belong to the model" in err
+
+
+def test_real_processes_refuse_in_the_same_words(run, pairs):
+    make_bad_files(pairs)
+    for name in ("missing file", "invalid UTF-8", "unknown key by --set"):
+        arguments, message, _ = BAD_CALLS[name]
+        done = run(*arguments, cwd=pairs)
+        assert done.returncode == 2 and done.stdout == "" and message in done.stderr
+        assert len(done.stderr.strip().splitlines()) <= 5
