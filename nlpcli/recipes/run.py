@@ -210,10 +210,11 @@ def _card(
     signatures: Mapping[str, str],
 ) -> str:
     progress = outcome.progress
+    escaped = r"\|"  # a bare bar would end the cell
     results = "\n".join(
-        f"| {name} | {value:.4f} | {signatures.get(name, '')} |" for name, value in outcome.metrics.items()
+        f"| {name} | {value:.4f} | {signatures.get(name, '').replace('|', escaped)} |"
+        for name, value in outcome.metrics.items()
     )
-    best = "\n".join(f"| {name} | {entry['value']:.4f} | {entry['step']} |" for name, entry in progress.best.items())
     return f"""# {run.name}
 
 {config.description or "A model"}: {config.task or config.objective}, {parameters:,} parameters.
@@ -230,8 +231,4 @@ On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fr
 | of the weights kept | | signature |
 |---|---|---|
 {results}
-
-| best | | step |
-|---|---|---|
-{best}
 """

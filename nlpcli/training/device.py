@@ -25,7 +25,7 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def describe(self) -> str:
-        return f"{self.device}, {self.precision} ({self.reason}), {self.threads} CPU threads"
+        return f"{self.device}, {self.precision} ({self.reason}), {self.threads} CPU thread{'s' * (self.threads != 1)}"
 
 
 def choose_device(name: str) -> torch.device:

@@ -234,7 +234,7 @@ class Trainer:
             raise NlpcliError(
                 f"training.metric '{decisive}' is not measured in this run", hint=f"choose one of: {names}"
             )
-        improved = {name for name, value in self.metrics.items() if self._better(name, value)}
+        improved = [name for name, value in self.metrics.items() if self._better(name, value)]
         for name in improved:
             progress.best[name] = {"value": self.metrics[name], "step": progress.step}
             if name != decisive and (name == "loss" or name in HIGHER_IS_BETTER):
