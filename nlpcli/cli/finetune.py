@@ -12,7 +12,7 @@ _PAIR = "Two parallel text files, plain or compressed: line n of one is the tran
 
 
 def command(
-    task_name: str = typer.Argument(None, metavar="[TASK]", help="The same as --task.", autocompletion=complete.tasks),
+    task_name: str = typer.Argument(None, metavar="TASK", help="The same as --task.", autocompletion=complete.tasks),
     task: str = typer.Option(None, "--task", "-t", help="translation.", autocompletion=complete.tasks),
     train: tuple[str, str] = typer.Option(None, "--train", metavar="SOURCE TARGET", help=_PAIR),
     dev: tuple[str, str] = typer.Option(None, "--dev", metavar="SOURCE TARGET", help="The same, held out."),

@@ -11,7 +11,7 @@ from nlpcli.cli import complete, terminal, training
 
 def command(
     objective_name: str = typer.Argument(
-        None, metavar="[OBJECTIVE]", help="The same as --objective.", autocompletion=complete.objectives
+        None, metavar="OBJECTIVE", help="The same as --objective.", autocompletion=complete.objectives
     ),
     objective: str = typer.Option(
         None, "--objective", help="clm: predict each token from those before it.", autocompletion=complete.objectives
