@@ -18,7 +18,7 @@ _BLEU, _CHRF, _TER, _RATES = "BLEU", "chrF", "TER", "WER, CER, MER, WIL"
 def command(
     arguments: list[str] = typer.Argument(
         None,
-        metavar="[METRIC] [FILE]...",
+        metavar="METRIC|FILE",
         help="Hypotheses, a file for each system; standard input when there is none.",
     ),
     references: list[str] = typer.Option(

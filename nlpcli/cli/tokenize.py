@@ -11,7 +11,7 @@ from nlpcli.cli import complete, terminal
 app = typer.Typer(no_args_is_help=False)
 
 _DIRECTORY = typer.Argument(..., metavar="DIR", help="A tokenizer's folder, or a run's.", show_default=False)
-_FILES = typer.Argument(None, metavar="[FILE]...", help="Text, also .gz, .xz or .zst; none or '-': standard input.")
+_FILES = typer.Argument(None, metavar="FILE", help="Text, also .gz, .xz or .zst; none or '-': standard input.")
 _LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Answer each line before reading the next.")
 
 
@@ -158,7 +158,7 @@ def decode(
 def info(
     directory: Path = _DIRECTORY,
     files: list[str] = typer.Argument(
-        None, metavar="[FILE]...", help="Text to measure the tokenizer on; '-' is standard input."
+        None, metavar="FILE", help="Text to measure the tokenizer on; '-' is standard input."
     ),
     json: bool = typer.Option(False, "--json", help="As one line of JSON."),
 ) -> None:
