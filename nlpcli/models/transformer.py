@@ -166,6 +166,26 @@ class _WithDecoder(nn.Module):
     output_bias: nn.Parameter | None
     max_length: int | None
 
+    def _add_decoder(
+        self,
+        tokens: nn.Embedding,
+        layers: int,
+        embedding: dict[str, Any],
+        layer: dict[str, Any],
+        *,
+        cross: bool,
+        tie: str,
+        output_bias: bool,
+        max_length: int | None,
+    ) -> None:
+        vocab_size, width = tokens.weight.shape
+        self.decoder_embedding = _embedding(tokens, embedding, layer)
+        self.decoder = Stack(layers, cross=cross, causal=True, **layer)
+        tied = tie in ("all", "target-output")
+        self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+        self.max_length = max_length
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, d_model) -> (…, vocab)"""
         return nn.functional.linear(hidden, self.output_weight, self.output_bias)
@@ -218,17 +238,20 @@ class EncoderDecoder(_WithDecoder):
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        width = layer["d_model"]
-        source = nn.Embedding(vocab_size, width)
-        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, width)
-        self.encoder_embedding = Embedding(source, norm=_embedding_norm(embedding, layer), **_without_norm(embedding))
-        self.decoder_embedding = Embedding(target, norm=_embedding_norm(embedding, layer), **_without_norm(embedding))
+        source = nn.Embedding(vocab_size, layer["d_model"])
+        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, layer["d_model"])
+        self.encoder_embedding = _embedding(source, embedding, layer)
         self.encoder = Stack(encoder_layers, **layer)
-        self.decoder = Stack(decoder_layers, cross=True, causal=True, **layer)
-        tied = tie in ("all", "target-output")
-        self.output_weight_owner = target if tied else nn.Linear(width, vocab_size, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
-        self.max_length = max_length
+        self._add_decoder(
+            target,
+            decoder_layers,
+            embedding,
+            layer,
+            cross=True,
+            tie=tie,
+            output_bias=output_bias,
+            max_length=max_length,
+        )
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding."""
@@ -267,14 +290,10 @@ class Decoder(_WithDecoder):
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        width = layer["d_model"]
-        tokens = nn.Embedding(vocab_size, width)
-        self.decoder_embedding = Embedding(tokens, norm=_embedding_norm(embedding, layer), **_without_norm(embedding))
-        self.decoder = Stack(decoder_layers, causal=True, **layer)
-        tied = tie in ("all", "target-output")
-        self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
-        self.max_length = max_length
+        self._add_decoder(
+            nn.Embedding(vocab_size, layer["d_model"]), decoder_layers, embedding, layer, cross=False, tie=tie,
+            output_bias=output_bias, max_length=max_length,
+        )  # fmt: skip
 
     def init_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
@@ -303,7 +322,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         tokens = nn.Embedding(vocab_size, layer["d_model"])
-        self.encoder_embedding = Embedding(tokens, norm=_embedding_norm(embedding, layer), **_without_norm(embedding))
+        self.encoder_embedding = _embedding(tokens, embedding, layer)
         self.encoder = Stack(encoder_layers, **layer)
         self.max_length = max_length
 
@@ -313,14 +332,11 @@ class Encoder(nn.Module):
         return self.encoder(self.encoder_embedding(tokens), allowed=allowed)
 
 
-def _embedding_norm(embedding: dict[str, Any], layer: dict[str, Any]) -> nn.Module | None:
-    if not embedding.get("norm"):
-        return None
-    return make_norm(layer["norm"], layer["d_model"], eps=layer["norm_eps"], bias=layer["norm_bias"])
-
-
-def _without_norm(embedding: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in embedding.items() if key != "norm"}
+def _embedding(tokens: nn.Embedding, embedding: dict[str, Any], layer: dict[str, Any]) -> Embedding:
+    norm = None
+    if embedding["norm"]:
+        norm = make_norm(layer["norm"], layer["d_model"], eps=layer["norm_eps"], bias=layer["norm_bias"])
+    return Embedding(tokens, **{**embedding, "norm": norm})
 
 
 def initialise(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
