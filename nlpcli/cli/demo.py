@@ -12,7 +12,7 @@ from nlpcli.cli import terminal
 def command(
     out: Path = typer.Option(Path("nlpcli-demo"), "--out", help="A new folder for everything the demo makes."),
     minutes: float = typer.Option(
-        2.5, "--minutes", min=0.01, help="How long the translator is trained; more minutes, better translations."
+        3.0, "--minutes", min=0.01, help="How long the translator is trained; more minutes, better translations."
     ),
 ) -> None:
     """Train and score a small translator on the sample data, step by step.

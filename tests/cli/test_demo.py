@@ -28,11 +28,11 @@ def prepared(tmp_path, monkeypatch):
 
 def test_the_steps_are_the_whole_way_from_text_to_score(prepared):
     folder, files = prepared
-    assert [step.arguments[0] for step in demo.steps(folder, files, 2.5)] == STEPS
+    assert [step.arguments[0] for step in demo.steps(folder, files, 3.0)] == STEPS
 
 
 def test_each_line_shown_is_a_call_the_program_understands(prepared):
-    for step in demo.steps(*prepared, 2.5):
+    for step in demo.steps(*prepared, 3.0):
         shown = shlex.split(step.line)
         redirected = shown.index("<") if "<" in shown else len(shown)
         assert tuple(shown[1:redirected]) == step.arguments
