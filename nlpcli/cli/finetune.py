@@ -44,8 +44,8 @@ def command(
 
     Without data it trains on the English-German sentences that come with nlpcli. Ctrl-C saves first.
     """
+    given = dict(locals())
     from nlpcli.recipes.finetune import finetune
-    from nlpcli.recipes.run import Request
 
     chosen = task or task_name
     if not resume and config is None:
@@ -55,33 +55,16 @@ def command(
         if model is None:
             model = "transformer-tiny"
             terminal.say("model: transformer-tiny (the default)")
-        if not train:
-            train, dev = _sample_pairs()
-            terminal.say(f"data: {train[0]} and {train[1]} (the sample that comes with nlpcli)")
-    request = Request(
+    if not train and not training.names_data(config, resume):
+        train, dev = _sample_pairs()
+        terminal.say(f"data: {train[0]} and {train[1]} (the sample that comes with nlpcli)")
+    request = training.request(
+        given,
         default="transformer-tiny",
         preset=model,
-        config=config,
-        settings=training.settings(
-            task=chosen,
-            data__train=list(train or []),
-            data__dev=list(dev or []),
-            training__max_steps=max_steps,
-            training__max_epochs=max_epochs,
-            training__max_minutes=max_minutes,
-            training__batch_tokens=batch_tokens,
-            training__lr=lr,
-            training__seed=seed,
-            training__device=device,
-            training__precision=precision,
-            training__threads=threads,
-        ),
-        overrides=overrides,
-        out=out,
-        tokenizer=tokenizer,
-        resume=resume,
-        overwrite=overwrite,
-        command=training.command_line(),
+        task=chosen,
+        data__train=list(train or []),
+        data__dev=list(dev or []),
     )
     with training.watched("finetune") as watcher:
         run, outcome = finetune(request, watcher)

@@ -55,8 +55,8 @@ def command(
 
     Without data it trains on the Shakespeare that comes with nlpcli. Ctrl-C saves first.
     """
+    given = dict(locals())
     from nlpcli.recipes.pretrain import pretrain
-    from nlpcli.recipes.run import Request
 
     chosen = objective or objective_name
     if not resume and config is None:
@@ -66,39 +66,22 @@ def command(
         if preset is None:
             preset = "gpt-mini"
             terminal.say("preset: gpt-mini (the default)")
-        if not data:
-            from nlpcli.data.sample import sample_file
+    if not data and not training.names_data(config, resume):
+        from nlpcli.data.sample import sample_file
 
-            data = [str(sample_file("tinyshakespeare.txt.gz"))]
-            documents = documents or "file"
-            terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), one document")
-    request = Request(
+        data = [str(sample_file("tinyshakespeare.txt.gz"))]
+        documents = documents or "file"
+        terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), one document")
+    request = training.request(
+        given,
         default="gpt-mini",
         preset=preset,
-        config=config,
-        settings=training.settings(
-            objective=chosen,
-            data__train=list(data or []),
-            data__dev=list(dev or []),
-            data__documents=documents,
-            data__field=field,
-            data__context=context,
-            training__max_steps=max_steps,
-            training__max_epochs=max_epochs,
-            training__max_minutes=max_minutes,
-            training__batch_tokens=batch_tokens,
-            training__lr=lr,
-            training__seed=seed,
-            training__device=device,
-            training__precision=precision,
-            training__threads=threads,
-        ),
-        overrides=overrides,
-        out=out,
-        tokenizer=tokenizer,
-        resume=resume,
-        overwrite=overwrite,
-        command=training.command_line(),
+        objective=chosen,
+        data__train=data,
+        data__dev=dev,
+        data__documents=documents,
+        data__field=field,
+        data__context=context,
     )
     with training.watched("pretrain") as watcher:
         run, outcome = pretrain(request, watcher)

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nlpcli.cli import complete, terminal
+from nlpcli.cli import terminal
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.run import Request
 
 CONFIG = typer.Option(None, "--config", "-c", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
 SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
@@ -31,7 +34,7 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
 THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
 JSON = typer.Option(False, "--json", help="At the end, print the run's folder and results as JSON.")
-PRESET = complete.presets
+_LOOP = ("max_steps", "max_epochs", "max_minutes", "batch_tokens", "lr", "seed", "device", "precision", "threads")
 
 
 def settings(**values: Any) -> dict[str, Any]:
@@ -43,6 +46,26 @@ def settings(**values: Any) -> dict[str, Any]:
         section, _, name = key.rpartition("__")
         (result.setdefault(section, {}) if section else result)[name] = value
     return result
+
+
+def request(given: Mapping[str, Any], *, default: str, preset: str | None, **values: Any) -> Request:
+    """What the user asked for: `values`, and of `given`, a command's parameters, those that all training shares."""
+    from nlpcli.recipes.run import Request
+
+    return Request(
+        default=default,
+        preset=preset,
+        settings=settings(**values, **{f"training__{name}": given[name] for name in _LOOP}),
+        command=command_line(),
+        **{name: given[name] for name in ("config", "overrides", "out", "tokenizer", "resume", "overwrite")},
+    )
+
+
+def names_data(config: Path | None, resume: bool) -> bool:
+    """Whether the text is named already, by a configuration file or by the run to be resumed."""
+    from nlpcli import presets
+
+    return resume or (config is not None and bool((presets.load(config).get("data") or {}).get("train")))
 
 
 def command_line() -> str:

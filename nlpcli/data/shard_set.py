@@ -184,7 +184,7 @@ class ShardSet:
         after = bisect.bisect_left(self.offsets, cut)
         border = min((after - 1, after), key=lambda index: abs(int(self.offsets[index]) - cut))
         held_out = (self.tokens - int(self.offsets[border])) / (self.tokens - cut)
-        if 0.5 <= held_out <= 2.0 and 0 < border < self.documents:
+        if 0.5 <= held_out <= 2.0 and 0 < self.offsets[border] < self.tokens:  # empty documents may lie at the ends
             return self.slice_documents(0, border), self.slice_documents(border, self.documents)
         return self.slice_tokens(0, cut), self.slice_tokens(cut, self.tokens)
 

@@ -139,6 +139,15 @@ def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
     assert "tinyshakespeare" in err and out == "runs/clm-gpt-mini-1\n"
 
 
+def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
+    write(pairs / "mine.yaml", ["extends: gpt-mini", "training: {max_steps: 1}"])
+    status, _, err = call("pretrain", "--config", "mine.yaml", *SMALL[:7])
+    assert status == 0 and "the sample that comes with nlpcli" in err
+    write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
+    status, _, err = call("pretrain", "--config", "named.yaml", *SMALL)
+    assert status == 0 and "sample" not in err
+
+
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):
     arguments = [argument for argument in pretrain(steps=1) if argument not in ("--out", "runs/lm")]
     assert [call(*arguments)[1] for _ in range(2)] == ["runs/clm-gpt-mini-1\n", "runs/clm-gpt-mini-2\n"]

@@ -155,3 +155,8 @@ def test_a_folder_without_an_index_is_not_a_finished_set(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(NlpcliError, match="not a finished shard set"):
             ShardSet.open(path)
+
+
+def test_a_split_of_little_text_between_empty_documents_leaves_no_side_empty(tmp_path):
+    kept, held_out = lines_set(tmp_path, ["", "bc"]).split(0.5)
+    assert kept.tokens > 0 and held_out.tokens > 0
