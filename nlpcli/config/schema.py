@@ -32,7 +32,7 @@ class ModelConfig(Strict):
     embedding_norm: bool = Field(False, description="normalise the sum of the embeddings")
     activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"] = "relu"
     positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
-    max_length: Positive = Field(1024, description="longest sequence that learned positions are there for")
+    max_length: Positive = Field(1024, description="longest sequence; a longer source is cut when translated")
     scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
     tie: Literal["all", "source-target", "target-output", "none"] = Field(
         "all", description="which of source embedding, target embedding and output projection are one matrix"
