@@ -78,8 +78,8 @@ def piece_alignments(
     """For every target piece the source position it looks at most, by a pass over source and hypothesis together.
 
     source, source_mask (batch, m), whose last real position (eos) is never chosen; prefixes: bos and target pieces. A
-    piece's weights are those of the step that reads it, not of the one that predicts it (Chen et al. 2020, section 3),
-    averaged over the heads of one layer.
+    piece's weights are those of the step that predicts it, averaged over the heads of one layer (Garg et al. 2019). The
+    step that reads it looks ahead already: only in the first layer is it the better choice (Chen et al. 2020).
     """
     target = torch.full((len(prefixes), max(map(len, prefixes))), pad, device=source.device)
     for row, ids in zip(target, prefixes, strict=True):
@@ -90,7 +90,7 @@ def piece_alignments(
     real = source_mask.clone()
     real.scatter_(1, source_mask.sum(1, keepdim=True) - 1, False)
     best = weights.masked_fill(~real[:, None], -1.0).argmax(-1).tolist()
-    return [row[1 : len(ids)] for row, ids in zip(best, prefixes, strict=True)]
+    return [row[: len(ids) - 1] for row, ids in zip(best, prefixes, strict=True)]
 
 
 def word_alignment(

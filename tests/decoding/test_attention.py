@@ -62,9 +62,9 @@ def test_attention_shown_by_steps_sums_to_the_tokens_read_and_follows_its_rows(t
     assert torch.allclose(weights, expected, atol=1e-5)
 
 
-def test_a_piece_is_aligned_where_the_step_that_reads_it_looks():
+def test_a_piece_is_aligned_where_the_step_that_predicts_it_looks():
     class Diagonal(torch.nn.Module):
-        """Reading the token at position j it looks at source j - 1, and a little at the end and the padding."""
+        """Predicting target piece j it looks at source j, and more at the end and the padding."""
 
         def __init__(self):
             super().__init__()
@@ -73,8 +73,8 @@ def test_a_piece_is_aligned_where_the_step_that_reads_it_looks():
 
         def forward(self, source, mask, target):
             weights = torch.zeros(len(source), 2, target.shape[1], source.shape[1])
-            for j in range(1, target.shape[1]):
-                weights[:, :, j, min(j - 1, source.shape[1] - 1)] = 0.4
+            for j in range(target.shape[1]):
+                weights[:, :, j, min(j, source.shape[1] - 1)] = 0.4
             weights[:, :, :, -1] += 0.6
             self.cross_attention.recorder.append(weights)
 
