@@ -99,7 +99,8 @@ class Watcher:
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
 
     def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
-        shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+        short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
+        shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in short.items())
         terminal.say(f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}")
 
     def stopped(self, progress: Any, reason: str) -> None:
