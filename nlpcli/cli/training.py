@@ -90,7 +90,7 @@ class Watcher:
         self.run = run
         terminal.say(f"run: {run}")
 
-    def started(self, progress: Any, total_steps: int | None) -> None:
+    def started(self, progress: Any) -> None:
         if progress.step:
             terminal.say(f"going on after step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0))

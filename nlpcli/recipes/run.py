@@ -26,7 +26,7 @@ class Listener(Protocol):
 
     def opened(self, run: Path) -> None: ...
 
-    def started(self, progress: Any, total_steps: int | None) -> None: ...
+    def started(self, progress: Any) -> None: ...
 
     def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None: ...
 
@@ -191,7 +191,7 @@ def train(
 
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
-        observer=listener, d_model=config.model.d_model,
+        observer=listener, d_model=config.model.d_model, data=data_fingerprint,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume)
     card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)

@@ -36,6 +36,8 @@ class Progress:
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
     kept: dict[str, float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved
+    evaluated: int = -1  # step of the last evaluation
+    data: str = ""  # fingerprint of what was trained on
 
 
 def tensors_of(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -52,12 +54,16 @@ def save_checkpoint(
     average: Mapping[str, torch.Tensor] | None,
     keep: int,
 ) -> Path:
-    """Writes `checkpoints/step-N` and removes all but the newest `keep`."""
+    """Writes `checkpoints/step-N`, then removes later ones, of a course the run has left, and all but `keep` of the rest.
+
+    Later ones are there when the newest was damaged and the run was resumed from the one before it.
+    """
     path = run / FOLDER / f"step-{progress.step:08d}"
     parts = {"model": tensors_of(model.state_dict()), "optimizer": _optimizer_tensors(optimizer)}
     parts["random"] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        parts["random"]["cuda"] = torch.cuda.get_rng_state()
+    device = _device_of(model)
+    if device.type == "cuda":
+        parts["random"]["cuda"] = torch.cuda.get_rng_state(device)
     if average is not None:
         parts["average"] = tensors_of(average)
     with new_directory(path, replace=True) as folder:
@@ -67,8 +73,10 @@ def save_checkpoint(
             file.write_bytes(save(tensors))
             digests[name] = sha256_file(file)
         write_atomic(folder / "state.yaml", dump_yaml({"progress": asdict(progress), "sha256": digests}))
-    for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    there = checkpoints(run)
+    place = there.index(path)
+    for other in there[: max(place + 1 - keep, 0)] + there[place + 1 :]:
+        shutil.rmtree(other, ignore_errors=True)
     return path
 
 
@@ -96,14 +104,20 @@ def load_checkpoint(
         load_weights(model, parts["model"], str(path))
         _load_optimizer(optimizer, parts["optimizer"])
         torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
-        if average is not None and "average" in parts:
-            for name, tensor in parts["average"].items():
-                average[name].copy_(tensor)
+        device = _device_of(model)
+        if device.type == "cuda" and "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"], device)
+        if average is not None:  # one that was asked for only now begins with the weights of now
+            saved = parts.get("average", parts["model"])
+            for name, tensor in average.items():
+                tensor.copy_(saved[name])
         return Progress(**load_yaml(path / "state.yaml")["progress"])
     what = "all checkpoints are damaged" if found else "no checkpoint to resume from"
     raise NlpcliError(f"{run}: {what}", hint="start anew with another --out")
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _read(path: Path) -> dict[str, dict[str, torch.Tensor]] | None:

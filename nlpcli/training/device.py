@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from dataclasses import dataclass
@@ -59,6 +60,18 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
         precision = "bfloat16" if ratio > 1.2 else "float32"
         reason = f"bfloat16 was probed at {ratio:.1f} times its speed"
     return Machine(chosen, precision, torch.get_num_threads(), reason)
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system, where the C library is asked for it (glibc).
+
+    Training and translating leave free blocks of different sizes; without this, a process that takes turns at the two
+    comes to hold twice what either needs.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library, another system
+        return
 
 
 def _bfloat16_speed() -> float:

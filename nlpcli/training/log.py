@@ -13,11 +13,16 @@ FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends to a run's metrics. After a resume at `from_step`, what was logged beyond that step is dropped."""
+    """Appends to a run's metrics.
+
+    After a resume at `from_step`, what was logged beyond that step is dropped, and so are measures of averages: the end
+    they were made for was none.
+    """
 
     def __init__(self, run: Path, *, from_step: int = 0, tensorboard: bool = False) -> None:
         self.path = run / FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= from_step] if from_step else []
+        lines = read_metrics(run) if from_step else []
+        kept = [line for line in lines if line["step"] <= from_step and line["kind"] != "average"]
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _summary_writer(run, from_step) if tensorboard else None
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +22,8 @@ from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.objectives.learning import Batch, Learnable
 from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
-from nlpcli.training.device import Machine
+from nlpcli.training.device import Machine, release_memory
+from nlpcli.training.interrupts import Interrupted, Interrupts
 from nlpcli.training.log import MetricsLog
 from nlpcli.training.optimizer import make_optimizer
 from nlpcli.training.schedule import learning_rate
@@ -35,7 +34,9 @@ HIGHER_IS_BETTER = {"bleu", "chrf", "accuracy", "f1"}
 class Observer(Protocol):
     """Is told how the run goes; the terminal is one."""
 
-    def started(self, progress: Progress, total_steps: int | None) -> None: ...
+    def note(self, text: str) -> None: ...
+
+    def started(self, progress: Progress) -> None: ...
 
     def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None: ...
 
@@ -58,7 +59,8 @@ class Trainer:
     """Trains `model` on `task`.
 
     evaluate(model) gives the metrics on held-out data, among them settings.metric; keep(weights, metrics, progress)
-    is called with a state dict whenever that metric improves, and writes what the run leaves behind.
+    is called with a state dict whenever that metric improves, and writes what the run leaves behind; an interrupt before
+    the first evaluation calls it without metrics. `data` is a fingerprint of what is trained on.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Trainer:
         keep: Callable[[Mapping[str, Any], Mapping[str, float], Progress], None],
         observer: Observer,
         d_model: int,
+        data: str = "",
     ) -> None:
         self.model = model.to(machine.device)
         self.task = task
@@ -83,11 +86,13 @@ class Trainer:
         self.keep = keep
         self.observer = observer
         self.d_model = d_model
+        self.data = data
         self.optimizer = make_optimizer(self.model, settings)
         self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
         self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
         self.progress = Progress()
-        self.evaluated_at = -1
+        self.saved_at = -1
+        self.interrupts = Interrupts()
         self.metrics: dict[str, float] = {}
         self._nll = self._grad_norm = torch.zeros((), device=machine.device)
         self._count = 0
@@ -100,28 +105,44 @@ class Trainer:
         """
         torch.manual_seed(self.settings.seed)
         if resume:
-            average = self.average.weights if self.average else None
-            self.progress = load_checkpoint(self.run, model=self.model, optimizer=self.optimizer, average=average)
+            self._load()
+        self.progress.data = self.data
         self.log = MetricsLog(self.run, from_step=self.progress.step, tensorboard=self.settings.tensorboard)
         self._clock = time.perf_counter() - self.progress.seconds
         self._window = (time.perf_counter(), self.progress.tokens)
-        self.observer.started(self.progress, self._total_steps())
+        self.observer.started(self.progress)
         gc.collect()
         gc.freeze()  # what is alive now lives to the end; scanning it again can cost hundreds of milliseconds a step
         try:
-            with interrupts() as interrupted:
-                reason = self._run(interrupted)
+            with self.interrupts:
+                reason, kept = self._work()
         finally:
             gc.unfreeze()
-        if self.evaluated_at != self.progress.step:
-            self._evaluate()
-            self._save()
-        kept = self._finish()
+            self.log.close()
         self.observer.stopped(self.progress, reason)
-        self.log.close()
         return Outcome(self.progress, self.progress.kept, kept, reason)
 
-    def _run(self, interrupted: threading.Event) -> str:
+    def _load(self) -> None:
+        average = self.average.weights if self.average else None
+        self.progress = load_checkpoint(self.run, model=self.model, optimizer=self.optimizer, average=average)
+        self.saved_at = self.progress.step
+        if self.progress.data not in ("", self.data):
+            self.observer.note("the training data is not what it was; the run goes on with what is there now")
+
+    def _work(self) -> tuple[str, str]:
+        """Trains and ends the run: why it stopped, and which weights were kept."""
+        try:
+            reason = self._run()
+            if self.progress.evaluated != self.progress.step or self.settings.metric not in self.progress.best:
+                self._evaluate()
+                self._save()
+            return reason, self._finish()
+        except Interrupted:
+            self._leave()
+            raise
+
+    def _run(self) -> str:
+        self._look_after()  # an evaluation that was interrupted is made up for
         while True:
             for group, last in self._groups():
                 if reason := self._limit():
@@ -131,21 +152,20 @@ class Trainer:
                 if last:
                     self.progress.epoch += 1
                     self.progress.position = 0
-                self._after_step(last)
-                if interrupted.is_set():
-                    self._interrupt()
-                if self.settings.patience and self.progress.stale >= self.settings.patience:
-                    return f"'{self.settings.metric}' has not improved for {self.progress.stale} evaluations"
+                if self.progress.step % self.settings.log_every == 0:
+                    self._log()
+                self._look_after()
+                self.interrupts.check()
 
-    def _after_step(self, epoch_ended: bool) -> None:
+    def _look_after(self) -> None:
+        """Evaluates and saves where it is time to."""
         progress, settings = self.progress, self.settings
-        if progress.step % settings.log_every == 0:
-            self._log()
         every = settings.evaluate_every
-        if progress.step % every == 0 if every else epoch_ended:
+        evaluates = progress.step % every == 0 if every else progress.position == 0
+        if evaluates and progress.step not in (0, progress.evaluated):
             self._evaluate()
             self._save()
-        elif settings.save_every and progress.step % settings.save_every == 0:
+        elif settings.save_every and progress.step % settings.save_every == 0 and progress.step != self.saved_at:
             self._save()
 
     def _groups(self) -> Iterator[tuple[list[Batch], bool]]:
@@ -155,6 +175,8 @@ class Trainer:
         self._plan_length = len(plan)
         if len(plan) == 0:
             raise NlpcliError("the training data is too small to make one batch", hint="give more text")
+        if self.progress.position >= len(plan):  # resumed with less data, or with larger batches
+            self.progress.epoch, self.progress.position = epoch + 1, 0
         for start in range(self.progress.position, len(plan), size):
             stop = min(start + size, len(plan))
             random = (np.random.default_rng([self.settings.seed, epoch, place]) for place in range(start, stop))
@@ -186,13 +208,7 @@ class Trainer:
         self._count += count
 
     def _log(self) -> None:
-        loss = float(self._nll) / max(self._count, 1)
-        norm = float(self._grad_norm)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise RunFailed(
-                f"the loss is not a finite number any more at step {self.progress.step}",
-                hint="lower training.lr, lengthen training.warmup_steps, or set training.max_grad_norm=1",
-            )
+        loss, norm = self._loss_and_norm()
         now, (then, tokens) = time.perf_counter(), self._window
         speed = (self.progress.tokens - tokens) / max(now - then, 1e-9)
         progress = self.progress
@@ -204,11 +220,25 @@ class Trainer:
         self._nll, self._count = torch.zeros_like(self._nll), 0
         self._window = (now, progress.tokens)
 
+    def _loss_and_norm(self) -> tuple[float, float]:
+        """The mean loss since the last line of the log, and the last gradient's norm.
+
+        Raises: RunFailed when one is not finite: such weights must neither be kept nor replace a checkpoint.
+        """
+        loss, norm = float(self._nll) / max(self._count, 1), float(self._grad_norm)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise RunFailed(
+                f"the loss is not a finite number any more at step {self.progress.step}",
+                hint="lower training.lr, lengthen training.warmup_steps, or set training.max_grad_norm=1",
+            )
+        return loss, norm
+
     def _evaluate(self) -> None:
+        self._loss_and_norm()
         pause = time.perf_counter()
         with self._weights_to_keep():
             self.metrics = self._measure()
-            self.evaluated_at = self.progress.step
+            self.progress.evaluated = self.progress.step
             if self.snapshots is not None:
                 self.snapshots.add(self.model, self.progress.step)
             improved = self._remember_best()
@@ -223,8 +253,12 @@ class Trainer:
 
     def _measure(self) -> dict[str, float]:
         self.model.eval()
-        with torch.inference_mode():  # always in float32: what is reported must not depend on the training precision
-            return self.evaluate_model(self.model)
+        # always in float32: what is reported must not depend on the training precision
+        release_memory()
+        with self.interrupts.at_once(), torch.inference_mode():
+            metrics = self.evaluate_model(self.model)
+        release_memory()
+        return metrics
 
     def _remember_best(self) -> bool:
         """Notes new best values; True when the deciding metric improved."""
@@ -268,19 +302,24 @@ class Trainer:
         return kept
 
     def _save(self) -> None:
+        self._loss_and_norm()
         self.progress.seconds = time.perf_counter() - self._clock
         save_checkpoint(
             self.run, model=self.model, optimizer=self.optimizer, progress=self.progress,
             average=self.average.weights if self.average else None, keep=self.settings.keep_checkpoints,
         )  # fmt: skip
+        self.saved_at = self.progress.step
 
-    def _interrupt(self) -> None:
-        if not self.progress.best:  # nothing usable was kept yet
-            self._evaluate()
-        self._save()
-        self.observer.stopped(self.progress, "interrupted")
-        self.log.close()
-        raise KeyboardInterrupt
+    def _leave(self) -> None:
+        """Saves what an interrupt finds."""
+        if self.saved_at != self.progress.step:  # and not while averages are tried, when the weights are others
+            self._save()
+        try:
+            if not self.progress.best:  # a model that was never measured is better than none
+                with self._weights_to_keep():
+                    self.keep(self.model.state_dict(), {}, self.progress)
+        finally:
+            self.observer.stopped(self.progress, "interrupted")
 
     @contextmanager
     def _weights_to_keep(self) -> Iterator[None]:
@@ -313,33 +352,6 @@ class Trainer:
             return f"{settings.max_minutes:g} minutes are over"
         if settings.max_epochs and self._share() >= 1.0:
             return f"{settings.max_epochs:g} epochs done"
+        if settings.patience and progress.stale >= settings.patience:
+            return f"'{settings.metric}' has not improved for {progress.stale} evaluations"
         return None
-
-    def _total_steps(self) -> int | None:
-        settings = self.settings
-        if settings.max_steps:
-            return settings.max_steps
-        if settings.max_epochs and not settings.max_minutes:
-            return math.ceil(settings.max_epochs * len(self.task.plan(0)) / settings.accumulate)
-        return None
-
-
-@contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,7 +21,7 @@ class Quiet:
     def opened(self, run):
         pass
 
-    def started(self, progress, total_steps):
+    def started(self, progress):
         pass
 
     def stepped(self, progress, share, loss, lr, speed):

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM as a wish, which is met where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """The wish is met: the work stands between two steps, and can be saved."""
+
+
+class Interrupts:
+    """Inside the `with`, the first Ctrl-C or SIGTERM is noted, and a second one raises KeyboardInterrupt at once.
+
+    Signals reach the main thread only; in another one nothing is changed and nothing is ever noted.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._meet_at_once = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def check(self) -> None:
+        """Raises: Interrupted when it was asked for."""
+        if self.asked:
+            raise Interrupted
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, work that can be done again is given up for the first signal already. Raises: Interrupted."""
+        self._meet_at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._meet_at_once = False
+
+    def _handle(self, number: int, frame: Any) -> None:
+        again, self.asked = self.asked, True
+        if again:
+            raise KeyboardInterrupt
+        if self._meet_at_once:
+            raise Interrupted

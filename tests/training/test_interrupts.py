@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from nlpcli.training.interrupts import Interrupted, Interrupts
+
+
+def send(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_interrupts(number):
+    with Interrupts() as interrupts:
+        interrupts.check()
+        send(number)
+        assert interrupts.asked
+        with pytest.raises(Interrupted):
+            interrupts.check()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            send(number)
+        assert not isinstance(caught.value, Interrupted)
+
+
+def test_work_that_can_be_done_again_is_given_up_at_the_first_signal():
+    with Interrupts() as interrupts:
+        with pytest.raises(Interrupted), interrupts.at_once():
+            send()
+        with pytest.raises(Interrupted), interrupts.at_once():  # and not begun at all afterwards
+            pytest.fail("was begun")
+
+
+def test_afterwards_signals_do_what_they_did_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ValueError), Interrupts():
+        raise ValueError
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_the_main_thread_nothing_is_changed():
+    found = []
+
+    def work():
+        with Interrupts() as interrupts:
+            interrupts.check()
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
