@@ -54,7 +54,7 @@ def save_checkpoint(
     average: Mapping[str, torch.Tensor] | None,
     keep: int,
 ) -> Path:
-    """Writes `checkpoints/step-N`, then removes later ones, of a course the run has left, and all but `keep` of the rest.
+    """Writes `checkpoints/step-N`, then removes later ones, of a course the run has left, and all but `keep` in all.
 
     Later ones are there when the newest was damaged and the run was resumed from the one before it.
     """

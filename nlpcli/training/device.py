@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from nlpcli.errors import NlpcliError
+
+# On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches
+# of sentences have ever new shapes: in an hour that comes to a gigabyte. One step needs a few dozen.
+_KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def choose_device(name: str) -> torch.device:
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
     """Sets torch up for this machine: threads, denormals flushed to zero, and a precision that was probed."""
     chosen = choose_device(device)
+    for name, value in _KERNELS_KEPT.items():
+        os.environ.setdefault(name, value)  # read at the first product
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # a product with denormals can cost a hundred times its time
@@ -60,18 +66,6 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
         precision = "bfloat16" if ratio > 1.2 else "float32"
         reason = f"bfloat16 was probed at {ratio:.1f} times its speed"
     return Machine(chosen, precision, torch.get_num_threads(), reason)
-
-
-def release_memory() -> None:
-    """Gives freed memory back to the system, where the C library is asked for it (glibc).
-
-    Training and translating leave free blocks of different sizes; without this, a process that takes turns at the two
-    comes to hold twice what either needs.
-    """
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # another C library, another system
-        return
 
 
 def _bfloat16_speed() -> float:

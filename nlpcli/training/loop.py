@@ -22,7 +22,7 @@ from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.objectives.learning import Batch, Learnable
 from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
-from nlpcli.training.device import Machine, release_memory
+from nlpcli.training.device import Machine
 from nlpcli.training.interrupts import Interrupted, Interrupts
 from nlpcli.training.log import MetricsLog
 from nlpcli.training.optimizer import make_optimizer
@@ -59,8 +59,8 @@ class Trainer:
     """Trains `model` on `task`.
 
     evaluate(model) gives the metrics on held-out data, among them settings.metric; keep(weights, metrics, progress)
-    is called with a state dict whenever that metric improves, and writes what the run leaves behind; an interrupt before
-    the first evaluation calls it without metrics. `data` is a fingerprint of what is trained on.
+    is called with a state dict whenever that metric improves (without metrics on an interrupt before the first
+    evaluation), and writes what the run leaves behind. `data` is a fingerprint of what is trained on.
     """
 
     def __init__(
@@ -254,11 +254,8 @@ class Trainer:
     def _measure(self) -> dict[str, float]:
         self.model.eval()
         # always in float32: what is reported must not depend on the training precision
-        release_memory()
         with self.interrupts.at_once(), torch.inference_mode():
-            metrics = self.evaluate_model(self.model)
-        release_memory()
-        return metrics
+            return self.evaluate_model(self.model)
 
     def _remember_best(self) -> bool:
         """Notes new best values; True when the deciding metric improved."""

@@ -113,7 +113,7 @@ def test_a_longer_run_is_the_shorter_one_gone_on_with(run_clm):
 
 
 def test_larger_batches_than_before_begin_the_next_epoch(run_clm):
-    run, outcome = run_clm("run", None, "training.batch_tokens=64", "training.max_steps=60")
+    _, outcome = run_clm("run", None, "training.batch_tokens=64", "training.max_steps=60")
     assert outcome.progress.position > 20
     _, more = run_clm("run", None, "training.batch_tokens=4096", "training.max_steps=62", resume=True)
     assert more.progress.step == 62 and more.progress.epoch > outcome.progress.epoch

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nlpcli.errors import NlpcliError
+from nlpcli.training.device import choose_device, prepare
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:x", "cuda:99"])
+def test_a_device_that_is_unknown_or_not_there_is_refused(name):
+    with pytest.raises(NlpcliError, match=f"device '{name}'"):
+        choose_device(name)
+
+
+def test_a_precision_that_was_asked_for_is_taken_and_said():
+    machine = prepare("cpu", "bfloat16")
+    assert machine.precision == "bfloat16" and "as asked" in machine.describe()
+    with machine.autocast():
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_what_the_user_set_for_kernels_stays(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "5")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "6")
+    prepare("cpu", "float32")
+    assert os.environ["LRU_CACHE_CAPACITY"] == "5" and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "6"
+
+
+def test_products_of_ever_new_shapes_do_not_pile_up_in_memory(environment):
+    program = """
+import resource
+
+import torch
+from nlpcli.training.device import prepare
+
+machine = prepare("cpu", "bfloat16", 1)
+layer = torch.nn.Linear(64, 64)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def work(shapes):
+    for n in shapes:
+        with machine.autocast():
+            y = layer(torch.ones(n, 64))
+        y.sum().backward()
+
+work(range(400, 500))
+before = peak()
+work(range(500, 1000))
+print(peak() / before)
+"""
+    environment = {name: value for name, value in environment.items() if not name.endswith("CACHE_CAPACITY")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.2
