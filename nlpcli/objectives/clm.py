@@ -33,6 +33,8 @@ class CausalLanguageModelling:
         self.dev = dev
         self.context = context
         self.stride = stride or context
+        if dev is not None:
+            next(evaluation_windows(len(dev), self.context, self.stride))  # raises now, not after an epoch
         self.rows = max(1, batch_tokens // context)
         self.label_smoothing = label_smoothing
 

@@ -63,7 +63,10 @@ class PairBatch:
 class Translation:
     """Pairs of sentences as a `Learnable`; `texts` are the raw pairs, needed only when subwords are sampled.
 
-    With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020).
+    With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
+    become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.
+
+    Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
 
     def __init__(
@@ -87,12 +90,17 @@ class Translation:
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.sampling = sampling
+        self.max_length = max_length
         self.texts = texts
         lengths = train.lengths + 1  # with the end of sentence
         fits = (lengths.max(axis=1) <= max_length) & (lengths.min(axis=1) > 1)
         self.kept = np.flatnonzero(fits)  # neither side empty, none too long
         self.left_out = len(lengths) - len(self.kept)
         self.lengths = lengths[self.kept]
+        if sampling:
+            tokenizer.encode(
+                ["a"], sampling=sampling, rng=np.random.default_rng(0)
+            )  # raises now, not in the first step
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -105,8 +113,12 @@ class Translation:
         if self.sampling:
             sides = zip(*(self.texts[i] for i in item), strict=True)
             encoded = [self.tokenizer.encode(side, sampling=self.sampling, rng=rng) for side in sides]
-            return self._batch(list(zip(*encoded, strict=True)))
+            drawn = zip(item, *encoded, strict=True)
+            return self._batch([self.train.pair(i) if self._too_long(*pair) else pair for i, *pair in drawn])
         return self._batch([self.train.pair(i) for i in item])
+
+    def _too_long(self, source: Sequence[int], target: Sequence[int]) -> bool:
+        return max(len(source), len(target)) >= self.max_length
 
     def _batch(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PairBatch:
         special = self.special
