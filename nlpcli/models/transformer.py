@@ -255,8 +255,8 @@ class EncoderDecoder(_WithDecoder):
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding."""
-        if source_mask is not None and bool(source_mask.all()):
-            source_mask = None
+        if source_mask is not None and source_mask.device.type == "cpu" and bool(source_mask.all()):
+            source_mask = None  # asking a GPU would make every step wait for it
         allowed = None if source_mask is None else source_mask[:, None, None, :]
         return Memory(self.encoder(self.encoder_embedding(source), allowed=allowed), source_mask)
 
