@@ -55,8 +55,9 @@ def command(
         if model is None:
             model = "transformer-tiny"
             terminal.say("model: transformer-tiny (the default)")
-    if not train and not training.names_data(config, resume):
-        train, dev = _sample_pairs()
+    if not train and not training.names_data(given, config or model):
+        train, held_out = _sample_pairs()
+        dev = dev or held_out
         terminal.say(f"data: {train[0]} and {train[1]} (the sample that comes with nlpcli)")
     request = training.request(
         given,

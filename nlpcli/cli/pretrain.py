@@ -66,7 +66,7 @@ def command(
         if preset is None:
             preset = "gpt-mini"
             terminal.say("preset: gpt-mini (the default)")
-    if not data and not training.names_data(config, resume):
+    if not data and not training.names_data(given, config or preset):
         from nlpcli.data.sample import sample_file
 
         data = [str(sample_file("tinyshakespeare.txt.gz"))]

@@ -61,11 +61,15 @@ def request(given: Mapping[str, Any], *, default: str, preset: str | None, **val
     )
 
 
-def names_data(config: Path | None, resume: bool) -> bool:
-    """Whether the text is named already, by a configuration file or by the run to be resumed."""
+def names_data(given: Mapping[str, Any], base: str | Path | None) -> bool:
+    """Whether the text is named already: by the run to be resumed, by `base` (a preset or a file), or with --set."""
     from nlpcli import presets
+    from nlpcli.config.loading import apply_overrides
 
-    return resume or (config is not None and bool((presets.load(config).get("data") or {}).get("train")))
+    if given["resume"]:
+        return True
+    data = apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ()).get("data")
+    return isinstance(data, dict) and bool(data.get("train"))
 
 
 def command_line() -> str:

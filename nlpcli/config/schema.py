@@ -44,7 +44,7 @@ class ModelConfig(Strict):
     attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
     activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
     initialisation: Literal["xavier", "normal"] = "xavier"
-    init_std: float = Field(0.02, gt=0, description="standard deviation of the 'normal' initialisation")
+    init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelConfig:
@@ -71,14 +71,18 @@ class DataConfig(Strict):
 
     train: list[str] = Field([], description="files, folders or globs; for translation: source file, target file")
     dev: list[str] = Field([], description="held-out text; for translation: source file, target file")
-    dev_fraction: Fraction = Field(0.05, description="share held out at the end when no dev text is given")
-    documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = "auto"
+    dev_fraction: Fraction = Field(0.05, description="share of raw text held out at the end when no dev text is given")
+    documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = Field(
+        "auto", description="how documents stand in raw text"
+    )
     field: str = Field("text", description="field of JSON lines that holds the text")
     column: Positive = Field(1, description="column of TSV files that holds the text")
     context: Positive = Field(256, description="tokens in one window of a language model")
     eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
-    max_length: Positive = Field(256, description="sentence pairs longer than this many tokens are left out")
-    subword_sampling: Fraction = Field(0.0, description="subword regularisation (unigram alpha or BPE dropout)")
+    max_length: Positive = Field(
+        256, description="sentence pairs of more tokens than this, with the end of sentence, are left out"
+    )
+    subword_sampling: Fraction = Field(0.0, description="subword regularisation of pairs (unigram alpha, BPE dropout)")
     workers: Positive | None = Field(None, description="processes that encode; all cores when null")
 
 
@@ -109,13 +113,15 @@ class TrainingConfig(Strict):
     evaluate_every: Positive | None = Field(None, description="steps between evaluations; one epoch when null")
     metric: str = Field("loss", description="decides the best checkpoint and early stopping")
     patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
-    bleu_sentences: Annotated[int, Field(ge=0)] = Field(500, description="dev sentences translated at an evaluation")
+    bleu_sentences: Annotated[int, Field(ge=0)] = Field(
+        500, description="at most so many dev sentences, evenly spread, are translated"
+    )
     bleu_beam_size: Positive = Field(1, description="beam of these translations; 1 is greedy")
     save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
     keep_checkpoints: Positive = 1
     log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra 'tensorboard')")
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Positive | None = Field(None, description="CPU threads; torch's choice when null")

@@ -9,8 +9,10 @@ from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, language_metrics, resolve, train
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, summed, tell_unused, train
 from nlpcli.tasks import TASKS
+
+_UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
 
 def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -19,7 +21,8 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
     config = resolve(request)
-    TASKS.check(config.task or "translation")
+    config = config.model_copy(update={"task": config.task or "translation"})
+    TASKS.check(config.task)
     return translation(request, config, listener)
 
 
@@ -37,6 +40,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
+    tell_unused(config, _UNUSED, listener)
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
@@ -57,14 +61,17 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         sampling=sampling,
         texts=list(read_parallel(source, target)) if sampling else None,
     )
+    if config.model.positions == "learned":
+        _check_positions(config, dev.lengths)
     listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
 
     signatures: dict[str, str] = {}
-    bleu = DevBleu(config, tokenizer, machine.device)
+    bleu = DevBleu(config, tokenizer, machine.device) if config.training.bleu_sentences else None
 
     def evaluate(model: Any) -> dict[str, float]:
-        metrics = language_metrics(task.evaluate(model, machine.device))[0]
-        if config.training.bleu_sentences:
+        nats, tokens = summed(task.evaluate(model, machine.device))
+        metrics = {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, 700.0))}
+        if bleu is not None:
             score = bleu(model)
             metrics["bleu"] = score.value
             signatures["bleu"] = f"{score.signature}|sentences:{len(bleu.pairs)}|beam:{bleu.beam_size}"
@@ -73,7 +80,8 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={"task": "translation", "decoding": config.decoding.model_dump()}, evaluate=evaluate, listener=listener,
-        signatures=signatures, data_fingerprint=shards.fingerprint,
+        measured=("loss", "perplexity", *["bleu"] * (bleu is not None)), signatures=signatures,
+        data_fingerprint=shards.fingerprint,
     )  # fmt: skip
     return run, outcome
 
@@ -87,9 +95,11 @@ class DevBleu:
         from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.ranking import Ranking
         from nlpcli.decoding.translator import TranslatorSettings
+        from nlpcli.evaluation.bleu import Bleu
 
+        Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch
         pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
-        step = max(1, math.ceil(len(pairs) / max(1, config.training.bleu_sentences)))
+        step = max(1, math.ceil(len(pairs) / config.training.bleu_sentences))
         self.pairs = pairs[::step]
         self.config, self.tokenizer, self.device = config, tokenizer, device
         search = BeamSettings(
@@ -109,6 +119,24 @@ class DevBleu:
         decoding = self.config.decoding
         references = [[target for _, target in self.pairs]]
         return bleu(output, references, tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase)
+
+
+def _check_positions(config: RunConfig, dev: Any) -> None:
+    """Whether learned positions reach as far as the sentences, each with its end; `dev`: lengths (lines, 2)."""
+    positions = config.model.max_length
+    if config.data.max_length > positions:
+        raise NlpcliError(
+            f"data.max_length {config.data.max_length} is longer than the model's {positions} positions",
+            hint=f"set data.max_length={positions}, or model.max_length to at least the former",
+        )
+    longest = dev.max(axis=1)
+    line = int(longest.argmax())
+    if longest[line] >= positions:
+        raise NlpcliError(
+            f"line {line + 1} of {' and '.join(config.data.dev)}: {longest[line]} tokens and an end are more than the "
+            f"model's {positions} positions",
+            hint=f"leave the line out, or set model.max_length to at least {longest[line] + 1}",
+        )
 
 
 def _check_parallel(source: str, target: str) -> None:

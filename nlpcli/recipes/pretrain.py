@@ -9,7 +9,11 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives import OBJECTIVES
 from nlpcli.recipes.corpus import Corpus
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, train
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, summed, tell_unused, train
+
+MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+_UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
+           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
 
 
 def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -18,7 +22,8 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
     config = resolve(request)
-    OBJECTIVES.check(config.objective or "clm")
+    config = config.model_copy(update={"objective": config.objective or "clm"})
+    OBJECTIVES.check(config.objective)
     with Corpus.opened(config.data) as corpus:
         return causal(request, config, corpus, listener)
 
@@ -37,10 +42,9 @@ def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listen
     from nlpcli.objectives.clm import CausalLanguageModelling
     from nlpcli.training.device import prepare
 
+    tell_unused(config, _UNUSED, listener)
     data, training = config.data, config.training
-    run = choose_run(
-        request, f"{config.objective or 'clm'}-{Path(request.config or request.preset or request.default).stem}"
-    )
+    run = choose_run(request, f"{config.objective}-{Path(request.config or request.preset or request.default).stem}")
     machine = prepare(training.device, training.precision, training.threads)
     tokenizer = get_tokenizer(request, corpus.texts, config, run, listener)
     train_shards, dev_shards = corpus.shards(tokenizer)
@@ -74,7 +78,7 @@ def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listen
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={"task": "language-model", "context": data.context, "document_end": eos is not None}, evaluate=evaluate,
-        signatures=signatures, listener=listener, data_fingerprint=train_shards.fingerprint,
+        measured=MEASURED, signatures=signatures, listener=listener, data_fingerprint=train_shards.fingerprint,
     )  # fmt: skip
     return run, outcome
 
@@ -83,10 +87,7 @@ def text_metrics(losses: Any, shards: Any, task: Any, tokenizer: Any, signatures
     """Loss, perplexity per token, word and byte, and bits per byte of a held-out text; `signatures` says how."""
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 
-    nats, tokens = 0.0, 0
-    for loss in losses:
-        nats += float(loss.nll)
-        tokens += loss.count
+    nats, tokens = summed(losses)
     protocol = Protocol(task.context, task.stride, f"{tokenizer.kind}-{tokenizer.vocab_size}")
     scores = perplexity(
         nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,8 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 
 CONFIG = "config.yaml"
+FALLING = ("linear", "cosine", "wsd")
+_FREE = {"dropout", "attention_dropout", "activation_dropout"}  # of a model, at any time
 
 
 class Listener(Protocol):
@@ -52,20 +53,73 @@ class Request:
 
 
 def resolve(request: Request) -> RunConfig:
-    """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration."""
+    """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration.
+
+    Raises: NlpcliError for what is unknown, contradicts itself, or would make a resumed run's model another one.
+    """
     if request.config is not None and request.preset is not None:
         raise NlpcliError("a preset and --config can't both be the base", hint="put 'extends: PRESET' into the file")
     if request.resume:
-        if request.out is None:
-            raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
+        _check_resumable(request)
         data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
     elif request.config is not None:
         data, source = presets.load(request.config), str(request.config)
     else:
         data, source = presets.load(request.preset or request.default), f"preset '{request.preset or request.default}'"
-    parse(RunConfig, data, source)
+    base = parse(RunConfig, data, source)
     merge(data, request.settings)
-    return parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
+    config = parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
+    if request.resume:
+        _check_same_model(base, config)
+    training = config.training
+    if training.schedule in FALLING and not (training.max_steps or training.max_epochs or training.max_minutes):
+        raise NlpcliError(
+            f"training.schedule '{training.schedule}' falls towards the end of the run, and no end is set",
+            hint="set training.max_steps, training.max_epochs or training.max_minutes",
+        )
+    return config
+
+
+def _check_resumable(request: Request) -> None:
+    if request.out is None:
+        raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
+    refused = {
+        "a preset": request.preset,
+        "--config": request.config,
+        "--tokenizer": request.tokenizer,
+        "--overwrite": request.overwrite,
+    }
+    for name, value in refused.items():
+        if value:
+            raise NlpcliError(
+                f"--resume goes on with what {request.out} holds, and {name} can't change that",
+                hint="single settings can be changed with --set",
+            )
+
+
+def _check_same_model(base: RunConfig, config: RunConfig) -> None:
+    """Refuses what the weights or the ids were not made for."""
+    for section in ("model", "tokenizer"):
+        old, new = getattr(base, section), getattr(config, section)
+        for key in type(old).model_fields:
+            if getattr(old, key) != getattr(new, key) and key not in _FREE:
+                raise NlpcliError(
+                    f"{section}.{key} of a run that is resumed stays {getattr(old, key)} (got {getattr(new, key)})",
+                    hint="start another run with another --out",
+                )
+
+
+def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
+    """Says which of `keys`, which mean nothing to this kind of run, were set all the same."""
+    default = RunConfig()
+    names = [key.split(".") for key in keys]
+    changed = [
+        f"{section}.{key}"
+        for section, key in names
+        if getattr(getattr(config, section), key) != getattr(getattr(default, section), key)
+    ]
+    if changed:
+        listener.note(f"without effect on this run: {', '.join(changed)}")
 
 
 def choose_run(request: Request, stem: str) -> Path:
@@ -135,14 +189,13 @@ def get_tokenizer(
         return make(texts(), vocab_size=error.possible)
 
 
-def language_metrics(losses: Iterable[Any]) -> tuple[dict[str, float], float, int]:
-    """Loss and perplexity per token of some `Loss` parts, and the summed nats and tokens they come from."""
+def summed(losses: Iterable[Any]) -> tuple[float, int]:
+    """The nats and the predicted tokens of some `Loss` parts."""
     nats, count = 0.0, 0
     for loss in losses:
         nats += float(loss.nll)
         count += loss.count
-    mean = nats / max(count, 1)
-    return {"loss": mean, "perplexity": math.exp(min(mean, 700.0))}, nats, count
+    return nats, count
 
 
 def train(
@@ -155,14 +208,21 @@ def train(
     machine: Any,
     info: Mapping[str, Any],
     evaluate: Callable[[Any], dict[str, float]],
+    measured: Sequence[str],
     signatures: Mapping[str, str],
     listener: Listener,
     data_fingerprint: str,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
-    `signatures` says for each metric how `evaluate` measured it; it may be filled while that measures.
+    `measured` are the names of what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
+    Raises: NlpcliError when the deciding metric is not among them, before anything is written.
     """
+    if config.training.metric not in measured:
+        raise NlpcliError(
+            f"training.metric '{config.training.metric}' is not measured in this run",
+            hint=f"choose one of: {', '.join(measured)}",
+        )
     import torch
 
     from nlpcli.models.build import build_model, count_parameters

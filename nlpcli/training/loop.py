@@ -260,11 +260,6 @@ class Trainer:
     def _remember_best(self) -> bool:
         """Notes new best values; True when the deciding metric improved."""
         progress, decisive = self.progress, self.settings.metric
-        if decisive not in self.metrics:
-            names = ", ".join(self.metrics)
-            raise NlpcliError(
-                f"training.metric '{decisive}' is not measured in this run", hint=f"choose one of: {names}"
-            )
         improved = [name for name, value in self.metrics.items() if self._better(name, value)]
         for name in improved:
             progress.best[name] = {"value": self.metrics[name], "step": progress.step}

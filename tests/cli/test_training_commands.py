@@ -148,6 +148,37 @@ def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
     assert status == 0 and "sample" not in err
 
 
+def test_text_named_in_a_preset_file_or_by_set_is_not_replaced_by_the_sample(call, pairs):
+    write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
+    for number, arguments in enumerate((["--preset", "named.yaml"], ["--set", "data.train=[train.en]"])):
+        status, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", f"run{number}", *SMALL)
+        assert status == 0 and "that comes with nlpcli" not in err and "317 documents" in err, err
+
+
+def test_held_out_pairs_that_are_given_stand_beside_the_sample(call, pairs):
+    status, _, err = call("finetune", "--dev", "dev.en", "dev.de", "--max-steps", 1, "--out", "run", *SMALL)
+    assert status == 0 and "the sample" in err
+    assert "dev: [dev.en, dev.de]" in Path("run/config.yaml").read_text()
+
+
+def test_settings_that_mean_nothing_to_a_run_are_said(call, pairs):
+    _, _, err = call(*pretrain("--set", "data.subword_sampling=0.1", steps=1))
+    assert "without effect on this run: data.subword_sampling" in err
+    _, _, err = call(*finetune("--set", "data.column=2", steps=1))
+    assert "without effect on this run: data.column" in err
+
+
+def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call, pairs):
+    call(*pretrain(steps=2))
+    before = Path("runs/lm/config.yaml").read_bytes()
+    for setting in ("model.heads=1", "model.activation=relu", "tokenizer.vocab_size=9"):
+        status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", setting)
+        assert status == 2 and f"{setting.split('=')[0]} of a run that is resumed stays" in err
+    assert Path("runs/lm/config.yaml").read_bytes() == before
+    status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", "model.dropout=0.2", "--max-steps", 3)
+    assert status == 0, err
+
+
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):
     arguments = [argument for argument in pretrain(steps=1) if argument not in ("--out", "runs/lm")]
     assert [call(*arguments)[1] for _ in range(2)] == ["runs/clm-gpt-mini-1\n", "runs/clm-gpt-mini-2\n"]
@@ -213,10 +244,12 @@ def make_bad_files(folder: Path) -> None:
     write(folder / "wrong.yaml", ["training:", "  learning_rate: 0.1"])
     write(folder / "broken.yaml", ["training:", "  lr: [0.1"])
     write(folder / "rate.yaml", ["training:", "  lr: fast"])
+    write(folder / "odd.yaml", ["extends: gpt-mini", "data: [1]"])
     (folder / "holds-something").mkdir()
     write(folder / "holds-something/notes.txt", ["mine"])
 
 
+LEARNED = ["--set", "model.positions=learned", "--set", "model.max_length=10"]
 BAD_CALLS = {
     "missing file": (finetune(train="nowhere"), "nowhere.en: no such file", None),
     "empty file": (finetune(train="empty"), "empty", None),
@@ -244,6 +277,28 @@ BAD_CALLS = {
     "resume without a name": (["pretrain", "--resume"], "--resume", "--out"),
     "a folder of other things": (pretrain(out="holds-something"), "holds-something: is not empty", "--out"),
     "text shorter than the context": (pretrain("--set", "data.context=100000"), "context", None),
+    "stride wider than the context": (pretrain("--set", "data.eval_stride=33"), "stride 33", None),
+    "negative seed": (pretrain("--seed", -1), "training.seed", None),
+    "schedule without an end": (pretrain("--set", "training.max_steps=null"), "'cosine' falls", "training.max_steps"),
+    "metric not measured": (finetune("--set", "training.metric=chrf"), "'chrf' is not measured", "bleu"),
+    "BLEU of no sentences": (finetune("--set", "training.bleu_sentences=0"), "'bleu' is not measured", "loss"),
+    "unknown BLEU tokenizer": (finetune("--set", "decoding.bleu_tokenize=14a"), "14a", "13a"),
+    "no second segmentation": (finetune("--set", "data.subword_sampling=0.1"), "only one segmentation", None),
+    "too few positions": (
+        finetune(*LEARNED),
+        "data.max_length 128 is longer than the model's 10",
+        "data.max_length=10",
+    ),
+    "a dev line beyond the positions": (
+        finetune(*LEARNED, "--set", "data.max_length=10"),
+        "dev.en and dev.de",
+        "leave",
+    ),
+    "resume with a preset": (["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"], "a preset can't", "--set"),
+    "resume with a file": (["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"], "--config can't", "--set"),
+    "resume and overwrite": (["finetune", "--resume", "--out", "a", "--overwrite"], "--overwrite can't", None),
+    "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
+    "data that is no group": (["pretrain", "--preset", "odd.yaml"], "odd.yaml': data", None),
 }
 
 
