@@ -34,7 +34,8 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
 THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
 JSON = typer.Option(False, "--json", help="At the end, print the run's folder and results as JSON.")
-_LOOP = ("max_steps", "max_epochs", "max_minutes", "batch_tokens", "lr", "seed", "device", "precision", "threads")
+_LIMITS = ("max_steps", "max_epochs", "max_minutes")
+_LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
 
 
 def settings(**values: Any) -> dict[str, Any]:
@@ -52,10 +53,13 @@ def request(given: Mapping[str, Any], *, default: str, preset: str | None, **val
     """What the user asked for: `values`, and of `given`, a command's parameters, those that all training shares."""
     from nlpcli.recipes.run import Request
 
+    chosen = settings(**values, **{f"training__{name}": given[name] for name in _LOOP})
+    if any(given[name] is not None for name in _LIMITS):  # a limit that is asked for replaces all of the preset's
+        chosen["training"] |= {name: given[name] for name in _LIMITS}
     return Request(
         default=default,
         preset=preset,
-        settings=settings(**values, **{f"training__{name}": given[name] for name in _LOOP}),
+        settings=chosen,
         command=command_line(),
         **{name: given[name] for name in ("config", "overrides", "out", "tokenizer", "resume", "overwrite")},
     )

@@ -21,17 +21,17 @@ from nlpcli.evaluation.score import Score
 class Protocol:
     """How a text was cut for the model.
 
-    window: tokens the model sees at once. stride: tokens from one window's start to the next; equal to the window
-    there is no overlap, smaller strides give each scored token more context. tokenizer: what a token is, such as
-    `unigram-8000` or `chars`.
+    window: tokens the model sees at once; None: a whole sentence, scored alone. stride: tokens from one window's start
+    to the next; equal to the window there is no overlap, smaller strides give each scored token more context.
+    tokenizer: what a token is, such as `unigram-8000` or `chars`.
     """
 
-    window: int
-    stride: int
+    window: int | None
+    stride: int | None
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.stride <= self.window:
+        if self.window is not None and not 1 <= self.stride <= self.window:
             raise NlpcliError(f"a stride of {self.stride} does not fit a window of {self.window} tokens")
 
 
@@ -68,9 +68,8 @@ def perplexity(
 
 def _score(measure: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
     tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
-    signature = (
-        f"{measure}|level:{level}|window:{protocol.window}|stride:{protocol.stride}{tokenizer}|nlpcli:{__version__}"
-    )
+    cut = "window:sentence" if protocol.window is None else f"window:{protocol.window}|stride:{protocol.stride}"
+    signature = f"{measure}|level:{level}|{cut}{tokenizer}|nlpcli:{__version__}"
     return Score(f"{measure}/{level}", value, signature, summary=f"({count} {level}s)", details={"count": count})
 
 

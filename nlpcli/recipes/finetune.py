@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, summed, tell_unused, train
+from nlpcli.recipes.run import (
+    MEASURED,
+    Listener,
+    Request,
+    choose_run,
+    get_tokenizer,
+    resolve,
+    tell_unused,
+    text_metrics,
+    train,
+)
 from nlpcli.tasks import TASKS
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
@@ -69,8 +78,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     bleu = DevBleu(config, tokenizer, machine.device) if config.training.bleu_sentences else None
 
     def evaluate(model: Any) -> dict[str, float]:
-        nats, tokens = summed(task.evaluate(model, machine.device))
-        metrics = {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, 700.0))}
+        metrics = text_metrics(task.evaluate(model, machine.device), dev.target, tokenizer, signatures)
         if bleu is not None:
             score = bleu(model)
             metrics["bleu"] = score.value
@@ -80,7 +88,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={"task": "translation", "decoding": config.decoding.model_dump()}, evaluate=evaluate, listener=listener,
-        measured=("loss", "perplexity", *["bleu"] * (bleu is not None)), signatures=signatures,
+        measured=(*MEASURED, *["bleu"] * (bleu is not None)), signatures=signatures,
         data_fingerprint=shards.fingerprint,
     )  # fmt: skip
     return run, outcome
@@ -99,8 +107,8 @@ class DevBleu:
 
         Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch
         pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
-        step = max(1, math.ceil(len(pairs) / config.training.bleu_sentences))
-        self.pairs = pairs[::step]
+        count = min(len(pairs), config.training.bleu_sentences)
+        self.pairs = [pairs[i * len(pairs) // count] for i in range(count)]
         self.config, self.tokenizer, self.device = config, tokenizer, device
         search = BeamSettings(
             beam_size=config.training.bleu_beam_size,

@@ -9,9 +9,18 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives import OBJECTIVES
 from nlpcli.recipes.corpus import Corpus
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, summed, tell_unused, train
+from nlpcli.recipes.run import (
+    MEASURED,
+    Listener,
+    Request,
+    choose_run,
+    get_tokenizer,
+    resolve,
+    tell_unused,
+    text_metrics,
+    train,
+)
 
-MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
 
@@ -73,7 +82,10 @@ def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listen
     signatures: dict[str, str] = {}
 
     def evaluate(model: Any) -> dict[str, float]:
-        return text_metrics(task.evaluate(model, machine.device), dev_shards, task, tokenizer, signatures)
+        return text_metrics(
+            task.evaluate(model, machine.device), dev_shards, tokenizer, signatures, window=task.context,
+            stride=task.stride,
+        )  # fmt: skip
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
@@ -81,17 +93,3 @@ def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listen
         measured=MEASURED, signatures=signatures, listener=listener, data_fingerprint=train_shards.fingerprint,
     )  # fmt: skip
     return run, outcome
-
-
-def text_metrics(losses: Any, shards: Any, task: Any, tokenizer: Any, signatures: dict[str, str]) -> dict[str, float]:
-    """Loss, perplexity per token, word and byte, and bits per byte of a held-out text; `signatures` says how."""
-    from nlpcli.evaluation.perplexity import Protocol, perplexity
-
-    nats, tokens = summed(losses)
-    protocol = Protocol(task.context, task.stride, f"{tokenizer.kind}-{tokenizer.vocab_size}")
-    scores = perplexity(
-        nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
-    )
-    scores = {name.removeprefix("token_"): score for name, score in scores.items()}
-    signatures.update({name: score.signature for name, score in scores.items()})
-    return {name: score.value for name, score in scores.items()}

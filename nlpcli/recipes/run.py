@@ -189,13 +189,36 @@ def get_tokenizer(
         return make(texts(), vocab_size=error.possible)
 
 
-def summed(losses: Iterable[Any]) -> tuple[float, int]:
-    """The nats and the predicted tokens of some `Loss` parts."""
-    nats, count = 0.0, 0
+MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+"""The metrics that `text_metrics` gives."""
+
+
+def text_metrics(
+    losses: Iterable[Any],
+    shards: Any,
+    tokenizer: Any,
+    signatures: dict[str, str],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+) -> dict[str, float]:
+    """Loss, perplexity per token, word and byte, and bits per byte of the text in `shards`; `signatures` says how.
+
+    losses: the `Loss` parts that together cover the text once; window, stride: how it was cut, None for sentences.
+    """
+    from nlpcli.evaluation.perplexity import Protocol, perplexity
+
+    nats, tokens = 0.0, 0
     for loss in losses:
         nats += float(loss.nll)
-        count += loss.count
-    return nats, count
+        tokens += loss.count
+    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}")
+    scores = perplexity(
+        nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
+    )
+    scores = {name.removeprefix("token_"): score for name, score in scores.items()}
+    signatures.update({name: score.signature for name, score in scores.items()})
+    return {name: score.value for name, score in scores.items()}
 
 
 def train(

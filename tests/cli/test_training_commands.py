@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nlpcli.cli.main import main
+from nlpcli.config.loading import load_yaml
 from nlpcli.training.log import read_metrics
 
 SMALL = [
@@ -177,6 +178,24 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
     assert Path("runs/lm/config.yaml").read_bytes() == before
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", "model.dropout=0.2", "--max-steps", 3)
     assert status == 0, err
+
+
+def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
+    arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
+    status, _, err = call(*arguments, "--max-epochs", 1)
+    assert status == 0 and "1 epochs done" in err
+    training = load_yaml(Path("runs/lm/config.yaml"))["training"]
+    assert (training["max_steps"], training["max_epochs"], training["max_minutes"]) == (None, 1.0, None)
+
+
+def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
+    call(*finetune(steps=2))
+    info = load_yaml(Path("runs/t/model.yaml"))
+    assert {"loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu"} <= info[
+        "metrics"
+    ].keys()
+    assert "window:sentence" in info["signatures"]["word_perplexity"]
+    assert "sentences:4|beam:1" in info["signatures"]["bleu"]
 
 
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):
