@@ -108,17 +108,17 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(description: str, *, total: float | None = None) -> Iterator[Progress]:
+def progress(description: str, *, total: float | None = None, completed: float = 0.0) -> Iterator[Progress]:
     """Progress on stderr: a moving bar with the time left on a terminal, else (or with NO_COLOR) a line now and then.
 
-    `total` is in the unit of `update`'s `completed`; None when it is not known.
+    `total` is in the unit of `update`'s `completed`, None when it is not known; `completed` was done before.
     """
     console = stderr_console()
     if console.is_terminal and not console.is_dumb_terminal and not console.no_color:
-        with _Bar(console, description, total) as bar:
+        with _Bar(console, description, total, completed) as bar:
             yield bar
     else:
-        lines = _Lines(description, total)
+        lines = _Lines(description, total, completed)
         yield lines
         lines.close()
 
@@ -126,7 +126,7 @@ def progress(description: str, *, total: float | None = None) -> Iterator[Progre
 class _Bar:
     """A moving bar; lines said meanwhile appear above it."""
 
-    def __init__(self, console: Console, description: str, total: float | None) -> None:
+    def __init__(self, console: Console, description: str, total: float | None, completed: float) -> None:
         from rich import progress as rich_progress
 
         self._progress = rich_progress.Progress(
@@ -140,7 +140,7 @@ class _Bar:
             redirect_stdout=False,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(description, total=total, status="")
+        self._task = self._progress.add_task(description, total=total, completed=completed, status="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -156,9 +156,18 @@ class _Bar:
 class _Lines:
     """Plain lines: one after 10 seconds, then after every further 10 s or tenth of the time gone by."""
 
-    def __init__(self, description: str, total: float | None, *, first: float = 10.0, clock=time.monotonic) -> None:
+    def __init__(
+        self,
+        description: str,
+        total: float | None,
+        completed: float = 0.0,
+        *,
+        first: float = 10.0,
+        clock=time.monotonic,
+    ) -> None:
         self._description = description
         self._total = total
+        self._before = completed
         self._clock = clock
         self._start = clock()
         self._next = self._start + first
@@ -187,8 +196,9 @@ class _Lines:
         else:
             parts.append(f"{completed:,.0f}")
         parts.append(status)
-        if self._total and 0 < completed < self._total:
-            parts.append(f"{duration((now - self._start) * (self._total - completed) / completed)} left")
+        if self._total and self._before < completed < self._total:
+            seconds = (now - self._start) / (completed - self._before)
+            parts.append(f"{duration(seconds * (self._total - completed))} left")
         say("  ".join(part for part in parts if part))
         self._said = self._latest
 

@@ -98,10 +98,10 @@ class Watcher:
         self.run = run
         terminal.say(f"run: {run}")
 
-    def started(self, progress: Any) -> None:
+    def started(self, progress: Any, share: float) -> None:
         if progress.step:
             terminal.say(f"going on after step {progress.step:,}")
-        self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0))
+        self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
     def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")

@@ -36,7 +36,7 @@ class Observer(Protocol):
 
     def note(self, text: str) -> None: ...
 
-    def started(self, progress: Progress) -> None: ...
+    def started(self, progress: Progress, share: float) -> None: ...
 
     def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None: ...
 
@@ -110,7 +110,7 @@ class Trainer:
         self.log = MetricsLog(self.run, from_step=self.progress.step, tensorboard=self.settings.tensorboard)
         self._clock = time.perf_counter() - self.progress.seconds
         self._window = (time.perf_counter(), self.progress.tokens)
-        self.observer.started(self.progress)
+        self.observer.started(self.progress, self._share())
         gc.collect()
         gc.freeze()  # what is alive now lives to the end; scanning it again can cost hundreds of milliseconds a step
         try:
@@ -331,7 +331,7 @@ class Trainer:
         if settings.max_minutes:
             shares.append(progress.seconds / (60 * settings.max_minutes))
         if settings.max_epochs:
-            done = progress.epoch + progress.position / max(1, self._plan_length)
+            done = progress.epoch + (progress.position / self._plan_length if self._plan_length else 0.0)
             shares.append(done / settings.max_epochs)
         return max(shares)
 

@@ -37,6 +37,14 @@ def test_progress_without_a_terminal_is_a_few_plain_lines(capsys):
     assert not any("\r" in line or "\x1b" in line for line in told)
 
 
+def test_the_time_left_counts_from_what_was_done_before(capsys):
+    clock = Clock()
+    lines = terminal._Lines("training", 1.0, 0.8, clock=clock)
+    clock.now = 30.0
+    lines.update(0.9)
+    assert capsys.readouterr().err == "training  90%  30 s left\n"
+
+
 def test_short_work_says_nothing_without_a_terminal(capsys):
     with terminal.progress("encoding", total=3) as bar:
         for done in range(4):

@@ -21,7 +21,7 @@ class Quiet:
     def opened(self, run):
         pass
 
-    def started(self, progress):
+    def started(self, progress, share):
         pass
 
     def stepped(self, progress, share, loss, lr, speed):
