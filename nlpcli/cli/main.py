@@ -98,7 +98,8 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
         return _usage(error, arguments)
     if isinstance(error, OSError):
         return _system(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
         return RunFailed("out of memory", hint="make the batches smaller, or the model")
     text = " ".join(str(error).split())
     return RunFailed(

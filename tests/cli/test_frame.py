@@ -82,6 +82,7 @@ def raising(error: BaseException):
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "nlpcli: runs/x: no space left on the disk\n"),
         (OSError(errno.EIO, "Input/output error"), 1, "nlpcli: input/output error\n"),
         (MemoryError(), 1, "nlpcli: out of memory\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "nlpcli: out of memory\n"),
         (ValueError("two\nlines"), 1, "nlpcli: internal error: ValueError: two lines\n  hint: "),
         (ZeroDivisionError(), 1, "nlpcli: internal error: ZeroDivisionError\n"),
         (KeyboardInterrupt(), 130, ""),
