@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in ("NLPCLI_TRACEBACK", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("nlpcli", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("nlpcli")
 
