@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +14,24 @@ from torch import Tensor, nn
 class Loss:
     """A batch's loss summed over its `count` predicted tokens, in nats.
 
-    `total` carries the gradient; `nll` is the same without smoothing, for perplexities.
+    `total` carries the gradient; `nll` is the same without smoothing, for perplexities. `tallies` are further measures
+    by name, each a sum and what it is divided by: parts of a data set add up both before they divide, so that
+    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 0.6.
     """
 
     total: Tensor
     nll: Tensor
     count: int
+    tallies: dict[str, tuple[Tensor | float, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example as it is looked at without training, as token ids: the text, what is read, what is to be predicted."""
+
+    original: list[int]
+    corrupted: list[int]
+    target: list[int]
 
 
 class Batch(Protocol):
