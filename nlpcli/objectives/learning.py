@@ -27,7 +27,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as it is looked at without training, as token ids: the text, what is read, what is to be predicted."""
+    """One example as token ids, to be looked at without training: the text, what is read, what is predicted."""
 
     original: list[int]
     corrupted: list[int]
