@@ -43,6 +43,7 @@ class MultiHeadAttention(nn.Module):
         rotary: bool = False,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
+        scale: bool = True,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -56,6 +57,7 @@ class MultiHeadAttention(nn.Module):
         self.query_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.key_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
+        self.scale = None if scale else 1.0  # of the scores; None: by the square root of d_key
         self.recorder: list[Tensor] | None = None
 
     def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
@@ -74,13 +76,15 @@ class MultiHeadAttention(nn.Module):
         *,
         allowed: Tensor | None = None,
         causal: bool = False,
+        bias: Tensor | None = None,
         start: int = 0,
         width: int = 1,
     ) -> Tensor:
         """Queries from x (rows, n, d_model), first at position `start`, over `memory` -> (rows, n, d_model).
 
-        `width` consecutive rows of x share one row of `memory` (the beam of one source sentence); then `causal`
-        does not apply and `allowed` broadcasts over queries.
+        `allowed` and `bias` (added to the scores) broadcast to (rows, heads, n, m). `width` consecutive rows of x share
+        one row of `memory` (the beam of one source sentence); then `causal` does not apply and `allowed` broadcasts
+        over queries.
         """
         query = self._split(self.query(x))
         if self.query_norm is not None:
@@ -97,11 +101,15 @@ class MultiHeadAttention(nn.Module):
             memory.value,
             allowed=allowed,
             causal=causal,
+            bias=bias,
+            scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
         )
         if self.recorder is not None:
             with torch.no_grad():
-                weights = softmax_weights(query, memory.key, allowed=allowed, causal=causal)
+                weights = softmax_weights(
+                    query, memory.key, allowed=allowed, causal=causal, bias=bias, scale=self.scale
+                )
                 self.recorder.append(_apart(weights, width))
         context = _apart(context, width)
         context = context.transpose(1, 2).reshape(rows, n, heads * self.d_value)

@@ -77,3 +77,9 @@ def softmax_weights(
 def causal_mask(n: int, m: int, *, device: torch.device | str = "cpu") -> Tensor:
     """(n, m) boolean, True where query i may see key j: j <= i + m - n."""
     return torch.ones(n, m, dtype=torch.bool, device=device).tril(m - n)
+
+
+def window_mask(n: int, m: int, window: int, *, device: torch.device | str = "cpu") -> Tensor:
+    """(n, m) boolean, True where query i and key j are fewer than `window` positions apart; the last of each meet."""
+    offset = torch.arange(m, device=device)[None, :] - torch.arange(m - n, m, device=device)[:, None]
+    return offset.abs() < window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +16,9 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 class ModelConfig(Strict):
     """A Transformer; names and defaults follow Vaswani et al. 2017 (`transformer-base`)."""
 
-    family: Literal["transformer"] = "transformer"
+    family: Literal["transformer", "transformer-xl", "xlnet"] = Field(
+        "transformer", description="BERT, GPT, BART, T5 and their kin are settings of 'transformer'"
+    )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field("encoder-decoder", description="which stacks it has")
     d_model: Positive = Field(512, description="width of the residual stream")
     heads: Positive = Field(8, description="attention heads a layer")
@@ -30,9 +33,20 @@ class ModelConfig(Strict):
     norm_bias: bool = Field(True, description="LayerNorm's own bias")
     qk_norm: bool = Field(False, description="normalise queries and keys (RMS) before their product")
     embedding_norm: bool = Field(False, description="normalise the sum of the embeddings")
-    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"] = "relu"
-    positions: Literal["sinusoidal", "learned", "rotary", "none"] = "sinusoidal"
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"] = "relu"
+    attention: list[str] = Field(
+        ["full"], min_length=1, description="who may look at whom, layer by layer, in turn: full, or window:W"
+    )
+    attention_scale: bool = Field(True, description="divide scores by the square root of d_key (T5 does not)")
+    positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
+        "sinusoidal",
+        description="sinusoids interleaved as in the paper, or all sines before all cosines (Marian); relative: T5's",
+    )
     max_length: Positive = Field(1024, description="longest sequence; a longer source is cut when translated")
+    position_offset: Annotated[int, Field(ge=0)] = Field(0, description="unused rows before learned positions (BART 2)")
+    relative_buckets: Positive = Field(32, description="of relative positions")
+    relative_distance: Positive = Field(128, description="beyond it all relative positions share a bucket")
+    segments: Annotated[int, Field(ge=0)] = Field(0, description="kinds of segments with an embedding each (BERT 2)")
     scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
     tie: Literal["all", "source-target", "target-output", "none"] = Field(
         "all", description="which of source embedding, target embedding and output projection are one matrix"
@@ -40,27 +54,47 @@ class ModelConfig(Strict):
     attention_bias: bool = False
     feed_forward_bias: bool = True
     output_bias: bool = False
+    scale_output: bool = Field(False, description="multiply the last states by d_model^-0.5 before the vocabulary (T5)")
+    mlm_head: bool = Field(False, description="an encoder's layer before the vocabulary (BERT)")
+    pooler: bool = Field(False, description="tanh(W x) of an encoder's first state (BERT)")
+    pair_head: bool = Field(False, description="two classes from the pooled state: next sentence, or sentence order")
+    memory_length: Annotated[int, Field(ge=0)] = Field(
+        0, description="states of earlier segments that are remembered (Transformer-XL, XLNet)"
+    )
+    clamp_length: Annotated[int, Field(ge=0)] = Field(
+        0, description="relative distances beyond it count as it (Transformer-XL, XLNet); 0 leaves them"
+    )
+    adaptive_cutoffs: list[Positive] = Field([], description="vocabulary borders of an adaptive softmax; none: full")
+    share_position_biases: bool = Field(True, description="one pair of attention biases for all layers")
     dropout: Fraction = Field(0.1, description="on every sublayer's output and on the embeddings")
     attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
     activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
-    initialisation: Literal["xavier", "normal"] = "xavier"
+    output_dropout: bool = Field(False, description="dropout also on what a stack gives (T5)")
+    initialisation: Literal["xavier", "normal", "bert", "t5"] = "xavier"
     init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelConfig:
         if self.d_model % self.heads and not (self.d_key and self.d_value):
             raise ValueError(f"d_model {self.d_model} can't be split into {self.heads} heads; set d_key and d_value")
-        if self.positions == "sinusoidal" and self.d_model % 2:
+        if self.positions.startswith("sinusoidal") and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
         if self.positions == "rotary" and (self.d_key or self.d_model // self.heads) % 2:
             raise ValueError("rotary positions need heads of even width")
+        if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
+            raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
+        if self.pair_head and not self.pooler:
+            raise ValueError("pair_head needs the pooler")
+        for pattern in self.attention:
+            if pattern != "full" and not re.fullmatch(r"window:[1-9][0-9]*", pattern):
+                raise ValueError(f"attention {pattern!r} is neither 'full' nor 'window:W'")
         return self
 
 
 class TokenizerConfig(Strict):
     """The tokenizer that is trained when none is given."""
 
-    type: Literal["unigram", "bpe", "wordpiece", "byte-bpe", "chars"] = "unigram"
+    type: Literal["unigram", "bpe", "wordpiece", "byte-bpe", "chars", "words"] = "unigram"
     vocab_size: Positive = 8000
     normalization: str = Field("identity", description="identity keeps the text as it is; nfkc and others change it")
     sentinels: Annotated[int, Field(ge=0)] = 0
@@ -77,6 +111,13 @@ class DataConfig(Strict):
     )
     field: str = Field("text", description="field of JSON lines that holds the text")
     column: Positive = Field(1, description="column of TSV files that holds the text")
+    sentences: Literal["auto", "none", "lines", "split"] = Field(
+        "auto", description="what a sentence is where an objective needs them: a line, or split by rules"
+    )
+    format: Literal["auto", "full-sentences", "doc-sentences", "segment-pair", "sentence-pair"] = Field(
+        "auto", description="what an encoder reads (Liu et al. 2019, section 4.2)"
+    )
+    document_mask: bool = Field(False, description="no attention across the borders of documents (clm)")
     context: Positive = Field(256, description="tokens in one window of a language model")
     eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
     max_length: Positive = Field(
@@ -84,6 +125,30 @@ class DataConfig(Strict):
     )
     subword_sampling: Fraction = Field(0.0, description="subword regularisation of pairs (unigram alpha, BPE dropout)")
     workers: Positive | None = Field(None, description="processes that encode; all cores when null")
+
+
+class NoiseConfig(Strict):
+    """How pretraining objectives hide and disturb text."""
+
+    kinds: str = Field("infill:0.3,permute", description="of 'denoise': BART's, or one of T5's (spans, iid, …)")
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens that mlm hides")
+    unit: Literal["token", "word", "span"] = Field("token", description="what mlm hides at a time")
+    mask_share: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="of the hidden, replaced by the mask")
+    random_share: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="of the hidden, replaced at random")
+    span_p: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="of the geometric lengths of spans")
+    span_max: Positive = Field(10, description="longest span in words")
+    copies: Annotated[int, Field(ge=0)] = Field(0, description="fixed noises of each example (BERT 10); 0: ever new")
+    gap_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of sentences PEGASUS takes out")
+    gap_choice: Literal["principal", "random", "lead"] = Field("principal", description="which of them")
+    gap_selection: Literal["independent", "sequential"] = "independent"
+    gap_counts: Literal["original", "unique"] = Field("original", description="how ROUGE counts repeated words")
+    predict_one_of: Positive = Field(6, description="XLNet's K: a Kth of the tokens is predicted")
+
+    @model_validator(mode="after")
+    def _shares(self) -> NoiseConfig:
+        if self.mask_share + self.random_share > 1:
+            raise ValueError("mask_share and random_share are more than all together")
+        return self
 
 
 class TrainingConfig(Strict):
@@ -94,7 +159,7 @@ class TrainingConfig(Strict):
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
     batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")
     accumulate: Positive = Field(1, description="batches summed before a step")
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; a factor for 'noam'")
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
@@ -143,9 +208,12 @@ class RunConfig(Strict):
     description: str = ""
     source: str = Field("", description="where the numbers come from")
     task: str | None = Field(None, description="what is learnt from examples: translation")
-    objective: str | None = Field(None, description="what is learnt from raw text: clm")
+    objective: str | None = Field(
+        None, description="what is learnt from raw text: clm, mlm, nsp, … or a weighted sum such as mlm=1+nsp=0.5"
+    )
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: DataConfig = DataConfig()
+    noise: NoiseConfig = NoiseConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()

@@ -11,9 +11,10 @@ from nlpcli.layers.positions import LearnedPositions, SinusoidalPositions
 
 
 class Embedding(nn.Module):
-    """dropout(norm(E[token] · √d + P[position])), each part as configured (Vaswani et al. 2017, section 3.4).
+    """dropout(norm(E[token] · √d + P[position] + S[segment])), each part as configured.
 
-    `tokens` may be shared with other parts of a model. (batch, length) -> (batch, length, d_model)
+    `tokens` may be shared with other parts of a model. Sources: Vaswani et al. 2017, section 3.4; Devlin et al. 2019,
+    figure 2. (batch, length) -> (batch, length, d_model)
     """
 
     def __init__(
@@ -22,7 +23,9 @@ class Embedding(nn.Module):
         *,
         positions: str = "sinusoidal",
         max_length: int = 1024,
+        position_offset: int = 0,
         scale: bool = True,
+        segments: int = 0,
         norm: nn.Module | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -31,19 +34,23 @@ class Embedding(nn.Module):
         self.tokens = tokens
         self.scale = math.sqrt(width) if scale else 1.0
         self.positions: nn.Module | None = None
-        if positions == "sinusoidal":
-            self.positions = SinusoidalPositions(width)
+        if positions.startswith("sinusoidal"):
+            self.positions = SinusoidalPositions(width, halves=positions == "sinusoidal-halves")
         elif positions == "learned":
-            self.positions = LearnedPositions(max_length, width)
+            self.positions = LearnedPositions(max_length, width, offset=position_offset)
+        self.segments = nn.Embedding(segments, width) if segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
 
-    def forward(self, ids: Tensor, start: int = 0) -> Tensor:
+    def forward(self, ids: Tensor, start: int = 0, segments: Tensor | None = None) -> Tensor:
+        """ids and segments (batch, length); None: all of segment 0."""
         x = self.tokens(ids)
         if self.scale != 1.0:
             x = x * self.scale
         if self.positions is not None:
             x = x + self.positions(ids.size(1), start).to(x.dtype)
+        if self.segments is not None:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
         if self.norm is not None:
             x = self.norm(x)
         return self.dropout(x)

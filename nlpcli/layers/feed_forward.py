@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
@@ -16,7 +17,15 @@ _ACTIVATIONS = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
-_GATED = {"swiglu": F.silu, "geglu": F.gelu}
+_GATED = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": partial(F.gelu, approximate="tanh")}
+
+
+def activation_function(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by name; of a gated one, that of the gate. Raises: NlpcliError for a name that is none."""
+    functions = _ACTIVATIONS | _GATED
+    if name not in functions:
+        raise unknown("activation", name, functions)
+    return functions[name]
 
 
 class FeedForward(nn.Module):
@@ -29,9 +38,7 @@ class FeedForward(nn.Module):
         self, d_model: int, d_ff: int, *, activation: str = "relu", bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if activation not in _ACTIVATIONS and activation not in _GATED:
-            raise unknown("activation", activation, [*_ACTIVATIONS, *_GATED])
-        self.activation = _ACTIVATIONS.get(activation) or _GATED[activation]
+        self.activation = activation_function(activation)
         self.inner = nn.Linear(d_model, d_ff, bias=bias)
         self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in _GATED else None
         self.outer = nn.Linear(d_ff, d_model, bias=bias)

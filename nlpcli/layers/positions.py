@@ -1,35 +1,41 @@
-"""Where a token stands: sinusoidal, learned and rotary positions."""
+"""Where a token stands: sinusoidal, learned, rotary and bucketed relative positions."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 
-def sinusoids(length: int, width: int, *, start: int = 0) -> Tensor:
+def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) -> Tensor:
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(…) (Vaswani et al. 2017, section 3.5).
 
+    halves: all sines, then all cosines, as in tensor2tensor, Marian and PEGASUS; a permutation of the columns.
     Returns: (length, width) float32 for the positions start … start + length - 1.
     """
     position = torch.arange(start, start + length, dtype=torch.float64)[:, None]
     rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = position * rate  # (length, width / 2)
+    if halves:
+        return torch.cat((angle.sin(), angle.cos()), dim=-1).float()
     return torch.stack((angle.sin(), angle.cos()), dim=-1).reshape(length, width).float()
 
 
 class SinusoidalPositions(nn.Module):
     """Fixed sinusoids; the table grows with the longest sequence seen and is not stored with the weights."""
 
-    def __init__(self, width: int, *, initial_length: int = 256) -> None:
+    def __init__(self, width: int, *, halves: bool = False, initial_length: int = 256) -> None:
         super().__init__()
         self.width = width
-        self.register_buffer("table", sinusoids(initial_length, width), persistent=False)
+        self.halves = halves
+        self.register_buffer("table", sinusoids(initial_length, width, halves=halves), persistent=False)
 
     def forward(self, length: int, start: int = 0) -> Tensor:
         """(length, width) for the positions from `start` on."""
         if start + length > self.table.size(0):
             with torch.inference_mode(False):  # a table that grew while translating must serve training, too
-                self.table = sinusoids(2 * (start + length), self.width).to(self.table)
+                self.table = sinusoids(2 * (start + length), self.width, halves=self.halves).to(self.table)
         return self.table[start : start + length]
 
 
@@ -72,3 +78,40 @@ class RotaryPositions(nn.Module):
         cos, sin = self.table[:, start : start + length].to(x.dtype)
         left, right = x.chunk(2, dim=-1)
         return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+class RelativeBias(nn.Module):
+    """T5's positions: a trained number for each head and bucket of distances, added to the scores of attention.
+
+    Half of the buckets (of each direction) hold one distance each, the others ever larger ranges, on a logarithmic
+    scale up to `distance`; all that is farther shares the last bucket (Raffel et al. 2020, section 2.1). With
+    `causal`, keys after the query share the bucket of distance 0: they are not seen anyway.
+    """
+
+    def __init__(self, heads: int, *, buckets: int = 32, distance: int = 128, causal: bool = False) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self.distance = distance
+        self.causal = causal
+        self.weight = nn.Parameter(torch.empty(buckets, heads))
+
+    def forward(self, n: int, m: int, start: int = 0) -> Tensor:
+        """(1, heads, n, m) for queries at the positions from `start` on and keys at those from 0 on."""
+        device = self.weight.device
+        query = torch.arange(start, start + n, device=device)[:, None]
+        bucket = self.bucket(torch.arange(m, device=device)[None, :] - query)  # (n, m)
+        return self.weight[bucket].permute(2, 0, 1).unsqueeze(0)
+
+    def bucket(self, offset: Tensor) -> Tensor:
+        """The bucket of key position - query position, element by element."""
+        buckets, base = self.buckets, torch.zeros_like(offset)
+        if self.causal:
+            away = (-offset).clamp(min=0)
+        else:
+            buckets //= 2
+            base = (offset > 0).long() * buckets
+            away = offset.abs()
+        exact = buckets // 2
+        ratio = torch.log(away.clamp(min=1).float() / exact) / math.log(self.distance / exact)
+        far = exact + (ratio * (buckets - exact)).long()
+        return base + torch.where(away < exact, away, far.clamp(max=buckets - 1))

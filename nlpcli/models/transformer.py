@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.multi_head import KeyValue, MultiHeadAttention
+from nlpcli.attention.softmax import window_mask
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
+from nlpcli.layers.positions import RelativeBias
+from nlpcli.models.heads import MaskedHead, Pooler
 
 
 class TransformerLayer(nn.Module):
@@ -39,7 +42,9 @@ class TransformerLayer(nn.Module):
         qk_norm: bool = False,
         activation: str = "relu",
         rotary: bool = False,
+        window: int | None = None,
         attention_bias: bool = False,
+        attention_scale: bool = True,
         feed_forward_bias: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -53,9 +58,11 @@ class TransformerLayer(nn.Module):
             "dropout": attention_dropout,
             "qk_norm": qk_norm,
             "norm_eps": norm_eps,
+            "scale": attention_scale,
         }
         self.pre_norm = norm_position == "pre"
         self.causal = causal
+        self.window = window
         self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, **attention)
         self.self_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
         self.cross_attention = MultiHeadAttention(d_model, heads, **attention) if cross else None
@@ -71,6 +78,7 @@ class TransformerLayer(nn.Module):
         x: Tensor,
         *,
         allowed: Tensor | None = None,
+        bias: Tensor | None = None,
         past: KeyValue | None = None,
         start: int = 0,
         memory: KeyValue | None = None,
@@ -79,13 +87,17 @@ class TransformerLayer(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """x (rows, n, d_model), whose first position is `start`, after the `past` keys and values.
 
+        `allowed` and `bias` are self-attention's; a window narrows what is allowed.
         Returns: the layer's output (rows, n, d_model), and the keys and values of past and x together.
         """
         y = self.self_attention_norm(x) if self.pre_norm else x
         present = self.self_attention.project_memory(y, start)
         if past is not None:
             present = past.extended(present.key, present.value)
-        y = self.self_attention(y, present, allowed=allowed, causal=self.causal, start=start)
+        if self.window is not None:
+            near = window_mask(x.size(1), present.key.size(2), self.window, device=x.device)
+            allowed = near if allowed is None else allowed & near
+        y = self.self_attention(y, present, allowed=allowed, causal=self.causal, bias=bias, start=start)
         x = self._add(x, y, self.self_attention_norm)
         if self.cross_attention is not None:
             y = self.cross_attention_norm(x) if self.pre_norm else x
@@ -101,11 +113,30 @@ class TransformerLayer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Layers one after the other, and a last norm where they are pre-norm."""
+    """Layers one after the other, and a last norm where they are pre-norm.
 
-    def __init__(self, count: int, **layer: Any) -> None:
+    attention: a pattern for each layer, repeated as often as needed: "full", or "window:W" for keys fewer than W
+        positions away (Child et al. 2019; GPT-3 alternates both).
+    relative: T5's relative positions, one table for all layers: the settings of `RelativeBias`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        attention: Sequence[str] = ("full",),
+        relative: dict[str, int] | None = None,
+        output_dropout: float = 0.0,
+        **layer: Any,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(**layer) for _ in range(count))
+        windows = [None if pattern == "full" else int(pattern.removeprefix("window:")) for pattern in attention]
+        self.layers = nn.ModuleList(
+            TransformerLayer(window=windows[number % len(windows)], **layer) for number in range(count)
+        )
+        self.positions = (
+            RelativeBias(layer["heads"], causal=layer.get("causal", False), **relative) if relative else None
+        )
         self.norm: nn.Module | None = None
         if layer.get("norm_position") == "pre":
             self.norm = make_norm(
@@ -114,15 +145,21 @@ class Stack(nn.Module):
                 eps=layer.get("norm_eps", 1e-5),
                 bias=layer.get("norm_bias", True),
             )
+        self.dropout = Dropout(output_dropout)
 
     def forward(self, x: Tensor, *, allowed: Tensor | None = None) -> Tensor:
         """Whole sequences at once, without a memory: (batch, n, d_model) -> (batch, n, d_model)."""
+        bias = self.bias(x.size(1), x.size(1))
         for layer in self.layers:
-            x, _ = layer(x, allowed=allowed)
+            x, _ = layer(x, allowed=allowed, bias=bias)
         return self.finish(x)
 
+    def bias(self, n: int, m: int, start: int = 0) -> Tensor | None:
+        """What relative positions add to the scores of n queries, the first at `start`, and m keys."""
+        return None if self.positions is None else self.positions(n, m, start)
+
     def finish(self, x: Tensor) -> Tensor:
-        return x if self.norm is None else self.norm(x)
+        return self.dropout(x if self.norm is None else self.norm(x))
 
 
 @dataclass
@@ -157,34 +194,16 @@ class DecoderState:
         return DecoderState(self.length, past, memory, allowed, width)
 
 
-class _WithDecoder(nn.Module):
-    """What the two models with a decoder share: reading a target in one go or token by token."""
+class _WithVocabulary(nn.Module):
+    """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
 
-    decoder: Stack
-    decoder_embedding: Embedding
     output_weight_owner: nn.Module
     output_bias: nn.Parameter | None
-    max_length: int | None
 
-    def _add_decoder(
-        self,
-        tokens: nn.Embedding,
-        layers: int,
-        embedding: dict[str, Any],
-        layer: dict[str, Any],
-        *,
-        cross: bool,
-        tie: str,
-        output_bias: bool,
-        max_length: int | None,
-    ) -> None:
+    def _add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
         vocab_size, width = tokens.weight.shape
-        self.decoder_embedding = _embedding(tokens, embedding, layer)
-        self.decoder = Stack(layers, cross=cross, causal=True, **layer)
-        tied = tie in ("all", "target-output")
         self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
-        self.max_length = max_length
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, d_model) -> (…, vocab)"""
@@ -195,18 +214,53 @@ class _WithDecoder(nn.Module):
         """The matrix that turns hidden states into logits: (vocab, d_model)."""
         return self.output_weight_owner.weight
 
+
+class _WithDecoder(_WithVocabulary):
+    """What the two models with a decoder share: reading a target in one go or token by token."""
+
+    decoder: Stack
+    decoder_embedding: Embedding
+    max_length: int | None
+
+    def _add_decoder(
+        self,
+        tokens: nn.Embedding,
+        layers: int,
+        embedding: dict[str, Any],
+        stack: dict[str, Any],
+        *,
+        cross: bool,
+        tie: str,
+        output_bias: bool,
+        scale_output: bool,
+        max_length: int | None,
+    ) -> None:
+        self.decoder_embedding = _embedding(tokens, embedding, stack)
+        self.decoder = Stack(layers, cross=cross, causal=True, **stack)
+        self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=output_bias)
+        self.output_scale = tokens.embedding_dim**-0.5 if scale_output else 1.0
+        self.max_length = max_length
+
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """See `Decodable.step`."""
         hidden, state = self.advance(tokens, state)
         return self.logits(hidden[:, -1]), state
 
-    def advance(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """As `step`, but the hidden states of all tokens read: (rows, n, d_model)."""
+    def advance(
+        self, tokens: Tensor, state: DecoderState, allowed: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """As `step`, but the hidden states of all tokens read: (rows, n, d_model).
+
+        allowed: narrows what is seen of the tokens so far, broadcast to (rows, heads, n, length so far).
+        """
         x = self.decoder_embedding(tokens, state.length)
+        bias = self.decoder.bias(tokens.size(1), state.length + tokens.size(1), state.length)
         past = []
         for i, layer in enumerate(self.decoder.layers):
             x, present = layer(
                 x,
+                allowed=allowed,
+                bias=bias,
                 past=state.past[i],
                 start=state.length,
                 memory=None if state.memory is None else state.memory[i],
@@ -215,7 +269,8 @@ class _WithDecoder(nn.Module):
             )
             past.append(present)
         state = DecoderState(state.length + tokens.size(1), past, state.memory, state.memory_allowed, state.width)
-        return self.decoder.finish(x), state
+        x = self.decoder.finish(x)
+        return x if self.output_scale == 1.0 else x * self.output_scale, state
 
     def reorder(self, state: DecoderState, index: Tensor, width: int = 1) -> DecoderState:
         """See `Decodable.reorder`."""
@@ -232,26 +287,21 @@ class EncoderDecoder(_WithDecoder):
         encoder_layers: int,
         decoder_layers: int,
         embedding: dict[str, Any],
-        layer: dict[str, Any],
+        stack: dict[str, Any],
         tie: str = "all",
         output_bias: bool = False,
+        scale_output: bool = False,
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        source = nn.Embedding(vocab_size, layer["d_model"])
-        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, layer["d_model"])
-        self.encoder_embedding = _embedding(source, embedding, layer)
-        self.encoder = Stack(encoder_layers, **layer)
+        source = nn.Embedding(vocab_size, stack["d_model"])
+        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, stack["d_model"])
+        self.encoder_embedding = _embedding(source, embedding, stack)
+        self.encoder = Stack(encoder_layers, **stack)
         self._add_decoder(
-            target,
-            decoder_layers,
-            embedding,
-            layer,
-            cross=True,
-            tie=tie,
-            output_bias=output_bias,
-            max_length=max_length,
-        )
+            target, decoder_layers, embedding, stack, cross=True, tie=tie, output_bias=output_bias,
+            scale_output=scale_output, max_length=max_length,
+        )  # fmt: skip
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding."""
@@ -284,32 +334,40 @@ class Decoder(_WithDecoder):
         vocab_size: int,
         decoder_layers: int,
         embedding: dict[str, Any],
-        layer: dict[str, Any],
+        stack: dict[str, Any],
         tie: str = "all",
         output_bias: bool = False,
+        scale_output: bool = False,
         max_length: int | None = None,
     ) -> None:
         super().__init__()
         self._add_decoder(
-            nn.Embedding(vocab_size, layer["d_model"]), decoder_layers, embedding, layer, cross=False, tie=tie,
-            output_bias=output_bias, max_length=max_length,
+            nn.Embedding(vocab_size, stack["d_model"]), decoder_layers, embedding, stack, cross=False, tie=tie,
+            output_bias=output_bias, scale_output=scale_output, max_length=max_length,
         )  # fmt: skip
 
     def init_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
         return DecoderState(0, [None] * len(self.decoder.layers))
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """Hidden states (batch, n, d_model) that predict what follows each token of tokens (batch, n)."""
-        return self.advance(tokens, self.init_state(tokens.size(0)))[0]
+    def hidden(self, tokens: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Hidden states (batch, n, d_model) that predict what follows each token of tokens (batch, n).
+
+        allowed: boolean, broadcast to (batch, heads, n, n); False where a token must not be seen, as one of another
+        document.
+        """
+        return self.advance(tokens, self.init_state(tokens.size(0)), allowed)[0]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of tokens (batch, n)."""
         return self.logits(self.hidden(tokens))
 
 
-class Encoder(nn.Module):
-    """A bidirectional encoder: (batch, n) ids -> (batch, n, d_model) states."""
+class Encoder(_WithVocabulary):
+    """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
+
+    heads: "mlm" for the vocabulary, "pooler" for a state of the whole text, "pair" for two classes from it.
+    """
 
     def __init__(
         self,
@@ -317,45 +375,54 @@ class Encoder(nn.Module):
         vocab_size: int,
         encoder_layers: int,
         embedding: dict[str, Any],
-        layer: dict[str, Any],
+        stack: dict[str, Any],
+        heads: Collection[str] = (),
+        tie: str = "all",
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        tokens = nn.Embedding(vocab_size, layer["d_model"])
-        self.encoder_embedding = _embedding(tokens, embedding, layer)
-        self.encoder = Stack(encoder_layers, **layer)
+        width = stack["d_model"]
+        tokens = nn.Embedding(vocab_size, width)
+        self.encoder_embedding = _embedding(tokens, embedding, stack)
+        self.encoder = Stack(encoder_layers, **stack)
+        self.mlm_head = self.pooler = self.pair_head = None
+        if "mlm" in heads:
+            norm = make_norm(stack["norm"], width, eps=stack["norm_eps"], bias=stack["norm_bias"])
+            self.mlm_head = MaskedHead(width, norm, activation=stack["activation"])
+            self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=True)
+        if "pooler" in heads:
+            self.pooler = Pooler(width)
+        if "pair" in heads:
+            self.pair_head = nn.Linear(width, 2)
         self.max_length = max_length
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """mask (batch, n): True where there is a token; None when there is no padding."""
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """(batch, n) ids -> (batch, n, d_model) states.
+
+        mask (batch, n): True where there is a token; None when there is no padding. segments (batch, n): kinds of
+        segments, None for all 0.
+        """
         allowed = None if mask is None else mask[:, None, None, :]
-        return self.encoder(self.encoder_embedding(tokens), allowed=allowed)
+        return self.encoder(self.encoder_embedding(tokens, segments=segments), allowed=allowed)
+
+    def mlm_hidden(self, states: Tensor) -> Tensor:
+        """(…, d_model) states -> (…, d_model), which `logits` turns into a distribution over the vocabulary."""
+        assert self.mlm_head is not None
+        return self.mlm_head(states)
+
+    def pooled(self, states: Tensor) -> Tensor:
+        """(batch, n, d_model) states -> (batch, d_model): tanh(W x_0 + b) of the first state."""
+        assert self.pooler is not None
+        return self.pooler(states)
+
+    def pair_logits(self, states: Tensor) -> Tensor:
+        """(batch, n, d_model) states -> (batch, 2); class 0: the second segment follows the first."""
+        assert self.pair_head is not None
+        return self.pair_head(self.pooled(states))
 
 
-def _embedding(tokens: nn.Embedding, embedding: dict[str, Any], layer: dict[str, Any]) -> Embedding:
+def _embedding(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:
     norm = None
     if embedding["norm"]:
-        norm = make_norm(layer["norm"], layer["d_model"], eps=layer["norm_eps"], bias=layer["norm_bias"])
+        norm = make_norm(stack["norm"], stack["d_model"], eps=stack["norm_eps"], bias=stack["norm_bias"])
     return Embedding(tokens, **{**embedding, "norm": norm})
-
-
-def initialise(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
-    """Fills the weights in place; biases become 0, norms 1.
-
-    xavier: matrices uniform after Glorot and Bengio 2010, embeddings normal with deviation d_model^-½, as in the
-    Transformer's lineage. normal: everything normal with deviation `std`, and the matrices that write into the
-    residual stream divided by √(2 · layers) (Radford et al. 2019).
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            if scheme == "xavier":
-                nn.init.xavier_uniform_(module.weight)
-            else:
-                into_stream = name.endswith(("attention.output", "feed_forward.outer"))
-                nn.init.normal_(module.weight, std=std / math.sqrt(2 * layers) if into_stream else std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5 if scheme == "xavier" else std)
-        elif hasattr(module, "max_length") and isinstance(getattr(module, "weight", None), nn.Parameter):
-            nn.init.normal_(module.weight, std=std)  # learned positions

@@ -9,7 +9,7 @@ import torch
 
 from nlpcli import presets
 from nlpcli.models.build import build_model, count_parameters
-from nlpcli.models.transformer import initialise
+from nlpcli.models.initialisation import initialise
 
 VOCABULARY = 37_000
 # Vaswani et al. 2017, Table 3: N, d, d_ff, h, d_k, d_v, and the column "params" in millions (none given in row D and E)
