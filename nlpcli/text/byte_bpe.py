@@ -38,7 +38,7 @@ class ByteBpeModel:
         self.pieces = sorted(vocabulary, key=vocabulary.__getitem__)
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
             raise ValueError("the ids have gaps")
-        byte_of = {char: value for value, char in enumerate(_byte_alphabet())}
+        byte_of = {char: value for value, char in enumerate(byte_alphabet())}
         self._surfaces = [bytes(byte_of[char] for char in piece if char in byte_of) for piece in self.pieces]
         self._merges = [(left, right) for left, right in model["merges"]]
         self._vocabulary = vocabulary
@@ -108,7 +108,7 @@ def _tokenizer(model: Any) -> Tokenizer:
     return core
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The printable character that stands for each byte: itself where it is printable, else one from U+0100 on."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [value for value in range(_BYTES) if value not in shown]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+from nlpcli.errors import NlpcliError
 
 ROLES = ("pad", "unk", "bos", "eos", "cls", "sep", "mask")
 
@@ -13,6 +16,10 @@ class SpecialTokens:
     """The ids with a role. Sentinels stand for removed spans (Raffel et al. 2020, section 3.1.4).
 
     The *spelling* of a special token in a text is text like any other: encoding never gives these ids.
+
+    Roles may share an id, as bos and cls do in BERT. A role that a tokenizer from elsewhere doesn't have is named in
+    `absent` and has the id of another; `check` asks for one that is needed. `spellings`: (id, spelling) of special ids
+    that are not called `<role>`, or that have no role.
     """
 
     pad: int = 0
@@ -23,11 +30,19 @@ class SpecialTokens:
     sep: int = 5
     mask: int = 6
     sentinels: tuple[int, ...] = ()
+    spellings: tuple[tuple[int, str], ...] = ()
+    absent: tuple[str, ...] = ()
 
     @classmethod
     def first(cls, sentinels: int = 0) -> SpecialTokens:
         """The roles on the first ids, in the order of `ROLES`, then the sentinels."""
         return cls(*range(len(ROLES)), sentinels=tuple(range(len(ROLES), len(ROLES) + sentinels)))
+
+    def check(self, *roles: str) -> None:
+        """Raises: NlpcliError when one of the roles is absent."""
+        for role in roles:
+            if role in self.absent:
+                raise NlpcliError(f"this tokenizer has no {role} token", hint="take one that was made for this")
 
     def all(self) -> frozenset[int]:
         """Every special id."""
@@ -41,8 +56,11 @@ class SpecialTokens:
     def names(self) -> dict[int, str]:
         """The spelling of every special id: `<pad>`, …, `<sentinel_0>`, …"""
         named = {getattr(self, role): f"<{role}>" for role in ROLES}
-        return named | {id_: f"<sentinel_{n}>" for n, id_ in enumerate(self.sentinels)}
+        named |= {id_: f"<sentinel_{n}>" for n, id_ in enumerate(self.sentinels)}
+        return named | dict(self.spellings)
 
-    def as_dict(self) -> dict[str, int | list[int]]:
-        """Role to id, as it is written to a file."""
-        return {role: getattr(self, role) for role in ROLES} | {"sentinels": list(self.sentinels)}
+    def as_dict(self) -> dict[str, Any]:
+        """Role to id, as it is written to a file; what is not usual is left out where it is empty."""
+        usual = {role: getattr(self, role) for role in ROLES} | {"sentinels": list(self.sentinels)}
+        unusual = {"spellings": [list(pair) for pair in self.spellings], "absent": list(self.absent)}
+        return usual | {name: value for name, value in unusual.items() if value}

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from nlpcli.config.tables import LazyTable
 
-TOKENIZERS = LazyTable(
+_TRAINED = {
+    "unigram": "nlpcli.text.sentence_pieces:UnigramModel",
+    "bpe": "nlpcli.text.sentence_pieces:BpeModel",
+    "wordpiece": "nlpcli.text.wordpiece:WordPieceModel",
+    "byte-bpe": "nlpcli.text.byte_bpe:ByteBpeModel",
+    "chars": "nlpcli.text.characters:CharacterModel",
+}
+
+TOKENIZERS = LazyTable("tokenizer type", _TRAINED)
+"""Those that are trained here."""
+
+KINDS = LazyTable(
     "tokenizer type",
     {
-        "unigram": "nlpcli.text.sentence_pieces:UnigramModel",
-        "bpe": "nlpcli.text.sentence_pieces:BpeModel",
-        "wordpiece": "nlpcli.text.wordpiece:WordPieceModel",
-        "byte-bpe": "nlpcli.text.byte_bpe:ByteBpeModel",
-        "chars": "nlpcli.text.characters:CharacterModel",
+        **_TRAINED,
+        "huggingface": "nlpcli.text.huggingface:HuggingFaceModel",
+        "marian": "nlpcli.text.marian:MarianModel",
     },
 )
+"""All that can be read: those that come with somebody else's model as well."""

@@ -18,7 +18,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.text.model import PieceModel, TrainingOptions
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.special import SpecialTokens
-from nlpcli.text.table import TOKENIZERS
+from nlpcli.text.table import KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class TokenizerSettings(Strict):
 class Tokenizer:
     """Texts to ids and back, with named special ids.
 
-    kind: a name of `TOKENIZERS`. vocab_size: the number of ids. special: the ids with a role.
+    kind: a name of `KINDS`. vocab_size: the number of ids. special: the ids with a role.
     fingerprint: SHA-256 of all that determines the behaviour; the same before and after saving.
     trained: for the reader, what it was trained on (lines, versions).
     """
@@ -64,6 +64,8 @@ class Tokenizer:
         if settings.normalization != "identity" or outside:
             self._normalize = normalizer(settings.normalization, lowercase=outside)
         self._pieces = list(model.pieces)
+        # a model may have ids beyond its tokenizer's; they are special and spelled out, so that no text has them
+        self._pieces += [""] * (max(special.names) + 1 - len(self._pieces))
         for id_, name in special.names.items():
             self._pieces[id_] = name
         self._ids = {piece: id_ for id_, piece in enumerate(self._pieces)}
@@ -167,6 +169,8 @@ class _Special(Strict):
     sep: int
     mask: int
     sentinels: tuple[int, ...] = ()
+    spellings: tuple[tuple[int, str], ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 class _Description(TokenizerSettings):
@@ -191,7 +195,7 @@ def load_tokenizer(directory: Path | str) -> Tokenizer:
     description = parse(_Description, load_yaml(path), str(path))
     if description.format != _FORMAT:
         raise NlpcliError(f"{path}: format {description.format} is not known here", hint="update nlpcli")
-    kind = TOKENIZERS.load(description.kind)
+    kind = KINDS.load(description.kind)
     data = _read(directory / kind.file_name)
     if hashlib.sha256(data).hexdigest() != description.sha256:
         raise _damaged(directory / kind.file_name, "its digest is not the one in tokenizer.yaml")

@@ -14,6 +14,8 @@ from nlpcli.text.table import TOKENIZERS
 from nlpcli.text.tokenizer import Tokenizer, TokenizerSettings, lone_surrogate
 
 MAX_LINES = 1_000_000
+COUNTED = ("chars", "words")
+"""Kinds that only count: they need no size, and memory for no line."""
 
 
 def train_tokenizer(
@@ -31,17 +33,17 @@ def train_tokenizer(
 ) -> Tokenizer:
     """A tokenizer of that kind for these texts; the same texts and settings give the same tokenizer.
 
-    vocab_size: number of ids, special tokens and bytes included; may be None for chars only (all characters).
+    vocab_size: number of ids, special tokens and bytes included; may be None for chars and words (all of them).
     max_lines: at most so many texts are kept in memory, drawn uniformly from the whole stream; None keeps all.
-        Characters are counted over all texts without keeping any.
+        Characters and words are counted over all texts without keeping any.
     The other settings: see `TrainingOptions` and `nlpcli.text.normalization`.
 
-    byte_fallback: wordpiece never has it, byte-bpe always.
+    byte_fallback: wordpiece and words never have it, byte-bpe always.
 
     Raises: NlpcliError for an unknown kind or normalisation, no text, or a vocabulary size the text can't fill.
     """
     model_class = TOKENIZERS.load(kind)
-    byte_fallback = {"wordpiece": False, "byte-bpe": True}.get(kind, byte_fallback)
+    byte_fallback = {"wordpiece": False, "words": False, "byte-bpe": True}.get(kind, byte_fallback)
     _check(kind, vocab_size, sentinels, character_coverage, max_lines)
     special = SpecialTokens.first(sentinels)
     settings = TokenizerSettings(
@@ -55,7 +57,7 @@ def train_tokenizer(
     normalize = normalizer(normalization, lowercase=lowercase and kind != "wordpiece")
     stream = _Counted(normalize(_checked(text)) for text in texts)
     chosen: Iterable[str] = stream
-    if max_lines is not None and kind != "chars":
+    if max_lines is not None and kind not in COUNTED:
         chosen = sample_lines(stream, max_lines, seed)
     used = _Counted(chosen)
     model = model_class.train(used, options)
@@ -99,7 +101,7 @@ def _checked(text: str) -> str:
 
 
 def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage: float, max_lines: int | None) -> None:
-    if vocab_size is None and kind != "chars":
+    if vocab_size is None and kind not in COUNTED:
         raise NlpcliError(f"'{kind}' needs a vocabulary size", hint="for example --vocab-size 8000")
     if vocab_size is not None and vocab_size < 1:
         raise NlpcliError(f"a vocabulary of {vocab_size} is not possible")

@@ -1,0 +1,86 @@
+"""The tokenizer of Marian's published translators: two SentencePiece models, of source and target, and one vocabulary.
+
+A text is cut by the source's model, ids are written as text by the target's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import sentencepiece
+
+from nlpcli.errors import NlpcliError
+from nlpcli.text.model import TrainingOptions
+from nlpcli.text.special import SpecialTokens
+from nlpcli.text.surfaces import SPACE_MARK, printable, word_starts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ERRORS_ONLY = 2
+
+
+class MarianModel:
+    """vocabulary: piece to id. source, target: SentencePiece models. special: the ids that no text may have.
+
+    A text that begins with a code of the vocabulary such as `>>fr<<` begins with its id: that is how a model that
+    writes several languages is told which.
+    """
+
+    file_name: ClassVar[str] = "marian.json"
+    lossless = False
+
+    def __init__(self, vocabulary: dict[str, int], source: bytes, target: bytes, special: SpecialTokens) -> None:
+        sentencepiece.set_min_log_level(_ERRORS_ONLY)
+        self.vocabulary, self.source, self.target = vocabulary, source, target
+        self._reader = sentencepiece.SentencePieceProcessor(model_proto=source)
+        self._writer = sentencepiece.SentencePieceProcessor(model_proto=target)
+        self._raw = [""] * (max(vocabulary.values()) + 1)
+        for piece, id_ in vocabulary.items():
+            self._raw[id_] = piece
+        self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self._raw]
+        self._surfaces = [piece.replace(SPACE_MARK, " ").encode() for piece in self._raw]
+        self._unk = special.unk
+        hidden = special.all()
+        self._ids = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in hidden}
+        self._codes = {piece for piece in self._ids if piece.startswith(">>") and piece.endswith("<<")}
+
+    @classmethod
+    def train(cls, texts: Iterable[str], options: TrainingOptions) -> MarianModel:
+        raise NlpcliError("a tokenizer of the type marian is read, not trained")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, options: TrainingOptions) -> MarianModel:
+        content = json.loads(data)
+        source, target = (base64.b64decode(content[name], validate=True) for name in ("source", "target"))
+        return cls(content["vocabulary"], source, target, options.special)
+
+    def to_bytes(self) -> bytes:
+        models = {"source": self.source, "target": self.target}
+        spelled = {name: base64.b64encode(proto).decode() for name, proto in models.items()}
+        return json.dumps({"vocabulary": self.vocabulary, **spelled}).encode()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._encode(text) for text in texts]
+
+    def _encode(self, text: str) -> list[int]:
+        code, end, rest = text.partition("<<")
+        code += end
+        first = [self._ids[code]] if code in self._codes else []
+        pieces = self._reader.encode(rest if first else text, out_type=str)
+        return [*first, *(self._ids.get(piece, self._unk) for piece in pieces)]
+
+    def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
+        raise NlpcliError(
+            "--sampling is not possible with a tokenizer of the type marian", hint="it is with unigram, bpe and byte-bpe"
+        )
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        written = [self._writer.decode([self._raw[id_] for id_ in sequence]) for sequence in ids]
+        return [text.replace(SPACE_MARK, " ").strip() for text in written]
+
+    def word_starts(self, ids: Sequence[int]) -> list[bool]:
+        return word_starts([self._surfaces[id_] for id_ in ids])
