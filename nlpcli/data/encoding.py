@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 OFFSETS = "offsets.bin"
 SIZES = "sizes.bin"
 TABLE_DTYPE = np.dtype("<i8")
+
+Empty = Literal["none", "all", "marks"]
+"""Which documents without tokens are kept; `marks` are those that have no text either."""
 
 _CHUNK_CHARACTERS = 1 << 19
 _CHUNK_PIECES = 1 << 13
@@ -158,7 +161,7 @@ class ShardWriter:
     `sizes.bin` (documents + 1, 2): UTF-8 bytes and words before each document. All little-endian 64-bit.
     """
 
-    def __init__(self, folder: Path, dtype: np.dtype, *, shard_tokens: int, keep_empty: bool) -> None:
+    def __init__(self, folder: Path, dtype: np.dtype, *, shard_tokens: int, keep_empty: Empty) -> None:
         self.folder, self.dtype = folder, dtype
         self.shard_tokens, self.keep_empty = shard_tokens, keep_empty
         self.documents = 0
@@ -172,15 +175,16 @@ class ShardWriter:
         self._sizes.write(self.totals[1:].astype(TABLE_DTYPE))
 
     def add(self, encoded: Encoded) -> None:
-        """Appends pieces; documents without any token are left out unless `keep_empty` is set."""
+        """Appends pieces; documents without any token are left out unless `keep_empty` says otherwise."""
         self._write_tokens(encoded.ids)
         counts = np.column_stack([encoded.lengths, encoded.sizes])  # (pieces, 3)
         up_to = self._begun + np.cumsum(counts, axis=0)
         at_ends = up_to[encoded.ends]
         self._begun = up_to[-1] - (at_ends[-1] if len(at_ends) else 0)
         documents = np.diff(at_ends, axis=0, prepend=0)  # (documents, 3)
-        if not self.keep_empty:
-            documents = documents[documents[:, 0] > 0]
+        if self.keep_empty != "all":
+            with_tokens, is_mark = documents[:, 0] > 0, documents[:, 1] == 0
+            documents = documents[with_tokens | is_mark if self.keep_empty == "marks" else with_tokens]
         if len(documents):
             table = (self.totals + np.cumsum(documents, axis=0)).astype(TABLE_DTYPE)
             self._offsets.write(np.ascontiguousarray(table[:, 0]))

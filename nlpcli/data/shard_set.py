@@ -76,6 +76,11 @@ class ShardSet:
         return self._files.index["tokenizer"]
 
     @property
+    def sentences(self) -> str | None:
+        """How the sentences were found that are its documents; None where the documents are whole."""
+        return self._files.index.get("sentences")
+
+    @property
     def fingerprint(self) -> str:
         whole = self._files.index["fingerprint"]
         if (self._start, self._stop) == (0, self._files.index["tokens"]):

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import new_directory, sha256_file
-from nlpcli.data.encoding import ShardWriter, encode_all, token_dtype
+from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
 from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
 from nlpcli.data.repeatable import repeatable
+from nlpcli.data.sentences import SENTENCES, sentence_units
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, unknown
 
 if TYPE_CHECKING:
     from nlpcli.text.tokenizer import Tokenizer
@@ -41,6 +42,7 @@ def build_shards(
     field: str = "text",
     column: int = 1,
     keep_empty: bool = False,
+    sentences: str | None = None,
     workers: int | None = None,
     shard_tokens: int = 1 << 28,
 ) -> ShardSet:
@@ -55,14 +57,19 @@ def build_shards(
         `~/.cache/nlpcli`.
     documents, field, column: see `TextSource`. keep_empty: blank lines of `lines` are empty documents, so that
         document n is line n; otherwise documents without text are left out.
+    sentences: `lines` or `split`: each sentence is a document of the set, and an empty one ends each document; see
+        `sentence_units`, and `SentenceDocuments` to read them.
     workers: encoding processes; None: as many as the machine and the amount of text warrant.
     shard_tokens: tokens per file.
     Raises: NlpcliError for bad input, for texts without any text, and when `out` holds something else; RunFailed when
         the disk is full or an encoding process dies.
     """
-    job = _Job(
-        TextSource(documents, field, column), _loaded(tokenizer), keep_empty=keep_empty, shard_tokens=shard_tokens
-    )
+    if sentences is not None and sentences not in SENTENCES:
+        raise unknown("way to find sentences", sentences, SENTENCES)
+    if sentences is not None and keep_empty:
+        raise NlpcliError("in a set of sentences an empty unit ends a document: keep_empty is not possible")
+    source = TextSource(documents, field, column)
+    job = _Job(source, _loaded(tokenizer), keep_empty=keep_empty, sentences=sentences, shard_tokens=shard_tokens)
     with repeatable(paths) as files:
         stamps = [_stamp(path) for path in files]
         fingerprint = job.fingerprint(files)
@@ -98,6 +105,7 @@ class _Job:
     source: TextSource
     tokenizer: Tokenizer
     keep_empty: bool
+    sentences: str | None
     shard_tokens: int
 
     def fingerprint(self, files: list[Path]) -> str:
@@ -114,6 +122,7 @@ class _Job:
             "keep_empty": self.keep_empty,
             "shard_tokens": self.shard_tokens,
             **{name: getattr(self.source, name) for name in used},
+            **({"sentences": self.sentences} if self.sentences else {}),  # sets built without keep their fingerprint
         }
 
     def _content(self, files: list[Path]) -> Iterator[tuple[str, str]]:
@@ -123,7 +132,8 @@ class _Job:
     def write(self, files: list[Path], folder: Path, fingerprint: str, *, workers: int) -> None:
         """Fills a folder with the set. Raises: NlpcliError when there is no text."""
         dtype = token_dtype(self.tokenizer.vocab_size)
-        writer = ShardWriter(folder, dtype, shard_tokens=self.shard_tokens, keep_empty=self.keep_empty)
+        kept: Empty = "all" if self.keep_empty else "marks" if self.sentences else "none"
+        writer = ShardWriter(folder, dtype, shard_tokens=self.shard_tokens, keep_empty=kept)
         encoded = encode_all(self._pieces(files), self.tokenizer, workers=workers)
         with writer, contextlib.closing(encoded):
             for run in encoded:
@@ -147,6 +157,9 @@ class _Job:
     def _pieces(self, files: list[Path]) -> Iterator[Piece]:
         begun = False
         for path in files:
+            if self.sentences is not None:
+                yield from sentence_units(read_pieces(path, self.source), self.sentences)
+                continue
             for text, ends in read_pieces(path, self.source, keep_empty=self.keep_empty):
                 if self.keep_empty or begun or not ends or not blank(text):
                     yield text, ends

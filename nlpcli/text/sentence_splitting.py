@@ -33,6 +33,7 @@ _GOES_ON = set(",;:，、；：-–—)]}）」』】%*/=<>|&")
 _QUOTED_ON = set("とって、，")  # Japanese speech that is only quoted: 「行く。」と言った
 _LETTERS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _WORD_BEFORE = re.compile(r"[\w.\-]*\Z")
+_NUMBER = re.compile(r"\s*(?:\d|[IVXLC]{2,}\b)")
 _MONTH = re.compile(r"\s*(?:Jan|Feb|Mär|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)")  # German, after an ordinal number
 
 _BEFORE_NAMES = frozenset(
@@ -128,4 +129,4 @@ def _abbreviated(line: str, start: int, stop: int, end: int) -> bool:
     if _LETTERS.fullmatch(word):
         return True
     word = word.lower()
-    return word in _BEFORE_NAMES or (word in _BEFORE_NUMBERS and line[end:].lstrip()[:1].isdecimal())
+    return word in _BEFORE_NAMES or (word in _BEFORE_NUMBERS and bool(_NUMBER.match(line, end)))

@@ -1,0 +1,109 @@
+"""Documents as lists of sentences: how they get into a shard set, and how they are found again.
+
+A set built with sentences holds each sentence as one unit, and one empty unit after the last sentence of each document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from nlpcli.data.readers import PIECE_CHARACTERS, Piece, blank
+from nlpcli.data.shard_set import ShardSet
+from nlpcli.errors import NlpcliError
+from nlpcli.text.sentence_splitting import split_sentences
+
+SENTENCES = ("lines", "split")
+DOCUMENT_END = ("", True)
+
+_UNITS_AT_A_TIME = 1 << 20
+
+
+def sentence_units(pieces: Iterable[Piece], how: str) -> Iterator[Piece]:
+    """The sentences of documents that come in pieces, each a unit of its own, and `DOCUMENT_END` after each document.
+
+    how: `lines`: each line of a document is a sentence. `split`: lines are cut by `split_sentences`.
+    Sentences come without the white space around them; blank ones, and documents without any, are left out. A line of
+    more than `PIECE_CHARACTERS` may be cut where its document was.
+    """
+    cut = split_sentences if how == "split" else _stripped_lines
+    rest, found = "", False
+    for text, ends in pieces:
+        text = rest + text
+        complete = len(text) if ends else text.rfind("\n") + 1
+        if not complete and len(text) > PIECE_CHARACTERS:
+            complete = len(text)
+        text, rest = text[:complete], text[complete:]
+        for sentence in cut(text):
+            found = True
+            yield sentence, True
+        if ends:
+            if found:
+                yield DOCUMENT_END
+            rest, found = "", False
+
+
+def _stripped_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if not blank(line)]
+
+
+class SentenceDocuments:
+    """The documents of a shard set that was built with sentences; holds where each begins, reads the rest on demand.
+
+    count: number of documents that have sentences. Where the set is a stretch of another that begins or ends inside a
+    document, the part that is there counts as one.
+    Raises: NlpcliError for a set that was built without sentences.
+    """
+
+    def __init__(self, shards: ShardSet) -> None:
+        if shards.sentences is None:
+            raise NlpcliError(
+                "these shards hold documents whole, not sentence by sentence",
+                hint="build them with sentences=split, or with sentences=lines where each line is one",
+            )
+        self.shards = shards
+        self._bounds = _documents(shards.offsets)  # (documents, 2), units
+
+    def __reduce__(self):  # the bounds are found again, the files mapped again
+        return SentenceDocuments, (self.shards,)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        return len(self._bounds)
+
+    @property
+    def sentence_counts(self) -> np.ndarray:
+        """(documents,), int64: how many sentences each document has."""
+        return self._bounds[:, 1] - self._bounds[:, 0]
+
+    def sentence_lengths(self, document: int) -> np.ndarray:
+        """(sentences,), int64: tokens of each sentence of a document."""
+        return np.diff(self._offsets(document))
+
+    def sentences(self, document: int) -> list[np.ndarray]:
+        """The sentences of a document, each (length,), int64."""
+        offsets = self._offsets(document)
+        begin, end = int(offsets[0]), int(offsets[-1])
+        return np.split(self.shards.read(begin, end).astype(np.int64), offsets[1:-1] - begin)
+
+    def _offsets(self, document: int) -> np.ndarray:
+        if not 0 <= document < self.count:
+            raise IndexError(f"document {document} of {self.count}")
+        first, last = self._bounds[document]
+        return np.asarray(self.shards.offsets[first : last + 1], dtype=np.int64)
+
+
+def _documents(offsets: np.ndarray) -> np.ndarray:
+    """(documents, 2), int64: first and past-the-last unit of each run of units that are not empty."""
+    units = len(offsets) - 1
+    ends = [np.array([-1])]
+    for start in range(0, units, _UNITS_AT_A_TIME):
+        stop = min(start + _UNITS_AT_A_TIME, units)
+        ends.append(start + np.flatnonzero(np.diff(offsets[start : stop + 1]) == 0))
+    borders = np.concatenate([*ends, [units]])
+    bounds = np.column_stack([borders[:-1] + 1, borders[1:]])
+    return bounds[bounds[:, 1] > bounds[:, 0]]
