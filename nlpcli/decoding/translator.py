@@ -24,7 +24,7 @@ from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.sampling import SamplingSettings, sample
 from nlpcli.errors import NlpcliError
-from nlpcli.tasks.translation import pad, source_ids
+from nlpcli.objectives.pairs import pad, source_ids
 from nlpcli.text import Tokenizer
 
 

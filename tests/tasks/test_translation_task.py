@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from nlpcli.data.parallel import ParallelShards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.tasks.translation import Translation, pad, source_ids
+from nlpcli.objectives.pairs import pad, source_ids
+from nlpcli.tasks.translation import Translation
 from nlpcli.text import train_tokenizer
 
 SOURCE = ["one two", "three", "", "four five six seven", "two", "five", "one", "six six", "seven " * 100, "three one"]

@@ -1,0 +1,108 @@
+"""A source that is read, a target that is predicted: the batch and the loss of everything an encoder-decoder learns.
+
+p(y | x) = Π_t p(y_t | y_<t, x). The encoder reads `x … eos`; the decoder reads `bos y …` and predicts `y … eos`.
+Translation and denoising share this layout, so that a pretrained model is fine-tuned with the conventions it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.objectives.learning import Loss
+from nlpcli.text import SpecialTokens
+
+_CHUNK_NUMBERS = 1 << 20  # logits alive at a time
+_CHUNK_NUMBERS_GPU = 1 << 27
+
+
+def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
+    """What the encoder reads for a sentence's pieces."""
+    return [*pieces, special.eos]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """(rows, longest) ids, filled up with `value` at the end."""
+    longest = max(map(len, rows))
+    table = np.full((len(rows), longest), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return torch.from_numpy(table)
+
+
+@dataclass
+class PairBatch:
+    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k)."""
+
+    source: Tensor
+    source_mask: Tensor | None
+    target: Tensor
+    goal: Tensor
+    places: Tensor  # of the goals in the flattened target
+    tokens: int  # in source and target, padding not counted
+
+    @property
+    def count(self) -> int:
+        return self.goal.numel()
+
+    def to(self, device: torch.device) -> PairBatch:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        moved = {name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def pair_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens) -> PairBatch:
+    """Source and target ids, without bos or eos, as a batch in the layout above."""
+    lengths = np.array([(len(source), len(target)) for source, target in pairs]) + 1
+    m, n = lengths.max(axis=0)
+    source, target, goal = (np.full((len(pairs), width), special.pad) for width in (m, n, n))
+    target[:, 0] = special.bos
+    for i, (x, y) in enumerate(pairs):
+        source[i, : len(x)], source[i, len(x)] = x, special.eos
+        goal[i, : len(y)], goal[i, len(y)] = y, special.eos
+        target[i, 1 : len(y) + 1] = y
+    mask = np.arange(m) < lengths[:, :1]
+    places = np.flatnonzero(np.arange(n) < lengths[:, 1:])
+    return PairBatch(
+        source=torch.from_numpy(source),
+        source_mask=None if mask.all() else torch.from_numpy(mask),
+        target=torch.from_numpy(target),
+        goal=torch.from_numpy(goal.ravel()[places]),
+        places=torch.from_numpy(places),
+        tokens=int(lengths.sum()),
+    )
+
+
+def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
+    """The decoder's states that predict `batch.goal`: (k, d_model)."""
+    return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
+
+
+def pair_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of the target, with label smoothing where the model is in training."""
+    return goal_loss(model, pair_states(model, batch), batch.goal, label_smoothing)
+
+
+def goal_loss(model: nn.Module, states: Tensor, goal: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of goal (k) given states (k, d_model), with label smoothing where the model is in training."""
+    smoothing = label_smoothing if model.training else 0.0
+    total, nll = vocabulary_loss(states, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing)
+    return Loss(total, nll, goal.numel())
+
+
+@torch.no_grad()
+def best_tokens(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The most probable token for each state, (k,), without ever holding all logits.
+
+    states (k, d_model), weight (vocab, d_model), bias (vocab).
+    """
+    rows = max(32, (_CHUNK_NUMBERS_GPU if states.is_cuda else _CHUNK_NUMBERS) // weight.size(0))
+    weight = weight.to(states.dtype)
+    bias = None if bias is None else bias.to(states.dtype)
+    parts = [nn.functional.linear(part, weight, bias).argmax(dim=-1) for part in states.split(rows)]
+    return torch.cat(parts) if parts else states.new_empty(0, dtype=torch.long)
