@@ -25,13 +25,13 @@ def train(
         "unigram",
         "--type",
         "-t",
-        help="unigram, bpe, wordpiece, byte-bpe or chars.",
+        help="unigram, bpe, wordpiece, byte-bpe, chars or words.",
         autocompletion=complete.tokenizers,
     ),
     vocab_size: int = typer.Option(
         None,
         "--vocab-size",
-        help="Number of ids, special tokens and bytes included (8000; chars: as many as there are).",
+        help="Number of ids, special tokens and bytes included (8000; chars, words: as many as there are).",
     ),
     sentinels: int = typer.Option(
         0, "--sentinels", min=0, help="Number of special tokens <sentinel_0>, <sentinel_1> …"

@@ -17,7 +17,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.surfaces import BYTE_PIECES
-from nlpcli.text.training import MAX_LINES
+from nlpcli.text.training import COUNTED, MAX_LINES
 
 FORMS = ("ids", "pieces")
 DEFAULT_SIZE = 8000
@@ -30,7 +30,7 @@ _TOLD_EVERY = 10_000  # lines
 class TrainingSettings:
     """What `tokenize train` was told; see `nlpcli.text.train_tokenizer`.
 
-    vocab_size None: all characters for chars, `DEFAULT_SIZE` for the other kinds.
+    vocab_size None: all there are for chars and words, `DEFAULT_SIZE` for the other kinds.
     byte_fallback None: what the kind has.
     """
 
@@ -73,7 +73,7 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
     _check_byte_fallback(settings.kind, settings.byte_fallback)
     replace = _check_out(settings.out, settings.overwrite)
     size = settings.vocab_size
-    if size is None and settings.kind != "chars":
+    if size is None and settings.kind not in COUNTED:
         size = DEFAULT_SIZE
     tokenizer = train_tokenizer(
         settings.kind,
@@ -96,6 +96,8 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
 def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
     if kind == "wordpiece" and wanted:
         raise NlpcliError("wordpiece has no byte fallback: a word it can't cut is unknown", hint="take another --type")
+    if kind == "words" and wanted:
+        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="take another --type")
     if kind == "byte-bpe" and wanted is False:
         raise NlpcliError("byte-bpe is made of bytes and can't do without them", hint="take --type bpe")
 

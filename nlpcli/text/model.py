@@ -18,7 +18,8 @@ class TrainingOptions:
 
     vocab_size: number of ids, special ones and bytes included; None: as many as the kind needs (chars and words).
     byte_fallback: characters without a piece become the bytes of their UTF-8 form instead of unk.
-    character_coverage: part of the running characters (words: words) that get a piece of their own, the frequent first.
+    character_coverage: part of the running characters that get a piece of their own, the most frequent first; of the
+        running words for the kind words.
     lowercase: letters are lowercased; wordpiece strips accents too, as BERT's uncased models do.
     """
 

@@ -10,6 +10,7 @@ _TRAINED = {
     "wordpiece": "nlpcli.text.wordpiece:WordPieceModel",
     "byte-bpe": "nlpcli.text.byte_bpe:ByteBpeModel",
     "chars": "nlpcli.text.characters:CharacterModel",
+    "words": "nlpcli.text.words:WordModel",
 }
 
 TOKENIZERS = LazyTable("tokenizer type", _TRAINED)

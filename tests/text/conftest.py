@@ -16,9 +16,9 @@ SENTENCES = (
     "日本語 東京 and a\ttab, <unk> <mask> [MASK] </s> <0x41> ##ing.",
     "The dogs of the housekeeper are standing, sitting, sleeping and reading in the kitchens.",
 )
-SIZES = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None}
+SIZES = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None, "words": None}
 KINDS = list(TOKENIZERS)
-LOSSLESS = [kind for kind in KINDS if kind != "wordpiece"]
+LOSSLESS = [kind for kind in KINDS if kind not in ("wordpiece", "words")]
 
 
 def corpus() -> list[str]:

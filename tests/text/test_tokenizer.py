@@ -14,7 +14,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.text import TOKENIZERS, load_tokenizer, train_tokenizer
 
 KINDS = list(TOKENIZERS)
-LOSSLESS = [kind for kind in KINDS if kind != "wordpiece"]
+LOSSLESS = [kind for kind in KINDS if kind not in ("wordpiece", "words")]
 SAMPLING = ["unigram", "bpe", "byte-bpe"]
 
 # every character of Unicode, and often the ones that a tokenizer may take for its own
