@@ -1,0 +1,64 @@
+"""From a short text such as `infill:0.3,permute` or `spans:0.15:3` to a noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.objectives.gap_sentences import GapSentences
+from nlpcli.objectives.noise import Bart, Noise
+from nlpcli.objectives.spans import KINDS, Spans
+
+BART = {"mask": ("0.15",), "delete": ("0.15",), "infill": ("0.3", "3"), "permute": (), "rotate": ()}
+T5 = {name: {"spans": ("0.15", "3"), "prefix": (), "deshuffle": ()}.get(name, ("0.15",)) for name in KINDS}
+PEGASUS = {"gap-sentences": ("0.3",)}
+NOISES = BART | T5 | PEGASUS
+"""Every noise and the numbers that may follow it, rate first, with their defaults."""
+
+
+def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | None = None) -> Noise:
+    """The noise that `text` names: BART's joined by commas, or one of T5's, or gap-sentences.
+
+    mask:RATE  delete:RATE  infill:RATE:MEAN  permute  rotate;  spans:RATE:MEAN  iid:RATE  drop:RATE  prefix
+    bert-style:RATE  mass-style:RATE  deshuffle;  gap-sentences:RATIO.  Numbers may be left out.
+
+    whole_words: spans of `infill` count words. gaps: the settings of gap-sentences that the text doesn't name.
+    Raises: NlpcliError for unknown names, a noise given twice, numbers out of range, and kinds that exclude others.
+    """
+    steps: dict[str, list[float]] = {}
+    for part in text.split(","):
+        name, *numbers = (word.strip() for word in part.split(":"))
+        if name not in NOISES:
+            raise unknown("noise", name, NOISES)
+        if name in steps:
+            raise NlpcliError(f"noise '{text}': {name} is there twice")
+        steps[name] = _numbers(name, numbers)
+    alone = [name for name in steps if name not in BART]
+    if not alone:
+        return _bart(steps, whole_words)
+    if len(steps) > 1:
+        raise NlpcliError(f"noise '{text}': {alone[0]} stands alone", hint=f"only {', '.join(BART)} can be joined")
+    ((name, values),) = steps.items()
+    if name in PEGASUS:
+        gaps = gaps or GapSentences()
+        return replace(gaps, ratio=values[0]) if ":" in text else gaps
+    return Spans(name, *values)
+
+
+def _numbers(name: str, given: list[str]) -> list[float]:
+    defaults = NOISES[name]
+    if len(given) > len(defaults):
+        takes = "no number" if not defaults else "a rate" if len(defaults) == 1 else "a rate and a mean length"
+        raise NlpcliError(f"noise '{':'.join([name, *given])}': {name} takes {takes}")
+    try:
+        return [float(number) for number in (*given, *defaults[len(given) :])]
+    except ValueError:
+        hint = ":".join([name, *defaults])
+        raise NlpcliError(f"noise '{':'.join([name, *given])}': not a number", hint=f"write it like {hint}") from None
+
+
+def _bart(steps: dict[str, list[float]], whole_words: bool) -> Bart:
+    rates = {name: values[0] for name, values in steps.items() if values}
+    switches = {name: True for name, values in steps.items() if not values}
+    mean = {"mean": steps["infill"][1]} if "infill" in steps else {}
+    return Bart(**rates, **switches, **mean, whole_words=whole_words)
