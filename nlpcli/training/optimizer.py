@@ -2,15 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
 from nlpcli.config.schema import TrainingConfig
 
 
-def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) whose decay leaves out biases, norms and other vectors."""
+def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer | Together:
+    """What `settings.optimizer` names, for the model's trained parameters; decay leaves out biases, norms and vectors.
+
+    adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
+    gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output
+    projection, vectors. Both take the same learning rate, because Muon's updates are scaled by 0.2 √max(rows, columns)
+    to the size of AdamW's (Liu et al. 2025, section 2.2).
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adamw":
+        return _adamw(parameters, settings)
+    hidden = hidden_matrices(model)
+    if not hidden:
+        return _adamw(parameters, settings)
+    chosen = {id(matrix) for matrix in hidden}
+    muon = torch.optim.Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Together([muon, _adamw([p for p in parameters if id(p) not in chosen], settings)])
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The trained weights of the model's linear layers, but for one that gives its output over the vocabulary."""
+    output = getattr(model, "output_weight", None)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear) and m.weight is not output}
+    return [weight for key, weight in weights.items() if key not in embeddings and weight.requires_grad]
+
+
+class Together:
+    """Several optimisers over different parameters as one; its state numbers their parameters through."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = list(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `torch.optim.Optimizer.state_dict`."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        first = 0
+        for part in self.parts:
+            own = part.state_dict()
+            state |= {first + index: values for index, values in own["state"].items()}
+            groups += [{**g, "params": [first + index for index in g["params"]]} for g in own["param_groups"]]
+            first += _size(part)
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As `torch.optim.Optimizer.load_state_dict`."""
+        groups = list(state_dict["param_groups"])
+        first = 0
+        for part in self.parts:
+            size, count = _size(part), len(part.param_groups)
+            own, groups = groups[:count], groups[count:]
+            part.load_state_dict({
+                "state": {i - first: v for i, v in state_dict["state"].items() if first <= i < first + size},
+                "param_groups": [{**g, "params": [index - first for index in g["params"]]} for g in own],
+            })  # fmt: skip
+            first += size
+
+
+def _size(optimizer: torch.optim.Optimizer) -> int:
+    return sum(len(group["params"]) for group in optimizer.param_groups)
+
+
+def _adamw(parameters: Sequence[nn.Parameter], settings: TrainingConfig) -> torch.optim.AdamW:
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},

@@ -1,0 +1,108 @@
+"""Which parameters an optimiser takes, how it moves them, and that its state survives a checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nlpcli.config.schema import ModelConfig, TrainingConfig
+from nlpcli.models.build import build_model
+from nlpcli.training.optimizer import Together, hidden_matrices, make_optimizer
+
+MUON = TrainingConfig(optimizer="muon", lr=0.01, weight_decay=0.1)
+
+
+def model(tie="all", **settings):
+    torch.manual_seed(0)
+    config = {"kind": "decoder", "d_model": 16, "heads": 2, "d_ff": 32, "decoder_layers": 2, "tie": tie, **settings}
+    return build_model(ModelConfig(**config), 40)
+
+
+def backward(model, seed=1):
+    ids = torch.randint(40, (3, 9), generator=torch.Generator().manual_seed(seed))
+    nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
+
+
+def ids_of(group):
+    return {id(parameter) for parameter in group["params"]}
+
+
+@pytest.mark.parametrize("tie", ["all", "none"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest(tie, positions):
+    net = model(tie, positions=positions)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    muon, *adamw = make_optimizer(net, MUON).param_groups
+    assert {names[id_].split(".")[-2] for id_ in ids_of(muon)} == {
+        "query", "key", "value", "output", "inner", "outer"
+    }  # fmt: skip
+    assert len(muon["params"]) == 2 * 6
+    rest = set().union(*map(ids_of, adamw))
+    assert rest | ids_of(muon) == set(names) and rest.isdisjoint(ids_of(muon))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_vectors_do_not_decay(optimizer):
+    groups = make_optimizer(model(), MUON.model_copy(update={"optimizer": optimizer})).param_groups
+    for group in groups:
+        assert {parameter.dim() < 2 for parameter in group["params"]} == {group["weight_decay"] == 0.0}
+
+
+def test_a_muon_step_is_as_large_as_one_of_adamw_and_nearly_orthogonal():
+    net = model()
+    before = {id(matrix): matrix.detach().clone() for matrix in hidden_matrices(net)}
+    optimizer = make_optimizer(net, MUON.model_copy(update={"weight_decay": 0.0}))
+    backward(net)
+    optimizer.step()
+    for matrix in hidden_matrices(net):
+        step = (matrix.detach() - before[id(matrix)]) / MUON.lr
+        assert 0.1 < step.square().mean().sqrt() < 0.3  # AdamW's are about 0.2 (Liu et al. 2025)
+        singular = torch.linalg.svdvals(step) / (0.2 * max(step.shape) ** 0.5)
+        assert singular.max() < 1.4 and singular.median() > 0.5
+
+
+def test_one_learning_rate_rules_both_parts():
+    net = model()
+    optimizer = make_optimizer(net, MUON)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    backward(net)
+    optimizer.step()
+    assert all(torch.equal(before[name], parameter) for name, parameter in net.named_parameters())
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_model_without_hidden_matrices_is_left_to_adamw():
+    assert isinstance(make_optimizer(nn.Embedding(3, 2), MUON), torch.optim.AdamW)
+
+
+def test_the_state_numbers_all_parameters_and_loads_into_a_new_one():
+    net = model()
+    optimizer = make_optimizer(net, MUON)
+    backward(net)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    assert sorted(saved["state"]) == list(range(len(list(net.parameters()))))
+    assert [index for group in saved["param_groups"] for index in group["params"]] == sorted(saved["state"])
+    other = make_optimizer(net, MUON)
+    other.load_state_dict(saved)
+    assert isinstance(other, Together)
+    again = other.state_dict()
+    for index, values in saved["state"].items():
+        assert all(torch.equal(value, again["state"][index][name]) for name, value in values.items())
+
+
+@pytest.mark.parametrize("settings", [(), ("training.ema_decay=0.9",)], ids=["plain", "running average"])
+def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet, settings):
+    settings = ("training.optimizer=muon", "training.weight_decay=0.1", *settings)
+    whole, _ = run_clm("whole", None, *settings)
+    with pytest.raises(KeyboardInterrupt):
+        run_clm("broken", quiet(interrupt_at=23), *settings)
+    broken, outcome = run_clm("broken", None, resume=True)
+    assert outcome.progress.step == 40
+    left, right = (load_file(run / "model.safetensors") for run in (whole, broken))
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
