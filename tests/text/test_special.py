@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens
 
 
@@ -22,3 +25,13 @@ def test_what_is_written_to_a_file_makes_the_same_tokens():
     special = SpecialTokens.first(3)
     data = special.as_dict()
     assert SpecialTokens(**{**data, "sentinels": tuple(data["sentinels"])}) == special
+
+
+def test_roles_may_be_absent_and_have_other_names():
+    special = SpecialTokens(0, 0, 0, 0, 0, 0, 0, spellings=((0, "<|end|>"), (5, "<other>")), absent=("pad", "mask"))
+    assert special.all() == {0, 5}
+    assert special.names == {0: "<|end|>", 5: "<other>"}
+    special.check("bos", "eos")
+    with pytest.raises(NlpcliError, match="this tokenizer has no mask token"):
+        special.check("bos", "mask")
+    assert set(SpecialTokens().as_dict()) < set(special.as_dict())
