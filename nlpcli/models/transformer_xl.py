@@ -1,0 +1,223 @@
+"""Transformer-XL (Dai et al. 2019): a decoder that remembers the segments before, and knows positions by distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nlpcli.attention.multi_head import KeyValue
+from nlpcli.attention.relative import RelativeAttention, RelativePositions
+from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
+from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.embeddings import Embedding
+from nlpcli.layers.feed_forward import FeedForward
+
+
+class RelativeLayer(nn.Module):
+    """Relative attention and a feed-forward layer, each with a residual.
+
+    post-norm: x = norm(x + dropout(f(x)));  pre-norm: x = x + dropout(f(norm(x))), the keys' states normalised too.
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        heads: int,
+        d_ff: int,
+        d_key: int | None = None,
+        segments: bool = False,
+        norm_position: str = "post",
+        norm_eps: float = 1e-5,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pre_norm = norm_position == "pre"
+        self.attention = RelativeAttention(d_model, heads, d_key=d_key, segments=segments, dropout=attention_dropout)
+        self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps)
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=activation_dropout)
+        self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
+        self.dropout = Dropout(dropout)
+
+    def project(self, states: Tensor) -> KeyValue:
+        """Keys and values of what entered this layer: (batch, m, d_model)."""
+        return self.attention.project_memory(self.attention_norm(states) if self.pre_norm else states)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: KeyValue,
+        positions: Tensor,
+        *,
+        allowed: Tensor | None = None,
+        causal: bool = False,
+        other_segment: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """See `RelativeAttention.forward`; (batch, n, d_model) -> (batch, n, d_model)."""
+        y = self.attention_norm(x) if self.pre_norm else x
+        y = self.attention(
+            y, memory, positions, allowed=allowed, causal=causal, other_segment=other_segment, places=places
+        )
+        x = self._add(x, y, self.attention_norm)
+        y = self.feed_forward_norm(x) if self.pre_norm else x
+        return self._add(x, self.feed_forward(y), self.feed_forward_norm)
+
+    def _add(self, x: Tensor, y: Tensor, norm: nn.Module) -> Tensor:
+        x = x + self.dropout(y)
+        return x if self.pre_norm else norm(x)
+
+
+@dataclass
+class SegmentState:
+    """What was read before: per layer its keys and values, None before the first token."""
+
+    length: int
+    past: list[KeyValue | None]
+
+
+class TransformerXL(nn.Module):
+    """A left-to-right language model with segment recurrence.
+
+    hidden(segment, memory) gives the memory for the segment that follows: the states that entered each layer, at most
+    the last `memory_length` of them, through which no gradient flows. So the context grows with depth, by up to
+    `memory_length` positions a layer. `memory_length` may be changed at any time, as for evaluation (section 4.1).
+
+    Positions are relative sinusoids, embeddings are multiplied by √d_model, and the biases u and v are those of all
+    layers when `share_biases`, as in the authors' code. Pre-norm adds a last norm. With `adaptive_cutoffs` the
+    vocabulary's softmax is adaptive and not tied.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        d_model: int,
+        heads: int,
+        d_ff: int,
+        layers: int,
+        d_key: int | None = None,
+        memory_length: int = 0,
+        clamp_length: int = 0,
+        share_biases: bool = True,
+        activation: str = "relu",
+        norm_position: str = "post",
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        tie: bool = True,
+        output_bias: bool = False,
+        adaptive_cutoffs: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.memory_length = memory_length
+        self.max_length = None
+        tokens = nn.Embedding(vocab_size, d_model)
+        self.embedding = Embedding(tokens, positions="none", scale=True, dropout=dropout)
+        self.positions = RelativePositions(d_model, clamp=clamp_length)
+        self.layers = nn.ModuleList(
+            RelativeLayer(
+                d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, norm_position=norm_position, norm_eps=norm_eps,
+                activation=activation, dropout=dropout, attention_dropout=attention_dropout,
+                activation_dropout=activation_dropout,
+            )
+            for _ in range(layers)
+        )  # fmt: skip
+        if share_biases:
+            first = self.layers[0].attention
+            for layer in self.layers[1:]:
+                layer.attention.content_bias = first.content_bias
+                layer.attention.position_bias = first.position_bias
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps) if norm_position == "pre" else None
+        self.dropout = Dropout(dropout)
+        self.adaptive_softmax = AdaptiveSoftmax(d_model, vocab_size, adaptive_cutoffs) if adaptive_cutoffs else None
+        self.output_weight_owner: nn.Module | None = None
+        self.output_bias: nn.Parameter | None = None
+        if self.adaptive_softmax is None:
+            self.output_weight_owner = tokens if tie else nn.Linear(d_model, vocab_size, bias=False)
+            self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix that turns hidden states into logits, (vocab, d_model); there is none with an adaptive softmax."""
+        return self.output_weight_owner.weight
+
+    def hidden(
+        self, tokens: Tensor, memory: list[Tensor] | None = None, allowed: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states (batch, n, d_model) that predict what follows each of tokens (batch, n), and the new memory.
+
+        memory: per layer (batch, m, d_model), from the segment before. allowed: boolean, combined with causality,
+        broadcast to (batch, heads, n, m + n).
+        """
+        memory = memory or [None] * len(self.layers)
+        past = [
+            None if states is None else layer.project(states) for layer, states in zip(self.layers, memory, strict=True)
+        ]
+        hidden, read, _ = self._read(tokens, past, allowed)
+        return hidden, [self._remember(old, new) for old, new in zip(memory, read, strict=True)]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (batch, n, vocab) for what follows each token of one segment (batch, n), without a memory."""
+        return self.logits(self.hidden(tokens)[0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, d_model) -> (…, vocab); log-probabilities with an adaptive softmax."""
+        if self.adaptive_softmax is not None:
+            return self.adaptive_softmax.log_probabilities(hidden)
+        return nn.functional.linear(hidden, self.output_weight, self.output_bias)
+
+    def init_state(self, batch_size: int) -> SegmentState:
+        """The state before the first token of `batch_size` sequences."""
+        return SegmentState(0, [None] * len(self.layers))
+
+    def step(self, tokens: Tensor, state: SegmentState) -> tuple[Tensor, SegmentState]:
+        """See `Decodable.step`. The tokens of one call are a segment; it remembers `memory_length` positions before
+        it, and all of them when that is 0."""
+        hidden, state = self.advance(tokens, state)
+        return self.logits(hidden[:, -1]), state
+
+    def advance(self, tokens: Tensor, state: SegmentState) -> tuple[Tensor, SegmentState]:
+        """As `step`, but the hidden states of all tokens read: (rows, n, d_model)."""
+        past = [None if old is None else KeyValue(self._last(old.key), self._last(old.value)) for old in state.past]
+        hidden, _, present = self._read(tokens, past, None)
+        return hidden, SegmentState(state.length + tokens.size(1), present)
+
+    def reorder(self, state: SegmentState, index: Tensor, width: int = 1) -> SegmentState:
+        """See `Decodable.reorder`."""
+        return SegmentState(state.length, [None if old is None else old.select(index) for old in state.past])
+
+    def _read(
+        self, tokens: Tensor, past: list[KeyValue | None], allowed: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], list[KeyValue]]:
+        """One segment after the keys and values of `past`: hidden states, what entered each layer, keys and values."""
+        x = self.embedding(tokens)
+        before = 0 if past[0] is None else past[0].key.size(2)
+        positions = self.dropout(self.positions(before + tokens.size(1) - 1, -1).to(x.dtype))
+        read, present = [], []
+        for layer, old in zip(self.layers, past, strict=True):
+            read.append(x)
+            new = layer.project(x)
+            present.append(new if old is None else old.extended(new.key, new.value))
+            x = layer(x, present[-1], positions, allowed=allowed, causal=True)
+        return self.dropout(x if self.norm is None else self.norm(x)), read, present
+
+    def _remember(self, old: Tensor | None, new: Tensor) -> Tensor:
+        return remembered(old, new, self.memory_length)
+
+    def _last(self, x: Tensor) -> Tensor:
+        return x[:, :, -self.memory_length :] if self.memory_length else x
+
+
+def remembered(old: Tensor | None, new: Tensor, length: int) -> Tensor:
+    """The last `length` of the states (batch, m, d_model) and (batch, n, d_model), cut off from their gradients."""
+    new = new.detach()
+    states = new if old is None or new.size(1) >= length else torch.cat((old, new), dim=1)
+    return states[:, max(states.size(1) - length, 0) :]
