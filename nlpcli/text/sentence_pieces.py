@@ -26,10 +26,10 @@ from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printab
 if TYPE_CHECKING:
     import numpy as np
 
-_ESCAPE = "\U000f2581"
-_ESCAPED = str.maketrans({SPACE_MARK: _ESCAPE + "1", _ESCAPE: _ESCAPE + "0"})
-_UNESCAPED = {_ESCAPE + "1": SPACE_MARK, _ESCAPE + "0": _ESCAPE}
-_ESCAPE_PATTERN = re.compile(f"{_ESCAPE}[01]")
+ESCAPE = "\U000f2581"
+_ESCAPED = str.maketrans({SPACE_MARK: ESCAPE + "1", ESCAPE: ESCAPE + "0"})
+_UNESCAPED = {ESCAPE + "1": SPACE_MARK, ESCAPE + "0": ESCAPE}
+_ESCAPE_PATTERN = re.compile(f"{ESCAPE}[01]")
 
 _WORD = re.compile(f"{SPACE_MARK}[^{SPACE_MARK}]*")
 _UNKNOWN_PENALTY = 10.0  # the library's: how much less probable than the rarest piece an unknown character is
@@ -177,11 +177,11 @@ class BpeModel(_SentencePieces):
 
 
 def _escape(text: str) -> str:
-    return text.translate(_ESCAPED) if SPACE_MARK in text or _ESCAPE in text else text
+    return text.translate(_ESCAPED) if SPACE_MARK in text or ESCAPE in text else text
 
 
 def _unescape(text: str) -> str:
-    if _ESCAPE not in text:
+    if ESCAPE not in text:
         return text
     return _ESCAPE_PATTERN.sub(lambda found: _UNESCAPED[found.group()], text)
 

@@ -41,7 +41,7 @@ class TokenizerSettings(Strict):
 class Tokenizer:
     """Texts to ids and back, with named special ids.
 
-    kind: a name of `KINDS`. vocab_size: the number of ids. special: the ids with a role.
+    kind: a name of `KINDS`. model: what cuts the texts. vocab_size: the number of ids. special: the ids with a role.
     fingerprint: SHA-256 of all that determines the behaviour; the same before and after saving.
     trained: for the reader, what it was trained on (lines, versions).
     """
@@ -57,7 +57,7 @@ class Tokenizer:
         self.kind = settings.kind
         self.special = special
         self.trained = dict(trained or {})
-        self._model = model
+        self.model = model
         # BERT's lowercasing belongs to its way of finding words, so the wordpiece model does its own
         outside = settings.lowercase and settings.kind != "wordpiece"
         self._normalize = None
@@ -76,7 +76,7 @@ class Tokenizer:
     @property
     def lossless(self) -> bool:
         """Whether decode(encode(text)) is the text, for every Unicode text."""
-        return self._model.lossless and self._normalize is None
+        return self.model.lossless and self._normalize is None
 
     def encode(
         self, texts: Sequence[str], *, sampling: float = 0.0, rng: np.random.Generator | None = None
@@ -96,10 +96,10 @@ class Tokenizer:
         if wrong is not None:
             raise wrong
         if sampling <= 0.0:
-            return self._model.encode(texts)
+            return self.model.encode(texts)
         if rng is None:
             raise ValueError("sampling needs a random generator")
-        return self._model.sample(texts, sampling, rng)
+        return self.model.sample(texts, sampling, rng)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence; special ids are left out. Raises: NlpcliError for an id out of the vocabulary."""
@@ -112,7 +112,7 @@ class Tokenizer:
             if not special.isdisjoint(sequence):
                 sequence = [id_ for id_ in sequence if id_ not in special]
             plain.append(sequence)
-        return self._model.decode(plain)
+        return self.model.decode(plain)
 
     def id_to_piece(self, id: int) -> str:
         """The printable spelling of an id: it holds neither space nor control character."""
@@ -136,23 +136,23 @@ class Tokenizer:
         run: list[int] = []
         for id_ in ids:
             if id_ in special:
-                starts += [*self._model.word_starts(run), True]
+                starts += [*self.model.word_starts(run), True]
                 run = []
             else:
                 run.append(id_)
-        return starts + self._model.word_starts(run)
+        return starts + self.model.word_starts(run)
 
     def save(self, directory: Path) -> None:
         """Writes the tokenizer's files into `directory`, which is made when it is not there."""
         directory = Path(directory)
-        data = self._model.to_bytes()
-        write_atomic(directory / self._model.file_name, data)
+        data = self.model.to_bytes()
+        write_atomic(directory / self.model.file_name, data)
         description = {
             "format": _FORMAT,
             **self.settings.model_dump(),
             "vocab_size": self.vocab_size,
             "special": self.special.as_dict(),
-            "file": self._model.file_name,
+            "file": self.model.file_name,
             "sha256": hashlib.sha256(data).hexdigest(),
             "fingerprint": self.fingerprint,
             "trained": self.trained,

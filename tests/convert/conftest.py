@@ -155,3 +155,8 @@ def texts() -> list[str]:
 @pytest.fixture
 def all_texts() -> list[str]:
     return list(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def training_lines() -> list[str]:
+    return corpus()

@@ -29,7 +29,7 @@ def segmentations(text: str, pieces: dict[str, float]) -> Iterator[tuple[str, ..
 @pytest.fixture(scope="module")
 def scores(tokenizers) -> dict[str, float]:
     """Log probabilities of the learned pieces of the unigram model."""
-    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizers["unigram"]._model.to_bytes())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizers["unigram"].model.to_bytes())
     return {
         processor.id_to_piece(id_): processor.get_score(id_)
         for id_ in range(processor.vocab_size())
