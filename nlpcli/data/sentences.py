@@ -6,13 +6,17 @@ A set built with sentences holds each sentence as one unit, and one empty unit a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpcli.data.readers import PIECE_CHARACTERS, Piece, blank
+from nlpcli.data.readers import PIECE_CHARACTERS, Piece
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
-from nlpcli.text.sentence_splitting import split_sentences
+from nlpcli.text.sentence_splitting import sentence_spans
+
+if TYPE_CHECKING:
+    from nlpcli.text.tokenizer import Tokenizer
 
 SENTENCES = ("lines", "split")
 DOCUMENT_END = ("", True)
@@ -20,14 +24,15 @@ DOCUMENT_END = ("", True)
 _UNITS_AT_A_TIME = 1 << 20
 
 
-def sentence_units(pieces: Iterable[Piece], how: str) -> Iterator[Piece]:
+def sentence_units(pieces: Iterable[Piece], how: str, *, space: str = "") -> Iterator[Piece]:
     """The sentences of documents that come in pieces, each a unit of its own, and `DOCUMENT_END` after each document.
 
     how: `lines`: each line of a document is a sentence. `split`: lines are cut by `split_sentences`.
-    Sentences come without the white space around them; blank ones, and documents without any, are left out. A line of
-    more than `PIECE_CHARACTERS` may be cut where its document was.
+    space: put before each sentence that had white space before it, but not before the first of a document.
+    Sentences come without any other white space around them; blank ones, and documents without any, are left out. A
+    line of more than `PIECE_CHARACTERS` may be cut where its document was.
     """
-    cut = split_sentences if how == "split" else _stripped_lines
+    spans = sentence_spans if how == "split" else _line_spans
     rest, found = "", False
     for text, ends in pieces:
         text = rest + text
@@ -35,21 +40,41 @@ def sentence_units(pieces: Iterable[Piece], how: str) -> Iterator[Piece]:
         if not complete and len(text) > PIECE_CHARACTERS:
             complete = len(text)
         text, rest = text[:complete], text[complete:]
-        for sentence in cut(text):
+        for start, stop in spans(text):
+            apart = found and (start == 0 or text[start - 1].isspace())
             found = True
-            yield sentence, True
+            yield (space if apart else "") + text[start:stop], True
         if ends:
             if found:
                 yield DOCUMENT_END
             rest, found = "", False
 
 
-def _stripped_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if not blank(line)]
+def space_between(tokenizer: Tokenizer) -> str:
+    """What a sentence begins with so that sentences encoded one by one are, laid end to end, the text encoded whole.
+
+    Kinds that mark the beginnings of words need nothing there, kinds that know a space as a character like any other
+    need the space.
+    """
+    whole, first, bare, spaced = tokenizer.encode(["a b", "a", "b", " b"])
+    return " " if whole != first + bare and whole == first + spaced else ""
+
+
+def _line_spans(text: str) -> Iterator[tuple[int, int]]:
+    begin = 0
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if stripped:
+            first = begin + len(line) - len(line.lstrip())
+            yield first, first + len(stripped)
+        begin += len(line) + 1
 
 
 class SentenceDocuments:
     """The documents of a shard set that was built with sentences; holds where each begins, reads the rest on demand.
+
+    The sentences of a document laid end to end are the document; where the tokenizer needs it, all but the first begin
+    with a space.
 
     count: number of documents that have sentences. Where the set is a stretch of another that begins or ends inside a
     document, the part that is there counts as one.

@@ -177,7 +177,8 @@ class ShardSet:
 
         The cut is at the border of documents nearest to the wanted place, so that none is on both sides; where the
         held-out part would then be less than half or more than twice as long as wanted (a set of one or of a few
-        very long documents) it is inside a document, at exactly `int(tokens * (1 - fraction))`.
+        very long documents) it is inside a document, at exactly `int(tokens * (1 - fraction))`. In a set of sentences
+        it is between two documents, or else between two sentences, or else inside one.
 
         Raises: NlpcliError for a fraction that leaves one of the sides empty.
         """
@@ -186,11 +187,16 @@ class ShardSet:
         cut = int(self.tokens * (1 - fraction))
         if not 0 < cut < self.tokens:
             raise NlpcliError(f"{self.tokens} tokens are too few to hold out a share of {fraction}")
-        after = bisect.bisect_left(self.offsets, cut)
-        border = min((after - 1, after), key=lambda index: abs(int(self.offsets[index]) - cut))
-        held_out = (self.tokens - int(self.offsets[border])) / (self.tokens - cut)
-        if 0.5 <= held_out <= 2.0 and 0 < self.offsets[border] < self.tokens:  # empty documents may lie at the ends
-            return self.slice_documents(0, border), self.slice_documents(border, self.documents)
+        borders = [range(self.documents + 1)]
+        if self.sentences is not None:
+            borders.insert(0, np.flatnonzero(np.diff(self.offsets) == 0) + 1)
+        for choices in borders:
+            after = bisect.bisect_left(choices, cut, key=lambda index: int(self.offsets[index]))
+            near = choices[max(after - 1, 0) : after + 1]
+            border = min(map(int, near), key=lambda index: abs(int(self.offsets[index]) - cut), default=0)
+            held_out = (self.tokens - int(self.offsets[border])) / (self.tokens - cut)
+            if 0.5 <= held_out <= 2.0 and 0 < self.offsets[border] < self.tokens:  # empty documents may lie at the ends
+                return self.slice_documents(0, border), self.slice_documents(border, self.documents)
         return self.slice_tokens(0, cut), self.slice_tokens(cut, self.tokens)
 
 

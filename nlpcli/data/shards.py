@@ -18,7 +18,7 @@ from nlpcli.config.files import new_directory, sha256_file
 from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
 from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
 from nlpcli.data.repeatable import repeatable
-from nlpcli.data.sentences import SENTENCES, sentence_units
+from nlpcli.data.sentences import SENTENCES, sentence_units, space_between
 from nlpcli.data.shard_set import INDEX, VERSION, ShardSet, index_bytes
 from nlpcli.errors import NlpcliError, unknown
 
@@ -155,11 +155,13 @@ class _Job:
         (folder / INDEX).write_bytes(index_bytes(index))
 
     def _pieces(self, files: list[Path]) -> Iterator[Piece]:
+        if self.sentences is not None:
+            space = space_between(self.tokenizer)
+            for path in files:
+                yield from sentence_units(read_pieces(path, self.source), self.sentences, space=space)
+            return
         begun = False
         for path in files:
-            if self.sentences is not None:
-                yield from sentence_units(read_pieces(path, self.source), self.sentences)
-                continue
             for text, ends in read_pieces(path, self.source, keep_empty=self.keep_empty):
                 if self.keep_empty or begun or not ends or not blank(text):
                     yield text, ends

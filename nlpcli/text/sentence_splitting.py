@@ -18,6 +18,7 @@ ends of lines only. Nothing is cut inside text that is cased but whose sentences
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _HARD = "。！？｡।॥؟۔።։"
 _SOFT = ".!?…‼⁇⁈⁉"
@@ -60,14 +61,21 @@ def split_sentences(text: str) -> list[str]:
 
     Nothing but white space is lost: the sentences laid end to end are the text without the white space between them.
     """
-    found = []
+    return [text[start:stop] for start, stop in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the sentences of `split_sentences` begin and end in the text."""
+    begin = 0
     for line in text.split("\n"):
-        start = 0
-        for end in _borders(line):
-            found.append(line[start:end].strip())
-            start = end
-        found.append(line[start:].strip())
-    return [sentence for sentence in found if sentence]
+        borders = _borders(line)
+        for start, stop in zip([0, *borders], [*borders, len(line)], strict=True):
+            sentence = line[start:stop]
+            stripped = sentence.strip()
+            if stripped:
+                first = begin + start + len(sentence) - len(sentence.lstrip())
+                yield first, first + len(stripped)
+        begin += len(line) + 1
 
 
 def _borders(line: str) -> list[int]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -12,15 +14,19 @@ from nlpcli.data import readers, sentences
 from nlpcli.data.sentences import SentenceDocuments, sentence_units
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
+from nlpcli.text import TOKENIZERS, train_tokenizer
 from nlpcli.text.sentence_splitting import split_sentences
 
 TEXT = "the cat sat. It rained! then on\n some more words\n\nand ? The mat. On a cat\n\n\nwords came"
 LINES = [["the cat sat. It rained! then on", "some more words"], ["and ? The mat. On a cat"], ["words came"]]
 SPLIT = [["the cat sat.", "It rained! then on", "some more words"], ["and ?", "The mat.", "On a cat"], ["words came"]]
+SIZES = {"unigram": 320, "bpe": 320, "wordpiece": 80, "byte-bpe": 300, "words": 100}
 
 
 def decoded(documents: SentenceDocuments, tokenizer) -> list[list[str]]:
-    return [tokenizer.decode([s.tolist() for s in documents.sentences(d)]) for d in range(documents.count)]
+    texts = [tokenizer.decode([s.tolist() for s in documents.sentences(d)]) for d in range(documents.count)]
+    assert all(text[0].isspace() == bool(n) for document in texts for n, text in enumerate(document))
+    return [[text.strip() for text in document] for document in texts]
 
 
 def build(tmp_path, tokenizer, how, text=TEXT, **options):
@@ -36,7 +42,7 @@ def test_documents_come_back_sentence_by_sentence(tmp_path, characters, how, exp
     assert decoded(found, characters) == expected
     assert len(found) == found.count == 3 and found.sentence_counts.tolist() == [len(d) for d in expected]
     for d, document in enumerate(expected):
-        assert found.sentence_lengths(d).tolist() == [len(sentence) for sentence in document]
+        assert found.sentence_lengths(d).tolist() == [len(sentence) + bool(n) for n, sentence in enumerate(document)]
         assert all(sentence.dtype == np.int64 for sentence in found.sentences(d))
     assert shards.documents == sum(map(len, expected)) + len(expected)  # an empty unit ends each
     assert shards.text_words == len(TEXT.split())
@@ -101,10 +107,28 @@ def test_sentences_without_any_token_do_not_end_a_document(tmp_path, characters)
         vocab_size, fingerprint = 9, "deaf"
 
         def encode(self, texts):
-            return [[] if text == "mute" else [1] * len(text) for text in texts]
+            return [[] if text == "mute" else [1] * len(text.strip()) for text in texts]
 
     found = SentenceDocuments(build(tmp_path, Deaf(), "lines", "aa\nmute\nbb\n\nmute\n\nc\n"))
     assert [found.sentence_lengths(d).tolist() for d in range(found.count)] == [[2, 2], [1]]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_sentences_laid_end_to_end_are_the_document_encoded_whole(tmp_path, kind):
+    words = ["The", "cat", "sat.", "It", "rained!", "And", "the", "mat?", "Came", "on"]
+    draw = random.Random(1)
+    others = ["".join(draw.choices("aeiounrstlmdc", k=draw.randint(2, 7))) for _ in range(200)]
+    lines = [" ".join(draw.sample(words + others, 12)) for n in range(300)]
+    tokenizer = train_tokenizer(kind, lines, vocab_size=SIZES.get(kind))
+    text = " ".join(words)
+    found = SentenceDocuments(build(tmp_path, tokenizer, "split", text))
+    assert found.sentence_counts.tolist() == [4]
+    assert np.concatenate(found.sentences(0)).tolist() == tokenizer.encode([text])[0]
+
+
+def test_no_space_comes_where_none_was(tmp_path, characters):
+    found = SentenceDocuments(build(tmp_path, characters, "split", "日本。日本！ 日\n本", documents="file"))
+    assert characters.decode([s.tolist() for s in found.sentences(0)]) == ["日本。", "日本！", " 日", " 本"]
 
 
 def test_loader_processes_read_the_same_documents(tmp_path, characters):
@@ -115,12 +139,18 @@ def test_loader_processes_read_the_same_documents(tmp_path, characters):
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.4, 0.5, 0.8])
-def test_a_split_loses_no_sentence(tmp_path, characters, fraction):
-    shards = build(tmp_path, characters, "split", "\n\n".join([TEXT] * 5))
+@pytest.mark.parametrize("documents", [1, 3, 15])
+def test_a_split_is_between_documents_or_else_between_sentences(tmp_path, characters, fraction, documents):
+    texts = ["the cat sat. It rained! And"] * documents
+    shards = build(tmp_path, characters, "split", "\n\n".join(texts))
     sides = [SentenceDocuments(side) for side in shards.split(fraction)]
-    together = [s for side in sides for document in decoded(side, characters) for s in document]
-    assert "".join(together) == "".join(s for document in SPLIT * 5 for s in document)
+    ids = [sentence.tolist() for side in sides for d in range(side.count) for sentence in side.sentences(d)]
+    assert list(itertools.chain(*ids)) == list(itertools.chain(*characters.encode(texts)))
     assert all(side.count for side in sides)
+    if documents == 15:
+        assert all(side.sentence_counts.tolist() == [3] * side.count for side in sides)
+    elif fraction == 0.5:
+        assert len(ids) == 3 * documents
 
 
 def test_wrong_uses_are_refused(tmp_path, characters):
