@@ -1,4 +1,4 @@
-"""A softmax over a large vocabulary in two steps: first the frequent tokens and groups of rare ones, then in a group."""
+"""A softmax over a large vocabulary in two steps: frequent tokens and groups of rare ones, then inside a group."""
 
 from __future__ import annotations
 

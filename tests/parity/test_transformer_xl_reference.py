@@ -1,12 +1,12 @@
 """Our Transformer-XL against numbers that the authors' published code gave.
 
-`golden/transformer_xl.safetensors` was made once with kimiyoung/transformer-xl at commit 44781ed, pytorch/mem_transformer.py,
-under torch 2.13 (with `torch.version.cuda` set to "0.0", which its softmax reads, and `Tensor.byte` to `Tensor.bool`,
-since masks are boolean now): MemTransformerLM(40, 3, 2, 16, 6, 24, 0.0, 0.0, tie_weight=True, tgt_len=7, ext_len=0,
-mem_len=10), every parameter drawn from N(0, 0.3) and the gains of the norms from N(1, 0.3), read three segments of 7
-tokens in 3 rows one after the other, each with the memory of those before. Stored are the tokens, the weights under
-their own names, and for "post" (as above), "pre" (pre_lnorm=True) and "clamped" (clamp_len=5) the hidden states and
-the loss of each token of each segment, and the memory after the last.
+`golden/transformer_xl.safetensors` was made once with kimiyoung/transformer-xl at commit 44781ed (its file
+pytorch/mem_transformer.py) under torch 2.13, with `torch.version.cuda` set to "0.0", which its softmax reads, and
+`Tensor.byte` to `Tensor.bool`, since masks are boolean now. MemTransformerLM(40, 3, 2, 16, 6, 24, 0.0, 0.0,
+tie_weight=True, tgt_len=7, ext_len=0, mem_len=10), every parameter drawn from N(0, 0.3) and the gains of the norms
+from N(1, 0.3), read three segments of 7 tokens in 3 rows one after the other, each with the memory of those before.
+Stored are the tokens, the weights under their own names, and for "post" (as above), "pre" (pre_lnorm=True) and
+"clamped" (clamp_len=5) the hidden states and the loss of each token of each segment, and the memory after the last.
 """
 
 from __future__ import annotations

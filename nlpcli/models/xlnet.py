@@ -1,0 +1,181 @@
+"""XLNet (Yang et al. 2019): an encoder that learns from every order of factorisation, with Transformer-XL's memory.
+
+Two streams share all weights. The content stream h holds what a position is once its token is known; the query stream
+g holds what can be said of a position from the tokens before it in the order z, without its own:
+
+    h_i = attention(query = h_i, keys and values = h_j of z_j <= z_i)
+    g_i = attention(query = g_i, keys and values = h_j of z_j <  z_i)          (section 2.3)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nlpcli.attention.multi_head import KeyValue
+from nlpcli.attention.relative import RelativePositions
+from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.embeddings import Embedding
+from nlpcli.models.transformer_xl import RelativeLayer, remembered
+
+
+class XLNet(nn.Module):
+    """A bidirectional encoder that can also predict tokens in a given order of factorisation.
+
+    Segments are told apart by whether query and key share one, with trained vectors of each layer (section 2.5). The
+    memory is per layer the states that entered it, at most the last `memory_length`, without gradients; it counts as
+    segment 0. A query that may see nothing (the first of an order, without memory) reads zeros.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        d_model: int,
+        heads: int,
+        d_ff: int,
+        layers: int,
+        d_key: int | None = None,
+        memory_length: int = 0,
+        clamp_length: int = 0,
+        activation: str = "gelu",
+        norm_eps: float = 1e-12,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        output_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_length = memory_length
+        self.max_length = None
+        self.embedding = Embedding(
+            nn.Embedding(vocab_size, d_model), positions="none", scale=False, dropout=dropout
+        )  # fmt: skip
+        self.query_embedding = nn.Parameter(torch.randn(d_model) * 0.02)  # what the query stream begins with
+        self.positions = RelativePositions(d_model, clamp=clamp_length)
+        self.layers = nn.ModuleList(
+            RelativeLayer(
+                d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, segments=True, norm_eps=norm_eps,
+                activation=activation, dropout=dropout, attention_dropout=attention_dropout,
+                activation_dropout=activation_dropout,
+            )
+            for _ in range(layers)
+        )  # fmt: skip
+        self.dropout = Dropout(dropout)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix that turns states into logits, which is the embedding's: (vocab, d_model)."""
+        return self.embedding.tokens.weight
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(…, d_model) -> (…, vocab)"""
+        return nn.functional.linear(states, self.output_weight, self.output_bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """States (batch, n, d_model) of tokens (batch, n), looking both ways.
+
+        mask (batch, n): True where there is a token, None when there is no padding. segments (batch, n): None: all one.
+        """
+        return self.hidden(tokens, mask=mask, segments=segments)[0]
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        memory: list[Tensor] | None = None,
+        *,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        visible: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The content stream's states (batch, n, d_model), and the memory for the segment that follows.
+
+        memory: per layer (batch, m, d_model). visible (batch, n, n): True where position i may see position j; each
+        sees itself and the memory in any case.
+        """
+        states, _, memory = self._read(tokens, memory, mask, segments, visible, None)
+        return states, memory
+
+    def permutation_hidden(
+        self,
+        tokens: Tensor,
+        visible: Tensor,
+        target_places: Tensor,
+        memory: list[Tensor] | None = None,
+        *,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The query stream's states (batch, k, d_model) at target_places (batch, k), and the memory.
+
+        visible (batch, n, n): True where j comes before i in the order of factorisation; never for i itself.
+        """
+        _, queries, memory = self._read(tokens, memory, mask, segments, visible, target_places)
+        return queries, memory
+
+    def _read(
+        self,
+        tokens: Tensor,
+        memory: list[Tensor] | None,
+        mask: Tensor | None,
+        segments: Tensor | None,
+        visible: Tensor | None,
+        targets: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        n = tokens.size(1)
+        memory = memory or [None] * len(self.layers)
+        before = 0 if memory[0] is None else memory[0].size(1)
+        seen = _seen(visible, mask, before)  # (batch, 1, n, before + n)
+        content_seen = None
+        if seen is not None:
+            itself = torch.ones(n, before + n, dtype=torch.bool, device=tokens.device).triu(before).tril(before)
+            content_seen = seen | itself
+        other = _other_segment(segments, before)
+        x = self.embedding(tokens)
+        positions = self.dropout(self.positions(before + n - 1, -n).to(x.dtype))
+        queries = query_seen = query_other = None
+        if targets is not None:
+            queries = self.dropout(self.query_embedding.expand(*targets.shape, -1))
+            query_seen, query_other = _rows(seen, targets), _rows(other, targets)
+        kept = []
+        for layer, old in zip(self.layers, memory, strict=True):
+            kept.append(remembered(old, x, self.memory_length))
+            present = _with_memory(layer, old, x)
+            if targets is not None:
+                queries = layer(
+                    queries, present, positions, allowed=query_seen, other_segment=query_other, places=targets
+                )
+            x = layer(x, present, positions, allowed=content_seen, other_segment=other)
+        if queries is not None:
+            queries = self.dropout(queries)
+        return self.dropout(x), queries, kept
+
+
+def _with_memory(layer: RelativeLayer, old: Tensor | None, x: Tensor) -> KeyValue:
+    present = layer.project(x)
+    if old is None:
+        return present
+    return layer.project(old).extended(present.key, present.value)
+
+
+def _seen(visible: Tensor | None, mask: Tensor | None, before: int) -> Tensor | None:
+    """Who may see whom, memory included: (batch, 1, n, before + n), None when everyone sees everything."""
+    if mask is not None:
+        visible = mask[:, None, :].expand(-1, mask.size(1), -1) if visible is None else visible & mask[:, None, :]
+    if visible is None:
+        return None
+    return nn.functional.pad(visible, (before, 0), value=True)[:, None]
+
+
+def _other_segment(segments: Tensor | None, before: int) -> Tensor | None:
+    """True where key and query are of different segments: (batch, 1, n, before + n)."""
+    if segments is None:
+        return None
+    keys = nn.functional.pad(segments, (before, 0))
+    return (segments[:, :, None] != keys[:, None, :])[:, None]
+
+
+def _rows(x: Tensor | None, places: Tensor) -> Tensor | None:
+    """The rows (batch, 1, k, m) of x (batch, 1, n, m) at `places` (batch, k)."""
+    return None if x is None else x.take_along_dim(places[:, None, :, None], dim=2)
