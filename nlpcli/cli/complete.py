@@ -19,7 +19,7 @@ def _names(place: str) -> Callable[[str], list[str]]:
 
 
 presets = _names("nlpcli.presets:names")
-objectives = _names("nlpcli.objectives:OBJECTIVES")
+objectives = _names("nlpcli.recipes.pretraining:OBJECTIVES")
 tasks = _names("nlpcli.tasks:TASKS")
 metrics = _names("nlpcli.evaluation:METRICS")
 tokenizers = _names("nlpcli.text:TOKENIZERS")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -14,7 +15,13 @@ def command(
         None, metavar="OBJECTIVE", help="The same as --objective.", autocompletion=complete.objectives
     ),
     objective: str = typer.Option(
-        None, "--objective", help="clm: predict each token from those before it.", autocompletion=complete.objectives
+        None,
+        "--objective",
+        help="clm, mlm, nsp, sop, denoise, gap-sentences or plm; a sum as in mlm=1+nsp=0.5.",
+        autocompletion=complete.objectives,
+    ),
+    noise: str = typer.Option(
+        None, "--noise", help="What 'denoise' does to the text: mask, delete, infill, permute, rotate; spans, iid, …"
     ),
     data: list[str] = typer.Option(
         None, "--data", "-d", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
@@ -29,7 +36,14 @@ def command(
         None, "--documents", help="How documents stand in files: auto, lines, paragraphs, file, jsonl or tsv."
     ),
     field: str = typer.Option(None, "--field", help="The key of the text in JSON lines."),
+    sentences: str = typer.Option(
+        None, "--sentences", help="Where sentences are needed: lines, or split (found by rules)."
+    ),
     context: int = typer.Option(None, "--context", min=1, help="Tokens in one window."),
+    document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across documents."),
+    show: int = typer.Option(
+        None, "--show", min=1, metavar="N", help="Print N examples, before and after, and train nothing."
+    ),
     config: Path = training.CONFIG,
     overrides: list[str] = training.SET,
     tokenizer: Path = training.TOKENIZER,
@@ -50,28 +64,32 @@ def command(
     """Train a model on raw text with a self-supervised objective.
 
     \b
+    nlpcli pretrain --objective mlm --data corpus/ --out runs/bert
     nlpcli pretrain --objective clm --data corpus/ --preset gpt-mini --out runs/lm
+    nlpcli pretrain --objective denoise --noise infill --data corpus/ --show 5
     nlpcli pretrain --resume --out runs/lm
 
     Without data it trains on the Shakespeare that comes with nlpcli. Ctrl-C saves first.
     """
     given = dict(locals())
-    from nlpcli.recipes.pretrain import pretrain
+    from nlpcli.recipes import pretrain as recipe
+    from nlpcli.recipes.pretraining import default_preset
 
     chosen = objective or objective_name
-    if not resume and config is None:
+    if chosen is None and noise is not None:
+        chosen = "denoise"
+    if not resume and config is None and preset is None:
         if chosen is None:
             chosen = "clm"
             terminal.say("objective: clm (the default)")
-        if preset is None:
-            preset = "gpt-mini"
-            terminal.say("preset: gpt-mini (the default)")
+        preset = default_preset(chosen, noise)
+        terminal.say(f"preset: {preset} (the default)")
     if not data and not training.names_data(given, config or preset):
         from nlpcli.data.sample import sample_file
 
         data = [str(sample_file("tinyshakespeare.txt.gz"))]
-        documents = documents or "file"
-        terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), one document")
+        documents = documents or ("file" if chosen == "clm" else "paragraphs")
+        terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), documents: {documents}")
     request = training.request(
         given,
         default="gpt-mini",
@@ -81,8 +99,29 @@ def command(
         data__dev=dev,
         data__documents=documents,
         data__field=field,
+        data__sentences=sentences,
         data__context=context,
+        data__document_mask=document_mask,
+        noise__kinds=noise,
     )
     with training.watched("pretrain") as watcher:
-        run, outcome = pretrain(request, watcher)
-    training.report(run, outcome, json=json, use=f'nlpcli generate --model {run} --prompt "…"')
+        if show is not None:
+            _print(recipe.show(request, show, watcher), json=json)
+            return
+        run, outcome = recipe.pretrain(request, watcher)
+    training.report(run, outcome, json=json, use=recipe.use_of(run))
+
+
+_STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}
+
+
+def _print(samples: Iterable[dict[str, list[tuple[str, str]]]], *, json: bool) -> None:
+    """Each example as three paragraphs: in colour on a terminal, as JSON lines when asked."""
+    for number, sample in enumerate(samples, 1):
+        if json:
+            terminal.write_json({name: " ".join(text for text, _ in parts) for name, parts in sample.items()})
+            continue
+        terminal.write_line(f"{number}." if number == 1 else f"\n{number}.")
+        for name, parts in sample.items():
+            pieces = [(f"{name:<10}", "bold"), *((f" {text}", _STYLES[kind]) for text, kind in parts)]
+            terminal.write_styled(pieces)

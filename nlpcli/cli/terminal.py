@@ -49,6 +49,19 @@ def write_line(text: str = "", *, flush: bool = False) -> None:
         sys.stdout.flush()
 
 
+def write_styled(parts: Iterable[tuple[str, str]]) -> None:
+    """One line of results out of (text, style) parts, in rich's words for styles; in colour on a terminal only."""
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(*parts)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if console.is_terminal and not console.no_color:
+        console.print(line)
+    else:
+        write_line(line.plain)
+
+
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right."""
     body = [[str(cell) for cell in row] for row in rows]

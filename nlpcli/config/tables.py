@@ -28,8 +28,12 @@ class LazyTable:
             raise unknown(self.kind, name, self._entries)
         return name
 
+    def place(self, name: str) -> str:
+        """Where `name` is found, as "module:attribute"."""
+        return self._entries[self.check(name)]
+
     def load(self, name: str) -> Any:
-        module, attribute = self._entries[self.check(name)].split(":")
+        module, attribute = self.place(name).split(":")
         return getattr(importlib.import_module(module), attribute)
 
     def __contains__(self, name: object) -> bool:

@@ -63,8 +63,11 @@ class Corpus:
             for text, _ in read_pieces(path, TextSource("file")):
                 yield from text.splitlines(keepends=True)
 
-    def shards(self, tokenizer: Tokenizer) -> tuple[ShardSet, ShardSet]:
-        """The token ids to train on and those held out."""
+    def shards(self, tokenizer: Tokenizer, *, sentences: bool = False) -> tuple[ShardSet, ShardSet]:
+        """The token ids to train on and those held out; with `sentences`, sentence by sentence.
+
+        Raises: NlpcliError where sentences are needed and the settings rule them out.
+        """
         from nlpcli.data.shards import build_shards
 
         settings = self.settings
@@ -74,10 +77,20 @@ class Corpus:
             "column": settings.column,
             "workers": settings.workers,
         }
+        if sentences:
+            options["sentences"] = self._sentences()
         shards = build_shards(self.train, tokenizer, **options)
         if self.dev:
             return shards, build_shards(self.dev, tokenizer, **options)
         return shards.split(settings.dev_fraction)
+
+    def _sentences(self) -> str:
+        if self.settings.sentences == "none":
+            raise NlpcliError(
+                "this objective needs to know where sentences end, and data.sentences is none",
+                hint="set data.sentences=lines or split",
+            )
+        return "split" if self.settings.sentences == "auto" else self.settings.sentences
 
     def _format(self) -> dict[str, Any]:
         return {"format": self.settings.documents, "field": self.settings.field, "column": self.settings.column}

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
-from nlpcli.errors import NlpcliError
-from nlpcli.objectives import OBJECTIVES
 from nlpcli.recipes.corpus import Corpus
-from nlpcli.recipes.run import (
-    MEASURED,
-    Listener,
-    Request,
-    choose_run,
-    get_tokenizer,
-    resolve,
-    tell_unused,
-    text_metrics,
-    train,
-)
+from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
+from nlpcli.recipes.pretraining.job import Job, Materials
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, tell_unused, train
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
@@ -30,66 +22,63 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
 
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
-    config = resolve(request)
-    config = config.model_copy(update={"objective": config.objective or "clm"})
-    OBJECTIVES.check(config.objective)
-    with Corpus.opened(config.data) as corpus:
-        return causal(request, config, corpus, listener)
-
-
-def causal(request: Request, config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[Path, Any]:
-    """Trains a left-to-right language model."""
-    if config.model.kind != "decoder":
-        raise NlpcliError(f"clm trains a decoder, and this model is a {config.model.kind}")
-    if config.model.positions == "learned" and config.data.context > config.model.max_length:
-        raise NlpcliError(
-            f"data.context {config.data.context} is longer than the model's {config.model.max_length} positions",
-            hint="set model.max_length to at least the context",
-        )
-
-    from nlpcli.data.packing import PackedWindows, TokenStream
-    from nlpcli.objectives.clm import CausalLanguageModelling
+    config, weights = _configured(request)
     from nlpcli.training.device import prepare
 
     tell_unused(config, _UNUSED, listener)
-    data, training = config.data, config.training
-    run = choose_run(request, f"{config.objective}-{Path(request.config or request.preset or request.default).stem}")
-    machine = prepare(training.device, training.precision, training.threads)
-    tokenizer = get_tokenizer(request, corpus.texts, config, run, listener)
-    train_shards, dev_shards = corpus.shards(tokenizer)
-    eos = None if data.documents == "file" else tokenizer.special.eos
-    windows = PackedWindows(
-        train_shards,
-        data.context,
-        eos=eos,
-        batch_size=max(1, training.batch_tokens // data.context),
-        seed=training.seed,
-    )
-    dev = TokenStream(dev_shards, eos=eos)
-    task = CausalLanguageModelling(
-        windows,
-        dev,
-        context=data.context,
-        stride=data.eval_stride,
-        batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
-    )
-    listener.note(
-        f"{train_shards.documents:,} documents, {train_shards.tokens:,} tokens to train on; "
-        f"{dev_shards.tokens:,} tokens held out, scored in windows of {data.context} with stride {task.stride}"
-    )
-
-    signatures: dict[str, str] = {}
-
-    def evaluate(model: Any) -> dict[str, float]:
-        return text_metrics(
-            task.evaluate(model, machine.device), dev_shards, tokenizer, signatures, window=task.context,
-            stride=task.stride,
+    base = Path(request.config or request.preset or request.default).stem
+    run = choose_run(request, f"{'-'.join(weights)}-{base}")
+    with _materials(request, config, weights, run, listener) as materials:
+        job = _job(materials)
+        listener.note(job.summary)
+        machine = prepare(config.training.device, config.training.precision, config.training.threads)
+        outcome = train(
+            request=request, config=config.model_copy(update={"model": job.model}), run=run, task=job.task,
+            tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=job.measures,
+            evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
+            data_fingerprint=job.fingerprint,
         )  # fmt: skip
-
-    outcome = train(
-        request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
-        info={"task": "language-model", "context": data.context, "document_end": eos is not None}, evaluate=evaluate,
-        measured=MEASURED, signatures=signatures, listener=listener, data_fingerprint=train_shards.fingerprint,
-    )  # fmt: skip
     return run, outcome
+
+
+def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str, Any]]:
+    """Examples of what the objective makes of the text, without training; see `nlpcli.recipes.pretraining.samples`.
+
+    Raises: NlpcliError for wrong settings or data.
+    """
+    from nlpcli.recipes.pretraining.samples import rendered
+
+    config, weights = _configured(request)
+    run = request.out or Path("runs")
+    with _materials(request, config, weights, run, listener) as materials:
+        yield from rendered(_job(materials).task, materials.tokenizer, count, config.training.seed)
+
+
+def _configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
+    config = resolve(request)
+    config = config.model_copy(update={"objective": config.objective or "clm"})
+    weights = parse(config.objective)
+    OBJECTIVES.load(builder(config.objective)).check(config, weights)
+    return config, weights
+
+
+@contextmanager
+def _materials(
+    request: Request, config: RunConfig, weights: dict[str, float], run: Path, listener: Listener
+) -> Iterator[Materials]:
+    with Corpus.opened(config.data) as corpus:
+        tokenizer = get_tokenizer(request, corpus.texts, config, run, listener)
+        yield Materials(config, weights, corpus, tokenizer)
+
+
+def _job(materials: Materials) -> Job:
+    return OBJECTIVES.load(builder(materials.config.objective)).prepare(materials)
+
+
+def use_of(run: Path) -> str:
+    """A command that makes something of the finished model in `run`."""
+    from nlpcli.models.directory import read_info
+
+    if read_info(run)["task"] == "language-model":
+        return f'nlpcli generate --model {run} --prompt "…"'
+    return f"nlpcli convert --to huggingface {run} DIR"

@@ -9,7 +9,7 @@ import pytest
 
 from nlpcli.cli import complete
 from nlpcli.evaluation import METRICS
-from nlpcli.objectives import OBJECTIVES
+from nlpcli.recipes.pretraining import OBJECTIVES
 from nlpcli.tasks import TASKS
 from nlpcli.text import TOKENIZERS
 

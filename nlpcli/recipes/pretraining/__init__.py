@@ -1,0 +1,87 @@
+"""What `nlpcli pretrain` can teach: each objective's way from a configuration and a corpus to something trainable."""
+
+from __future__ import annotations
+
+import math
+
+from nlpcli.config.tables import LazyTable
+from nlpcli.errors import NlpcliError
+
+OBJECTIVES = LazyTable(
+    "objective",
+    {
+        "clm": "nlpcli.recipes.pretraining.causal:BUILDER",
+        "mlm": "nlpcli.recipes.pretraining.encoder:BUILDER",
+        "nsp": "nlpcli.recipes.pretraining.encoder:BUILDER",
+        "sop": "nlpcli.recipes.pretraining.encoder:BUILDER",
+        "denoise": "nlpcli.recipes.pretraining.denoising:BUILDER",
+        "gap-sentences": "nlpcli.recipes.pretraining.denoising:BUILDER",
+        "plm": "nlpcli.recipes.pretraining.permutation:BUILDER",
+    },
+)
+"""Name -> the `Builder` of the objective. Objectives of one builder can be learnt together."""
+
+PRESETS = {
+    "clm": "gpt-mini",
+    "mlm": "roberta-nano",
+    "nsp": "bert-nano",
+    "sop": "bert-nano",
+    "denoise": "bart-nano",
+    "gap-sentences": "pegasus-nano",
+    "plm": "xlnet-nano",
+}
+"""What an objective is tried with when no preset is named."""
+
+T5_NOISE = ("spans", "iid", "prefix", "deshuffle")
+"""The noises that T5's shape is tried with."""
+
+
+def parse(text: str) -> dict[str, float]:
+    """`mlm`, `mlm+nsp` or `mlm=1+nsp=0.5`: each objective's weight in the sum.
+
+    Raises: NlpcliError for an unknown name, a weight that is no positive number, a name that comes twice.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split("+"):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        OBJECTIVES.check(name)
+        if name in weights:
+            raise NlpcliError(f"objective '{text}': '{name}' comes twice")
+        weights[name] = _weight(text, number) if equals else 1.0
+    return weights
+
+
+def builder(objective: str) -> str:
+    """The name under which `OBJECTIVES` has what builds this sum.
+
+    Raises: NlpcliError for objectives that don't read the same input.
+    """
+    names = list(parse(objective))
+    if "gap-sentences" in names and "mlm" in names:  # PEGASUS's encoder learns it on what is left of the text
+        names.remove("mlm")
+    if len({OBJECTIVES.place(name) for name in names}) > 1:
+        raise NlpcliError(
+            f"objective '{objective}': these do not read the same input, so they can't be summed",
+            hint="mlm goes with nsp, with sop, or with gap-sentences",
+        )
+    return names[0]
+
+
+def _weight(text: str, number: str) -> float:
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise NlpcliError(f"objective '{text}': the weight '{number}' is not a positive number", hint="mlm=1+nsp=0.5")
+    return weight
+
+
+def default_preset(objective: str, noise: str | None = None) -> str:
+    """What an objective, or a sum of them, is tried with; `noise` is what `denoise` was asked for."""
+    weights = parse(objective)
+    if "denoise" in weights and (noise or "").split(":")[0] in T5_NOISE:
+        return "t5-nano"
+    if "gap-sentences" in weights:
+        return PRESETS["gap-sentences"]
+    return PRESETS[max(weights, key=lambda name: name in ("nsp", "sop"))]

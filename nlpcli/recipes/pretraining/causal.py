@@ -1,0 +1,61 @@
+"""Left to right: clm, for decoders with and without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlpcli.config.schema import RunConfig
+from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized
+from nlpcli.recipes.run import MEASURED, text_metrics
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "decoder", families=("transformer", "transformer-xl"))
+    check_positions(config, config.data.context)
+
+
+def prepare(materials: Materials) -> Job:
+    """A left-to-right language model over documents laid end to end."""
+    from nlpcli.data.packing import PackedWindows, TokenStream
+    from nlpcli.objectives.clm import CausalLanguageModelling
+
+    config, tokenizer = materials.config, materials.tokenizer
+    data, training = config.data, config.training
+    train_shards, dev_shards = materials.corpus.shards(tokenizer)
+    eos = None if data.documents == "file" else tokenizer.special.eos
+    windows = PackedWindows(
+        train_shards,
+        data.context,
+        eos=eos,
+        batch_size=max(1, training.batch_tokens // data.context),
+        seed=training.seed,
+    )
+    task = CausalLanguageModelling(
+        windows,
+        TokenStream(dev_shards, eos=eos),
+        context=data.context,
+        stride=data.eval_stride,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+    )
+    signatures: dict[str, str] = {}
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        losses = task.evaluate(model, device)
+        return text_metrics(losses, dev_shards, tokenizer, signatures, window=task.context, stride=task.stride)
+
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "language-model", "context": data.context, "document_end": eos is not None},
+        evaluate=evaluate,
+        measures=MEASURED,
+        fingerprint=train_shards.fingerprint,
+        summary=f"{sized(train_shards)}; {dev_shards.tokens:,} tokens held out, scored in windows of {data.context} "
+        f"with stride {task.stride}",
+        signatures=signatures,
+    )
+
+
+BUILDER = Builder(check, prepare)

@@ -1,0 +1,98 @@
+"""What an objective is made from, and what it is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.data.shards import ShardSet
+    from nlpcli.objectives.learning import Learnable, Loss
+    from nlpcli.recipes.corpus import Corpus
+    from nlpcli.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The configuration, the weights of the objectives in the sum, the text, and its tokenizer."""
+
+    config: RunConfig
+    weights: Mapping[str, float]
+    corpus: Corpus
+    tokenizer: Tokenizer
+
+
+@dataclass
+class Job:
+    """An objective over a corpus, ready for the loop.
+
+    model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
+    measures: the names of what `evaluate(model, device)` gives; `signatures` says how, and is filled meanwhile.
+    """
+
+    task: Learnable
+    model: ModelConfig
+    info: dict[str, Any]
+    evaluate: Callable[[Any, Any], dict[str, float]]
+    measures: tuple[str, ...]
+    fingerprint: str
+    summary: str
+    signatures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """An objective's way into a run.
+
+    check(config, weights) raises NlpcliError where model and objective don't go together, before the text is read;
+    prepare(materials) makes the job.
+    """
+
+    check: Callable[[RunConfig, Mapping[str, float]], None]
+    prepare: Callable[[Materials], Job]
+
+
+def tallied(losses: Iterable[Loss]) -> dict[str, float]:
+    """The mean loss in nats, and the accuracies that the losses carry, over the held-out text."""
+    nats, count = 0.0, 0
+    sums: dict[str, list[float]] = {}
+    for loss in losses:
+        nats += float(loss.nll)
+        count += loss.count
+        for name, (total, number) in loss.tallies.items():
+            entry = sums.setdefault(name, [0.0, 0])
+            entry[0] += float(total)
+            entry[1] += number
+    return {"loss": nats / max(count, 1), **{name: total / max(number, 1) for name, (total, number) in sums.items()}}
+
+
+def check_kind(config: RunConfig, kind: str, *, families: tuple[str, ...] = ("transformer",)) -> None:
+    """Raises: NlpcliError when the objective can't be learnt by this kind of model."""
+    model = config.model
+    if model.kind != kind or model.family not in families:
+        found = model.kind if model.family == "transformer" else f"{model.family} {model.kind}"
+        raise NlpcliError(
+            f"{config.objective} trains {_article(kind)}, and this model is {_article(found)}",
+            hint=f"choose a preset of that kind, or set model.kind={kind}",
+        )
+
+
+def check_positions(config: RunConfig, length: int) -> None:
+    """Raises: NlpcliError when learned positions end before `length` tokens do."""
+    if config.model.positions == "learned" and length > config.model.max_length:
+        raise NlpcliError(
+            f"data.context {config.data.context} is longer than the model's {config.model.max_length} positions",
+            hint="set model.max_length to at least the context",
+        )
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" or noun.startswith("xl") else f"a {noun}"
+
+
+def sized(shards: ShardSet) -> str:
+    return f"{shards.documents:,} documents, {shards.tokens:,} tokens to train on"

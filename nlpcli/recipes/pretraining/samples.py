@@ -1,0 +1,55 @@
+"""Examples of an objective to look at: what the text was, what the model reads, what it has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.text import Tokenizer
+
+Part = tuple[str, str]
+"""A stretch of text and what it is: "text", "special", or "changed" against the original."""
+
+
+def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator[dict[str, list[Part]]]:
+    """`count` examples of `task`, each with its parts "original", "corrupted" and "target".
+
+    Raises: NlpcliError for an objective that has nothing to show.
+    """
+    if not hasattr(task, "samples"):
+        raise NlpcliError("this objective leaves the text as it is; there is nothing to show")
+    for sample in task.samples(count, np.random.default_rng(seed)):
+        same = len(sample.original) == len(sample.corrupted)
+        yield {
+            "original": parts(sample.original, tokenizer),
+            "corrupted": parts(sample.corrupted, tokenizer, against=sample.original if same else None),
+            "target": parts(sample.target, tokenizer),
+        }
+
+
+def parts(ids: Sequence[int], tokenizer: Tokenizer, *, against: Sequence[int] | None = None) -> list[Part]:
+    """`ids` as stretches of text; `against`: the ids, place for place, from which others count as changed."""
+    names = tokenizer.special.names
+    result: list[Part] = []
+    run: list[int] = []
+    kind = "text"
+    for place, id_ in enumerate(ids):
+        now = "special" if id_ in names else "text" if against is None or id_ == against[place] else "changed"
+        if run and (now != kind or now == "special"):
+            result.append((_spelled(run, tokenizer), kind))
+            run = []
+        run.append(id_)
+        kind = now
+    if run:
+        result.append((_spelled(run, tokenizer), kind))
+    return [part for part in result if part[0]]
+
+
+def _spelled(run: list[int], tokenizer: Tokenizer) -> str:
+    name = tokenizer.special.names.get(run[0])
+    return tokenizer.decode([run])[0].strip() if name is None else name
