@@ -78,15 +78,16 @@ def principal_sentences(
 class GapSentences:
     """Gap sentences as a noise; the names of the settings are those of the configuration's section `noise`.
 
-    mlm_rate: share of the tokens of the other sentences that the encoder has to tell, of which 80 % become the mask,
-        10 % another token and 10 % stay (the paper's [MASK2], which here is the same mask); 0 for none.
+    mlm: weight of the encoder's loss. Above 0, `mlm_rate` of the tokens of the other sentences are chosen: 80 % of them
+        become the mask (the paper's [MASK2], which here is the same one), 10 % another token, and 10 % stay.
     """
 
     ratio: float = 0.3
     choice: str = "principal"
     selection: str = "independent"
     counts: str = "original"
-    mlm_rate: float = 0.0
+    mlm: float = 0.0
+    mlm_rate: float = 0.15
 
     needs_sentences = True
     least_sentences = 2  # with one there is nothing left to predict it from
@@ -103,8 +104,10 @@ class GapSentences:
                 raise unknown(kind, name, names)
         if not 0.0 < self.ratio < 1.0:
             raise NlpcliError(f"noise 'gap-sentences': ratio {self.ratio:g} is not between 0 and 1")
-        if not 0.0 <= self.mlm_rate < 1.0:
+        if not 0.0 <= self.mlm_rate <= 1.0:
             raise NlpcliError(f"noise 'gap-sentences': mlm rate {self.mlm_rate:g} is not between 0 and 1")
+        if not 0.0 <= self.mlm < float("inf"):
+            raise NlpcliError(f"noise 'gap-sentences': mlm weight {self.mlm:g} is negative or not finite")
 
     def text_length(self, limit: int) -> int:
         return limit - 1
@@ -133,7 +136,7 @@ class GapSentences:
         for i in selected:
             sentences[i] = np.array([symbols.special.mask])
         source = np.concatenate(sentences)
-        if not self.mlm_rate:
+        if not self.mlm:
             return Noised(source, target)
         places = choose(source, rng, symbols, self.mlm_rate)  # never the masks of sentences
         hidden = source[places]

@@ -11,16 +11,17 @@ from nlpcli.objectives.spans import KINDS, Spans
 
 BART = {"mask": ("0.15",), "delete": ("0.15",), "infill": ("0.3", "3"), "permute": (), "rotate": ()}
 T5 = {name: {"spans": ("0.15", "3"), "prefix": (), "deshuffle": ()}.get(name, ("0.15",)) for name in KINDS}
-PEGASUS = {"gap-sentences": ("0.3",)}
+PEGASUS = {"gap-sentences": ("0.3", "0")}
 NOISES = BART | T5 | PEGASUS
-"""Every noise and the numbers that may follow it, rate first, with their defaults."""
+"""Every noise and the numbers that may follow it, with their defaults."""
 
 
 def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | None = None) -> Noise:
     """The noise that `text` names: BART's joined by commas, or one of T5's, or gap-sentences.
 
     mask:RATE  delete:RATE  infill:RATE:MEAN  permute  rotate;  spans:RATE:MEAN  iid:RATE  drop:RATE  prefix
-    bert-style:RATE  mass-style:RATE  deshuffle;  gap-sentences:RATIO.  Numbers may be left out.
+    bert-style:RATE  mass-style:RATE  deshuffle;  gap-sentences:RATIO:MLM, where MLM is the weight of
+    the encoder's masked language modelling.  Numbers may be left out.
 
     whole_words: spans of `infill` count words. gaps: the settings of gap-sentences that the text doesn't name.
     Raises: NlpcliError for unknown names, a noise given twice, numbers out of range, and kinds that exclude others.
@@ -40,16 +41,18 @@ def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | No
         raise NlpcliError(f"noise '{text}': {alone[0]} stands alone", hint=f"only {', '.join(BART)} can be joined")
     ((name, values),) = steps.items()
     if name in PEGASUS:
-        gaps = gaps or GapSentences()
-        return replace(gaps, ratio=values[0]) if ":" in text else gaps
+        given = text.count(":")
+        return replace(gaps or GapSentences(), **dict(zip(("ratio", "mlm")[:given], values, strict=False)))
     return Spans(name, *values)
 
 
 def _numbers(name: str, given: list[str]) -> list[float]:
     defaults = NOISES[name]
     if len(given) > len(defaults):
-        takes = "no number" if not defaults else "a rate" if len(defaults) == 1 else "a rate and a mean length"
-        raise NlpcliError(f"noise '{':'.join([name, *given])}': {name} takes {takes}")
+        takes = ("no number", "one number", "two numbers")[len(defaults)]
+        raise NlpcliError(
+            f"noise '{':'.join([name, *given])}': {name} takes at most {takes}".replace("at most no", "no")
+        )
     try:
         return [float(number) for number in (*given, *defaults[len(given) :])]
     except ValueError:

@@ -1,0 +1,187 @@
+"""Denoising: an encoder reads a disturbed text, a decoder tells what was there.
+
+loss = -Σ_t log p(y_t | y_<t, x), x the disturbed text, y the text itself (BART; Lewis et al. 2020) or the parts that
+were taken out (T5; Raffel et al. 2020; PEGASUS; Zhang et al. 2020). The encoder reads `x eos`; the decoder reads
+`bos y` and predicts `y eos`, as in translation: a pretrained model is fine-tuned with the layout it knows. (BART itself
+frames both sides with bos and eos, T5's decoder begins with the padding token.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nlpcli.data.sentences import SentenceDocuments
+from nlpcli.data.shard_set import ShardSet
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.learning import Loss, Sample
+from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
+from nlpcli.objectives.noise_names import parse_noise
+from nlpcli.objectives.pairs import PairBatch, best_tokens, goal_loss, pair_batch
+from nlpcli.objectives.texts import Stretches, Windows
+from nlpcli.text import Tokenizer
+
+_EVALUATION_SEED = 2020
+_COUNTED_GOALS = 50_000  # in which the most frequent token is looked for
+
+
+@dataclass
+class DenoisingBatch(PairBatch):
+    """With MLM: hidden (j) is what the encoder tells at `hidden_places` (j) of the flattened source."""
+
+    hidden: Tensor | None = None
+    hidden_places: Tensor | None = None
+
+
+class Denoising:
+    """Disturbed texts as a `Learnable`.
+
+    train, dev: shards; where they were built with sentences, texts are stretches of whole sentences of one document,
+        otherwise windows of the stream of all documents. BART's noises have an eos after each document, T5's don't.
+    noise: a `Noise`, or a text for `parse_noise`.
+    context: the most tokens of a source and of a target, their eos included.
+
+    `evaluate` disturbs each text in the same way every time. Its tallies: `accuracy`, of the most probable tokens given
+    those before them; `baseline_accuracy`, of copying the source place by place, or, where the target isn't the text,
+    of the token that is most frequent in training targets; with MLM, `mlm_accuracy`.
+
+    Raises: NlpcliError when the noise needs sentences that the shards don't have, or tokens that the tokenizer lacks.
+    """
+
+    def __init__(
+        self,
+        train: ShardSet | SentenceDocuments,
+        dev: ShardSet | SentenceDocuments | None,
+        tokenizer: Tokenizer,
+        *,
+        noise: str | Noise = "infill:0.3,permute",
+        context: int = 512,
+        batch_tokens: int = 4096,
+        label_smoothing: float = 0.0,
+        seed: int = 1,
+    ) -> None:
+        self.noise = parse_noise(noise) if isinstance(noise, str) else noise
+        if context < 2:
+            raise NlpcliError(f"a context of {context} has no room for text and its end")
+        self.special = tokenizer.special
+        self.special.check("bos", "eos")
+        self.symbols = Symbols.of(tokenizer)
+        self.context = context
+        self.batch_tokens = batch_tokens
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+        self.mlm = getattr(self.noise, "mlm", 0.0)
+        self.noise.check(self.special, self.noise.text_length(context))
+        self.train = self._texts(train)
+        self.dev = None if dev is None else self._texts(dev)
+
+    def _texts(self, source: ShardSet | SentenceDocuments) -> Windows | Stretches:
+        length = self.noise.text_length(self.context)
+        if isinstance(source, ShardSet) and source.sentences is not None:
+            source = SentenceDocuments(source)
+        if not isinstance(source, ShardSet):
+            return Stretches(source, length, batch_tokens=self.batch_tokens, least=self.noise.least_sentences)
+        if self.noise.needs_sentences:
+            raise NlpcliError(
+                "this noise needs to know where sentences end",
+                hint="set data.sentences to split, or to lines where each line is a sentence",
+            )
+        eos = None if self.noise.joined else self.special.eos
+        return Windows(source, length, rows=max(1, self.batch_tokens // self.context), eos=eos)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        return self.train.plan(self.seed, epoch)
+
+    def collate(self, item: np.ndarray, rng: np.random.Generator) -> DenoisingBatch:
+        return self._batch([self._disturbed(self.train.read(i), rng)[1] for i in item])
+
+    def _disturbed(self, text: Text, rng: np.random.Generator) -> tuple[Text, Noised]:
+        """The noise's outcome; should a side not fit the context, that of as much of the text as does."""
+        while True:
+            noised = self.noise(text, rng, self.symbols)
+            excess = max(len(noised.source), len(noised.target)) + 1 - self.context
+            if excess <= 0:
+                return text, noised
+            text = Text(text.ids[: max(len(text.ids) - excess, 0)])  # only noises without sentences lengthen a side
+
+    def _batch(self, examples: Sequence[Noised]) -> DenoisingBatch:
+        pairs = pair_batch([(example.source, example.target) for example in examples], self.special)
+        batch = DenoisingBatch(**vars(pairs))
+        if self.mlm:
+            width = pairs.source.size(1)
+            places = [row * width + example.places for row, example in enumerate(examples)]
+            batch.hidden_places = torch.from_numpy(np.concatenate(places))
+            batch.hidden = torch.from_numpy(np.concatenate([example.hidden for example in examples]))
+        return batch
+
+    def loss(self, model: nn.Module, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
+        return self._loss(model, batch, *self._states(model, batch)), None
+
+    def _states(self, model: nn.Module, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
+        """What predicts the target (k, d_model), and with MLM what tells the hidden tokens of the source."""
+        if not self.mlm:
+            states = model.hidden(batch.source, batch.source_mask, batch.target)
+            return states.flatten(0, 1).index_select(0, batch.places), None
+        memory = model.encode(batch.source, batch.source_mask)
+        states = model.advance(batch.target, model.init_state(memory))[0].flatten(0, 1)
+        return states.index_select(0, batch.places), memory.states.flatten(0, 1).index_select(0, batch.hidden_places)
+
+    def _loss(self, model: nn.Module, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None) -> Loss:
+        """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy."""
+        loss = goal_loss(model, states, batch.goal, self.label_smoothing)
+        if encoded is None or batch.hidden.numel() == 0:
+            return loss
+        told = goal_loss(model, encoded, batch.hidden, self.label_smoothing)
+        return replace(loss, total=loss.total + self.mlm * told.total * (loss.count / told.count))
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+        """Losses without smoothing and tallies of the held-out texts, each once."""
+        for item in self.dev.in_order():
+            rngs = [np.random.default_rng([_EVALUATION_SEED, int(i)]) for i in item]
+            batch = self._batch([self._disturbed(self.dev.read(i), rng)[1] for i, rng in zip(item, rngs, strict=True)])
+            trivial = self._trivially_right(batch)
+            batch = batch.to(device)
+            states, encoded = self._states(model, batch)
+            tallies = {
+                "accuracy": (_right(model, states, batch.goal), batch.count),
+                "baseline_accuracy": (trivial, batch.count),
+            }
+            if encoded is not None:
+                tallies["mlm_accuracy"] = (_right(model, encoded, batch.hidden), batch.hidden.numel())
+            yield replace(self._loss(model, batch, states, encoded), tallies=tallies)
+
+    def _trivially_right(self, batch: DenoisingBatch) -> int:
+        """How many goals the trivial guess gets right."""
+        if not self.noise.copies:
+            return int((batch.goal == self._most_frequent).sum())
+        row, place = batch.places // batch.target.size(1), batch.places % batch.target.size(1)
+        there = place < batch.source.size(1)
+        return int((batch.source[row[there], place[there]] == batch.goal[there]).sum())
+
+    @cached_property
+    def _most_frequent(self) -> int:
+        """The token that is most frequent in the targets of training."""
+        counts = np.zeros(len(self.symbols.is_special), dtype=np.int64)
+        rng = np.random.default_rng(_EVALUATION_SEED)
+        for item in self.plan(0):
+            goal = self.collate(item, rng).goal.numpy()
+            counts += np.bincount(goal, minlength=len(counts))
+            if counts.sum() >= _COUNTED_GOALS:
+                break
+        return int(counts.argmax())
+
+    def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
+        """Training texts as they are, as the encoder reads them, and what the decoder predicts."""
+        for index in self.train.some(count, rng):
+            text, noised = self._disturbed(self.train.read(index), rng)
+            corrupted, target = ([*side.tolist(), self.special.eos] for side in (noised.source, noised.target))
+            yield Sample(text.ids.tolist(), corrupted, target)
+
+
+def _right(model: nn.Module, states: Tensor, goal: Tensor) -> Tensor:
+    return (best_tokens(states, model.output_weight, model.output_bias) == goal).sum()

@@ -1,0 +1,115 @@
+"""Texts for objectives that disturb them: windows of a stream of tokens, or stretches of whole sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from nlpcli.data.bucketing import token_budget_batches
+from nlpcli.data.packing import TokenStream
+from nlpcli.data.sentences import SentenceDocuments
+from nlpcli.data.shard_set import ShardSet
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.noise import Text
+
+
+class Windows:
+    """Windows of `length` tokens that tile a stream of documents, `rows` in a batch.
+
+    eos: id after each document, or None to lay them end to end. An epoch's windows begin at an offset drawn anew; what
+    is left at the stream's ends, less than a window each, is out in that epoch. A shorter stream is one window.
+    """
+
+    def __init__(self, shards: ShardSet, length: int, *, rows: int, eos: int | None) -> None:
+        self.stream = TokenStream(shards, eos=eos)
+        self.length = min(length, len(self.stream))
+        self.rows = rows
+        if self.length == 0:
+            raise NlpcliError("the text has no tokens", hint="give more text")
+
+    def plan(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Where the windows of an epoch begin, batch by batch."""
+        random = np.random.default_rng([seed, epoch])
+        spare = len(self.stream) - self.length
+        offset = int(random.integers(min(self.length, spare + 1)))
+        return self._batches(random.permutation(np.arange(offset, spare + 1, self.length)))
+
+    def in_order(self) -> list[np.ndarray]:
+        """Windows that hold every token once, the last one perhaps shorter."""
+        return self._batches(np.arange(0, len(self.stream), self.length))
+
+    def some(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(len(self.stream) - self.length + 1, size=count)
+
+    def read(self, start: int) -> Text:
+        return Text(self.stream.read(int(start), min(int(start) + self.length, len(self.stream))))
+
+    def _batches(self, starts: np.ndarray) -> list[np.ndarray]:
+        return [starts[i : i + self.rows] for i in range(0, len(starts), self.rows)]
+
+
+class Stretches:
+    """Consecutive sentences of one document, as many as make at most `length` tokens, packed from its beginning.
+
+    A sentence that is longer is cut. Stretches of fewer than `least` sentences are left out. Batches have stretches of
+    like length, at most `batch_tokens` tokens with an end token each, padding included.
+    """
+
+    def __init__(self, documents: SentenceDocuments, length: int, *, batch_tokens: int, least: int = 1) -> None:
+        self.documents = documents
+        self.length = length
+        self.batch_tokens = batch_tokens
+        found = [
+            (document, begin, end)
+            for document in range(documents.count)
+            for begin, end, sentences in _packed(self._sentence_lengths(document), length)
+            if sentences >= least
+        ]
+        self.table = np.array(found, dtype=np.int64).reshape(-1, 3)  # document, and from which of its tokens to which
+        if not found:
+            raise NlpcliError(
+                f"the text has no document with {least} or more sentences in {length} tokens",
+                hint="a blank line ends a document; see data.documents and data.sentences",
+            )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.table[:, 2] - self.table[:, 1]
+
+    def plan(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The stretches of an epoch, each once, batch by batch."""
+        return token_budget_batches(self.lengths + 1, max_tokens=self.batch_tokens, seed=seed, epoch=epoch)
+
+    def in_order(self) -> list[np.ndarray]:
+        """Every stretch once, from short to long."""
+        return token_budget_batches(self.lengths + 1, max_tokens=self.batch_tokens, shuffle=False)
+
+    def some(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(len(self.table), size=count)
+
+    def read(self, index: int) -> Text:
+        document, begin, end = self.table[index].tolist()
+        borders = np.append(0, np.cumsum(self._sentence_lengths(document)))
+        within = borders[(borders >= begin) & (borders <= end)]
+        return Text(np.concatenate(self.documents.sentences(document))[begin:end], np.diff(within))
+
+    def _sentence_lengths(self, document: int) -> np.ndarray:
+        """Those of a document, long sentences cut."""
+        lengths = np.asarray(self.documents.sentence_lengths(document))
+        if lengths.max(initial=0) <= self.length:
+            return lengths
+        cut = [[self.length] * (n // self.length) + [n % self.length] * (n % self.length > 0) for n in lengths.tolist()]
+        return np.concatenate(cut).astype(np.int64)
+
+
+def _packed(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
+    """From which token to which, and how many sentences; none of the `lengths` is more than `most`."""
+    begin = end = sentences = 0
+    for length in map(int, lengths):
+        if end + length - begin > most:
+            yield begin, end, sentences
+            begin, sentences = end, 0
+        end, sentences = end + length, sentences + 1
+    if sentences:
+        yield begin, end, sentences
