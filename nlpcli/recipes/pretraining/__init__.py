@@ -32,7 +32,7 @@ PRESETS = {
 }
 """What an objective is tried with when no preset is named."""
 
-T5_NOISE = ("spans", "iid", "prefix", "deshuffle")
+T5_NOISE = ("spans", "iid", "drop", "prefix", "bert-style", "mass-style", "deshuffle")
 """The noises that T5's shape is tried with."""
 
 

@@ -95,4 +95,8 @@ def _article(noun: str) -> str:
 
 
 def sized(shards: ShardSet) -> str:
-    return f"{shards.documents:,} documents, {shards.tokens:,} tokens to train on"
+    """How much text there is, for a person."""
+    if shards.sentences is None:
+        return f"{shards.documents:,} documents, {shards.tokens:,} tokens to train on"
+    documents = int((shards.lengths == 0).sum())
+    return f"{shards.documents - documents:,} sentences, {shards.tokens:,} tokens to train on"

@@ -1,0 +1,76 @@
+"""Disturbed in, restored out: denoise (BART, T5) and gap sentences (PEGASUS), for encoder-decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.schema import RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized, tallied
+
+if TYPE_CHECKING:
+    from nlpcli.objectives.noise import Noise
+
+
+def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
+    """The noise that objective and settings ask for. Raises: NlpcliError for what is wrong in them."""
+    from nlpcli.objectives.gap_sentences import GapSentences
+    from nlpcli.objectives.noise_names import parse_noise
+
+    noise = config.noise
+    if "gap-sentences" not in weights:
+        return parse_noise(noise.kinds, whole_words=noise.unit == "word")
+    return GapSentences(
+        ratio=noise.gap_ratio,
+        choice=noise.gap_choice,
+        selection=noise.gap_selection,
+        counts=noise.gap_counts,
+        mlm=weights.get("mlm", 0.0) / weights["gap-sentences"],
+        mlm_rate=noise.rate,
+    )
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder-decoder")
+    check_positions(config, config.data.context)
+    if {"denoise", "gap-sentences"} <= weights.keys():
+        raise NlpcliError("denoise and gap-sentences disturb the same text in two ways; choose one of them")
+    noise_of(config, weights)
+
+
+def prepare(materials: Materials) -> Job:
+    """An encoder-decoder that restores what a noise disturbed."""
+    from nlpcli.objectives.denoise import Denoising
+
+    config = materials.config
+    data, training = config.data, config.training
+    noise = noise_of(config, materials.weights)
+    by_sentence = noise.needs_sentences or data.sentences in ("lines", "split")
+    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    task = Denoising(
+        train,
+        dev,
+        materials.tokenizer,
+        noise=noise,
+        context=data.context,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        return tallied(task.evaluate(model, device))
+
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "denoising", "context": data.context},
+        evaluate=evaluate,
+        measures=("loss", "accuracy", "baseline_accuracy", *["mlm_accuracy"] * bool(task.mlm)),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+    )
+
+
+BUILDER = Builder(check, prepare)
