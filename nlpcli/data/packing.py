@@ -1,4 +1,4 @@
-"""Language-model windows over one long stream of tokens: random ones to train on, all of them in order to evaluate."""
+"""Language-model windows over one long stream of tokens: in random order or reading on, and all of them to evaluate."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class TokenStream:
         out[is_token] = self.shards.read(start - first, stop - last)
         return out
 
+    def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """The `length` tokens from each of `starts` (rows,) on: (rows, length), int64."""
+        return np.stack([self.read(int(start), int(start) + length) for start in starts])
+
     def document_at(self, place: int) -> int:
         """The document a place belongs to; its eos belongs to it too."""
         if self.eos is None:
@@ -64,17 +68,11 @@ class PackedWindows:
     Source: Brown et al. 2020, appendix B (documents packed, no padding, the end of text between them).
     """
 
+    reads_on = False  # whether a row of a batch continues that row of the batch before
+
     def __init__(self, shards: ShardSet, context: int, *, eos: int | None, batch_size: int, seed: int = 0) -> None:
-        for name, value in (("context", context), ("batch_size", batch_size)):
-            if value < 1:
-                raise NlpcliError(f"{name} must be at least 1, not {value}")
-        self.stream = TokenStream(shards, eos=eos)
+        self.stream = _stream_of_windows(shards, context, eos, batch_size)
         self.context, self.batch_size, self.seed = context, batch_size, seed
-        if len(self.stream) <= context:
-            raise NlpcliError(
-                f"the text has only {len(self.stream)} tokens; a context of {context} needs at least {context + 1}",
-                hint="give more text or a shorter context",
-            )
 
     def plan(self, epoch: int) -> np.ndarray:
         """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
@@ -88,12 +86,58 @@ class PackedWindows:
 
     def batch(self, starts: np.ndarray) -> np.ndarray:
         """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
-        return np.stack([self.stream.read(int(start), int(start) + self.context + 1) for start in starts])
+        return self.stream.windows(starts, self.context + 1)
 
     @cached_property
     def batches_per_epoch(self) -> int:
         """The least number of batches an epoch has; the random offset may add one."""
         return max((len(self.stream) - self.context) // self.context // self.batch_size, 1)
+
+
+class StreamedWindows:
+    """Training windows for a model with memory: row r of a batch goes on where row r of the batch before ended.
+
+    The stream is cut into `batch_size` parts of equal length, read side by side, `context` tokens at a time; inputs and
+    targets of a window are those of `PackedWindows`. An epoch begins at an offset drawn anew. But for fewer tokens than
+    one batch has, and those before the offset, every token is predicted once. There are fewer rows than `batch_size`
+    where the text has not a window for each.
+
+    Raises: NlpcliError when the text is shorter than one window.
+    Source: Dai et al. 2019, section 3.2.
+    """
+
+    reads_on = True
+
+    def __init__(self, shards: ShardSet, context: int, *, eos: int | None, batch_size: int, seed: int = 0) -> None:
+        self.stream = _stream_of_windows(shards, context, eos, batch_size)
+        self.context, self.seed = context, seed
+        self.batch_size = max(min(batch_size, (len(self.stream) - context) // context), 1)
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
+        offset = int(random.integers(min(self.context, spare + 1)))
+        batches = (len(self.stream) - 1 - offset) // (self.context * self.batch_size)
+        starts = offset + self.context * np.arange(batches * self.batch_size)
+        return starts.reshape(self.batch_size, batches).T.copy()
+
+    def batch(self, starts: np.ndarray) -> np.ndarray:
+        """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
+        return self.stream.windows(starts, self.context + 1)
+
+
+def _stream_of_windows(shards: ShardSet, context: int, eos: int | None, batch_size: int) -> TokenStream:
+    for name, value in (("context", context), ("batch_size", batch_size)):
+        if value < 1:
+            raise NlpcliError(f"{name} must be at least 1, not {value}")
+    stream = TokenStream(shards, eos=eos)
+    if len(stream) <= context:
+        raise NlpcliError(
+            f"the text has only {len(stream)} tokens; a context of {context} needs at least {context + 1}",
+            hint="give more text or a shorter context",
+        )
+    return stream
 
 
 class EvaluationWindow(NamedTuple):

@@ -1,6 +1,7 @@
 """Causal language modelling (Radford et al. 2018): predict each token from those before it.
 
-loss = -Σ_t log p(x_t | x_<t) within windows of `context` tokens, cut from the documents laid end to end.
+loss = -Σ_t log p(x_t | x_<t) within windows of `context` tokens, cut from the documents laid end to end. A model with
+memory (Dai et al. 2019) reads the windows in order, and what it remembers of one is handed to the next.
 """
 
 from __future__ import annotations
@@ -11,32 +12,51 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nlpcli.data.packing import PackedWindows, TokenStream, evaluation_windows
+from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
+from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.learning import Loss, Sample
 
 
 class CausalLanguageModelling:
-    """Packed windows as a `Learnable`."""
+    """Windows as a `Learnable`: `PackedWindows`, or `StreamedWindows` for a model with memory.
+
+    document_mask: no token is predicted from another document's: each is read from the eos before it on. (With
+    positions that are not relative it still begins where it stands in the window.)
+    Raises: NlpcliError for a document mask without borders between documents or with a memory, and for a stride with a
+    memory, which takes its place.
+    """
 
     def __init__(
         self,
-        train: PackedWindows,
+        train: PackedWindows | StreamedWindows,
         dev: TokenStream | None,
         *,
         context: int,
         stride: int | None = None,
         batch_tokens: int = 4096,
         label_smoothing: float = 0.0,
+        document_mask: bool = False,
     ) -> None:
         self.train = train
         self.dev = dev
         self.context = context
         self.stride = stride or context
-        if dev is not None:
-            next(evaluation_windows(len(dev), self.context, self.stride))  # raises now, not after an epoch
         self.rows = max(1, batch_tokens // context)
         self.label_smoothing = label_smoothing
+        self.document_mask = document_mask
+        self.eos = train.stream.eos
+        if dev is not None:
+            next(evaluation_windows(len(dev), self.context, self.stride))  # raises now, not after an epoch
+        if document_mask and self.eos is None:
+            raise NlpcliError("a document mask needs documents, and this text is read without borders between them")
+        if document_mask and train.reads_on:
+            raise NlpcliError("a document mask can't be had with a memory, which is there to look across borders")
+        if train.reads_on and self.stride != context:
+            raise NlpcliError(
+                f"stride {stride} with context {context}: a model with memory reads each token once",
+                hint="leave data.eval_stride out",
+            )
 
     def plan(self, epoch: int) -> np.ndarray:
         return self.train.plan(epoch)
@@ -44,33 +64,77 @@ class CausalLanguageModelling:
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> LanguageBatch:
         return LanguageBatch(torch.from_numpy(self.train.batch(item)))
 
-    def loss(self, model: nn.Module, batch: LanguageBatch, carry: None = None) -> tuple[Loss, None]:
-        return self._loss(model, batch.ids, None), None
+    def loss(
+        self, model: nn.Module, batch: LanguageBatch, carry: list[Tensor] | None = None
+    ) -> tuple[Loss, list[Tensor] | None]:
+        if not self.train.reads_on or (carry and carry[0].size(0) != batch.ids.size(0)):
+            carry = None  # resumed with another size of batches
+        hidden, carry = self._hidden(model, batch.ids[:, :-1], carry)
+        return self._loss(model, hidden, batch.ids, None), carry if self.train.reads_on else None
 
-    def _loss(self, model: nn.Module, ids: Tensor, scored: Tensor | None) -> Loss:
-        hidden = model.hidden(ids[:, :-1]).flatten(0, 1)
-        goal = ids[:, 1:].flatten()
+    def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
+        if has_memory(model):
+            return model.hidden(ids, memory)
+        return model.hidden(ids, same_document(ids, self.eos) if self.document_mask else None), None
+
+    def _loss(self, model: nn.Module, hidden: Tensor, ids: Tensor, scored: Tensor | None) -> Loss:
+        hidden, goal = hidden.flatten(0, 1), ids[:, 1:].flatten()
         if scored is not None:
             places = scored.flatten().nonzero().squeeze(1)
             hidden, goal = hidden.index_select(0, places), goal.index_select(0, places)
         smoothing = self.label_smoothing if model.training else 0.0
-        total, nll = vocabulary_loss(
-            hidden, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing
-        )
+        adaptive = getattr(model, "adaptive_softmax", None)
+        if adaptive is None:
+            total, nll = vocabulary_loss(
+                hidden, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing
+            )
+        elif smoothing:
+            raise NlpcliError(
+                "an adaptive softmax learns without label smoothing", hint="set training.label_smoothing=0"
+            )
+        else:
+            total = adaptive.loss(hidden, goal)
+            nll = total.detach()
         return Loss(total, nll, goal.numel())
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
-        """Every token of the held-out text but the first scored once, in windows `stride` apart."""
+        """Every token of the held-out text but the first scored once.
+
+        In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
+        """
         windows = list(evaluation_windows(len(self.dev), self.context, self.stride))
-        for start in range(0, len(windows), self.rows):
-            part = windows[start : start + self.rows]
+        remembers = self.train.reads_on and has_memory(model)
+        rows = 1 if remembers else self.rows
+        memory = None
+        for start in range(0, len(windows), rows):
+            part = windows[start : start + rows]
             longest = max(stop - begin for begin, stop, _ in part)
             ids = np.zeros((len(part), longest), dtype=np.int64)
             scored = np.zeros((len(part), longest - 1), dtype=bool)
             for row, (begin, stop, first) in enumerate(part):
                 ids[row, : stop - begin] = self.dev.read(begin, stop)
                 scored[row, first - begin - 1 : stop - begin - 1] = True
-            yield self._loss(model, torch.from_numpy(ids).to(device), torch.from_numpy(scored).to(device))
+            read = torch.from_numpy(ids).to(device)
+            hidden, new = self._hidden(model, read[:, :-1], memory)
+            memory = new if remembers else None
+            yield self._loss(model, hidden, read, torch.from_numpy(scored).to(device))
+
+    def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
+        """Windows as they are read and predicted."""
+        for start in rng.choice(self.train.plan(0).ravel(), count):
+            ids = self.train.batch([start])[0].tolist()
+            yield Sample(ids, ids[:-1], ids[1:])
+
+
+def has_memory(model: nn.Module) -> bool:
+    """Whether `model.hidden` takes a memory and gives one back."""
+    return hasattr(model, "memory_length")
+
+
+def same_document(ids: Tensor, eos: int) -> Tensor:
+    """(batch, 1, n, n), True where two of the tokens (batch, n) are of one document; the eos before it begins one."""
+    document = (ids == eos).cumsum(dim=1)
+    return document[:, None, :, None] == document[:, None, None, :]
 
 
 class LanguageBatch:

@@ -6,7 +6,7 @@ Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     average: Mapping[str, torch.Tensor] | None,
+    carry: Sequence[torch.Tensor] | None,
     keep: int,
 ) -> Path:
     """Writes `checkpoints/step-N`, then removes later ones, of a course the run has left, and all but `keep` in all.
+
+    carry: what a model with memory hands from the last batch to the next.
 
     Later ones are there when the newest was damaged and the run was resumed from the one before it.
     """
@@ -66,6 +69,8 @@ def save_checkpoint(
         parts["random"]["cuda"] = torch.cuda.get_rng_state(device)
     if average is not None:
         parts["average"] = tensors_of(average)
+    if carry is not None:
+        parts["carry"] = {str(i): tensor.detach().cpu().contiguous() for i, tensor in enumerate(carry)}
     with new_directory(path, replace=True) as folder:
         digests = {}
         for name, tensors in parts.items():
@@ -91,10 +96,10 @@ def load_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, torch.Tensor] | None,
-) -> Progress:
+) -> tuple[Progress, list[torch.Tensor] | None]:
     """Puts the newest whole checkpoint of `run` into the model, the optimiser and the random states.
 
-    Raises: NlpcliError when there is none, or it does not fit the model.
+    Returns: how far the run is, and the carry. Raises: NlpcliError when there is none, or it does not fit the model.
     """
     found = checkpoints(run)
     for path in reversed(found):
@@ -111,9 +116,15 @@ def load_checkpoint(
             saved = parts.get("average", parts["model"])
             for name, tensor in average.items():
                 tensor.copy_(saved[name])
-        return Progress(**load_yaml(path / "state.yaml")["progress"])
+        return Progress(**load_yaml(path / "state.yaml")["progress"]), _carry(parts, device)
     what = "all checkpoints are damaged" if found else "no checkpoint to resume from"
     raise NlpcliError(f"{run}: {what}", hint="start anew with another --out")
+
+
+def _carry(parts: Mapping[str, Mapping[str, torch.Tensor]], device: torch.device) -> list[torch.Tensor] | None:
+    if "carry" not in parts:
+        return None
+    return [parts["carry"][str(i)].to(device) for i in range(len(parts["carry"]))]
 
 
 def _device_of(model: nn.Module) -> torch.device:

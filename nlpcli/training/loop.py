@@ -91,6 +91,7 @@ class Trainer:
         self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
         self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
         self.progress = Progress()
+        self.carry: Any = None  # a model's memory of the batch before; None at the start of an epoch
         self.saved_at = -1
         self.interrupts = Interrupts()
         self.metrics: dict[str, float] = {}
@@ -124,7 +125,9 @@ class Trainer:
 
     def _load(self) -> None:
         average = self.average.weights if self.average else None
-        self.progress = load_checkpoint(self.run, model=self.model, optimizer=self.optimizer, average=average)
+        self.progress, self.carry = load_checkpoint(
+            self.run, model=self.model, optimizer=self.optimizer, average=average
+        )
         self.saved_at = self.progress.step
         if self.progress.data not in ("", self.data):
             self.observer.note("the training data is not what it was; the run goes on with what is there now")
@@ -152,6 +155,7 @@ class Trainer:
                 if last:
                     self.progress.epoch += 1
                     self.progress.position = 0
+                    self.carry = None
                 if self.progress.step % self.settings.log_every == 0:
                     self._log()
                 self._look_after()
@@ -177,6 +181,7 @@ class Trainer:
             raise NlpcliError("the training data is too small to make one batch", hint="give more text")
         if self.progress.position >= len(plan):  # resumed with less data, or with larger batches
             self.progress.epoch, self.progress.position = epoch + 1, 0
+            self.carry = None
         for start in range(self.progress.position, len(plan), size):
             stop = min(start + size, len(plan))
             random = (np.random.default_rng([self.settings.seed, epoch, place]) for place in range(start, stop))
@@ -187,10 +192,9 @@ class Trainer:
         settings, progress = self.settings, self.progress
         self.model.train()
         count = sum(batch.count for batch in group)
-        carry = None
         for batch in group:
             with self.machine.autocast():
-                loss, carry = self.task.loss(self.model, batch.to(self.machine.device), carry)
+                loss, self.carry = self.task.loss(self.model, batch.to(self.machine.device), self.carry)
             (loss.total / count).backward()
             self._nll = self._nll + loss.nll.detach()
         limit = settings.max_grad_norm or math.inf
@@ -298,7 +302,8 @@ class Trainer:
         self.progress.seconds = time.perf_counter() - self._clock
         save_checkpoint(
             self.run, model=self.model, optimizer=self.optimizer, progress=self.progress,
-            average=self.average.weights if self.average else None, keep=self.settings.keep_checkpoints,
+            average=self.average.weights if self.average else None, carry=self.carry,
+            keep=self.settings.keep_checkpoints,
         )  # fmt: skip
         self.saved_at = self.progress.step
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.data.packing import PackedWindows, TokenStream, evaluation_windows
+from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
 from nlpcli.errors import NlpcliError
 
 EOS = 3
@@ -78,9 +78,36 @@ def test_epochs_differ_in_order_and_offset():
     assert sorted(first.ravel()) != first.ravel().tolist()
 
 
-def test_a_text_shorter_than_a_window_is_refused_with_both_lengths():
+@pytest.mark.parametrize("kind", [PackedWindows, StreamedWindows])
+def test_a_text_shorter_than_a_window_is_refused_with_both_lengths(kind):
     with pytest.raises(NlpcliError, match="only 8 tokens; a context of 8 needs at least 9"):
-        PackedWindows(shards_of([[5] * 8]), 8, eos=None, batch_size=1)
+        kind(shards_of([[5] * 8]), 8, eos=None, batch_size=1)
+
+
+@given(DOCUMENTS, st.integers(1, 7), st.integers(1, 4), st.integers(0, 5), st.sampled_from([None, EOS]))
+def test_streams_read_on_from_batch_to_batch_and_predict_no_token_twice(documents, context, rows, epoch, eos):
+    shards = shards_of(documents)
+    length = len(TokenStream(shards, eos=eos))
+    if length <= context:
+        return
+    windows = StreamedWindows(shards, context, eos=eos, batch_size=rows, seed=5)
+    plan = windows.plan(epoch)
+    assert len(plan) > 0 and plan.shape[1] == windows.batch_size <= rows
+    assert np.array_equal(plan, windows.plan(epoch))
+    assert bool((np.diff(plan, axis=0) == context).all())
+    starts = plan.ravel().tolist()
+    assert min(starts) >= 0 and max(starts) + context < length
+    predicted = [place for start in starts for place in range(start + 1, start + context + 1)]
+    assert len(predicted) == len(set(predicted))
+    assert length - 1 - len(predicted) < context + context * windows.batch_size
+    batch = windows.batch(plan[0])
+    whole = TokenStream(shards, eos=eos).read(0, length)
+    assert batch.tolist() == [whole[start : start + context + 1].tolist() for start in plan[0]]
+
+
+def test_streams_of_different_epochs_begin_at_different_places():
+    windows = StreamedWindows(shards_of([[7] * 1000]), 50, eos=None, batch_size=4, seed=0)
+    assert len({int(windows.plan(epoch)[0, 0]) for epoch in range(6)}) > 3
 
 
 def test_a_text_of_few_windows_still_fills_one_batch():

@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nlpcli.data.packing import PackedWindows, TokenStream
+from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.objectives.clm import CausalLanguageModelling
+from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.objectives.clm import CausalLanguageModelling, same_document
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 8
@@ -103,3 +104,112 @@ def test_evaluation_scores_each_token_once_from_the_context_its_window_gives(
 def test_a_stride_beyond_the_context_is_refused_at_once(shards, tokenizer):
     with pytest.raises(NlpcliError, match="stride 9 with context 8"):
         objective(shards, tokenizer, stride=9)
+
+
+def with_memory(shards, tokenizer, *, rows=3, seed=3, **options):
+    eos = tokenizer.special.eos
+    windows = StreamedWindows(shards, CONTEXT, eos=eos, batch_size=rows, seed=seed)
+    return CausalLanguageModelling(windows, TokenStream(shards, eos=eos), context=CONTEXT, **options)
+
+
+@pytest.fixture
+def xl(tokenizer):
+    torch.manual_seed(1)
+    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "layers": 2}
+    return TransformerXL(vocab_size=tokenizer.vocab_size, memory_length=1000, **shape).eval()
+
+
+def test_a_model_with_memory_reads_batch_after_batch_as_one_text(shards, tokenizer, xl):
+    task, carry, nats = with_memory(shards, tokenizer), None, 0.0
+    for starts in task.plan(0):
+        loss, carry = task.loss(xl, task.collate(starts, np.random.default_rng(0)), carry)
+        nats += float(loss.nll)
+    plan = task.plan(0)
+    length = len(plan) * CONTEXT
+    whole = torch.from_numpy(task.train.stream.windows(plan[0], length + 1))
+    wanted = F.cross_entropy(xl(whole[:, :-1]).flatten(0, 1), whole[:, 1:].flatten(), reduction="sum")
+    assert carry[0].shape == (3, length, 16) and nats == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.inference_mode()
+def test_evaluation_with_a_memory_scores_each_token_once_from_all_before_it(shards, tokenizer, xl, rows):
+    task = with_memory(shards, tokenizer, rows=rows)
+    ids = torch.from_numpy(task.dev.read(0, len(task.dev)))
+    parts = list(task.evaluate(xl, torch.device("cpu")))
+    wanted = F.cross_entropy(xl(ids[None, :-1])[0], ids[1:], reduction="sum")
+    assert sum(part.count for part in parts) == len(ids) - 1
+    assert sum(float(part.nll) for part in parts) == pytest.approx(float(wanted), rel=1e-5)
+    xl.memory_length = 0
+    alone = sum(float(part.nll) for part in task.evaluate(xl, torch.device("cpu")))
+    assert alone == pytest.approx(
+        sum(float(part.nll) for part in objective(shards, tokenizer).evaluate(xl, torch.device("cpu"))), rel=1e-5
+    )
+
+
+def test_an_adaptive_softmax_takes_the_place_of_the_vocabularys_matrix(shards, tokenizer):
+    model = TransformerXL(
+        vocab_size=tokenizer.vocab_size, d_model=16, heads=2, d_ff=16, layers=1, memory_length=4, adaptive_cutoffs=(5,)
+    )
+    task = with_memory(shards, tokenizer)
+    batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
+    loss, _ = task.loss(model, batch, None)
+    logs = model(batch.ids[:, :-1]).flatten(0, 1)
+    assert torch.allclose(loss.nll, F.nll_loss(logs, batch.ids[:, 1:].flatten(), reduction="sum"), rtol=1e-5)
+    loss.total.backward()
+    with pytest.raises(NlpcliError, match="without label smoothing"):
+        with_memory(shards, tokenizer, label_smoothing=0.1).loss(model, batch, None)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "none", "sinusoidal", "learned"])
+def test_with_a_document_mask_no_loss_depends_on_another_document(shards, tokenizer, positions):
+    """Each document is read from the eos before it on; what a window begins with counts as one."""
+    torch.manual_seed(1)
+    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "decoder_layers": 2, "dropout": 0.0, "positions": positions}
+    model = build_model({"kind": "decoder", "max_length": 40, **shape}, tokenizer.vocab_size).double().eval()
+    eos, read = tokenizer.special.eos, []
+    model.decoder_embedding.register_forward_hook(lambda module, ids, x: read.append(x) or x)
+    ids = torch.tensor([[5, 6, 7, eos, 8, 9, eos, 10, 11, 6, 5]])
+    document = (ids[0, :-1] == eos).cumsum(0)
+    hidden = model.hidden(ids[:, :-1], same_document(ids[:, :-1], eos))
+    losses = F.cross_entropy(model.logits(hidden)[0], ids[0, 1:], reduction="none")
+    for i, loss in enumerate(losses):
+        [slope] = torch.autograd.grad(loss, read[0], retain_graph=True)
+        wanted = (document == document[i]) & (torch.arange(len(document)) <= i)
+        assert torch.equal(slope[0].abs().sum(-1) > 0, wanted)
+    if positions in ("rotary", "none"):
+        alone = [model(ids[:, :-1][:, document == d])[0] for d in range(3)]
+        assert torch.allclose(torch.cat(alone), model.logits(hidden)[0], atol=1e-6)
+
+
+def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer, model):
+    eos = tokenizer.special.eos
+    for masked in (True, False):
+        windows = PackedWindows(shards, 30, eos=eos, batch_size=2, seed=1)
+        task = CausalLanguageModelling(windows, TokenStream(shards, eos=eos), context=30, document_mask=masked)
+        batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
+        allowed = same_document(batch.ids[:, :-1], eos) if masked else None
+        logits = model.logits(model.hidden(batch.ids[:, :-1], allowed)).flatten(0, 1)
+        wanted = F.cross_entropy(logits, batch.ids[:, 1:].flatten(), reduction="sum")
+        assert torch.allclose(task.loss(model, batch, None)[0].nll, wanted, rtol=1e-5)
+        found = sum(float(part.nll) for part in task.evaluate(model, torch.device("cpu")))
+        if masked:
+            first = found
+    assert first != pytest.approx(found, rel=1e-4)
+
+
+def test_settings_that_contradict_a_memory_or_a_document_mask_are_refused_at_once(shards, tokenizer):
+    with pytest.raises(NlpcliError, match="reads each token once"):
+        with_memory(shards, tokenizer, stride=4)
+    with pytest.raises(NlpcliError, match="look across borders"):
+        with_memory(shards, tokenizer, document_mask=True)
+    windows = PackedWindows(shards, CONTEXT, eos=None, batch_size=3)
+    with pytest.raises(NlpcliError, match="without borders"):
+        CausalLanguageModelling(windows, None, context=CONTEXT, document_mask=True)
+
+
+def test_a_sample_is_a_window_and_what_follows_each_of_its_tokens(shards, tokenizer):
+    samples = list(objective(shards, tokenizer).samples(3, np.random.default_rng(0)))
+    assert len(samples) == 3
+    for sample in samples:
+        assert sample.corrupted + sample.target[-1:] == sample.original == sample.corrupted[:1] + sample.target
