@@ -31,11 +31,15 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The trained weights of the model's linear layers, but for one that gives its output over the vocabulary."""
-    output = getattr(model, "output_weight", None)
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear) and m.weight is not output}
-    return [weight for key, weight in weights.items() if key not in embeddings and weight.requires_grad]
+    """The trained weights of linear layers, but for embeddings and what gives the vocabulary's scores."""
+    others = {id(getattr(model, "output_weight", None))}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            others.add(id(module.weight))
+        elif isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
+            others |= {id(parameter) for parameter in module.parameters()}
+    weights = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    return [weight for key, weight in weights.items() if key not in others and weight.requires_grad]
 
 
 class Together:

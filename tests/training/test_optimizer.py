@@ -76,6 +76,11 @@ def test_one_learning_rate_rules_both_parts():
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
+def test_an_adaptive_softmax_is_left_to_adamw():
+    layers = nn.Sequential(nn.Linear(16, 16), nn.AdaptiveLogSoftmaxWithLoss(16, 9, [3, 6]))
+    assert hidden_matrices(layers) == [layers[0].weight]
+
+
 def test_a_model_without_hidden_matrices_is_left_to_adamw():
     assert isinstance(make_optimizer(nn.Embedding(3, 2), MUON), torch.optim.AdamW)
 
