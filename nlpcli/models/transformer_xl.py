@@ -91,7 +91,7 @@ class TransformerXL(nn.Module):
 
     Positions are relative sinusoids, embeddings are multiplied by √d_model, and the biases u and v are those of all
     layers when `share_biases`, as in the authors' code. Pre-norm adds a last norm. With `adaptive_cutoffs` the
-    vocabulary's softmax is adaptive and not tied.
+    vocabulary's softmax is adaptive, and its loss is that of `adaptive_softmax`.
     """
 
     def __init__(
@@ -138,15 +138,12 @@ class TransformerXL(nn.Module):
         self.norm = nn.LayerNorm(d_model, eps=norm_eps) if norm_position == "pre" else None
         self.dropout = Dropout(dropout)
         self.adaptive_softmax = AdaptiveSoftmax(d_model, vocab_size, adaptive_cutoffs) if adaptive_cutoffs else None
-        self.output_weight_owner: nn.Module | None = None
-        self.output_bias: nn.Parameter | None = None
-        if self.adaptive_softmax is None:
-            self.output_weight_owner = tokens if tie else nn.Linear(d_model, vocab_size, bias=False)
-            self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+        self.output_weight_owner = tokens if tie else nn.Linear(d_model, vocab_size, bias=False)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
 
     @property
     def output_weight(self) -> Tensor:
-        """The matrix that turns hidden states into logits, (vocab, d_model); there is none with an adaptive softmax."""
+        """The matrix that turns hidden states into logits: (vocab, d_model)."""
         return self.output_weight_owner.weight
 
     def hidden(
@@ -171,7 +168,7 @@ class TransformerXL(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, d_model) -> (…, vocab); log-probabilities with an adaptive softmax."""
         if self.adaptive_softmax is not None:
-            return self.adaptive_softmax.log_probabilities(hidden)
+            return self.adaptive_softmax.log_probabilities(hidden, self.output_weight, self.output_bias)
         return nn.functional.linear(hidden, self.output_weight, self.output_bias)
 
     def init_state(self, batch_size: int) -> SegmentState:

@@ -93,8 +93,7 @@ class CausalLanguageModelling:
                 "an adaptive softmax learns without label smoothing", hint="set training.label_smoothing=0"
             )
         else:
-            total = adaptive.loss(hidden, goal)
-            nll = total.detach()
+            total, nll = adaptive.loss(hidden, model.output_weight, goal, bias=model.output_bias)
         return Loss(total, nll, goal.numel())
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:

@@ -130,7 +130,15 @@ def test_greedy_text_goes_on_without_end(settings):
 def test_an_adaptive_softmax_gives_normalised_probabilities():
     model = build(adaptive_cutoffs=(8, 20))
     assert torch.allclose(model(text(5)).exp().sum(-1), torch.ones(2, 5, dtype=torch.float64))
-    assert model.output_bias is None
+
+
+def test_the_papers_wikitext_model_has_its_151_million_parameters():
+    with torch.device("meta"):
+        model = TransformerXL(
+            vocab_size=267_735, d_model=410, heads=10, d_key=41, d_ff=2100, layers=16, memory_length=150,
+            output_bias=True, adaptive_cutoffs=(20_000, 40_000, 200_000),
+        )  # fmt: skip
+    assert sum(p.numel() for p in model.parameters()) == 151_107_538
 
 
 @pytest.mark.parametrize(

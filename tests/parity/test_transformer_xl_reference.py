@@ -6,7 +6,8 @@ pytorch/mem_transformer.py) under torch 2.13, with `torch.version.cuda` set to "
 tie_weight=True, tgt_len=7, ext_len=0, mem_len=10), every parameter drawn from N(0, 0.3) and the gains of the norms
 from N(1, 0.3), read three segments of 7 tokens in 3 rows one after the other, each with the memory of those before.
 Stored are the tokens, the weights under their own names, and for "post" (as above), "pre" (pre_lnorm=True) and
-"clamped" (clamp_len=5) the hidden states and the loss of each token of each segment, and the memory after the last.
+"clamped" (clamp_len=5) the hidden states and the loss of each token of each segment, and the memory after the last; and for "adaptive" (cutoffs=[10, 25], its own weights from
+N(0, 0.3)) the loss of the first segment's tokens, in their order (keep_order=True).
 """
 
 from __future__ import annotations
@@ -76,3 +77,18 @@ def test_states_losses_and_memories_of_three_segments_are_the_authors(golden, ki
         assert torch.allclose(nll, golden[f"{kind}.{segment}.nll"], atol=1e-4)
     for i, states in enumerate(memory):
         assert torch.allclose(states, golden[f"{kind}.memory.{i}"], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_losses_of_an_adaptive_softmax_are_the_authors(golden):
+    """Their groups take the head's last entries from the end on, ours from the front."""
+    model = TransformerXL(**SHAPE, output_bias=True, adaptive_cutoffs=(10, 25)).eval()
+    groups = {
+        "adaptive_softmax.group_weight": golden["weight.crit.cluster_weight"].flip(0),
+        "adaptive_softmax.group_bias": golden["weight.crit.cluster_bias"].flip(0),
+    }
+    load_weights(model, weights(golden) | groups, "the authors' weights")
+    tokens = golden["tokens"]
+    hidden, _ = model.hidden(tokens[:, :LENGTH])
+    nll = -model.logits(hidden).gather(-1, tokens[:, 1 : LENGTH + 1, None])[..., 0]
+    assert torch.allclose(nll, golden["adaptive.0.nll"], atol=1e-4)
