@@ -107,15 +107,23 @@ class SentenceDocuments:
 
     def sentence_lengths(self, document: int) -> np.ndarray:
         """(sentences,), int64: tokens of each sentence of a document."""
-        return np.diff(self._offsets(document))
+        return np.diff(self.borders(document))
 
     def sentences(self, document: int) -> list[np.ndarray]:
         """The sentences of a document, each (length,), int64."""
-        offsets = self._offsets(document)
+        offsets = self.borders(document)
         begin, end = int(offsets[0]), int(offsets[-1])
         return np.split(self.shards.read(begin, end).astype(np.int64), offsets[1:-1] - begin)
 
-    def _offsets(self, document: int) -> np.ndarray:
+    def tokens(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Sentences `start` to `stop` of a document laid end to end, (tokens,), int64."""
+        offsets = self.borders(document)
+        if not 0 <= start <= stop < len(offsets):
+            raise IndexError(f"sentences {start} to {stop} of {len(offsets) - 1}")
+        return self.shards.read(int(offsets[start]), int(offsets[stop])).astype(np.int64)
+
+    def borders(self, document: int) -> np.ndarray:
+        """(sentences + 1,), int64: where the sentences of a document begin in the tokens of the set, and its end."""
         if not 0 <= document < self.count:
             raise IndexError(f"document {document} of {self.count}")
         first, last = self._bounds[document]
