@@ -102,12 +102,14 @@ class Denoising:
 
     def _disturbed(self, text: Text, rng: np.random.Generator) -> tuple[Text, Noised]:
         """The noise's outcome; should a side not fit the context, that of as much of the text as does."""
+        room = self.context - 1
         while True:
             noised = self.noise(text, rng, self.symbols)
-            excess = max(len(noised.source), len(noised.target)) + 1 - self.context
-            if excess <= 0:
+            longest = max(len(noised.source), len(noised.target))
+            if longest <= room:
                 return text, noised
-            text = Text(text.ids[: max(len(text.ids) - excess, 0)])  # only noises without sentences lengthen a side
+            length = len(text.ids)
+            text = Text(text.ids[: min(length * room // longest, length - 1)])  # no noise of sentences gets here
 
     def _batch(self, examples: Sequence[Noised]) -> DenoisingBatch:
         pairs = pair_batch([(example.source, example.target) for example in examples], self.special)

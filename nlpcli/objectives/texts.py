@@ -70,7 +70,7 @@ class Stretches:
         if not found:
             raise NlpcliError(
                 f"the text has no document with {least} or more sentences in {length} tokens",
-                hint="a blank line ends a document; see data.documents and data.sentences",
+                hint="see data.documents and data.sentences for where documents and sentences end",
             )
 
     @property
