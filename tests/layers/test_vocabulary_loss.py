@@ -17,6 +17,7 @@ WIDTH, VOCABULARY = 12, 29
 @pytest.fixture(params=[1, 1 << 20], ids=["chunks-of-32", "one-chunk"])
 def chunks(request, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK_NUMBERS", request.param)
+    monkeypatch.setattr(module, "_LEAST_ROWS", 32)
 
 
 def parts(n, kind=torch.float32, bias=True, sharpness=2.0):
@@ -123,6 +124,7 @@ def test_without_gradients_the_same_value_costs_one_product_a_chunk(monkeypatch,
         plain = getattr(torch.Tensor, name)
         monkeypatch.setattr(torch.Tensor, name, lambda *items, plain=plain: products.append(1) or plain(*items))
     monkeypatch.setattr(module, "_CHUNK_NUMBERS", 1)
+    monkeypatch.setattr(module, "_LEAST_ROWS", 32)
     vocabulary_loss(hidden, weight, target, bias=offset)
     assert len(products) == 3 * 3
     products.clear()
