@@ -85,6 +85,9 @@ class ModelConfig(Strict):
             raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
         if self.pair_head and not self.pooler:
             raise ValueError("pair_head needs the pooler")
+        kinds = {"transformer-xl": "decoder", "xlnet": "encoder"}
+        if self.kind != kinds.get(self.family, self.kind):
+            raise ValueError(f"{self.family} is of kind {kinds[self.family]}, not {self.kind}")
         for pattern in self.attention:
             if pattern != "full" and not re.fullmatch(r"window:[1-9][0-9]*", pattern):
                 raise ValueError(f"attention {pattern!r} is neither 'full' nor 'window:W'")

@@ -10,6 +10,8 @@ from torch import nn
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.initialisation import initialise
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
+from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.models.xlnet import XLNet
 
 _STACK_SETTINGS = [
     "d_model",
@@ -37,7 +39,13 @@ def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.
     """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only."""
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
-    c = config
+    model = _BUILDERS[config.family](config, vocab_size)
+    layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
+    initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
+    return model
+
+
+def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
     stack = {name: getattr(c, name) for name in _STACK_SETTINGS} | {
         "rotary": c.positions == "rotary",
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
@@ -61,19 +69,53 @@ def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.
         "tie": c.tie,
     }
     predicting = {"output_bias": c.output_bias, "scale_output": c.scale_output}
-    model: nn.Module
     if c.kind == "encoder":
         heads = {"mlm": c.mlm_head, "pooler": c.pooler, "pair": c.pair_head}
-        model = Encoder(
+        return Encoder(
             encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there], **common
         )
-    elif c.kind == "decoder":
-        model = Decoder(decoder_layers=c.decoder_layers, **common, **predicting)
-    else:
-        model = EncoderDecoder(encoder_layers=c.encoder_layers, decoder_layers=c.decoder_layers, **common, **predicting)
-    layers = c.encoder_layers if c.kind == "encoder" else c.decoder_layers
-    initialise(model, scheme=c.initialisation, std=c.init_std, layers=layers)
-    return model
+    if c.kind == "decoder":
+        return Decoder(decoder_layers=c.decoder_layers, **common, **predicting)
+    return EncoderDecoder(encoder_layers=c.encoder_layers, decoder_layers=c.decoder_layers, **common, **predicting)
+
+
+_RECURRENT_SETTINGS = [
+    "d_model",
+    "heads",
+    "d_ff",
+    "d_key",
+    "memory_length",
+    "clamp_length",
+    "activation",
+    "norm_eps",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+]
+
+
+def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:
+    return TransformerXL(
+        vocab_size=vocab_size,
+        layers=c.decoder_layers,
+        share_biases=c.share_position_biases,
+        norm_position=c.norm_position,
+        tie=c.tie in ("all", "target-output"),
+        output_bias=c.output_bias,
+        adaptive_cutoffs=[border for border in c.adaptive_cutoffs if border < vocab_size],
+        **{name: getattr(c, name) for name in _RECURRENT_SETTINGS},
+    )
+
+
+def _xlnet(c: ModelConfig, vocab_size: int) -> nn.Module:
+    return XLNet(
+        vocab_size=vocab_size,
+        layers=c.encoder_layers,
+        **{name: getattr(c, name) for name in _RECURRENT_SETTINGS},
+    )
+
+
+_BUILDERS = {"transformer": _transformer, "transformer-xl": _transformer_xl, "xlnet": _xlnet}
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -28,7 +28,12 @@ from nlpcli.training.log import MetricsLog
 from nlpcli.training.optimizer import make_optimizer
 from nlpcli.training.schedule import learning_rate
 
-HIGHER_IS_BETTER = {"bleu", "chrf", "accuracy", "f1"}
+_HIGHER_IS_BETTER = ("bleu", "chrf", "accuracy", "f1")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger value of a metric, such as `bleu` or `mlm_accuracy`, is the better one."""
+    return metric.endswith(_HIGHER_IS_BETTER)
 
 
 class Observer(Protocol):
@@ -267,7 +272,7 @@ class Trainer:
         improved = [name for name, value in self.metrics.items() if self._better(name, value)]
         for name in improved:
             progress.best[name] = {"value": self.metrics[name], "step": progress.step}
-            if name != decisive and (name == "loss" or name in HIGHER_IS_BETTER):
+            if name != decisive and (name == "loss" or higher_is_better(name)):
                 write_atomic(self.run / FOLDER / f"best-{name}.safetensors", save(tensors_of(self.model.state_dict())))
         if decisive in improved:
             progress.kept = dict(self.metrics)
@@ -278,7 +283,7 @@ class Trainer:
         best = self.progress.best.get(name)
         if best is None:
             return True
-        return value > best["value"] if name in HIGHER_IS_BETTER else value < best["value"]
+        return value > best["value"] if higher_is_better(name) else value < best["value"]
 
     def _finish(self) -> str:
         """Tries the average of the last evaluations' weights, and keeps it when it is better."""

@@ -24,6 +24,8 @@ PUBLISHED = {
     "t5-base": 222_903_552,
     "bart-base": 139_420_416,
     "bart-large": 406_291_456,
+    "xlnet-base": 116_750_336,
+    "transformer-xl-base": 151_107_538,  # as the authors' code counts it
     "pegasus-large": 568_699_904,  # its sinusoids, which the checkpoint stores, not counted
 }
 # The same without the heads that only pretraining needs

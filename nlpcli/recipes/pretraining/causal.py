@@ -17,14 +17,15 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def prepare(materials: Materials) -> Job:
     """A left-to-right language model over documents laid end to end."""
-    from nlpcli.data.packing import PackedWindows, TokenStream
+    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
     from nlpcli.objectives.clm import CausalLanguageModelling
 
     config, tokenizer = materials.config, materials.tokenizer
     data, training = config.data, config.training
     train_shards, dev_shards = materials.corpus.shards(tokenizer)
     eos = None if data.documents == "file" else tokenizer.special.eos
-    windows = PackedWindows(
+    cut = StreamedWindows if config.model.memory_length else PackedWindows
+    windows = cut(
         train_shards,
         data.context,
         eos=eos,
@@ -38,6 +39,7 @@ def prepare(materials: Materials) -> Job:
         stride=data.eval_stride,
         batch_tokens=training.batch_tokens,
         label_smoothing=training.label_smoothing,
+        document_mask=data.document_mask,
     )
     signatures: dict[str, str] = {}
 
