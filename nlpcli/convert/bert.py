@@ -1,0 +1,189 @@
+"""BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019): one encoder, two heads, positions counted otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
+from nlpcli.convert.pairs import Config, Pair, Weights, modules, rolled, same
+
+_LAYER = {
+    "self_attention.query": "attention.self.query",
+    "self_attention.key": "attention.self.key",
+    "self_attention.value": "attention.self.value",
+    "self_attention.output": "attention.output.dense",
+    "self_attention_norm": "attention.output.LayerNorm",
+    "feed_forward.inner": "intermediate.dense",
+    "feed_forward.outer": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+_SAME = {
+    "d_model": "hidden_size",
+    "heads": "num_attention_heads",
+    "d_ff": "intermediate_size",
+    "encoder_layers": "num_hidden_layers",
+    "norm_eps": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "init_std": "initializer_range",
+}
+_DEFAULTS = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "tie_word_embeddings": True,
+}
+_FIXED = {
+    "norm_position": "post",
+    "positions": "learned",
+    "embedding_norm": True,
+    "initialisation": "bert",
+    "activation": tuple(WRITTEN_ACTIVATIONS),
+    "output_bias": (False, True),  # the vocabulary head of an encoder always has one
+}
+_ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_HANDLED = ("activation", "segments", "position_offset", "mlm_head", "pooler", "pair_head")
+
+
+def _encoder(prefix: str, ours: Config, first: int) -> list[Pair]:
+    """first: the row of the position table that holds the first position."""
+    pairs = [
+        same("encoder_embedding.tokens.weight", f"{prefix}embeddings.word_embeddings.weight"),
+        same("encoder_embedding.segments.weight", f"{prefix}embeddings.token_type_embeddings.weight"),
+        rolled(
+            "encoder_embedding.positions.weight",
+            f"{prefix}embeddings.position_embeddings.weight",
+            first - ours["position_offset"],
+        ),
+        *modules({"encoder_embedding.norm": "embeddings.LayerNorm"}, "", prefix),
+    ]
+    for i in range(ours["encoder_layers"]):
+        pairs += modules(_LAYER, f"encoder.layers.{i}.", f"{prefix}encoder.layer.{i}.")
+    if ours["pooler"]:
+        pairs += modules({"pooler.dense": "pooler.dense"}, "", prefix)
+    return pairs
+
+
+def _tied(ours: Config) -> bool:
+    return ours["tie"] in ("all", "target-output")
+
+
+def _written(ours: Config) -> dict[str, Any]:
+    return {
+        "hidden_act": WRITTEN_ACTIVATIONS[ours["activation"]],
+        "type_vocab_size": max(1, ours["segments"]),
+        "max_position_embeddings": ours["max_length"] + ours["position_offset"],
+        "tie_word_embeddings": _tied(ours),
+    }
+
+
+def _common(theirs: Config, weights: Weights, decoder: str) -> dict[str, Any]:
+    own = decoder in weights and not theirs["tie_word_embeddings"]
+    return {
+        "activation": activation_in(theirs["hidden_act"]),
+        "segments": theirs["type_vocab_size"],
+        "pooler": any(name.endswith(".pooler.dense.weight") for name in weights),
+        "tie": "none" if own else "all",
+    }
+
+
+# --- BERT --------------------------------------------------------------------------------------------------------
+
+
+def _bert_pairs(ours: Config, theirs: Config) -> list[Pair]:
+    pairs = _encoder("bert.", ours, 0)
+    if ours["mlm_head"]:
+        head = {"mlm_head.dense": "transform.dense", "mlm_head.norm": "transform.LayerNorm"}
+        pairs += modules(head, "", "cls.predictions.")
+        pairs.append(same("output_bias", "cls.predictions.bias"))
+        if not _tied(ours):
+            pairs.append(same("output_weight_owner.weight", "cls.predictions.decoder.weight"))
+            pairs.append(same("output_bias", "cls.predictions.decoder.bias"))
+    if ours["pair_head"]:
+        pairs += modules({"pair_head": "cls.seq_relationship"})
+    return pairs
+
+
+def _bert_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    return _common(theirs, weights, "cls.predictions.decoder.weight") | {
+        "max_length": theirs["max_position_embeddings"],
+        "mlm_head": "cls.predictions.transform.dense.weight" in weights,
+        "pair_head": "cls.seq_relationship.weight" in weights,
+    }
+
+
+def _bert_architecture(ours: Config) -> str:
+    if ours["mlm_head"]:
+        return "BertForPreTraining" if ours["pair_head"] else "BertForMaskedLM"
+    return "BertForNextSentencePrediction" if ours["pair_head"] else "BertModel"
+
+
+BERT = Family(
+    model_type="bert",
+    prefix="bert.",
+    kind="encoder",
+    title="BERT",
+    same=_SAME,
+    fixed={**_FIXED, "position_offset": 0},
+    handled=tuple(name for name in _HANDLED if name != "position_offset"),
+    defaults=_DEFAULTS,
+    only=_ONLY,
+    read=_bert_read,
+    write=_written,
+    pairs=_bert_pairs,
+    architecture=_bert_architecture,
+    ignored=("embeddings.position_ids", "cls.predictions.decoder.bias", "cls.predictions.decoder.weight"),
+)
+
+
+# --- RoBERTa -----------------------------------------------------------------------------------------------------
+
+
+def _roberta_pairs(ours: Config, theirs: Config) -> list[Pair]:
+    # the row of the padding id is padding's, and the rows after it are the positions
+    pairs = _encoder("roberta.", ours, theirs["pad_token_id"] + 1)
+    if ours["mlm_head"]:
+        pairs += modules({"mlm_head.dense": "dense", "mlm_head.norm": "layer_norm"}, "", "lm_head.")
+        pairs.append(same("output_bias", "lm_head.bias"))
+        if not _tied(ours):
+            pairs.append(same("output_weight_owner.weight", "lm_head.decoder.weight"))
+            pairs.append(same("output_bias", "lm_head.decoder.bias"))
+    return pairs
+
+
+def _roberta_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    offset = theirs["pad_token_id"] + 1
+    found = _common(theirs, weights, "lm_head.decoder.weight") | {
+        "position_offset": offset,
+        "max_length": theirs["max_position_embeddings"] - offset,
+        "mlm_head": "lm_head.dense.weight" in weights,
+    }
+    if found["mlm_head"] and found["activation"] != "gelu":
+        raise ValueError("its head computes with gelu, its layers with another function")
+    return found
+
+
+ROBERTA = Family(
+    model_type="roberta",
+    prefix="roberta.",
+    kind="encoder",
+    title="RoBERTa",
+    same=_SAME,
+    fixed={**_FIXED, "activation": ("gelu",), "pair_head": False},
+    handled=tuple(name for name in _HANDLED if name not in ("pair_head", "activation")),
+    defaults={**_DEFAULTS, "pad_token_id": 1, "layer_norm_eps": 1e-12},
+    only=_ONLY,
+    read=_roberta_read,
+    write=_written,
+    pairs=_roberta_pairs,
+    architecture=lambda ours: "RobertaForMaskedLM" if ours["mlm_head"] else "RobertaModel",
+    ignored=("embeddings.position_ids", "lm_head.decoder.bias", "lm_head.decoder.weight"),
+)

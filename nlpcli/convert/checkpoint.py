@@ -1,0 +1,268 @@
+"""Whole checkpoint folders: config.json, weights and tokenizer, read and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.config.files import write_atomic
+from nlpcli.config.schema import ModelConfig
+from nlpcli.config.tables import LazyTable
+from nlpcli.convert.family import Family
+from nlpcli.convert.pairs import Config, Weights, halved, has, to_ours, to_theirs
+from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
+from nlpcli.convert.tokenizer_out import tokenizer_files
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.text import Tokenizer
+
+FAMILIES = LazyTable(
+    "model type",
+    {
+        "bert": "nlpcli.convert.bert:BERT",
+        "roberta": "nlpcli.convert.bert:ROBERTA",
+        "gpt2": "nlpcli.convert.gpt:GPT2",
+        "openai-gpt": "nlpcli.convert.gpt:GPT",
+        "bart": "nlpcli.convert.bart:BART",
+        "t5": "nlpcli.convert.t5:T5",
+        "pegasus": "nlpcli.convert.bart:PEGASUS",
+        "marian": "nlpcli.convert.bart:MARIAN",
+    },
+)
+"""The families that are read and written; of several that fit, the first is written."""
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+_OWN = "nlpcli"  # where config.json keeps what the other side has no words for
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_TASKS = {"encoder": "encoding", "decoder": "language-model", "encoder-decoder": "translation"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face folder in our terms. left_out: names of weights that nothing here has a use for."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    tokenizer: Tokenizer
+    info: dict[str, Any]
+    left_out: list[str]
+
+
+def is_huggingface(path: Path) -> bool:
+    """Whether `path` is a folder with a config.json that says what model it is."""
+    file = Path(path) / CONFIG
+    return file.is_file() and "model_type" in read_json(file)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
+    """The checkpoint in the folder `path`; its weights as 32-bit numbers under our names.
+
+    allow_pickle: also read `pytorch_model.bin`, which is a pickle; only tensors are taken from it.
+
+    Raises: NlpcliError for a folder that is none, a model type or setting that is not known here, missing weights.
+    """
+    path = Path(path)
+    theirs, family = _described(path)
+    weights = _full_names(_tensors(path, allow_pickle), family)
+    place = str(path / CONFIG)
+    whole = {**family.defaults, **theirs}
+    derived = family.config_in(theirs, weights, place)
+    ours = _own_config(theirs, derived, family, whole, weights) or derived
+    pairs = family.pairs(ours, whole)
+    try:
+        found = to_ours(pairs, weights, ours)
+    except KeyError as error:
+        raise NlpcliError(f"{path}: lacks the weight {error}") from None
+    if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
+        found = halved(found, back=True)
+    used = {pair.theirs for pair in pairs}
+    left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
+    rows = next(tensor.size(0) for name, tensor in found.items() if name.endswith("embedding.tokens.weight"))
+    tokenizer = read_tokenizer(path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"})
+    if tokenizer.vocab_size > rows:
+        raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
+    return Checkpoint(ours, found, tokenizer, _info(theirs, ours, tokenizer), left_out)
+
+
+def read_task(path: Path) -> str:
+    """What the model in the folder is for. Raises: NlpcliError as `read_huggingface`, without reading the weights."""
+    theirs, family = _described(Path(path))
+    return theirs.get(_OWN, {}).get("info", {}).get("task") or _TASKS[family.kind]
+
+
+def _described(path: Path) -> tuple[dict[str, Any], Family]:
+    theirs = read_json(path / CONFIG)
+    kind = theirs.get("model_type")
+    if kind not in FAMILIES:
+        raise unknown("model type", str(kind), FAMILIES)
+    return theirs, FAMILIES.load(kind)
+
+
+def _own_config(theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights) -> Config | None:
+    """The configuration this program left in config.json, when the rest of the folder still agrees with it."""
+    said = theirs.get(_OWN, {}).get("model")
+    if said is None:
+        return None
+    ours = ModelConfig.model_validate(said).model_dump()
+    sizes = ("d_model", "heads", "d_ff", "encoder_layers", "decoder_layers", "norm_eps", "activation")
+    if any(ours[name] != derived[name] for name in sizes if name in derived and name not in _other_stack(family)):
+        return None
+    for pair in family.pairs(ours, whole):
+        if pair.theirs in weights and not all(has(ours, name) for name in pair.ours):
+            parts = pair.back(weights[pair.theirs])
+            absent = [part for name, part in zip(pair.ours, parts, strict=True) if not has(ours, name)]
+            if any(bool(part.count_nonzero()) for part in absent):
+                return None
+    return ours
+
+
+def _other_stack(family: Family) -> tuple[str, ...]:
+    return {"encoder": ("decoder_layers",), "decoder": ("encoder_layers",)}.get(family.kind, ())
+
+
+def _info(theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+    said = theirs.get(_OWN, {}).get("info")
+    if said is not None:
+        return dict(said)
+    info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
+    if ours["kind"] == "decoder":
+        info["document_end"] = "eos" not in tokenizer.special.absent
+    return info
+
+
+def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = {}
+    files = list(_shards(path, WEIGHTS))
+    if files:
+        try:
+            for file in files:
+                found |= load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise NlpcliError(f"{file}: can't be read ({error})") from None
+    else:
+        files = list(_shards(path, PICKLED))
+        if not files:
+            raise NlpcliError(f"{path}: no weights ({WEIGHTS} is missing)")
+        if not allow_pickle:
+            raise NlpcliError(
+                f"{path}: the weights are a pickle ({PICKLED}), a file that may run code when it is read",
+                hint="convert it once with: nlpcli convert --allow-pickle (only tensors are taken from it)",
+            )
+        for file in files:
+            try:
+                found |= torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:  # the library raises many kinds
+                raise NlpcliError(f"{file}: can't be read as tensors only ({_first_line(error)})") from None
+    return {name: tensor.float() for name, tensor in found.items() if tensor.is_floating_point()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _shards(path: Path, name: str) -> Iterator[Path]:
+    """The one file of that name, or those its index lists."""
+    if (path / name).exists():
+        yield path / name
+    elif (path / f"{name}.index.json").exists():
+        listed = read_json(path / f"{name}.index.json").get("weight_map", {})
+        for part in sorted(set(listed.values())):
+            if Path(part).name != part:
+                raise NlpcliError(f"{path / name}.index.json: '{part}' is no file of this folder")
+            yield path / part
+
+
+def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Names as the class with all heads has them: a model without heads is stored without the prefix."""
+    prefix = "" if any(name.startswith(family.prefix) for name in weights) else family.prefix
+    found = {}
+    for name, tensor in weights.items():
+        for old, new in _OLD_NAMES.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        found[prefix + name] = tensor
+    return found
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def choose_family(config: Config) -> Family:
+    """The first family that can express a configuration. Raises: NlpcliError naming what the nearest one can't."""
+    families = [FAMILIES.load(name) for name in FAMILIES]
+    families = [family for family in families if family.kind == config["kind"]]
+    best = min(families, key=lambda family: len(family.misfits(config)))
+    best.config_out(config)
+    return best
+
+
+def write_huggingface(
+    folder: Path, *, config: Config, weights: Weights, tokenizer: Tokenizer, info: Mapping[str, Any]
+) -> str:
+    """Writes config.json, the weights and the tokenizer's files into `folder`; returns the class they are for.
+
+    Raises: NlpcliError for a model or tokenizer that no class of `transformers` can express, naming the setting.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    config = ModelConfig.model_validate(dict(config)).model_dump()
+    family = choose_family(config)
+    architecture = family.architecture(config)
+    special = tokenizer.special
+    ids = {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
+    theirs = {
+        "architectures": [architecture],
+        **family.config_out(config),
+        **_rows(weights),
+        **ids,
+        "dtype": "float32",
+        _OWN: {"model": config, "info": dict(info)},
+    }
+    if config["kind"] == "encoder-decoder":
+        theirs |= {"decoder_start_token_id": special.bos, "forced_eos_token_id": None}
+    if config["positions"] == "sinusoidal":
+        weights = halved(weights)
+    tensors = to_theirs(family.pairs(config, {**family.defaults, **theirs}), weights, config)
+    if architecture.endswith("Model") and not architecture.endswith("LMHeadModel"):
+        tensors = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
+    longest = config["max_length"] if config["positions"] != "relative" else None
+    files = tokenizer_files(
+        tokenizer, kind=config["kind"], max_length=longest, segments=theirs.get("type_vocab_size", 0) > 1
+    )
+    if config["kind"] != "encoder":
+        files["generation_config.json"] = _as_json(_generation(theirs, tokenizer))
+    files[CONFIG] = _as_json(theirs)
+    files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return architecture
+
+
+def _rows(weights: Weights) -> dict[str, int]:
+    tokens = next(tensor for name, tensor in weights.items() if name.endswith("embedding.tokens.weight"))
+    return {"vocab_size": tokens.size(0)}
+
+
+def _generation(theirs: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Special tokens are never written, as here."""
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    never = sorted(tokenizer.special.all() - {tokenizer.special.eos})
+    return {name: theirs[name] for name in kept if name in theirs} | {"suppress_tokens": never}
+
+
+def _as_json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,128 @@
+"""What a family of Hugging Face models is: the settings it fixes, those it names otherwise, and its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nlpcli.config.loading import parse
+from nlpcli.config.schema import ModelConfig
+from nlpcli.convert.pairs import Config, Pair, Weights
+from nlpcli.errors import NlpcliError
+
+ACTIVATIONS = {  # theirs -> ours
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+
+# what says nothing about the numbers a model computes, or only together with another setting
+_FREE = {
+    "kind", "d_key", "d_value", "encoder_layers", "decoder_layers", "dropout", "attention_dropout",
+    "activation_dropout", "output_dropout", "initialisation", "init_std", "max_length", "tie", "relative_buckets",
+    "relative_distance", "memory_length", "share_position_biases",
+}  # fmt: skip
+_PLAIN = {
+    "family": "transformer", "norm": "layernorm", "norm_bias": True, "qk_norm": False, "embedding_norm": False,
+    "attention": ["full"], "attention_scale": True, "attention_bias": True, "feed_forward_bias": True,
+    "position_offset": 0, "segments": 0, "scale_embeddings": False, "output_bias": False, "scale_output": False,
+    "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0, "adaptive_cutoffs": [],
+}  # fmt: skip
+_ZERO_WILL_DO = ("attention_bias", "feed_forward_bias", "norm_bias")  # absent is as good as zero
+
+
+@dataclass(frozen=True)
+class Family:
+    """model_type: its name in config.json. prefix: before the names of the model without heads. kind: of ours.
+
+    same: our setting -> their name, both ways. fixed: our settings that can have no other value (those that are not
+    named have the plain one); a tuple lists several. handled: our settings that `read` and `write` see to.
+    defaults: what their missing settings are. only: their settings that can have no other value here.
+    read(theirs, their tensors) -> the rest of our settings; write(ours) -> the rest of theirs; also(ours) -> further
+    settings of ours that don't fit.
+    pairs(ours, theirs) -> the tensors; architecture(ours) -> the class in `transformers`.
+    ignored: ends of names of tensors that say nothing new.
+    """
+
+    model_type: str
+    prefix: str
+    kind: str
+    title: str
+    same: Mapping[str, str]
+    fixed: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    pairs: Callable[[Config, Config], list[Pair]]
+    architecture: Callable[[Config], str]
+    read: Callable[[Config, Weights], dict[str, Any]] = lambda theirs, weights: {}
+    write: Callable[[Config], dict[str, Any]] = lambda ours: {}
+    also: Callable[[Config], list[str]] = lambda ours: []
+    handled: tuple[str, ...] = ()
+    only: Mapping[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    def misfits(self, ours: Config) -> list[str]:
+        """Our settings that this family can't express."""
+        if ours["kind"] != self.kind:
+            return ["kind"]
+        found = [name for name in ours if name not in _FREE | {*self.same, *self.handled} and not self._fits(name, ours)]
+        head = ours["d_model"] / ours["heads"]
+        if "d_key" not in self.same:
+            found += [name for name in ("d_key", "d_value") if ours[name] not in (None, head)]
+        elif (ours["d_key"] or head) != (ours["d_value"] or head):
+            found.append("d_value")
+        if ours["tie"] not in self.fixed.get("tie", ("all", "source-target", "target-output", "none")):
+            found.append("tie")
+        return found + self.also(ours)
+
+    def _fits(self, name: str, ours: Config) -> bool:
+        allowed = self.fixed.get(name, _PLAIN.get(name))
+        value = ours[name]
+        if isinstance(allowed, tuple):
+            return value in allowed
+        return value == allowed or (name in _ZERO_WILL_DO and allowed is True and value is False)
+
+    def config_out(self, ours: Config) -> dict[str, Any]:
+        """Their configuration. Raises: NlpcliError naming what this family can't express."""
+        wrong = self.misfits(ours)
+        if wrong:
+            raise NlpcliError(
+                f"{self.title} can't express model.{wrong[0]} {_shown(ours[wrong[0]])}"
+                + (f", nor {', '.join(f'model.{name}' for name in wrong[1:])}" if len(wrong) > 1 else "")
+            )
+        written = {theirs: ours[name] for name, theirs in self.same.items() if ours[name] is not None}
+        return {"model_type": self.model_type, **dict(self.only), **written, **self.write(ours)}
+
+    def config_in(self, theirs: Config, weights: Weights, place: str) -> dict[str, Any]:
+        """Our configuration, every setting of it. Raises: NlpcliError naming a setting of theirs that is not known."""
+        whole = {**self.defaults, **theirs}
+        for name, value in self.only.items():
+            if whole.get(name, value) != value:
+                raise NlpcliError(f"{place}: a {self.title} with {name} {_shown(whole[name])} is not known here")
+        missing = [name for name in self.same.values() if name not in whole]
+        if missing:
+            raise NlpcliError(f"{place}: '{missing[0]}' is missing")
+        fixed = {name: value for name, value in self.fixed.items() if not isinstance(value, tuple)}
+        ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
+        try:
+            ours |= self.read(whole, weights)
+        except ValueError as error:
+            raise NlpcliError(f"{place}: this {self.title} is not known here: {error}") from None
+        return parse(ModelConfig, ours, place).model_dump()
+
+
+def activation_in(name: str) -> str:
+    """Raises: ValueError for one that we lack."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r}")
+    return ACTIVATIONS[name]
+
+
+def _shown(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
