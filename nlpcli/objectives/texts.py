@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,17 +57,20 @@ class Stretches:
     """
 
     def __init__(self, documents: SentenceDocuments, length: int, *, batch_tokens: int, least: int = 1) -> None:
-        self.documents = documents
-        self.length = length
+        self.shards = documents.shards
         self.batch_tokens = batch_tokens
-        found = [
-            (document, begin, end)
-            for document in range(documents.count)
-            for begin, end, sentences in _packed(self._sentence_lengths(document), length)
-            if sentences >= least
-        ]
-        self.table = np.array(found, dtype=np.int64).reshape(-1, 3)  # document, and from which of its tokens to which
-        if not found:
+        tables, sentences, before = [], [], 0
+        for document in range(documents.count):
+            borders = documents.borders(document)
+            lengths = _cut(np.diff(borders), length)
+            table = _packed(lengths.tolist(), length) + np.array([borders[0], borders[0], before, before])
+            tables.append(table[table[:, 3] - table[:, 2] >= least])
+            sentences.append(lengths)
+            before += len(lengths)
+        # from which token of the set to which, from which of the sentences to which
+        self.table = np.concatenate([np.empty((0, 4), dtype=np.int64), *tables])
+        self._sentences = np.concatenate([np.empty(0, dtype=np.int32), *sentences])
+        if len(self.table) == 0:
             raise NlpcliError(
                 f"the text has no document with {least} or more sentences in {length} tokens",
                 hint="see data.documents and data.sentences for where documents and sentences end",
@@ -75,7 +78,7 @@ class Stretches:
 
     @property
     def lengths(self) -> np.ndarray:
-        return self.table[:, 2] - self.table[:, 1]
+        return self.table[:, 1] - self.table[:, 0]
 
     def plan(self, seed: int, epoch: int) -> list[np.ndarray]:
         """The stretches of an epoch, each once, batch by batch."""
@@ -89,27 +92,25 @@ class Stretches:
         return rng.integers(len(self.table), size=count)
 
     def read(self, index: int) -> Text:
-        document, begin, end = self.table[index].tolist()
-        borders = np.append(0, np.cumsum(self._sentence_lengths(document)))
-        within = borders[(borders >= begin) & (borders <= end)]
-        return Text(np.concatenate(self.documents.sentences(document))[begin:end], np.diff(within))
-
-    def _sentence_lengths(self, document: int) -> np.ndarray:
-        """Those of a document, long sentences cut."""
-        lengths = np.asarray(self.documents.sentence_lengths(document))
-        if lengths.max(initial=0) <= self.length:
-            return lengths
-        cut = [[self.length] * (n // self.length) + [n % self.length] * (n % self.length > 0) for n in lengths.tolist()]
-        return np.concatenate(cut).astype(np.int64)
+        begin, end, first, last = self.table[index].tolist()
+        return Text(self.shards.read(begin, end).astype(np.int64), self._sentences[first:last].astype(np.int64))
 
 
-def _packed(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
-    """From which token to which, and how many sentences; none of the `lengths` is more than `most`."""
-    begin = end = sentences = 0
-    for length in map(int, lengths):
+def _cut(lengths: np.ndarray, most: int) -> np.ndarray:
+    """The lengths, those beyond `most` in parts of `most` and a rest; int32."""
+    if lengths.max(initial=0) > most:
+        parts = [[most] * (n // most) + [n % most] * (n % most > 0) for n in lengths.tolist()]
+        lengths = np.concatenate(parts)
+    return lengths.astype(np.int32)
+
+
+def _packed(lengths: Sequence[int], most: int) -> np.ndarray:
+    """From which token to which, from which sentence to which, (stretches, 4); no length is more than `most`."""
+    stretches = []
+    begin = end = first = 0
+    for sentence, length in enumerate(lengths):
         if end + length - begin > most:
-            yield begin, end, sentences
-            begin, sentences = end, 0
-        end, sentences = end + length, sentences + 1
-    if sentences:
-        yield begin, end, sentences
+            stretches.append((begin, end, first, sentence))
+            begin, first = end, sentence
+        end += length
+    return np.array([*stretches, (begin, end, first, len(lengths))], dtype=np.int64)

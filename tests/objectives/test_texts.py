@@ -68,6 +68,11 @@ def test_a_plan_is_a_function_of_seed_and_epoch(shards, documents):
         assert plans[:3] == plans[3:6] and len(set(plans)) > 2
 
 
+def documents_of(documents, token):
+    """How many documents begin at a token or before it."""
+    return sum(documents.borders(d)[0] <= token for d in range(documents.count))
+
+
 @pytest.mark.parametrize("length", [3, 12, 20, 40, 1000])
 def test_stretches_are_whole_sentences_of_one_document_as_many_as_fit(documents, length):
     stretches = Stretches(documents, length, batch_tokens=50)
@@ -76,12 +81,13 @@ def test_stretches_are_whole_sentences_of_one_document_as_many_as_fit(documents,
     assert np.concatenate([text.ids for text in texts]).tolist() == [
         id_ for d in range(documents.count) for ids in documents.sentences(d) for id_ in ids
     ]
-    borders = {int(n) for d in range(documents.count) for n in np.cumsum(documents.sentence_lengths(d))}
+    borders = {int(n) for d in range(documents.count) for n in documents.borders(d)}
     for index, text in zip(order, texts, strict=True):
         assert text.sentences.sum() == len(text.ids) == stretches.lengths[index] <= length
-        assert (text.sentences > 0).all()
-        document, _, end = stretches.table[index]
-        following = index + 1 < len(order) and stretches.table[index + 1][0] == document
+        assert text.ids.dtype == text.sentences.dtype == np.int64 and (text.sentences > 0).all()
+        begin, end = stretches.table[index][:2]
+        assert not any(begin < documents.borders(d)[0] < end for d in range(documents.count))
+        following = index + 1 < len(order) and documents_of(documents, begin) == documents_of(documents, end)
         if following:  # the next sentence had no room
             assert len(text.ids) + texts[index + 1].sentences[0] > length
         assert length < 40 or end in borders  # only sentences of more than 30 tokens are cut
@@ -99,7 +105,7 @@ def test_sentences_of_a_stretch_are_the_sentences_of_the_text(documents, tokeniz
 
 def test_stretches_of_too_few_sentences_are_left_out(documents):
     stretches = Stretches(documents, 1000, batch_tokens=50, least=2)
-    assert stretches.table[:, 0].tolist() == [0, 2]
+    assert stretches.table[:, 0].tolist() == [documents.borders(d)[0] for d in (0, 2)]
     with pytest.raises(NlpcliError, match="no document with 9 or more sentences"):
         Stretches(documents, 1000, batch_tokens=50, least=9)
 
