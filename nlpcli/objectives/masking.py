@@ -38,7 +38,8 @@ class Masking:
         them is drawn token by token (Devlin et al., whole-word masking of the released code). `span`: runs of whole
         words; what replaces them is drawn once for the run (Joshi et al.).
     span_p, span_max: the length of a span in words is geometric, P(l) ∝ (1 - span_p)^(l - 1) for l up to span_max
-        (mean 3.8 for 0.2 and 10). Spans neither overlap nor touch; a special token inside cuts one in two.
+        (mean 3.8 for 0.2 and 10). Spans neither overlap nor touch, and begin wherever they fit, so that the outermost
+        words of a text are hidden less often; a special token inside cuts one in two.
 
     Raises: NlpcliError for a setting that makes no sense.
     """
@@ -154,7 +155,7 @@ class Masking:
         lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), threshold)) + 1]
         while len(lengths) > 1 and lengths.sum() + len(lengths) - 1 > words:
             lengths = lengths[:-1]
-        return np.minimum(lengths, words)
+        return rng.permutation(np.minimum(lengths, words))  # the one that reaches the threshold is mostly a long one
 
 
 @lru_cache(maxsize=8)

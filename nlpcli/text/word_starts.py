@@ -21,6 +21,8 @@ _BYTE = re.compile("<0x(..)>")
 _LEAD_BYTES = range(0xE3, 0xEA)  # of the three bytes of a character of Han or kana
 _BROKEN = "\ufffd"
 _IDEOGRAPH = "〇"
+_BYTE_OF = {char: value for value, char in enumerate(byte_alphabet())}
+_SPACE = byte_alphabet()[ord(" ")]
 
 
 class WordStarts:
@@ -35,15 +37,18 @@ class WordStarts:
         self._word_starts = tokenizer.word_starts
         pieces = [_text(tokenizer, id_, text) for id_, text in enumerate(_decoded(tokenizer))]
         self._begins = np.array([_begins(piece) for piece in pieces], dtype=bool)
-        self._ends = np.array([bool(_UNSPACED.fullmatch(piece[-1:])) for piece in pieces], dtype=bool)
+        self._ends = np.array([bool(_UNSPACED.fullmatch(piece.rstrip(_BROKEN)[-1:])) for piece in pieces], dtype=bool)
+        self._goes_on = np.array([piece != "" == piece.strip(_BROKEN) for piece in pieces], dtype=bool)
         self._visible = np.array([piece[:1].isalnum() for piece in pieces], dtype=bool)
 
     def __call__(self, ids: Sequence[int]) -> np.ndarray:
         """(n,) ids -> (n,) bool."""
-        ids = np.asarray(ids)
+        ids = np.asarray(ids, dtype=np.int64)
         starts = np.array(self._word_starts(ids.tolist()), dtype=bool)
         starts |= self._begins[ids]
-        starts[1:] |= self._ends[ids[:-1]] & self._visible[ids[1:]]
+        whole = np.where(self._goes_on[ids], 0, np.arange(len(ids)))
+        last_begun = ids[np.maximum.accumulate(whole)]  # the piece in which the character at each place begins
+        starts[1:] |= self._ends[last_begun[:-1]] & self._visible[ids[1:]]
         return starts
 
 
@@ -64,7 +69,7 @@ def _text(tokenizer: Tokenizer, id_: int, decoded: str) -> str:
 
 def _first_byte(tokenizer: Tokenizer, piece: str) -> int:
     if tokenizer.kind == "byte-bpe":
-        return byte_alphabet().index(piece.lstrip(byte_alphabet()[ord(" ")])[:1])
+        return _BYTE_OF.get(piece.lstrip(_SPACE)[:1], 0)
     spelled = _BYTE.match(piece)
     return int(spelled[1], 16) if spelled else 0
 
