@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,12 +75,21 @@ def principal_sentences(
     return np.sort(taken)
 
 
+@lru_cache
+def sentence_mask(special: SpecialTokens) -> int:
+    """The id that stands for a sentence that was taken out."""
+    own = (id_ for id_, spelling in special.spellings if spelling in ("<mask_1>", "[MASK1]"))
+    return next(own, special.mask)
+
+
 @dataclass(frozen=True)
 class GapSentences:
     """Gap sentences as a noise; the names of the settings are those of the configuration's section `noise`.
 
     mlm: weight of the encoder's loss. Above 0, `mlm_rate` of the tokens of the other sentences are chosen: 80 % of them
-        become the mask (the paper's [MASK2], which here is the same one), 10 % another token, and 10 % stay.
+        become the mask (the paper's [MASK2]), 10 % another token, and 10 % stay.
+
+    Sentences become the paper's [MASK1] where the tokenizer has one, as PEGASUS's own has, otherwise the mask as well.
     """
 
     ratio: float = 0.3
@@ -134,7 +144,7 @@ class GapSentences:
         selected = self.select(sentences, rng, symbols)
         target = np.concatenate([sentences[i] for i in selected])
         for i in selected:
-            sentences[i] = np.array([symbols.special.mask])
+            sentences[i] = np.array([sentence_mask(symbols.special)])
         source = np.concatenate(sentences)
         if not self.mlm:
             return Noised(source, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -157,6 +158,14 @@ def test_with_mlm_15_percent_of_the_other_tokens_are_told_by_the_encoder():
     assert total > 100_000 and told / total == pytest.approx(0.15, abs=0.002)
     assert masked / told == pytest.approx(0.8, abs=0.01)
     assert kept / told == pytest.approx(0.1, abs=0.01)
+
+
+def test_pegasus_own_mask_of_sentences_is_used_where_the_tokenizer_has_it():
+    special = replace(SPECIAL, spellings=((2, "<mask_1>"), (MASK, "<mask_2>")))
+    symbols = replace(SYMBOLS, special=special)
+    text = example(longest=40)
+    noised = GapSentences(choice="lead", mlm=1.0)(text, np.random.default_rng(0), symbols)
+    assert noised.source[0] == 2 and (noised.source == 2).sum() == 3 and (noised.source == MASK).sum() > 3
 
 
 def test_the_same_generator_gives_the_same_gaps():
