@@ -28,19 +28,25 @@ def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator
         yield {
             "original": parts(sample.original, tokenizer),
             "corrupted": parts(sample.corrupted, tokenizer, against=sample.original if same else None),
-            "target": parts(sample.target, tokenizer),
+            "target": parts(sample.target, tokenizer, apart=same and len(sample.target) < len(sample.original)),
         }
 
 
-def parts(ids: Sequence[int], tokenizer: Tokenizer, *, against: Sequence[int] | None = None) -> list[Part]:
-    """`ids` as stretches of text; `against`: the ids, place for place, from which others count as changed."""
+def parts(
+    ids: Sequence[int], tokenizer: Tokenizer, *, against: Sequence[int] | None = None, apart: bool = False
+) -> list[Part]:
+    """`ids` as stretches of text, in one line.
+
+    against: the ids, place for place, from which others count as changed. apart: each id on its own, for ids that make
+    no text together.
+    """
     names = tokenizer.special.names
     result: list[Part] = []
     run: list[int] = []
     kind = "text"
     for place, id_ in enumerate(ids):
         now = "special" if id_ in names else "text" if against is None or id_ == against[place] else "changed"
-        if run and (now != kind or now == "special"):
+        if run and (now != kind or now == "special" or apart):
             result.append((_spelled(run, tokenizer), kind))
             run = []
         run.append(id_)
@@ -52,4 +58,4 @@ def parts(ids: Sequence[int], tokenizer: Tokenizer, *, against: Sequence[int] | 
 
 def _spelled(run: list[int], tokenizer: Tokenizer) -> str:
     name = tokenizer.special.names.get(run[0])
-    return tokenizer.decode([run])[0].strip() if name is None else name
+    return " ".join(tokenizer.decode([run])[0].split()) if name is None else name

@@ -1,0 +1,85 @@
+"""Both ways at once: mlm, nsp, sop and their sums, for encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized, tallied
+
+if TYPE_CHECKING:
+    from nlpcli.objectives.masking import Masking
+
+_ORDERS = ("nsp", "sop")
+
+
+def with_heads(model: ModelConfig, weights: Mapping[str, float], *, pairs: bool) -> ModelConfig:
+    """The model with the heads that these objectives train and no others, and with segments where pairs are read."""
+    ordered = any(name in weights for name in _ORDERS)
+    heads = {"mlm_head": "mlm" in weights, "pooler": ordered, "pair_head": ordered}
+    return model.model_copy(update={**heads, "segments": max(model.segments, 2) if pairs else model.segments})
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder")
+    check_positions(config, config.data.context)
+    _masking(config)
+
+
+def prepare(materials: Materials) -> Job:
+    """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
+    from nlpcli.data.inputs import PAIR_FORMATS
+    from nlpcli.objectives.encoder import EncoderPretraining
+
+    config, weights = materials.config, materials.weights
+    data, training = config.data, config.training
+    ordered = any(name in weights for name in _ORDERS)
+    pairs = data.format in PAIR_FORMATS or (ordered and data.format == "auto")
+    by_sentence = pairs or data.sentences in ("lines", "split")
+    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    task = EncoderPretraining(
+        train,
+        dev,
+        materials.tokenizer,
+        weights=weights,
+        format=data.format,
+        context=data.context,
+        batch_tokens=training.batch_tokens,
+        masking=_masking(config),
+        copies=config.noise.copies,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        return tallied(task.evaluate(model, device))
+
+    measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
+    measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
+    return Job(
+        task=task,
+        model=with_heads(config.model, weights, pairs=pairs),
+        info={"task": "encoder", "context": data.context},
+        evaluate=evaluate,
+        measures=("loss", *measures),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)} as {task.format}; {dev.tokens:,} tokens held out",
+    )
+
+
+def _masking(config: RunConfig) -> Masking:
+    from nlpcli.objectives.masking import Masking
+
+    noise = config.noise
+    return Masking(
+        rate=noise.rate,
+        mask_share=noise.mask_share,
+        random_share=noise.random_share,
+        unit=noise.unit,
+        span_p=noise.span_p,
+        span_max=noise.span_max,
+    )
+
+
+BUILDER = Builder(check, prepare)

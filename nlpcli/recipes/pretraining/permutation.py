@@ -1,0 +1,48 @@
+"""In a random order: plm, for XLNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlpcli.config.schema import RunConfig
+from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, sized, tallied
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder", families=("xlnet",))
+
+
+def prepare(materials: Materials) -> Job:
+    """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
+    from nlpcli.objectives.plm import PermutationLanguageModelling
+
+    config = materials.config
+    data, training = config.data, config.training
+    train, dev = materials.corpus.shards(materials.tokenizer)
+    task = PermutationLanguageModelling(
+        train,
+        dev,
+        materials.tokenizer,
+        context=data.context,
+        one_of=config.noise.predict_one_of,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        return tallied(task.evaluate(model, device))
+
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "encoder", "context": data.context},
+        evaluate=evaluate,
+        measures=("loss", "accuracy", "baseline_accuracy"),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+    )
+
+
+BUILDER = Builder(check, prepare)
