@@ -6,8 +6,9 @@ pytorch/mem_transformer.py) under torch 2.13, with `torch.version.cuda` set to "
 tie_weight=True, tgt_len=7, ext_len=0, mem_len=10), every parameter drawn from N(0, 0.3) and the gains of the norms
 from N(1, 0.3), read three segments of 7 tokens in 3 rows one after the other, each with the memory of those before.
 Stored are the tokens, the weights under their own names, and for "post" (as above), "pre" (pre_lnorm=True) and
-"clamped" (clamp_len=5) the hidden states and the loss of each token of each segment, and the memory after the last; and for "adaptive" (cutoffs=[10, 25], its own weights from
-N(0, 0.3)) the loss of the first segment's tokens, in their order (keep_order=True).
+"clamped" (clamp_len=5) the hidden states and the loss of each token of each segment, and the memory after the last;
+and for "adaptive" (cutoffs=[10, 25], its own weights from N(0, 0.3)) the loss of the first segment's tokens, in their
+order (keep_order=True).
 """
 
 from __future__ import annotations
