@@ -79,7 +79,10 @@ class Generator:
         self.tokenizer = loaded.tokenizer
         # A model that read text without borders between documents knows no end.
         self.eos = loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
-        self.window = min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
+        self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
+        self.window = loaded.config.max_length
+        if not self.remembers:
+            self.window = min(self.window, loaded.info.get("context") or self.window)
 
     def generate(
         self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
@@ -105,7 +108,7 @@ class Generator:
             "eos": self.eos,
             "max_length": self.job.max_new_tokens,
             "stop": self._stop(prefixes) if self.job.stop else None,
-            "renewal": Renewal(self.model.init_state, self.window),
+            "renewal": None if self.remembers else Renewal(self.model.init_state, self.window),
             "watch": watch,
         }
         state = self.model.init_state(len(rows))

@@ -11,17 +11,17 @@ from nlpcli.cli.main import main
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.directory import save_model
+from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.text import train_tokenizer
 
 TEXT = ["ROMEO: what light through yonder window breaks?", "JULIET: ay me!", "abcdefghijklmnopqrstuvwxyz\n"]
 
 
-def write_model(path, task="language-model", kind="decoder", document_end=True):
+def write_model(path, task="language-model", kind="decoder", document_end=True, **shape):
     torch.manual_seed(4)
     tokenizer = train_tokenizer("chars", TEXT, vocab_size=None, byte_fallback=False, seed=1)
-    config = ModelConfig(
-        kind=kind, d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1, positions="learned", max_length=24
-    )
+    sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1, "max_length": 24}
+    config = ModelConfig(kind=kind, **{**sizes, "positions": "learned", **shape})
     model = build_model(config, tokenizer.vocab_size)
     info = {"task": task, "context": 16, "document_end": document_end}
     save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)
@@ -51,6 +51,19 @@ def test_a_prompt_is_continued_beyond_the_models_context(run, model):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("ROMEO:")
     assert len(done.stdout) == len("ROMEO:") + 100 + 1
+
+
+def test_a_model_with_memory_goes_on_without_reading_a_token_twice(call, tmp_path, monkeypatch):
+    path = write_model(tmp_path / "xl", family="transformer-xl", positions="none", memory_length=12)
+    read, advance = [], TransformerXL.advance
+    monkeypatch.setattr(
+        TransformerXL,
+        "advance",
+        lambda self, tokens, state: read.append(tokens.size(1)) or advance(self, tokens, state),
+    )
+    status, out, _ = call("--model", path, "--prompt", "ROMEO: what light", "--max-new-tokens", 60, "--min-length", 60)
+    assert status == 0 and len(out) == len("ROMEO: what light") + 60 + 1
+    assert read == [len("ROMEO: what light"), *[1] * 59]
 
 
 def test_the_seed_decides_what_is_drawn(call, model):
