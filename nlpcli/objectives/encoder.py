@@ -26,6 +26,7 @@ from nlpcli.text import Tokenizer
 from nlpcli.text.word_starts import WordStarts
 
 PARTS = ("mlm", "nsp", "sop")
+_LABELS = {"nsp": ("the second follows", "the second is from elsewhere"), "sop": ("in order", "the wrong way round")}
 _EVALUATION_SEED = 2019
 
 
@@ -197,7 +198,8 @@ class EncoderPretraining:
             chosen = Item(item.places[one], item.numbers[one], item.copy)
             (example,), hidden = self._read(self.train, chosen, rng)
             corrupted, goals = (hidden[0].corrupted, hidden[0].goals) if hidden else (example.ids, example.ids[:0])
-            yield Sample(example.ids.tolist(), corrupted.tolist(), goals.tolist())
+            label = _LABELS[self.pair][example.label] if self.pair else ""
+            yield Sample(example.ids.tolist(), corrupted.tolist(), goals.tolist(), label)
 
 
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:

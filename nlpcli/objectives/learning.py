@@ -27,11 +27,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as token ids, to be looked at without training: the text, what is read, what is predicted."""
+    """One example as token ids, to be looked at without training: the text, what is read, what is predicted.
+
+    label: in words, what is to be told of the whole example, where there is such a thing.
+    """
 
     original: list[int]
     corrupted: list[int]
     target: list[int]
+    label: str = ""
 
 
 class Batch(Protocol):

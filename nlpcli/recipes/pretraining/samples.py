@@ -17,7 +17,7 @@ Part = tuple[str, str]
 
 
 def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator[dict[str, list[Part]]]:
-    """`count` examples of `task`, each with its parts "original", "corrupted" and "target".
+    """`count` examples of `task`, each with its parts "original", "corrupted", "target" and "label", if it has them.
 
     Raises: NlpcliError for an objective that has nothing to show.
     """
@@ -25,11 +25,13 @@ def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator
         raise NlpcliError("this objective leaves the text as it is; there is nothing to show")
     for sample in task.samples(count, np.random.default_rng(seed)):
         same = len(sample.original) == len(sample.corrupted)
-        yield {
+        shown = {
             "original": parts(sample.original, tokenizer),
             "corrupted": parts(sample.corrupted, tokenizer, against=sample.original if same else None),
             "target": parts(sample.target, tokenizer, apart=same and len(sample.target) < len(sample.original)),
+            "label": [(sample.label, "text")],
         }
+        yield {name: found for name, found in shown.items() if any(text for text, _ in found)}
 
 
 def parts(

@@ -1,0 +1,161 @@
+"""Every objective from text to a model directory, resumed to the bit, and seen without training."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from nlpcli.config.loading import load_yaml
+from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import load_model
+from nlpcli.objectives import noise_names
+from nlpcli.recipes import pretrain as recipe
+from nlpcli.recipes.pretraining import OBJECTIVES, T5_NOISE, builder, default_preset, parse
+from nlpcli.recipes.run import Request
+
+TINY = {
+    "model": {"d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "max_length": 64},
+    "tokenizer": {"vocab_size": 400},
+    "training": {"batch_tokens": 128, "lr": 0.01, "schedule": "constant", "warmup_steps": 0, "evaluate_every": 2,
+                 "precision": "float32", "device": "cpu"},
+}  # fmt: skip
+# objective, preset, further settings, and a measure it must give
+RUNS = {
+    "clm": ("clm", "gpt-mini", {}, "perplexity"),
+    "clm, documents apart": ("clm", "gpt-mini", {"data": {"document_mask": True}}, "perplexity"),
+    "clm with memory": ("clm", "transformer-xl-nano", {"model": {"memory_length": 8}}, "perplexity"),
+    "mlm": ("mlm", "roberta-nano", {}, "mlm_accuracy"),
+    "mlm of the modern kind": ("mlm", "modern-encoder", {}, "mlm_accuracy"),
+    "mlm of spans, fixed": ("mlm", "bert-nano", {"noise": {"unit": "span", "copies": 2}}, "mlm_accuracy"),
+    "mlm+nsp": ("mlm=1+nsp=0.5", "bert-nano", {}, "nsp_accuracy"),
+    "mlm+sop": ("mlm+sop", "bert-nano", {}, "sop_accuracy"),
+    "nsp": ("nsp", "bert-nano", {}, "nsp_accuracy"),
+    "denoise": ("denoise", "bart-nano", {}, "accuracy"),
+    "denoise spans": ("denoise", "t5-nano", {"tokenizer": {"sentinels": 20}}, "accuracy"),
+    "gap-sentences": ("gap-sentences", "pegasus-nano", {}, "accuracy"),
+    "gap-sentences+mlm": ("gap-sentences+mlm=0.5", "pegasus-nano", {}, "mlm_accuracy"),
+    "plm": ("plm", "xlnet-nano", {"model": {"memory_length": 8}}, "accuracy"),
+}
+
+
+class Quiet:
+    """A listener that remembers what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Sixty documents of some sentences each, one sentence a line, a blank line between documents."""
+    chance = random.Random(1)
+    words = ["the", "cat", "dog", "sees", "a", "red", "house", "and", "runs", "home", "over", "green", "hills", "where"]
+    documents = [
+        "\n".join(" ".join(chance.choices(words, k=chance.randint(4, 9))).capitalize() + "." for _ in range(6))
+        for _ in range(60)
+    ]
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("NLPCLI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def request(name, text, out, *, max_steps, **more):
+    objective, preset, changes, _ = RUNS[name]
+    settings = {"objective": objective, "data": {"train": [str(text)], "documents": "paragraphs", "context": 32}}
+    for part in (TINY, changes, {"training": {"max_steps": max_steps, "max_epochs": None}}):
+        for section, values in part.items():
+            settings[section] = {**settings.get(section, {}), **values}
+    if more.get("resume"):
+        settings = {"training": {"max_steps": max_steps}}
+        preset = None
+    return Request(default=preset or "gpt-mini", preset=preset, settings=settings, out=out, command="nlpcli", **more)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_objective_leaves_a_model_and_a_resumed_run_the_very_same_one(name, text, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run, outcome = recipe.pretrain(request(name, text, whole, max_steps=4), Quiet())
+    assert run == whole
+    assert RUNS[name][3] in outcome.metrics
+    recipe.pretrain(request(name, text, parts, max_steps=2), Quiet())
+    recipe.pretrain(request(name, text, parts, max_steps=4, resume=True), Quiet())
+    one, other = (load_model(path).model.state_dict() for path in (whole, parts))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert load_yaml(whole / "config.yaml")["objective"] == RUNS[name][0]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_objective_can_be_looked_at_without_training(name, text, tmp_path):
+    shown = list(recipe.show(request(name, text, tmp_path / "run", max_steps=1), 3, Quiet()))
+    assert len(shown) == 3
+    for sample in shown:
+        assert {"original", "corrupted"} < set(sample)
+        assert ("label" in sample) == ("nsp" in name or "sop" in name)
+        assert ("target" in sample) == (name != "nsp")
+        assert all("\n" not in stretch for part in sample.values() for stretch, _ in part)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_gets_the_heads_its_objective_trains_and_no_others(text, tmp_path):
+    for name, heads in {"mlm": (True, False, False), "nsp": (False, True, True), "mlm+nsp": (True, True, True)}.items():
+        run, _ = recipe.pretrain(request(name, text, tmp_path / name, max_steps=1), Quiet())
+        model = load_model(run).config
+        assert (model.mlm_head, model.pooler, model.pair_head) == heads
+
+
+def test_every_run_above_covers_every_objective():
+    assert {part for objective, *_ in RUNS.values() for part in parse(objective)} == set(OBJECTIVES)
+
+
+def test_a_sum_is_read_with_its_weights():
+    assert parse("mlm") == {"mlm": 1.0}
+    assert parse("mlm=1 + nsp=0.5") == {"mlm": 1.0, "nsp": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("mlm+mln", "mln"), ("mlm=-1", "-1"), ("mlm=x", "'x'"), ("mlm=nan", "nan"), ("mlm+mlm", "twice"), ("", "''")],
+)
+def test_a_wrong_sum_is_refused_with_what_is_wrong_in_it(text, word):
+    with pytest.raises(NlpcliError, match=word):
+        parse(text)
+
+
+def test_objectives_that_read_different_inputs_cannot_be_summed():
+    with pytest.raises(NlpcliError, match="same input"):
+        builder("mlm+clm")
+    assert builder("mlm+gap-sentences") == "gap-sentences"
+    assert builder("nsp+mlm") in ("nsp", "mlm")
+
+
+def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
+    assert default_preset("mlm=1+nsp=1") == "bert-nano"
+    assert default_preset("denoise", "spans:0.2") == "t5-nano"
+    assert default_preset("denoise", "infill") == "bart-nano"
+    for objective in OBJECTIVES:
+        asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
+        recipe._configured(asked)
+
+
+def test_the_noises_that_go_with_t5_are_those_that_parse_knows():
+    assert set(T5_NOISE) == set(noise_names.T5)
+
+
+def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):
+    settings = {"objective": "mlm", "data": {"train": [str(tmp_path / "missing.txt")]}}
+    with pytest.raises(NlpcliError, match="mlm trains an encoder, and this model is a decoder"):
+        recipe.pretrain(Request(default="gpt-mini", preset="gpt-mini", settings=settings), Quiet())
