@@ -32,6 +32,7 @@ FAMILIES = LazyTable(
         "t5": "nlpcli.convert.t5:T5",
         "pegasus": "nlpcli.convert.bart:PEGASUS",
         "marian": "nlpcli.convert.bart:MARIAN",
+        "xlnet": "nlpcli.convert.xlnet:XLNET",
     },
 )
 """The families that are read and written; of several that fit, the first is written."""

@@ -56,6 +56,20 @@ def as_row(ours: str, theirs: str) -> Pair:
     return Pair((ours,), theirs, lambda tensors: _only(tensors)[None], lambda tensor: [tensor[0]])
 
 
+def shaped(ours: str, theirs: str, there: tuple[int, ...], here: tuple[int, ...], *, turn: bool = False) -> Pair:
+    """The same numbers in another shape; turn: a matrix that is kept as (in, out) there."""
+
+    def out(tensors: list[Tensor]) -> Tensor:
+        tensor = _only(tensors)
+        return (tensor.T if turn else tensor).reshape(there)
+
+    def back(tensor: Tensor) -> list[Tensor]:
+        tensor = tensor.reshape(here)
+        return [tensor.T if turn else tensor]
+
+    return Pair((ours,), theirs, out, back)
+
+
 def rolled(ours: str, theirs: str, rows: int) -> Pair:
     """Rows that stand so many places lower there; what falls off the end comes first."""
     return Pair((ours,), theirs, lambda tensors: _only(tensors).roll(rows, 0), lambda tensor: [tensor.roll(-rows, 0)])
