@@ -23,12 +23,14 @@ class Protocol:
 
     window: tokens the model sees at once; None: a whole sentence, scored alone. stride: tokens from one window's start
     to the next; equal to the window there is no overlap, smaller strides give each scored token more context.
-    tokenizer: what a token is, such as `unigram-8000` or `chars`.
+    tokenizer: what a token is, such as `unigram-8000` or `chars`. memory: positions before the window that a layer
+    remembers.
     """
 
     window: int | None
     stride: int | None
     tokenizer: str | None = None
+    memory: int = 0
 
     def __post_init__(self) -> None:
         if self.window is not None and not 1 <= self.stride <= self.window:
@@ -69,7 +71,8 @@ def perplexity(
 def _score(measure: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
     tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
     cut = "window:sentence" if protocol.window is None else f"window:{protocol.window}|stride:{protocol.stride}"
-    signature = f"{measure}|level:{level}|{cut}{tokenizer}|nlpcli:{__version__}"
+    memory = f"|memory:{protocol.memory}" if protocol.memory else ""
+    signature = f"{measure}|level:{level}|{cut}{memory}{tokenizer}|nlpcli:{__version__}"
     return Score(f"{measure}/{level}", value, signature, summary=f"({count} {level}s)", details={"count": count})
 
 

@@ -201,10 +201,12 @@ def text_metrics(
     *,
     window: int | None = None,
     stride: int | None = None,
+    memory: int = 0,
 ) -> dict[str, float]:
     """Loss, perplexity per token, word and byte, and bits per byte of the text in `shards`; `signatures` says how.
 
-    losses: the `Loss` parts that together cover the text once; window, stride: how it was cut, None for sentences.
+    losses: the `Loss` parts that together cover the text once; window, stride, memory: how it was cut and what was
+    remembered, see `Protocol`.
     """
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 
@@ -212,7 +214,7 @@ def text_metrics(
     for loss in losses:
         nats += float(loss.nll)
         tokens += loss.count
-    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}")
+    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}", memory)
     scores = perplexity(
         nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
     )

@@ -48,6 +48,8 @@ def test_the_signature_names_level_window_and_stride():
     assert scores["token_perplexity"].signature.startswith("ppl|level:token|window:64|stride:32|tok:chars|nlpcli:")
     assert scores["word_perplexity"].signature.startswith("ppl|level:word|window:64|stride:32|")
     assert scores["token_perplexity"].details["count"] == 2
+    scores = perplexity(1.0, tokens=2, protocol=Protocol(64, 64, "chars", memory=32))
+    assert scores["loss"].signature.startswith("loss|level:token|window:64|stride:64|memory:32|tok:chars|nlpcli:")
 
 
 def test_a_perplexity_beyond_any_float_is_infinite():

@@ -45,7 +45,10 @@ def prepare(materials: Materials) -> Job:
 
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         losses = task.evaluate(model, device)
-        return text_metrics(losses, dev_shards, tokenizer, signatures, window=task.context, stride=task.stride)
+        return text_metrics(
+            losses, dev_shards, tokenizer, signatures, window=task.context, stride=task.stride,
+            memory=config.model.memory_length,
+        )  # fmt: skip
 
     return Job(
         task=task,
