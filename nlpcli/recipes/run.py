@@ -98,15 +98,17 @@ def _check_resumable(request: Request) -> None:
 
 
 def _check_same_model(base: RunConfig, config: RunConfig) -> None:
-    """Refuses what the weights or the ids were not made for."""
+    """Refuses what the weights, the ids or the optimiser's state were not made for."""
+    fixed = [("training", "optimizer")]
     for section in ("model", "tokenizer"):
-        old, new = getattr(base, section), getattr(config, section)
-        for key in type(old).model_fields:
-            if getattr(old, key) != getattr(new, key) and key not in _FREE:
-                raise NlpcliError(
-                    f"{section}.{key} of a run that is resumed stays {getattr(old, key)} (got {getattr(new, key)})",
-                    hint="start another run with another --out",
-                )
+        fixed += [(section, key) for key in type(getattr(base, section)).model_fields if key not in _FREE]
+    for section, key in fixed:
+        old, new = (getattr(getattr(settings, section), key) for settings in (base, config))
+        if old != new:
+            raise NlpcliError(
+                f"{section}.{key} of a run that is resumed stays {old} (got {new})",
+                hint="start another run with another --out",
+            )
 
 
 def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
@@ -260,7 +262,8 @@ def train(
     model = build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
         model.hidden = torch.compile(model.hidden, dynamic=True)
-    listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; fused AdamW, denormals flushed")
+    optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
+    listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
     save_tokenizer(run, tokenizer)
 
     def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nlpcli.config.schema import ModelConfig, TrainingConfig
+from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.training.optimizer import Together, hidden_matrices, make_optimizer
 
@@ -111,3 +112,9 @@ def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet,
     assert outcome.progress.step == 40
     left, right = (load_file(run / "model.safetensors") for run in (whole, broken))
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_resumed_run_keeps_its_optimizer(run_clm):
+    run_clm("run", None, "training.max_steps=2", "training.evaluate_every=2")
+    with pytest.raises(NlpcliError, match=r"training\.optimizer of a run that is resumed stays adamw \(got muon\)"):
+        run_clm("run", None, "training.optimizer=muon", resume=True)
