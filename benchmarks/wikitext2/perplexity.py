@@ -32,12 +32,12 @@ def main(run: Path, text: str, stride: int | None, memory: int | None) -> None:
         windows, TokenStream(shards, eos=None), context=context, stride=None if remembers else stride
     )
     signatures: dict[str, str] = {}
+    cut = {"window": context, "stride": task.stride, "memory": loaded.model.memory_length if remembers else 0}
     with torch.inference_mode():
         losses = task.evaluate(loaded.model, torch.device("cpu"))
-        metrics = text_metrics(losses, shards, loaded.tokenizer, signatures, window=context, stride=task.stride)
-    account = f"({shards.tokens - 1} tokens{f', memory {loaded.model.memory_length}' if remembers else ''})"
+        metrics = text_metrics(losses, shards, loaded.tokenizer, signatures, **cut)
     for name in ("loss", "perplexity"):
-        print(f"{name} {metrics[name]:.4f} {account} {signatures[name]}")
+        print(f"{name} {metrics[name]:.4f} ({shards.tokens - 1} tokens) {signatures[name]}")
 
 
 if __name__ == "__main__":
