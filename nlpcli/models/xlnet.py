@@ -94,8 +94,7 @@ class XLNet(nn.Module):
         memory: per layer (batch, m, d_model). visible (batch, n, n): True where position i may see position j; each
         sees itself and the memory in any case.
         """
-        states, _, memory = self._read(tokens, memory, mask, segments, visible, None)
-        return states, memory
+        return self._read(tokens, memory, mask, segments, visible, None)
 
     def permutation_hidden(
         self,
@@ -111,8 +110,7 @@ class XLNet(nn.Module):
 
         visible (batch, n, n): True where j comes before i in the order of factorisation; never for i itself.
         """
-        _, queries, memory = self._read(tokens, memory, mask, segments, visible, target_places)
-        return queries, memory
+        return self._read(tokens, memory, mask, segments, visible, target_places)
 
     def _read(
         self,
@@ -122,7 +120,8 @@ class XLNet(nn.Module):
         segments: Tensor | None,
         visible: Tensor | None,
         targets: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The states of the query stream at `targets`, or without them of the content stream, and the memory."""
         n = tokens.size(1)
         memory = memory or [None] * len(self.layers)
         before = 0 if memory[0] is None else memory[0].size(1)
@@ -146,10 +145,9 @@ class XLNet(nn.Module):
                 queries = layer(
                     queries, present, positions, allowed=query_seen, other_segment=query_other, places=targets
                 )
-            x = layer(x, present, positions, allowed=content_seen, other_segment=other)
-        if queries is not None:
-            queries = self.dropout(queries)
-        return self.dropout(x), queries, kept
+            if targets is None or layer is not self.layers[-1]:  # queries don't look at the last content
+                x = layer(x, present, positions, allowed=content_seen, other_segment=other)
+        return self.dropout(x if queries is None else queries), kept
 
 
 def _with_memory(layer: RelativeLayer, old: Tensor | None, x: Tensor) -> KeyValue:

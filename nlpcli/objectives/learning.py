@@ -59,7 +59,10 @@ class Learnable(Protocol):
         ...
 
     def loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Loss, Any]:
-        """The loss of a batch; `carry` is what a model with memory hands from batch to batch, None at first."""
+        """The loss of a batch, and what a model with memory hands on to the next: tensors without gradients, or None.
+
+        The loop keeps this `carry` through an epoch and in checkpoints; an epoch begins with None.
+        """
         ...
 
     def evaluate(self, model: nn.Module, device: Any) -> Iterator[Loss]:
