@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.softmax import softmax_attention, softmax_weights
+from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import RotaryPositions
 
 
@@ -54,8 +55,8 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(d_model, heads * self.d_value, bias=bias)
         self.output = nn.Linear(heads * self.d_value, d_model, bias=bias)
         self.rotary = RotaryPositions(self.d_key) if rotary else None
-        self.query_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
-        self.key_norm = nn.RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
+        self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
+        self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
         self.scale = None if scale else 1.0  # of the scores; None: by the square root of d_key
         self.recorder: list[Tensor] | None = None
