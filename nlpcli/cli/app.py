@@ -28,6 +28,7 @@ COMMANDS = {
     "translate": "Translate lines: one line out for each line in.",
     "generate": "Continue a text with a language model.",
     "score": "Measure output against references: BLEU, chrF, TER, WER, CER.",
+    "convert": "Write a model for Hugging Face, or read one from there.",
     "config": "Show the presets and every setting of a run.",
 }
 

@@ -42,7 +42,8 @@ WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_TASKS = {"encoder": "encoding", "decoder": "language-model", "encoder-decoder": "translation"}
+_WITHOUT_HEADS = ("BertModel", "RobertaModel")
+_TASKS = {"encoder": "encoder", "decoder": "language-model", "encoder-decoder": "translation"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,6 @@ class Checkpoint:
     tokenizer: Tokenizer
     info: dict[str, Any]
     left_out: list[str]
-
-
-def is_huggingface(path: Path) -> bool:
-    """Whether `path` is a folder with a config.json that says what model it is."""
-    file = Path(path) / CONFIG
-    return file.is_file() and "model_type" in read_json(file)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -89,7 +84,9 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     used = {pair.theirs for pair in pairs}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = next(tensor.size(0) for name, tensor in found.items() if name.endswith("embedding.tokens.weight"))
-    tokenizer = read_tokenizer(path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"})
+    tokenizer = read_tokenizer(
+        path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
+    )
     if tokenizer.vocab_size > rows:
         raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
     return Checkpoint(ours, found, tokenizer, _info(theirs, ours, tokenizer), left_out)
@@ -119,10 +116,12 @@ def _own_config(theirs: Config, derived: Config, family: Family, whole: Config, 
     if any(ours[name] != derived[name] for name in sizes if name in derived and name not in _other_stack(family)):
         return None
     for pair in family.pairs(ours, whole):
-        if pair.theirs in weights and not all(has(ours, name) for name in pair.ours):
+        here = [has(ours, name) for name in pair.ours]
+        if any(here) and pair.theirs not in weights:
+            return None
+        if pair.theirs in weights and not all(here):
             parts = pair.back(weights[pair.theirs])
-            absent = [part for name, part in zip(pair.ours, parts, strict=True) if not has(ours, name)]
-            if any(bool(part.count_nonzero()) for part in absent):
+            if any(bool(part.count_nonzero()) for part, wanted in zip(parts, here, strict=True) if not wanted):
                 return None
     return ours
 
@@ -195,7 +194,7 @@ def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tens
             if name.endswith(old):
                 name = name.removesuffix(old) + new
         found[prefix + name] = tensor
-    return found
+    return {**family.otherwise(found), **found}
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -238,7 +237,7 @@ def write_huggingface(
     if config["positions"] == "sinusoidal":
         weights = halved(weights)
     tensors = to_theirs(family.pairs(config, {**family.defaults, **theirs}), weights, config)
-    if architecture.endswith("Model") and not architecture.endswith("LMHeadModel"):
+    if architecture in _WITHOUT_HEADS:
         tensors = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
     longest = config["max_length"] if config["positions"] != "relative" else None
     files = tokenizer_files(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.pairs import Config, Pair, Weights
@@ -48,6 +50,7 @@ class Family:
     read(theirs, their tensors) -> the rest of our settings; write(ours) -> the rest of theirs; also(ours) -> further
     settings of ours that don't fit.
     pairs(ours, theirs) -> the tensors; architecture(ours) -> the class in `transformers`.
+    otherwise(their tensors) -> what those are that a model without heads lacks.
     ignored: ends of names of tensors that say nothing new.
     """
 
@@ -63,6 +66,7 @@ class Family:
     read: Callable[[Config, Weights], dict[str, Any]] = lambda theirs, weights: {}
     write: Callable[[Config], dict[str, Any]] = lambda ours: {}
     also: Callable[[Config], list[str]] = lambda ours: []
+    otherwise: Callable[[Weights], dict[str, Tensor]] = lambda weights: {}
     handled: tuple[str, ...] = ()
     only: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
@@ -71,7 +75,9 @@ class Family:
         """Our settings that this family can't express."""
         if ours["kind"] != self.kind:
             return ["kind"]
-        found = [name for name in ours if name not in _FREE | {*self.same, *self.handled} and not self._fits(name, ours)]
+        found = [
+            name for name in ours if name not in _FREE | {*self.same, *self.handled} and not self._fits(name, ours)
+        ]
         head = ours["d_model"] / ours["heads"]
         if "d_key" not in self.same:
             found += [name for name in ("d_key", "d_value") if ours[name] not in (None, head)]

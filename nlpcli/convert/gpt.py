@@ -100,9 +100,7 @@ GPT2 = Family(
     only={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     read=_gpt2_read,
     write=_gpt2_write,
-    pairs=lambda ours, theirs: (
-        _pairs("wte", "wpe", ours) + modules({"decoder.norm": "ln_f"}, "", "transformer.")
-    ),
+    pairs=lambda ours, theirs: _pairs("wte", "wpe", ours) + modules({"decoder.norm": "ln_f"}, "", "transformer."),
     architecture=lambda ours: "GPT2LMHeadModel",
     ignored=_BUFFERS,
 )

@@ -133,7 +133,9 @@ def to_ours(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str
         wanted = [has(config, name) for name in pair.ours]
         if any(wanted):
             parts = pair.back(weights[pair.theirs])
-            found |= {name: part.contiguous() for name, part, wants in zip(pair.ours, parts, wanted, strict=True) if wants}
+            found |= {
+                name: part.contiguous() for name, part, wants in zip(pair.ours, parts, wanted, strict=True) if wants
+            }
     return found
 
 

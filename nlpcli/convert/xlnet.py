@@ -60,6 +60,10 @@ def _write(ours: Config) -> dict[str, Any]:
     }
 
 
+def _rows(weights: Weights) -> int:
+    return weights["transformer.word_embedding.weight"].size(0)
+
+
 XLNET = Family(
     model_type="xlnet",
     prefix="transformer.",
@@ -103,6 +107,7 @@ XLNET = Family(
     read=_read,
     write=_write,
     pairs=_pairs,
+    otherwise=lambda weights: {"lm_loss.bias": weights["transformer.word_embedding.weight"].new_zeros(_rows(weights))},
     architecture=lambda ours: "XLNetLMHeadModel",
     ignored=("lm_loss.weight",),
 )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import load_model
 from nlpcli.recipes.locate import LANGUAGE_MODEL, locate
+from nlpcli.recipes.models import open_model
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Generator:
 
         self.job, self.warn = job, warn
         self.machine = prepare(job.device, "float32", job.threads or (1 if job.samples == 1 else None))
-        loaded = load_model(path, str(self.machine.device))
+        loaded = open_model(path, str(self.machine.device))
         self.model: Any = loaded.model
         self.tokenizer = loaded.tokenizer
         # A model that read text without borders between documents knows no end.

@@ -7,10 +7,16 @@ from pathlib import Path
 
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
+from nlpcli.recipes.models import task_of
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 
-_NAMES = {TRANSLATION: "a translation model", LANGUAGE_MODEL: "a language model"}
+_NAMES = {
+    TRANSLATION: "a translation model",
+    LANGUAGE_MODEL: "a language model",
+    "encoder": "an encoder",
+    "denoising": "a model that restores text",
+}
 _COMMANDS = {TRANSLATION: "nlpcli translate", LANGUAGE_MODEL: "nlpcli generate"}
 _MAKING = {
     TRANSLATION: "nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende",
@@ -47,7 +53,7 @@ def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
     if path is None:
         path = newest_run(task)
         say(f"model: {path} (the newest run of {_NAMES[task]}; --model names another)")
-    found = read_info(path)["task"]
+    found = task_of(path)
     if found != task:
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not {_NAMES[task]}", hint=hint)

@@ -14,6 +14,7 @@ import numpy as np
 from nlpcli.config.files import new_directory
 from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.models import is_huggingface
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.surfaces import BYTE_PIECES
@@ -148,8 +149,15 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def open_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer in a folder of its own or in a run's folder. Raises: NlpcliError as `load_tokenizer`."""
+    """The tokenizer in a folder of its own, in a run's folder or in one of Hugging Face.
+
+    Raises: NlpcliError as `load_tokenizer`.
+    """
     inner = directory / "tokenizer"
+    if is_huggingface(directory):
+        from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
+
+        return read_tokenizer(directory, read_json(directory / "config.json"))
     if not (directory / "tokenizer.yaml").exists() and (inner / "tokenizer.yaml").exists():
         return load_tokenizer(inner)
     return load_tokenizer(directory)

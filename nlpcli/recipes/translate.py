@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.data.opening import STDIN, inner_suffix, open_bytes, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.models.directory import load_model
 from nlpcli.recipes.locate import TRANSLATION, locate
+from nlpcli.recipes.models import open_model
 
 if TYPE_CHECKING:
     from nlpcli.decoding.translator import Candidate, Request, Translation
@@ -97,7 +97,7 @@ def translate(
     # One sentence alone is too little work for two threads, which then only wait for each other.
     threads = job.threads or (1 if job.line_buffered else None)
     machine = prepare(job.device, "float32", threads)
-    loaded = load_model(model, str(machine.device))
+    loaded = open_model(model, str(machine.device))
     settings = TranslatorSettings(
         search=_search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
         samples=job.search.n_best,

@@ -20,6 +20,7 @@ transformers = pytest.importorskip("transformers", reason="parity needs the extr
 
 VOCABULARY, WIDTH, PAD, EOS = 60, 32, 59, 0
 
+
 @pytest.fixture(scope="module")
 def marian():
     config = transformers.MarianConfig(

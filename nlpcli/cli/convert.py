@@ -1,0 +1,44 @@
+"""`nlpcli convert`: models to and from Hugging Face folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+
+_SHOWN = 5
+
+
+def command(
+    source: Path = typer.Argument(..., metavar="MODEL", help="A run's folder, or a Hugging Face checkpoint folder."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    to: str = typer.Option(None, "--to", help="huggingface or nlpcli; the form that MODEL doesn't have."),
+    allow_pickle: bool = typer.Option(
+        False, "--allow-pickle", help="Read weights from a pytorch_model.bin, of which only tensors are taken."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that OUT holds."),
+    json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+) -> None:
+    """Write a model in the form of Hugging Face, or read it from there: settings, weights and tokenizer.
+
+    BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written; commands that take a model
+    take such a folder directly, too.
+
+    \b
+    Examples:
+      nlpcli convert --to huggingface runs/ende ende-hf/
+      nlpcli convert opus-mt-en-de/ runs/opus
+    """
+    from nlpcli.recipes.convert import Conversion, convert
+
+    done = convert(Conversion(source, out, to, allow_pickle, overwrite))
+    terminal.say(f"{done.out}: {done.model}, {done.parameters:,} parameters, {done.vocab_size:,} pieces")
+    if done.left_out:
+        more = f" and {len(done.left_out) - _SHOWN} more" if len(done.left_out) > _SHOWN else ""
+        terminal.warn(f"weights without a use here were left out: {', '.join(done.left_out[:_SHOWN])}{more}")
+    if json:
+        from dataclasses import asdict
+
+        terminal.write_json({**asdict(done), "out": str(done.out)})

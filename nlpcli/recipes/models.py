@@ -1,0 +1,43 @@
+"""Opening a model wherever it comes from: a folder of this program, or a Hugging Face checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.models.directory import DESCRIPTION, LoadedModel, load_model, load_weights, read_info
+
+_THEIRS = "config.json"
+
+
+def is_huggingface(path: Path) -> bool:
+    """Whether `path` is a Hugging Face folder and not one of this program."""
+    return (Path(path) / _THEIRS).is_file() and not (Path(path) / DESCRIPTION).exists()
+
+
+def task_of(path: Path) -> str:
+    """What the model in the folder `path` is for. Raises: NlpcliError when there is none."""
+    if is_huggingface(path):
+        from nlpcli.convert.checkpoint import read_task
+
+        return read_task(path)
+    return read_info(path)["task"]
+
+
+def open_model(path: Path, device: str = "cpu", *, allow_pickle: bool = False) -> LoadedModel:
+    """The model in the folder `path`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
+
+    Raises: NlpcliError as `load_model` and `read_huggingface`.
+    """
+    path = Path(path)
+    if not is_huggingface(path):
+        return load_model(path, device)
+    from nlpcli.convert.checkpoint import read_huggingface
+    from nlpcli.models.build import build_model
+
+    found = read_huggingface(path, allow_pickle=allow_pickle)
+    model = build_model(found.config, found.tokenizer.vocab_size)
+    load_weights(model, found.weights, str(path))
+    info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
+    config = ModelConfig.model_validate(found.config)
+    return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
