@@ -68,9 +68,10 @@ class PermutationLanguageModelling:
 
     context: tokens in a window. one_of: K: in each window a Kth of the tokens is predicted, in spans of whole words.
     `evaluate` draws the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and
-    `baseline_accuracy`, of always saying the token that is most frequent in training.
+    `baseline`, of always saying the token that is most frequent in training.
 
-    Raises: NlpcliError when the text is shorter than one window, or a window too short to predict a token of.
+    Raises: NlpcliError when the text is shorter than one window, a window too short to predict a token of, or the
+    tokenizer has no end of text.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class PermutationLanguageModelling:
     ) -> None:
         if one_of < 1 or context < one_of:
             raise NlpcliError(f"one of {one_of} tokens can't be predicted in a context of {context}")
+        tokenizer.special.check("eos")
         self.symbols = Symbols.of(tokenizer)
         eos = tokenizer.special.eos
         self.context = context
@@ -148,7 +150,7 @@ class PermutationLanguageModelling:
                 memory = [states[: len(starts)] for states in memory]
             states, memory = self._states(model, batch, memory)
             right = best_tokens(states, model.output_weight, model.output_bias) == batch.goal
-            tallies = {"accuracy": (right.sum(), batch.count), "baseline_accuracy": (trivial, batch.count)}
+            tallies = {"accuracy": (right.sum(), batch.count), "baseline": (trivial, batch.count)}
             yield replace(goal_loss(model, states, batch.goal), tallies=tallies)
 
     def _held_out(self, length: int) -> Iterator[np.ndarray]:
@@ -170,6 +172,7 @@ class PermutationLanguageModelling:
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Windows, with the mask where a token is predicted, and those tokens in the order of prediction."""
+        self.symbols.special.check("mask")
         for start in rng.choice(self.train.plan(0).ravel(), count):
             ids = self.train.stream.windows([start], self.context)[0]
             order = self._order(ids, rng)
