@@ -2,7 +2,8 @@
 
     python benchmarks/pretraining/prepare.py wikitext-2/train.txt > train.txt
 
-Its marks of tokenisation inside words and numbers (` @-@ `, ` @,@ `, ` @.@ `) are undone; `<unk>` stays.
+Its marks of tokenisation inside words and numbers (` @-@ `, ` @,@ `, ` @.@ `) are undone. `<unk>` becomes one
+character: cut into three pieces, one word in twenty would have pieces that anyone could guess from the other two.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from nlpcli.data.readers import read_lines
 
+UNKNOWN = "¤"
 _TITLE = re.compile(r"= [^=].*[^=] =|= [^=] =")
 _HEADING = re.compile(r"=( =)* .* (= )*=")
 _MARK = re.compile(r" @([-,.])@ ")
@@ -30,7 +32,7 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
             begun = False
         elif text and not _HEADING.fullmatch(text):
             begun = True
-            yield _MARK.sub(r"\1", text)
+            yield _MARK.sub(r"\1", text).replace("<unk>", UNKNOWN)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,9 @@ class Denoising:
     context: the most tokens of a source and of a target, their eos included.
 
     `evaluate` disturbs each text in the same way every time. Its tallies: `accuracy`, of the most probable tokens given
-    those before them; `baseline_accuracy`, of copying the source place by place, or, where the target isn't the text,
-    of the token that is most frequent in training targets; with MLM, `mlm_accuracy`.
+    those before them; `baseline`, of copying the source place by place, or, where the target isn't the text,
+    of the token that is most frequent in training targets; `kept`, what copying could reach that knew which source
+    token belongs where (the share of the target that the noise left in the source); with MLM, `mlm_accuracy`.
 
     Raises: NlpcliError when the noise needs sentences that the shards don't have, or tokens that the tokenizer lacks.
     """
@@ -147,12 +148,15 @@ class Denoising:
             rngs = [np.random.default_rng([_EVALUATION_SEED, int(i)]) for i in item]
             batch = self._batch([self._disturbed(self.dev.read(i), rng)[1] for i, rng in zip(item, rngs, strict=True)])
             trivial = self._trivially_right(batch)
+            kept = int((~torch.from_numpy(self.symbols.is_special)[batch.source]).sum())
             batch = batch.to(device)
             states, encoded = self._states(model, batch)
             tallies = {
                 "accuracy": (_right(model, states, batch.goal), batch.count),
-                "baseline_accuracy": (trivial, batch.count),
+                "baseline": (trivial, batch.count),
             }
+            if self.noise.copies:
+                tallies["kept"] = (kept, batch.count)
             if encoded is not None:
                 tallies["mlm_accuracy"] = (_right(model, encoded, batch.hidden), batch.hidden.numel())
             yield replace(self._loss(model, batch, states, encoded), tallies=tallies)

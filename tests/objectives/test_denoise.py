@@ -152,24 +152,26 @@ def test_evaluation_is_the_same_every_time_and_counts_what_is_right(make, model,
     with torch.inference_mode():
         parts, again = list(task.evaluate(model, cpu)), list(task.evaluate(model, cpu))
         one_by_one = list(make(noise, batch_tokens=1).evaluate(model, cpu))
-    for name in ("accuracy", "baseline_accuracy"):
+    for name in ("accuracy", "baseline"):
         sums = [[int(value) for value in map(sum, zip(*(p.tallies[name] for p in run), strict=True))]
                 for run in (parts, again, one_by_one)]  # fmt: skip
         assert sums[0] == sums[1] == sums[2] and sums[0][1] == sum(part.count for part in parts)
     nats = [sum(float(part.nll) for part in run) for run in (parts, again, one_by_one)]
     assert nats[0] == nats[1] == pytest.approx(nats[2], rel=1e-5)
 
-    right = copied = 0
+    right = copied = kept = 0
     for index in np.concatenate(task.dev.in_order()):
         _, noised = task._disturbed(task.dev.read(index), np.random.default_rng([2020, int(index)]))
         source = torch.tensor([[*noised.source, tokenizer.special.eos]])
         goal = torch.tensor([*noised.target, tokenizer.special.eos])
         logits = model(source, None, torch.tensor([[tokenizer.special.bos, *noised.target]]))[0]
         right += int((logits.argmax(-1) == goal).sum())
+        kept += sum(id_ not in tokenizer.special.all() for id_ in noised.source.tolist())
         copied += sum(a == b for a, b in zip(source[0].tolist(), goal.tolist(), strict=False))
     assert right == sum(int(part.tallies["accuracy"][0]) for part in parts)
     if task.noise.copies:
-        assert copied == sum(part.tallies["baseline_accuracy"][0] for part in parts)
+        assert copied == sum(part.tallies["baseline"][0] for part in parts)
+        assert kept == sum(part.tallies["kept"][0] for part in parts) <= sum(part.count for part in parts)
 
 
 def test_without_copying_the_baseline_is_the_most_frequent_target_token(make, model):
@@ -177,7 +179,7 @@ def test_without_copying_the_baseline_is_the_most_frequent_target_token(make, mo
     goals = torch.cat([task.collate(item, random(5)).goal for item in task.plan(0)])
     shares = torch.bincount(goals) / len(goals)
     parts = list(task.evaluate(model, torch.device("cpu")))
-    share = sum(p.tallies["baseline_accuracy"][0] for p in parts) / sum(p.count for p in parts)
+    share = sum(p.tallies["baseline"][0] for p in parts) / sum(p.count for p in parts)
     assert float(shares[task._most_frequent]) > float(shares.max()) - 0.03
     assert share == pytest.approx(float(shares.max()), abs=0.05)
 
@@ -201,7 +203,7 @@ def test_a_model_learns_to_tell_spans(make, tokenizer):
             optimizer.step()
             optimizer.zero_grad()
     parts = list(task.evaluate(model.eval(), torch.device("cpu")))
-    right, trivial = (sum(float(p.tallies[name][0]) for p in parts) for name in ("accuracy", "baseline_accuracy"))
+    right, trivial = (sum(float(p.tallies[name][0]) for p in parts) for name in ("accuracy", "baseline"))
     assert right > 2 * trivial
 
 

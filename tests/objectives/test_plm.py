@@ -152,10 +152,10 @@ def test_evaluation_repeats_itself_and_counts_what_is_right(shards, tokenizer, m
     assert starts.tolist() == list(range(0, len(task.dev) - CONTEXT + 1, CONTEXT))
     assert sum(loss.count for loss in first) == len(starts) * (CONTEXT // 6)
     for loss in first:
-        for name in ("accuracy", "baseline_accuracy"):
+        for name in ("accuracy", "baseline"):
             right, count = loss.tallies[name]
             assert count == loss.count and 0 <= int(right) <= count
-    baseline = sum(int(loss.tallies["baseline_accuracy"][0]) for loss in first) / sum(loss.count for loss in first)
+    baseline = sum(int(loss.tallies["baseline"][0]) for loss in first) / sum(loss.count for loss in first)
     ids = task.dev.read(0, len(task.dev))
     ordinary = ids[~task.symbols.is_special[ids]]
     assert baseline == pytest.approx(np.bincount(ordinary).max() / len(ordinary), abs=0.08)
@@ -191,7 +191,7 @@ def test_it_learns(tokenizer, tmp_path):
         parts = list(task.evaluate(model.eval(), torch.device("cpu")))
     accuracy, baseline = (
         sum(float(part.tallies[name][0]) for part in parts) / sum(part.count for part in parts)
-        for name in ("accuracy", "baseline_accuracy")
+        for name in ("accuracy", "baseline")
     )
     assert accuracy > 0.8 and baseline < 0.5
 

@@ -67,7 +67,7 @@ def prepare(materials: Materials) -> Job:
         model=config.model,
         info={"task": "denoising", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", "accuracy", "baseline_accuracy", *["mlm_accuracy"] * bool(task.mlm)),
+        measures=("loss", "accuracy", "baseline", *["kept"] * noise.copies, *["mlm_accuracy"] * bool(task.mlm)),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
     )

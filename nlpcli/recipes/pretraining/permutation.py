@@ -39,7 +39,7 @@ def prepare(materials: Materials) -> Job:
         model=config.model,
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", "accuracy", "baseline_accuracy"),
+        measures=("loss", "accuracy", "baseline"),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
     )
