@@ -137,6 +137,9 @@ def _info(theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
     info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
     if ours["kind"] == "decoder":
         info["document_end"] = "eos" not in tokenizer.special.absent
+    if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
+        bos, eos = tokenizer.special.bos, tokenizer.special.eos
+        info |= {"source_start": [bos], "target_start": [theirs.get("decoder_start_token_id", eos), bos]}
     return info
 
 

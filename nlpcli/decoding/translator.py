@@ -69,7 +69,8 @@ class TranslatorSettings:
 
     `search`: beam search, or sampling of `samples` translations each; `batch_tokens`: source tokens in a batch, padding
     included; `window`: lines read ahead; a translation may have `length_factor` · |source| + `length_constant` pieces,
-    or `max_length` where that is set; sources longer than `max_source_length` pieces are cut.
+    or `max_length` where that is set; sources longer than `max_source_length` pieces are cut. `source_start` and
+    `target_start` are ids that come before every source and every translation; bos for the latter when None.
     """
 
     search: BeamSettings | SamplingSettings = field(default_factory=BeamSettings)
@@ -80,6 +81,8 @@ class TranslatorSettings:
     length_factor: float = 2.0
     length_constant: int = 50
     max_source_length: int = 1024
+    source_start: tuple[int, ...] = ()
+    target_start: tuple[int, ...] | None = None
     alignments: bool = False
     alignment_layer: int | None = None
 
@@ -97,8 +100,8 @@ class _Job:
 
     place: int  # in the window
     line: int  # in the whole input, from 0
-    source: list[int]  # with the end
-    prefix: list[int]  # of the target, without bos
+    source: list[int]  # with its start and the end
+    prefix: list[int]  # of the target, without its start
 
 
 class Translator:
@@ -119,6 +122,7 @@ class Translator:
         self.model, self.tokenizer, self.device = model, tokenizer, torch.device(device)
         self.settings = settings or TranslatorSettings()
         self.warn = warn or (lambda text: None)
+        self._start = list(self.settings.target_start or (tokenizer.special.bos,))
         self._searched: Any = model
         search = self.settings.search
         if isinstance(search, BeamSettings) and search.ranking.coverage_penalty:
@@ -159,9 +163,11 @@ class Translator:
         filled = [i for i, request in enumerate(window) if request.text.strip()]
         pieces = self.tokenizer.encode([window[i].text for i in filled])
         prefixes = self.tokenizer.encode([window[i].prefix for i in filled])
-        longest = self.settings.max_source_length - 1  # and the end
+        start_ids = self.settings.source_start
+        longest = self.settings.max_source_length
         if self.model.max_length is not None:
-            longest = min(longest, self.model.max_length - 1)
+            longest = min(longest, self.model.max_length)
+        longest -= len(start_ids) + 1  # and the end
         jobs = []
         for i, ids, prefix in zip(filled, pieces, prefixes, strict=True):
             if not ids:  # nothing but characters the tokenizer leaves out
@@ -171,7 +177,7 @@ class Translator:
                 self.warn(f"{place}: cut to {longest} of its {len(ids)} tokens, more than the model reads")
             if self.model.max_length is not None and len(prefix) >= self.model.max_length:
                 raise NlpcliError(f"{place}: the target prefix has {len(prefix)} tokens, more than the model can write")
-            source = source_ids(ids[:longest], self.tokenizer.special)
+            source = [*start_ids, *source_ids(ids[:longest], self.tokenizer.special)]
             jobs.append(_Job(i, start + i, source, prefix))
         return jobs
 
@@ -192,7 +198,7 @@ class Translator:
 
     def _hypotheses(self, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
         settings, special = self.settings, self.tokenizer.special
-        prefixes = [[special.bos, *job.prefix] for job in jobs]
+        prefixes = [[*self._start, *job.prefix] for job in jobs]
         limits = [self._limit(job) for job in jobs]
         search = settings.search
         if isinstance(search, SamplingSettings):
@@ -217,7 +223,8 @@ class Translator:
     def _limit(self, job: _Job) -> int:
         if self.settings.max_length is not None:
             return self.settings.max_length + 1  # and the end
-        return math.ceil(self.settings.length_factor * (len(job.source) - 1)) + self.settings.length_constant + 1
+        pieces = len(job.source) - len(self.settings.source_start) - 1
+        return math.ceil(self.settings.length_factor * pieces) + self.settings.length_constant + 1
 
     def _align(
         self, jobs: Sequence[_Job], source: torch.Tensor, mask: torch.Tensor, texts: list[list[list[int]]]
@@ -229,12 +236,13 @@ class Translator:
             self.model,
             source[rows],
             mask[rows],
-            [[special.bos, *ids] for ids in flat],
+            [[*self._start, *ids] for ids in flat],
             layer=self.settings.alignment_layer,
             pad=special.pad,
         )
+        before, first = len(self.settings.source_start), len(self._start) - 1
         words = (
-            word_alignment(self.tokenizer, jobs[i].source, ids, places)
+            word_alignment(self.tokenizer, jobs[i].source[before:], ids, [place - before for place in places[first:]])
             for i, ids, places in zip(rows, flat, looked_at, strict=True)
         )
         return [[next(words) for _ in group] for group in texts]

@@ -104,6 +104,8 @@ def translate(
         window=1 if job.line_buffered else WINDOW,
         max_length=job.max_length,
         max_source_length=loaded.config.max_length,
+        source_start=tuple(loaded.info.get("source_start", ())),
+        target_start=tuple(loaded.info.get("target_start", ())) or None,
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),

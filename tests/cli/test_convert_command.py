@@ -130,6 +130,37 @@ def test_commands_take_a_hugging_face_folder_directly(call, tmp_path):
     assert "hf: is a language model, not a translation model" in err
 
 
+def test_bart_reads_and_writes_what_stands_around_its_texts(call, tmp_path):
+    bart = {"positions": "learned", "scale_embeddings": False, "embedding_norm": True, "position_offset": 2}
+    write_model(tmp_path / "a", **bart, init_std=0.4, initialisation="normal")
+    assert call("convert", "a", "hf")[0] == 0
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((tmp_path / "hf" / name).read_text())
+        config.pop("nlpcli", None)  # as in a folder that comes from elsewhere
+        config["decoder_start_token_id"] = config["eos_token_id"]
+        (tmp_path / "hf" / name).write_text(json.dumps(config))
+    source = write_lines(tmp_path / "source", LINES)
+    limits = ["--max-length", 9, "--beam-size", 1, "--device", "cpu"]
+    status, out, err = call("translate", "--model", "hf", *limits, source)
+    assert status == 0, err
+    model = transformers.BartForConditionalGeneration.from_pretrained("hf").eval()
+    ours = load_model(tmp_path / "a")
+    special, expected = ours.tokenizer.special, []
+    for ids in ours.tokenizer.encode(LINES):
+        given = torch.tensor([[special.bos, *ids, special.eos]])
+        start = torch.tensor([[special.eos, special.bos]])
+        found = model.generate(given, decoder_input_ids=start, num_beams=1, do_sample=False, max_new_tokens=10)
+        expected += ours.tokenizer.decode([found[0, 2:].tolist()])
+    assert out.splitlines() == expected
+    assert len(set(expected)) > 1
+    status, out, err = call("translate", "--model", "hf", *limits, "--alignments", source)
+    assert status == 0, err
+    for line, read in zip(out.splitlines(), LINES, strict=True):
+        words, written = read.split(), line.split("\t")[0].split()
+        pairs = [pair.split("-") for pair in line.split("\t")[1].split()]
+        assert all(int(i) < len(words) and int(j) < len(written) for i, j in pairs)
+
+
 def test_what_cannot_be_expressed_is_said_and_nothing_is_written(call, tmp_path):
     write_model(tmp_path / "lm", "language-model", kind="decoder", qk_norm=True, **GPT2)
     status, _, err = call("convert", "lm", "hf")
