@@ -9,7 +9,7 @@ from torch import nn
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.positions import LearnedPositions, RelativeBias
-from nlpcli.models.transformer import Stack
+from nlpcli.models.stack import Stack
 
 
 def initialise(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
