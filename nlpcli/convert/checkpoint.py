@@ -33,6 +33,8 @@ FAMILIES = LazyTable(
         "pegasus": "nlpcli.convert.bart:PEGASUS",
         "marian": "nlpcli.convert.bart:MARIAN",
         "xlnet": "nlpcli.convert.xlnet:XLNET",
+        "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",
+        "qwen3": "nlpcli.convert.rotary:QWEN3",
     },
 )
 """The families that are read and written; of several that fit, the first is written."""
@@ -206,7 +208,10 @@ def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tens
 def choose_family(config: Config) -> Family:
     """The first family that can express a configuration. Raises: NlpcliError naming what the nearest one can't."""
     families = [FAMILIES.load(name) for name in FAMILIES]
-    families = [family for family in families if family.kind == config["kind"]]
+    kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]
+    families = [f for f, kind in zip(families, kinds, strict=True) if kind == (config["kind"], config["family"])]
+    if not families:
+        raise NlpcliError(f"no class of transformers can express model.family '{config['family']}'")
     best = min(families, key=lambda family: len(family.misfits(config)))
     best.config_out(config)
     return best

@@ -56,6 +56,16 @@ OURS = {  # name -> (our settings, the class that is written)
         {**MARIAN, "norm_position": "pre", "positions": "sinusoidal", "attention_bias": False, "output_bias": False},
         "PegasusForConditionalGeneration",
     ),
+    "neox": (
+        {**GPT2, "positions": "rotary", "activation": "gelu", "attention_bias": False},
+        "GPTNeoXForCausalLM",
+    ),
+    "qwen3": (
+        {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
+         "qk_norm": True, "activation": "swiglu", "positions": "rotary", "scale_embeddings": False,
+         "feed_forward_bias": False, "max_length": 24, "d_key": 12, "d_value": 12, "tie": "none"},
+        "Qwen3ForCausalLM",
+    ),
     "xlnet": (
         {**TINY, "family": "xlnet", "kind": "encoder", "activation": "gelu", "positions": "none", "segments": 2,
          "scale_embeddings": False, "norm_eps": 1e-12, "share_position_biases": False, "memory_length": 8},
@@ -185,6 +195,10 @@ def test_a_folder_that_was_changed_elsewhere_is_read_as_it_is(tokenizer, tmp_pat
         ({**T5, "activation": "geglu"}, "T5 can't express model.activation 'geglu'"),
         ({**MARIAN, "tie": "none"}, "Marian can't express model.tie 'none'"),
         ({**MARIAN, "norm_eps": 1e-6}, "Marian can't express model.norm_eps 1e-06"),
+        (
+            {**TINY, "family": "transformer-xl", "kind": "decoder"},
+            "no class .* can express model.family 'transformer-xl'",
+        ),
         ({**BART, "qk_norm": True}, "BART can't express model.qk_norm true"),
     ],
 )
@@ -204,6 +218,8 @@ def test_every_preset_of_a_published_family_has_its_class():
         "pegasus-large": "PegasusForConditionalGeneration", "marian-base": "MarianMTModel",
         "xlnet-base": "XLNetLMHeadModel", "transformer-base": "MarianMTModel",
         "transformer-tiny": "PegasusForConditionalGeneration",
+        "gpt-mini": "GPTNeoXForCausalLM",
+        "modern-decoder": "Qwen3ForCausalLM",
     }  # fmt: skip
     for name, architecture in expected.items():
         config = ModelConfig.model_validate(load(name)["model"]).model_dump()

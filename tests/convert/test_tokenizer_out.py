@@ -136,6 +136,7 @@ def test_what_was_written_is_read_with_the_same_ids(ours, theirs, all_texts, kin
     assert back.special.all() == ours[kind].special.all()
 
 
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # a library Marian's does not use
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "t5", "xlnet", "marian"])
 def test_a_tokenizer_that_was_read_is_written_as_it_was(tokenizer_folders, tmp_path, texts, kind):
     config = {"model_type": kind}
