@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Write a model in the form of Hugging Face, or read it from there: settings, weights and tokenizer.
 
-    BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written; commands that take a model
-    take such a folder directly, too.
+    BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written, and decoders with rotary
+    positions as GPT-NeoX or Qwen3. Commands that take a model take such a folder directly, too.
 
     \b
     Examples:

@@ -266,9 +266,9 @@ def _rows(weights: Weights) -> dict[str, int]:
 
 
 def _generation(theirs: Config, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Special tokens are never written, as here."""
+    """Special tokens are never written, as here; sentinels are what a model that restores text writes."""
     kept = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-    never = sorted(tokenizer.special.all() - {tokenizer.special.eos})
+    never = sorted(tokenizer.special.all() - {tokenizer.special.eos, *tokenizer.special.sentinels})
     return {name: theirs[name] for name in kept if name in theirs} | {"suppress_tokens": never}
 
 
