@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as Core
 from nlpcli.convert.spm import UNIGRAM, SentencePieceFile, parse_spm
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
-from nlpcli.text.huggingface import HuggingFaceModel, vocabulary
+from nlpcli.text.huggingface import HuggingFaceModel, parse, vocabulary
 from nlpcli.text.marian import MarianModel
 from nlpcli.text.model import PieceModel
 from nlpcli.text.special import ROLES, SpecialTokens
@@ -67,7 +67,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     path = folder / TOKENIZER_JSON
     try:
         data = path.read_bytes() if path.exists() else _built(folder, config, said)
-        content = json.loads(data)
+        content = parse(data)
         pieces = vocabulary(content)
     except NlpcliError:
         raise

@@ -48,12 +48,12 @@ def tokenizer_files(
         **tokens,
     }
     if more:
-        config["extra_special_tokens"] = more
+        config["additional_special_tokens"] = more
     if max_length is not None:
         config["model_max_length"] = max_length
     spelled = {"tokenizer_config.json": config, "special_tokens_map.json": tokens}
     if tokenizer.kind == "marian":
-        del config["extra_special_tokens" if more else "model_input_names"]
+        del config["additional_special_tokens" if more else "model_input_names"]
         config["tokenizer_class"] = "MarianTokenizer"
         return _marian(tokenizer.model) | _json(spelled)
     if tokenizer.kind == "huggingface":

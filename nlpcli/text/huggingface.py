@@ -33,7 +33,7 @@ class HuggingFaceModel:
     def __init__(self, data: bytes, special: SpecialTokens) -> None:
         quiet_threads()
         self._data = data
-        content = json.loads(data)
+        content = parse(data)
         self.raw_pieces = vocabulary(content)
         self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self.raw_pieces]
         self._core = Tokenizer.from_str(json.dumps(_restricted(content, special)))
@@ -70,6 +70,17 @@ class HuggingFaceModel:
         if self._prefix:
             return [not self.raw_pieces[id_].startswith(self._prefix) for id_ in ids]
         return word_starts([self._surfaces[id_] for id_ in ids])
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The content of a `tokenizer.json`, in today's form where it was written by an old version of the library."""
+    content = json.loads(data)
+    if (
+        "type" not in content["model"]
+        or not {"added_tokens", "normalizer", "pre_tokenizer", "decoder"} <= content.keys()
+    ):
+        content = json.loads(Tokenizer.from_str(data.decode()).to_str())
+    return content
 
 
 def vocabulary(content: dict[str, Any]) -> list[str]:

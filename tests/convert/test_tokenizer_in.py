@@ -199,6 +199,17 @@ def test_added_tokens_keep_their_ids(tokenizer_folders, tmp_path, texts):
         read_tokenizer(tmp_path, {"model_type": "gpt2"})
 
 
+def test_a_file_of_an_old_version_is_understood(tokenizer_folders, ours, tmp_path, texts):
+    for kind in ("bert", "gpt2"):
+        content = json.loads((tokenizer_folders[kind] / "tokenizer.json").read_text())
+        del content["model"]["type"]
+        content["model"].pop("byte_fallback", None)
+        if "merges" in content["model"]:
+            content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+        assert read_tokenizer(tmp_path, {"model_type": kind}).encode(texts) == ours[kind].encode(texts)
+
+
 def test_a_sentencepiece_file_says_what_the_library_says(tokenizer_folders):
     import sentencepiece
 
