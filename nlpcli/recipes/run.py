@@ -172,13 +172,14 @@ def get_tokenizer(
 ) -> Any:
     """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
     from nlpcli.models.directory import TOKENIZER
+    from nlpcli.recipes.tokenize import open_tokenizer
     from nlpcli.text import load_tokenizer, train_tokenizer
     from nlpcli.text.limits import VocabularyTooLarge
 
     if request.resume:
         return load_tokenizer(run / TOKENIZER)
     if request.tokenizer is not None:
-        return load_tokenizer(request.tokenizer)
+        return open_tokenizer(Path(request.tokenizer))
     settings = config.tokenizer
     listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
     make = functools.partial(

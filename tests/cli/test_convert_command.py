@@ -130,6 +130,18 @@ def test_commands_take_a_hugging_face_folder_directly(call, tmp_path):
     assert "hf: is a language model, not a translation model" in err
 
 
+def test_the_tokenizer_of_such_a_folder_serves_a_new_model_too(call, tmp_path):
+    write_model(tmp_path / "a", "language-model", kind="decoder", **GPT2)
+    assert call("convert", "a", "hf")[0] == 0
+    text = write_lines(tmp_path / "text.txt", LINES * 60)
+    status, _, err = call("pretrain", "--objective", "clm", "--data", text, "--tokenizer", "hf", "--max-steps", 3,
+                          "--out", "runs/lm", *SMALL)  # fmt: skip
+    assert status == 0, err
+    tokenizer = load_model(tmp_path / "runs" / "lm").tokenizer
+    assert tokenizer.kind == "huggingface"
+    assert tokenizer.encode(LINES) == load_model(tmp_path / "a").tokenizer.encode(LINES)
+
+
 def test_bart_reads_and_writes_what_stands_around_its_texts(call, tmp_path):
     bart = {"positions": "learned", "scale_embeddings": False, "embedding_norm": True, "position_offset": 2}
     write_model(tmp_path / "a", **bart, init_std=0.4, initialisation="normal")
