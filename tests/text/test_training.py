@@ -14,13 +14,13 @@ from nlpcli.text import TOKENIZERS, train_tokenizer
 from nlpcli.text.training import sample_lines
 
 KINDS = list(TOKENIZERS)
-SIZES = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None}
+SIZES = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None, "words": None}
 
 _IN_ANOTHER_PROCESS = """
 import sys
 import numpy as np
 from nlpcli.text import train_tokenizer
-sizes = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None}
+sizes = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None, "words": None}
 lines = open(sys.argv[1], encoding="utf-8", newline="").read().split("\\0")
 for kind, size in sizes.items():
     tokenizer = train_tokenizer(kind, lines, vocab_size=size, sentinels=3)
