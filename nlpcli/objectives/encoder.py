@@ -23,7 +23,6 @@ from nlpcli.objectives.mlm import masked_loss, most_frequent
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.nsp import label_loss
 from nlpcli.text import Tokenizer
-from nlpcli.text.word_starts import WordStarts
 
 PARTS = ("mlm", "nsp", "sop")
 _LABELS = {"nsp": ("the second follows", "the second is from elsewhere"), "sop": ("in order", "the wrong way round")}
@@ -99,7 +98,6 @@ class EncoderPretraining:
         self.special = tokenizer.special
         self.special.check("pad", "cls", "sep", *(["mask"] if self.masking else []))
         self.symbols = Symbols.of(tokenizer)
-        self._word_starts = WordStarts(tokenizer) if self.masking and self.masking.needs_words else None
         self._train = train
 
         def inputs(shards: ShardSet, seed: int, copies: int) -> Inputs:
@@ -126,7 +124,7 @@ class EncoderPretraining:
         return examples, [self._hide(example.ids, own) for example, own in zip(examples, chance, strict=True)]
 
     def _hide(self, ids: np.ndarray, rng: np.random.Generator) -> Masked:
-        return self.masking(ids, rng, self.symbols, self._word_starts(ids) if self._word_starts else None)
+        return self.masking(ids, rng, self.symbols, self.symbols.word_starts(ids) if self.masking.needs_words else None)
 
     def _batch(self, examples: Sequence[Example], hidden: Sequence[Masked]) -> EncoderBatch:
         lengths = np.array([len(example.ids) for example in examples])

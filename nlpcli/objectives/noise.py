@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import floor
 from typing import Protocol
 
@@ -15,30 +16,36 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens, Tokenizer
+from nlpcli.text.word_starts import WordStarts
 
 
 @dataclass(frozen=True)
 class Symbols:
     """What noise has to know of a tokenizer.
 
-    is_special (vocab,) bool: the ids that no noise touches. word_starts and decode: as of the tokenizer.
+    is_special (vocab,) bool: the ids that no noise touches. word_starts: (n,) ids -> (n,) bool, see `WordStarts`.
+    decode: as of the tokenizer.
     """
 
     special: SpecialTokens
     is_special: np.ndarray
-    word_starts: Callable[[Sequence[int]], Sequence[bool]]
+    word_starts: Callable[[np.ndarray], np.ndarray]
     decode: Callable[[Sequence[Sequence[int]]], list[str]]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Symbols:
         is_special = np.zeros(tokenizer.vocab_size, dtype=bool)
         is_special[list(tokenizer.special.all())] = True
-        return cls(tokenizer.special, is_special, tokenizer.word_starts, tokenizer.decode)
+        return cls(tokenizer.special, is_special, WordStarts(tokenizer), tokenizer.decode)
+
+    @cached_property
+    def ordinary(self) -> np.ndarray:
+        """The ids that are not special, in order."""
+        return np.flatnonzero(~self.is_special)
 
     def random_ids(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` ids that are not special, each with the same probability."""
-        ordinary = np.flatnonzero(~self.is_special)
-        return ordinary[rng.integers(len(ordinary), size=count)]
+        return self.ordinary[rng.integers(len(self.ordinary), size=count)]
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,8 @@ ORDER = ("permute", "rotate", "mask", "infill", "delete")
 class Bart:
     """BART's noises, each alone or together. A rate of None leaves that noise out.
 
-    whole_words: the spans of `infill` begin where words do and count words.
+    whole_words: the spans of `infill` begin where words do and count words; in scripts written without spaces each
+        token is one.
     """
 
     mask: float | None = None
@@ -236,7 +244,7 @@ class Bart:
         if self.mask is not None:
             source = mask_tokens(source, rng, symbols, rate=self.mask)
         if self.infill is not None:
-            starts = np.array(symbols.word_starts(source.tolist()), dtype=bool) if self.whole_words else None
+            starts = symbols.word_starts(source) if self.whole_words else None
             source = infill(source, rng, symbols, rate=self.infill, mean=self.mean, starts=starts)
         if self.delete is not None:
             source = delete_tokens(source, rng, symbols, rate=self.delete)

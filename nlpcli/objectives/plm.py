@@ -119,7 +119,7 @@ class PermutationLanguageModelling:
 
     def _order(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The places that are predicted, in the order in which they are."""
-        starts = np.asarray(self.symbols.word_starts(ids.tolist()), dtype=bool)
+        starts = self.symbols.word_starts(ids)
         ordinary = ~self.symbols.is_special[ids]
         return rng.permutation(target_spans(starts, ordinary, self.one_of, rng))
 
@@ -189,7 +189,7 @@ def target_spans(
     starts (n,): where words begin; ordinary (n,): False for tokens that must not be chosen. From the left on, a length
     L from 1 to 5 words is drawn, P(L) ∝ 1/L as in the authors' code, and L words at a random place among the next
     `one_of` · L are taken (section 3.1). What is lacking then is made up by words at random, and the last one is cut,
-    so that the number is always the same. A word of more than 12 tokens (in a text without spaces) counts as so many.
+    so that the number is always the same. A word of more than 12 tokens counts as so many.
     """
     n = len(ordinary)
     wanted = min(max(n // one_of, 1), int(ordinary.sum()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,22 +36,39 @@ class WordStarts:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._word_starts = tokenizer.word_starts
-        pieces = [_text(tokenizer, id_, text) for id_, text in enumerate(_decoded(tokenizer))]
-        self._begins = np.array([_begins(piece) for piece in pieces], dtype=bool)
-        self._ends = np.array([bool(_UNSPACED.fullmatch(piece.rstrip(_BROKEN)[-1:])) for piece in pieces], dtype=bool)
-        self._goes_on = np.array([piece != "" == piece.strip(_BROKEN) for piece in pieces], dtype=bool)
-        self._visible = np.array([piece[:1].isalnum() for piece in pieces], dtype=bool)
+        self._tokenizer = tokenizer
 
-    def __call__(self, ids: Sequence[int]) -> np.ndarray:
+    def __call__(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """(n,) ids -> (n,) bool."""
         ids = np.asarray(ids, dtype=np.int64)
-        starts = np.array(self._word_starts(ids.tolist()), dtype=bool)
-        starts |= self._begins[ids]
-        whole = np.where(self._goes_on[ids], 0, np.arange(len(ids)))
+        pieces = self._pieces
+        starts = np.array(self._tokenizer.word_starts(ids.tolist()), dtype=bool)
+        starts |= pieces.begins[ids]
+        whole = np.where(pieces.goes_on[ids], 0, np.arange(len(ids)))
         last_begun = ids[np.maximum.accumulate(whole)]  # the piece in which the character at each place begins
-        starts[1:] |= self._ends[last_begun[:-1]] & self._visible[ids[1:]]
+        starts[1:] |= pieces.ends[last_begun[:-1]] & pieces.visible[ids[1:]]
         return starts
+
+    @cached_property
+    def _pieces(self) -> _Pieces:
+        """Read when a word is first asked for: spelling a whole vocabulary takes a moment."""
+        texts = [_text(self._tokenizer, id_, text) for id_, text in enumerate(_decoded(self._tokenizer))]
+        return _Pieces(
+            begins=np.array([_begins(piece) for piece in texts], dtype=bool),
+            ends=np.array([bool(_UNSPACED.fullmatch(piece.rstrip(_BROKEN)[-1:])) for piece in texts], dtype=bool),
+            goes_on=np.array([piece != "" == piece.strip(_BROKEN) for piece in texts], dtype=bool),
+            visible=np.array([piece[:1].isalnum() for piece in texts], dtype=bool),
+        )
+
+
+class _Pieces(NamedTuple):
+    """Of each piece, (vocab,) bool: whether it begins and whether it ends with a character of a script without spaces,
+    whether it is but bytes inside a character, and whether it begins with a letter or digit."""
+
+    begins: np.ndarray
+    ends: np.ndarray
+    goes_on: np.ndarray
+    visible: np.ndarray
 
 
 def _decoded(tokenizer: Tokenizer) -> list[str]:

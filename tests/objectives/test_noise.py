@@ -24,7 +24,7 @@ from nlpcli.objectives.noise import (
     rotate,
     span_lengths,
 )
-from nlpcli.text import SpecialTokens
+from nlpcli.text import SpecialTokens, train_tokenizer
 
 SPECIAL = SpecialTokens.first(sentinels=3)
 MASK, EOS = SPECIAL.mask, SPECIAL.eos
@@ -32,7 +32,7 @@ VOCABULARY = 2000
 SYMBOLS = Symbols(
     SPECIAL,
     np.isin(np.arange(VOCABULARY), list(SPECIAL.all())),
-    lambda ids: [id_ % 2 == 0 for id_ in ids],  # even ids begin words
+    lambda ids: np.asarray(ids) % 2 == 0,  # even ids begin words
     lambda sequences: [" ".join(map(str, ids)) for ids in sequences],
 )
 FIRST = len(SPECIAL.all())
@@ -153,7 +153,7 @@ def test_with_word_starts_whole_words_are_hidden_and_lengths_count_words():
     rng = np.random.default_rng(8)
     hidden = masks = words = 0
     for ids in windows():
-        starts = np.array(SYMBOLS.word_starts(ids))
+        starts = SYMBOLS.word_starts(ids)
         word = np.cumsum(starts | (np.arange(len(ids)) == 0))
         out = infill(ids, rng, SYMBOLS, rate=0.3, starts=starts)
         gone = ~np.isin(ids, out)
@@ -195,7 +195,7 @@ def test_each_document_of_a_window_is_rotated_by_itself():
 def test_whatever_the_text_special_tokens_stay_and_no_source_is_longer_than_it(ids, rate, mean, whole_words, seed):
     plain = ids[~SYMBOLS.is_special[ids]]
     special = ids[SYMBOLS.is_special[ids]]
-    starts = np.array(SYMBOLS.word_starts(ids), dtype=bool) if whole_words else None
+    starts = SYMBOLS.word_starts(ids) if whole_words else None
     before = ids.copy()
     rng = np.random.default_rng(seed)
     masked = mask_tokens(ids, rng, SYMBOLS, rate=rate)
@@ -265,3 +265,20 @@ def test_a_tokenizer_without_a_mask_is_refused_where_one_is_needed():
     with pytest.raises(NlpcliError, match="no mask token"):
         Bart(infill=0.3).check(without, 100)
     Bart(delete=0.3).check(without, 100)
+
+
+def test_in_a_script_without_spaces_whole_words_are_not_whole_texts():
+    text = "我们在北京大学读书" * 20
+    tokenizer = train_tokenizer("chars", [text])
+    symbols = Symbols.of(tokenizer)
+    ids = np.array(tokenizer.encode([text])[0])
+    noise, rng = Bart(infill=0.3, whole_words=True), np.random.default_rng(1)
+    for _ in range(20):
+        kept = (noise(Text(ids), rng, symbols).source != symbols.special.mask).sum()
+        assert kept == pytest.approx(0.7 * len(ids), abs=1)
+
+
+def test_random_ids_are_every_ordinary_id_and_no_other():
+    drawn = SYMBOLS.random_ids(40_000, np.random.default_rng(1))
+    assert np.array_equal(np.unique(drawn), np.flatnonzero(~SYMBOLS.is_special))
+    assert SYMBOLS.ordinary is SYMBOLS.ordinary

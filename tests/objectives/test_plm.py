@@ -84,6 +84,18 @@ def test_without_spaces_tokens_count_as_words():
     assert (where > 0).all() and where.max() < 3 * where.mean()
 
 
+def test_in_a_script_without_spaces_each_token_is_a_word(tmp_path):
+    text = "我们在北京大学 读书看报写字 " * 40
+    path = tmp_path / "text.txt"
+    path.write_text(text + "\n")
+    tokenizer = train_tokenizer("chars", [text])
+    shards = build_shards([path], tokenizer, out=tmp_path / "shards", documents="lines", workers=1)
+    task = objective(shards, tokenizer, context=120)
+    batch = task._batch(task.train.stream.windows([0] * 50, 120), np.random.default_rng(1))
+    runs = [np.diff(np.flatnonzero(np.diff(np.flatnonzero(rank), prepend=-9, append=999) > 1)) for rank in batch.rank]
+    assert 1.5 < np.concatenate(runs).mean() < 3.5  # spans of 1 to 5 words, mean 2.2, and some that touch
+
+
 def test_whole_words_are_predicted():
     starts = np.tile([True, False, False], 40)
     whole = total = 0
