@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nlpcli.config import families
 from nlpcli.config.loading import Strict
 
 Positive = Annotated[int, Field(ge=1)]
@@ -73,14 +75,45 @@ class ModelConfig(Strict):
     initialisation: Literal["xavier", "normal", "bert", "t5"] = "xavier"
     init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_what_its_family_is(cls, data: Any) -> Any:
+        """What is left as by default, and isn't the family's to choose, says what the family does."""
+        if not isinstance(data, dict) or not isinstance(data.get("family"), str):
+            return data
+        known = families.IS.get(data["family"], {}).items()
+        return data | {key: value for key, value in known if data.get(key, _default(key)) == _default(key)}
+
+    @model_validator(mode="after")
+    def _says_nothing_its_family_does_not_read(self) -> ModelConfig:
+        known = families.IS.get(self.family, {})
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in families.READ[self.family] or value == known.get(name, _default(name)):
+                continue
+            if name == "d_value" and value == (self.d_key or self.d_model / self.heads):
+                continue  # a value is as wide as a key
+            others = families.readers(name)
+            raise ValueError(
+                f"{self.family} has no setting '{name}'; {' and '.join(others)} {'have' if others[1:] else 'has'} it"
+            )
+        return self
+
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelConfig:
-        if self.d_model % self.heads and not (self.d_key and self.d_value):
-            raise ValueError(f"d_model {self.d_model} can't be split into {self.heads} heads; set d_key and d_value")
+        widths = ["d_key", "d_value"] if "d_value" in families.READ[self.family] else ["d_key"]
+        if self.d_model % self.heads and not all(getattr(self, name) for name in widths):
+            raise ValueError(
+                f"d_model {self.d_model} can't be split into {self.heads} heads; set {' and '.join(widths)}"
+            )
         if self.positions.startswith("sinusoidal") and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
         if self.positions == "rotary" and (self.d_key or self.d_model // self.heads) % 2:
             raise ValueError("rotary positions need heads of even width")
+        if self.family != "transformer" and self.d_model % 2:
+            raise ValueError(f"the relative positions of {self.family} need an even d_model, not {self.d_model}")
+        if any(a >= b for a, b in itertools.pairwise(self.adaptive_cutoffs)):
+            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} don't rise from one to the next")
         if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
             raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
         if self.pair_head and not self.pooler:
@@ -92,6 +125,10 @@ class ModelConfig(Strict):
             if pattern != "full" and not re.fullmatch(r"window:[1-9][0-9]*", pattern):
                 raise ValueError(f"attention {pattern!r} is neither 'full' nor 'window:W'")
         return self
+
+
+def _default(setting: str) -> Any:
+    return ModelConfig.model_fields[setting].default
 
 
 class TokenizerConfig(Strict):

@@ -7,32 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.initialisation import initialise
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.xlnet import XLNet
-
-_STACK_SETTINGS = [
-    "d_model",
-    "heads",
-    "d_ff",
-    "d_key",
-    "d_value",
-    "norm",
-    "norm_position",
-    "norm_eps",
-    "norm_bias",
-    "qk_norm",
-    "activation",
-    "attention_bias",
-    "attention_scale",
-    "attention",
-    "feed_forward_bias",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-]
 
 
 def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.Module:
@@ -46,7 +26,7 @@ def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.
 
 
 def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
-    stack = {name: getattr(c, name) for name in _STACK_SETTINGS} | {
+    stack = {name: getattr(c, name) for name in STACK} | {
         "rotary": c.positions == "rotary",
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
         if c.positions == "relative"
@@ -79,21 +59,6 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
     return EncoderDecoder(encoder_layers=c.encoder_layers, decoder_layers=c.decoder_layers, **common, **predicting)
 
 
-_RECURRENT_SETTINGS = [
-    "d_model",
-    "heads",
-    "d_ff",
-    "d_key",
-    "memory_length",
-    "clamp_length",
-    "activation",
-    "norm_eps",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-]
-
-
 def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:
     return TransformerXL(
         vocab_size=vocab_size,
@@ -103,7 +68,7 @@ def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:
         tie=c.tie in ("all", "target-output"),
         output_bias=c.output_bias,
         adaptive_cutoffs=[border for border in c.adaptive_cutoffs if border < vocab_size],
-        **{name: getattr(c, name) for name in _RECURRENT_SETTINGS},
+        **{name: getattr(c, name) for name in RECURRENT},
     )
 
 
@@ -111,7 +76,7 @@ def _xlnet(c: ModelConfig, vocab_size: int) -> nn.Module:
     return XLNet(
         vocab_size=vocab_size,
         layers=c.encoder_layers,
-        **{name: getattr(c, name) for name in _RECURRENT_SETTINGS},
+        **{name: getattr(c, name) for name in RECURRENT},
     )
 
 

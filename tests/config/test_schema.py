@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from nlpcli.config import families
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from nlpcli.errors import NlpcliError
@@ -19,6 +20,10 @@ def test_the_defaults_are_the_papers_base_model():
     assert (model.tie, model.attention_bias, model.scale_embeddings, model.dropout) == ("all", False, True, 0.1)
 
 
+XL = {"family": "transformer-xl", "kind": "decoder"}
+XLNET = {"family": "xlnet", "kind": "encoder"}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -27,6 +32,18 @@ def test_the_defaults_are_the_papers_base_model():
         ({"d_model": 9, "heads": 3}, "sinusoidal positions need an even d_model, not 9"),
         ({"d_model": 12, "heads": 4, "positions": "rotary"}, "rotary positions need heads of even width"),
         ({"d_key": 5, "positions": "rotary"}, "rotary positions need heads of even width"),
+        ({**XL, "d_model": 9, "heads": 3}, "the relative positions of transformer-xl need an even d_model, not 9"),
+        ({**XL, "d_model": 10, "heads": 4}, "d_model 10 can't be split into 4 heads; set d_key$"),
+        ({**XL, "adaptive_cutoffs": [10, 10]}, r"adaptive_cutoffs \[10, 10\] don't rise"),
+        ({**XL, "adaptive_cutoffs": [30, 10]}, r"adaptive_cutoffs \[30, 10\] don't rise"),
+        ({**XL, "norm": "rmsnorm"}, "transformer-xl has no setting 'norm'; transformer has it"),
+        ({**XL, "d_value": 3}, "transformer-xl has no setting 'd_value'"),
+        ({**XL, "positions": "learned"}, "transformer-xl has no setting 'positions'"),
+        (
+            {**XLNET, "norm_position": "pre"},
+            "xlnet has no setting 'norm_position'; transformer and transformer-xl have",
+        ),
+        ({"memory_length": 16}, "transformer has no setting 'memory_length'; transformer-xl and xlnet have it"),
     ],
 )
 def test_a_shape_that_cant_be_built_is_refused_when_it_is_read(settings, words):
@@ -40,6 +57,8 @@ def test_a_shape_that_cant_be_built_is_refused_when_it_is_read(settings, words):
         {"d_model": 10, "heads": 4, "d_key": 2, "d_value": 3},
         {"d_model": 9, "heads": 3, "positions": "learned"},
         {"d_model": 12, "heads": 4, "positions": "rotary", "d_key": 2},
+        {**XL, "d_model": 10, "heads": 4, "d_key": 2},
+        {**XL, "d_model": 10, "heads": 5, "adaptive_cutoffs": [10, 30]},
     ],
 )
 def test_the_remedies_it_names_work(settings):
@@ -49,3 +68,20 @@ def test_the_remedies_it_names_work(settings):
 @pytest.mark.parametrize("kind", [ModelConfig, DataConfig, TrainingConfig, RunConfig])
 def test_every_default_is_a_value_that_may_be_given(kind):
     assert parse(kind, kind().model_dump(), "here") == kind()
+
+
+def test_every_setting_is_read_by_a_family():
+    assert set(ModelConfig.model_fields) == set().union(*families.READ.values())
+    for family, values in families.IS.items():
+        assert not values.keys() & families.READ[family]
+
+
+@pytest.mark.parametrize("family", [XL, XLNET], ids=lambda family: family["family"])
+def test_what_a_family_does_anyway_may_be_said_and_is_shown(family):
+    shown = parse(ModelConfig, family, "here")
+    assert shown.positions == "none"
+    assert parse(ModelConfig, shown.model_dump(), "here") == shown
+    stated = {**family, **families.IS[family["family"]], "d_value": 64}
+    assert parse(ModelConfig, stated, "here") == shown.model_copy(update={"d_value": 64})
+    defaults = ModelConfig().model_dump() | family
+    assert parse(ModelConfig, defaults, "here") == shown

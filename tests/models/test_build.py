@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 
 from nlpcli import presets
+from nlpcli.config import families
+from nlpcli.config.families import READ
+from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model, count_parameters
 from nlpcli.models.initialisation import initialise
 
@@ -196,3 +200,119 @@ def test_no_weight_is_left_without_a_value():
 def test_a_configuration_from_a_mapping_is_checked():
     with pytest.raises(ValueError, match="heads"):
         build_model({"d_model": 10, "heads": 3}, 50)
+
+
+# --- every setting does something, or is refused ------------------------------------------------------------------
+
+SIZES = {"d_model": 12, "heads": 2, "d_ff": 16, "encoder_layers": 2, "decoder_layers": 2, "initialisation": "normal"}
+PRETRAINED = {**SIZES, "kind": "encoder", "mlm_head": True, "pooler": True}
+XL = {**SIZES, "family": "transformer-xl", "kind": "decoder"}
+XLNET = {**SIZES, "family": "xlnet", "kind": "encoder"}
+# another value than the default of each setting, with the settings without which it means nothing
+OTHERS = {
+    "d_model": (8, {}),
+    "heads": (3, {}),
+    "d_ff": (20, {}),
+    "encoder_layers": (1, {}),
+    "decoder_layers": (1, {}),
+    "d_key": (4, {}),
+    "d_value": (4, {}),
+    "norm": ("rmsnorm", {}),
+    "norm_position": ("pre", {}),
+    "norm_eps": (0.1, {}),
+    "norm_bias": (False, {}),
+    "qk_norm": (True, {}),
+    "embedding_norm": (True, {}),
+    "activation": ("gelu", {}),
+    "attention": (["window:2"], {}),
+    "attention_scale": (False, {}),
+    "positions": ("learned", {}),
+    "max_length": (64, {"positions": "learned"}),
+    "position_offset": (2, {"positions": "learned"}),
+    "relative_buckets": (8, {"positions": "relative"}),
+    "relative_distance": (17, {"positions": "relative"}),
+    "segments": (3, {}),
+    "scale_embeddings": (False, {}),
+    "tie": ("none", {}),
+    "attention_bias": (True, {}),
+    "feed_forward_bias": (False, {}),
+    "output_bias": (True, {}),
+    "scale_output": (True, {}),
+    "mlm_head": (False, {}),
+    "pooler": (False, {}),
+    "pair_head": (True, {}),
+    "memory_length": (3, {}),
+    "clamp_length": (2, {}),
+    "adaptive_cutoffs": ([10, 20], {}),
+    "share_position_biases": (False, {}),
+    "dropout": (0.5, {}),
+    "attention_dropout": (0.5, {}),
+    "activation_dropout": (0.5, {}),
+    "output_dropout": (True, {}),
+    "initialisation": ("bert", {}),
+    "init_std": (0.1, {}),
+}
+FAMILIES = {"transformer": SIZES, "encoder": PRETRAINED, "transformer-xl": XL, "xlnet": XLNET}
+# settings of the other kind of stack, and how far `generate` and tokenizers go
+IDLE = {
+    "transformer": set(),
+    "encoder": {"decoder_layers", "output_bias", "scale_output"},
+    "transformer-xl": {"encoder_layers", "max_length"},
+    "xlnet": {"decoder_layers", "max_length"},
+}
+
+
+def all_of(model, kind):
+    """Every weight, and what the model makes of some text while it is trained."""
+    ids = torch.arange(60).view(2, 30) % 50
+    torch.manual_seed(7)
+    if kind == "encoder-decoder":
+        out = [model(ids, None, ids)]
+    elif hasattr(model, "memory_length"):
+        hidden, memory = model.hidden(ids)
+        out = [model.logits(hidden), *memory]
+    else:
+        out = [model(ids)] if kind == "encoder" else [model.hidden(ids)]
+    return [*model.state_dict().items()], out
+
+
+def differ(one, other):
+    (weights, out), (others, other_out) = one, other
+    pairs = [*zip([w for _, w in weights], [w for _, w in others], strict=False), *zip(out, other_out, strict=False)]
+    return [name for name, _ in weights] != [name for name, _ in others] or any(
+        a.shape != b.shape or not torch.equal(a, b) for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("setting", sorted(ModelConfig.model_fields.keys() - {"family", "kind"}))
+def test_a_setting_changes_the_model_or_is_refused(setting, family):
+    value, needed = OTHERS[setting]
+    base = FAMILIES[family]
+    if setting in ("mlm_head", "pooler"):
+        value = not base.get(setting, False)
+    try:
+        config = ModelConfig.model_validate({**base, **needed, setting: value})
+    except ValueError as error:
+        allowed = "belong to an encoder|pair_head needs|has no setting"
+        assert re.search(allowed, str(error)), error
+        assert family != "encoder" or setting in ModelConfig.model_fields.keys() - READ["transformer"]
+        return
+    plain = ModelConfig.model_validate({**base, **needed})
+    models = []
+    for each in (plain, config):
+        torch.manual_seed(5)
+        models.append(all_of(build_model(each, 50), each.kind))
+    if config == plain:
+        assert families.IS[plain.family][setting] == value
+    else:
+        assert differ(*models) != (setting in IDLE[family])
+
+
+@pytest.mark.parametrize("family", ["transformer", "transformer-xl", "xlnet"])
+def test_what_a_family_does_not_read_is_refused_by_name(family):
+    for setting in ModelConfig.model_fields.keys() - READ[family]:
+        value = True if setting in ("mlm_head", "pooler") else OTHERS[setting][0]
+        if families.IS.get(family, {}).get(setting) != value:
+            with pytest.raises(ValueError, match=f"{family} has no setting '{setting}'"):
+                ModelConfig.model_validate({**FAMILIES[family], setting: value})

@@ -98,6 +98,8 @@ def test_a_preset_says_itself_what_it_is(name):
     path = presets._FOLDER / f"{name}.yaml"
     own = load_yaml(path)
     assert {"description", "source"} <= own.keys()
+    family = resolved(name).model.model_dump(include={"family", "kind"})
+    own["model"] = {**family, **own.get("model", {})}
     assert RunConfig.model_validate({key: value for key, value in own.items() if key != "extends"})
 
 
