@@ -244,7 +244,8 @@ def train(
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
     `measured` are the names of what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
-    Raises: NlpcliError when the deciding metric is not among them, before anything is written.
+    Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
+    checkpoint that does not fit it, before anything is written or removed.
     """
     if config.training.metric not in measured:
         raise NlpcliError(
@@ -257,15 +258,17 @@ def train(
     from nlpcli.models.directory import save_model, save_tokenizer
     from nlpcli.training.loop import Trainer
 
-    open_run(run, request, config)
-    listener.opened(run)
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
         model.hidden = torch.compile(model.hidden, dynamic=True)
-    optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
-    listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
-    save_tokenizer(run, tokenizer)
+
+    def begin() -> None:
+        open_run(run, request, config)
+        listener.opened(run)
+        optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
+        listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
+        save_tokenizer(run, tokenizer)
 
     def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
         save_model(
@@ -282,7 +285,7 @@ def train(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
     )  # fmt: skip
-    outcome = trainer.fit(resume=request.resume)
+    outcome = trainer.fit(resume=request.resume, begin=begin)
     card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)
     write_atomic(run / "README.md", card)
     return outcome

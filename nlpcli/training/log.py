@@ -53,11 +53,18 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _summary_writer(run: Path, from_step: int) -> Any:
+def check_tensorboard() -> None:
+    """Raises: NlpcliError when TensorBoard is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise NlpcliError(
             "TensorBoard is not installed", hint="pip install 'nlpcli[tensorboard]', or training.tensorboard=false"
         ) from None
+
+
+def _summary_writer(run: Path, from_step: int) -> Any:
+    check_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(run / "tensorboard", purge_step=from_step or None)

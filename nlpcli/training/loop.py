@@ -24,7 +24,7 @@ from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.interrupts import Interrupted, Interrupts
-from nlpcli.training.log import MetricsLog
+from nlpcli.training.log import MetricsLog, check_tensorboard
 from nlpcli.training.optimizer import make_optimizer
 from nlpcli.training.schedule import learning_rate
 
@@ -102,16 +102,25 @@ class Trainer:
         self.metrics: dict[str, float] = {}
         self._nll = self._grad_norm = torch.zeros((), device=machine.device)
         self._count = 0
+        self._plan: tuple[int, Any] | None = None  # an epoch and its plan
         self._plan_length = 0
+        if settings.tensorboard:
+            check_tensorboard()
 
-    def fit(self, *, resume: bool = False) -> Outcome:
+    def fit(self, *, resume: bool = False, begin: Callable[[], None] = lambda: None) -> Outcome:
         """Runs until a limit, early stopping or an interrupt.
 
-        Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, with everything saved; RunFailed when the loss is not finite.
+        begin() is called when what the run goes on from and the first epoch's data are known to fit, before anything
+        is written.
+
+        Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, with everything saved; RunFailed when the loss is not finite;
+        NlpcliError for a checkpoint that does not fit and for too little data, before `begin`.
         """
         torch.manual_seed(self.settings.seed)
         if resume:
             self._load()
+        self._plan_of(self.progress.epoch)
+        begin()
         self.progress.data = self.data
         self.log = MetricsLog(self.run, from_step=self.progress.step, tensorboard=self.settings.tensorboard)
         self._clock = time.perf_counter() - self.progress.seconds
@@ -180,10 +189,7 @@ class Trainer:
     def _groups(self) -> Iterator[tuple[list[Batch], bool]]:
         """The rest of the current epoch: the batches of one step, and whether they are its last."""
         epoch, size = self.progress.epoch, self.settings.accumulate
-        plan = self.task.plan(epoch)
-        self._plan_length = len(plan)
-        if len(plan) == 0:
-            raise NlpcliError("the training data is too small to make one batch", hint="give more text")
+        plan = self._plan_of(epoch)
         if self.progress.position >= len(plan):  # resumed with less data, or with larger batches
             self.progress.epoch, self.progress.position = epoch + 1, 0
             self.carry = None
@@ -192,6 +198,14 @@ class Trainer:
             random = (np.random.default_rng([self.settings.seed, epoch, place]) for place in range(start, stop))
             batches = [self.task.collate(item, rng) for item, rng in zip(plan[start:stop], random, strict=True)]
             yield batches, stop == len(plan)
+
+    def _plan_of(self, epoch: int) -> Any:
+        if self._plan is None or self._plan[0] != epoch:
+            plan = self.task.plan(epoch)
+            if len(plan) == 0:
+                raise NlpcliError("the training data is too small to make one batch", hint="give more text")
+            self._plan, self._plan_length = (epoch, plan), len(plan)
+        return self._plan[1]
 
     def _step(self, group: list[Batch]) -> None:
         settings, progress = self.settings, self.progress

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from nlpcli.cli.main import main
 from nlpcli.config.loading import load_yaml
+from nlpcli.errors import NlpcliError
 from nlpcli.training.log import read_metrics
 
 SMALL = [
@@ -343,6 +345,62 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(call, pairs, make):
     assert status == 2 and "already holds a run" in err and "--resume" in err
     assert before == {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
     assert call(*make("--overwrite", out="run", steps=2))[0] == 0
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_resumption_that_is_refused_late_changes_nothing(call, pairs):
+    call(*pretrain(steps=2))
+    (weights,) = Path("runs/lm/checkpoints").glob("step-*/model.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    before = contents(Path("runs/lm"))
+    status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-steps", 4)
+    assert status == 2 and "all checkpoints are damaged" in err
+    assert contents(Path("runs/lm")) == before
+    weights.write_bytes(whole)
+    assert call("pretrain", "--resume", "--out", "runs/lm", "--max-steps", 3)[0] == 0
+
+
+def no_tensorboard(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+def no_model(monkeypatch):
+    def refuse(config, vocab_size):
+        raise NlpcliError("no such model")
+
+    monkeypatch.setattr("nlpcli.models.build.build_model", refuse)
+
+
+def no_batch(monkeypatch):
+    monkeypatch.setattr("nlpcli.objectives.clm.CausalLanguageModelling.plan", lambda self, epoch: [])
+
+
+REFUSED_LATE = {
+    "a model that can't be built": (no_model, [], "no such model"),
+    "a log that can't be written": (no_tensorboard, ["--set", "training.tensorboard=true"], "TensorBoard"),
+    "too little text": (no_batch, [], "too small to make one batch"),
+    "a metric that isn't measured": (None, ["--set", "training.metric=bleu"], "'bleu' is not measured"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_LATE)
+@pytest.mark.parametrize("how", ["--overwrite", "--resume", "a new one"])
+def test_a_run_that_is_refused_late_leaves_what_was_there(call, pairs, monkeypatch, name, how):
+    hinder, arguments, message = REFUSED_LATE[name]
+    if how != "a new one":
+        call(*pretrain(steps=2))
+    before = contents(pairs)
+    with monkeypatch.context() as patch:
+        if hinder is not None:
+            hinder(patch)
+        again = ["pretrain", "--resume", "--out", "runs/lm"] if how == "--resume" else pretrain(steps=2)
+        status, _, err = call(*again, *arguments, *([how] if how == "--overwrite" else []))
+    assert status == 2 and message in err, err
+    assert contents(pairs) == before and (how != "a new one" or not Path("runs").exists())
 
 
 def test_a_tokenizer_that_is_not_the_models_own_is_refused(call, pairs):
