@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,12 @@ from nlpcli.errors import NlpcliError
 
 CONFIG = "config.yaml"
 FALLING = ("linear", "cosine", "wsd")
-_FREE = {"dropout", "attention_dropout", "activation_dropout"}  # of a model, at any time
+_FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
+    "model": {"dropout", "attention_dropout", "activation_dropout"},
+    "tokenizer": set(),
+    "data": {"train", "dev", "field", "column", "max_length", "subword_sampling", "workers"},
+    "noise": set(),
+}
 
 
 class Listener(Protocol):
@@ -55,7 +61,7 @@ class Request:
 def resolve(request: Request) -> RunConfig:
     """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration.
 
-    Raises: NlpcliError for what is unknown, contradicts itself, or would make a resumed run's model another one.
+    Raises: NlpcliError for what is unknown, contradicts itself, or would make of a resumed run another one.
     """
     if request.config is not None and request.preset is not None:
         raise NlpcliError("a preset and --config can't both be the base", hint="put 'extends: PRESET' into the file")
@@ -70,7 +76,7 @@ def resolve(request: Request) -> RunConfig:
     merge(data, request.settings)
     config = parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
     if request.resume:
-        _check_same_model(base, config)
+        check_same_task(base, config)
     training = config.training
     if training.schedule in FALLING and not (training.max_steps or training.max_epochs or training.max_minutes):
         raise NlpcliError(
@@ -97,18 +103,21 @@ def _check_resumable(request: Request) -> None:
             )
 
 
-def _check_same_model(base: RunConfig, config: RunConfig) -> None:
-    """Refuses what the weights, the ids or the optimiser's state were not made for."""
-    fixed = [("training", "optimizer")]
-    for section in ("model", "tokenizer"):
-        fixed += [(section, key) for key in type(getattr(base, section)).model_fields if key not in _FREE]
-    for section, key in fixed:
-        old, new = (getattr(getattr(settings, section), key) for settings in (base, config))
+def check_same_task(base: RunConfig, config: RunConfig) -> None:
+    """Refuses what the weights, the ids, the optimiser's state or the best measures so far were not made for."""
+    fixed = [f"{section}.{key}" for section, free in _FREE.items()
+             for key in type(getattr(base, section)).model_fields if key not in free]  # fmt: skip
+    for name in ("task", "objective", "training.optimizer", *fixed):
+        old, new = (operator.attrgetter(name)(settings) for settings in (base, config))
         if old != new:
             raise NlpcliError(
-                f"{section}.{key} of a run that is resumed stays {old} (got {new})",
+                f"{name} of a run that is resumed stays {_shown(old)} (got {_shown(new)})",
                 hint="start another run with another --out",
             )
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
 def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:

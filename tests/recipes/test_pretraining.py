@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nlpcli.config.loading import load_yaml
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import load_model
 from nlpcli.objectives import noise_names
 from nlpcli.recipes import pretrain as recipe
 from nlpcli.recipes.pretraining import OBJECTIVES, T5_NOISE, builder, default_preset, parse
-from nlpcli.recipes.run import Request
+from nlpcli.recipes.run import Request, check_same_task
 
 TINY = {
     "model": {"d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "max_length": 64},
@@ -159,3 +161,53 @@ def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):
     settings = {"objective": "mlm", "data": {"train": [str(tmp_path / "missing.txt")]}}
     with pytest.raises(NlpcliError, match="mlm trains an encoder, and this model is a decoder"):
         recipe.pretrain(Request(default="gpt-mini", preset="gpt-mini", settings=settings), Quiet())
+
+
+def resumed(name, text, run, settings):
+    asked = request(name, text, run, max_steps=4, resume=True)
+    return recipe.pretrain(replace(asked, settings={**asked.settings, **settings}), Quiet())
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "old", "new"),
+    [
+        ({"objective": "mlm"}, "objective", "mlm=1+nsp=0.5", "mlm"),
+        ({"noise": {"rate": 0.3}}, "noise.rate", "0.15", "0.3"),
+        ({"noise": {"copies": 3}}, "noise.copies", "10", "3"),
+        ({"data": {"format": "sentence-pair"}}, "data.format", "segment-pair", "sentence-pair"),
+        ({"data": {"sentences": "lines"}}, "data.sentences", "auto", "lines"),
+        ({"data": {"documents": "lines"}}, "data.documents", "paragraphs", "lines"),
+        ({"data": {"context": 16}}, "data.context", "32", "16"),
+    ],
+)
+def test_a_resumed_run_keeps_its_task_and_refusing_another_changes_nothing(started, text, settings, key, old, new):
+    before = (started / "config.yaml").read_bytes()
+    with pytest.raises(NlpcliError) as refused:
+        resumed("mlm+nsp", text, started, settings)
+    assert str(refused.value) == f"{key} of a run that is resumed stays {old} (got {new})"
+    assert "another --out" in refused.value.hint
+    assert (started / "config.yaml").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def started(text, tmp_path_factory):
+    """Two steps of mlm+nsp."""
+    return recipe.pretrain(request("mlm+nsp", text, tmp_path_factory.mktemp("started") / "run", max_steps=2), Quiet())[
+        0
+    ]
+
+
+def test_every_setting_of_the_noise_is_kept_by_a_resumed_run():
+    base, others = RunConfig(), {"predict_one_of": 2, "gap_choice": "lead", "kinds": "rotate", "unit": "word"}
+    for key, value in others.items():
+        changed = base.model_copy(update={"noise": base.noise.model_copy(update={key: value})})
+        with pytest.raises(NlpcliError, match=f"noise.{key} of a run that is resumed"):
+            check_same_task(base, changed)
+
+
+def test_where_the_text_of_a_resumed_run_stands_may_change(text, tmp_path):
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(text.read_bytes())
+    run, _ = recipe.pretrain(request("mlm", text, tmp_path / "run", max_steps=2), Quiet())
+    resumed("mlm", text, run, {"data": {"train": [str(copy)], "workers": 1}})
+    assert load_yaml(run / "config.yaml")["data"]["train"] == [str(copy)]
