@@ -63,4 +63,8 @@ def prepare(materials: Materials) -> Job:
     )
 
 
-BUILDER = Builder(check, prepare)
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    return ("data.document_mask", "data.eval_stride")
+
+
+BUILDER = Builder(check, prepare, reads=reads)

@@ -73,4 +73,13 @@ def prepare(materials: Materials) -> Job:
     )
 
 
-BUILDER = Builder(check, prepare)
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    named = ("noise.kinds", "noise.unit") if "denoise" in weights else ()
+    rate = ("noise.rate",) if getattr(noise_of(config, weights), "mlm", 0.0) else ()
+    gaps = ()
+    if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
+        gaps = ("noise.gap_ratio", "noise.gap_choice", "noise.gap_selection", "noise.gap_counts")
+    return ("data.sentences", *named, *rate, *gaps)
+
+
+BUILDER = Builder(check, prepare, reads=reads)

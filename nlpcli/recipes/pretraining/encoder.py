@@ -82,4 +82,11 @@ def _masking(config: RunConfig) -> Masking:
     )
 
 
-BUILDER = Builder(check, prepare)
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    inputs = ("data.format", "data.sentences", "noise.copies")
+    masks = ("noise.rate", "noise.unit", "noise.mask_share", "noise.random_share")
+    spans = ("noise.span_p", "noise.span_max") if config.noise.unit == "span" else ()
+    return (*inputs, *masks, *spans) if "mlm" in weights else inputs
+
+
+BUILDER = Builder(check, prepare, reads=reads)

@@ -49,11 +49,13 @@ class Builder:
     """An objective's way into a run.
 
     check(config, weights) raises NlpcliError where model and objective don't go together, before the text is read;
-    prepare(materials) makes the job.
+    prepare(materials) makes the job; reads(config, weights) names the
+    settings of `noise` and `data` it has a use for that not all objectives have.
     """
 
     check: Callable[[RunConfig, Mapping[str, float]], None]
     prepare: Callable[[Materials], Job]
+    reads: Callable[[RunConfig, Mapping[str, float]], tuple[str, ...]] = lambda config, weights: ()
 
 
 def tallied(losses: Iterable[Loss]) -> dict[str, float]:

@@ -45,4 +45,8 @@ def prepare(materials: Materials) -> Job:
     )
 
 
-BUILDER = Builder(check, prepare)
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    return ("noise.predict_one_of",)
+
+
+BUILDER = Builder(check, prepare, reads=reads)
