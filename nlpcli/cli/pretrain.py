@@ -82,7 +82,7 @@ def command(
         if chosen is None:
             chosen = "clm"
             terminal.say("objective: clm (the default)")
-        preset = default_preset(chosen, noise)
+        preset = default_preset(chosen, noise, overrides or ())
         terminal.say(f"preset: {preset} (the default)")
     if not data and not training.names_data(given, config or preset):
         from nlpcli.data.sample import sample_file

@@ -91,8 +91,8 @@ class EncoderPretraining:
         seed: int = 1,
     ) -> None:
         self.weights = _checked(weights or {"mlm": 1.0})
-        self.pair = next((name for name in ("nsp", "sop") if name in self.weights), None)
-        self.format = _format(format, self.pair)
+        self.pair = _pair(self.weights)
+        self.format = format_for(format, self.weights)
         self.masking = (masking or Masking()) if "mlm" in self.weights else None
         self.label_smoothing = label_smoothing
         self.special = tokenizer.special
@@ -211,7 +211,16 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     return dict(weights)
 
 
-def _format(name: str, pair: str | None) -> str:
+def _pair(weights: Mapping[str, float]) -> str | None:
+    return next((name for name in ("nsp", "sop") if name in weights), None)
+
+
+def format_for(name: str, weights: Mapping[str, float]) -> str:
+    """The format in which the parts of a sum read text, where `name` is asked for.
+
+    Raises: NlpcliError for parts that don't go together, and for a format that doesn't go with them.
+    """
+    pair = _pair(_checked(weights))
     if name == "auto":
         return "segment-pair" if pair else "full-sentences"
     if pair and name not in PAIR_FORMATS:

@@ -58,7 +58,10 @@ def _configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     config = resolve(request)
     config = config.model_copy(update={"objective": config.objective or "clm"})
     weights = parse(config.objective)
-    OBJECTIVES.load(builder(config.objective)).check(config, weights)
+    objective = OBJECTIVES.load(builder(config.objective))
+    objective.check(config, weights)
+    if request.tokenizer is None and not request.resume:
+        objective.check_tokenizer(config, weights)
     return config, weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from nlpcli.config.tables import LazyTable
 from nlpcli.errors import NlpcliError
@@ -39,7 +40,8 @@ T5_NOISE = ("spans", "iid", "drop", "prefix", "bert-style", "mass-style", "deshu
 def parse(text: str) -> dict[str, float]:
     """`mlm`, `mlm+nsp` or `mlm=1+nsp=0.5`: each objective's weight in the sum.
 
-    Raises: NlpcliError for an unknown name, a weight that is no positive number, a name that comes twice.
+    Raises: NlpcliError for an unknown name, a name that comes twice, a weight that is no positive number, and one of an
+    objective that is alone.
     """
     weights: dict[str, float] = {}
     for part in text.split("+"):
@@ -48,6 +50,11 @@ def parse(text: str) -> dict[str, float]:
         if name in weights:
             raise NlpcliError(f"objective '{text}': '{name}' comes twice")
         weights[name] = _weight(text, number) if equals else 1.0
+    if len(weights) == 1 and weights[name] != 1.0:
+        raise NlpcliError(
+            f"objective '{text}': a weight says how much an objective counts beside another; {name} is alone",
+            hint=f"write {name}, or a sum such as mlm=1+nsp=0.5",
+        )
     return weights
 
 
@@ -77,11 +84,22 @@ def _weight(text: str, number: str) -> float:
     return weight
 
 
-def default_preset(objective: str, noise: str | None = None) -> str:
-    """What an objective, or a sum of them, is tried with; `noise` is what `denoise` was asked for."""
+def default_preset(objective: str, noise: str | None = None, overrides: Iterable[str] = ()) -> str:
+    """What an objective, or a sum of them, is tried with.
+
+    noise: what `denoise` was asked for; overrides: "a.b=value", among which `noise.kinds` wins over it.
+    """
     weights = parse(objective)
-    if "denoise" in weights and (noise or "").split(":")[0] in T5_NOISE:
-        return "t5-nano"
+    for assignment in overrides:
+        key, _, value = assignment.partition("=")
+        if key.strip() == "noise.kinds":
+            noise = value.strip(" '\"")
+    if "denoise" in weights:
+        kind = (noise or "").split(":")[0].strip()
+        if kind in T5_NOISE:
+            return "t5-nano"
+        if kind in PRESETS:
+            return PRESETS[kind]
     if "gap-sentences" in weights:
         return PRESETS["gap-sentences"]
     return PRESETS[max(weights, key=lambda name: name in ("nsp", "sop"))]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
+from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized
 from nlpcli.recipes.run import MEASURED, text_metrics
 
@@ -13,6 +14,33 @@ from nlpcli.recipes.run import MEASURED, text_metrics
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "decoder", families=("transformer", "transformer-xl"))
     check_positions(config, config.data.context)
+    model, data = config.model, config.data
+    if data.document_mask and model.family != "transformer":
+        raise NlpcliError(
+            f"a document mask can't be had with {model.family}, which is there to look across borders",
+            hint="leave data.document_mask out",
+        )
+    if data.document_mask and data.documents == "file":
+        raise NlpcliError(
+            "a document mask needs documents, and this text is read without borders between them",
+            hint="set data.documents to lines or paragraphs",
+        )
+    stride = data.eval_stride or data.context
+    if stride > data.context:
+        raise NlpcliError(
+            f"data.eval_stride {stride} is more than data.context {data.context}: tokens would be skipped"
+        )
+    if model.memory_length and stride != data.context:
+        raise NlpcliError(
+            f"data.eval_stride {stride} with data.context {data.context}: a model with memory reads each token once",
+            hint="leave data.eval_stride out",
+        )
+
+
+def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
+    adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
+    if adaptive and config.training.label_smoothing:
+        raise NlpcliError("an adaptive softmax learns without label smoothing", hint="set training.label_smoothing=0")
 
 
 def prepare(materials: Materials) -> Job:
@@ -67,4 +95,4 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.document_mask", "data.eval_stride")
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)

@@ -19,16 +19,17 @@ def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
     from nlpcli.objectives.noise_names import parse_noise
 
     noise = config.noise
-    if "gap-sentences" not in weights:
-        return parse_noise(noise.kinds, whole_words=noise.unit == "word")
-    return GapSentences(
+    gaps = GapSentences(
         ratio=noise.gap_ratio,
         choice=noise.gap_choice,
         selection=noise.gap_selection,
         counts=noise.gap_counts,
-        mlm=weights.get("mlm", 0.0) / weights["gap-sentences"],
+        mlm=weights.get("mlm", 0.0) / weights.get("gap-sentences", 1.0),
         mlm_rate=noise.rate,
     )
+    if "gap-sentences" in weights:
+        return gaps
+    return parse_noise(noise.kinds, whole_words=noise.unit == "word", gaps=gaps)
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -36,7 +37,19 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_positions(config, config.data.context)
     if {"denoise", "gap-sentences"} <= weights.keys():
         raise NlpcliError("denoise and gap-sentences disturb the same text in two ways; choose one of them")
-    noise_of(config, weights)
+    length = noise_of(config, weights).text_length(config.data.context)
+    if length < 2:
+        raise NlpcliError(
+            f"data.context {config.data.context} leaves room for texts of {length} token, and nothing to tell it from",
+            hint="set it to at least 4; 128 or more is usual",
+        )
+
+
+def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
+    from nlpcli.text.special import SpecialTokens
+
+    noise = noise_of(config, weights)
+    noise.check(SpecialTokens.first(config.tokenizer.sentinels), noise.text_length(config.data.context))
 
 
 def prepare(materials: Materials) -> Job:
@@ -82,4 +95,4 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.sentences", *named, *rate, *gaps)
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)

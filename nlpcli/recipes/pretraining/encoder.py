@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.schema import ModelConfig, RunConfig
-from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized, tallied
+from nlpcli.recipes.pretraining.job import (
+    Builder,
+    Job,
+    Materials,
+    check_context,
+    check_kind,
+    check_positions,
+    sized,
+    tallied,
+)
 
 if TYPE_CHECKING:
     from nlpcli.objectives.masking import Masking
@@ -25,17 +34,27 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder")
     check_positions(config, config.data.context)
     _masking(config)
+    if _paired(config, weights):
+        check_context(config, 5, "two segments stand between cls and two seps")
+    else:
+        check_context(config, 3, "text stands between cls and sep")
+
+
+def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
+    """Whether pairs of segments are read. Raises: NlpcliError for parts and formats that don't go together."""
+    from nlpcli.data.inputs import PAIR_FORMATS
+    from nlpcli.objectives.encoder import format_for
+
+    return format_for(config.data.format, weights) in PAIR_FORMATS
 
 
 def prepare(materials: Materials) -> Job:
     """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
-    from nlpcli.data.inputs import PAIR_FORMATS
     from nlpcli.objectives.encoder import EncoderPretraining
 
     config, weights = materials.config, materials.weights
     data, training = config.data, config.training
-    ordered = any(name in weights for name in _ORDERS)
-    pairs = data.format in PAIR_FORMATS or (ordered and data.format == "auto")
+    pairs = _paired(config, weights)
     by_sentence = pairs or data.sentences in ("lines", "split")
     train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
     task = EncoderPretraining(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.pretraining import default_preset
 
 if TYPE_CHECKING:
     from nlpcli.data.shards import ShardSet
@@ -48,13 +49,15 @@ class Job:
 class Builder:
     """An objective's way into a run.
 
-    check(config, weights) raises NlpcliError where model and objective don't go together, before the text is read;
-    prepare(materials) makes the job; reads(config, weights) names the
+    check(config, weights) raises NlpcliError where settings, model and objective don't go together, before the text is
+    read; check_tokenizer(config, weights) where they don't go with the tokenizer that would be trained, when none is
+    given; prepare(materials) makes the job; reads(config, weights) names the
     settings of `noise` and `data` it has a use for that not all objectives have.
     """
 
     check: Callable[[RunConfig, Mapping[str, float]], None]
     prepare: Callable[[Materials], Job]
+    check_tokenizer: Callable[[RunConfig, Mapping[str, float]], None] = lambda config, weights: None
     reads: Callable[[RunConfig, Mapping[str, float]], tuple[str, ...]] = lambda config, weights: ()
 
 
@@ -75,11 +78,25 @@ def tallied(losses: Iterable[Loss]) -> dict[str, float]:
 def check_kind(config: RunConfig, kind: str, *, families: tuple[str, ...] = ("transformer",)) -> None:
     """Raises: NlpcliError when the objective can't be learnt by this kind of model."""
     model = config.model
-    if model.kind != kind or model.family not in families:
-        found = model.kind if model.family == "transformer" else f"{model.family} {model.kind}"
+    if model.kind == kind and model.family in families:
+        return
+    whole = model.kind == kind  # then it is the family that differs
+    wanted, found = (
+        name if family == "transformer" and not whole else f"{family} {name}"
+        for family, name in ((families[0], kind), (model.family, model.kind))
+    )
+    raise NlpcliError(
+        f"{config.objective} trains {_article(wanted)}, and this model is {_article(found)}",
+        hint=f"choose a preset of that kind, such as {default_preset(config.objective or 'clm', config.noise.kinds)}",
+    )
+
+
+def check_context(config: RunConfig, least: int, why: str) -> None:
+    """Raises: NlpcliError when windows of data.context tokens have no room for what the objective needs."""
+    if config.data.context < least:
         raise NlpcliError(
-            f"{config.objective} trains {_article(kind)}, and this model is {_article(found)}",
-            hint=f"choose a preset of that kind, or set model.kind={kind}",
+            f"data.context {config.data.context} is too short for {config.objective}: {why}",
+            hint=f"set it to at least {least}",
         )
 
 

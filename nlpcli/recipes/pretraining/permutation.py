@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
-from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, sized, tallied
+from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_context, check_kind, sized, tallied
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder", families=("xlnet",))
+    one_of = config.noise.predict_one_of
+    check_context(config, one_of, f"one of {one_of} tokens is predicted")
 
 
 def prepare(materials: Materials) -> Job:
