@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.config.files import write_atomic
+from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.config.tables import LazyTable
 from nlpcli.convert.family import Family
@@ -75,7 +76,7 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
-    ours = _own_config(theirs, derived, family, whole, weights) or derived
+    ours = _own_config(theirs, derived, family, whole, weights, place) or derived
     pairs = family.pairs(ours, whole)
     try:
         found = to_ours(pairs, weights, ours)
@@ -97,23 +98,30 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 def read_task(path: Path) -> str:
     """What the model in the folder is for. Raises: NlpcliError as `read_huggingface`, without reading the weights."""
     theirs, family = _described(Path(path))
-    return theirs.get(_OWN, {}).get("info", {}).get("task") or _TASKS[family.kind]
+    return theirs[_OWN]["info"].get("task") or _TASKS[family.kind]
 
 
 def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise unknown("model type", str(kind), FAMILIES)
+    own = theirs.setdefault(_OWN, {})
+    sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]
+    if not all(isinstance(section, dict) for section in sections):
+        raise NlpcliError(f"{path / CONFIG}: '{_OWN}' is not what this program writes there", hint="leave it out")
+    if not isinstance(own["info"].get("task", ""), str):
+        raise NlpcliError(f"{path / CONFIG}: the task in '{_OWN}' is no name", hint=f"leave '{_OWN}' out")
     return theirs, FAMILIES.load(kind)
 
 
-def _own_config(theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights) -> Config | None:
+def _own_config(
+    theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights, place: str
+) -> Config | None:
     """The configuration this program left in config.json, when the rest of the folder still agrees with it."""
-    said = theirs.get(_OWN, {}).get("model")
-    if said is None:
+    if not theirs[_OWN]["model"]:
         return None
-    ours = ModelConfig.model_validate(said).model_dump()
+    ours = parse(ModelConfig, theirs[_OWN]["model"], f"{place}: {_OWN}.model").model_dump()
     sizes = ("d_model", "heads", "d_ff", "encoder_layers", "decoder_layers", "norm_eps", "activation")
     if any(ours[name] != derived[name] for name in sizes if name in derived and name not in _other_stack(family)):
         return None
@@ -133,9 +141,8 @@ def _other_stack(family: Family) -> tuple[str, ...]:
 
 
 def _info(theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
-    said = theirs.get(_OWN, {}).get("info")
-    if said is not None:
-        return dict(said)
+    if theirs[_OWN]["info"]:
+        return dict(theirs[_OWN]["info"])
     info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
     if ours["kind"] == "decoder":
         info["document_end"] = "eos" not in tokenizer.special.absent
@@ -183,7 +190,9 @@ def _shards(path: Path, name: str) -> Iterator[Path]:
     if (path / name).exists():
         yield path / name
     elif (path / f"{name}.index.json").exists():
-        listed = read_json(path / f"{name}.index.json").get("weight_map", {})
+        listed = read_json(path / f"{name}.index.json").get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(part, str) for part in listed.values()):
+            raise NlpcliError(f"{path / name}.index.json: 'weight_map' doesn't say which file each weight is in")
         for part in sorted(set(listed.values())):
             if Path(part).name != part:
                 raise NlpcliError(f"{path / name}.index.json: '{part}' is no file of this folder")

@@ -118,14 +118,14 @@ class Family:
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # a list where a name or a number should be
             raise NlpcliError(f"{place}: this {self.title} is not known here: {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 
 
 def activation_in(name: str) -> str:
     """Raises: ValueError for one that we lack."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation {name!r}")
     return ACTIVATIONS[name]
 

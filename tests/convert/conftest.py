@@ -1,4 +1,7 @@
-"""Small tokenizers of the kinds that published models have, in folders as `transformers` leaves them; no download."""
+"""Small tokenizers of the kinds that published models have, in folders as `transformers` leaves them; no download.
+
+And small models of ours, one of every class that is written.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ import pytest
 transformers = pytest.importorskip("transformers", reason="exchange is tested against the extra 'test'")
 
 import sentencepiece  # noqa: E402
+import torch  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+
+from nlpcli.config.schema import ModelConfig  # noqa: E402
+from nlpcli.convert.checkpoint import write_huggingface  # noqa: E402
+from nlpcli.models.build import build_model  # noqa: E402
+from nlpcli.models.directory import unshared  # noqa: E402
+from nlpcli.text import train_tokenizer  # noqa: E402
 
 SENTENCES = (
     "Two young men stand in the kitchen, cooking <pad> and <mask> for the others.",
@@ -160,3 +170,121 @@ def all_texts() -> list[str]:
 @pytest.fixture(scope="session")
 def training_lines() -> list[str]:
     return corpus()
+
+
+# --- our models ---------------------------------------------------------------------------------------------------
+
+TINY = {"d_model": 16, "heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+LEARNED = {"positions": "learned", "max_length": 24, "scale_embeddings": False, "attention_bias": True}
+BERT = {**TINY, **LEARNED, "kind": "encoder", "embedding_norm": True, "activation": "gelu", "segments": 2,
+        "norm_eps": 1e-12, "mlm_head": True, "pooler": True, "pair_head": True}  # fmt: skip
+GPT2 = {**TINY, **LEARNED, "kind": "decoder", "norm_position": "pre", "activation": "gelu_tanh"}
+BART = {**TINY, **LEARNED, "embedding_norm": True, "position_offset": 2, "activation": "gelu"}
+T5 = {**TINY, "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
+      "attention_scale": False, "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
+MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
+OURS = {  # name -> (our settings, the class that is written)
+    "bert": (BERT, "BertForPreTraining"),
+    "bert-mlm": ({**BERT, "pooler": False, "pair_head": False}, "BertForMaskedLM"),
+    "bert-pair": ({**BERT, "mlm_head": False}, "BertForNextSentencePrediction"),
+    "bert-plain": ({**BERT, "mlm_head": False, "pair_head": False}, "BertModel"),
+    "bert-bare": (
+        {**BERT, "attention_bias": False, "feed_forward_bias": False, "norm_bias": False, "segments": 0, "tie": "none"},
+        "BertForPreTraining",
+    ),
+    "roberta": (
+        {**BERT, "position_offset": 2, "segments": 1, "pooler": False, "pair_head": False},
+        "RobertaForMaskedLM",
+    ),
+    "roberta-plain": ({**BERT, "position_offset": 2, "mlm_head": False, "pair_head": False}, "RobertaModel"),
+    "gpt2": (GPT2, "GPT2LMHeadModel"),
+    "gpt2-bare": (
+        {**GPT2, "attention_bias": False, "feed_forward_bias": False, "norm_bias": False, "d_ff": 40, "tie": "none"},
+        "GPT2LMHeadModel",
+    ),
+    "gpt": ({**GPT2, "norm_position": "post"}, "OpenAIGPTLMHeadModel"),
+    "bart": (BART, "BartForConditionalGeneration"),
+    "bart-no-offset": ({**BART, "position_offset": 0, "attention_bias": False}, "BartForConditionalGeneration"),
+    "t5": ({**T5, "scale_output": True, "d_key": 12, "d_value": 12}, "T5ForConditionalGeneration"),
+    "t5-v1.1": ({**T5, "activation": "geglu_tanh", "tie": "source-target"}, "T5ForConditionalGeneration"),
+    "marian": (MARIAN, "MarianMTModel"),
+    "transformer": ({**MARIAN, "positions": "sinusoidal", "attention_bias": False}, "MarianMTModel"),
+    "pegasus": ({**MARIAN, "norm_position": "pre", "decoder_layers": 1}, "PegasusForConditionalGeneration"),
+    "transformer-pre": (
+        {**MARIAN, "norm_position": "pre", "positions": "sinusoidal", "attention_bias": False, "output_bias": False},
+        "PegasusForConditionalGeneration",
+    ),
+    "neox": (
+        {**GPT2, "positions": "rotary", "activation": "gelu", "attention_bias": False},
+        "GPTNeoXForCausalLM",
+    ),
+    "qwen3": (
+        {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
+         "qk_norm": True, "activation": "swiglu", "positions": "rotary", "scale_embeddings": False,
+         "feed_forward_bias": False, "max_length": 24, "d_key": 12, "d_value": 12, "tie": "none"},
+        "Qwen3ForCausalLM",
+    ),
+    "xlnet": (
+        {**TINY, "family": "xlnet", "kind": "encoder", "activation": "gelu", "positions": "none", "segments": 2,
+         "scale_embeddings": False, "norm_eps": 1e-12, "share_position_biases": False, "memory_length": 8},
+        "XLNetLMHeadModel",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tokenizer(training_lines):
+    return train_tokenizer("chars", training_lines, vocab_size=300)
+
+
+@pytest.fixture(scope="session")
+def made(tokenizer):
+    """name -> our model with every number random, and its configuration."""
+
+    def model(name):
+        torch.manual_seed(3)
+        config = ModelConfig.model_validate(OURS[name][0])
+        model = build_model(config, tokenizer.vocab_size)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.copy_(torch.randn_like(weight) * 0.3)
+        return model.eval(), config.model_dump()
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def write(made, tokenizer):
+    """(name, folder) -> our model, its configuration and the class for which it was written into the folder."""
+
+    def written(name, folder, **info):
+        model, config = made(name)
+        weights = model.state_dict()
+        return model, config, write_huggingface(folder, config=config, weights=weights, tokenizer=tokenizer, info=info)
+
+    return written
+
+
+@pytest.fixture(scope="module", params=OURS)
+def written(request, write, tmp_path_factory):
+    """Name, model, configuration, folder and class of every one of them, and the class that is expected."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, config, name = write(request.param, folder, task="some", more=[1])
+    return request.param, model, config, folder, name, OURS[request.param][1]
+
+
+@pytest.fixture
+def settings():
+    """name -> our settings."""
+    return lambda name: OURS[name][0]
+
+
+@pytest.fixture
+def same_weights():
+    """Whether weights are those of a model, to the bit."""
+
+    def same(found, model):
+        weights = unshared(model.state_dict())
+        return found.keys() == weights.keys() and all(torch.equal(found[key], weights[key]) for key in weights)
+
+    return same

@@ -1,0 +1,57 @@
+"""Which class of `transformers` a configuration of ours goes to, and what none can express."""
+
+from __future__ import annotations
+
+import pytest
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.convert.checkpoint import FAMILIES, choose_family
+from nlpcli.errors import NlpcliError
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("bert", {"positions": "rotary"}, "BERT can't express model.positions 'rotary'"),
+        ("bert", {"qk_norm": True}, "BERT can't express model.qk_norm true"),
+        ("gpt2", {"attention": ["full", "window:4"]}, r"GPT-2 can't express model.attention \['full', 'window:4'\]"),
+        ("gpt2", {"output_bias": True}, "GPT-2 can't express model.output_bias true"),
+        ("gpt2", {"d_key": 4, "d_value": 4}, "GPT-2 can't express model.d_key 4, nor model.d_value"),
+        ("t5-v1.1", {"activation": "geglu"}, "T5 can't express model.activation 'geglu'"),
+        ("marian", {"tie": "none"}, "Marian can't express model.tie 'none'"),
+        ("marian", {"norm_eps": 1e-6}, "Marian can't express model.norm_eps 1e-06"),
+        ("bart", {"qk_norm": True}, "BART can't express model.qk_norm true"),
+    ],
+)
+def test_what_no_class_can_express_is_named(settings, name, change, message):
+    config = ModelConfig.model_validate(settings(name) | change).model_dump()
+    with pytest.raises(NlpcliError, match=message):
+        choose_family(config).config_out(config)
+
+
+def test_a_family_without_a_class_is_named():
+    config = ModelConfig.model_validate({"family": "transformer-xl", "kind": "decoder"}).model_dump()
+    with pytest.raises(NlpcliError, match=r"no class .* can express model.family 'transformer-xl'"):
+        choose_family(config)
+
+
+def test_every_preset_of_a_published_family_has_its_class():
+    from nlpcli.presets import load
+
+    expected = {
+        "bert-base": "BertForPreTraining", "roberta-base": "RobertaForMaskedLM", "gpt": "OpenAIGPTLMHeadModel",
+        "gpt2": "GPT2LMHeadModel", "bart-base": "BartForConditionalGeneration",
+        "t5-small": "T5ForConditionalGeneration", "t5-v1.1-small": "T5ForConditionalGeneration",
+        "pegasus-large": "PegasusForConditionalGeneration", "marian-base": "MarianMTModel",
+        "xlnet-base": "XLNetLMHeadModel", "transformer-base": "MarianMTModel",
+        "transformer-tiny": "PegasusForConditionalGeneration",
+        "gpt-mini": "GPTNeoXForCausalLM",
+        "modern-decoder": "Qwen3ForCausalLM",
+    }  # fmt: skip
+    for name, architecture in expected.items():
+        config = ModelConfig.model_validate(load(name)["model"]).model_dump()
+        assert choose_family(config).architecture(config) == architecture
+
+
+def test_every_family_can_be_loaded():
+    assert {FAMILIES.load(name).model_type for name in FAMILIES} == set(FAMILIES)
