@@ -16,6 +16,7 @@ from nlpcli.text.special import SpecialTokens
 SHORT_SHARE = 0.1
 """The share of examples that aim at a random shorter length, so that short inputs are met too."""
 NO_LABEL = -1
+_STRANGERS = 8  # drawn for a pair at most
 
 
 class Example(NamedTuple):
@@ -31,13 +32,19 @@ class SentencePairs:
 
     A document is read from its beginning: as many sentences as reach the target length (the context, for one example in
     ten less, at random) are cut in two at random: A and B. For half of the pairs B is then replaced by sentences of
-    another document, and the real B is used again by the next pair. order: instead A and B change places in half.
+    another document as long as B, and the real B is used again by the next pair. order: instead A and B change places
+    in half.
     What is too long for the context is taken off the longer side, from its front or its end at random.
     single: A and B are a sentence each.
 
     In BERT a last sentence that is left alone always gets a stranger, and strangers may begin their document, which
     successors never do; both give the label away. Here a sentence left alone is out in that epoch, and so are documents
     of a single one; strangers begin with the second sentence of their document or a later one.
+
+    Nor do lengths give it away. In BERT a stranger, from any document with the same probability, goes on until the
+    target is reached, where a real B often ends with its document before that. Here it begins with any sentence with
+    the same probability, as real ones do, and ends with the sentence at which it is as long as the B it replaces, or
+    comes nearest to it; of a few drawn the one that fits best is taken. What then exceeds the context is cut as ever.
 
     Raises: NlpcliError where there are no two sentences, or no two documents of that kind to take strangers from.
     """
@@ -50,6 +57,7 @@ class SentencePairs:
         self.documents, self.special = documents, special
         self.room, self.single, self.order = context - 3, single, order
         self._usable = np.flatnonzero(documents.sentence_counts > 1)
+        self._starts = np.append(0, np.cumsum(documents.sentence_counts[self._usable] - 1))  # where strangers may begin
         if len(self._usable) < (1 if order else 2):
             needed = "a document" if order else "two documents"
             raise NlpcliError(
@@ -82,19 +90,35 @@ class SentencePairs:
             if label and self.order:
                 first, second = second, first
             elif label:
-                second, size = self._stranger(index, target - held, rng)
+                second, size = self._stranger(index, size, self.room - held, rng)
                 begin = cut
             found.append((*first, *second, label))
             lengths.append(held + size)
 
-    def _stranger(self, index: int, target: int, rng: np.random.Generator) -> tuple[tuple[int, int, int], int]:
-        """Consecutive sentences of another document than the one at `index`, and how many tokens they have."""
-        other = int(rng.integers(len(self._usable) - 1))
-        document = int(self._usable[other + (other >= index)])
-        borders = self.documents.borders(document)
-        begin = int(rng.integers(1, len(borders) - 1))
-        end = begin + 1 if self.single else _reach(borders, begin, target, least=1)
-        return (document, begin, end), int(borders[end] - borders[begin])
+    def _stranger(self, index: int, size: int, most: int, rng: np.random.Generator) -> tuple[tuple[int, int, int], int]:
+        """Consecutive sentences of another document than the one at `index`, and how many tokens they have.
+
+        As near as may be to `size` tokens, where those beyond `most` do not count.
+        """
+        wanted = max(min(size, most), 1)
+        own, after = self._starts[index : index + 2].tolist()
+        best, least = ((0, 0, 0), 0), -1
+        for start in rng.integers(self._starts[-1] - (after - own), size=_STRANGERS).tolist():
+            start += (after - own) * (start >= own)
+            other = int(np.searchsorted(self._starts, start, side="right")) - 1
+            document, begin = int(self._usable[other]), 1 + start - int(self._starts[other])
+            borders = self.documents.borders(document)
+            if self.single:
+                return (document, begin, begin + 1), int(borders[begin + 1] - borders[begin])
+            reach = _reach(borders, begin, wanted, least=1)
+            for end in range(reach, max(reach - 2, begin), -1):
+                length = int(borders[end] - borders[begin])
+                off = abs(min(length, max(most, 1)) - wanted)
+                if least < 0 or off < least:
+                    best, least = ((document, begin, end), length), off
+            if least == 0:
+                break
+        return best
 
     def read(self, place: np.ndarray, rng: np.random.Generator) -> Example:
         a, b, label = place[:3].tolist(), place[3:6].tolist(), int(place[6])

@@ -193,9 +193,35 @@ def test_sentence_pairs_are_single_sentences(many):
 
 def test_segments_fill_the_context_but_for_one_in_ten():
     shards = shards_of(numbered([[4] * 400, [4] * 400]))
-    lengths = [len(e.ids) for e in epoch_of(inputs_of(shards, "segment-pair", context=43), 0)]
+    inputs = inputs_of(shards, "segment-pair", context=43)
+    lengths = [len(e.ids) for epoch in range(8) for e in epoch_of(inputs, epoch)]
     full = np.mean(np.array(lengths) >= 40)
     assert 0.85 < full < 0.95 and min(lengths) < 25
+
+
+@pytest.mark.parametrize(("context", "sentences"), [(40, 12), (128, 12), (256, 40)])
+def test_no_threshold_on_the_length_tells_strangers_from_successors(context, sentences):
+    draw = np.random.default_rng(1)
+    shape = [draw.integers(1, 20, size=int(draw.integers(2, sentences))).tolist() for _ in range(2000)]
+    format = make_format("segment-pair", shards_of([[[0] * n for n in d] for d in shape]), SPECIAL, context=context)
+    rng = np.random.default_rng(2)
+    lengths, labels = [], []
+    while len(labels) < 50_000:
+        places, length = format.draw(rng)
+        lengths, labels = np.append(lengths, length), np.append(labels, places[:, 6])
+    order = np.argsort(lengths, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(lengths[order])), len(labels) - 1)  # of each length
+    below = np.cumsum(2 * labels[order] - 1)[last]  # strangers more than successors among those not longer
+    right = (np.append(0, below) + (labels == 0).sum()) / len(labels)
+    assert max(right.max(), 1 - right.min()) < 0.515
+
+
+def test_a_stranger_is_whole_sentences(many):
+    documents, shards = many
+    ends = {s[-1] for document in documents for s in document}
+    for example in epoch_of(inputs_of(shards, "segment-pair", context=40), 0):
+        if len(example.ids) < 40:
+            assert halves(example)[1][-1] in ends
 
 
 def test_what_a_stranger_displaced_is_used_by_the_next_pair():
