@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.schema import RunConfig
+from nlpcli.config.schema import NoiseConfig, RunConfig
+from nlpcli.errors import NlpcliError
 from nlpcli.recipes.corpus import Corpus
 from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
 from nlpcli.recipes.pretraining.job import Job, Materials
@@ -15,6 +16,9 @@ from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, res
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
+_OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
+            "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
+_OPTIONS = {"noise.kinds": ("--noise", "denoise"), "data.document_mask": ("--document-mask", "clm")}
 
 
 def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -25,7 +29,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     config, weights = _configured(request)
     from nlpcli.training.device import prepare
 
-    tell_unused(config, _UNUSED, listener)
+    tell_unread(config, weights, listener)
     base = Path(request.config or request.preset or request.default).stem
     run = choose_run(request, f"{'-'.join(weights)}-{base}")
     with _materials(request, config, weights, run, listener) as materials:
@@ -62,7 +66,25 @@ def _configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     objective.check(config, weights)
     if request.tokenizer is None and not request.resume:
         objective.check_tokenizer(config, weights)
+    _check_options(request, config, weights)
     return config, weights
+
+
+def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
+    """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
+    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
+    for key, (option, objective) in _OPTIONS.items():
+        section, name = key.split(".")
+        if name in request.settings.get(section, {}) and key not in read:
+            raise NlpcliError(
+                f"{option} means nothing to {config.objective}", hint=f"leave it out, or choose --objective {objective}"
+            )
+
+
+def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
+    """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
+    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
+    tell_unused(config, (*_UNUSED, *(key for key in _OF_SOME if key not in read)), listener)
 
 
 @contextmanager

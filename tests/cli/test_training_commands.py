@@ -319,6 +319,26 @@ BAD_CALLS = {
     "resume with a file": (["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"], "--config can't", "--set"),
     "resume and overwrite": (["finetune", "--resume", "--out", "a", "--overwrite"], "--overwrite can't", None),
     "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
+    "a noise for another objective": (
+        pretrain("--noise", "spans"),
+        "--noise means nothing to clm",
+        "denoise",
+    ),
+    "a noise for masks": (
+        ["pretrain", "--objective", "mlm", "--noise", "spans", "--data", "train.en"],
+        "--noise means nothing to mlm",
+        "denoise",
+    ),
+    "a noise for gap sentences": (
+        ["pretrain", "gap-sentences", "--noise", "infill", "--data", "train.en"],
+        "--noise means nothing to gap-sentences",
+        "denoise",
+    ),
+    "a document mask for masks": (
+        ["pretrain", "--objective", "mlm", "--document-mask", "--data", "train.en"],
+        "--document-mask means nothing to mlm",
+        "clm",
+    ),
     "data that is no group": (["pretrain", "--preset", "odd.yaml"], "odd.yaml': data", None),
 }
 

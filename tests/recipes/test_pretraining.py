@@ -211,3 +211,36 @@ def test_where_the_text_of_a_resumed_run_stands_may_change(text, tmp_path):
     run, _ = recipe.pretrain(request("mlm", text, tmp_path / "run", max_steps=2), Quiet())
     resumed("mlm", text, run, {"data": {"train": [str(copy)], "workers": 1}})
     assert load_yaml(run / "config.yaml")["data"]["train"] == [str(copy)]
+
+
+SETTINGS = [
+    ("mlm", ("noise.kinds=spans", "data.document_mask=true"), "noise.kinds, data.document_mask"),
+    ("mlm", ("noise.rate=0.3", "noise.unit=span", "noise.span_p=0.4", "noise.copies=2", "data.sentences=split"), ""),
+    ("mlm", ("noise.span_max=3",), "noise.span_max"),
+    ("nsp", ("noise.rate=0.3", "noise.copies=2", "data.eval_stride=16"), "noise.rate, data.eval_stride"),
+    ("denoise", ("noise.copies=2", "noise.rate=0.3", "noise.gap_ratio=0.5", "data.format=doc-sentences"),
+     "noise.rate, noise.copies, noise.gap_ratio, data.format"),
+    ("denoise", ("noise.kinds=rotate", "data.sentences=split"), ""),
+    ("denoise", ("noise.kinds=gap-sentences:0.3:1", "noise.gap_choice=lead"), ""),
+    ("gap-sentences", ("noise.gap_ratio=0.5", "noise.rate=0.3"), "noise.rate"),
+    ("gap-sentences+mlm", ("noise.gap_ratio=0.5", "noise.rate=0.3", "noise.unit=word"), "noise.unit"),
+    ("plm", ("noise.copies=2", "noise.rate=0.3", "noise.predict_one_of=3"), "noise.rate, noise.copies"),
+    ("clm", ("data.eval_stride=16", "noise.copies=2", "data.sentences=lines"), "noise.copies, data.sentences"),
+    ("clm, documents apart", (), ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "overrides", "unread"), SETTINGS)
+def test_settings_that_mean_nothing_to_the_objective_are_said(name, overrides, unread, text, tmp_path):
+    listener, asked = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
+    config, weights = recipe._configured(asked)
+    recipe.tell_unread(config, weights, listener)
+    assert listener.notes == ([f"without effect on this run: {unread}"] if unread else [])
+
+
+def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
+    for objective in OBJECTIVES:
+        listener = Quiet()
+        asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
+        recipe.tell_unread(*recipe._configured(asked), listener)
+        assert listener.notes == []
