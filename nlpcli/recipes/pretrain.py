@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,24 @@ def use_of(run: Path) -> str:
     """A command that makes something of the finished model in `run`."""
     from nlpcli.models.directory import read_info
 
-    if read_info(run)["task"] == "language-model":
-        return f'nlpcli generate --model {run} --prompt "…"'
-    return f"nlpcli convert --to huggingface {run} DIR"
+    place, info = shlex.quote(str(run)), read_info(run)
+    if info["task"] == "language-model":
+        return f'nlpcli generate --model {place} --prompt "…"'
+    if _can_be_exchanged(run, info["model"]):
+        return f"nlpcli convert --to huggingface {place} DIR"
+    return f"nlpcli pretrain --resume --out {place} --max-steps N"
+
+
+def _can_be_exchanged(run: Path, model: dict[str, Any]) -> bool:
+    """Whether `nlpcli convert` can write the model in `run` for Hugging Face."""
+    from nlpcli.convert.checkpoint import choose_family
+    from nlpcli.convert.tokenizer_out import tokenizer_files
+    from nlpcli.models.directory import TOKENIZER
+    from nlpcli.text import load_tokenizer
+
+    try:
+        choose_family(model)
+        tokenizer_files(load_tokenizer(run / TOKENIZER), kind=model["kind"])
+    except NlpcliError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import load_model
 from nlpcli.objectives import noise_names
 from nlpcli.recipes import pretrain as recipe
+from nlpcli.recipes.convert import Conversion, convert
 from nlpcli.recipes.pretraining import OBJECTIVES, T5_NOISE, builder, default_preset, parse
 from nlpcli.recipes.run import Request, check_same_task
 
@@ -244,3 +246,18 @@ def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
         asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
         recipe.tell_unread(*recipe._configured(asked), listener)
         assert listener.notes == []
+
+
+@pytest.mark.parametrize("name", ["mlm", "denoise", "mlm of the modern kind", "clm with memory"])
+def test_what_a_finished_run_is_said_to_be_good_for_is_possible(name, text, tmp_path):
+    run, _ = recipe.pretrain(request(name, text, tmp_path / "run", max_steps=1), Quiet())
+    command = shlex.split(recipe.use_of(run))
+    exchange = Conversion(run, tmp_path / "theirs", "huggingface")
+    if command[1] == "convert":
+        assert command[2:] == ["--to", "huggingface", str(run), "DIR"] and convert(exchange).form == "huggingface"
+        return
+    with pytest.raises(NlpcliError):
+        convert(exchange)
+    assert command[1] == ("generate" if "clm" in name else "pretrain") and str(run) in command
+    if command[1] == "pretrain":
+        assert command[2:4] == ["--resume", "--out"]
