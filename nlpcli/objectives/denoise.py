@@ -49,7 +49,8 @@ class Denoising:
     `evaluate` disturbs each text in the same way every time. Its tallies: `accuracy`, of the most probable tokens given
     those before them; `baseline`, of copying the source place by place, or, where the target isn't the text,
     of the token that is most frequent in training targets; `kept`, what copying could reach that knew which source
-    token belongs where (the share of the target that the noise left in the source); with MLM, `mlm_accuracy`.
+    token belongs where (the share of the target that the noise left in the source); with MLM, `mlm_accuracy`, and the
+    losses of both parts, `gap_loss` and `mlm_loss`. joint: the two parts and their weights; empty without MLM.
 
     Raises: NlpcliError when the noise needs sentences that the shards don't have, or tokens that the tokenizer lacks.
     """
@@ -77,6 +78,7 @@ class Denoising:
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.mlm = getattr(self.noise, "mlm", 0.0)
+        self.joint = {"gap": 1.0, "mlm": self.mlm} if self.mlm else {}
         self.noise.check(self.special, self.noise.text_length(context))
         self.train = self._texts(train)
         self.dev = None if dev is None else self._texts(dev)
@@ -123,7 +125,7 @@ class Denoising:
         return batch
 
     def loss(self, model: nn.Module, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
-        return self._loss(model, batch, *self._states(model, batch)), None
+        return self._joined(*self._parts(model, batch, *self._states(model, batch))), None
 
     def _states(self, model: nn.Module, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
         """What predicts the target (k, d_model), and with MLM what tells the hidden tokens of the source."""
@@ -134,12 +136,19 @@ class Denoising:
         states = model.advance(batch.target, model.init_state(memory))[0].flatten(0, 1)
         return states.index_select(0, batch.places), memory.states.flatten(0, 1).index_select(0, batch.hidden_places)
 
-    def _loss(self, model: nn.Module, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None) -> Loss:
-        """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy."""
+    def _parts(
+        self, model: nn.Module, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None
+    ) -> tuple[Loss, Loss | None]:
+        """The target's loss, and with MLM that of the hidden tokens, if there are any."""
         loss = goal_loss(model, states, batch.goal, self.label_smoothing)
         if encoded is None or batch.hidden.numel() == 0:
+            return loss, None
+        return loss, goal_loss(model, encoded, batch.hidden, self.label_smoothing)
+
+    def _joined(self, loss: Loss, told: Loss | None) -> Loss:
+        """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy."""
+        if told is None:
             return loss
-        told = goal_loss(model, encoded, batch.hidden, self.label_smoothing)
         return replace(loss, total=loss.total + self.mlm * told.total * (loss.count / told.count))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
@@ -151,6 +160,7 @@ class Denoising:
             kept = int((~torch.from_numpy(self.symbols.is_special)[batch.source]).sum())
             batch = batch.to(device)
             states, encoded = self._states(model, batch)
+            loss, told = self._parts(model, batch, states, encoded)
             tallies = {
                 "accuracy": (_right(model, states, batch.goal), batch.count),
                 "baseline": (trivial, batch.count),
@@ -159,7 +169,9 @@ class Denoising:
                 tallies["kept"] = (kept, batch.count)
             if encoded is not None:
                 tallies["mlm_accuracy"] = (_right(model, encoded, batch.hidden), batch.hidden.numel())
-            yield replace(self._loss(model, batch, states, encoded), tallies=tallies)
+                tallies["gap_loss"] = (loss.nll, loss.count)
+                tallies["mlm_loss"] = (told.nll, told.count) if told else (0.0, 0)
+            yield replace(self._joined(loss, told), tallies=tallies)
 
     def _trivially_right(self, batch: DenoisingBatch) -> int:
         """How many goals the trivial guess gets right."""

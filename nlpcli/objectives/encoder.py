@@ -59,7 +59,7 @@ class EncoderPretraining:
 
     loss = k · (w_mlm · mean loss of the k hidden tokens + w_pair · mean loss of the pairs), divided by k = `count` in
     the loop; without mlm, the pairs' loss times its weight, divided by their number. `nll` is that of mlm, or of the
-    pairs where they are alone.
+    pairs where they are alone. joint: the parts and their weights, where there are two.
 
     train, dev: shards; pair formats need such that were built with sentences.
     weights: of the parts, among mlm, nsp, sop. format: see `nlpcli.data.inputs`; `auto`: segment-pair with nsp and sop,
@@ -69,7 +69,7 @@ class EncoderPretraining:
 
     `evaluate` reads the held-out text in the same way every time, whatever the seed. Its tallies: `mlm_accuracy` and
     `mlm_baseline`, of always guessing the token that is most frequent in training; `nsp_accuracy` (`sop_accuracy`) and
-    `nsp_baseline`, of the label that is more frequent in the held-out pairs.
+    `nsp_baseline`, of the label that is more frequent in the held-out pairs; of a sum also each part's `<part>_loss`.
 
     Raises: NlpcliError for parts that don't go together, formats that don't go with them or the shards, and tokenizers
         without the special tokens this needs.
@@ -91,6 +91,7 @@ class EncoderPretraining:
         seed: int = 1,
     ) -> None:
         self.weights = _checked(weights or {"mlm": 1.0})
+        self.joint = self.weights if len(self.weights) > 1 else {}
         self.pair = _pair(self.weights)
         self.format = format_for(format, self.weights)
         self.masking = (masking or Masking()) if "mlm" in self.weights else None
@@ -166,6 +167,8 @@ class EncoderPretraining:
         first = next(iter(parts.values()))
         total = sum(self.weights[name] * (first.count / part.count) * part.total for name, part in parts.items())
         tallies = {name: tally for part in parts.values() for name, tally in part.tallies.items()}
+        if measured:
+            tallies |= {f"{name}_loss": (parts[name].nll, parts[name].count) for name in self.joint}
         return Loss(total, first.nll, first.count, tallies)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:

@@ -188,6 +188,10 @@ def test_with_mlm_evaluation_tells_its_accuracy_too(make, model):
     parts = list(make("gap-sentences:0.4:1").evaluate(model, torch.device("cpu")))
     right, count = (sum(column) for column in zip(*(p.tallies["mlm_accuracy"] for p in parts), strict=True))
     assert 0 <= int(right) <= count and count > 20
+    assert all(p.tallies["gap_loss"] == (p.nll, p.count) for p in parts)
+    for part in parts:  # a batch's joint loss is that of its parts
+        (gap, goals), (told, hidden) = part.tallies["gap_loss"], part.tallies["mlm_loss"]
+        assert float(part.total.detach()) / part.count == pytest.approx(float(gap) / goals + float(told) / hidden, rel=1e-5)
 
 
 def test_a_model_learns_to_tell_spans(make, tokenizer):

@@ -73,14 +73,22 @@ def prepare(materials: Materials) -> Job:
     )
 
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        return tallied(task.evaluate(model, device))
+        return tallied(task.evaluate(model, device), task.joint)
 
+    losses = [f"{part}_loss" for part in task.joint]
     return Job(
         task=task,
         model=config.model,
         info={"task": "denoising", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", "accuracy", "baseline", *["kept"] * noise.copies, *["mlm_accuracy"] * bool(task.mlm)),
+        measures=(
+            "loss",
+            *losses,
+            "accuracy",
+            "baseline",
+            *["kept"] * noise.copies,
+            *["mlm_accuracy"] * bool(task.mlm),
+        ),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
     )

@@ -72,7 +72,7 @@ def prepare(materials: Materials) -> Job:
     )
 
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        return tallied(task.evaluate(model, device))
+        return tallied(task.evaluate(model, device), task.joint)
 
     measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
     measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
@@ -81,7 +81,7 @@ def prepare(materials: Materials) -> Job:
         model=with_heads(config.model, weights, pairs=pairs),
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", *measures),
+        measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)} as {task.format}; {dev.tokens:,} tokens held out",
     )

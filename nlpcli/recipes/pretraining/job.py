@@ -51,8 +51,8 @@ class Builder:
 
     check(config, weights) raises NlpcliError where settings, model and objective don't go together, before the text is
     read; check_tokenizer(config, weights) where they don't go with the tokenizer that would be trained, when none is
-    given; prepare(materials) makes the job; reads(config, weights) names the
-    settings of `noise` and `data` it has a use for that not all objectives have.
+    given; prepare(materials) makes the job; reads(config, weights) names the settings of `noise` and `data` it has a
+    use for that not all objectives have.
     """
 
     check: Callable[[RunConfig, Mapping[str, float]], None]
@@ -61,8 +61,12 @@ class Builder:
     reads: Callable[[RunConfig, Mapping[str, float]], tuple[str, ...]] = lambda config, weights: ()
 
 
-def tallied(losses: Iterable[Loss]) -> dict[str, float]:
-    """The mean loss in nats, and the accuracies that the losses carry, over the held-out text."""
+def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The mean loss in nats, and the means of the tallies that the losses carry, over the held-out text.
+
+    joint: the parts of a sum and their weights; then the loss is Σ weight · mean of the tally `<part>_loss`, so that
+    the best weights of a run are the best for all parts.
+    """
     nats, count = 0.0, 0
     sums: dict[str, list[float]] = {}
     for loss in losses:
@@ -72,7 +76,10 @@ def tallied(losses: Iterable[Loss]) -> dict[str, float]:
             entry = sums.setdefault(name, [0.0, 0])
             entry[0] += float(total)
             entry[1] += number
-    return {"loss": nats / max(count, 1), **{name: total / max(number, 1) for name, (total, number) in sums.items()}}
+    means = {name: total / max(number, 1) for name, (total, number) in sums.items()}
+    if joint:
+        return {"loss": sum(weight * means[f"{part}_loss"] for part, weight in joint.items()), **means}
+    return {"loss": nats / max(count, 1), **means}
 
 
 def check_kind(config: RunConfig, kind: str, *, families: tuple[str, ...] = ("transformer",)) -> None:

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nlpcli.objectives.learning import Loss
+from nlpcli.recipes.pretraining.job import tallied
+
+
+def loss(nll, count, **tallies):
+    return Loss(torch.tensor(nll), torch.tensor(nll), count, tallies)
+
+
+def test_means_are_taken_over_all_parts_of_the_held_out_text():
+    losses = [loss(3.0, 2, accuracy=(30, 40)), loss(6.0, 4, accuracy=(0, 10))]
+    assert tallied(losses) == {"loss": 1.5, "accuracy": 0.6}
+    assert tallied(losses, {}) == tallied(losses)
+
+
+def test_the_loss_of_a_sum_is_the_weighted_sum_of_its_parts_means():
+    losses = [loss(3.0, 2, mlm_loss=(3.0, 2), nsp_loss=(1.0, 1)), loss(5.0, 2, mlm_loss=(5.0, 2), nsp_loss=(2.0, 4))]
+    found = tallied(losses, {"mlm": 1.0, "nsp": 0.5})
+    assert found == pytest.approx({"loss": 2.0 + 0.5 * 0.6, "mlm_loss": 2.0, "nsp_loss": 0.6})
