@@ -98,7 +98,7 @@ def default_preset(objective: str, noise: str | None = None, overrides: Iterable
         kind = (noise or "").split(":")[0].strip()
         if kind in T5_NOISE:
             return "t5-nano"
-        if kind in PRESETS:
+        if kind == "gap-sentences":
             return PRESETS[kind]
     if "gap-sentences" in weights:
         return PRESETS["gap-sentences"]
