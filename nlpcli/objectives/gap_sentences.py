@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.objectives.noise import Noised, Symbols, Text, choose
+from nlpcli.objectives.masking import Masking
+from nlpcli.objectives.noise import Noised, Symbols, Text
 from nlpcli.text import SpecialTokens
 
 CHOICES = ("principal", "random", "lead")
@@ -86,8 +87,8 @@ def sentence_mask(special: SpecialTokens) -> int:
 class GapSentences:
     """Gap sentences as a noise; the names of the settings are those of the configuration's section `noise`.
 
-    mlm: weight of the encoder's loss. Above 0, `mlm_rate` of the tokens of the other sentences are chosen: 80 % of them
-        become the mask (the paper's [MASK2]), 10 % another token, and 10 % stay.
+    mlm: weight of the encoder's loss. Above 0, tokens of the other sentences are hidden by `Masking`: of `mlm_rate` of
+        them `mask_share` become the mask (the paper's [MASK2]), `random_share` another token, and the others stay.
 
     Sentences become the paper's [MASK1] where the tokenizer has one, as PEGASUS's own has, otherwise the mask as well.
     """
@@ -98,6 +99,8 @@ class GapSentences:
     counts: str = "original"
     mlm: float = 0.0
     mlm_rate: float = 0.15
+    mask_share: float = 0.8
+    random_share: float = 0.1
 
     needs_sentences = True
     least_sentences = 2  # with one there is nothing left to predict it from
@@ -114,10 +117,14 @@ class GapSentences:
                 raise unknown(kind, name, names)
         if not 0.0 < self.ratio < 1.0:
             raise NlpcliError(f"noise 'gap-sentences': ratio {self.ratio:g} is not between 0 and 1")
-        if not 0.0 <= self.mlm_rate <= 1.0:
-            raise NlpcliError(f"noise 'gap-sentences': mlm rate {self.mlm_rate:g} is not between 0 and 1")
         if not 0.0 <= self.mlm < float("inf"):
             raise NlpcliError(f"noise 'gap-sentences': mlm weight {self.mlm:g} is negative or not finite")
+        _ = self.masking  # refuses what makes no sense
+
+    @cached_property
+    def masking(self) -> Masking:
+        """What hides tokens of the sentences that stay."""
+        return Masking(rate=self.mlm_rate, mask_share=self.mask_share, random_share=self.random_share)
 
     def text_length(self, limit: int) -> int:
         return limit - 1
@@ -148,10 +155,5 @@ class GapSentences:
         source = np.concatenate(sentences)
         if not self.mlm:
             return Noised(source, target)
-        places = choose(source, rng, symbols, self.mlm_rate)  # never the masks of sentences
-        hidden = source[places]
-        chance = rng.random(len(places))
-        source[places[chance < 0.8]] = symbols.special.mask
-        other = places[chance >= 0.9]
-        source[other] = symbols.random_ids(len(other), rng)
-        return Noised(source, target, places, hidden)
+        masked = self.masking(source, rng, symbols)  # never the masks of sentences
+        return Noised(masked.corrupted, target, masked.places, masked.goals)

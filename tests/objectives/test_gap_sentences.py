@@ -160,6 +160,15 @@ def test_with_mlm_15_percent_of_the_other_tokens_are_told_by_the_encoder():
     assert kept / told == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.parametrize(("masks", "others"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_with_mlm_the_shares_of_masks_and_random_tokens_count(masks, others):
+    noise = GapSentences(choice="lead", mlm=1.0, mlm_rate=0.5, mask_share=masks, random_share=others)
+    noised = noise(example(1, longest=80), np.random.default_rng(1), SYMBOLS)
+    read = noised.source[noised.places]
+    assert np.mean(read == MASK) == masks
+    assert np.mean((read != MASK) & (read != noised.hidden)) == pytest.approx(others, abs=0.05)
+
+
 def test_pegasus_own_mask_of_sentences_is_used_where_the_tokenizer_has_it():
     special = replace(SPECIAL, spellings=((2, "<mask_1>"), (MASK, "<mask_2>")))
     symbols = replace(SYMBOLS, special=special)
@@ -192,6 +201,8 @@ def test_any_text_will_do(lengths, ratio, seed):
         ({"selection": "both"}, "unknown selection of gap sentences"),
         ({"counts": "uniq"}, "unknown counts of gap sentences"),
         ({"mlm": -1.0}, "mlm weight -1"),
+        ({"mlm_rate": 1.5}, r"rate 1\.5 must lie between 0 and 1"),
+        ({"mask_share": 0.9, "random_share": 0.2}, "more than 1 together"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

@@ -26,6 +26,8 @@ def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
         counts=noise.gap_counts,
         mlm=weights.get("mlm", 0.0) / weights.get("gap-sentences", 1.0),
         mlm_rate=noise.rate,
+        mask_share=noise.mask_share,
+        random_share=noise.random_share,
     )
     if "gap-sentences" in weights:
         return gaps
@@ -96,7 +98,8 @@ def prepare(materials: Materials) -> Job:
 
 def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     named = ("noise.kinds", "noise.unit") if "denoise" in weights else ()
-    rate = ("noise.rate",) if getattr(noise_of(config, weights), "mlm", 0.0) else ()
+    told = getattr(noise_of(config, weights), "mlm", 0.0)
+    rate = ("noise.rate", "noise.mask_share", "noise.random_share") if told else ()
     gaps = ()
     if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
         gaps = ("noise.gap_ratio", "noise.gap_choice", "noise.gap_selection", "noise.gap_counts")
