@@ -191,7 +191,8 @@ def test_with_mlm_evaluation_tells_its_accuracy_too(make, model):
     assert all(p.tallies["gap_loss"] == (p.nll, p.count) for p in parts)
     for part in parts:  # a batch's joint loss is that of its parts
         (gap, goals), (told, hidden) = part.tallies["gap_loss"], part.tallies["mlm_loss"]
-        assert float(part.total.detach()) / part.count == pytest.approx(float(gap) / goals + float(told) / hidden, rel=1e-5)
+        joint = float(gap) / goals + float(told) / hidden
+        assert float(part.total.detach()) / part.count == pytest.approx(joint, rel=1e-5)
 
 
 def test_a_model_learns_to_tell_spans(make, tokenizer):

@@ -306,7 +306,7 @@ def test_learning_beats_the_trivial_guesses(tokenizers, tmp_path):
     heads = {"mlm_head": True, "pooler": True, "pair_head": True, "norm_position": "pre"}
     model = build_model({"kind": "encoder", **shape, **heads}, tokenizer.vocab_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for epoch in range(6):
+    for epoch in range(9):
         for batch in batches(task, epoch, epoch):
             loss, _ = task.loss(model, batch)
             (loss.total / loss.count).backward()
