@@ -76,7 +76,7 @@ def command(
     from nlpcli.recipes.pretraining import default_preset
 
     chosen = objective or objective_name
-    if chosen is None and noise is not None:
+    if chosen is None and noise is not None and not resume:
         chosen = "denoise"
     if not resume and config is None and preset is None:
         if chosen is None:

@@ -177,6 +177,8 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
     for setting in ("model.heads=1", "model.activation=relu", "tokenizer.vocab_size=9"):
         status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", setting)
         assert status == 2 and f"{setting.split('=')[0]} of a run that is resumed stays" in err
+    status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--noise", "spans")
+    assert status == 2 and "noise.kinds of a run that is resumed stays infill:0.3,permute (got spans)" in err
     assert Path("runs/lm/config.yaml").read_bytes() == before
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", "model.dropout=0.2", "--max-steps", 3)
     assert status == 0, err
