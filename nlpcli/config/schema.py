@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from nlpcli.config import families
 from nlpcli.config.loading import Strict
+from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -198,11 +199,13 @@ class TrainingConfig(Strict):
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
     batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")
+    batch_size: Positive | None = Field(None, description="examples in a batch at most (tasks but translation)")
     accumulate: Positive = Field(1, description="batches summed before a step")
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; a factor for 'noam'")
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
+    warmup_fraction: Fraction = Field(0.0, description="share of the run that warms up, instead of warmup_steps")
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="last share of a 'wsd' run that decays"
     )
@@ -247,7 +250,8 @@ class RunConfig(Strict):
 
     description: str = ""
     source: str = Field("", description="where the numbers come from")
-    task: str | None = Field(None, description="what is learnt from examples: translation")
+    init: str | None = Field(None, description="folder of the model whose weights the run begins with")
+    task: str | None = Field(None, description="what is learnt from examples: translation, classify, tag, span, …")
     objective: str | None = Field(
         None, description="what is learnt from raw text: clm, mlm, nsp, … or a weighted sum such as mlm=1+nsp=0.5"
     )
@@ -257,3 +261,6 @@ class RunConfig(Strict):
     noise: NoiseConfig = NoiseConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    head: HeadConfig = HeadConfig()
+    tuning: TuningConfig = TuningConfig()

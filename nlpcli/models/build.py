@@ -12,17 +12,23 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.models.initialisation import initialise
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.models.with_head import WithHead
 from nlpcli.models.xlnet import XLNet
 
 
-def build_model(config: ModelConfig | Mapping[str, Any], vocab_size: int) -> nn.Module:
-    """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only."""
+def build_model(
+    config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only.
+
+    head: the settings of `WithHead` for a task that needs one on top.
+    """
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
     model = _BUILDERS[config.family](config, vocab_size)
     layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
     initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
-    return model
+    return WithHead(model, width=config.d_model, **head) if head else model
 
 
 def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:

@@ -173,6 +173,6 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         weights = load_file(weights_file, device="cpu")
     except SafetensorError as error:
         raise NlpcliError(f"{weights_file}: not a readable safetensors file ({error})") from None
-    model = build_model(config, info["vocab_size"])
+    model = build_model(config, info["vocab_size"], info.get("head"))
     load_weights(model, weights, str(weights_file))
     return LoadedModel(model.to(device).eval(), tokenizer, config, info, path)

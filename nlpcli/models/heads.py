@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import activation_function
+from nlpcli.models.rows import Rows
 
 
 class MaskedHead(nn.Module):
@@ -32,3 +35,82 @@ class Pooler(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return self.dense(states[:, 0]).tanh()
+
+
+class TextHead(nn.Module):
+    """One vector of outputs for a text: W₂ tanh(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
+
+    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. Sources: `first` Devlin et al. 2019, section 4.1; `last` Radford et al. 2018,
+    section 3.2, and Lewis et al. 2020, section 3.1.
+    """
+
+    def __init__(self, width: int, outputs: int, *, pooling: str, dense: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dense = nn.Linear(width, width) if dense else None
+        self.dropout = Dropout(dropout)
+        self.output = nn.Linear(width, outputs)
+
+    def forward(self, states: Tensor, rows: Rows) -> Tensor:
+        x = pooled(states, rows, self.pooling)
+        if self.dense is not None:
+            x = self.dense(x).tanh()
+        return self.output(self.dropout(x))
+
+
+class TokenHead(nn.Module):
+    """A vector of outputs for every token: W x_i + b, where an LSTM that reads both ways may stand before.
+
+    (rows, n, width) -> (rows, n, outputs). recurrent: the width of each direction of its two layers (Devlin et al. 2019,
+    section 5.3), 0 for none.
+    """
+
+    def __init__(self, width: int, outputs: int, *, dropout: float = 0.0, recurrent: int = 0) -> None:
+        super().__init__()
+        self.recurrent = None
+        if recurrent:
+            self.recurrent = nn.LSTM(width, recurrent, num_layers=2, batch_first=True, bidirectional=True)
+        self.dropout = Dropout(dropout)
+        self.output = nn.Linear(2 * recurrent if recurrent else width, outputs)
+
+    def forward(self, states: Tensor, rows: Rows) -> Tensor:
+        x = self.dropout(states)
+        if self.recurrent is not None:
+            packed = nn.utils.rnn.pack_padded_sequence(x, (rows.ends + 1).cpu(), batch_first=True, enforce_sorted=False)
+            x, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+            x = self.dropout(x)
+        return self.output(x)
+
+
+class VectorHead(nn.Module):
+    """A text's vector: its pooled state, of length 1 if `normalize` (Reimers and Gurevych 2019, section 3).
+
+    (rows, n, width) -> (rows, width)
+    """
+
+    def __init__(self, width: int, *, pooling: str, normalize: bool = False) -> None:
+        super().__init__()
+        self.width = width
+        self.pooling = pooling
+        self.normalize = normalize
+
+    def forward(self, states: Tensor, rows: Rows) -> Tensor:
+        x = pooled(states, rows, self.pooling)
+        return nn.functional.normalize(x, dim=-1) if self.normalize else x
+
+
+def pooled(states: Tensor, rows: Rows, pooling: str) -> Tensor:
+    """(rows, n, width) -> (rows, width): the state of the first or the last token, or the mean or greatest of all."""
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), rows.ends]
+    if pooling == "max":
+        if rows.mask is not None:
+            states = states.masked_fill(~rows.mask[..., None], -torch.inf)
+        return states.amax(dim=1)
+    assert pooling == "mean"
+    if rows.mask is None:
+        return states.mean(dim=1)
+    mask = rows.mask[..., None].to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1)

@@ -143,12 +143,20 @@ class Stack(nn.Module):
             )
         self.dropout = Dropout(output_dropout)
 
-    def forward(self, x: Tensor, *, allowed: Tensor | None = None) -> Tensor:
-        """Whole sequences at once, without a memory: (batch, n, d_model) -> (batch, n, d_model)."""
+    def forward(self, x: Tensor, *, allowed: Tensor | None = None, kept: list[Tensor] | None = None) -> Tensor:
+        """Whole sequences at once, without a memory: (batch, n, d_model) -> (batch, n, d_model).
+
+        kept: is given what enters each layer, from the bottom to the top, and then what the stack gives.
+        """
         bias = self.bias(x.size(1), x.size(1))
         for layer in self.layers:
+            if kept is not None:
+                kept.append(x)
             x, _ = layer(x, allowed=allowed, bias=bias)
-        return self.finish(x)
+        x = self.finish(x)
+        if kept is not None:
+            kept.append(x)
+        return x
 
     def bias(self, n: int, m: int, start: int = 0) -> Tensor | None:
         """What relative positions add to the scores of n queries, the first at `start`, and m keys."""

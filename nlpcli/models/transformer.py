@@ -101,16 +101,23 @@ class _WithDecoder(_WithVocabulary):
         return self.logits(hidden[:, -1]), state
 
     def advance(
-        self, tokens: Tensor, state: DecoderState, allowed: Tensor | None = None
+        self,
+        tokens: Tensor,
+        state: DecoderState,
+        allowed: Tensor | None = None,
+        kept: list[Tensor] | None = None,
     ) -> tuple[Tensor, DecoderState]:
         """As `step`, but the hidden states of all tokens read: (rows, n, d_model).
 
-        allowed: narrows what is seen of the tokens so far, broadcast to (rows, heads, n, length so far).
+        allowed: narrows what is seen of the tokens so far, broadcast to (rows, heads, n, length so far). kept: is given
+        what enters each layer, and then what the last one gives.
         """
         x = self.decoder_embedding(tokens, state.length)
         bias = self.decoder.bias(tokens.size(1), state.length + tokens.size(1), state.length)
         past = []
         for i, layer in enumerate(self.decoder.layers):
+            if kept is not None:
+                kept.append(x)
             x, present = layer(
                 x,
                 allowed=allowed,
@@ -124,6 +131,8 @@ class _WithDecoder(_WithVocabulary):
             past.append(present)
         state = DecoderState(state.length + tokens.size(1), past, state.memory, state.memory_allowed, state.width)
         x = self.decoder.finish(x)
+        if kept is not None:
+            kept.append(x)
         return x if self.output_scale == 1.0 else x * self.output_scale, state
 
     def reorder(self, state: DecoderState, index: Tensor, width: int = 1) -> DecoderState:
@@ -157,12 +166,15 @@ class EncoderDecoder(_WithDecoder):
             scale_output=scale_output, max_length=max_length,
         )  # fmt: skip
 
-    def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Memory:
-        """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding."""
+    def encode(self, source: Tensor, source_mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Memory:
+        """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding.
+
+        kept: is given the states of all the encoder's layers, see `Stack`.
+        """
         if source_mask is not None and source_mask.device.type == "cpu" and bool(source_mask.all()):
             source_mask = None  # asking a GPU would make every step wait for it
         allowed = None if source_mask is None else source_mask[:, None, None, :]
-        return Memory(self.encoder(self.encoder_embedding(source), allowed=allowed), source_mask)
+        return Memory(self.encoder(self.encoder_embedding(source), allowed=allowed, kept=kept), source_mask)
 
     def init_state(self, memory: Memory) -> DecoderState:
         """The state before the first target token; the source's keys and values are computed here, once."""
@@ -250,14 +262,20 @@ class Encoder(_WithVocabulary):
             self.pair_head = nn.Linear(width, 2)
         self.max_length = max_length
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        kept: list[Tensor] | None = None,
+    ) -> Tensor:
         """(batch, n) ids -> (batch, n, d_model) states.
 
         mask (batch, n): True where there is a token; None when there is no padding. segments (batch, n): kinds of
-        segments, None for all 0.
+        segments, None for all 0. kept: is given the states of all layers, see `Stack`.
         """
         allowed = None if mask is None else mask[:, None, None, :]
-        return self.encoder(self.encoder_embedding(tokens, segments=segments), allowed=allowed)
+        return self.encoder(self.encoder_embedding(tokens, segments=segments), allowed=allowed, kept=kept)
 
     def mlm_hidden(self, states: Tensor) -> Tensor:
         """(…, d_model) states -> (…, d_model), which `logits` turns into a distribution over the vocabulary."""

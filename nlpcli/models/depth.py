@@ -1,0 +1,88 @@
+"""A model's parameters from bottom to top: for rates of learning that fall with depth, and for freezing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+EMBEDDINGS, FINAL, HEAD = "embeddings", "final", "head"
+_EMBEDDING = (
+    "encoder_embedding",
+    "decoder_embedding",
+    "embedding",
+    "query_embedding",
+    "positions",
+    "encoder.positions",
+    "decoder.positions",
+)
+_FINAL = ("encoder.norm", "decoder.norm", "norm", "pooler")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that stand at the same depth, in the order in which the model has them."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+
+
+def depth_groups(model: nn.Module) -> list[Group]:
+    """The model's parameters, each once, bottom up: those that are the same matrix in the lowest place it has.
+
+    `embeddings`, with positions, segments and their norm; the layers, `encoder.0`, …, `decoder.0`, … or `layers.0`, …,
+    those of an encoder before those of its decoder, the last layer of an encoder together with the norm after it;
+    `final`, the last norm and the pooler; `head`, all that stands above: what makes predictions, and an encoder of
+    another source language. Of a model with a body and a head of its own on it (`.body`, `.head`) everything inside
+    the body that is no embedding and no layer is `final`. What a model lacks is left out.
+    """
+    has_body = hasattr(model, "body") and hasattr(model, "head")
+    body = model.body if has_body else model
+    seen: set[int] = set()
+    parts = [*_body_parts(body), *([(FINAL, body)] if has_body else []), (HEAD, model)]
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, part in parts:
+        for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                groups.setdefault(name, []).append(parameter)
+    return [Group(name, tuple(parameters)) for name, parameters in groups.items()]
+
+
+def _body_parts(body: nn.Module) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    """What can be told apart of a body, bottom up."""
+    yield from ((EMBEDDINGS, part) for part in _found(body, _EMBEDDING))
+    stacks = [name for name in ("encoder", "decoder") if hasattr(getattr(body, name, None), "layers")]
+    for name in stacks:
+        layers = list(getattr(body, name).layers)
+        yield from ((f"{name}.{i}", layer) for i, layer in enumerate(layers))
+        if name != stacks[-1]:
+            yield from ((f"{name}.{len(layers) - 1}", part) for part in _found(body, [f"{name}.norm"]))
+    if not stacks:
+        yield from ((f"layers.{i}", layer) for i, layer in enumerate(getattr(body, "layers", ())))
+    yield from ((FINAL, part) for part in _found(body, _FINAL))
+
+
+def _found(body: nn.Module, names: Any) -> Iterator[nn.Module | nn.Parameter]:
+    for name in names:
+        part: Any = body
+        for step in name.split("."):
+            part = getattr(part, step, None)
+        if isinstance(part, (nn.Module, nn.Parameter)):
+            yield part
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """What the learning rate of each parameter is multiplied with: decay^(n - k) in group k of n, counted from 1.
+
+    So the head learns at the full rate, and what is `d` groups below it at decay^d of it (Howard and Ruder 2018,
+    section 3.2, with a decay of 1/2.6; Clark et al. 2020, appendix B, with 0.8 and 0.9). Groups: `depth_groups`.
+    """
+    groups = depth_groups(model)
+    return {
+        parameter: decay ** (len(groups) - place)
+        for place, group in enumerate(groups, 1)
+        for parameter in group.parameters
+    }

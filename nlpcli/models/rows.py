@@ -1,0 +1,57 @@
+"""What a model with a head reads: whole sequences, padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: ids, and the kind of segment of each, special tokens included.."""
+
+    ids: Sequence[int]
+    segments: Sequence[int]
+
+
+@dataclass
+class Rows:
+    """ids (rows, n); mask (rows, n), True where there is a token, or None; segments (rows, n) or None; ends (rows,).
+
+    ends: the place of each row's last token.
+    """
+
+    ids: Tensor
+    mask: Tensor | None
+    segments: Tensor | None
+    ends: Tensor
+
+    def to(self, device: torch.device) -> Rows:
+        fields = (self.ids, self.mask, self.segments, self.ends)
+        return Rows(*(None if field is None else field.to(device, non_blocking=True) for field in fields))
+
+    @property
+    def tokens(self) -> int:
+        """Padding not counted."""
+        return int(self.ends.sum()) + len(self.ends)
+
+
+def stack(rows: Sequence[Row], pad: int, *, segments: bool = True) -> Rows:
+    """Rows as tensors, filled up with `pad` at the end. segments: whether the model tells kinds of segments apart."""
+    lengths = np.array([len(row.ids) for row in rows])
+    ids = np.full((len(rows), lengths.max()), pad, dtype=np.int64)
+    kinds = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : lengths[i]] = row.ids
+        kinds[i, : lengths[i]] = row.segments
+    mask = np.arange(ids.shape[1]) < lengths[:, None]
+    return Rows(
+        torch.from_numpy(ids),
+        None if mask.all() else torch.from_numpy(mask),
+        torch.from_numpy(kinds) if segments and kinds.any() else None,
+        torch.from_numpy(lengths - 1),
+    )

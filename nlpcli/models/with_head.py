@@ -1,0 +1,102 @@
+"""A pretrained body with the head of a task on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nlpcli.errors import NlpcliError
+from nlpcli.models.heads import TextHead, TokenHead, VectorHead
+from nlpcli.models.rows import Rows
+from nlpcli.models.transformer import Decoder, EncoderDecoder
+from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.models.xlnet import XLNet
+
+_HEADS = {"text": TextHead, "tokens": TokenHead, "vector": VectorHead}
+
+
+class WithHead(nn.Module):
+    """head(states of body).
+
+    body: an encoder, a decoder or both. side: whose states an encoder-decoder gives: `decoder`, which reads the same
+    text moved by one place (Lewis et al. 2020, section 3.1), after the token `start`; or `encoder`.
+    layers: `last`; `concat:N` or `mean:N` of the last N layers' states (Devlin et al. 2019, section 5.3); `weighted`,
+    γ Σ_j softmax(s)_j h_j over the embeddings and all layers, with s and γ learnt (Peters et al. 2018, eq. 1).
+    kind: `text`, `tokens` or `vector`; the rest belongs to the head.
+
+    Raises: NlpcliError for layers that the body can't give.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        kind: str,
+        width: int,
+        layers: str = "last",
+        side: str = "encoder",
+        start: int = 0,
+        **head: Any,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.side = side
+        self.start = start
+        self.how, _, count = layers.partition(":")
+        self.count = int(count or 0)
+        depth = _depth(body, side)
+        if self.how != "last" and depth is None:
+            raise NlpcliError(f"head.layers '{layers}': this family of models gives the last layer only")
+        if self.how in ("concat", "mean") and not 1 <= self.count <= depth + 1:
+            raise NlpcliError(f"head.layers '{layers}': the model has {depth} layers, and embeddings under them")
+        if self.how == "weighted":
+            self.layer_weights = nn.Parameter(torch.zeros(depth + 1))
+            self.layer_scale = nn.Parameter(torch.ones(()))
+        self.head = _HEADS[kind](width * self.count if self.how == "concat" else width, **head)
+        for module in self.head.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, rows: Rows) -> Tensor:
+        """What the head makes of the rows."""
+        return self.head(self.states(rows), rows)
+
+    def states(self, rows: Rows) -> Tensor:
+        """(rows, n, width) states that the head reads."""
+        if self.how == "last":
+            return self._last(rows, None)
+        kept: list[Tensor] = []
+        self._last(rows, kept)
+        if self.how == "weighted":
+            weights = self.layer_weights.softmax(dim=0).to(kept[0].dtype)
+            return self.layer_scale * torch.einsum("l,lbnd->bnd", weights, torch.stack(kept))
+        chosen = kept[-self.count :]
+        return torch.cat(chosen, dim=-1) if self.how == "concat" else torch.stack(chosen).mean(dim=0)
+
+    def _last(self, rows: Rows, kept: list[Tensor] | None) -> Tensor:
+        body = self.body
+        if isinstance(body, EncoderDecoder):
+            memory = body.encode(rows.ids, rows.mask, kept if self.side == "encoder" else None)
+            if self.side == "encoder":
+                return memory.states
+            target = rows.ids.roll(1, dims=1)
+            target[:, 0] = self.start
+            return body.advance(target, body.init_state(memory), kept=kept)[0]
+        if isinstance(body, Decoder):  # what stands behind a row's end is never seen
+            return body.advance(rows.ids, body.init_state(len(rows.ids)), kept=kept)[0]
+        if isinstance(body, TransformerXL):
+            return body.hidden(rows.ids)[0]
+        if isinstance(body, XLNet):
+            return body(rows.ids, rows.mask, rows.segments)
+        return body(rows.ids, rows.mask, rows.segments, kept=kept)
+
+
+def _depth(body: nn.Module, side: str) -> int | None:
+    """The number of layers whose states can be had, None when there is no telling them apart."""
+    if isinstance(body, (TransformerXL, XLNet)):
+        return None
+    stack = body.decoder if isinstance(body, Decoder) or side == "decoder" else body.encoder
+    return len(stack.layers)

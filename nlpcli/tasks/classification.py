@@ -1,0 +1,146 @@
+"""Classification: one of several labels for a text or a pair of texts.
+
+p(c | x) = softmax(W h)_c, trained by cross-entropy (Devlin et al. 2019, section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.errors import NlpcliError, nearest
+from nlpcli.objectives.learning import Loss
+from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
+
+
+class Classification:
+    """See the module. class_weights: of each class in the loss, of mean 1 over the training examples, or None."""
+
+    name: ClassVar[str] = "classify"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "dense", "dropout", "layers", "class_weights", "truncate", "both_orders", "lm_weight"}
+    )
+    measures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "mcc")
+
+    def __init__(
+        self,
+        context: Context,
+        labels: Sequence[str],
+        *,
+        head: Mapping[str, Any],
+        truncate: str = "longest",
+        both_orders: bool = False,
+        class_weights: Sequence[float] | None = None,
+        lm_weight: float = 0.0,
+    ) -> None:
+        self.context = context
+        self.labels = list(labels)
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self._head = dict(head)
+        self.reader = TextReader(context, truncate=truncate, both_orders=both_orders)
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.lm_weight = lm_weight
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        pooling: str = "auto",
+        dense: bool | None = None,
+        dropout: float = 0.1,
+        layers: str = "last",
+        class_weights: str = "none",
+        truncate: str = "longest",
+        both_orders: bool = False,
+        lm_weight: float = 0.0,
+    ) -> Classification:
+        labels = labels_of(examples, "classify")
+        if lm_weight and context.model.kind != "decoder":
+            raise NlpcliError(f"head.lm_weight {lm_weight} is for decoders, and this model is a {context.model.kind}")
+        head = text_head(context, len(labels), pooling=pooling, dense=dense, dropout=dropout, layers=layers)
+        weights = None
+        if class_weights == "balanced":
+            counts = Counter(example.label for example in examples)
+            weights = [len(examples) / (len(labels) * counts[label]) for label in labels]
+        return cls(
+            context, labels, head=head, truncate=truncate, both_orders=both_orders, class_weights=weights,
+            lm_weight=lm_weight,
+        )  # fmt: skip
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Classification:
+        return cls(context, head={}, **description)
+
+    def describe(self) -> dict[str, Any]:
+        return {"labels": self.labels, "truncate": self.reader.truncate, "both_orders": self.reader.both_orders}
+
+    def head(self) -> dict[str, Any]:
+        return self._head
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        return read_texts(path, columns, labelled=labelled)
+
+    def check(self, example: Example) -> None:
+        if example.label not in self._index:
+            near = nearest(str(example.label), self.labels)
+            raise NlpcliError(
+                f"{example.place}: label '{example.label}' is not one the model was trained with",
+                hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
+            )
+
+    def parse(self, line: str) -> Example:
+        return pair_line(line)
+
+    def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
+        rows = self.reader.rows(examples)
+        return [[RowsItem(row, self._index.get(example.label))] for example, row in zip(examples, rows, strict=True)]
+
+    def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
+        goals = [item.goal for item in items]
+        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+
+    def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        states = model.states(batch.rows)
+        logits = summed(model.head(states, batch.rows), batch.counts).float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        losses = nn.functional.cross_entropy(logits, batch.goal, reduction="none")
+        nll = losses.detach().sum()
+        total = (losses if weights is None else losses * weights[batch.goal]).sum()
+        if self.lm_weight and model.training:
+            total = total + self.lm_weight * _language_model_loss(model.body, states, batch)
+        return Loss(total, nll, batch.count)
+
+    def outputs(self, model: nn.Module, batch: RowsBatch) -> list[torch.Tensor]:
+        return list(summed(model(batch.rows), batch.counts).float().softmax(dim=-1).cpu())
+
+    def prediction(self, example: Example, items: Sequence[RowsItem], outputs: Sequence[torch.Tensor]) -> Prediction:
+        probabilities = outputs[0].tolist()
+        ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])
+        return {
+            "label": self.labels[ranked[0]],
+            "probability": probabilities[ranked[0]],
+            "probabilities": {self.labels[i]: probabilities[i] for i in ranked},
+        }
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        chosen = list(prediction["probabilities"].items())[:top]
+        return "\t".join(f"{label}\t{probability:.4f}" for label, probability in chosen)
+
+
+def _language_model_loss(body: nn.Module, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:
+    """The language model's mean loss for each row, summed: Radford et al. 2018, eq. 5."""
+    ids, ends = batch.rows.ids, batch.rows.ends
+    inner = torch.arange(ids.size(1) - 1, device=ids.device) < ends[:, None]
+    logits = body.logits(states[:, :-1][inner]).float()
+    losses = nn.functional.cross_entropy(logits, ids[:, 1:][inner], reduction="sum")
+    return losses / inner.sum() * batch.count

@@ -1,0 +1,109 @@
+"""A task over training examples as what the training loop asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpcli.data.bucketing import token_budget_batches
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.learning import Batch, Loss
+from nlpcli.tasks.task import Item, Task
+
+_POOL = 50  # batches whose examples are sorted by length together
+
+
+class Supervised:
+    """The items of a task in batches of like length, as a `Learnable` whose held-out data is measured by
+    predictions instead of losses.
+
+    batch_size: items in a batch; without it `batch_tokens` say how large a batch is, padding included. With it,
+    examples are shuffled, sorted by length within stretches of 50 batches, and the batches shuffled, so that little is
+    padding and yet no batch is like another.
+    classes: of each item, where examples are to be drawn so that all classes come equally often; an epoch then has as
+    many items as there are, drawn with replacement.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        items: Sequence[Item],
+        *,
+        batch_size: int | None = 32,
+        batch_tokens: int = 4096,
+        seed: int = 1,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        if not items:
+            raise NlpcliError("there are no examples to train on")
+        self.task = task
+        self.items = list(items)
+        self.sizes = np.array([item.size for item in items])
+        self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
+        self.seed = seed
+        self._chances = None if classes is None else _balanced(classes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch])
+        if self._chances is None:
+            order = rng.permutation(len(self.items))
+        else:
+            order = rng.choice(len(self.items), size=len(self.items), p=self._chances)
+        if self.batch_size is None:
+            cuts = token_budget_batches(self.sizes[order], max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
+            return [order[cut] for cut in cuts]
+        stretch = _POOL * self.batch_size
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), stretch):
+            part = order[start : start + stretch]
+            part = part[np.argsort(self.sizes[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def collate(self, item: np.ndarray, rng: np.random.Generator) -> Batch:
+        return self.task.collate([self.items[i] for i in item])
+
+    def loss(self, model: nn.Module, batch: Batch, carry: None = None) -> tuple[Loss, None]:
+        return self.task.loss(model, batch), None
+
+
+def _balanced(classes: Sequence[Any]) -> np.ndarray:
+    """The chance of each item when all classes are to come equally often."""
+    values, index, counts = np.unique(np.array([str(c) for c in classes]), return_inverse=True, return_counts=True)
+    return 1.0 / (len(values) * counts[index])
+
+
+def batches_of(items: Sequence[Item], *, max_tokens: int, max_items: int | None = None) -> list[np.ndarray]:
+    """Places of items in batches of like size, short ones first: for reading everything once, in any order."""
+    sizes = np.array([item.size for item in items])
+    return token_budget_batches(sizes, max_tokens=max_tokens, max_sentences=max_items, shuffle=False)
+
+
+def predict_items(
+    task: Task,
+    model: nn.Module,
+    items: Sequence[Item],
+    device: torch.device,
+    *,
+    batch_tokens: int = 4096,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[Any]:
+    """The outputs of all items, in their order. tell: is told how many are done."""
+    outputs: list[Any] = [None] * len(items)
+    done = 0
+    with torch.inference_mode():
+        for batch in batches_of(items, max_tokens=batch_tokens):
+            chosen = [items[i] for i in batch]
+            for place, output in zip(batch, task.outputs(model, task.collate(chosen).to(device)), strict=True):
+                outputs[place] = output
+            done += len(batch)
+            tell(done)
+    return outputs

@@ -1,0 +1,98 @@
+"""What a task is: from examples to what a model reads, and from what the model gives to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.data.examples import Columns, Example
+from nlpcli.objectives.learning import Batch, Loss
+from nlpcli.text import Tokenizer
+
+Prediction = dict[str, Any]
+"""What is predicted of one example, as plain data."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a task stands on.
+
+    model: the body's configuration. info: what model.yaml, or the folder it was read from, says of it. max_length: the
+    most tokens of a sequence, special ones included.
+    """
+
+    tokenizer: Tokenizer
+    model: ModelConfig
+    info: Mapping[str, Any] = field(default_factory=dict)
+    max_length: int = 256
+
+
+class Item(Protocol):
+    """What is read in one go of an example."""
+
+    size: int  # tokens, padding not counted
+
+
+class Task(Protocol):
+    """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
+
+    options: the settings of the configuration's `head` that `create` takes. kinds: of models it can stand on. measures:
+    the names of its metrics, the deciding one first. metric names and their computation: `nlpcli.recipes.tasks`.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[frozenset[str]]
+    kinds: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def create(cls, examples: Sequence[Example], context: Context, **options: Any) -> Task:
+        """Raises: NlpcliError, naming file and line, for examples that can't be learnt from."""
+        ...
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Task: ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data, from which `restore` makes the task again."""
+        ...
+
+    def head(self) -> dict[str, Any]:
+        """The settings of `nlpcli.models.with_head.WithHead`; {} when the model has no head."""
+        ...
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        """The examples in a file. Raises: NlpcliError with file and line."""
+        ...
+
+    def check(self, example: Example) -> None:
+        """Raises: NlpcliError, naming its place, for an example whose label the task doesn't know."""
+        ...
+
+    def parse(self, line: str) -> Example:
+        """An example without label out of a plain line."""
+        ...
+
+    def encode(self, examples: Sequence[Example]) -> list[list[Item]]:
+        """The items of each example: one, or several where an example is read in pieces."""
+        ...
+
+    def collate(self, items: Sequence[Item]) -> Batch: ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss: ...
+
+    def outputs(self, model: nn.Module, batch: Batch) -> list[Any]:
+        """What the model gives for each item of a batch, on the CPU."""
+        ...
+
+    def prediction(self, example: Example, items: Sequence[Item], outputs: Sequence[Any]) -> Prediction:
+        """What the outputs for an example's items say of it."""
+        ...
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        """A prediction as a plain line of tab-separated fields."""
+        ...
