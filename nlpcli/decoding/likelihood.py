@@ -1,0 +1,203 @@
+"""How probable given texts are after a prompt: what candidates are ranked by.
+
+log p(candidate | prompt) = Σ_t log p(c_t | prompt, c_<t), in nats. A prompt is read once, whatever the number of its
+candidates; these go on from the keys and values that are kept of it. Neither that nor the batch enters a number but
+through the rounding of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nlpcli.decoding.hypothesis import device_of
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.pairs import pad
+from nlpcli.text import Tokenizer
+
+_LOGITS = 1 << 22  # alive at a time
+
+
+@dataclass(frozen=True)
+class Completions:
+    """A prompt and what may follow it.
+
+    prefix: ids that are read and not scored, at least one. candidates: the ids that are scored, at least one each.
+    source: what the encoder reads, of an encoder-decoder.
+    """
+
+    prefix: Sequence[int]
+    candidates: Sequence[Sequence[int]]
+    source: Sequence[int] | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens that the decoder reads of the prompt and its longest candidate, whose last one only is predicted."""
+        return len(self.prefix) + max(map(len, self.candidates)) - 1
+
+
+def split_completions(
+    tokenizer: Tokenizer, prompt: str, candidates: Sequence[str], start: int
+) -> tuple[list[int], list[list[int]]]:
+    """The ids that a prompt has in common with all its completions, and the rest of each completion.
+
+    Prompt and candidate are encoded as one text, as they would stand in it: a merge over the border belongs to the
+    candidate, and then the last piece of the prompt is predicted again in each, so that all are measured from the same
+    place. start: the id to read where nothing is in common.
+    Raises: NlpcliError for a candidate that adds nothing to the prompt.
+    """
+    before, *whole = tokenizer.encode([prompt, *(prompt + candidate for candidate in candidates)])
+    common = 0
+    for column in zip(before, *whole, strict=False):
+        if len(set(column)) > 1:
+            break
+        common += 1
+    rests = [ids[common:] for ids in whole]
+    for candidate, rest in zip(candidates, rests, strict=True):
+        if not rest:
+            raise NlpcliError(f"the candidate {candidate!r} adds nothing to the prompt", hint="its text can't be blank")
+    return before[:common] or [start], rests
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: Any, questions: Sequence[Completions], *, pad_id: int, segment: int | None = None, batch_tokens: int = 4096
+) -> list[list[float]]:
+    """log p of each candidate after its prompt, in nats, in the order of the questions.
+
+    model: a decoder or an encoder-decoder, in evaluation mode. segment: the length of the segments in which a model
+    with memory reads each text from its beginning; None for one without, which sees the whole. batch_tokens: tokens
+    read at once, padding included, unless one question alone has more; it changes the speed only.
+    """
+    reader: _Reader = _Whole(model) if segment is None else _Segments(model, segment)
+    found: list[list[float]] = [[] for _ in questions]
+    for places in _batches(questions, batch_tokens):
+        chosen = [questions[place] for place in places]
+        for place, values in zip(places, _batch(model, reader, chosen, pad_id), strict=True):
+            found[place] = values
+    return found
+
+
+def _batches(questions: Sequence[Completions], batch_tokens: int) -> Iterator[list[int]]:
+    """Places of questions of like length, longest first."""
+    order = sorted(range(len(questions)), key=lambda place: -questions[place].length)
+    batch: list[int] = []
+    rows = 0
+    for place in order:
+        more = len(questions[place].candidates)
+        if batch and (rows + more) * questions[batch[0]].length > batch_tokens:
+            yield batch
+            batch, rows = [], 0
+        batch.append(place)
+        rows += more
+    if batch:
+        yield batch
+
+
+def _batch(model: Any, reader: _Reader, questions: Sequence[Completions], pad_id: int) -> list[list[float]]:
+    device = device_of(model)
+    state = _begin(model, reader, questions, pad_id, device)
+    # What all prompts have at least, but for the last token, whose state predicts the candidates' first.
+    ahead = reader.whole(min(len(question.prefix) for question in questions) - 1)
+    if ahead:
+        read = torch.tensor([list(question.prefix[:ahead]) for question in questions], device=device)
+        _, state = reader.read(read, state)
+    counts = [len(question.candidates) for question in questions]
+    state = reader.spread(state, torch.repeat_interleave(torch.tensor(counts)).to(device))
+    rows, places, goals = [], [], []
+    for question in questions:
+        for candidate in question.candidates:
+            places.append(len(question.prefix) - ahead - 1)
+            rows.append([*question.prefix[ahead:], *candidate[:-1]])
+            goals.append(list(candidate))
+    hidden, _ = reader.read(pad(rows, pad_id).to(device), state)
+    sums = _sums(model, hidden, places, goals)
+    return [[next(sums) for _ in range(count)] for count in counts]
+
+
+def _begin(model: Any, reader: _Reader, questions: Sequence[Completions], pad_id: int, device: torch.device) -> Any:
+    sources = [question.source for question in questions if question.source is not None]
+    if not sources:
+        return reader.begin(len(questions))
+    source = pad(sources, pad_id).to(device)
+    lengths = torch.tensor([len(ids) for ids in sources], device=device)
+    mask = torch.arange(source.shape[1], device=device) < lengths[:, None]
+    return model.init_state(model.encode(source, mask))
+
+
+def _sums(model: Any, hidden: Tensor, places: Sequence[int], goals: Sequence[Sequence[int]]) -> Iterator[float]:
+    """Σ_t log p(goal_t) of each row, whose first goal is predicted by the state hidden[row, place]."""
+    rows = torch.tensor([row for row, goal in enumerate(goals) for _ in goal], device=hidden.device)
+    columns = [place + i for place, goal in zip(places, goals, strict=True) for i in range(len(goal))]
+    states = hidden[rows, torch.tensor(columns, device=hidden.device)]
+    wanted = torch.tensor([id_ for goal in goals for id_ in goal], device=hidden.device)
+    parts, size = [], max(32, _LOGITS // model.output_weight.shape[0])
+    for part, goal in zip(states.split(size), wanted.split(size), strict=True):
+        logprobs = model.logits(part).float().log_softmax(-1)
+        parts.append(logprobs.gather(1, goal[:, None])[:, 0])
+    flat = iter(torch.cat(parts).double().tolist())
+    return (sum(next(flat) for _ in goal) for goal in goals)
+
+
+class _Reader(Protocol):
+    """How a model is given texts part by part, many rows at a time, and what it keeps of them."""
+
+    def begin(self, rows: int) -> Any: ...
+
+    def whole(self, tokens: int) -> int:
+        """The most of the first `tokens` that can be read apart from what follows."""
+        ...
+
+    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """ids (rows, n) -> states (rows, n, d_model) that predict what follows each, and what is kept."""
+        ...
+
+    def spread(self, state: Any, index: Tensor) -> Any:
+        """The state whose row i is row index[i]."""
+        ...
+
+
+class _Whole:
+    """A model that keeps all keys and values."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def begin(self, rows: int) -> Any:
+        return self.model.init_state(rows)
+
+    def whole(self, tokens: int) -> int:
+        return tokens
+
+    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        return self.model.advance(ids, state)
+
+    def spread(self, state: Any, index: Tensor) -> Any:
+        return self.model.reorder(state, index)
+
+
+class _Segments:
+    """A model with memory (Dai et al. 2019), which reads segment by segment; borders are counted from the beginning."""
+
+    def __init__(self, model: Any, segment: int) -> None:
+        self.model, self.segment = model, segment
+
+    def begin(self, rows: int) -> Any:
+        return None
+
+    def whole(self, tokens: int) -> int:
+        return tokens - tokens % self.segment
+
+    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        parts = []
+        for part in ids.split(self.segment, dim=1):
+            hidden, state = self.model.hidden(part, state)
+            parts.append(hidden)
+        return torch.cat(parts, dim=1), state
+
+    def spread(self, state: Any, index: Tensor) -> Any:
+        return None if state is None else [item.index_select(0, index) for item in state]
