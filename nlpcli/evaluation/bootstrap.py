@@ -1,4 +1,4 @@
-"""Bootstrap resampling of segments for metrics that are a function of summed counts.
+"""Bootstrap resampling of segments.
 
 Segments are drawn with replacement as often as there are segments; the counts of the drawn ones are summed and scored
 again. Source: Koehn 2004, sections 3 and 4; interval and p-value are cut as sacreBLEU cuts them, so that the numbers
@@ -7,13 +7,27 @@ of all metrics mean the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from nlpcli.evaluation.score import Resampling
 
-_CELLS = 1 << 22  # drawn counts held at once; bounds the memory whatever the number of segments
+_CELLS = 1 << 20  # draws held at once; bounds the memory whatever the number of segments
+
+
+def drawn_weights(segments: int, resampling: Resampling) -> Iterator[np.ndarray]:
+    """How often each segment was drawn into each resample: (rows, segments) floats, piece by piece.
+
+    The same number of segments and the same resampling give the same draws.
+    """
+    rng = np.random.default_rng(resampling.seed)
+    rows = max(1, _CELLS // max(1, segments))
+    for start in range(0, resampling.samples, rows):
+        size = min(rows, resampling.samples - start)
+        drawn = rng.choice(segments, size=(size, segments), replace=True)
+        drawn += segments * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=size * segments).reshape(size, segments).astype(np.float64)
 
 
 def resampled_sums(counts: Sequence[np.ndarray], resampling: Resampling) -> list[np.ndarray]:
@@ -21,15 +35,10 @@ def resampled_sums(counts: Sequence[np.ndarray], resampling: Resampling) -> list
 
     counts: one (segments, k) array a system; returns one (samples, k) array a system.
     """
-    segments, columns = counts[0].shape
-    rng = np.random.default_rng(resampling.seed)
-    rows = max(1, _CELLS // max(1, segments * columns))
     sums: list[list[np.ndarray]] = [[] for _ in counts]
-    for start in range(0, resampling.samples, rows):
-        size = (min(rows, resampling.samples - start), segments)
-        drawn = rng.choice(segments, size=size, replace=True)
+    for weights in drawn_weights(len(counts[0]), resampling):
         for system, table in zip(sums, counts, strict=True):
-            system.append(table[drawn].sum(axis=1))  # (rows, k)
+            system.append(weights @ table)  # (rows, k)
     return [np.concatenate(system) for system in sums]
 
 

@@ -9,7 +9,13 @@ from typing import Any, ClassVar, Protocol
 from nlpcli.errors import NlpcliError
 
 Lines = Sequence[str]
-TEXT_PAIRS = "text-pairs"  # Metric.needs: hypothesis lines beside one or more sets of reference lines
+
+# What a metric is computed from (`Metric.needs`): for each example one item on either side.
+TEXT_PAIRS = "text-pairs"  # lines
+LABELS = "labels"  # str
+NUMBERS = "numbers"  # float
+TAGS = "tags"  # the tags of a sentence, tuple[str, ...]
+ANSWERS = "answers"  # str | None (no prediction) beside tuple[str, ...], all right answers, () where there is none
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def check_segments(hypotheses: Lines, references: Sequence[Lines], max_reference
         raise NlpcliError("there is no reference to score against")
     if max_references is not None and len(references) > max_references:
         raise NlpcliError(f"this metric takes {max_references} reference, {len(references)} were given")
-    if not hypotheses:
+    if len(hypotheses) == 0:  # an array has no truth value
         raise NlpcliError("there are no lines to score")
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
