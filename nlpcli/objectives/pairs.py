@@ -56,18 +56,27 @@ class PairBatch:
         return replace(self, **moved)
 
 
-def pair_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens) -> PairBatch:
-    """Source and target ids, without bos or eos, as a batch in the layout above."""
+def pair_batch(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens, start: Sequence[int] | None = None
+) -> PairBatch:
+    """Source and target ids, without eos, as a batch in the layout above. start: what targets begin with, bos if None.
+
+    Of several ids in `start` none is predicted, since a search is given them, too.
+    """
+    start = [special.bos] if start is None else list(start)
+    given = len(start) - 1
     lengths = np.array([(len(source), len(target)) for source, target in pairs]) + 1
     m, n = lengths.max(axis=0)
+    n += given
     source, target, goal = (np.full((len(pairs), width), special.pad) for width in (m, n, n))
-    target[:, 0] = special.bos
+    target[:, : given + 1] = start
     for i, (x, y) in enumerate(pairs):
         source[i, : len(x)], source[i, len(x)] = x, special.eos
-        goal[i, : len(y)], goal[i, len(y)] = y, special.eos
-        target[i, 1 : len(y) + 1] = y
+        goal[i, given : given + len(y)], goal[i, given + len(y)] = y, special.eos
+        target[i, given + 1 : given + len(y) + 1] = y
     mask = np.arange(m) < lengths[:, :1]
-    places = np.flatnonzero(np.arange(n) < lengths[:, 1:])
+    predicted = (np.arange(n) >= given) & (np.arange(n) < lengths[:, 1:] + given)
+    places = np.flatnonzero(predicted)
     return PairBatch(
         source=torch.from_numpy(source),
         source_mask=None if mask.all() else torch.from_numpy(mask),

@@ -36,6 +36,15 @@ def test_each_row_is_read_to_its_eos_and_predicted_from_its_bos(rows):
     assert batch.count == len(batch.goal) and batch.tokens == sum(len(x) + len(y) + 2 for x, y in rows)
 
 
+@given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.lists(st.integers(7, 9), min_size=1, max_size=3))
+def test_a_target_is_predicted_from_the_last_token_of_its_start_on(rows, start):
+    batch = pair_batch(rows, SPECIAL, start)
+    assert torch.equal(batch.target, pad([[*start, *y] for _, y in rows], SPECIAL.pad))
+    assert batch.goal.tolist() == [id_ for _, y in rows for id_ in [*y, SPECIAL.eos]]
+    read = batch.target.flatten()[batch.places]
+    assert read.tolist() == [id_ for _, y in rows for id_ in [start[-1], *y]]
+
+
 @dataclass
 class Extended(PairBatch):
     more: Tensor | None = None
