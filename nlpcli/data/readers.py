@@ -61,16 +61,16 @@ class TextSource:
         return _BY_SUFFIX.get(inner_suffix(path), "auto") if self.format == "auto" else self.format
 
 
-def read_lines(path: Path | str) -> Iterator[str]:
+def read_lines(path: Path | str, *, ends: bool = False) -> Iterator[str]:
     """The lines of a text file, or of standard input for "-", without their ends.
 
     Plain or compressed (.gz, .xz, .zst); a byte order mark at the beginning is dropped; one CR before the LF is too.
-    Each line is given as soon as it is complete.
+    Each line is given as soon as it is complete. ends: leave LF, and CR before it, in place.
 
     Raises: NlpcliError for a file that is missing, damaged or not UTF-8 (with line and column).
     """
     with open_bytes(path) as stream:
-        yield from _lines(stream, path)
+        yield from _lines(stream, path, ends=ends)
 
 
 def count_lines(path: Path | str) -> int:
@@ -205,7 +205,7 @@ def _has_inner_blank(lines: list[str]) -> bool:
     return bool(filled) and filled[-1] + 1 != len(filled)
 
 
-def _lines(stream: BinaryIO, path: Path | str) -> Iterator[str]:
+def _lines(stream: BinaryIO, path: Path | str, *, ends: bool = False) -> Iterator[str]:
     for number, raw in enumerate(stream, start=1):
         if number == 1 and raw.startswith(codecs.BOM_UTF8):
             raw = raw[len(codecs.BOM_UTF8) :]
@@ -213,9 +213,9 @@ def _lines(stream: BinaryIO, path: Path | str) -> Iterator[str]:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise _not_utf8(path, number, raw, error.start) from error
-        if line.endswith("\n"):
-            line = line[:-1]
-        yield line[:-1] if line.endswith("\r") else line
+        if not ends:
+            line = line.removesuffix("\n").removesuffix("\r")
+        yield line
 
 
 def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliError:
