@@ -1,14 +1,25 @@
-"""Examples of supervised tasks, and the columns of tables and JSON lines they are read from."""
+"""Examples of supervised tasks, out of tables and JSON lines."""
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.data.columns import Columns, Places, by_names, by_numbers, counted, find, squashed
+from nlpcli.data.tables import Row, as_text, read_rows, record_row
+from nlpcli.errors import NlpcliError
 
-FORMATS = ("auto", "tsv", "csv", "jsonl", "labelled-lines", "conll", "conllu", "squad", "lines")
-HEADERS = ("auto", "yes", "no")
+_LOOK_AHEAD_ROWS = 1000
+_NUMBERED = ("choice", "ending", "option", "candidate", "alternative", "solution", "answer")
+_LISTS = ("choices", "endings", "options", "candidates", "alternatives")
+_STEMS = ("premise", "startphrase", "ctx", "context", "article", "passage", "text", "question", "query", "sentence")
+_WITH_QUESTION = ("context", "article", "passage")
 
 
 @dataclass(frozen=True)
@@ -38,29 +49,235 @@ class Answer:
     start: int
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what, by name (header, JSON key) or by number counted from 1; None: found by usual names.
+def read_texts(
+    path: Path | str, columns: Columns, *, texts: int | None = None, labelled: bool = True
+) -> Iterator[Example]:
+    """Texts, or pairs of texts, with their labels: TSV, CSV, JSON lines, or lines that begin with their label.
 
-    format: one of FORMATS; `auto` goes by the file's name. header: whether the first row of a table names the columns;
-    `auto` looks at it.
+    Plain or compressed, "-" is standard input, in constant memory. See `Columns` for how columns are found,
+    `nlpcli.data.tables.read_rows` for the formats and `nlpcli.data.columns.by_numbers` for tables without a header.
+    texts: how many texts an example has; None: what the columns say. labelled: without it the label may be missing; it
+    is taken where there is one. A JSON list is a label of several parts, an empty cell a label "".
 
-    Raises: NlpcliError for a format or a header that is none of these, and for a column 0.
+    Raises: NlpcliError, with file and line, for a column that is not there, for rows with fewer cells than the header
+        or the first row have, or with more where the columns were not named, and as `read_rows`.
     """
+    finder = _Finder(columns, texts=texts, labelled=labelled)
+    rows = read_rows(path, columns.format, columns.is_header)
+    for row in _looked_ahead(rows, finder):
+        yield finder.example(row)
 
-    format: str = "auto"
-    header: str = "auto"
-    text: str | None = None
-    text2: str | None = None
-    label: str | None = None
-    choices: tuple[str, ...] = ()
-    id: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise unknown("format of examples", self.format, FORMATS)
-        if self.header not in HEADERS:
-            raise unknown("header", self.header, HEADERS)
-        for name in (self.text, self.text2, self.label, self.id, *self.choices):
-            if name == "0":
-                raise NlpcliError("column 0: columns are counted from 1")
+def parse_record(
+    record: dict[str, Any], columns: Columns, *, place: str, texts: int | None = None, labelled: bool = False
+) -> Example:
+    """One JSON object as an example of one text or two. Raises: NlpcliError as `read_texts`."""
+    return _Finder(columns, texts=texts, labelled=labelled).example(record_row(record, place))
+
+
+def read_choices(path: Path | str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+    """Multiple choice: texts = (text, candidate, candidate, …); the label is left as it is in the data.
+
+    TSV, CSV or JSON lines. The candidates stand in the columns `columns.choices`, or in one column that holds a JSON
+    list; by themselves `choice1`, `choice2`, … are found (also ending, option, candidate, …, counted from anything) and
+    lists named `choices`, `endings`, `options`. Empty columns after the last candidate are none. The text is the column
+    `text`, followed, after a space, by `text2` if that is named, or by `question` below `article`, `passage`, `context`
+    (RACE); SWAG's `startphrase` and HellaSwag's `ctx` are known too.
+
+    Raises: NlpcliError as `read_texts`, and for less than two candidates.
+    """
+    for row in read_rows(path, columns.format, lambda cells: _is_header_of_choices(columns, cells)):
+        yield parse_choices_row(row, columns, labelled=labelled)
+
+
+def parse_choices(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
+    """One JSON object as an example of a multiple choice. Raises: NlpcliError as `read_choices`."""
+    return parse_choices_row(record_row(record, place), columns, labelled=labelled)
+
+
+def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tuple[str, ...]:
+    """The labels in a cell: a JSON or Python list (`[1, 3]`, `['joy', 'fear']`), or parts between separators.
+
+    Space around labels, and empty ones, are dropped; an empty cell, `[]` and None hold no label.
+    """
+    if label is None:
+        return ()
+    if not isinstance(label, str):
+        return tuple(label)
+    text = label.strip()
+    if text.startswith("[") and text.endswith("]"):
+        found = _literal_list(text)
+        if found is not None:
+            return found
+        text, separator = text[1:-1], ","
+    return tuple(part.strip() for part in text.split(separator) if part.strip())
+
+
+def _literal_list(text: str) -> tuple[str, ...] | None:
+    try:
+        values = json.loads(text, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError):
+        try:
+            values = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if not all(isinstance(value, str | int | float) for value in values):
+        return None
+    return tuple(as_text(value, "a label", "") for value in values)
+
+
+class _Finder:
+    """Makes examples of rows; finds the columns anew when the names of a row are not those of the last one."""
+
+    def __init__(self, columns: Columns, *, texts: int | None, labelled: bool) -> None:
+        self.columns = columns
+        self.texts = texts
+        self.labelled = labelled
+        self.lenient = columns.text is not None and (columns.label is not None or not labelled)
+        self.places: Places | None = None
+        self.names: tuple[str, ...] | None = None
+        self.width = 0
+
+    def find(self, row: Row, first: Sequence[Row]) -> None:
+        settings = {"texts": self.texts, "labelled": self.labelled, "place": row.place}
+        if row.names is None:
+            self.places = by_numbers(self.columns, [other.cells for other in first], **settings)
+        else:
+            self.places = by_names(self.columns, row.names, **settings)
+        self.names, self.width = row.names, len(row.cells if row.names is None else row.names)
+
+    def example(self, row: Row) -> Example:
+        if self.places is None or row.names != self.names:
+            self.find(row, [row])
+        least = self.places.last + 1 if self.lenient and self.names is None else self.width
+        check_width(row, self.width, least, more=self.lenient)
+        places, cells, place = self.places, row.cells, row.place
+        texts = tuple(as_text(cells[i], self._named(i), place) for i in places.texts)
+        label = None if places.label is None else self._label([cells[i] for i in places.label], places.label, place)
+        if label is None and self.labelled:
+            raise NlpcliError(f"{place}: no label, it is null")
+        return Example(texts, label, place, _id(cells, places.id, place))
+
+    def _label(self, values: Sequence[Any], numbers: Sequence[int], place: str) -> str | tuple[str, ...] | None:
+        if len(values) == 1:
+            return as_label(values[0], self._named(numbers[0]), place)
+        parts = [(value, i) for value, i in zip(values, numbers, strict=True) if value is not None]
+        return tuple(as_text(value, self._named(i), place) for value, i in parts)
+
+    def _named(self, i: int) -> str:
+        return f"column {i + 1}" if self.names is None else f"'{self.names[i]}'"
+
+
+def as_label(value: Any, what: str, place: str) -> str | tuple[str, ...] | None:
+    """A cell as a label: a list is one of several parts, null is none. Raises: NlpcliError as `as_text`."""
+    if isinstance(value, list):
+        return tuple(as_text(part, f"a part of {what}", place) for part in value)
+    return None if value is None else as_text(value, what, place)
+
+
+def check_width(row: Row, width: int, least: int, *, more: bool) -> None:
+    """Raises: NlpcliError for a row with fewer than `least` cells, or, unless `more` is allowed, more than `width`."""
+    if len(row.cells) < least or (len(row.cells) > width and not more):
+        reference = "first row" if row.names is None else "header"
+        raise NlpcliError(
+            f"{row.place}: {counted(len(row.cells))} where the {reference} has {width}",
+            hint="is there a tab or a separator too many or too few? format csv reads quoted cells",
+        )
+
+
+def _looked_ahead(rows: Iterator[Row], finder: _Finder) -> Iterator[Row]:
+    """The same rows; without a header the columns are found by the first of them."""
+    first = list(islice(rows, 1))
+    if first and first[0].names is None:
+        if len(first[0].cells) > 1 and (finder.columns.text is None or finder.columns.label is None):
+            first += islice(rows, _LOOK_AHEAD_ROWS - 1)
+        finder.find(first[0], first)
+    return chain(first, rows)
+
+
+def _id(cells: Sequence[Any], i: int | None, place: str) -> str:
+    value = None if i is None else cells[i]
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else as_text(value, "the id", place)
+
+
+# Multiple choice
+
+
+def _is_header_of_choices(columns: Columns, cells: Sequence[str]) -> bool:
+    return columns.is_header(cells) or (columns.header == "auto" and len(_numbered(cells)) > 1)
+
+
+def parse_choices_row(row: Row, columns: Columns, *, labelled: bool) -> Example:
+    """One row as an example of a multiple choice. Raises: NlpcliError as `read_choices`."""
+    names, cells, place = row.names, row.cells, row.place
+    if names is not None:
+        check_width(row, len(names), len(names), more=bool(columns.text and columns.choices))
+    numbers = [find(name, names, len(cells), place) for name in columns.choices] or _usual_choices(row)
+    if len(numbers) == 1 and isinstance(cells[numbers[0]], list):
+        candidates = [as_text(part, "a candidate", place) for part in cells[numbers[0]]]
+    else:
+        values = [cells[i] for i in numbers]
+        while values and values[-1] in (None, ""):
+            values.pop()
+        candidates = [as_text(value, f"candidate {k}", place) for k, value in enumerate(values, start=1)]
+    if len(candidates) < 2:
+        raise NlpcliError(f"{place}: {len(candidates) or 'no'} candidate, there must be at least two to choose from")
+    stem = " ".join(as_text(cells[i], "the text", place) for i in _stem(row, columns))
+    label = _choice_label(row, columns, {*numbers}, labelled=labelled)
+    id = find(columns.id, names, len(cells), place) if columns.id else _usual(row, ("id", "idx", "index", "guid"))
+    return Example((stem, *candidates), label, place, _id(cells, id, place))
+
+
+def _usual_choices(row: Row) -> list[int]:
+    found = _numbered(row.names or ())
+    lists = [i for name in _LISTS for i, other in enumerate(row.names or ()) if squashed(other) == name]
+    if len(found) < 2 and not lists:
+        there = f"there are: {', '.join(row.names)}" if row.names else "there is no header"
+        raise NlpcliError(
+            f"{row.place}: no columns of candidates found, {there}", hint="name them with --choices a,b,c"
+        )
+    return found if len(found) > 1 else lists[:1]
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    """The columns `choice1`, `choice2`, … in the order of their numbers."""
+    for stem in _NUMBERED:
+        found = [(re.fullmatch(rf"{stem}(\d+)", squashed(name)), i) for i, name in enumerate(names)]
+        numbers = sorted((int(match[1]), i) for match, i in found if match)
+        if len(numbers) > 1:
+            return [i for _, i in numbers]
+    return []
+
+
+def _usual(row: Row, wanted: Sequence[str]) -> int | None:
+    there = {squashed(name): i for i, name in reversed(list(enumerate(row.names or ())))}
+    return next((there[name] for name in wanted if name in there), None)
+
+
+def _stem(row: Row, columns: Columns) -> list[int]:
+    explicit = [find(name, row.names, len(row.cells), row.place) for name in (columns.text, columns.text2) if name]
+    if columns.text:
+        return explicit
+    first = _usual(row, _STEMS)
+    if first is None:
+        raise NlpcliError(f"{row.place}: no column has a usual name of the text", hint="name it with --text")
+    question = _usual(row, ("question",))
+    if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
+        explicit = [question]
+    return [first, *explicit]
+
+
+def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool) -> str | None:
+    names = row.names or ()
+    if columns.label is not None and (labelled or columns.label in names or columns.label.isdecimal()):
+        i = find(columns.label, row.names, len(row.cells), row.place)
+    else:
+        i = _usual(row, ("label", "goldlabel", "gold", "answer", "answerkey", "correct", "correctanswer", "target"))
+    value = None if i is None or i in taken else row.cells[i]
+    if value is None:
+        if labelled:
+            raise NlpcliError(f"{row.place}: no column says which candidate is right", hint="name it with --label")
+        return None
+    return as_text(value, "the label", row.place)

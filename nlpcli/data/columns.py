@@ -1,0 +1,280 @@
+"""Which columns of a table, or keys of a JSON object, hold what an example is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nlpcli.errors import NlpcliError, nearest, unknown
+
+FORMATS = ("auto", "tsv", "csv", "jsonl", "labelled-lines", "lines", "conll", "conllu", "squad")
+HEADERS = ("auto", "yes", "no")
+
+PAIRS = (
+    ("sentence1", "sentence2"), ("texta", "textb"), ("text1", "text2"), ("premise", "hypothesis"),
+    ("question1", "question2"), ("sentencea", "sentenceb"), ("#1string", "#2string"), ("question", "sentence"),
+    ("question", "passage"), ("question", "context"), ("query", "passage"), ("query", "document"), ("s1", "s2"),
+    ("text", "textpair"), ("text", "hypothesis"), ("anchor", "positive"),
+)  # fmt: skip
+"""Usual names of two texts that are read together, as `squashed` writes them; the first pair that is there counts."""
+
+TEXTS = (
+    "text", "sentence", "texta", "review", "dialogue", "article", "document", "content", "source", "input", "comment",
+    "tweet", "question", "query", "title", "premise", "context",
+)  # fmt: skip
+"""Usual names of a single text, the likeliest first."""
+
+LABELS = ("label", "labels", "goldlabel")
+"""Usual names of what is to be predicted: before any of `TARGETS`."""
+
+TARGETS = (
+    "class", "category", "target", "score", "similarity", "quality", "isduplicate", "relatednessscore",
+    "entailmentjudgment", "sentiment", "polarity", "acceptable", "acceptability", "emotion", "emotions", "intent",
+    "rating", "stars", "relation", "summary", "highlights", "translation", "answer", "answerkey", "output", "reference",
+)  # fmt: skip
+"""More of them; where several are there, the user has to say which."""
+
+IDS = ("id", "idx", "index", "guid", "pairid", "fname")
+
+_FEWER = 2  # a column of labels has at most 1/2 as many different values as one of texts
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what, by name (header, JSON key) or by number counted from 1; None: found by usual names.
+
+    format: one of FORMATS; `auto` goes by the file's name, then by its first line. header: whether the first row of a
+    table names the columns; `auto`: it does if a column is asked for by a name, or if two of its cells are usual names
+    (of one column: if it is one).
+    label: several columns by commas ("summary1,summary2") make a label of several parts.
+
+    Raises: NlpcliError for a format or a header that is none of these, and for a column 0.
+    """
+
+    format: str = "auto"
+    header: str = "auto"
+    text: str | None = None
+    text2: str | None = None
+    label: str | None = None
+    choices: tuple[str, ...] = ()
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("format of examples", self.format, FORMATS)
+        if self.header not in HEADERS:
+            raise unknown("header", self.header, HEADERS)
+        for name in self.named:
+            if name.isdecimal() and int(name) == 0:
+                raise NlpcliError(f"column {name}: columns are counted from 1")
+
+    @property
+    def named(self) -> list[str]:
+        """All columns that were asked for."""
+        label = self.label.split(",") if self.label else []
+        return [name for name in (self.text, self.text2, *label, *self.choices, self.id) if name]
+
+    def is_header(self, cells: Sequence[str]) -> bool:
+        """Whether the first row of a table holds names."""
+        if self.header != "auto":
+            return self.header == "yes"
+        if any(not name.isdecimal() for name in self.named):
+            return True
+        return sum(squashed(cell) in _KNOWN for cell in cells) >= min(2, len(cells))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which cells of a row hold what, counted from 0: texts, label (several: one of parts; None: no label), id."""
+
+    texts: tuple[int, ...]
+    label: tuple[int, ...] | None = None
+    id: int | None = None
+
+    @property
+    def last(self) -> int:
+        return max((*self.texts, *(self.label or ()), -1 if self.id is None else self.id))
+
+
+def squashed(name: str) -> str:
+    """A name without what names of the same column differ in: `Sentence_A` and `sentence-a`."""
+    return re.sub(r"[^\w#]|_", "", name.lower())
+
+
+_KNOWN = frozenset(name for pair in PAIRS for name in pair).union(TEXTS, LABELS, TARGETS, IDS)
+
+
+def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> int:
+    """The column with a name, or with a number counted from 1.
+
+    Raises: NlpcliError for a column that is not there, or there twice.
+    """
+    if names is not None:
+        found = [i for i, name in enumerate(names) if name == wanted]
+        found = found or [i for i, name in enumerate(names) if name.lower() == wanted.lower()]
+        if len(found) > 1:
+            raise NlpcliError(f"{place}: {len(found)} columns are named '{wanted}'", hint="name it by its number")
+        if found:
+            return found[0]
+    if wanted.isdecimal():
+        if int(wanted) > width:
+            raise NlpcliError(f"{place}: no column {wanted}, the row has {counted(width)}")
+        return int(wanted) - 1
+    if names is None:
+        raise NlpcliError(f"{place}: no column '{wanted}', for there is no header", hint="give its number, from 1")
+    near = nearest(wanted, names)
+    raise NlpcliError(
+        f"{place}: no column '{wanted}'; there are: {', '.join(names) or 'none'}",
+        hint=f"did you mean '{near}'?" if near else None,
+    )
+
+
+def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, labelled: bool, place: str) -> Places:
+    """The places by the names of a header or of a JSON object.
+
+    texts: how many there have to be; None: 2 if text2 is named, or if text is not and a usual pair is there; else 1.
+
+    Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
+    """
+    width, usual = len(names), _first_of_each(names)
+    explicit = [None if name is None else find(name, names, width, place) for name in (columns.text, columns.text2)]
+    taken = {i for i in explicit if i is not None}
+    found: tuple[int, ...] | None = None
+    if texts == 1 or (texts is None and explicit[0] is not None and explicit[1] is None):
+        found = (_first(usual, TEXTS, taken) if explicit[0] is None else explicit[0],)
+    elif None not in explicit:
+        found = tuple(explicit)
+    else:
+        found = _pair(usual, explicit)
+        if found is None and explicit[1] is not None:
+            found = (_first(usual, TEXTS, taken), explicit[1])
+        elif found is None and texts is None:
+            found = (_first(usual, TEXTS, taken),)
+    if found is None or None in found:
+        what = "the second text" if found is None and taken else "the texts" if found is None else "the text"
+        raise _cannot_tell(what, names, place, "--text2" if taken else "--text")
+    id = find(columns.id, names, width, place) if columns.id else _first(usual, IDS, set(found))
+    label = _label(columns, names, usual, set(found), labelled=labelled, place=place)
+    return Places(found, label, id)
+
+
+def by_numbers(
+    columns: Columns, rows: Sequence[Sequence[str]], *, texts: int | None, labelled: bool, place: str
+) -> Places:
+    """The places in a table without header, whose first rows are given.
+
+    The columns that are not named are, from left to right, text, second text and label, as far as these are not named;
+    two columns: text, label. But the label comes first where the first of them clearly holds labels: numbers only,
+    beside other columns with other cells; or single words, with at most half as many different ones as the last
+    column has different cells. Columns that are left over are an error unless all that is needed is named.
+
+    Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
+    """
+    width = len(rows[0])
+    named = {"text": columns.text, "text2": columns.text2}
+    places: dict[str, Any] = {role: find(name, None, width, place) for role, name in named.items() if name is not None}
+    if columns.label is not None:
+        places["label"] = tuple(find(name, None, width, place) for name in columns.label.split(","))
+    id = find(columns.id, None, width, place) if columns.id else None
+    taken = {places.get("text"), places.get("text2"), *places.get("label", ()), id}
+    rest = [i for i in range(width) if i not in taken]
+    roles = ["text", "text2", "label"] if texts == 2 or "text2" in places else ["text", "label"]
+    roles = [role for role in roles if role not in places]
+    if texts is None and "text" in roles and "text2" not in places and len(rest) == len(roles) + 1:
+        roles.insert(1, "text2")
+    if len(rest) < len(roles) and "label" in roles:
+        roles.remove("label")
+    if roles == ["label"] and len(rest) > 1 and not labelled:
+        roles = []
+    if roles and len(rest) != len(roles):
+        raise NlpcliError(
+            f"{place}: can't tell which of {counted(width)} without a header holds what",
+            hint="name them by their numbers, such as --text 1 --label 2",
+        )
+    if roles and roles[-1] == "label" and len(roles) > 1 and _holds_labels(rows, rest[0], rest[-1]):
+        roles = ["label", *roles[:-1]]
+    places |= {role: (i,) if role == "label" else i for role, i in zip(roles, rest, strict=False)}
+    if labelled and "label" not in places:
+        raise NlpcliError(
+            f"{place}: no column of labels beside the text{'s' if 'text2' in places else ''}: the row has "
+            f"{counted(width)}",
+            hint="labels stand in a column of their own; format labelled-lines: the first word of a line is its label",
+        )
+    return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
+
+
+def counted(width: int) -> str:
+    return "1 column" if width == 1 else f"{width} columns"
+
+
+def _first_of_each(names: Sequence[str]) -> dict[str, int]:
+    usual: dict[str, int] = {}
+    for i, name in enumerate(names):
+        usual.setdefault(squashed(name), i)
+    return usual
+
+
+def _first(usual: dict[str, int], wanted: Iterable[str], taken: set[int]) -> int | None:
+    return next((usual[name] for name in wanted if name in usual and usual[name] not in taken), None)
+
+
+def _pair(usual: dict[str, int], explicit: Sequence[int | None]) -> tuple[int, int] | None:
+    for first, second in PAIRS:
+        if first in usual and second in usual:
+            pair = (usual[first], usual[second])
+            if all(wanted in (None, i) for wanted, i in zip(explicit, pair, strict=True)):
+                return pair
+    return None
+
+
+def _label(
+    columns: Columns, names: Sequence[str], usual: dict[str, int], taken: set[int], *, labelled: bool, place: str
+) -> tuple[int, ...] | None:
+    if columns.label is not None:
+        whole = columns.label in names or "," not in columns.label
+        parts = [columns.label] if whole else columns.label.split(",")
+        if not labelled and not any(part in names or part.isdecimal() for part in parts):
+            return None
+        return tuple(find(part, names, len(names), place) for part in parts)
+    sure = _first(usual, LABELS, taken)
+    if sure is not None:
+        return (sure,)
+    found = [usual[name] for name in TARGETS if name in usual and usual[name] not in taken]
+    if len(found) == 1:
+        return (found[0],)
+    if len(found) > 1 and labelled:
+        several = ", ".join(names[i] for i in found)
+        raise NlpcliError(f"{place}: several columns could hold the label: {several}", hint="choose one with --label")
+    references = [i for i, name in enumerate(names) if re.fullmatch(r"(summary|reference)\d+", squashed(name))]
+    if references and not found:
+        return tuple(references)
+    if labelled:
+        raise _cannot_tell("the label", names, place, "--label")
+    return None
+
+
+def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
+    return NlpcliError(
+        f"{place}: no column has a usual name of {what}; there are: {', '.join(names) or 'none'}",
+        hint=f"name it with {option}",
+    )
+
+
+def _holds_labels(rows: Sequence[Sequence[str]], first: int, last: int) -> bool:
+    left = [row[first] for row in rows if len(row) > max(first, last)]
+    right = [row[last] for row in rows if len(row) > max(first, last)]
+    if any(len(cell.split()) != 1 for cell in left):
+        return False
+    if all(map(_number, left)):
+        return not all(map(_number, right))
+    return len(set(left)) * _FEWER <= len(set(right))
+
+
+def _number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,219 @@
+"""Rows of tables and JSON lines, with the place each of them stands at.
+
+Tab-separated files have no quoting: what stands between two tabs is the cell, quotation marks and all, as in GLUE and
+the STS benchmark. Files with quoted cells are `csv`, whatever separates their cells.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nlpcli.data.opening import inner_suffix, shown
+from nlpcli.data.readers import blank, read_lines
+from nlpcli.errors import NlpcliError
+
+PREFIX = "__label__"
+"""What marks labels at the beginning of a line for fastText (Joulin et al. 2017, released code)."""
+
+_LONGEST_CELL = 1 << 24
+_MARKED = re.compile(rf"({PREFIX}[^ \t]+(?:[ \t]+{PREFIX}[^ \t]+)*)[ \t]+(.*)", re.DOTALL)
+_LABELLED = re.compile(r"([^ \t]+)[ \t](.*)", re.DOTALL)
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
+
+Lines = Iterable[tuple[int, str]]
+
+
+class Row(NamedTuple):
+    """One row: the names of its cells (None without a header), the cells, and the place ("dev.tsv:12")."""
+
+    names: tuple[str, ...] | None
+    cells: Sequence[Any]
+    place: str
+
+
+def read_rows(path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
+    """The rows of a file, compressed or not, or of standard input for "-". Blank lines are left out.
+
+    format: `tsv`; `csv`: with quoting, separated by commas, or by tabs if the first line has more of those; `jsonl`:
+    one JSON object a line, its keys are the names, and numbers stay the strings they are in the file;
+    `labelled-lines`: the first word of a line is its label, as in `LOC:city What county …` (columns `label`, `text`,
+    and `coarse`, the label up to a colon) or `__label__city What county …`, where there can be several; `lines`: the
+    line is the only cell. `auto`: see `format_of`.
+    is_header: tells from the cells of the first row of a table whether they are names.
+
+    Raises: NlpcliError, with file and line, for what is not in this format, and for a file without rows.
+    """
+    lines = text_lines(path)
+    first = next(lines, None)
+    if first is None:
+        raise NlpcliError(f"{shown(path)}: is empty, there are no examples in it")
+    format = format_of(path, first[1]) if format == "auto" else format
+    lines = chain([first], lines)
+    empty = True
+    for row in _rows(lines, path, format, is_header, first[1]):
+        empty = False
+        yield row
+    if empty:
+        raise NlpcliError(f"{shown(path)}: has a header, but no examples")
+
+
+def format_of(path: Path | str, first: str) -> str:
+    """The format of a file by its name and its first line.
+
+    .jsonl, .ndjson and .tsv are what they say, .csv is `tsv` if its first line has more tabs than commas. Others are
+    `jsonl` if the first line begins with a brace, `tsv` if it has a tab, `labelled-lines` if it begins with
+    `__label__`, and else `lines`.
+    """
+    suffix = inner_suffix(path)
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    if suffix == ".csv":
+        return "tsv" if _separator(first) == "\t" else "csv"
+    if first.startswith("{"):
+        return "jsonl"
+    if "\t" in first:
+        return "tsv"
+    return "labelled-lines" if first.startswith(PREFIX) else "lines"
+
+
+def text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their ends and numbers, from the first that is not blank.
+
+    Raises: NlpcliError as `nlpcli.data.readers.read_lines`, and for zero bytes, which no text has.
+    """
+    begun = False
+    for number, line in enumerate(read_lines(path, ends=True), start=1):
+        if "\x00" in line:
+            raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
+        begun = begun or not blank(line)
+        if begun:
+            yield number, line
+
+
+def parse_object(text: str, place: str) -> dict[str, Any]:
+    """One JSON object; its numbers as the strings they are in the text.
+
+    Raises: NlpcliError for text that is no JSON or no object.
+    """
+    try:
+        record = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise NlpcliError(f"{place}: not valid JSON ({reason})", hint="each line must be one JSON object") from error
+    if not isinstance(record, dict):
+        raise NlpcliError(
+            f"{place}: not a JSON object", hint='each line must look like {"text": "...", "label": "..."}'
+        )
+    return record
+
+
+def record_row(record: dict[str, Any], place: str) -> Row:
+    """A JSON object as a row."""
+    return Row(tuple(record), list(record.values()), place)
+
+
+def as_text(value: Any, what: str, place: str) -> str:
+    """A cell as text: strings as they are, numbers as they are written, `true` and `false`.
+
+    Raises: NlpcliError for null, lists, objects, and strings that are no Unicode text. what: named there.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if not isinstance(value, str):
+        raise NlpcliError(f"{place}: {what} is {json.dumps(value, ensure_ascii=False)[:40]}, not a text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise NlpcliError(f"{place}: {what} holds half of a surrogate pair, which is no Unicode text")
+    return value
+
+
+def _rows(
+    lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool], first: str
+) -> Iterator[Row]:
+    if format == "jsonl":
+        for number, line in lines:
+            if not blank(line):
+                place = f"{shown(path)}:{number}"
+                yield record_row(parse_object(line, place), place)
+    elif format == "lines":
+        for number, line in lines:
+            if not blank(line):
+                yield Row(None, (_bare(line),), f"{shown(path)}:{number}")
+    elif format == "labelled-lines":
+        for number, line in lines:
+            if not blank(line):
+                yield _labelled(_bare(line), f"{shown(path)}:{number}")
+    elif format in ("tsv", "csv"):
+        cells = _tsv(lines, path) if format == "tsv" else _csv(lines, path, _separator(first))
+        yield from _table(cells, is_header)
+    else:
+        raise NlpcliError(f"{shown(path)}: format '{format}' is not one of texts with labels")
+
+
+def _table(rows: Iterable[tuple[list[str], str]], is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
+    names: tuple[str, ...] | None = None
+    for number, (cells, place) in enumerate(rows):
+        if number == 0 and is_header(cells):
+            names = tuple(name.strip() for name in cells)
+        else:
+            yield Row(names, cells, place)
+
+
+def _tsv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
+    for number, line in lines:
+        if not blank(line):
+            yield _bare(line).split("\t"), f"{shown(path)}:{number}"
+
+
+def _csv(lines: Lines, path: Path | str, separator: str) -> Iterator[tuple[list[str], str]]:
+    if csv.field_size_limit() < _LONGEST_CELL:  # the limit is the module's, there is none for one reader
+        csv.field_size_limit(_LONGEST_CELL)
+    lines = iter(lines)
+    first = next(lines)
+    last = first[0] - 1
+
+    def texts() -> Iterator[str]:
+        nonlocal last
+        for number, line in chain([first], lines):
+            last = number
+            yield line
+
+    reader = csv.reader(texts(), delimiter=separator, strict=True)
+    while True:
+        place = f"{shown(path)}:{last + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise NlpcliError(
+                f"{place}: the quotation marks of this row don't fit ({error})",
+                hint="a quotation mark inside a quoted cell is written twice; format tsv has no quoting",
+            ) from error
+        if cells is None:
+            return
+        if cells and not (len(cells) == 1 and blank(cells[0])):
+            yield cells, place
+
+
+def _labelled(line: str, place: str) -> Row:
+    found = _MARKED.fullmatch(line) or _LABELLED.fullmatch(line)
+    if not found or blank(found[2]):
+        raise NlpcliError(f"{place}: no label with a text after it")
+    labels = [mark.removeprefix(PREFIX) for mark in re.split(r"[ \t]+", found[1])]
+    if len(labels) > 1:
+        return Row(("label", "text"), (labels, found[2]), place)
+    return Row(("label", "text", "coarse"), (labels[0], found[2], labels[0].partition(":")[0]), place)
+
+
+def _separator(line: str) -> str:
+    return "\t" if line.count("\t") > line.count(",") else ","
+
+
+def _bare(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
