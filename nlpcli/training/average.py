@@ -15,11 +15,14 @@ from nlpcli.training.checkpoint import FOLDER, tensors_of
 
 
 class RunningAverage:
-    """w̄ ← d·w̄ + (1 - d)·w after each step, with d = min(decay, (1 + step) / (10 + step)) so that the start fades."""
+    """w̄ ← d·w̄ + (1 - d)·w after each step, with d = min(decay, (1 + step) / (10 + step)) so that the start fades.
+
+    Only of what takes a gradient when this is made.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.parameters = dict(model.named_parameters())
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.weights = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()

@@ -19,21 +19,26 @@ from torch import nn
 from nlpcli.config.files import write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.layers.lora import merged
 from nlpcli.objectives.learning import Batch, Learnable
 from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.interrupts import Interrupted, Interrupts
 from nlpcli.training.log import MetricsLog, check_tensorboard
-from nlpcli.training.optimizer import make_optimizer
+from nlpcli.training.optimizer import Scales, make_optimizer, set_rate
 from nlpcli.training.schedule import learning_rate
+from nlpcli.training.tuning import Plan
 
-_HIGHER_IS_BETTER = ("bleu", "chrf", "accuracy", "f1")
+_HIGHER_IS_BETTER = (
+    "bleu", "chrf", "accuracy", "f1", "precision", "recall", "mcc", "pearson", "spearman", "exact_match", "map", "mrr",
+    "ndcg",
+)  # fmt: skip
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of a metric, such as `bleu` or `mlm_accuracy`, is the better one."""
-    return metric.endswith(_HIGHER_IS_BETTER)
+    """Whether a larger value of a metric, such as `bleu`, `mlm_accuracy`, `rougeL` or `mrr@10`, is the better one."""
+    return "rouge" in metric or metric.split("@")[0].endswith(_HIGHER_IS_BETTER)
 
 
 class Observer(Protocol):
@@ -65,7 +70,9 @@ class Trainer:
 
     evaluate(model) gives the metrics on held-out data, among them settings.metric; keep(weights, metrics, progress)
     is called with a state dict whenever that metric improves (without metrics on an interrupt before the first
-    evaluation), and writes what the run leaves behind. `data` is a fingerprint of what is trained on.
+    evaluation), and writes what the run leaves behind; adapters of low rank are merged into it. `data` is a
+    fingerprint of what is trained on. scales: what the learning rate of each parameter is multiplied with. plan: which
+    of them are trained when.
     """
 
     def __init__(
@@ -81,6 +88,8 @@ class Trainer:
         observer: Observer,
         d_model: int,
         data: str = "",
+        scales: Scales | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.model = model.to(machine.device)
         self.task = task
@@ -92,7 +101,8 @@ class Trainer:
         self.observer = observer
         self.d_model = d_model
         self.data = data
-        self.optimizer = make_optimizer(self.model, settings)
+        self.plan = plan
+        self.optimizer = make_optimizer(self.model, settings, scales)
         self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
         self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
         self.progress = Progress()
@@ -210,6 +220,8 @@ class Trainer:
     def _step(self, group: list[Batch]) -> None:
         settings, progress = self.settings, self.progress
         self.model.train()
+        if self.plan is not None and (said := self.plan.begin_step(progress)):
+            self.observer.note(said)
         count = sum(batch.count for batch in group)
         for batch in group:
             with self.machine.autocast():
@@ -220,8 +232,7 @@ class Trainer:
         self._grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
         progress.step += 1
         self.lr = learning_rate(settings, progress.step, self._share(), d_model=self.d_model)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self.lr
+        set_rate(self.optimizer, self.lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -269,7 +280,7 @@ class Trainer:
             self.log.write("dev", self.progress.step, epoch=self.progress.epoch,
                            seconds=round(self.progress.seconds, 2), **self.metrics)  # fmt: skip
             if improved:
-                self.keep(self.model.state_dict(), self.metrics, self.progress)
+                self.keep(merged(self.model), self.metrics, self.progress)
         self.observer.evaluated(self.progress, self.metrics, improved)
         then, tokens = self._window
         self._window = (then + time.perf_counter() - pause, tokens)  # speed is told of training alone
@@ -287,7 +298,7 @@ class Trainer:
         for name in improved:
             progress.best[name] = {"value": self.metrics[name], "step": progress.step}
             if name != decisive and (name == "loss" or higher_is_better(name)):
-                write_atomic(self.run / FOLDER / f"best-{name}.safetensors", save(tensors_of(self.model.state_dict())))
+                write_atomic(self.run / FOLDER / f"best-{name}.safetensors", save(tensors_of(merged(self.model))))
         if decisive in improved:
             progress.kept = dict(self.metrics)
         progress.stale = 0 if decisive in improved else progress.stale + 1
@@ -312,7 +323,7 @@ class Trainer:
             self.observer.evaluated(self.progress, metrics, improved)
             if improved:
                 kept = f"average of the last {self.snapshots.count} evaluations"
-                self.keep(self.model.state_dict(), metrics, self.progress)
+                self.keep(merged(self.model), metrics, self.progress)
                 self.progress.kept = metrics
         return kept
 
@@ -333,7 +344,7 @@ class Trainer:
         try:
             if not self.progress.best:  # a model that was never measured is better than none
                 with self._weights_to_keep():
-                    self.keep(self.model.state_dict(), {}, self.progress)
+                    self.keep(merged(self.model), {}, self.progress)
         finally:
             self.observer.stopped(self.progress, "interrupted")
 

@@ -10,30 +10,50 @@ from torch import nn
 
 from nlpcli.config.schema import TrainingConfig
 
+Scales = Mapping[nn.Parameter, float]
 
-def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer | Together:
+
+def make_optimizer(
+    model: nn.Module, settings: TrainingConfig, scales: Scales | None = None
+) -> torch.optim.Optimizer | Together:
     """What `settings.optimizer` names, for the model's trained parameters; decay leaves out biases, norms and vectors.
 
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
     gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output
     projection, vectors. Both take the same learning rate, because Muon's updates are scaled by 0.2 √max(rows, columns)
     to the size of AdamW's (Liu et al. 2025, section 2.2).
+
+    scales: what each parameter's learning rate is multiplied with (`nlpcli.models.depth.layer_scales`), 1 for all when
+    None. The groups of the optimiser say theirs under `scale`; whoever sets `lr` multiplies.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if settings.optimizer == "adamw":
-        return _adamw(parameters, settings)
-    hidden = hidden_matrices(model)
+    hidden = hidden_matrices(model) if settings.optimizer == "muon" else []
     if not hidden:
-        return _adamw(parameters, settings)
+        return _adamw(parameters, settings, scales)
     chosen = {id(matrix) for matrix in hidden}
-    muon = torch.optim.Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return Together([muon, _adamw([p for p in parameters if id(p) not in chosen], settings)])
+    rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+    muon = torch.optim.Muon(
+        _by_scale(hidden, scales), lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return Together([muon, _adamw(rest, settings, scales)] if rest else [muon])
+
+
+def set_rate(optimizer: torch.optim.Optimizer | Together, lr: float) -> None:
+    """Has every group learn at `lr` times its `scale`, where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("scale", 1.0)
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The trained weights of linear layers, but for embeddings and what gives the vocabulary's scores."""
-    others = {id(getattr(model, "output_weight", None))}
+    """The trained weights of linear layers, but for embeddings, what gives the vocabulary's scores, and a task's head.
+
+    Adapters of low rank (`nlpcli.layers.lora`) are not among them.
+    """
+    head = getattr(model, "head", None)
+    others = {id(parameter) for parameter in head.parameters()} if head is not None else set()
     for module in model.modules():
+        owner = getattr(module, "output_weight_owner", None)
+        others.add(id(getattr(owner, "weight", None)))
         if isinstance(module, nn.Embedding):
             others.add(id(module.weight))
         elif isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
@@ -90,15 +110,25 @@ def _size(optimizer: torch.optim.Optimizer) -> int:
     return sum(len(group["params"]) for group in optimizer.param_groups)
 
 
-def _adamw(parameters: Sequence[nn.Parameter], settings: TrainingConfig) -> torch.optim.AdamW:
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+def _adamw(parameters: Sequence[nn.Parameter], settings: TrainingConfig, scales: Scales | None) -> torch.optim.AdamW:
+    matrices = _by_scale([p for p in parameters if p.dim() >= 2], scales)
+    vectors = _by_scale([p for p in parameters if p.dim() < 2], scales)
+    groups = [{**group, "weight_decay": settings.weight_decay} for group in matrices]
+    groups += [{**group, "weight_decay": 0.0} for group in vectors]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
         fused=True,  # exists for CPU and CUDA from torch 2.4 on; up to 18 % of a small model's step
     )
+
+
+def _by_scale(parameters: Sequence[nn.Parameter], scales: Scales | None) -> list[dict[str, Any]]:
+    """A group for each scale, in the order in which they are met, the parameters in their order."""
+    if scales is None:
+        return [{"params": list(parameters)}] if parameters else []
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(scales[parameter], []).append(parameter)
+    return [{"params": members, "scale": scale} for scale, members in groups.items()]

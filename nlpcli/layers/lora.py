@@ -1,0 +1,119 @@
+"""Adapters of low rank (LoRA): the weights stay as they are, and the product of two thin matrices is learnt beside.
+
+    y = W x + b + α/r · B A dropout(x)        A (r, in), B (out, r), r far below both (Hu et al. 2022, eq. 3)
+
+B begins with zeros, so that the model begins as it was. Afterwards W + α/r · B A takes the place of W, and the model is
+one of its kind again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nlpcli.errors import NlpcliError
+from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.naming import fitting
+
+ATTENTION = ("query", "key", "value", "output", "position")
+FEED_FORWARD = ("inner", "gate", "outer")
+_NAMED = {"attention": ATTENTION, "feed-forward": FEED_FORWARD, "all": (*ATTENTION, *FEED_FORWARD)}
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer with an adapter; it has the weight and the bias of `linear` under their names, frozen.
+
+    rank: r; alpha: α; dropout: on what the adapter reads. A begins uniform between ±1/√in, as in the authors' code.
+    """
+
+    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, dropout: float = 0.0) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight.requires_grad_(False)
+        self.bias = None if linear.bias is None else linear.bias.requires_grad_(False)
+        self.lora_a = nn.Parameter(self.weight.new_empty(rank, self.in_features))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+        self.scale = alpha / rank
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) -> (…, out)"""
+        low = F.linear(self.dropout(x), self.lora_a)  # (…, rank)
+        return F.linear(x, self.weight, self.bias) + F.linear(low, self.lora_b) * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.lora_a.size(0)}, scale={self.scale:g}"
+
+
+def add_lora(
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    targets: Sequence[str] = ("query", "value"),
+) -> list[str]:
+    """Freezes `model` and puts adapters on its linear layers; a head of a task (`.head` on a `.body`) stays trained.
+
+    targets: names or patterns of layers (`nlpcli.layers.naming.fitting`), or `attention`, `feed-forward` or `all` for
+    both. The layer that gives the vocabulary's scores, and what stands outside the body, get none.
+
+    Returns: the names of the layers that have one. Raises: NlpcliError for a rank below 1, an alpha that is not
+    positive, targets that fit nothing, and a model that has adapters already.
+    """
+    if rank < 1 or alpha <= 0:
+        raise NlpcliError(f"an adapter needs a rank of at least 1 and a positive alpha, not {rank} and {alpha:g}")
+    if has_lora(model):
+        raise NlpcliError("this model has adapters of low rank already", hint="merge them first")
+    has_body = hasattr(model, "body") and hasattr(model, "head")
+    body = model.body if has_body else model
+    output = getattr(body, "output_weight_owner", None)
+    layers = {
+        name: module for name, module in body.named_modules() if isinstance(module, nn.Linear) and module is not output
+    }
+    chosen = _chosen(list(layers), targets)
+    body.requires_grad_(False)
+    for name in chosen:
+        parent, _, last = name.rpartition(".")
+        adapted = LoraLinear(layers[name], rank=rank, alpha=alpha, dropout=dropout)
+        setattr(body.get_submodule(parent), last, adapted)
+    return [f"body.{name}" for name in chosen] if has_body else chosen
+
+
+def _chosen(names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    found: set[str] = set()
+    for target in targets:
+        if target in _NAMED:
+            found |= {name for name in names if name.rpartition(".")[2] in _NAMED[target]}
+        else:
+            found |= set(fitting(names, [target], "linear layer"))
+    if not found:
+        raise NlpcliError("there is nothing to put an adapter on", hint="name linear layers, or 'all'")
+    return [name for name in names if name in found]
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether adapters of low rank are in `model`."""
+    return any(isinstance(module, LoraLinear) for module in model.modules())
+
+
+@torch.no_grad()
+def merged(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The state dict of the same model without adapters: W + α/r · B A under the name of W.
+
+    weights: another state dict of `model`, as of its running average; its own when None. Without adapters it is
+    returned as it is.
+    """
+    result = dict(model.state_dict() if weights is None else weights)
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            prefix = f"{name}." if name else ""
+            a, b = (result.pop(f"{prefix}{part}").double() for part in ("lora_a", "lora_b"))
+            weight = result[f"{prefix}weight"]
+            result[f"{prefix}weight"] = (weight.double() + module.scale * (b @ a)).to(weight.dtype)
+    return result
