@@ -24,7 +24,9 @@ COMMANDS = {
     "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
     "tokenize": "Train a tokenizer; turn text into pieces or ids and back.",
     "pretrain": "Train a model on raw text with a self-supervised objective.",
-    "finetune": "Train a model for a task, such as translation, on examples.",
+    "finetune": "Train a model for a task on examples: labels, scores, tags, answers, vectors, text.",
+    "predict": "Apply a fine-tuned model: one line out for each line in.",
+    "evaluate": "Measure a fine-tuned model on labelled data as the papers do.",
     "translate": "Translate lines: one line out for each line in.",
     "generate": "Continue a text with a language model.",
     "score": "Measure output against references: BLEU, chrF, TER, WER, CER.",
@@ -93,7 +95,8 @@ def build_command(name: str) -> Any:
     if hasattr(module, "app"):
         outer.add_typer(module.app, name=name, help=COMMANDS[name], cls=Group)
     else:
-        outer.command(name=name, short_help=COMMANDS[name])(module.command)
+        cls = getattr(module, "Command", None)
+        outer.command(name=name, short_help=COMMANDS[name], cls=cls)(module.command)
     return typer.main.get_command(outer).commands[name]  # type: ignore[attr-defined]
 
 

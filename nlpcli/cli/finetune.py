@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from nlpcli.cli import complete, terminal, training
+from nlpcli.cli.spread import Spreading
 
-_PAIR = "Two parallel text files, plain or compressed: line n of one is the translation of line n of the other."
+Command = Spreading
+
+_TRAIN = "Examples: TSV, CSV, JSON lines, CoNLL columns, SQuAD; for translation two parallel files, SOURCE TARGET."
+_SAMPLES = {
+    "classify": "sentence-type",
+    "regress": "paraphrases",
+    "similarity": "paraphrases",
+    "tag": "names",
+    "span": "find-translation",
+}
+_USES = {"translation": "nlpcli translate --model {run} FILE", "similarity": "nlpcli embed --model {run} FILE"}
 
 
 def command(
     task_name: str = typer.Argument(None, metavar="TASK", help="The same as --task.", autocompletion=complete.tasks),
-    task: str = typer.Option(None, "--task", "-t", help="translation.", autocompletion=complete.tasks),
-    train: tuple[str, str] = typer.Option(None, "--train", metavar="SOURCE TARGET", help=_PAIR),
-    dev: tuple[str, str] = typer.Option(None, "--dev", metavar="SOURCE TARGET", help="The same, held out."),
+    task: str = typer.Option(
+        None,
+        "--task",
+        "-t",
+        help="classify, multi-label, regress, choice, tag, span, similarity, text-to-text, translation.",
+        autocompletion=complete.tasks,
+    ),
+    train: list[str] = typer.Option(None, "--train", metavar="FILE...", help=_TRAIN),
+    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="The same, held out to measure progress on."),
     model: str = typer.Option(
-        None, "--model", "-m", metavar="PRESET|FILE", help="A preset or a YAML file.", autocompletion=complete.presets
+        None,
+        "--model",
+        "-m",
+        metavar="DIR|PRESET|FILE",
+        help="What it begins with: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
+        autocompletion=complete.presets,
+    ),
+    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text, by name or number."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
+    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
+    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
+    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
+    header: str = typer.Option(None, "--header", help="auto, yes or no: does the first row name the columns?"),
+    objective: str = typer.Option(
+        None, "--objective", help="similarity: softmax, cosine, contrastive, multiple-negatives."
+    ),
+    prefix: str = typer.Option(None, "--prefix", help='text-to-text: put before every source ("summarize: ").'),
+    mixture: Path = typer.Option(None, "--mixture", metavar="FILE", help="text-to-text: several tasks at once."),
+    tune: str = typer.Option(None, "--tune", help="all, head (frozen body), gradual (from the top down), stages."),
+    lora: int = typer.Option(
+        None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters only, merged at the end."
+    ),
+    layer_decay: float = typer.Option(None, "--layer-decay", help="Learning rate of a layer over that of the next."),
+    seeds: int = typer.Option(None, "--seeds", min=1, help="Train so many times, and tell mean and deviation."),
+    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Examples in a batch."),
+    patience: int = typer.Option(
+        None, "--patience", min=1, help="Stop after so many evaluations without a better one."
     ),
     config: Path = training.CONFIG,
     overrides: list[str] = training.SET,
@@ -39,42 +84,95 @@ def command(
     """Train a model for a task on examples.
 
     \b
+    nlpcli finetune --task classify --model runs/mlm --train train.tsv --dev dev.tsv --out runs/sentiment
+    nlpcli finetune --task tag --model bert-folder/ --train eng.train --dev eng.testa --out runs/ner
     nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende
     nlpcli finetune --resume --out runs/ende
 
-    Without data it trains on the English-German sentences that come with nlpcli. Ctrl-C saves first.
+    Without data it trains on a sample that comes with nlpcli. Ctrl-C saves first.
     """
     given = dict(locals())
     from nlpcli.recipes.finetune import finetune
 
     chosen = task or task_name
-    if not resume and config is None:
-        if chosen is None:
-            chosen = "translation"
-            terminal.say("task: translation (the default)")
-        if model is None:
-            model = "transformer-tiny"
-            terminal.say("model: transformer-tiny (the default)")
-    if not train and not training.names_data(given, config or model):
-        train, held_out = _sample_pairs()
+    if not resume and config is None and chosen is None:
+        chosen = "text-to-text" if mixture else "translation"
+        terminal.say(f"task: {chosen} (the default)")
+    asked = training.Asked(chosen, model, config, resume)
+    if asked.default is not None:
+        terminal.say(
+            f"model: {asked.default} (the default{', with random weights' if chosen != 'translation' else ''})"
+        )
+    if not train and not mixture and not training.names_data(given, asked.base):
+        train, held_out = _sample(chosen)
         dev = dev or held_out
-        terminal.say(f"data: {train[0]} and {train[1]} (the sample that comes with nlpcli)")
+        terminal.say(f"data: {' and '.join(train)} (the sample that comes with nlpcli)")
     request = training.request(
         given,
-        default="transformer-tiny",
-        preset=model,
+        default=asked.default or "",
+        preset=asked.preset,
+        base=asked.defaults(),
+        init=asked.init,
         task=chosen,
         data__train=list(train or []),
         data__dev=list(dev or []),
+        data__mixture=None if mixture is None else str(mixture),
+        examples__text=text,
+        examples__text2=text2,
+        examples__label=label,
+        examples__choices=list(choices or []),
+        examples__format=format,
+        examples__header=header,
+        head__objective=objective,
+        head__prefix=prefix,
+        tuning__mode=tune,
+        tuning__lora_rank=lora,
+        tuning__layer_decay=layer_decay,
+        training__batch_size=batch_size,
+        training__patience=patience,
     )
     with training.watched("finetune") as watcher:
+        if seeds is not None:
+            _seeds(request, seeds, watcher, json=json)
+            return
         run, outcome = finetune(request, watcher)
-    training.report(run, outcome, json=json, use=f"nlpcli translate --model {run} FILE")
+    use = _USES.get(_task_of(run), "nlpcli predict --model {run} FILE")
+    training.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
 
 
-def _sample_pairs() -> tuple[tuple[str, str], tuple[str, str]]:
+def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
+    from nlpcli.recipes.finetuning.seeds import finetune_seeds
+
+    summary = finetune_seeds(request, count, watcher)
+    if json:
+        terminal.write_json(summary.as_dict())
+        return
+    terminal.write_table(
+        ["metric", "mean", "deviation", *[f"seed {seed}" for seed in summary.seeds]],
+        [
+            [name, f"{mean:.2f}", f"{deviation:.2f}", *[f"{value:.2f}" for value in values]]
+            for name, mean, deviation, values in summary.rows()
+        ],
+    )
+
+
+def _task_of(run: Path) -> str:
+    from nlpcli.models.directory import read_info
+
+    return read_info(run)["task"]
+
+
+def _sample(task: str) -> tuple[list[str], list[str]]:
+    """Sample data for a task: files to train on and files held out."""
     from nlpcli.data.sample import sample_file
+    from nlpcli.errors import NlpcliError
 
-    names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
-    paths = [str(sample_file(name)) for name in names]
-    return (paths[0], paths[1]), (paths[2], paths[3])
+    if task == "translation":
+        names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
+        paths = [str(sample_file(name)) for name in names]
+        return paths[:2], paths[2:]
+    if task not in _SAMPLES:
+        raise NlpcliError(f"{task} needs examples to learn from", hint="--train FILE --dev FILE")
+    folder = f"labelled/{_SAMPLES[task]}"
+    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
+    return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,14 @@ def settings(**values: Any) -> dict[str, Any]:
     return result
 
 
-def request(given: Mapping[str, Any], *, default: str, preset: str | None, **values: Any) -> Request:
+def request(
+    given: Mapping[str, Any],
+    *,
+    default: str,
+    preset: str | None,
+    base: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Request:
     """What the user asked for: `values`, and of `given`, a command's parameters, those that all training shares."""
     from nlpcli.recipes.run import Request
 
@@ -59,10 +67,52 @@ def request(given: Mapping[str, Any], *, default: str, preset: str | None, **val
     return Request(
         default=default,
         preset=preset,
+        base=base,
         settings=chosen,
         command=command_line(),
         **{name: given[name] for name in ("config", "overrides", "out", "tokenizer", "resume", "overwrite")},
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run of `nlpcli finetune` begins with: a folder, a preset, a file, or what is usual for the task."""
+
+    task: str | None
+    model: str | None
+    config: Path | None
+    resume: bool
+
+    @property
+    def init(self) -> str | None:
+        """The folder of a model that was trained before."""
+        return self.model if self.model is not None and Path(self.model).is_dir() else None
+
+    @property
+    def preset(self) -> str | None:
+        return None if self.init is not None else self.model
+
+    @property
+    def default(self) -> str | None:
+        """The preset when nothing was named."""
+        if self.resume or self.config is not None or self.model is not None:
+            return None
+        return "transformer-tiny" if self.task == "translation" else _DEFAULTS.get(self.task, "bert-nano")
+
+    @property
+    def base(self) -> str | Path | None:
+        return self.config or self.preset or self.default
+
+    def defaults(self) -> dict[str, Any] | None:
+        """The training settings of the task, where no file and no earlier run has them."""
+        if self.resume or self.config is not None or (self.task == "translation" and self.init is None):
+            return None
+        from nlpcli.recipes.finetune import defaults
+
+        return defaults(self.task, scratch=self.init is None)
+
+
+_DEFAULTS = {"text-to-text": "t5-nano"}
 
 
 def names_data(given: Mapping[str, Any], base: str | Path | None) -> bool:

@@ -146,6 +146,7 @@ class DataConfig(Strict):
 
     train: list[str] = Field([], description="files, folders or globs; for translation: source file, target file")
     dev: list[str] = Field([], description="held-out text; for translation: source file, target file")
+    mixture: str | None = Field(None, description="YAML file of several tasks that are learnt together (text-to-text)")
     dev_fraction: Fraction = Field(0.05, description="share of raw text held out at the end when no dev text is given")
     documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = Field(
         "auto", description="how documents stand in raw text"

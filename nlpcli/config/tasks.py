@@ -69,10 +69,12 @@ class HeadConfig(Strict):
 class TuningConfig(Strict):
     """Which weights are trained, and how much."""
 
-    train: Literal["all", "head", "gradual", "stages"] = Field(
+    mode: Literal["all", "head", "gradual", "stages"] = Field(
         "all", description="everything, the head alone, from the top down, or a new source encoder first"
     )
-    unfreeze_every: Annotated[float, Field(gt=0)] = Field(1.0, description="epochs until the next layer ('gradual')")
+    unfreeze_steps: Positive | None = Field(
+        None, description="steps until the next layer learns too ('gradual'); null: an epoch"
+    )
     stage_steps: Positive = Field(1000, description="steps with the rest frozen ('stages')")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="learning rate of a layer over the next's"
@@ -86,12 +88,15 @@ class TuningConfig(Strict):
     source_layers: Annotated[int, Field(ge=0)] = Field(
         0, description="layers of a new source encoder under the pretrained one (translation)"
     )
+    new_tokenizer: bool = Field(
+        False, description="take another tokenizer than the model's; shared pieces keep their vectors"
+    )
     word_vectors: str | None = Field(None, description="text file of vectors (word2vec, GloVe, fastText) to begin with")
     freeze_embeddings: bool = Field(False, description="token embeddings stay as they are")
     balance: bool = Field(False, description="draw examples so that all classes come equally often")
 
     @model_validator(mode="after")
     def _one_way_at_a_time(self) -> TuningConfig:
-        if self.lora_rank and self.train != "all":
-            raise ValueError(f"lora_rank and train '{self.train}' are two ways to tune; choose one")
+        if self.lora_rank and self.mode != "all":
+            raise ValueError(f"lora_rank and mode '{self.mode}' are two ways to tune; choose one")
         return self

@@ -21,8 +21,11 @@ FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {"dropout", "attention_dropout", "activation_dropout"},
     "tokenizer": set(),
-    "data": {"train", "dev", "field", "column", "max_length", "subword_sampling", "workers"},
+    "data": {"train", "dev", "mixture", "field", "column", "max_length", "subword_sampling", "workers"},
     "noise": set(),
+    "examples": {"format", "header", "text", "text2", "label", "choices", "id"},
+    "head": {"dropout", "threshold"},
+    "tuning": set(),
 }
 
 
@@ -48,6 +51,7 @@ class Request:
 
     default: str  # the preset when neither one nor a file is named
     preset: str | None = None
+    base: Mapping[str, Any] | None = None  # what a preset's model and tokenizer are laid over; None: the preset is all
     config: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # from options, nested as in RunConfig
     overrides: Iterable[str] = ()  # "a.b=c"
@@ -71,10 +75,13 @@ def resolve(request: Request) -> RunConfig:
     elif request.config is not None:
         data, source = presets.load(request.config), str(request.config)
     else:
-        data, source = presets.load(request.preset or request.default), f"preset '{request.preset or request.default}'"
+        data, source = _preset(request)
     base = parse(RunConfig, data, source)
     merge(data, request.settings)
-    config = parse(RunConfig, apply_overrides(data, request.overrides), "the settings given")
+    data = apply_overrides(data, request.overrides)
+    if data.get("init") and not request.resume:
+        data["model"] = merge(_shape_of(data["init"]), data.get("model") or {})
+    config = parse(RunConfig, data, "the settings given")
     if request.resume:
         check_same_task(base, config)
     training = config.training
@@ -84,6 +91,24 @@ def resolve(request: Request) -> RunConfig:
             hint="set training.max_steps, training.max_epochs or training.max_minutes",
         )
     return config
+
+
+def _preset(request: Request) -> tuple[dict[str, Any], str]:
+    """What a run is based on when no file says it."""
+    if request.base is not None and "init" in request.settings:
+        return merge({}, request.base), "the defaults of the task"
+    name = request.preset or request.default
+    data, source = presets.load(name), f"preset '{name}'"
+    if request.base is None:
+        return data, source
+    kept = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
+    return merge(kept, request.base), source
+
+
+def _shape_of(path: str) -> dict[str, Any]:
+    from nlpcli.recipes.finetuning.start import open_start
+
+    return open_start(str(path)).config.model_dump()
 
 
 def _check_resumable(request: Request) -> None:
@@ -107,7 +132,7 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
     """Refuses what the weights, the ids, the optimiser's state or the best measures so far were not made for."""
     fixed = [f"{section}.{key}" for section, free in _FREE.items()
              for key in type(getattr(base, section)).model_fields if key not in free]  # fmt: skip
-    for name in ("task", "objective", "training.optimizer", *fixed):
+    for name in ("init", "task", "objective", "training.optimizer", *fixed):
         old, new = (operator.attrgetter(name)(settings) for settings in (base, config))
         if old != new:
             raise NlpcliError(
@@ -249,10 +274,14 @@ def train(
     signatures: Mapping[str, str],
     listener: Listener,
     data_fingerprint: str,
+    build: Callable[[], Any] | None = None,
+    tuned: Any = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
-    `measured` are the names of what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
+    build: makes the model where it is not simply that of the configuration with new weights; tuned: says which of its
+    weights are trained when, and at which rate (`nlpcli.recipes.finetuning.tuning.Tuned`). `measured` are the names of
+    what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
     checkpoint that does not fit it, before anything is written or removed.
     """
@@ -268,7 +297,7 @@ def train(
     from nlpcli.training.loop import Trainer
 
     torch.manual_seed(config.training.seed)
-    model = build_model(config.model, tokenizer.vocab_size)
+    model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
         model.hidden = torch.compile(model.hidden, dynamic=True)
 
@@ -293,6 +322,7 @@ def train(
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
+        scales=tuned and tuned.scales(model), plan=tuned and tuned.plan(model),
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)
     card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)

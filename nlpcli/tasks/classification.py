@@ -27,7 +27,6 @@ class Classification:
     options: ClassVar[frozenset[str]] = frozenset(
         {"pooling", "dense", "dropout", "layers", "class_weights", "truncate", "both_orders", "lm_weight"}
     )
-    measures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "mcc")
 
     def __init__(
         self,
@@ -85,6 +84,10 @@ class Classification:
 
     def head(self) -> dict[str, Any]:
         return self._head
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return ("accuracy", "macro_f1", *["f1"] * (len(self.labels) == 2), "mcc")
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:

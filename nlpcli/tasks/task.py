@@ -41,12 +41,13 @@ class Task(Protocol):
     """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
 
     options: the settings of the configuration's `head` that `create` takes. kinds: of models it can stand on. measures:
-    the names of its metrics, the deciding one first. metric names and their computation: `nlpcli.recipes.tasks`.
+    the names of its metrics, the deciding one first; `nlpcli.recipes.finetuning.measures` computes them.
     """
 
     name: ClassVar[str]
     options: ClassVar[frozenset[str]]
     kinds: ClassVar[tuple[str, ...]]
+    measures: tuple[str, ...]
 
     @classmethod
     def create(cls, examples: Sequence[Example], context: Context, **options: Any) -> Task:

@@ -1,0 +1,34 @@
+"""Options that take several values at once, as `--train train.en train.de`: the values up to the next option."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+
+def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+    """`--train a b` as `--train a --train b`, for the options in `names`."""
+    result: list[str] = []
+    current, given = "", True  # the option whose values are being read, and whether it has got one
+    for argument in arguments:
+        if argument.startswith("-") and argument != "-":
+            if not given:
+                result.append(current)  # without a value, which the parser will tell
+            current, given = (argument, False) if argument in names else ("", True)
+            if not current:
+                result.append(argument)
+        else:
+            result += [current, argument] if current else [argument]
+            given = True
+    return result if given else [*result, current]
+
+
+class Spreading(TyperCommand):
+    """A command whose options `spread` may be given several values at once."""
+
+    spread: Collection[str] = ("--train", "--dev", "--data", "--choices")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args, self.spread))

@@ -1,0 +1,75 @@
+"""The same fine-tuning from several seeds: what of a result is chance."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.files import write_atomic
+from nlpcli.config.loading import merge
+from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, resolve
+
+SUMMARY = "seeds.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The metrics of each seed's run."""
+
+    folder: Path
+    seeds: list[int]
+    metrics: list[dict[str, float]]
+
+    def rows(self) -> Iterator[tuple[str, float, float, list[float]]]:
+        """Each metric's name, mean, standard deviation (of a sample, n - 1) and values."""
+        for name in self.metrics[0]:
+            values = [metrics[name] for metrics in self.metrics]
+            yield name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, values
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = {name: {"mean": mean, "deviation": dev, "values": values} for name, mean, dev, values in self.rows()}
+        return {"run": str(self.folder), "seeds": self.seeds, "metrics": rows}
+
+
+def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
+    """Trains `count` times, with seeds that follow one another, in folders seed-N below one folder.
+
+    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`.
+
+    Raises: NlpcliError as `finetune`.
+    """
+    from nlpcli.models.directory import read_info
+    from nlpcli.recipes.finetune import finetune
+
+    out = request.out
+    if not request.resume:
+        config = resolve(request)
+        out = choose_run(replace(request, overwrite=False), f"{config.task}-seeds") if out is None else out
+    first = _first_seed(request)
+    seeds = list(range(first, first + count))
+    found: list[dict[str, float]] = []
+    for seed in seeds:
+        run = out / f"seed-{seed}"
+        started = (run / CONFIG).exists() and not request.overwrite
+        if not (started and (run / "README.md").exists()):  # the card is written last
+            listener.note(f"seed {seed} ({seed - first + 1} of {count})")
+            settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
+            asked = replace(request, out=run, settings=settings, resume=started)
+            if started:  # the run's own folder says all of it
+                asked = replace(asked, preset=None, config=None, tokenizer=None, overwrite=False)
+            finetune(asked, listener)
+        found.append(read_info(run)["metrics"])
+    summary = Summary(out, seeds, found)
+    write_atomic(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
+    return summary
+
+
+def _first_seed(request: Request) -> int:
+    if request.resume:
+        numbers = [int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
+        return min(numbers, default=1)
+    return resolve(request).training.seed

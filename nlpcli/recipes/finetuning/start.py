@@ -1,0 +1,99 @@
+"""Where a run begins: the weights, the tokenizer and the shape of a model that is there already."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError
+
+_HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
+_SETTINGS = ("read_from", "source_start", "target_start", "document_end")
+"""What is known of a folder that a task needs to know."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to begin with: `weights` of its body under the names of a model without a task's head."""
+
+    path: Path
+    config: ModelConfig
+    weights: Mapping[str, Any]
+    tokenizer: Any
+    info: dict[str, Any]
+    problem: dict[str, Any]  # of the task it was tuned for before, if any
+    head: dict[str, Any]  # that task's head: its settings
+    head_weights: Mapping[str, Any]
+
+
+@functools.lru_cache(maxsize=1)
+def open_start(path: str) -> Start:
+    """The model in a run's folder or a Hugging Face folder. Raises: NlpcliError as `open_model`."""
+    from nlpcli.recipes.models import open_model
+
+    found = open_model(Path(path))
+    weights = found.model.state_dict()
+    head = found.info.get("head") or {}
+    own = {name: tensor for name, tensor in weights.items() if name.startswith("head.")} if head else {}
+    body = {name.removeprefix("body."): t for name, t in weights.items() if name.startswith("body.")}
+    info = {key: found.info[key] for key in _SETTINGS if key in found.info}
+    return Start(
+        Path(path), found.config, body if head else weights, found.tokenizer, info,
+        dict(found.info.get("problem") or {}), dict(head), own,
+    )  # fmt: skip
+
+
+def body_config(config: ModelConfig) -> ModelConfig:
+    """A model as the body under a task's head: without the heads of its pretraining."""
+    if config.kind != "encoder" or config.family != "transformer":
+        return config
+    return config.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
+
+
+def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
+    """Copies `weights`, those of `start` or what was made of them, into `model`.
+
+    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one. Returns: the names of weights that are new.
+    Raises: NlpcliError when a weight of the body is missing or has another shape.
+    """
+    import torch
+
+    from nlpcli.models.directory import unshared
+    from nlpcli.models.with_head import WithHead
+
+    body = model.body if isinstance(model, WithHead) else model
+    own = body.state_dict()
+    needed = unshared(own)
+    missing = [name for name in needed if name not in weights and not name.startswith(_HEADS)]
+    wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    for names, what in ((missing, "has no weight"), (wrong, "has another shape of")):
+        if names:
+            raise NlpcliError(
+                f"{start.path}: {what} '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1)),
+                hint="a model that begins with another's weights has its shape; leave the model's settings as they are",
+            )
+    body.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    new = [name for name in needed if name not in weights]
+    if isinstance(model, WithHead):
+        new += _begin_head(model, start, torch, same_problem)
+    return new
+
+
+def _begin_head(model: Any, start: Start, torch: Any, same_problem: bool) -> list[str]:
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("body.")}
+    fitting = {name: t for name, t in start.head_weights.items() if name in own and own[name].shape == t.shape}
+    if same_problem and fitting.keys() == own.keys():
+        model.load_state_dict(fitting, strict=False)
+        return []
+    dense = getattr(model.head, "dense", None)
+    pooler = {part: start.weights.get(f"pooler.dense.{part}") for part in ("weight", "bias")}
+    if dense is not None and pooler["weight"] is not None and pooler["weight"].shape == dense.weight.shape:
+        with torch.no_grad():
+            dense.weight.copy_(pooler["weight"])
+            dense.bias.copy_(pooler["bias"])
+        return [name for name in own if not name.startswith("head.dense.")]
+    return list(own)

@@ -1,0 +1,202 @@
+"""Fine-tuning for any task that reads labelled examples: one way for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlpcli.config.schema import RunConfig
+from nlpcli.config.tasks import ExamplesConfig, HeadConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.finetuning.measures import measures_of, scores_of
+from nlpcli.recipes.finetuning.start import Start, body_config, open_start
+from nlpcli.recipes.finetuning.tuning import Tuned
+from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.tasks import TASKS
+
+_UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
+           "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
+
+
+def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+    """Trains a model for the task of `config`. Returns: the run directory and the `Outcome`.
+
+    Raises: NlpcliError for wrong settings or data, before anything is written.
+    """
+    from nlpcli.tasks.supervised import Supervised
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    kind = TASKS.load(config.task)
+    check_kind(kind, config)
+    _tell_unread(config, kind, listener)
+    run = choose_run(request, config.task)
+    columns = columns_of(config.examples)
+    examples, dev = read_examples(kind, config, columns)
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init else None
+    tokenizer = _tokenizer(request, config, start, run, [e for e in examples], listener)
+    body = body_config(config.model)
+    tuned = Tuned(config, start, tokenizer, listener)
+    context = Context(tuned.tokenizer, body, start.info if start else {}, _max_length(config))
+    options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
+    if "label_smoothing" in kind.options:
+        options["label_smoothing"] = config.training.label_smoothing
+    task = kind.create(examples, context, **options)
+    for example in dev:
+        task.check(example)
+    items = task.encode(examples)
+    prepare_generation(task, config, machine)
+    learnable = Supervised(
+        task,
+        [item for group in items for item in group],
+        batch_size=config.training.batch_size,
+        batch_tokens=config.training.batch_tokens,
+        seed=config.training.seed,
+        classes=[e.label for e, group in zip(examples, items, strict=True) for _ in group]
+        if config.tuning.balance
+        else None,
+    )
+    listener.note(f"{len(examples):,} examples to learn from, {len(dev):,} to measure on" + _told(task))
+    measured = Measured(task, dev, machine.device, batch_tokens=config.training.batch_tokens)
+    info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
+            "max_length": context.max_length}  # fmt: skip
+    if task.head():
+        info["head"] = task.head()
+    elif config.model.kind == "encoder-decoder":
+        info["decoding"] = config.decoding.model_dump()
+    outcome = train(
+        request=request, config=config.model_copy(update={"model": body}), run=run, task=learnable,
+        tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
+        measured=("loss", *measures_of(task)), signatures=measured.signatures,
+        data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
+    )  # fmt: skip
+    return run, outcome
+
+
+def check_kind(kind: Any, config: RunConfig) -> None:
+    """Raises: NlpcliError when the task can't stand on this kind of model."""
+    model = config.model
+    if model.kind not in kind.kinds:
+        raise NlpcliError(
+            f"{kind.name} stands on {' or '.join(kind.kinds)}, and this model is of kind {model.kind}",
+            hint="choose another with --model",
+        )
+
+
+def columns_of(examples: ExamplesConfig) -> Any:
+    from nlpcli.data.examples import Columns
+
+    return Columns(**{**examples.model_dump(), "choices": tuple(examples.choices)})
+
+
+def read_examples(kind: Any, config: RunConfig, columns: Any) -> tuple[list[Any], list[Any]]:
+    """The examples to train on and those held out, which are drawn from the former where no file is named.
+
+    Raises: NlpcliError with file and line, and when there are none.
+    """
+    if not config.data.train:
+        raise NlpcliError(f"{config.task} needs examples to learn from", hint="--train FILE --dev FILE")
+    examples = [example for path in config.data.train for example in kind.read(path, columns)]
+    dev = [example for path in config.data.dev for example in kind.read(path, columns)]
+    if not examples:
+        raise NlpcliError(f"{', '.join(config.data.train)}: no examples")
+    if config.data.dev:
+        if not dev:
+            raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")
+        return examples, dev
+    held = max(1, round(len(examples) * config.data.dev_fraction))
+    if held >= len(examples):
+        raise NlpcliError(f"{len(examples)} examples are too few to hold some out", hint="name others with --dev")
+    order = np.random.default_rng(len(examples)).permutation(len(examples))
+    chosen = set(order[:held].tolist())
+    return (
+        [e for i, e in enumerate(examples) if i not in chosen],
+        [e for i, e in enumerate(examples) if i in chosen],
+    )
+
+
+class Measured:
+    """A model's loss and scores on held-out examples."""
+
+    def __init__(self, task: Any, examples: Sequence[Any], device: Any, *, batch_tokens: int) -> None:
+        self.task = task
+        self.examples = examples
+        self.items = task.encode(examples)
+        self.device = device
+        self.batch_tokens = batch_tokens
+        self.signatures: dict[str, str] = {}
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        from nlpcli.tasks.supervised import batches_of, predict_items
+
+        flat = [item for group in self.items for item in group]
+        nats, count = 0.0, 0
+        for batch in batches_of(flat, max_tokens=self.batch_tokens):
+            loss = self.task.loss(model, self.task.collate([flat[i] for i in batch]).to(self.device))
+            nats, count = nats + float(loss.nll), count + loss.count
+        outputs = iter(predict_items(self.task, model, flat, self.device, batch_tokens=self.batch_tokens))
+        predictions = [
+            self.task.prediction(example, group, [next(outputs) for _ in group])
+            for example, group in zip(self.examples, self.items, strict=True)
+        ]
+        scores = scores_of(self.task, self.examples, predictions)
+        self.signatures.update({name: score.signature for name, score in scores.items()})
+        return {"loss": nats / max(count, 1), **{name: score.value for name, score in scores.items()}}
+
+
+def fingerprint(examples: Iterable[Any]) -> str:
+    """A digest of what is trained on."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr((example.texts, example.label)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _told(task: Any) -> str:
+    labels = getattr(task, "labels", None)
+    if not labels:
+        return ""
+    shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    return f"; {len(labels)} labels: {shown}"
+
+
+def _max_length(config: RunConfig) -> int:
+    model = config.model
+    return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
+
+
+def _tokenizer(
+    request: Request, config: RunConfig, start: Start | None, run: Path, examples: Sequence[Any], listener: Listener
+) -> Any:
+    if start is None or request.resume:
+        return get_tokenizer(request, lambda: (t for e in examples for t in e.texts), config, run, listener)
+    if request.tokenizer is None:
+        return start.tokenizer
+    from nlpcli.recipes.tokenize import open_tokenizer
+
+    given = open_tokenizer(Path(request.tokenizer))
+    if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
+        raise NlpcliError(
+            f"{request.tokenizer}: is not the tokenizer of {start.path}, whose weights are of its own pieces",
+            hint="leave --tokenizer out, or ask for the exchange with --set tuning.new_tokenizer=true",
+        )
+    return given
+
+
+def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
+    unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
+    tell_unused(config, (*_UNUSED, *unread), listener)
+
+
+def prepare_generation(task: Any, config: RunConfig, machine: Any) -> None:
+    """Gives a task that writes text what it writes with."""
+    if hasattr(task, "generator"):
+        from nlpcli.recipes.finetuning.generation import make_generator
+
+        task.generator = make_generator(config.decoding, task, machine.device)

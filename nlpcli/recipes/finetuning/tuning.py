@@ -1,0 +1,136 @@
+"""From a model that is there to the one that is trained: its vocabulary, its head, its adapters, what of it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.finetuning.start import Start, begin_with
+from nlpcli.recipes.run import Listener
+
+_ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
+
+
+class Tuned:
+    """What `tuning` in a configuration makes of a model.
+
+    tokenizer: that of the model; with the special tokens that a decoder from elsewhere lacks, where `roles` are asked.
+    """
+
+    def __init__(
+        self, config: RunConfig, start: Start | None, tokenizer: Any, listener: Listener, *, roles: bool = False
+    ) -> None:
+        self.config = config
+        self.settings = config.tuning
+        self.start = start
+        self.listener = listener
+        self.tokenizer = tokenizer
+        missing = [role for role in _ROLES if role in tokenizer.special.absent]
+        if roles and missing and config.model.kind == "decoder":
+            from nlpcli.models.transplant import with_roles
+
+            self.tokenizer = with_roles(tokenizer, missing)
+            listener.note(f"special tokens that the model lacks are added: {', '.join(missing)}")
+        if start is None:
+            _check_scratch(config)
+
+    def build(self, body: ModelConfig, task: Any = None) -> Any:
+        """The model to train: with the weights it begins with, a head where the task has one, and adapters."""
+        from nlpcli.models.build import build_model
+        from nlpcli.models.directory import unshared
+
+        head = task.head() if task is not None else {}
+        model = build_model(body, self.tokenizer.vocab_size, head)
+        if self.start is not None:
+            same = bool(head) and self.start.head == head and self.start.problem == task.describe()
+            new = begin_with(model, self.start, self._weights(), same_problem=same)
+            if new:
+                total = len(unshared(model.state_dict()))
+                self.listener.note(f"{total - len(new)} weights from {self.start.path}, new: {', '.join(new[:6])}"
+                                   + (f" and {len(new) - 6} more" if len(new) > 6 else ""))  # fmt: skip
+        self._embed(model)
+        self._freeze(model)
+        return model
+
+    def plan(self, model: Any) -> Any:
+        """Which weights are trained when, for the loop."""
+        from nlpcli.training.tuning import make_plan
+
+        settings = self.settings
+        return make_plan(
+            model, settings.mode, every=settings.unfreeze_steps, first=STAGE_ONE, first_steps=settings.stage_steps
+        )
+
+    def scales(self, model: Any) -> Any:
+        """What the learning rate of each weight is multiplied with, for the loop."""
+        from nlpcli.models.depth import layer_scales
+
+        return None if self.settings.layer_decay == 1.0 else layer_scales(model, self.settings.layer_decay)
+
+    def _weights(self) -> Mapping[str, Any]:
+        """The start's weights, for the vocabulary that is trained with."""
+        start = self.start
+        if start.tokenizer.fingerprint == self.tokenizer.fingerprint:
+            return start.weights
+        from nlpcli.models.transplant import carry_embeddings
+
+        weights, carried = carry_embeddings(start.weights, start.tokenizer, self.tokenizer)
+        self.listener.note(f"{carried.shared:,} of the {carried.total:,} pieces keep their vectors; the others are new")
+        return weights
+
+    def _embed(self, model: Any) -> None:
+        """Token vectors from a file."""
+        if self.settings.word_vectors is None:
+            return
+        from nlpcli.data.word_vectors import read_word_vectors
+        from nlpcli.models.transplant import embed_from
+
+        tokens = _tokens_of(model)
+        found = embed_from(read_word_vectors(self.settings.word_vectors), self.tokenizer, tokens.weight)
+        self.listener.note(f"{found:,} of {self.tokenizer.vocab_size:,} pieces begin with a vector of the file")
+
+    def _freeze(self, model: Any) -> None:
+        settings = self.settings
+        if settings.freeze_embeddings:
+            _tokens_of(model).weight.requires_grad_(False)
+        if settings.lora_rank:
+            from nlpcli.layers.lora import add_lora
+
+            names = add_lora(
+                model, rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout,
+                targets=settings.lora_targets,
+            )  # fmt: skip
+            learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            self.listener.note(
+                f"adapters of rank {settings.lora_rank} on {len(names)} layers: {learnt:,} numbers learn"
+            )
+
+
+STAGE_ONE = ("source_encoder.*", "*.positions.*", "encoder.layers.0.self_attention.*")
+"""What learns first when a model gets a new source encoder (Lewis et al. 2020, section 3.4)."""
+
+
+def _tokens_of(model: Any) -> Any:
+    """The (first) token embedding of a model or of the body under its head."""
+    body = getattr(model, "body", model)
+    for name in ("encoder_embedding", "decoder_embedding", "embedding"):
+        if hasattr(body, name):
+            return getattr(body, name).tokens
+    raise NlpcliError("this model has no token embeddings of its own")
+
+
+def _check_scratch(config: RunConfig) -> None:
+    """Refuses ways to tune that make no sense of weights that mean nothing yet."""
+    settings = config.tuning
+    for name, there in (
+        ("lora_rank", settings.lora_rank > 0),
+        ("mode", settings.mode == "head"),
+        ("new_tokenizer", settings.new_tokenizer),
+    ):
+        if there:
+            raise NlpcliError(
+                f"tuning.{name} is for a model that was trained before, and this one begins with random weights",
+                hint="name a run or a Hugging Face folder with --model",
+            )

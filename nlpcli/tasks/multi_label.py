@@ -1,0 +1,161 @@
+"""Multi-label classification: any number of labels for a text or a pair of texts.
+
+p(c | x) = σ(W h)_c for each label by itself, trained by binary cross-entropy; predicted are the labels whose
+probability reaches a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nlpcli.data.examples import Columns, Example, read_texts, split_labels
+from nlpcli.errors import NlpcliError, nearest
+from nlpcli.objectives.learning import Loss
+from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+
+
+class MultiLabel:
+    """See the module. separator: between labels in the data, where they are not a list; weights: of a label's presence
+    in the loss, absences over presences in the training examples, or None."""
+
+    name: ClassVar[str] = "multi-label"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "dense", "dropout", "layers", "class_weights", "truncate", "threshold", "label_separator"}
+    )
+    measures: tuple[str, ...] = ("macro_f1", "micro_f1", "accuracy")
+
+    def __init__(
+        self,
+        context: Context,
+        labels: Sequence[str],
+        *,
+        head: Mapping[str, Any],
+        truncate: str = "longest",
+        threshold: float = 0.5,
+        separator: str = ",",
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self.labels = list(labels)
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self._head = dict(head)
+        self.reader = TextReader(context, truncate=truncate)
+        self.threshold = threshold
+        self.separator = separator
+        self.weights = None if weights is None else torch.tensor(weights)
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        pooling: str = "auto",
+        dense: bool | None = None,
+        dropout: float = 0.1,
+        layers: str = "last",
+        class_weights: str = "none",
+        truncate: str = "longest",
+        threshold: float = 0.5,
+        label_separator: str = ",",
+    ) -> MultiLabel:
+        sets = [_labels(example, label_separator) for example in examples]
+        labels = sorted({label for found in sets for label in found})
+        if not labels:
+            raise NlpcliError(
+                f"{examples[0].place}: no example has a label", hint="name the column of the labels with --label"
+            )
+        weights = None
+        if class_weights == "balanced":
+            counts = {label: sum(label in found for found in sets) for label in labels}
+            weights = [(len(sets) - counts[label]) / counts[label] for label in labels]
+        head = text_head(context, len(labels), pooling=pooling, dense=dense, dropout=dropout, layers=layers)
+        return cls(
+            context, labels, head=head, truncate=truncate, threshold=threshold, separator=label_separator,
+            weights=weights,
+        )  # fmt: skip
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> MultiLabel:
+        return cls(context, head={}, **description)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "labels": self.labels,
+            "truncate": self.reader.truncate,
+            "threshold": self.threshold,
+            "separator": self.separator,
+        }
+
+    def head(self) -> dict[str, Any]:
+        return self._head
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        return read_texts(path, columns, labelled=labelled)
+
+    def check(self, example: Example) -> None:
+        for label in self.labels_in(example):
+            if label not in self._index:
+                near = nearest(label, self.labels)
+                raise NlpcliError(
+                    f"{example.place}: label '{label}' is not one the model was trained with",
+                    hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
+                )
+
+    def labels_in(self, example: Example) -> list[str]:
+        """The labels an example has in the data."""
+        return list(_labels(example, self.separator))
+
+    def parse(self, line: str) -> Example:
+        return pair_line(line)
+
+    def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
+        rows = self.reader.rows(examples)
+        return [[RowsItem(row, self._goal(example))] for example, row in zip(examples, rows, strict=True)]
+
+    def _goal(self, example: Example) -> list[float] | None:
+        if example.label is None:
+            return None
+        found = self.labels_in(example)
+        return [float(label in found) for label in self.labels]
+
+    def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
+        goals = [item.goal for item in items]
+        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+
+    def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        logits = summed(model(batch.rows), batch.counts).float()
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        entropy = nn.functional.binary_cross_entropy_with_logits
+        total = entropy(logits, batch.goal, pos_weight=weights, reduction="none").mean(dim=-1).sum()
+        nll = total if weights is None else entropy(logits, batch.goal, reduction="none").mean(dim=-1).sum()
+        return Loss(total, nll.detach(), batch.count)
+
+    def outputs(self, model: nn.Module, batch: RowsBatch) -> list[torch.Tensor]:
+        return list(summed(model(batch.rows), batch.counts).float().sigmoid().cpu())
+
+    def prediction(self, example: Example, items: Sequence[RowsItem], outputs: Sequence[torch.Tensor]) -> Prediction:
+        probabilities = dict(zip(self.labels, outputs[0].tolist(), strict=True))
+        return {
+            "labels": [label for label, probability in probabilities.items() if probability >= self.threshold],
+            "probabilities": dict(sorted(probabilities.items(), key=lambda pair: -pair[1])),
+        }
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        """The labels, joined; with `top` above 1 so many labels with their probabilities."""
+        if top > 1:
+            chosen = list(prediction["probabilities"].items())[:top]
+            return "\t".join(f"{label}\t{probability:.4f}" for label, probability in chosen)
+        return self.separator.join(prediction["labels"])
+
+
+def _labels(example: Example, separator: str) -> tuple[str, ...]:
+    if example.label is None:
+        raise NlpcliError(f"{example.place}: no labels to learn")
+    return example.label if isinstance(example.label, tuple) else split_labels(example.label, separator)

@@ -1,0 +1,143 @@
+"""Regression: a score for a text or a pair of texts.
+
+The data's range [a, b] is mapped onto [0, 1], where the model predicts ŷ; the loss is (ŷ - (y - a)/(b - a))². What is
+predicted beyond the ends of the range is cut off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.learning import Loss
+from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+
+
+class Regression:
+    """See the module. low, high: the ends of the range."""
+
+    name: ClassVar[str] = "regress"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "dense", "dropout", "layers", "truncate", "both_orders", "minimum", "maximum"}
+    )
+    measures: tuple[str, ...] = ("spearman", "pearson")
+
+    def __init__(
+        self,
+        context: Context,
+        low: float,
+        high: float,
+        *,
+        head: Mapping[str, Any],
+        truncate: str = "longest",
+        both_orders: bool = False,
+    ) -> None:
+        self.low, self.high = low, high
+        self._head = dict(head)
+        self.reader = TextReader(context, truncate=truncate, both_orders=both_orders)
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        pooling: str = "auto",
+        dense: bool | None = None,
+        dropout: float = 0.1,
+        layers: str = "last",
+        truncate: str = "longest",
+        both_orders: bool = False,
+        minimum: float | None = None,
+        maximum: float | None = None,
+    ) -> Regression:
+        scores = [score_in(example) for example in examples]
+        low = min(scores) if minimum is None else minimum
+        high = max(scores) if maximum is None else maximum
+        if low >= high:
+            raise NlpcliError(
+                f"{examples[0].place}: all scores are {low:g}; there is nothing to tell apart"
+                if minimum is None and maximum is None
+                else f"head.minimum {low:g} is not below head.maximum {high:g}"
+            )
+        head = text_head(context, 1, pooling=pooling, dense=dense, dropout=dropout, layers=layers)
+        task = cls(context, low, high, head=head, truncate=truncate, both_orders=both_orders)
+        for example in examples:
+            task.check(example)
+        return task
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Regression:
+        return cls(context, head={}, **description)
+
+    def describe(self) -> dict[str, Any]:
+        reader = self.reader
+        return {"low": self.low, "high": self.high, "truncate": reader.truncate, "both_orders": reader.both_orders}
+
+    def head(self) -> dict[str, Any]:
+        return self._head
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        return read_texts(path, columns, labelled=labelled)
+
+    def check(self, example: Example) -> None:
+        score = score_in(example)
+        if not self.low <= score <= self.high:
+            raise NlpcliError(
+                f"{example.place}: the score {score:g} is not in the range from {self.low:g} to {self.high:g}",
+                hint="set head.minimum and head.maximum",
+            )
+
+    def score_in(self, example: Example) -> float:
+        """The score an example has in the data."""
+        return score_in(example)
+
+    def parse(self, line: str) -> Example:
+        return pair_line(line)
+
+    def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
+        rows = self.reader.rows(examples)
+        goals = [None if e.label is None else (score_in(e) - self.low) / (self.high - self.low) for e in examples]
+        return [[RowsItem(row, goal)] for row, goal in zip(rows, goals, strict=True)]
+
+    def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
+        goals = [item.goal for item in items]
+        return self.reader.collate(items, None if None in goals else torch.tensor(goals, dtype=torch.float32))
+
+    def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        scores = summed(model(batch.rows), batch.counts).float().squeeze(-1)
+        total = (scores - batch.goal).square().sum()
+        return Loss(total, total.detach(), batch.count)
+
+    def outputs(self, model: nn.Module, batch: RowsBatch) -> list[float]:
+        return summed(model(batch.rows), batch.counts).float().squeeze(-1).tolist()
+
+    def prediction(self, example: Example, items: Sequence[RowsItem], outputs: Sequence[float]) -> Prediction:
+        share = min(max(outputs[0], 0.0), 1.0)
+        return {"score": self.low + share * (self.high - self.low)}
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        return f"{prediction['score']:.4f}"
+
+
+def score_in(example: Example) -> float:
+    """The number that is an example's label. Raises: NlpcliError, naming its place, when it is none."""
+    try:
+        score = float(example.label)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise NlpcliError(
+            f"{example.place}: '{example.label}' is not a number",
+            hint="name the column of the scores with --label, or use --task classify for names",
+        )
+    return score
