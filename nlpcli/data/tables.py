@@ -49,14 +49,28 @@ def read_rows(path: Path | str, format: str, is_header: Callable[[Sequence[str]]
 
     Raises: NlpcliError, with file and line, for what is not in this format, and for a file without rows.
     """
-    lines = text_lines(path)
+    first, lines = begin(path)
+    yield from rows_in(lines, path, format_of(path, first) if format == "auto" else format, is_header, first)
+
+
+def begin(path: Path | str) -> tuple[str, Iterator[tuple[int, str]]]:
+    """The first line of a file that is not blank, and all lines from there with their numbers and ends.
+
+    Raises: NlpcliError for a file that is missing, empty, not UTF-8, or no text at all.
+    """
+    lines = _text_lines(path)
     first = next(lines, None)
     if first is None:
         raise NlpcliError(f"{shown(path)}: is empty, there are no examples in it")
-    format = format_of(path, first[1]) if format == "auto" else format
-    lines = chain([first], lines)
+    return first[1], chain([first], lines)
+
+
+def rows_in(
+    lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool], first: str
+) -> Iterator[Row]:
+    """The rows in the lines that `begin` gives; see `read_rows`."""
     empty = True
-    for row in _rows(lines, path, format, is_header, first[1]):
+    for row in _rows(lines, path, format, is_header, first):
         empty = False
         yield row
     if empty:
@@ -80,20 +94,6 @@ def format_of(path: Path | str, first: str) -> str:
     if "\t" in first:
         return "tsv"
     return "labelled-lines" if first.startswith(PREFIX) else "lines"
-
-
-def text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their ends and numbers, from the first that is not blank.
-
-    Raises: NlpcliError as `nlpcli.data.readers.read_lines`, and for zero bytes, which no text has.
-    """
-    begun = False
-    for number, line in enumerate(read_lines(path, ends=True), start=1):
-        if "\x00" in line:
-            raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
-        begun = begun or not blank(line)
-        if begun:
-            yield number, line
 
 
 def parse_object(text: str, place: str) -> dict[str, Any]:
@@ -132,6 +132,16 @@ def as_text(value: Any, what: str, place: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise NlpcliError(f"{place}: {what} holds half of a surrogate pair, which is no Unicode text")
     return value
+
+
+def _text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
+    begun = False
+    for number, line in enumerate(read_lines(path, ends=True), start=1):
+        if "\x00" in line:
+            raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
+        begun = begun or not blank(line)
+        if begun:
+            yield number, line
 
 
 def _rows(

@@ -1,0 +1,185 @@
+"""Words with their tags: CoNLL columns, CoNLL-U, and JSON lines or tables with a list of words beside one of tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlpcli.data.columns import Columns, counted, find, squashed
+from nlpcli.data.examples import Example
+from nlpcli.data.opening import inner_suffix, shown
+from nlpcli.data.readers import blank
+from nlpcli.data.tables import Lines, Row, as_text, begin, record_row, rows_in
+from nlpcli.errors import NlpcliError
+
+FIELDS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+"""The columns of CoNLL-U, in their order (universaldependencies.org/format.html)."""
+
+_WORDS = ("words", "tokens", "text", "sentence")
+_TAGS = ("tags", "nertags", "postags", "labels", "label", "upos", "ner")
+_COMMENT = re.compile(r"# ?(sent_id|text|newdoc|newpar|global\.columns)\b")
+
+
+def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+    """Sentences of words with one tag each: texts are the words, label the tags. In constant memory.
+
+    `conll`: a word a line, its columns separated by tabs, else by spaces; blank lines and lines that begin with
+    `-DOCSTART-` stand between sentences; the word is in the first column, the tag in the last, unless `columns` give
+    their numbers. Example.place is the line of the first word, the next word stands a line below.
+    `conllu`: the word is FORM and the tag UPOS, unless `columns` name others (form, lemma, upos, xpos, feats, head,
+    deprel, deps, misc); comments, the lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are left out;
+    `sent_id` is the id.
+    `jsonl`: lists under the keys `words` or `tokens` and `tags`, `ner_tags` or `labels`; `tsv`, `csv`: columns of these
+    names, with words and tags separated by spaces.
+    `auto`: .conllu, .jsonl and .csv say what they are; else `jsonl` if the first line begins with a brace, `conllu` if
+    it is one of its comments, and else `conll`.
+
+    Raises: NlpcliError, with file and line, for a row with other than the usual number of columns, a column that is not
+        there, numbers of words and tags that differ, and a file without sentences.
+    """
+    format = columns.format
+    first, lines = begin(path)
+    format = _format_of(path, first) if format == "auto" else format
+    if format in ("conll", "conllu"):
+        yield from _sentences(lines, path, columns, format, labelled=labelled)
+    elif format in ("jsonl", "tsv", "csv"):
+        rows = rows_in(lines, path, format, lambda cells: _is_header(columns, cells), first)
+        yield from (_listed(row, columns, labelled=labelled) for row in rows)
+    else:
+        raise NlpcliError(f"{shown(path)}: format '{format}' is not one of words with tags")
+
+
+def parse_tagged(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
+    """One JSON object with lists of words and tags. Raises: NlpcliError as `read_tagged`."""
+    return _listed(record_row(record, place), columns, labelled=labelled)
+
+
+def _format_of(path: Path | str, first: str) -> str:
+    suffix = {".conllu": "conllu", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}.get(inner_suffix(path))
+    if suffix:
+        return suffix
+    if first.startswith("{"):
+        return "jsonl"
+    return "conllu" if _COMMENT.match(first) else "conll"
+
+
+# Columns
+
+
+@dataclass
+class _Sentence:
+    """What was read of a sentence so far."""
+
+    words: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    line: int = 0
+    id: str = ""
+
+    def example(self, path: Path | str) -> Example:
+        return Example(tuple(self.words), tuple(self.tags) or None, f"{shown(path)}:{self.line}", self.id)
+
+
+def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *, labelled: bool) -> Iterator[Example]:
+    sentence, places, width, empty = _Sentence(), None, 0, True
+    for number, line in lines:
+        if blank(line) or line.startswith("-DOCSTART-"):
+            if sentence.words:
+                empty = False
+                yield sentence.example(path)
+            sentence = _Sentence()
+            continue
+        if format == "conllu" and line.startswith("#"):
+            key, _, value = line[1:].partition("=")
+            sentence.id = value.strip() if key.strip() == "sent_id" else sentence.id
+            continue
+        place = f"{shown(path)}:{number}"
+        bare = line.strip(" \r\n")
+        cells = [cell.strip(" ") for cell in bare.split("\t")] if "\t" in bare else re.split(" +", bare)
+        if places is None:
+            places, width = _word_and_tag(cells, columns, format, place, labelled=labelled)
+        if len(cells) != width:
+            what = "CoNLL-U has" if format == "conllu" else "the first row has"
+            raise NlpcliError(
+                f"{place}: {counted(len(cells))} where {what} {width}",
+                hint="each word stands on a line of its own, and a blank line between sentences",
+            )
+        if format == "conllu" and not cells[0].isdecimal():
+            continue
+        word, tag = places
+        if not cells[word] or (tag is not None and not cells[tag]):
+            raise NlpcliError(f"{place}: an empty {'tag' if cells[word] else 'word'}")
+        sentence.line = sentence.line or number
+        sentence.words.append(cells[word])
+        if tag is not None:
+            sentence.tags.append(cells[tag])
+    if sentence.words:
+        yield sentence.example(path)
+    elif empty:
+        raise NlpcliError(f"{shown(path)}: no words in it")
+
+
+def _word_and_tag(
+    cells: Sequence[str], columns: Columns, format: str, place: str, *, labelled: bool
+) -> tuple[tuple[int, int | None], int]:
+    """Where word and tag stand, from 0, and how many columns each row has to have."""
+    if format == "conllu":
+        names, width, word, tag = FIELDS, len(FIELDS), 1, 3
+    else:
+        names, width, word, tag = None, len(cells), 0, len(cells) - 1
+    if columns.text is not None:
+        word = find(columns.text, names, width, place)
+    if columns.label is not None and (labelled or not columns.label.isdecimal() or int(columns.label) <= width):
+        tag = find(columns.label, names, width, place)
+    elif tag == word:
+        tag = None
+    if tag is None and labelled:
+        raise NlpcliError(
+            f"{place}: no tag beside the word: the row has {counted(width)}",
+            hint="columns are separated by tabs or spaces; the tag is the last one, or that of --label",
+        )
+    return (word, tag), width
+
+
+# Lists
+
+
+def _is_header(columns: Columns, cells: Sequence[str]) -> bool:
+    return columns.is_header(cells) or (columns.header == "auto" and squashed(cells[0]) in (*_WORDS, *_TAGS))
+
+
+def _listed(row: Row, columns: Columns, *, labelled: bool) -> Example:
+    words = _column(row, columns.text, _WORDS, 0)
+    if words is None:
+        raise NlpcliError(f"{row.place}: no column of words found", hint="name it with --text")
+    tags = _column(row, columns.label, _TAGS, None if len(row.cells) == 1 else 1, needed=labelled)
+    texts = _list(row.cells[words], "words", row.place)
+    label = None if tags is None or row.cells[tags] is None else _list(row.cells[tags], "tags", row.place)
+    if label is None and labelled:
+        raise NlpcliError(f"{row.place}: no column of tags found", hint="name it with --label")
+    if label is not None and len(label) != len(texts):
+        raise NlpcliError(f"{row.place}: {len(texts)} words, but {len(label)} tags")
+    if not texts or "" in texts:
+        raise NlpcliError(f"{row.place}: {'an empty word' if texts else 'no words'}")
+    id = find(columns.id, row.names, len(row.cells), row.place) if columns.id else None
+    return Example(texts, label, row.place, "" if id is None else as_text(row.cells[id], "the id", row.place))
+
+
+def _column(
+    row: Row, wanted: str | None, usual: Iterable[str], position: int | None, *, needed: bool = True
+) -> int | None:
+    if wanted is not None and (needed or row.names is None or wanted in row.names):
+        return find(wanted, row.names, len(row.cells), row.place)
+    if row.names is None:
+        return position
+    there = {squashed(name): i for i, name in enumerate(row.names)}
+    return next((there[name] for name in usual if name in there), None)
+
+
+def _list(value: Any, what: str, place: str) -> tuple[str, ...]:
+    """The parts of a JSON list, or of a cell with spaces between them."""
+    if isinstance(value, list):
+        return tuple(as_text(part, f"one of the {what}", place) for part in value)
+    return tuple(part for part in re.split("[ \t]+", as_text(value, f"the list of {what}", place)) if part)
