@@ -1,0 +1,211 @@
+"""Text to text: whatever can be asked in words and answered in words.
+
+p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x says which task is meant (Raffel et al.
+2020, section 2.4): `summarize: `, `cola sentence: `.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss
+from nlpcli.tasks.layout import Layout
+from nlpcli.tasks.task import Context, Prediction
+
+Generator = Callable[[nn.Module, Tensor, Tensor | None], list[list[int]]]
+"""Writes: model, source ids (rows, m), their mask or None -> ids of each target, without start and end."""
+
+MEASURES = {
+    "rouge": ("rougeL", "rouge1", "rouge2"),
+    "bleu": ("bleu",),
+    "accuracy": ("accuracy",),
+    "exact-match": ("exact_match",),
+}
+_PLACES = re.compile(r"\{text2?\}")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a task is put: what stands before a source, how long a target may be, and what outputs are measured by.
+
+    prefix: text before the source; with `{text}` in it, and `{text2}` for the second text of a pair, it is the whole
+    source instead: "sentence1: {text} sentence2: {text2}". Without, a pair is one text after the other.
+    max_target: in tokens. measure: one of MEASURES.
+    """
+
+    prefix: str = ""
+    max_target: int = 128
+    measure: str = "rouge"
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise unknown("measure", self.measure, MEASURES)
+        places = _PLACES.findall(self.prefix)
+        if places and "{text}" not in places:
+            raise NlpcliError(f"the prefix '{self.prefix}' has a place for the second text and none for the first")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether there is a place for a second text."""
+        return "{text2}" in self.prefix
+
+    def source(self, example: Example) -> str:
+        """What is read of an example. Raises: NlpcliError when the second text is missing."""
+        if not _PLACES.search(self.prefix):
+            return self.prefix + " ".join(example.texts)
+        if self.pairs and len(example.texts) < 2:
+            raise NlpcliError(
+                f"{example.place}: no second text for '{self.prefix}'", hint="name its column with --text2"
+            )
+        texts = {"{text}": example.texts[0], "{text2}": example.texts[-1]}
+        return _PLACES.sub(lambda place: texts[place.group()], self.prefix)
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """Source and target ids without the target's start and without ends; target () where it is not known."""
+
+    source: tuple[int, ...]
+    target: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Of the longer side, end included, as batches are measured."""
+        return max(len(self.source), len(self.target)) + 1
+
+
+class TextToText:
+    """See the module.
+
+    wording: how the task is put. tasks: the wordings of all tasks that the model has learnt at once, by name; `select`
+    chooses one. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources, cut_targets: how
+    many texts of those encoded were longer than allowed and lost their ends.
+    """
+
+    name: ClassVar[str] = "text-to-text"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
+    options: ClassVar[frozenset[str]] = frozenset({"prefix", "max_target", "measure", "label_smoothing"})
+
+    def __init__(
+        self,
+        context: Context,
+        wording: Wording,
+        *,
+        tasks: Mapping[str, Wording] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.context = context
+        self.tokenizer = context.tokenizer
+        self.wording = wording
+        self.tasks = dict(tasks or {})
+        self.label_smoothing = label_smoothing
+        self.generator: Generator | None = None
+        self.cut_sources = self.cut_targets = 0
+        special = context.tokenizer.special
+        self.layout = Layout.of(context.model, special, context.info)
+        self.start = list(context.info.get("target_start") or [special.bos])
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        prefix: str = "",
+        max_target: int = 128,
+        measure: str = "auto",
+        label_smoothing: float = 0.0,
+    ) -> TextToText:
+        wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure)
+        task = cls(context, wording, label_smoothing=label_smoothing)
+        for example in examples:
+            task.check(example)
+        return task
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> TextToText:
+        settings = dict(description)
+        tasks = {name: Wording(**wording) for name, wording in settings.pop("tasks", {}).items()}
+        return cls(context, Wording(**settings), tasks=tasks)
+
+    def describe(self) -> dict[str, Any]:
+        tasks = {name: vars(wording) for name, wording in self.tasks.items()}
+        return {**vars(self.wording), **({"tasks": tasks} if tasks else {})}
+
+    def head(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return MEASURES[self.wording.measure]
+
+    def select(self, name: str) -> None:
+        """Puts sources as the task `name` does, one of several that were learnt at once.
+
+        Raises: NlpcliError for a task the model has not learnt.
+        """
+        if not self.tasks:
+            raise NlpcliError(f"this model was not trained on several tasks, so there is no task '{name}' to choose")
+        if name not in self.tasks:
+            raise unknown("task of this model", name, self.tasks)
+        self.wording = self.tasks[name]
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        """Several references stand in several columns, whose names commas divide, or in one as a JSON list."""
+        return read_texts(path, columns, labelled=labelled)
+
+    def check(self, example: Example) -> None:
+        found = references(example)
+        if not found or not all(isinstance(text, str) for text in found):
+            raise NlpcliError(f"{example.place}: no text to learn", hint="name the column of the targets with --label")
+        self.wording.source(example)
+
+    def parse(self, line: str) -> Example:
+        return Example(tuple(line.split("\t", 1)) if self.wording.pairs else (line,))
+
+    def encode(self, examples: Sequence[Example]) -> list[list[TextItem]]:
+        """An item of each example; of several references the first is learnt."""
+        room = self.layout.room(1, self.context.max_length)
+        limit = min(self.wording.max_target, self.context.max_length - len(self.start))
+        if limit < 1:
+            raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
+        sources = self.tokenizer.encode([self.wording.source(example) for example in examples])
+        targets = self.tokenizer.encode([(*references(example), "")[0] for example in examples])
+        self.cut_sources += sum(len(source) > room for source in sources)
+        self.cut_targets += sum(len(target) > limit for target in targets)
+        return [
+            [TextItem((*self.layout.start, *source[:room]), tuple(target[:limit]))]
+            for source, target in zip(sources, targets, strict=True)
+        ]
+
+    def collate(self, items: Sequence[TextItem]) -> PairBatch:
+        return pair_batch([(item.source, item.target) for item in items], self.tokenizer.special, self.start)
+
+    def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
+        return pair_loss(model, batch, self.label_smoothing)
+
+    def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
+        assert self.generator is not None, "there is nothing to write with"
+        return self.generator(model, batch.source, batch.source_mask)
+
+    def prediction(self, example: Example, items: Sequence[TextItem], outputs: Sequence[list[int]]) -> Prediction:
+        return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip()}
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        return re.sub(r"\s*[\r\n\t]+\s*", " ", prediction["text"])
+
+
+def references(example: Example) -> tuple[str, ...]:
+    """All right answers of an example, () where none is known."""
+    if example.label is None:
+        return ()
+    return (example.label,) if isinstance(example.label, str) else tuple(example.label)
