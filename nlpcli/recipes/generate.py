@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.locate import LANGUAGE_MODEL, locate
 from nlpcli.recipes.models import open_model
+
+if TYPE_CHECKING:
+    from nlpcli.models.directory import LoadedModel
+    from nlpcli.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,10 @@ class Generator:
         loaded = open_model(path, str(self.machine.device))
         self.model: Any = loaded.model
         self.tokenizer = loaded.tokenizer
-        # A model that read text without borders between documents knows no end.
-        self.eos = loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
+        self.eos = end_of(loaded)
         self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
-        self.window = loaded.config.max_length
-        if not self.remembers:
-            self.window = min(self.window, loaded.info.get("context") or self.window)
+        self.window = window_of(loaded)
+        self.nothing = beginning(loaded)
 
     def generate(
         self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
@@ -101,13 +103,13 @@ class Generator:
         from nlpcli.decoding.sampling import sample
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
-        prefixes = [self._fitting(ids, rows[i][0]) or self._nothing() for i, ids in enumerate(prompts)]
+        prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         settings = self._settings()
         arguments: dict[str, Any] = {
             "eos": self.eos,
             "max_length": self.job.max_new_tokens,
-            "stop": self._stop(prefixes) if self.job.stop else None,
+            "stop": stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None,
             "renewal": None if self.remembers else Renewal(self.model.init_state, self.window),
             "watch": watch,
         }
@@ -121,12 +123,6 @@ class Generator:
             self._continuation(row, prefix, hypotheses[0])
             for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)
         ]
-
-    def _nothing(self) -> list[int]:
-        """What a text begins from that has no beginning: the end of the document before, or else of the line."""
-        if self.eos is not None:
-            return [self.eos]
-        return self.tokenizer.encode(["\n"])[0] or [self.tokenizer.special.bos]
 
     def _fitting(self, ids: list[int], number: int) -> list[int]:
         if len(ids) > self.window:
@@ -146,35 +142,62 @@ class Generator:
         )
         return SamplingSettings(job.temperature, job.top_k, job.top_p, job.min_p, job.seed, constraints=constraints)
 
-    def added_text(self, prefix: list[int], ids: Iterable[int]) -> str:
-        """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
-        before, both = self.tokenizer.decode([prefix, [*prefix, *ids]])
-        return both[len(before) :]
-
-    def _stop(self, prefixes: list[list[int]]) -> Callable[[Any], bool]:
-        first = prefixes[0]
-        longest = max(map(len, self.job.stop))
-
-        def stop(ids: Any) -> bool:
-            # A token has at least one character, or is part of one of at most four bytes.
-            tail = self.added_text(first, ids[-4 * longest - 4 :])
-            return any(text in tail for text in self.job.stop)
-
-        return stop
-
     def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Any) -> Continuation:
         number, prompt, k = row
-        text = self.added_text(prefix, hypothesis.ids)
-        ends = [place for place in (text.find(stop) for stop in self.job.stop) if place >= 0]
+        text, stopped = before_stop(added_text(self.tokenizer, prefix, hypothesis.ids), self.job.stop)
         return Continuation(
             prompt=prompt,
-            text=text[: min(ends)] if ends else text,
+            text=text,
             tokens=len(hypothesis.ids),
             logprob=hypothesis.logprob,
-            finished=hypothesis.ended or bool(ends),
+            finished=hypothesis.ended or stopped,
             prompt_number=number,
             sample=k,
         )
+
+
+def window_of(loaded: LoadedModel) -> int:
+    """How many tokens a language model can look back on: its context in training, where it has no memory."""
+    if getattr(loaded.model, "memory_length", 0):
+        return loaded.config.max_length
+    return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
+
+
+def end_of(loaded: LoadedModel) -> int | None:
+    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
+    return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
+
+
+def beginning(loaded: LoadedModel) -> list[int]:
+    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
+    end = end_of(loaded)
+    if end is not None:
+        return [end]
+    return loaded.tokenizer.encode(["\n"])[0] or [loaded.tokenizer.special.bos]
+
+
+def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:
+    """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
+    before, both = tokenizer.decode([prefix, [*prefix, *ids]])
+    return both[len(before) :]
+
+
+def stopper(tokenizer: Tokenizer, prefix: Sequence[int], stops: Sequence[str]) -> Callable[[Sequence[int]], bool]:
+    """Tells from the ids added to a prefix whether one of the texts `stops` has just been written."""
+    longest = max(map(len, stops))
+
+    def stop(ids: Sequence[int]) -> bool:
+        # A token has at least one character, or is part of one of at most four bytes.
+        tail = added_text(tokenizer, prefix, ids[-4 * longest - 4 :])
+        return any(text in tail for text in stops)
+
+    return stop
+
+
+def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first of `stops` in it, and whether there is one."""
+    ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
 
 
 class _Stream:
@@ -187,7 +210,7 @@ class _Stream:
 
     def take(self, row: int, token: int) -> None:
         self.ids.append(token)
-        text = self.generator.added_text(self.prefix, self.ids)
+        text = added_text(self.generator.tokenizer, self.prefix, self.ids)
         if text.startswith(self.told) and not text.endswith("\ufffd"):
             self.tell(text[len(self.told) :])
             self.told = text
