@@ -51,12 +51,15 @@ class Supervised:
     def __len__(self) -> int:
         return len(self.items)
 
+    def order(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
+        """The places of the items of an epoch, in the order in which they were drawn."""
+        if self._chances is None:
+            return rng.permutation(len(self.items))
+        return rng.choice(len(self.items), size=len(self.items), p=self._chances)
+
     def plan(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch])
-        if self._chances is None:
-            order = rng.permutation(len(self.items))
-        else:
-            order = rng.choice(len(self.items), size=len(self.items), p=self._chances)
+        order = self.order(epoch, rng)
         if self.batch_size is None:
             cuts = token_budget_batches(self.sizes[order], max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
             return [order[cut] for cut in cuts]
