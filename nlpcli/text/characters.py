@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nlpcli.errors import NlpcliError
 from nlpcli.text.limits import most_frequent, no_text, too_small
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded, Span
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, byte_piece, join_surfaces, printable, word_starts
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ class CharacterModel:
             else:
                 ids += [self._first_byte + value for value in char.encode()]
         return ids
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        all_ids = self.encode(texts)
+        return all_ids, [self._spans(text, len(ids)) for text, ids in zip(texts, all_ids, strict=True)]
+
+    def _spans(self, text: str, count: int) -> list[Span]:
+        if len(text) == count:
+            return [(place, place + 1) for place in range(count)]
+        spans: list[Span] = []
+        for place, char in enumerate(text):
+            spans += [(place, place + 1)] * (1 if char in self._ids else len(char.encode()))
+        return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError("a text has only one segmentation into characters: --sampling is not possible with chars")

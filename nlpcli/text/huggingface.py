@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from nlpcli.errors import NlpcliError
 from nlpcli.text.byte_bpe import byte_alphabet
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.rust import quiet_threads
 from nlpcli.text.special import SpecialTokens
 from nlpcli.text.surfaces import SPACE_MARK, printable, word_starts
@@ -41,6 +42,11 @@ class HuggingFaceModel:
         if content["model"]["type"] == "WordPiece":
             self._prefix = content["model"]["continuing_subword_prefix"]
         self._surfaces = [] if self._prefix else _surfaces(self.raw_pieces, content)
+        self._blanks = frozenset(
+            id_
+            for id_, piece in enumerate([] if self._prefix else self.raw_pieces)
+            if piece and not piece.strip(SPACE_MARK)
+        )
         self.lossless = _is_lossless(content)
 
     @classmethod
@@ -56,6 +62,17 @@ class HuggingFaceModel:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        all_ids, all_spans = encode_by_library(self._core, texts)
+        blanks = self._blanks
+        if blanks:  # the library says of a lone mark of a space that it stands for the character behind the space
+            for ids, spans in zip(all_ids, all_spans, strict=True):
+                if not blanks.isdisjoint(ids):
+                    for place, id_ in enumerate(ids):
+                        if id_ in blanks:
+                            spans[place] = (spans[place][0], spans[place][0])
+        return all_ids, all_spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(

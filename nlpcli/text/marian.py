@@ -14,6 +14,7 @@ import sentencepiece
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded, Span
 from nlpcli.text.special import SpecialTokens
 from nlpcli.text.surfaces import SPACE_MARK, printable, word_starts
 
@@ -72,6 +73,24 @@ class MarianModel:
         first = [self._ids[code]] if code in self._codes else []
         pieces = self._reader.encode(rest if first else text, out_type=str)
         return [*first, *(self._ids.get(piece, self._unk) for piece in pieces)]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        all_spans = []
+        for text in texts:
+            code, end, rest = text.partition("<<")
+            code += end
+            before = len(code) if code in self._codes else 0
+            read = rest if before else text
+            places = [before + place for place in self._reader.normalize(read, with_offsets=True)[1]]
+            spans: list[Span] = [(0, before)] if before else []
+            start = 0
+            for piece in self._reader.encode(read, out_type=str):
+                # a mark of a space that was put in, or that stands for several, has the place behind them
+                inner = start + 1 if piece.startswith(SPACE_MARK) and len(piece) > 1 else start
+                spans.append((places[inner], max(places[start + len(piece)], places[inner])))
+                start += len(piece)
+            all_spans.append(spans)
+        return self.encode(texts), all_spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(

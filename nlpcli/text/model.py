@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from nlpcli.text.offsets import Encoded
 from nlpcli.text.special import SpecialTokens
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class PieceModel(Protocol):
     def to_bytes(self) -> bytes: ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        """The ids, and the characters each stands for, spaces before it possibly included."""
+        ...
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]: ...
 

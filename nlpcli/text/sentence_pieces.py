@@ -21,6 +21,7 @@ from nlpcli.text.lattice import UnigramLattice
 from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded, Span, moved_back
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printable, word_starts
 
 if TYPE_CHECKING:
@@ -95,6 +96,30 @@ class _SentencePieces(ABC):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._processor.encode([_escape(text) for text in texts], out_type=int, num_threads=1)
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        escaped = [_escape(text) for text in texts]
+        all_ids = self._processor.encode(escaped, out_type=int, num_threads=1)
+        all_pieces = self._processor.encode(escaped, out_type=str, num_threads=1)
+        all_spans = []
+        for text, changed, ids, pieces in zip(texts, escaped, all_ids, all_pieces, strict=True):
+            spans = self._spans(ids, pieces)
+            all_spans.append(spans if changed == text else moved_back(spans, _origins(text)))
+        return all_ids, all_spans
+
+    def _spans(self, ids: Sequence[int], pieces: Sequence[str]) -> list[Span]:
+        """Pieces laid end to end are the text, with a space before it."""
+        spans: list[Span] = []
+        place, left = -1, 0  # left: bytes that the character at `place` still lacks
+        for id_, piece in zip(ids, pieces, strict=True):
+            if self._first_byte is not None and self._first_byte <= id_ < self._first_byte + 256:
+                left = (left or _length(id_ - self._first_byte)) - 1
+                spans.append((place, place + 1))
+                place += left == 0
+            else:
+                spans.append((max(place, 0), place + len(piece)))
+                place += len(piece)
+        return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         draws = uniform(rng)
@@ -178,6 +203,16 @@ class BpeModel(_SentencePieces):
 
 def _escape(text: str) -> str:
     return text.translate(_ESCAPED) if SPACE_MARK in text or ESCAPE in text else text
+
+
+def _origins(text: str) -> list[Span]:
+    """Of each character of the escaped text."""
+    return [(i, i + 1) for i, char in enumerate(text) for _ in range(2 if char in (SPACE_MARK, ESCAPE) else 1)]
+
+
+def _length(byte: int) -> int:
+    """The bytes of a character in UTF-8 that begins with this one."""
+    return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
 
 
 def _unescape(text: str) -> str:

@@ -17,6 +17,7 @@ from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
 from nlpcli.text.model import PieceModel, TrainingOptions
 from nlpcli.text.normalization import normalizer
+from nlpcli.text.offsets import Encoded, moved_back, origins, trimmed
 from nlpcli.text.special import SpecialTokens
 from nlpcli.text.table import KINDS
 
@@ -89,17 +90,38 @@ class Tokenizer:
 
         Raises: NlpcliError for a lone surrogate, which no Unicode text holds, and where sampling is not possible.
         """
+        texts = self._prepared(texts)
+        if sampling <= 0.0:
+            return self.model.encode(texts)
+        if rng is None:
+            raise ValueError("sampling needs a random generator")
+        return self.model.sample(texts, sampling, rng)
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        """The ids of each text as `encode` gives them, and of each id the characters (start, end) it stands for.
+
+        Spans don't begin or end with white space, and that of a piece which is nothing else is empty. They come in
+        order; pieces that share a character, as bytes do, or parts of one that was normalised, all have it.
+
+        Raises: NlpcliError for a lone surrogate.
+        """
+        normal = self._prepared(texts)
+        all_ids, all_spans = self.model.encode_with_offsets(normal)
+        if self._normalize is not None:
+            for number, (text, changed) in enumerate(zip(texts, normal, strict=True)):
+                origin = origins(text, self._normalize, changed)
+                if origin is not None:
+                    all_spans[number] = moved_back(all_spans[number], origin)
+        return all_ids, [trimmed(text, spans) for text, spans in zip(texts, all_spans, strict=True)]
+
+    def _prepared(self, texts: Sequence[str]) -> list[str]:
         texts = texts if isinstance(texts, list) else list(texts)
         if self._normalize is not None:
             texts = [self._normalize(text) for text in texts]
         wrong = lone_surrogate(texts)
         if wrong is not None:
             raise wrong
-        if sampling <= 0.0:
-            return self.model.encode(texts)
-        if rng is None:
-            raise ValueError("sampling needs a random generator")
-        return self.model.sample(texts, sampling, rng)
+        return texts
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence; special ids are left out. Raises: NlpcliError for an id out of the vocabulary."""

@@ -18,6 +18,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.text.interruptible import interruptible
 from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.rust import quiet_threads
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class WordPieceModel:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        return encode_by_library(self._core, texts)
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nlpcli.errors import NlpcliError
 from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
 from nlpcli.text.model import TrainingOptions
+from nlpcli.text.offsets import Encoded
 from nlpcli.text.surfaces import byte_piece, printable
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class WordModel:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         find, unk = self._ids.get, self._unk
         return [[find(unit, unk) for unit in _UNITS.findall(text)] for text in texts]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
+        return self.encode(texts), [[unit.span() for unit in _UNITS.finditer(text)] for text in texts]
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError("a text has only one segmentation into words: --sampling is not possible with words")
