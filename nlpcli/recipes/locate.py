@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
-from nlpcli.recipes.models import task_of
+from nlpcli.recipes.models import is_huggingface, task_of
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 
@@ -58,3 +58,34 @@ def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not {_NAMES[task]}", hint=hint)
     return Path(path)
+
+
+def locate_task(path: Path | None, *, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
+    """`path`, or the newest run that was fine-tuned for a task with labels, which `say` is told.
+
+    Raises: NlpcliError when there is no such model, or when it was trained for something else.
+    """
+    if path is not None:
+        if not is_huggingface(path) and "problem" in read_info(path):
+            return Path(path)
+        found = task_of(path)
+        hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
+        raise NlpcliError(
+            f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint
+        )
+    runs = [found.parent for found in Path(root).glob(f"**/{DESCRIPTION}") if _is_tuned(found.parent)]
+    if not runs:
+        raise NlpcliError(
+            f"no model was given, and there is no fine-tuned run under {root}/",
+            hint="name one with --model, or make one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
+        )
+    newest = max(runs, key=lambda run: ((run / DESCRIPTION).stat().st_mtime_ns, run.name))
+    say(f"model: {newest} (the newest fine-tuned run; --model names another)")
+    return newest
+
+
+def _is_tuned(run: Path) -> bool:
+    try:
+        return "problem" in read_info(run)
+    except NlpcliError:
+        return False

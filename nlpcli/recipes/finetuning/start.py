@@ -57,7 +57,9 @@ def body_config(config: ModelConfig) -> ModelConfig:
 def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
-    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one. Returns: the names of weights that are new.
+    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one.
+
+    Returns: the names of weights that are new.
     Raises: NlpcliError when a weight of the body is missing or has another shape.
     """
     import torch

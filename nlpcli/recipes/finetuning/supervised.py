@@ -38,7 +38,7 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     examples, dev = read_examples(kind, config, columns)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init else None
-    tokenizer = _tokenizer(request, config, start, run, [e for e in examples], listener)
+    tokenizer = _tokenizer(request, config, start, run, examples, listener)
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener)
     context = Context(tuned.tokenizer, body, start.info if start else {}, _max_length(config))

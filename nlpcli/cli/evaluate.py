@@ -1,0 +1,105 @@
+"""`nlpcli evaluate`: measure a fine-tuned model on labelled data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nlpcli.cli import terminal
+from nlpcli.cli.spread import Spreading
+
+Command = Spreading
+
+
+def command(
+    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="The same as --data."),
+    data: list[str] = typer.Option(None, "--data", "-d", metavar="FILE...", help="Labelled examples, as for training."),
+    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
+    suite: str = typer.Option(
+        None, "--suite", help="glue, superglue or russian-superglue: the folder in --data whole."
+    ),
+    confusion: bool = typer.Option(False, "--confusion", help="Print what is taken for what (classify, tag)."),
+    worst: int = typer.Option(0, "--worst", min=0, metavar="N", help="Print the N worst mistakes."),
+    confidence: bool = typer.Option(True, "--confidence/--no-confidence", help="95 % intervals by bootstrap."),
+    samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for the intervals."),
+    seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
+    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
+    text: str = typer.Option(
+        None, "--text", metavar="COLUMN", help="Column of the text, where the model's own differs."
+    ),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
+    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
+    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
+    header: str = typer.Option(None, "--header", help="auto, yes or no: does the first row name the columns?"),
+    part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
+    json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Measure a fine-tuned model on labelled data, with confidence intervals.
+
+    \b
+    nlpcli evaluate --model runs/sentiment --data dev.tsv --confusion --worst 10
+    nlpcli evaluate --suite glue --model runs/glue --data GLUE/
+    """
+    from nlpcli.errors import NlpcliError
+    from nlpcli.evaluation import Resampling
+    from nlpcli.recipes.evaluate import Evaluating, evaluate
+
+    names = [*(data or []), *(files or [])]
+    if not names:
+        raise NlpcliError("evaluate needs labelled data", hint="--data FILE")
+    job = Evaluating(
+        data=tuple(names),
+        model=model,
+        format=format,
+        columns={"text": text, "text2": text2, "label": label, "choices": list(choices or []), "header": header},
+        part=part,
+        resampling=Resampling(samples, seed) if confidence else None,
+        worst=worst,
+        confusion=confusion,
+        batch_tokens=batch_tokens,
+        device=device,
+        threads=threads,
+    )
+    if suite is not None:
+        _suite(suite, job, json=json)
+        return
+    result = evaluate(job, say=terminal.say, warn=terminal.warn)
+    if json:
+        terminal.write_json(result.as_dict())
+    else:
+        _print(result)
+
+
+def _print(result: Any) -> None:
+    for name, score in result.scores.items():
+        parts = [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
+        terminal.write_line("\t".join(part for part in parts if part))
+    if result.confusion is not None:
+        labels, table = result.confusion
+        terminal.write_line()
+        rows = [[label, *counts] for label, counts in zip(labels, table, strict=True)]
+        terminal.write_table(["gold \\ predicted", *labels], rows)
+    if result.worst:
+        terminal.write_line()
+        rows = [[m.place, f"{m.badness:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
+        terminal.write_table(["place", "badness", "expected", "predicted", "text"], rows)
+
+
+def _short(text: str, width: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _suite(name: str, job: Any, *, json: bool) -> None:
+    from nlpcli.recipes.suite import evaluate_suite
+
+    report = evaluate_suite(name, job, say=terminal.say, warn=terminal.warn)
+    if json:
+        terminal.write_json(report.as_dict())
+    else:
+        terminal.write_table(["task", "examples", "metrics", "score"], report.rows())

@@ -1,0 +1,84 @@
+"""`nlpcli predict`: apply a fine-tuned model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+from nlpcli.cli.spread import Spreading
+
+Command = Spreading
+
+
+def command(
+    files: list[str] = typer.Argument(
+        None, metavar="[FILE]...", help="What to read; standard input when none is named."
+    ),
+    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
+    json: bool = typer.Option(False, "--json", help="JSON lines with all that is predicted."),
+    top: int = typer.Option(1, "--top", min=1, help="So many labels or candidates, each with its probability."),
+    format: str = typer.Option(
+        "auto", "--format", help="lines (a tab between two texts), tsv, csv, jsonl, conll, conllu, squad."
+    ),
+    text: str = typer.Option(
+        None, "--text", metavar="COLUMN", help="Column of the text, where the model's own differs."
+    ),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
+    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
+    part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
+    output: Path = typer.Option(None, "--output", "-o", metavar="FILE", help="Write here instead of standard output."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
+    line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before the next is read."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Apply a fine-tuned model: one line out for each line in, in order.
+
+    \b
+    echo "What a film!" | nlpcli predict --model runs/sentiment --top 2
+    nlpcli predict --model runs/ner --json < sentences.txt
+    nlpcli predict --model runs/entailment premise-TAB-hypothesis.txt
+
+    Out comes, by task: label and probability; labels; a score; tags; an answer; text. A model for span reads lines
+    of question, tab, context.
+    """
+    from nlpcli.recipes.predict import Predicting, predict
+    from nlpcli.recipes.translate import write_lines
+
+    names = [*(files or ["-"])]
+    job = Predicting(
+        files=tuple(names),
+        model=model,
+        format=format,
+        columns={"text": text, "text2": text2, "choices": list(choices or [])},
+        part=part,
+        batch_tokens=batch_tokens,
+        line_buffered=line_buffered or ("-" in names and sys.stdin is not None and sys.stdin.isatty()),
+        device=device,
+        threads=threads,
+    )
+    if "-" in names:
+        terminal.announce_stdin()
+
+    def lines():
+        from json import dumps
+
+        for task, window in predict(job, say=terminal.say):
+            portion = []
+            for example, prediction in window:
+                if json:
+                    named = {"id": example.id} if example.id else {}
+                    portion.append(dumps({**named, **prediction}, ensure_ascii=False))
+                else:
+                    portion.append(task.line(prediction, top))
+            yield portion
+
+    if output is not None:
+        write_lines(output, (line for portion in lines() for line in portion))
+        return
+    for portion in lines():
+        terminal.stdout().writelines(line + "\n" for line in portion)
+        terminal.stdout().flush()

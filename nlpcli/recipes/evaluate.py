@@ -1,0 +1,124 @@
+"""Measuring a fine-tuned model on labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.finetuning.measures import scores_of
+from nlpcli.recipes.finetuning.mistakes import Mistake, mistakes
+from nlpcli.recipes.locate import locate_task
+from nlpcli.recipes.predict import Applied, columns_of, open_task
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """What to measure on which data.
+
+    columns: where labels and texts stand, when not as in training. resampling: of the confidence intervals, None for
+    none. worst: how many of the worst mistakes are wanted. confusion: whether the table of confusions is.
+    """
+
+    data: Sequence[str]
+    model: Path | None = None
+    format: str = "auto"
+    columns: dict[str, Any] = field(default_factory=dict)
+    part: str | None = None
+    resampling: Resampling | None = None
+    worst: int = 0
+    confusion: bool = False
+    batch_tokens: int = 4096
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by name; `confusion` (labels, table of gold by predicted) and `worst` where they were asked for."""
+
+    model: Path
+    examples: int
+    scores: dict[str, Score]
+    confusion: tuple[list[str], list[list[int]]] | None
+    worst: list[Mistake]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data in full precision, for JSON."""
+        result: dict[str, Any] = {
+            "model": str(self.model),
+            "examples": self.examples,
+            "scores": {name: score.as_dict() for name, score in self.scores.items()},
+        }
+        if self.confusion is not None:
+            result["confusion"] = {"labels": self.confusion[0], "table": self.confusion[1]}
+        if self.worst:
+            result["worst"] = [mistake.__dict__ for mistake in self.worst]
+        return result
+
+
+def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
+    """Predicts every example and measures the predictions.
+
+    Labels the model doesn't know are told with their places and count as mistakes.
+
+    Raises: NlpcliError for data that can't be read, with file and line, and for no data.
+    """
+    path = locate_task(job.model, say=say)
+    applied = open_task(path, device=job.device, threads=job.threads, part=job.part)
+    columns = columns_of(applied.loaded.info, job.columns, job.format)
+    examples = [example for name in job.data for example in applied.task.read(name, columns)]
+    if not examples:
+        raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
+    return measure(applied, examples, job, warn=warn)
+
+
+def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
+    """As `evaluate`, of examples that are read already."""
+    task = applied.task
+    _tell_unknown(task, examples, warn)
+    predictions = applied.predict(examples, batch_tokens=job.batch_tokens)
+    return Evaluation(
+        applied.loaded.path,
+        len(examples),
+        scores_of(task, examples, predictions, job.resampling),
+        _confusion(task, examples, predictions) if job.confusion else None,
+        mistakes(task, examples, predictions, job.worst) if job.worst else [],
+    )
+
+
+def _tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]) -> None:
+    told = 0
+    for example in examples:
+        try:
+            task.check(example)
+        except NlpcliError as error:
+            told += 1
+            if told <= _SHOWN:
+                warn(f"{error.message}; it counts as a mistake")
+    if told > _SHOWN:
+        warn(f"and {told - _SHOWN} more such labels")
+
+
+def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:
+    from nlpcli.evaluation.labels import confusion
+
+    if task.name == "classify":
+        gold = [example.label for example in examples]
+        predicted = [prediction["label"] for prediction in predictions]
+    elif task.name == "tag":
+        gold = [tag for example in examples for tag in task.tags_in(example)]
+        predicted = [tag for prediction in predictions for tag in prediction["tags"]]
+    else:
+        raise NlpcliError(
+            f"there is no table of confusions for {task.name}", hint="classify and tag have one; leave --confusion out"
+        )
+    labels = list(dict.fromkeys([*task.labels, *gold, *predicted]))
+    return labels, confusion(gold, predicted, labels).tolist()

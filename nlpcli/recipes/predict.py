@@ -1,0 +1,147 @@
+"""Applying a fine-tuned model: from lines to predictions in the same order, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.tasks import ExamplesConfig
+from nlpcli.data.opening import STDIN, inner_suffix, shown
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.locate import locate_task
+
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Columns, Example
+    from nlpcli.models.directory import LoadedModel
+
+FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines")
+WINDOW = 1024  # examples read ahead
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".conll": "conll", ".conllu": "conllu"}
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """What to predict, with what, and how.
+
+    model: a run; None stands for the newest one of a task. files: names, "-" for standard input. format: `lines` are
+    plain, a tab between two texts; the others are read as for training, with the columns the model was trained with
+    unless `columns` names others; `auto` goes by a file's name. part: of a model that learnt several tasks, the one
+    that is meant. line_buffered: each line is answered before the next is read.
+    """
+
+    files: Sequence[str] = (STDIN,)
+    model: Path | None = None
+    format: str = "auto"
+    columns: dict[str, Any] = field(default_factory=dict)
+    part: str | None = None
+    batch_tokens: int = 4096
+    line_buffered: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A fine-tuned model ready for use."""
+
+    loaded: LoadedModel
+    task: Any
+    device: Any
+
+    def predict(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[dict[str, Any]]:
+        """The predictions for examples, in their order."""
+        from nlpcli.tasks.supervised import predict_items
+
+        groups = self.task.encode(examples)
+        items = [item for group in groups for item in group]
+        outputs = iter(predict_items(self.task, self.loaded.model, items, self.device, batch_tokens=batch_tokens))
+        return [
+            self.task.prediction(example, group, [next(outputs) for _ in group])
+            for example, group in zip(examples, groups, strict=True)
+        ]
+
+
+def open_task(path: Path, *, device: str = "auto", threads: int | None = None, part: str | None = None) -> Applied:
+    """The fine-tuned model in the folder `path`. part: see `Predicting`.
+
+    Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
+    """
+    from nlpcli.config.schema import DecodingConfig
+    from nlpcli.recipes.models import open_model
+    from nlpcli.tasks import TASKS
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    machine = prepare(device, "float32", threads)
+    loaded = open_model(path, str(machine.device))
+    info = loaded.info
+    context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
+    task = TASKS.load(info["task"]).restore(info["problem"], context)
+    if part is not None:
+        if not hasattr(task, "select"):
+            raise NlpcliError(f"{path}: this model learnt one task, and there is no part '{part}' of it")
+        task.select(part)
+    if hasattr(task, "generator"):
+        from nlpcli.recipes.finetuning.generation import make_generator
+
+        task.generator = make_generator(DecodingConfig(**info.get("decoding", {})), task, machine.device)
+    return Applied(loaded, task, machine.device)
+
+
+def predict(job: Predicting, *, say: Callable[[str], None]) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
+    """The task, and examples with their predictions, in the portions in which they are ready.
+
+    Raises: NlpcliError naming file and line for what can't be read.
+    """
+    if list(job.files).count(STDIN) > 1:
+        raise NlpcliError("standard input can be read only once")
+    path = locate_task(job.model, say=say)
+    applied = open_task(path, device=job.device, threads=job.threads, part=job.part)
+    examples = read_unlabelled(applied, job)
+    size = 1 if job.line_buffered else WINDOW
+    while window := list(islice(examples, size)):
+        predictions = applied.predict(window, batch_tokens=job.batch_tokens)
+        yield applied.task, list(zip(window, predictions, strict=True))
+
+
+def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
+    """The columns a model was trained with, as far as `given` names no others."""
+    from nlpcli.data.examples import Columns
+
+    saved = ExamplesConfig(**(info.get("columns") or {})).model_dump()
+    chosen = {**saved, **{name: value for name, value in given.items() if value not in (None, [], ())}}
+    chosen["format"] = format
+    return Columns(**{**chosen, "choices": tuple(chosen["choices"])})
+
+
+def format_of(path: str, format: str) -> str:
+    """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else."""
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
+
+
+def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
+    """The examples in the files of `job`, without their labels."""
+    for path in job.files:
+        format = format_of(path, job.format)
+        if format == "lines":
+            yield from _lines(applied.task, path)
+            continue
+        columns = columns_of(applied.loaded.info, job.columns, format)
+        for example in applied.task.read(path, columns, labelled=False):
+            yield replace(example, label=None)
+
+
+def _lines(task: Any, path: str) -> Iterable[Example]:
+    from nlpcli.data.readers import read_lines
+
+    for number, line in enumerate(read_lines(path), start=1):
+        place = f"{shown(path)}:{number}"
+        try:
+            yield replace(task.parse(line), place=place)
+        except NlpcliError as error:
+            raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
