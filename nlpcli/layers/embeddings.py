@@ -47,8 +47,12 @@ class Embedding(nn.Module):
         x = self.tokens(ids)
         if self.scale != 1.0:
             x = x * self.scale
+        return self.placed(x, start, segments)
+
+    def placed(self, x: Tensor, start: int = 0, segments: Tensor | None = None) -> Tensor:
+        """As `forward`, with x (batch, length, d_model) in the place of E[token] · √d."""
         if self.positions is not None:
-            x = x + self.positions(ids.size(1), start).to(x.dtype)
+            x = x + self.positions(x.size(1), start).to(x.dtype)
         if self.segments is not None:
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
         if self.norm is not None:

@@ -19,9 +19,10 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.naming import fitting
 
-ATTENTION = ("query", "key", "value", "output", "position")
-FEED_FORWARD = ("inner", "gate", "outer")
-_NAMED = {"attention": ATTENTION, "feed-forward": FEED_FORWARD, "all": (*ATTENTION, *FEED_FORWARD)}
+_NAMED = {
+    "attention": ("query", "value"),
+    "all": ("query", "key", "value", "output", "position", "inner", "gate", "outer"),
+}
 
 
 class LoraLinear(nn.Linear):
@@ -56,12 +57,13 @@ def add_lora(
     rank: int,
     alpha: float,
     dropout: float = 0.0,
-    targets: Sequence[str] = ("query", "value"),
+    targets: Sequence[str] = ("attention",),
 ) -> list[str]:
     """Freezes `model` and puts adapters on its linear layers; a head of a task (`.head` on a `.body`) stays trained.
 
-    targets: names or patterns of layers (`nlpcli.layers.naming.fitting`), or `attention`, `feed-forward` or `all` for
-    both. The layer that gives the vocabulary's scores, and what stands outside the body, get none.
+    targets: `attention` for its queries and values (section 4.2 of the paper), `all` for every linear layer of
+    attention and feed-forward layers, or names and patterns of layers (`nlpcli.layers.naming.fitting`). The layer that
+    gives the vocabulary's scores, and what stands outside the body, get none.
 
     Returns: the names of the layers that have one. Raises: NlpcliError for a rank below 1, an alpha that is not
     positive, targets that fit nothing, and a model that has adapters already.

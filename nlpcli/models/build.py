@@ -10,6 +10,7 @@ from torch import nn
 from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.initialisation import initialise
+from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.with_head import WithHead
@@ -31,7 +32,20 @@ def build_model(
     return WithHead(model, width=config.d_model, **head) if head else model
 
 
-def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
+def add_source_encoder(model: EncoderDecoder, config: ModelConfig, *, layers: int, vocab_size: int) -> None:
+    """Puts a new encoder of `layers` layers, which reads ids of another vocabulary, under that of `model`.
+
+    config: that of `model`, whose kind of layers the new ones are. See `nlpcli.models.source_encoder`.
+    """
+    stack, embedding = _parts(config)
+    encoder = SourceEncoder(vocab_size=vocab_size, layers=layers, embedding=embedding, stack=stack)
+    initialise(encoder, scheme=config.initialisation, std=config.init_std, layers=layers)
+    model.encoder_embedding.tokens = model.decoder_embedding.tokens  # its own is read by nobody any more
+    model.source_encoder = encoder
+
+
+def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the Transformer's stacks and of its embeddings."""
     stack = {name: getattr(c, name) for name in STACK} | {
         "rotary": c.positions == "rotary",
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
@@ -39,18 +53,24 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
         else None,
         "output_dropout": c.dropout if c.output_dropout else 0.0,
     }
+    embedding = {
+        "positions": c.positions,
+        "max_length": c.max_length,
+        "position_offset": c.position_offset,
+        "scale": c.scale_embeddings,
+        "segments": c.segments,
+        "norm": c.embedding_norm,
+        "dropout": c.dropout,
+    }
+    return stack, embedding
+
+
+def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
+    stack, embedding = _parts(c)
     common = {
         "vocab_size": vocab_size,
         "stack": stack,
-        "embedding": {
-            "positions": c.positions,
-            "max_length": c.max_length,
-            "position_offset": c.position_offset,
-            "scale": c.scale_embeddings,
-            "segments": c.segments,
-            "norm": c.embedding_norm,
-            "dropout": c.dropout,
-        },
+        "embedding": embedding,
         "max_length": c.max_length if c.positions == "learned" else None,
         "tie": c.tie,
     }

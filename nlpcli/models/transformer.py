@@ -89,7 +89,7 @@ class _WithDecoder(_WithVocabulary):
         scale_output: bool,
         max_length: int | None,
     ) -> None:
-        self.decoder_embedding = _embedding(tokens, embedding, stack)
+        self.decoder_embedding = embedding_of(tokens, embedding, stack)
         self.decoder = Stack(layers, cross=cross, causal=True, **stack)
         self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=output_bias)
         self.output_scale = tokens.embedding_dim**-0.5 if scale_output else 1.0
@@ -141,7 +141,11 @@ class _WithDecoder(_WithVocabulary):
 
 
 class EncoderDecoder(_WithDecoder):
-    """Source in, target out. `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017)."""
+    """Source in, target out. `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017).
+
+    source_encoder: None, or what reads the source's ids in another vocabulary and gives the encoder's input in the
+    place of token embeddings: see `nlpcli.models.source_encoder`.
+    """
 
     def __init__(
         self,
@@ -159,8 +163,9 @@ class EncoderDecoder(_WithDecoder):
         super().__init__()
         source = nn.Embedding(vocab_size, stack["d_model"])
         target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, stack["d_model"])
-        self.encoder_embedding = _embedding(source, embedding, stack)
+        self.encoder_embedding = embedding_of(source, embedding, stack)
         self.encoder = Stack(encoder_layers, **stack)
+        self.source_encoder: nn.Module | None = None
         self._add_decoder(
             target, decoder_layers, embedding, stack, cross=True, tie=tie, output_bias=output_bias,
             scale_output=scale_output, max_length=max_length,
@@ -174,7 +179,11 @@ class EncoderDecoder(_WithDecoder):
         if source_mask is not None and source_mask.device.type == "cpu" and bool(source_mask.all()):
             source_mask = None  # asking a GPU would make every step wait for it
         allowed = None if source_mask is None else source_mask[:, None, None, :]
-        return Memory(self.encoder(self.encoder_embedding(source), allowed=allowed, kept=kept), source_mask)
+        if self.source_encoder is None:
+            x = self.encoder_embedding(source)
+        else:
+            x = self.encoder_embedding.placed(self.source_encoder(source, allowed))
+        return Memory(self.encoder(x, allowed=allowed, kept=kept), source_mask)
 
     def init_state(self, memory: Memory) -> DecoderState:
         """The state before the first target token; the source's keys and values are computed here, once."""
@@ -249,7 +258,7 @@ class Encoder(_WithVocabulary):
         super().__init__()
         width = stack["d_model"]
         tokens = nn.Embedding(vocab_size, width)
-        self.encoder_embedding = _embedding(tokens, embedding, stack)
+        self.encoder_embedding = embedding_of(tokens, embedding, stack)
         self.encoder = Stack(encoder_layers, **stack)
         self.mlm_head = self.pooler = self.pair_head = None
         if "mlm" in heads:
@@ -293,7 +302,8 @@ class Encoder(_WithVocabulary):
         return self.pair_head(self.pooled(states))
 
 
-def _embedding(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:
+def embedding_of(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:
+    """The embeddings around `tokens` by a model's settings."""
     norm = None
     if embedding["norm"]:
         norm = make_norm(stack["norm"], stack["d_model"], eps=stack["norm_eps"], bias=stack["norm_bias"])
