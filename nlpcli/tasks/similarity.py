@@ -1,0 +1,370 @@
+"""Similarity: every text has a vector, and texts are compared by the cosine of their vectors (SBERT).
+
+u and v are the pooled states of two texts, each read by itself. Objectives (Reimers and Gurevych 2019, section 3; the
+last one Henderson et al. 2017, section 4.4):
+
+    cosine               (cos(u, v) - y)²                                   y: the score, brought from its range to 0..1
+    softmax              -log softmax(W [u; v; |u - v|] + b)_c              c: the label
+    contrastive          ½ [y d² + (1 - y) max(0, margin - d)²]             d = 1 - cos(u, v), y: 1 for alike, 0 for not
+    multiple-negatives   -log softmax_j(scale · cos(u_i, v_j))_i            v_j: the second texts of the whole batch
+
+For the last one an example may have more texts, which are not like the first: they are among the v_j of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+
+from nlpcli.data.examples import Columns, Example, read_choices, read_texts
+from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.objectives.learning import Loss
+from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, side
+
+OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
+MARGIN, SCALE = 0.5, 20.0
+_ALIKE = {"1", "yes", "true", "positive", "similar", "same", "duplicate", "paraphrase", "equivalent", "entailment"}
+
+
+class Compared(Prediction):
+    """A prediction that remembers the vectors of its texts, (texts, width), for measures over several examples."""
+
+    vectors: Tensor
+
+
+class Similarity:
+    """See the module. labels: all of `softmax`, or (not alike, alike). minimum, maximum: of the scores."""
+
+    name: ClassVar[str] = "similarity"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"pooling", "layers", "objective", "minimum", "maximum", "margin", "scale"}
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        objective: str,
+        *,
+        head: Mapping[str, Any],
+        labels: Sequence[str] = (),
+        minimum: float = 0.0,
+        maximum: float = 1.0,
+        margin: float = MARGIN,
+        scale: float = SCALE,
+    ) -> None:
+        self.context = context
+        self.objective = objective
+        self.labels = list(labels)
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self.minimum, self.maximum = minimum, maximum
+        self.margin, self.scale = margin, scale
+        self._head = dict(head)
+        self.reader = TextReader(context)
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        pooling: str = "auto",
+        layers: str = "last",
+        objective: str = "auto",
+        minimum: float | None = None,
+        maximum: float | None = None,
+        margin: float = MARGIN,
+        scale: float = SCALE,
+    ) -> Similarity:
+        for example in examples:
+            _check_texts(example)
+        chosen = _objective(examples) if objective == "auto" else objective
+        if chosen not in OBJECTIVES:
+            raise unknown("objective of similarity", chosen, OBJECTIVES)
+        labels: list[str] = []
+        least, greatest = 0.0, 1.0
+        if chosen == "cosine":
+            least, greatest = _range(examples, minimum, maximum)
+        elif chosen == "softmax":
+            labels = _names(examples)
+        elif chosen == "contrastive":
+            labels = _two(examples)
+        else:
+            _without_labels(examples)
+        if pooling == "auto":
+            pooling = context.info.get("pooling") or "mean"
+        head = {"kind": "vector", "pooling": pooling, **side(context, layers, "encoder")}
+        if labels and chosen == "softmax":
+            head["classes"] = len(labels)
+        return cls(
+            context, chosen, head=head, labels=labels, minimum=least, maximum=greatest, margin=margin, scale=scale
+        )
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Similarity:
+        return cls(context, head={}, **description)
+
+    def describe(self) -> dict[str, Any]:
+        names = ("objective", "labels", "minimum", "maximum", "margin", "scale")
+        return {name: getattr(self, name) for name in names}
+
+    def head(self) -> dict[str, Any]:
+        return self._head
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        if self.objective == "softmax":
+            return ("accuracy", "macro_f1")
+        return ("mrr",) if self.objective == "multiple-negatives" else ("spearman", "pearson")
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        """Labels are read where there are any; columns.choices: of texts that follow the first (the second is like it).
+
+        Raises: NlpcliError with file and line.
+        """
+        if columns.choices:
+            return read_choices(path, columns, labelled=False)
+        return read_texts(path, columns, texts=2, labelled=labelled and columns.label is not None)
+
+    def check(self, example: Example) -> None:
+        """Names are checked against those learnt; numbers are taken whatever was learnt: cosines rank like scores."""
+        _check_texts(example)
+        if example.label is None or example.label in self._index or _number(example.label) is not None:
+            return
+        near = nearest(str(example.label), self.labels)
+        raise NlpcliError(
+            f"{example.place}: label '{example.label}' is not one the model was trained with"
+            if self.labels
+            else f"{example.place}: '{example.label}' is not a score",
+            hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10]) or 'numbers'}",
+        )
+
+    def parse(self, line: str) -> Example:
+        texts = tuple(line.split("\t"))
+        if len(texts) < 2:
+            raise NlpcliError("one text alone can't be compared", hint="put a tab between the two texts of a line")
+        return Example(texts)
+
+    def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
+        for example in examples:
+            _check_texts(example)
+        rows = iter(self.reader.rows([Example((text,)) for example in examples for text in example.texts]))
+        return [[RowsItem(tuple(next(rows)[0] for _ in example.texts), self._goal(example))] for example in examples]
+
+    def _goal(self, example: Example) -> float | int | None:
+        if self.objective in ("softmax", "contrastive"):
+            return self._index.get(example.label)
+        score = None if self.objective == "multiple-negatives" else _number(example.label)
+        return None if score is None else (score - self.minimum) / (self.maximum - self.minimum)
+
+    def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
+        """goal: of each item; for multiple-negatives a number for each row, the same for rows of the same text."""
+        if self.objective == "multiple-negatives":
+            numbers: dict[tuple[int, ...], int] = {}
+            texts = [numbers.setdefault(tuple(row.ids), len(numbers)) for item in items for row in item.rows]
+            return self.reader.collate(items, torch.tensor(texts))
+        goals = [item.goal for item in items]
+        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+
+    def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        vectors = model(batch.rows).float()
+        if self.objective == "multiple-negatives":
+            losses = ranking_losses(vectors, batch.counts, batch.goal, self.scale)
+        else:
+            u, v = _pairs(vectors, batch.counts)
+            if self.objective == "softmax":
+                losses = cross_entropy(model.head.compare(u, v).float(), batch.goal, reduction="none")
+            elif self.objective == "cosine":
+                losses = (cosine_similarity(u, v) - batch.goal) ** 2
+            else:
+                losses = contrastive_losses(u, v, batch.goal, self.margin)
+        return Loss(losses.sum(), losses.detach().sum(), batch.count)
+
+    def outputs(self, model: nn.Module, batch: RowsBatch) -> list[tuple[Tensor, Tensor | None]]:
+        """Of each item its vectors (texts, width), and for softmax the labels' probabilities."""
+        vectors = model(batch.rows).float()
+        parts = vectors.cpu().split(batch.counts)
+        if self.objective != "softmax":
+            return [(part, None) for part in parts]
+        probabilities = model.head.compare(*_pairs(vectors, batch.counts)).float().softmax(dim=-1).cpu()
+        return list(zip(parts, probabilities, strict=True))
+
+    def prediction(
+        self, example: Example, items: Sequence[RowsItem], outputs: Sequence[tuple[Tensor, Tensor | None]]
+    ) -> Prediction:
+        vectors, probabilities = outputs[0]
+        cosines = cosine_similarity(vectors[:1], vectors[1:]).tolist()
+        found = Compared(score=cosines[0])
+        if len(cosines) > 1:
+            found["scores"] = cosines
+        if probabilities is not None:
+            ranked = sorted(zip(probabilities.tolist(), self.labels, strict=True), key=lambda pair: -pair[0])
+            found |= {"label": ranked[0][1], "probabilities": {label: chance for chance, label in ranked}}
+        found.vectors = vectors
+        return found
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        fields = [f"{score:.4f}" for score in prediction.get("scores", [prediction["score"]])]
+        for label, chance in list(prediction.get("probabilities", {}).items())[:top]:
+            fields += [label, f"{chance:.4f}"]
+        return "\t".join(fields)
+
+
+# --- losses ------------------------------------------------------------------------------------------------------
+
+
+def contrastive_losses(u: Tensor, v: Tensor, alike: Tensor, margin: float) -> Tensor:
+    """½ [y d² + (1 - y) max(0, margin - d)²], d = 1 - cos(u, v): (n, width) twice and y (n,) -> (n,).
+
+    Source: Hadsell et al. 2006, eq. 4, with the cosine distance.
+    """
+    distance = 1 - cosine_similarity(u, v)
+    y = alike.to(distance.dtype)
+    return 0.5 * (y * distance**2 + (1 - y) * (margin - distance).clamp(min=0) ** 2)
+
+
+def ranking_losses(vectors: Tensor, counts: Sequence[int], texts: Tensor, scale: float) -> Tensor:
+    """-log softmax_j(scale · cos(u_i, v_j))_i over all texts v_j of the batch that are no first texts.
+
+    vectors (rows, width): the texts of all examples, `counts` of each, the first u_i and the second v_i, which belong
+    together, and then any that don't belong to u_i. texts (rows,): the same number for the same text. What would be a
+    negative by mistake is left out: a text that is u_i or v_i, and what belongs to an equal first text. -> (examples,)
+
+    Source: Henderson et al. 2017, section 4.4.
+    """
+    firsts = torch.tensor(counts, device=vectors.device).cumsum(0) - torch.tensor(counts, device=vectors.device)
+    is_first = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
+    is_first[firsts] = True
+    owner = is_first.cumsum(0) - 1  # (rows,) which example a row is of
+    candidates = (~is_first).nonzero()[:, 0]
+    goal = firsts - torch.arange(len(firsts), device=vectors.device)  # the place of v_i among the candidates
+    unit = normalize(vectors, dim=-1)
+    logits = scale * unit[firsts] @ unit[candidates].T
+    found, anchors = texts[candidates], texts[firsts]
+    belongs = torch.zeros_like(found, dtype=torch.bool)
+    belongs[goal] = True
+    same = (found == found[goal][:, None]) | (found == anchors[:, None])
+    same |= belongs & (anchors[owner[candidates]] == anchors[:, None])
+    same[torch.arange(len(goal)), goal] = False
+    return cross_entropy(logits.masked_fill(same, -torch.inf), goal, reduction="none")
+
+
+def _pairs(vectors: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The vectors of the first and of the second text of each example."""
+    if all(count == 2 for count in counts):
+        return vectors[::2], vectors[1::2]
+    parts = vectors.split(list(counts))
+    return torch.stack([part[0] for part in parts]), torch.stack([part[1] for part in parts])
+
+
+# --- labels ------------------------------------------------------------------------------------------------------
+
+
+def _check_texts(example: Example) -> None:
+    if len(example.texts) < 2:
+        raise NlpcliError(
+            f"{example.place}: one text alone can't be compared", hint="name the second text's column with --text2"
+        )
+
+
+def _number(label: Any) -> float | None:
+    try:
+        value = float(label)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _objective(examples: Sequence[Example]) -> str:
+    """What the labels are good for."""
+    labels = {example.label for example in examples}
+    if labels == {None}:
+        return "multiple-negatives"
+    numbers = {_number(label) for label in labels}
+    if None in numbers:
+        return "contrastive" if len(labels) == 2 and _alike(labels) else "softmax"
+    return "cosine" if len(numbers) > 2 else "contrastive"
+
+
+def _alike(labels: set[Any]) -> list[str]:
+    """The labels that say that two texts are alike; the greater one of two numbers."""
+    numbers = {_number(label): label for label in labels}
+    if len(numbers) == 2 and None not in numbers:
+        return [numbers[max(numbers)]]
+    found = [label for label in labels if isinstance(label, str) and label.lower() in _ALIKE]
+    return found if len(found) == 1 else []
+
+
+def _range(examples: Sequence[Example], minimum: float | None, maximum: float | None) -> tuple[float, float]:
+    scores = []
+    for example in examples:
+        score = _number(example.label)
+        if score is None:
+            what = "no score to learn" if example.label is None else f"'{example.label}' is not a score"
+            raise NlpcliError(f"{example.place}: {what}", hint="name the column of the scores with --label")
+        if (minimum is not None and score < minimum) or (maximum is not None and score > maximum):
+            raise NlpcliError(f"{example.place}: the score {example.label} is outside of {minimum} to {maximum}")
+        scores.append(score)
+    least = min(scores) if minimum is None else minimum
+    greatest = max(scores) if maximum is None else maximum
+    if least >= greatest:
+        raise NlpcliError(
+            f"{examples[0].place}: all scores are {examples[0].label}; there is nothing to learn",
+            hint="pairs that all belong together are learnt with the objective multiple-negatives, without labels",
+        )
+    return least, greatest
+
+
+def _labelled(examples: Sequence[Example]) -> dict[str, Example]:
+    """Each label with an example that has it."""
+    found: dict[str, Example] = {}
+    for example in examples:
+        if example.label is None or example.label == "":
+            raise NlpcliError(f"{example.place}: no label to learn")
+        found.setdefault(str(example.label), example)
+    return found
+
+
+def _names(examples: Sequence[Example]) -> list[str]:
+    found = _labelled(examples)
+    if len(found) < 2:
+        raise NlpcliError(
+            f"{examples[0].place}: all examples have the same label '{examples[0].label}'",
+            hint="pairs that all belong together are learnt with the objective multiple-negatives",
+        )
+    return sorted(found)
+
+
+def _two(examples: Sequence[Example]) -> list[str]:
+    found = _labelled(examples)
+    if len(found) == 1:
+        raise NlpcliError(
+            f"{examples[0].place}: all pairs have the same label '{examples[0].label}', and contrastive needs two",
+            hint="pairs that all belong together are learnt with the objective multiple-negatives, without labels",
+        )
+    alike = _alike(set(found))
+    if len(found) > 2 or not alike:
+        third = list(found.values())[min(2, len(found) - 1)]
+        raise NlpcliError(
+            f"{third.place}: contrastive needs two labels, 1 for alike and 0 for not, and there is '{third.label}'",
+            hint="objective softmax takes any names, cosine any scores",
+        )
+    return [next(label for label in found if label != alike[0]), alike[0]]
+
+
+def _without_labels(examples: Sequence[Example]) -> None:
+    """Raises: NlpcliError for labels, which would tell pairs that belong together from others."""
+    first = examples[0]
+    other = next((example for example in examples if example.label != first.label), None)
+    if other is not None:
+        raise NlpcliError(
+            f"{other.place}: label '{other.label}' after '{first.label}': multiple-negatives takes all pairs as alike",
+            hint="keep the pairs that belong together, or choose another objective",
+        )
