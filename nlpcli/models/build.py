@@ -14,6 +14,7 @@ from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.with_head import WithHead
+from nlpcli.models.with_heads import WithHeads
 from nlpcli.models.xlnet import XLNet
 
 
@@ -22,14 +23,18 @@ def build_model(
 ) -> nn.Module:
     """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only.
 
-    head: the settings of `WithHead` for a task that needs one on top.
+    head: the settings of `WithHead` for a task that needs one on top; those of several by name under `heads`.
     """
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
     model = _BUILDERS[config.family](config, vocab_size)
     layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
     initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
-    return WithHead(model, width=config.d_model, **head) if head else model
+    if not head:
+        return model
+    if "heads" in head:
+        return WithHeads(model, head["heads"], width=config.d_model)
+    return WithHead(model, width=config.d_model, **head)
 
 
 def add_source_encoder(model: EncoderDecoder, config: ModelConfig, *, layers: int, vocab_size: int) -> None:

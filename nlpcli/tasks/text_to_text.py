@@ -85,27 +85,18 @@ class TextItem:
 class TextToText:
     """See the module.
 
-    wording: how the task is put. tasks: the wordings of all tasks that the model has learnt at once, by name; `select`
-    chooses one. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources, cut_targets: how
-    many texts of those encoded were longer than allowed and lost their ends.
+    wording: how the task is put. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources,
+    cut_targets: how many texts of those encoded were longer than allowed and lost their ends.
     """
 
     name: ClassVar[str] = "text-to-text"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
     options: ClassVar[frozenset[str]] = frozenset({"prefix", "max_target", "measure", "label_smoothing"})
 
-    def __init__(
-        self,
-        context: Context,
-        wording: Wording,
-        *,
-        tasks: Mapping[str, Wording] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, context: Context, wording: Wording, *, label_smoothing: float = 0.0) -> None:
         self.context = context
         self.tokenizer = context.tokenizer
         self.wording = wording
-        self.tasks = dict(tasks or {})
         self.label_smoothing = label_smoothing
         self.generator: Generator | None = None
         self.cut_sources = self.cut_targets = 0
@@ -132,13 +123,10 @@ class TextToText:
 
     @classmethod
     def restore(cls, description: Mapping[str, Any], context: Context) -> TextToText:
-        settings = dict(description)
-        tasks = {name: Wording(**wording) for name, wording in settings.pop("tasks", {}).items()}
-        return cls(context, Wording(**settings), tasks=tasks)
+        return cls(context, Wording(**description))
 
     def describe(self) -> dict[str, Any]:
-        tasks = {name: vars(wording) for name, wording in self.tasks.items()}
-        return {**vars(self.wording), **({"tasks": tasks} if tasks else {})}
+        return dict(vars(self.wording))
 
     def head(self) -> dict[str, Any]:
         return {}
@@ -146,17 +134,6 @@ class TextToText:
     @property
     def measures(self) -> tuple[str, ...]:
         return MEASURES[self.wording.measure]
-
-    def select(self, name: str) -> None:
-        """Puts sources as the task `name` does, one of several that were learnt at once.
-
-        Raises: NlpcliError for a task the model has not learnt.
-        """
-        if not self.tasks:
-            raise NlpcliError(f"this model was not trained on several tasks, so there is no task '{name}' to choose")
-        if name not in self.tasks:
-            raise unknown("task of this model", name, self.tasks)
-        self.wording = self.tasks[name]
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:

@@ -147,22 +147,9 @@ def test_smoothing_counts_in_training_only(context, model):
 
 
 def test_what_is_described_is_restored(context):
-    task = TextToText(
-        context, Wording("a: ", 5, "accuracy"), tasks={"one": Wording("b: "), "two": Wording("c: ", 7, "bleu")}
-    )
+    task = TextToText(context, Wording("a: ", 5, "accuracy"))
     again = TextToText.restore(json.loads(json.dumps(task.describe())), context)
-    assert again.describe() == task.describe() and again.wording == task.wording
-    assert again.measures == ("accuracy",)
-
-
-def test_a_task_among_several_is_chosen_by_name(context):
-    task = TextToText(context, Wording(), tasks={"one": Wording("b: "), "two": Wording("c: ", 7, "bleu")})
-    task.select("two")
-    assert task.wording.prefix == "c: " and task.measures == ("bleu",)
-    with pytest.raises(NlpcliError, match="three"):
-        task.select("three")
-    with pytest.raises(NlpcliError, match="not trained on several tasks"):
-        TextToText(context, Wording()).select("two")
+    assert again.wording == task.wording and again.measures == ("accuracy",)
 
 
 def test_a_measure_that_is_none_is_refused():

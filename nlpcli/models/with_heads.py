@@ -1,0 +1,28 @@
+"""One body under the heads of several tasks, which are learnt at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from nlpcli.models.with_head import WithHead
+
+
+class WithHeads(nn.Module):
+    """Hard parameter sharing (Caruana 1997): all weights but those of the heads belong to all tasks.
+
+    heads: the settings of `WithHead` of each task that has a head, by its name.
+    """
+
+    def __init__(self, body: nn.Module, heads: Mapping[str, Mapping[str, Any]], *, width: int) -> None:
+        super().__init__()
+        self.body = body
+        self.tasks = nn.ModuleDict({name: WithHead(body, width=width, **head) for name, head in heads.items()})
+
+    def of(self, task: str) -> nn.Module:
+        """The body with the task's head; the body alone for a task without one."""
+        if task not in self.tasks:
+            return self.body
+        return self.tasks[task]
