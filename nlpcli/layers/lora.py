@@ -57,13 +57,13 @@ def add_lora(
     rank: int,
     alpha: float,
     dropout: float = 0.0,
-    targets: Sequence[str] = ("attention",),
+    targets: str | Sequence[str] = "attention",
 ) -> list[str]:
-    """Freezes `model` and puts adapters on its linear layers; a head of a task (`.head` on a `.body`) stays trained.
+    """Freezes `model` and puts adapters on its linear layers; what stands on its body (`.body`) stays trained.
 
     targets: `attention` for its queries and values (section 4.2 of the paper), `all` for every linear layer of
-    attention and feed-forward layers, or names and patterns of layers (`nlpcli.layers.naming.fitting`). The layer that
-    gives the vocabulary's scores, and what stands outside the body, get none.
+    attention and feed-forward layers, or names and patterns of layers (`nlpcli.layers.naming.fitting`); in one string
+    with commas between. The layer that gives the vocabulary's scores, and what stands outside the body, get none.
 
     Returns: the names of the layers that have one. Raises: NlpcliError for a rank below 1, an alpha that is not
     positive, targets that fit nothing, and a model that has adapters already.
@@ -72,24 +72,23 @@ def add_lora(
         raise NlpcliError(f"an adapter needs a rank of at least 1 and a positive alpha, not {rank} and {alpha:g}")
     if has_lora(model):
         raise NlpcliError("this model has adapters of low rank already", hint="merge them first")
-    has_body = hasattr(model, "body") and hasattr(model, "head")
-    body = model.body if has_body else model
+    body = getattr(model, "body", model)
     output = getattr(body, "output_weight_owner", None)
     layers = {
         name: module for name, module in body.named_modules() if isinstance(module, nn.Linear) and module is not output
     }
-    chosen = _chosen(list(layers), targets)
+    chosen = _chosen(list(layers), targets.split(",") if isinstance(targets, str) else targets)
     body.requires_grad_(False)
     for name in chosen:
         parent, _, last = name.rpartition(".")
         adapted = LoraLinear(layers[name], rank=rank, alpha=alpha, dropout=dropout)
         setattr(body.get_submodule(parent), last, adapted)
-    return [f"body.{name}" for name in chosen] if has_body else chosen
+    return chosen if body is model else [f"body.{name}" for name in chosen]
 
 
 def _chosen(names: Sequence[str], targets: Sequence[str]) -> list[str]:
     found: set[str] = set()
-    for target in targets:
+    for target in map(str.strip, targets):
         if target in _NAMED:
             found |= {name for name in names if name.rpartition(".")[2] in _NAMED[target]}
         else:

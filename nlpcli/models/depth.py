@@ -35,13 +35,12 @@ def depth_groups(model: nn.Module) -> list[Group]:
     `embeddings`, with positions, segments and their norm; the layers, `encoder.0`, …, `decoder.0`, … or `layers.0`, …,
     those of an encoder before those of its decoder, the last layer of an encoder together with the norm after it;
     `final`, the last norm and the pooler; `head`, all that stands above: what makes predictions, and an encoder of
-    another source language. Of a model with a body and a head of its own on it (`.body`, `.head`) everything inside
-    the body that is no embedding and no layer is `final`. What a model lacks is left out.
+    another source language. Of a model with a body under a task's head (`.body`) everything inside the body
+    that is no embedding and no layer is `final`. What a model lacks is left out.
     """
-    has_body = hasattr(model, "body") and hasattr(model, "head")
-    body = model.body if has_body else model
+    body = getattr(model, "body", model)
     seen: set[int] = set()
-    parts = [*_body_parts(body), *([(FINAL, body)] if has_body else []), (HEAD, model)]
+    parts = [*_body_parts(body), *([(FINAL, body)] if body is not model else []), (HEAD, model)]
     groups: dict[str, list[nn.Parameter]] = {}
     for name, part in parts:
         for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():

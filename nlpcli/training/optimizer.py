@@ -49,16 +49,16 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
     Adapters of low rank (`nlpcli.layers.lora`) are not among them.
     """
-    head = getattr(model, "head", None)
-    others = {id(parameter) for parameter in head.parameters()} if head is not None else set()
-    for module in model.modules():
+    body = getattr(model, "body", model)
+    others: set[int] = set()
+    for module in body.modules():
         owner = getattr(module, "output_weight_owner", None)
         others.add(id(getattr(owner, "weight", None)))
         if isinstance(module, nn.Embedding):
             others.add(id(module.weight))
         elif isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
             others |= {id(parameter) for parameter in module.parameters()}
-    weights = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    weights = {id(module.weight): module.weight for module in body.modules() if isinstance(module, nn.Linear)}
     return [weight for key, weight in weights.items() if key not in others and weight.requires_grad]
 
 

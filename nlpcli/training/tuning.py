@@ -66,7 +66,8 @@ class Plan:
             said = f"from step {progress.step + 1} on {stage.name}: {count:,} of {total:,} parameters learn"
         if self._still:
             for part in self.model.children():
-                part.train(any(parameter.requires_grad for parameter in part.parameters()))
+                if not any(parameter.requires_grad for parameter in part.parameters()):
+                    part.eval()
         return said
 
 

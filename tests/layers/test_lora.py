@@ -180,7 +180,7 @@ def test_adapters_of_half_precision_are_of_half_precision():
     [
         ({"rank": 0}, "rank of at least 1"),
         ({"alpha": 0}, "positive alpha"),
-        ({"targets": ["querry"]}, "no linear layer of this model fits 'querry'"),
+        ({"targets": "query, querry"}, "no linear layer of this model fits 'querry'"),
         ({"targets": ["("]}, "is no regular expression"),
         ({"targets": []}, "nothing to put an adapter on"),
     ],

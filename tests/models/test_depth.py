@@ -109,3 +109,14 @@ def test_the_rate_falls_by_the_decay_from_group_to_group(named):
     for paths in reversed(groups.values()):
         assert {scales[names[path]] for path in paths} == {expected}
         expected /= 2
+
+
+def test_several_heads_on_one_body_are_one_group():
+    body = build_model(SMALL | MODELS["bert"], 20)
+    heads = [Headed(body), Headed(body)]
+    model = nn.Module()
+    model.body, model.tasks = body, nn.ModuleList(heads)
+    groups = {group.name: group.parameters for group in depth_groups(model)}
+    assert list(groups) == ["embeddings", "encoder.0", "encoder.1", "encoder.2", "final", "head"]
+    own = [parameter for one in heads for parameter in (one.mixture, *one.head.parameters())]
+    assert {id(parameter) for parameter in groups["head"]} == {id(parameter) for parameter in own}

@@ -118,3 +118,10 @@ def test_a_resumed_run_keeps_its_optimizer(run_clm):
     run_clm("run", None, "training.max_steps=2", "training.evaluate_every=2")
     with pytest.raises(NlpcliError, match=r"training\.optimizer of a run that is resumed stays adamw \(got muon\)"):
         run_clm("run", None, "training.optimizer=muon", resume=True)
+
+
+def test_a_tasks_head_is_left_to_adamw():
+    net = nn.Module()
+    net.body, net.head = model(), nn.Linear(16, 3)
+    assert len(hidden_matrices(net)) == 2 * 6
+    assert all(matrix is not net.head.weight for matrix in hidden_matrices(net))
