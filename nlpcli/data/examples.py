@@ -62,8 +62,14 @@ def read_texts(
     Raises: NlpcliError, with file and line, for a column that is not there, for rows with fewer cells than the header
         or the first row have, or with more where the columns were not named, and as `read_rows`.
     """
+    return examples_in(read_rows(path, columns.format, columns.is_header), columns, texts=texts, labelled=labelled)
+
+
+def examples_in(
+    rows: Iterator[Row], columns: Columns, *, texts: int | None = None, labelled: bool = True
+) -> Iterator[Example]:
+    """The examples in rows that were read already. Raises: NlpcliError as `read_texts`."""
     finder = _Finder(columns, texts=texts, labelled=labelled)
-    rows = read_rows(path, columns.format, columns.is_header)
     for row in _looked_ahead(rows, finder):
         yield finder.example(row)
 
