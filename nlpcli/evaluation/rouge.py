@@ -1,0 +1,278 @@
+"""ROUGE-N and ROUGE-L: the overlap of a summary with its references.
+
+With the n-grams of both counted with clipping, or the longest common subsequence (LCS) of their tokens, as hits:
+
+    recall = hits / reference      precision = hits / summary      F1 = 2·precision·recall / (precision + recall)
+
+for each summary; the score of a text is the mean F1 of its summaries, in percent. ROUGE-Lsum takes, for each sentence
+of the reference, the union of its LCS with all sentences of the summary, and clips the hits by the counts of words.
+
+Tokens are runs of the letters a-z and digits after lowercasing, and nothing else, as in ROUGE-1.5.5 and the package
+rouge-score; `tokenize: unicode` keeps the letters, marks and digits of every script and makes each Chinese or Japanese
+character a token. Source: Lin 2004, sections 2, 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from nlpcli.data.readers import read_lines
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.lcs import common_length, common_places
+from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Score
+from nlpcli.text.porter import nltk_stem, rouge_stem
+from nlpcli.text.sentence_splitting import split_sentences
+
+STEMMERS = ("none", "porter", "rouge-1.5.5")
+TOKENIZERS = ("ascii", "unicode")
+SENTENCES = ("lines", "split")
+SEVERAL = ("best", "mean")
+
+_ASCII = re.compile("[a-z0-9]+")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_IRREGULAR_FILES = ("adj.exc", "adv.exc", "noun.exc", "verb.exc")
+_SHORTEST_STEMMED = 4  # letters; ROUGE-1.5.5 leaves shorter words alone
+
+Tokens = list[str]
+_Row = tuple[float, float, float]  # precision, recall, F1; each 0 to 1
+
+
+class _WordCharacters(dict):
+    """A table for str.translate: letters, marks and digits stay, unspaced scripts are cut, all else is a space."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        if _UNSPACED.match(letter):
+            self[code] = f" {letter} "
+        else:
+            self[code] = letter if unicodedata.category(letter)[0] in "LMN" else " "
+        return self[code]
+
+
+_WORDS = _WordCharacters()
+
+
+class Rouge(ExampleMetric):
+    """One kind of ROUGE; a subclass says which.
+
+    rouge_stemmer: `none`; `porter`: as rouge-score's `use_stemmer`; `rouge-1.5.5`: as that script's option -m, which
+    replaces irregular forms by WordNet's exception lists first: `rouge_irregular` is a folder that holds noun.exc,
+    verb.exc, adj.exc and adv.exc of WordNet (2.0 and 3.0 agree for this purpose).
+    rouge_tokenize: `ascii` or `unicode`, see above. rouge_references: of several references, `best` takes the one with
+    the highest F1, `mean` the mean of all. rouge_sentences, for ROUGE-Lsum: `lines`: each line of a text is a
+    sentence; `split`: a text is cut into sentences.
+
+    Raises: NlpcliError for unknown choices, and for a folder without these lists or a stemmer that takes none.
+    """
+
+    needs: ClassVar[str] = TEXT_PAIRS
+    max_references: ClassVar[int | None] = None
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"rouge_stemmer", "rouge_irregular", "rouge_tokenize", "rouge_references"}
+    )
+
+    def __init__(
+        self,
+        *,
+        rouge_stemmer: str = "none",
+        rouge_irregular: str | None = None,
+        rouge_tokenize: str = "ascii",
+        rouge_references: str = "best",
+        rouge_sentences: str = "lines",
+    ) -> None:
+        for kind, name, choices in (
+            ("stemmer of ROUGE", rouge_stemmer, STEMMERS),
+            ("tokenizer of ROUGE", rouge_tokenize, TOKENIZERS),
+            ("treatment of references", rouge_references, SEVERAL),
+            ("division into sentences", rouge_sentences, SENTENCES),
+        ):
+            if name not in choices:
+                raise unknown(kind, name, choices)
+        if (rouge_stemmer == "rouge-1.5.5") != (rouge_irregular is not None):
+            raise NlpcliError(
+                "the stemmer rouge-1.5.5, and no other, needs WordNet's lists of irregular forms",
+                hint="give --rouge-stemmer rouge-1.5.5 and --rouge-irregular with the folder of noun.exc and verb.exc "
+                "(Debian's package wordnet-base has them in /usr/share/wordnet)",
+            )
+        self.stemmer, self.tokenizer = rouge_stemmer, rouge_tokenize
+        self.several, self.sentence_borders = rouge_references, rouge_sentences
+        self._stem = _stemmer(rouge_stemmer, rouge_irregular)
+
+    def choices(self) -> str:
+        return f"stem:{self.stemmer}|tok:{self.tokenizer}|refs:{self.several}"
+
+    def tokens(self, text: str) -> Tokens:
+        """The tokens of a text, stemmed if that was asked for."""
+        lowered = text.lower()
+        found = _ASCII.findall(lowered) if self.tokenizer == "ascii" else lowered.translate(_WORDS).split()
+        if self._stem is None:
+            return found
+        stem = self._stem
+        return [stem(word) if len(word) >= _SHORTEST_STEMMED and word.isascii() else word for word in found]
+
+    def prepared(self, text: str) -> object:
+        """What `hits` compares, made once for each text."""
+        raise NotImplementedError
+
+    def hits(self, hypothesis: object, reference: object) -> tuple[int, int, int]:
+        """Hits, units of the hypothesis, units of the reference."""
+        raise NotImplementedError
+
+    def each(self, hypotheses: Lines, references: Sequence[Lines]) -> np.ndarray:
+        """Precision, recall and F1 of each summary, 0 to 1, (summaries, 3)."""
+        rows: list[_Row] = []
+        for hypothesis, *others in zip(hypotheses, *references, strict=True):
+            ours = self.prepared(hypothesis)
+            found = [_row(*self.hits(ours, self.prepared(other))) for other in others]
+            if self.several == "best":
+                rows.append(max(found, key=lambda row: row[2]))
+            else:
+                rows.append(tuple(sum(column) / len(found) for column in zip(*found, strict=True)))
+        return np.array(rows)
+
+    def measure(self, hypotheses: Lines, references: Sequence[Lines]) -> Measurement:
+        rows = self.each(hypotheses, references)
+        precision, recall, _ = (100 * rows.mean(axis=0)).tolist()
+        values = shares(rows[:, 2])
+        details = {"precision": precision, "recall": recall, "examples": len(rows)}
+        summary = f"precision = {precision:.2f} recall = {recall:.2f}"
+        return Measurement(len(rows), once(values, len(rows)), values, summary, details)
+
+    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+        self._measured(hypotheses, references)
+        return self.per_example(100 * self.each(hypotheses, references)[:, 2], len(references))
+
+    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+        if self.tokenizer != "ascii":
+            return []
+        letters = [sum(map(str.isalpha, text)) for text in references[0]]
+        kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in references[0]]
+        if 2 * sum(kept) < sum(letters):
+            return ["most letters of the references are not a-z, and ROUGE drops those: --rouge-tokenize unicode"]
+        return []
+
+
+class RougeN(Rouge):
+    """ROUGE-N; a subclass says N."""
+
+    order: ClassVar[int]
+
+    def prepared(self, text: str) -> Counter[tuple[str, ...]]:
+        tokens = self.tokens(text)
+        return Counter(zip(*(tokens[start:] for start in range(self.order)), strict=False))
+
+    def hits(self, hypothesis: Counter, reference: Counter) -> tuple[int, int, int]:
+        common = sum(min(count, reference[gram]) for gram, count in hypothesis.items() if gram in reference)
+        return common, hypothesis.total(), reference.total()
+
+
+class Rouge1(RougeN):
+    """ROUGE of single tokens."""
+
+    name: ClassVar[str] = "ROUGE-1"
+    order: ClassVar[int] = 1
+
+
+class Rouge2(RougeN):
+    """ROUGE of pairs of tokens."""
+
+    name: ClassVar[str] = "ROUGE-2"
+    order: ClassVar[int] = 2
+
+
+class RougeL(Rouge):
+    """ROUGE of the longest common subsequence of the whole texts."""
+
+    name: ClassVar[str] = "ROUGE-L"
+
+    def prepared(self, text: str) -> Tokens:
+        return self.tokens(text)
+
+    def hits(self, hypothesis: Tokens, reference: Tokens) -> tuple[int, int, int]:
+        return common_length(hypothesis, reference), len(hypothesis), len(reference)
+
+
+class RougeLsum(Rouge):
+    """ROUGE of the union of longest common subsequences of sentences; that of ROUGE-1.5.5 is this one."""
+
+    name: ClassVar[str] = "ROUGE-Lsum"
+    options: ClassVar[frozenset[str]] = Rouge.options | {"rouge_sentences"}
+
+    def choices(self) -> str:
+        return f"{super().choices()}|sentences:{self.sentence_borders}"
+
+    def prepared(self, text: str) -> list[Tokens]:
+        return [self.tokens(sentence) for sentence in self._cut(text)]
+
+    def hits(self, hypothesis: list[Tokens], reference: list[Tokens]) -> tuple[int, int, int]:
+        ours = Counter(token for sentence in hypothesis for token in sentence)
+        true = Counter(token for sentence in reference for token in sentence)
+        left, total = ours & true, 0
+        for sentence in reference:
+            union: set[int] = set()
+            for other in hypothesis:
+                union.update(common_places(sentence, other))
+            for place in union:
+                if left[sentence[place]] > 0:
+                    left[sentence[place]] -= 1
+                    total += 1
+        return total, ours.total(), true.total()
+
+    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+        found = super().cautions(hypotheses, references)
+        if self.sentence_borders == "lines" and not any("\n" in text for text in (*hypotheses, *references[0])):
+            found.append("no text has more than one line, so ROUGE-Lsum is ROUGE-L: --rouge-sentences split cuts them")
+        return found
+
+    def _cut(self, text: str) -> list[str]:
+        if self.sentence_borders == "split":
+            return [sentence for line in text.split("\n") for sentence in split_sentences(line)]
+        return text.split("\n")
+
+
+def read_irregular_forms(folder: Path | str) -> dict[str, str]:
+    """The base of each irregular form in WordNet's lists: adj.exc, adv.exc, noun.exc and verb.exc, later ones first.
+
+    Raises: NlpcliError where none of the lists is in the folder, or a line has no base.
+    """
+    found: dict[str, str] = {}
+    paths = [Path(folder) / name for name in _IRREGULAR_FILES]
+    if not any(path.exists() for path in paths):
+        raise NlpcliError(f"{folder}: none of {', '.join(_IRREGULAR_FILES)} is there")
+    for path in filter(Path.exists, paths):
+        for number, line in enumerate(read_lines(path), start=1):
+            form, *bases = line.split() or ("",)
+            if form and not bases:
+                raise NlpcliError(f"{path}:{number}: '{form}' without a base form")
+            if form:
+                found[form] = bases[0]
+    return found
+
+
+def _stemmer(name: str, irregular: str | None) -> Callable[[str], str] | None:
+    if irregular is not None:
+        bases = read_irregular_forms(irregular)
+        return lambda word: bases.get(word) or rouge_stem(word)
+    return nltk_stem if name == "porter" else None
+
+
+def _row(hits: int, hypothesis: int, reference: int) -> _Row:
+    precision, recall = hits / max(hypothesis, 1), hits / max(reference, 1)
+    both = precision + recall
+    return precision, recall, 2 * precision * recall / both if both > 0 else 0.0
+
+
+def rouge(
+    hypotheses: Iterable[str], references: Sequence[Iterable[str]], kinds: Sequence[type[Rouge]], **options: str
+) -> list[Score]:
+    """Several kinds of ROUGE with the same options. Raises: NlpcliError as `Rouge` and for unequal lengths."""
+    lines, others = list(hypotheses), [list(reference) for reference in references]
+    return [kind(**options).corpus(lines, others) for kind in kinds]
