@@ -1,0 +1,242 @@
+"""Tagging: one of several tags for each word, such as entities or parts of speech.
+
+p(t | word) = softmax(W h)_t with the state h of the word's first piece (Devlin et al. 2019, section 5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nlpcli.data.conll import read_tagged
+from nlpcli.data.examples import Columns, Example
+from nlpcli.data.tag_schemes import entities
+from nlpcli.errors import NlpcliError, nearest
+from nlpcli.models.rows import Row, Rows, stack
+from nlpcli.objectives.learning import Loss
+from nlpcli.tasks.layout import Layout
+from nlpcli.tasks.tags import Tags
+from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.texts import side
+from nlpcli.text.word_pieces import WordPieces, word_pieces
+
+_UNKNOWN = -1  # the goal of a word whose tag is not known
+
+
+@dataclass(frozen=True)
+class TagItem:
+    """A stretch of a sentence. words: first and end of those that are tagged here; places: of each in the row; goals:
+    the number of each one's tag, or None."""
+
+    row: Row
+    words: tuple[int, int]
+    places: np.ndarray
+    goals: np.ndarray | None
+
+    @property
+    def size(self) -> int:
+        return len(self.row.ids)
+
+
+@dataclass
+class TagBatch:
+    """rows; the words that are tagged as their row and place, (words,) each, and as many of each item as `counts`
+    says; goal (words,), -1 where it is not known, or None."""
+
+    rows: Rows
+    row: Tensor
+    place: Tensor
+    counts: list[int]
+    goal: Tensor | None
+    count: int
+    tokens: int
+
+    def to(self, device: torch.device) -> TagBatch:
+        goal = None if self.goal is None else self.goal.to(device, non_blocking=True)
+        row, place = (field.to(device, non_blocking=True) for field in (self.row, self.place))
+        return replace(self, rows=self.rows.to(device), row=row, place=place, goal=goal)
+
+
+class Tagging:
+    """See the module.
+
+    The tag of a word is told by the state of its first piece; in a decoder, which reads from left to right, by that of
+    its last. A sentence that is too long is read in several windows, which share up to half of their tokens, and each
+    word is tagged in the window that shows most of what is around it.
+    tags: how the tags of the data are written, see `Tags`. notes: what was noticed in the training examples.
+    """
+
+    name: ClassVar[str] = "tag"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    options: ClassVar[frozenset[str]] = frozenset({"dropout", "layers", "recurrent", "scheme"})
+
+    def __init__(self, context: Context, tags: Tags, *, head: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+        self.context = context
+        self.tags = tags
+        self.notes = list(notes)
+        self._index = {tag: index for index, tag in enumerate(tags.names)}
+        self._head = dict(head)
+        self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
+        self._room = self._layout.room(1, context.max_length)
+        self._causal = context.model.kind == "decoder"
+        self._segments = context.model.segments > 1 or context.model.family == "xlnet"
+
+    @classmethod
+    def create(
+        cls,
+        examples: Sequence[Example],
+        context: Context,
+        *,
+        dropout: float = 0.1,
+        layers: str = "last",
+        recurrent: int = 0,
+        scheme: str = "auto",
+    ) -> Tagging:
+        tags, notes = Tags.found(examples, scheme)
+        head = {"kind": "tokens", "outputs": len(tags.names), "dropout": dropout, "recurrent": recurrent}
+        return cls(context, tags, head=head | side(context, layers), notes=notes)
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Tagging:
+        return cls(context, Tags(description["labels"], description["scheme"]), head={})
+
+    def describe(self) -> dict[str, Any]:
+        return {"labels": self.labels, "scheme": self.scheme}
+
+    def head(self) -> dict[str, Any]:
+        return self._head
+
+    @property
+    def labels(self) -> list[str]:
+        return self.tags.names
+
+    @property
+    def scheme(self) -> str | None:
+        """The scheme in which tags mark entities, None where they don't."""
+        return self.tags.scheme
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return ("entity_f1", "accuracy") if self.scheme else ("accuracy",)
+
+    @staticmethod
+    def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
+        return read_tagged(path, columns, labelled=labelled)
+
+    def check(self, example: Example) -> None:
+        for number, tag in enumerate(self.tags_in(example), 1):
+            if tag not in self._index:
+                near = nearest(tag, self.labels)
+                raise NlpcliError(
+                    f"{example.place}: tag '{tag}' of word {number} is not one the model was trained with",
+                    hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
+                )
+
+    def tags_in(self, example: Example) -> list[str]:
+        """The tags of an example as the model writes them. Raises: NlpcliError, naming its place, for other tags."""
+        return self.tags.of(example)
+
+    def parse(self, line: str) -> Example:
+        """A line is a sentence; its words are what stands between white space."""
+        return Example(tuple(line.split()))
+
+    def encode(self, examples: Sequence[Example]) -> list[list[TagItem]]:
+        sentences = word_pieces(self.context.tokenizer, [example.texts for example in examples])
+        return [self._items(example, words) for example, words in zip(examples, sentences, strict=True)]
+
+    def _items(self, example: Example, words: Sequence[WordPieces]) -> list[TagItem]:
+        goals = None
+        if example.label is not None:
+            goals = np.array([self._index.get(tag, _UNKNOWN) for tag in self.tags_in(example)], dtype=np.int64)
+        sizes = [min(len(word.ids), self._room) for word in words]
+        items = []
+        for start, end, first, last in windows(sizes, self._room, causal=self._causal):
+            ids: list[int] = []
+            places = []
+            for number in range(start, end):
+                size = sizes[number]
+                if first <= number < last:
+                    within = size - 1 if self._causal else min(words[number].first, size - 1)
+                    places.append(self._layout.first() + len(ids) + within)
+                ids += words[number].ids[:size]
+            row = self._layout.row(ids)
+            row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
+            kept = None if goals is None else goals[first:last]
+            items.append(TagItem(row, (first, last), np.array(places, dtype=np.int32), kept))
+        return items
+
+    def collate(self, items: Sequence[TagItem]) -> TagBatch:
+        rows = stack([item.row for item in items], self.context.tokenizer.special.pad, segments=self._segments)
+        counts = [len(item.places) for item in items]
+        places = torch.from_numpy(np.concatenate([item.places for item in items]).astype(np.int64))
+        row = torch.repeat_interleave(torch.arange(len(items)), torch.tensor(counts))
+        goals = [item.goals for item in items if item.goals is not None]
+        goal = torch.from_numpy(np.concatenate(goals)) if len(goals) == len(items) else None
+        count = len(places) if goal is None else int((goal >= 0).sum())
+        return TagBatch(rows, row, places, counts, goal, count, sum(item.size for item in items))
+
+    def loss(self, model: nn.Module, batch: TagBatch) -> Loss:
+        logits = model(batch.rows)[batch.row, batch.place].float()
+        loss = nn.functional.cross_entropy(logits, batch.goal, reduction="sum", ignore_index=_UNKNOWN)
+        return Loss(loss, loss.detach(), batch.count)
+
+    def outputs(self, model: nn.Module, batch: TagBatch) -> list[Tensor]:
+        logits = model(batch.rows)[batch.row, batch.place].float()
+        return list(logits.softmax(dim=-1).cpu().split(batch.counts))
+
+    def prediction(self, example: Example, items: Sequence[TagItem], outputs: Sequence[Tensor]) -> Prediction:
+        """tags and the probability of each; entities with their characters in the words joined by spaces."""
+        probabilities, best = torch.cat(list(outputs)).max(dim=-1)
+        tags = [self.labels[index] for index in best.tolist()]
+        found: Prediction = {"words": list(example.texts), "tags": tags, "probabilities": probabilities.tolist()}
+        if self.scheme:
+            found["entities"] = _entities(example.texts, tags)
+        return found
+
+    def line(self, prediction: Prediction, top: int = 1) -> str:
+        """The tags of a sentence, divided by spaces as the words are."""
+        return " ".join(prediction["tags"])
+
+
+def windows(sizes: Sequence[int], room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:
+    """Windows of at most `room` tokens over words of these sizes, none of which is larger.
+
+    Returns: (start, end, first, last) of each: the words it shows, and those among them that are tagged in it. Each
+    word is tagged once, where most tokens are shown on the side that shows fewer; in a causal model, before it. A
+    sentence's own beginning and end hide nothing. Neighbours share at most a quarter of the room.
+    """
+    ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    if ends[-1] <= room:
+        return [(0, len(sizes), 0, len(sizes))]
+    spans: list[tuple[int, int]] = []
+    start = end = 0
+    while end < len(sizes):
+        if end:
+            shared = min(room // 4, room - sizes[end])
+            start = int(np.searchsorted(ends, ends[end] - shared))
+        end = int(np.searchsorted(ends, ends[start] + room, side="right")) - 1
+        spans.append((start, end))
+    shown = np.full((len(spans), len(sizes)), -1, dtype=np.int64)
+    for number, (start, end) in enumerate(spans):
+        before = ends[start:end] - ends[start] if start else np.full(end - start, ends[-1])
+        after = ends[end] - ends[start + 1 : end + 1] if end < len(sizes) else np.full(end - start, ends[-1])
+        shown[number, start:end] = before if causal else np.minimum(before, after)
+    best = shown.argmax(axis=0)
+    cuts = np.searchsorted(best, np.arange(len(spans) + 1)).tolist()
+    found = [(*span, cuts[number], cuts[number + 1]) for number, span in enumerate(spans)]
+    return [window for window in found if window[2] < window[3]]
+
+
+def _entities(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+    ends = np.cumsum([len(word) + 1 for word in words]).tolist()
+    found = []
+    for kind, first, last in entities(tags):
+        text = " ".join(words[first:last])
+        start = ends[first] - len(words[first]) - 1
+        found.append({"type": kind, "text": text, "start": start, "end": start + len(text)})
+    return found

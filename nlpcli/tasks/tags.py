@@ -1,0 +1,114 @@
+"""The tags of training examples: which there are, and how they mark entities, if they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nlpcli.data.examples import Example
+from nlpcli.data.tag_schemes import (
+    SCHEMES,
+    check_tags,
+    convert_scheme,
+    detect_scheme,
+    entities,
+    scheme_name,
+    split_tag,
+)
+from nlpcli.errors import NlpcliError
+
+_KEPT = ("BIO", "IOBES", "BILOU")  # the first prefix says that an entity begins, so that every tag has one meaning
+_LETTERS = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
+
+
+@dataclass(frozen=True)
+class Tags:
+    """names: all tags a model can give. scheme: in which tags mark entities, one of BIO, IOBES and BILOU, or None.
+
+    Tags that mark entities are rewritten in this scheme, whatever scheme they come in, as conlleval reads them.
+    """
+
+    names: list[str]
+    scheme: str | None
+
+    @classmethod
+    def found(cls, examples: Sequence[Example], scheme: str = "auto") -> tuple[Tags, list[str]]:
+        """The tags of training examples, and what is to be said about them.
+
+        scheme: the one to write them in, `none` for tags that mark no entities; `auto`: that of the examples, BIO for
+        IOB1, IOE1 and IOE2, where the tag of a word says no more than which entity goes on, or ends.
+
+        Raises: NlpcliError, naming the place, for examples without tags, with one tag only, and for a scheme that the
+            tags don't follow.
+        """
+        for example in examples:
+            _check_length(example)
+        sentences = [example.label for example in examples]
+        different = {tag: example for example in reversed(examples) for tag in example.label}
+        if len(different) < 2:
+            where = f"{examples[0].place}: " if examples else ""
+            raise NlpcliError(
+                f"{where}all words have the same tag '{next(iter(different), '')}'; nothing to tell apart"
+            )
+        if scheme == "none" or (scheme == "auto" and not _mark_entities(different)):
+            return cls(sorted(different), None), []
+        for tag, example in different.items():
+            if not _is_entity_tag(tag):
+                raise NlpcliError(
+                    f"{example.place}: '{tag}' marks no entity, as head.scheme {scheme} has it",
+                    hint="use --set head.scheme=none for tags that don't mark entities",
+                )
+        written = detect_scheme(sentences)
+        notes = []
+        if written is None:
+            written, note = _nearest_scheme(examples)
+            notes.append(note)
+        chosen = (written if written in _KEPT else "BIO") if scheme == "auto" else scheme_name(scheme)
+        if chosen != written:
+            notes.append(f"the tags are written as {written}; the model learns and writes them as {chosen}")
+        types = sorted({entity.type for tags in sentences for entity in entities(tags)})
+        suffixes = ["" if kind == "_" else f"-{kind}" for kind in types]
+        return cls(["O", *(letter + suffix for suffix in suffixes for letter in _LETTERS[chosen])], chosen), notes
+
+    def of(self, example: Example) -> list[str]:
+        """The tags of an example in this scheme. Raises: NlpcliError, naming its place, for tags of no entities."""
+        _check_length(example)
+        if self.scheme is None:
+            return list(example.label)
+        try:
+            return convert_scheme(example.label, None, self.scheme)
+        except NlpcliError as error:
+            raise NlpcliError(f"{example.place}: {error}") from None
+
+
+def _check_length(example: Example) -> None:
+    if not isinstance(example.label, (tuple, list)):
+        raise NlpcliError(f"{example.place}: no tags to learn")
+    if len(example.label) != len(example.texts):
+        raise NlpcliError(f"{example.place}: {len(example.label)} tags for {len(example.texts)} words")
+
+
+def _is_entity_tag(tag: str) -> bool:
+    try:
+        split_tag(tag)
+    except NlpcliError:
+        return False
+    return True
+
+
+def _mark_entities(tags: Sequence[str]) -> bool:
+    """Whether all are O or have a prefix, and some a type as well: a part of speech may be called S or I."""
+    return all(map(_is_entity_tag, tags)) and any("-" in tag for tag in tags)
+
+
+def _nearest_scheme(examples: Sequence[Example]) -> tuple[str, str]:
+    """The scheme with the fewest tags that it would not write, and a sentence about them."""
+    problems = {
+        scheme: [(example, found) for example in examples if (found := check_tags(example.label, scheme))]
+        for scheme in SCHEMES
+    }
+    counts = {scheme: sum(len(found) for _, found in some) for scheme, some in problems.items()}
+    best = min(SCHEMES, key=lambda scheme: counts[scheme])
+    example, found = problems[best][0]
+    many = "1 tag is" if counts[best] == 1 else f"{counts[best]:,} tags are"
+    return best, f"{many} not valid {best} and read as conlleval does, first {example.place}: {found[0]}"
