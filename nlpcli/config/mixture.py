@@ -13,7 +13,8 @@ from nlpcli.config.loading import Strict, load_yaml, parse
 from nlpcli.config.tasks import HeadConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OF_TEXT = ("prefix", "max_target", "measure")
+OF_TEXT = ("prefix", "max_target", "measure", "no_repeat_ngram")
+"""The settings of a text-to-text task, which other tasks do not have."""
 
 
 class MixedTask(Strict):
@@ -31,6 +32,7 @@ class MixedTask(Strict):
     prefix: str = ""
     max_target: Annotated[int, Field(ge=1)] = 128
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = "auto"
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
     weight: Annotated[float, Field(gt=0)] = 1.0
     head: HeadConfig = HeadConfig()
 
@@ -50,7 +52,7 @@ class MixedTask(Strict):
             if "head" in self.model_fields_set:
                 raise ValueError("a text-to-text task has no head; its settings stand beside 'train'")
         else:
-            named = [name for name in _OF_TEXT if name in self.model_fields_set]
+            named = [name for name in OF_TEXT if name in self.model_fields_set]
             if named:
                 raise ValueError(f"'{named[0]}' is for text-to-text tasks, and this is task '{self.task}'")
         return self

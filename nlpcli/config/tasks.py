@@ -64,6 +64,9 @@ class HeadConfig(Strict):
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = Field(
         "auto", description="what generated text is measured by (text-to-text); auto: rouge"
     )
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
+        0, description="no n-gram of so many tokens is written twice (text-to-text); 0: any may"
+    )
 
 
 class TuningConfig(Strict):

@@ -38,12 +38,14 @@ class Wording:
 
     prefix: text before the source; with `{text}` in it, and `{text2}` for the second text of a pair, it is the whole
     source instead: "sentence1: {text} sentence2: {text2}". Without, a pair is one text after the other.
-    max_target: in tokens. measure: one of MEASURES.
+    max_target: in tokens. measure: one of MEASURES. no_repeat_ngram: no n-gram of so many tokens is written twice.
+    Line breaks count as spaces, so that a text is the same in a line and in a JSON string.
     """
 
     prefix: str = ""
     max_target: int = 128
     measure: str = "rouge"
+    no_repeat_ngram: int = 0
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -60,13 +62,13 @@ class Wording:
     def source(self, example: Example) -> str:
         """What is read of an example. Raises: NlpcliError when the second text is missing."""
         if not _PLACES.search(self.prefix):
-            return self.prefix + " ".join(example.texts)
+            return one_line(self.prefix + " ".join(example.texts))
         if self.pairs and len(example.texts) < 2:
             raise NlpcliError(
                 f"{example.place}: no second text for '{self.prefix}'", hint="name its column with --text2"
             )
         texts = {"{text}": example.texts[0], "{text2}": example.texts[-1]}
-        return _PLACES.sub(lambda place: texts[place.group()], self.prefix)
+        return one_line(_PLACES.sub(lambda place: texts[place.group()], self.prefix))
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class TextToText:
 
     name: ClassVar[str] = "text-to-text"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
-    options: ClassVar[frozenset[str]] = frozenset({"prefix", "max_target", "measure", "label_smoothing"})
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
+    )
 
     def __init__(self, context: Context, wording: Wording, *, label_smoothing: float = 0.0) -> None:
         self.context = context
@@ -113,9 +117,10 @@ class TextToText:
         prefix: str = "",
         max_target: int = 128,
         measure: str = "auto",
+        no_repeat_ngram: int = 0,
         label_smoothing: float = 0.0,
     ) -> TextToText:
-        wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure)
+        wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure, no_repeat_ngram)
         task = cls(context, wording, label_smoothing=label_smoothing)
         for example in examples:
             task.check(example)
@@ -156,7 +161,7 @@ class TextToText:
         if limit < 1:
             raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
         sources = self.tokenizer.encode([self.wording.source(example) for example in examples])
-        targets = self.tokenizer.encode([(*references(example), "")[0] for example in examples])
+        targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
         self.cut_sources += sum(len(source) > room for source in sources)
         self.cut_targets += sum(len(target) > limit for target in targets)
         return [
@@ -178,7 +183,7 @@ class TextToText:
         return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip()}
 
     def line(self, prediction: Prediction, top: int = 1) -> str:
-        return re.sub(r"\s*[\r\n\t]+\s*", " ", prediction["text"])
+        return one_line(prediction["text"]).replace("\t", " ")
 
 
 def references(example: Example) -> tuple[str, ...]:
@@ -186,3 +191,8 @@ def references(example: Example) -> tuple[str, ...]:
     if example.label is None:
         return ()
     return (example.label,) if isinstance(example.label, str) else tuple(example.label)
+
+
+def one_line(text: str) -> str:
+    """Line breaks, with the space around them, become one space."""
+    return re.sub(r"\s*[\r\n]\s*", " ", text)

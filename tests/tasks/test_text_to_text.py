@@ -163,9 +163,11 @@ def test_the_first_of_the_measures_decides(context, measure):
     assert task.measures == MEASURES[measure]
 
 
-def test_a_prediction_is_one_line(context):
+def test_line_breaks_count_as_spaces(context):
     task = TextToText(context, Wording())
     assert task.line({"text": "one\n two\r\nthree\tfour"}) == "one two three four"
+    [[broken], [whole]] = task.encode([example("a\nb", "c\r\n d"), example("a b", "c d")])
+    assert broken == whole
 
 
 def test_references_are_read_from_several_columns(tmp_path, context):
@@ -219,10 +221,8 @@ def test_no_output_is_longer_than_the_wording_allows(context, model):
 
 
 def test_no_ngram_is_written_twice_where_that_is_forbidden(context, model):
-    task = TextToText(context, Wording(max_target=30))
-    task.generator = make_generator(
-        DecodingConfig(), task, torch.device("cpu"), beam_size=1, no_repeat_ngram=1, min_length=20
-    )
+    task = TextToText(context, Wording(max_target=30, no_repeat_ngram=1))
+    task.generator = make_generator(DecodingConfig(), task, torch.device("cpu"), beam_size=1, min_length=20)
     [[item]] = task.encode([example("abc")])
     [ids] = task.outputs(model, task.collate([item]))
     assert len(ids) == len(set(ids)) >= 20

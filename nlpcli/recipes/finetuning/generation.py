@@ -18,13 +18,11 @@ def make_generator(
     device: torch.device,
     *,
     beam_size: int | None = None,
-    no_repeat_ngram: int = 0,
     min_length: int = 0,
 ) -> Generator:
     """Beam search as `decoding` says, with `beam_size` instead of its own where that is given; greedy for a beam of 1.
 
-    task: the `TextToText` whose targets are written; how long they may be is its present wording's to say.
-    no_repeat_ngram, min_length: see `Constraints`.
+    task: the `TextToText` whose targets are written, within the limits of its wording. min_length: see `Constraints`.
     """
     from nlpcli.decoding.beam import BeamSettings, beam_search
     from nlpcli.decoding.constraints import Constraints, never_written
@@ -32,7 +30,8 @@ def make_generator(
     from nlpcli.decoding.ranking import Ranking
 
     special = task.tokenizer.special
-    limits = Constraints(never_written(special), min_length=min_length, no_repeat_ngram=no_repeat_ngram)
+    wording = task.wording
+    limits = Constraints(never_written(special), min_length=min_length, no_repeat_ngram=wording.no_repeat_ngram)
     settings = BeamSettings(
         beam_size or decoding.beam_size, ranking=Ranking(length_penalty=decoding.length_penalty), constraints=limits
     )
@@ -40,7 +39,7 @@ def make_generator(
     def generate(model: Any, source: torch.Tensor, mask: torch.Tensor | None) -> list[list[int]]:
         state = model.init_state(model.encode(source, mask))
         prefixes = [task.start] * len(source)
-        most = task.wording.max_target + 1  # and the end
+        most = wording.max_target + 1  # and the end
         if settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, eos=special.eos, max_length=most, constraints=limits)
         else:

@@ -83,6 +83,52 @@ def _choices(task: Any, examples: Any, predictions: Any, resampling: Any) -> dic
     return {"accuracy": accuracy(gold, [prediction["choice"] for prediction in predictions], resampling)}
 
 
+def _texts(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[str, Score]:
+    from nlpcli.tasks.text_to_text import references
+
+    written = [task.line(prediction) for prediction in predictions]
+    right = [references(example) for example in examples]
+    return _OF_TEXTS[task.wording.measure](written, right, resampling)
+
+
+def _rouge(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
+    from nlpcli.evaluation.rouge import Rouge1, Rouge2, RougeL
+
+    sets = _reference_sets(right)
+    letters = [letter for text in sets[0] for letter in text if letter.isalpha()]
+    latin = 2 * sum(map(str.isascii, letters)) >= len(letters)
+    settings = {"rouge_stemmer": "porter", "rouge_tokenize": "ascii" if latin else "unicode"}
+    kinds = {"rougeL": RougeL, "rouge1": Rouge1, "rouge2": Rouge2}
+    return {name: kind(**settings).corpus(written, sets, resampling) for name, kind in kinds.items()}
+
+
+def _bleu(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
+    from nlpcli.evaluation.bleu import Bleu
+
+    return {"bleu": Bleu().corpus(written, _reference_sets(right), resampling)}
+
+
+def _same_text(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
+    from nlpcli.evaluation.labels import accuracy
+
+    gold = [text if text in texts else texts[0] for text, texts in zip(written, right, strict=True)]
+    return {"accuracy": accuracy(gold, written, resampling)}
+
+
+def _same_answer(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
+    from nlpcli.evaluation.answers import exact_match
+
+    return {"exact_match": exact_match(right, written, resampling)}
+
+
+def _reference_sets(right: list[tuple[str, ...]]) -> list[list[str]]:
+    """A list of lines for each reference; where an example has fewer than others its first stands again."""
+    most = max(len(texts) for texts in right)
+    return [[texts[i] if i < len(texts) else texts[0] for texts in right] for i in range(most)]
+
+
+_OF_TEXTS = {"rouge": _rouge, "bleu": _bleu, "accuracy": _same_text, "exact-match": _same_answer}
+
 _MEASURES: dict[str, Measure] = {
     "classify": _labels,
     "multi-label": _sets,
@@ -91,4 +137,5 @@ _MEASURES: dict[str, Measure] = {
     "tag": _tags,
     "span": _answers,
     "similarity": _numbers,
+    "text-to-text": _texts,
 }

@@ -199,4 +199,6 @@ def prepare_generation(task: Any, config: RunConfig, machine: Any) -> None:
     if hasattr(task, "generator"):
         from nlpcli.recipes.finetuning.generation import make_generator
 
-        task.generator = make_generator(config.decoding, task, machine.device)
+        task.generator = make_generator(
+            config.decoding, task, machine.device, beam_size=config.training.bleu_beam_size
+        )
