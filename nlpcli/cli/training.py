@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nlpcli import presets
 from nlpcli.cli import terminal
 
 if TYPE_CHECKING:
@@ -104,12 +105,16 @@ class Asked:
         return self.config or self.preset or self.default
 
     def defaults(self) -> dict[str, Any] | None:
-        """The training settings of the task, where no file and no earlier run has them."""
-        if self.resume or self.config is not None or (self.task == "translation" and self.init is None):
+        """The training settings of the task, which a file may change; none for a resumed run and for presets that
+        are made for translation."""
+        file = {} if self.config is None else presets.load(self.config)
+        task = self.task or file.get("task")
+        init = self.init or file.get("init")
+        if self.resume or task is None or (task == "translation" and init is None):
             return None
         from nlpcli.recipes.finetune import defaults
 
-        return defaults(self.task, scratch=self.init is None)
+        return defaults(task, scratch=init is None)
 
 
 _DEFAULTS = {"text-to-text": "t5-nano"}
@@ -117,7 +122,6 @@ _DEFAULTS = {"text-to-text": "t5-nano"}
 
 def names_data(given: Mapping[str, Any], base: str | Path | None) -> bool:
     """Whether the text is named already: by the run to be resumed, by `base` (a preset or a file), or with --set."""
-    from nlpcli import presets
     from nlpcli.config.loading import apply_overrides
 
     if given["resume"]:

@@ -51,7 +51,7 @@ class Request:
 
     default: str  # the preset when neither one nor a file is named
     preset: str | None = None
-    base: Mapping[str, Any] | None = None  # what a preset's model and tokenizer are laid over; None: the preset is all
+    base: Mapping[str, Any] | None = None  # what a task is trained with: beneath a file, or above a preset's model
     config: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # from options, nested as in RunConfig
     overrides: Iterable[str] = ()  # "a.b=c"
@@ -73,7 +73,7 @@ def resolve(request: Request) -> RunConfig:
         _check_resumable(request)
         data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
     elif request.config is not None:
-        data, source = presets.load(request.config), str(request.config)
+        data, source = merge(merge({}, request.base or {}), presets.load(request.config)), str(request.config)
     else:
         data, source = _preset(request)
     base = parse(RunConfig, data, source)
