@@ -5,15 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.prompting import Prompting
 
 SEPARATOR = "---"
+_PROMPTING = ("data", "shots", "examples", "text", "text2", "label", "format", "header")
+_CONTINUING = (
+    "prompt", "max_new_tokens", "num_samples", "greedy", "temperature", "top_k", "top_p", "min_p", "min_length",
+    "no_repeat_ngram", "repetition_penalty", "stop",
+)  # fmt: skip
 
 
 def command(
+    context: typer.Context,
     prompt: list[str] = typer.Option(
         [], "--prompt", "-p", metavar="TEXT", help="Text to continue (may be repeated); lines of stdin without it."
     ),
@@ -30,8 +41,23 @@ def command(
     no_repeat_ngram: int = typer.Option(0, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
     repetition_penalty: float = typer.Option(1.0, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
     stop: list[str] = typer.Option([], "--stop", metavar="TEXT", help="End before this text (may be repeated)."),
-    echo: bool = typer.Option(True, "--echo/--no-echo", help="Print the prompt before its continuation."),
+    echo: bool = typer.Option(
+        None,
+        "--echo/--no-echo",
+        help="Print the prompt before its continuation; with --template, put it into the JSON.",
+    ),
     json: bool = typer.Option(False, "--json", help="One JSON object for each continuation, with its probability."),
+    template: Path = typer.Option(
+        None, "--template", metavar="FILE", help="Solve a task by prompts: a YAML file that says how an example reads."
+    ),
+    data: str = typer.Option("-", "--data", "-d", metavar="FILE", help="--template: the examples to be solved."),
+    shots: int = typer.Option(0, "--shots", help="--template: examples with answers that each prompt shows."),
+    examples: str = typer.Option(None, "--examples", metavar="FILE", help="--template: where these are drawn from."),
+    text: str = typer.Option(None, "--text", metavar="COLUMN", help="--template: what {text} is, by name or number."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="--template: what {text2} is."),
+    label: str = typer.Option(None, "--label", metavar="COLUMN", help="--template: column of what is right."),
+    format: str = typer.Option(None, "--format", help="--template: tsv, csv, jsonl, squad, labelled-lines, lines."),
+    header: str = typer.Option(None, "--header", help="--template: auto, yes or no: are the columns named?"),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
@@ -40,12 +66,35 @@ def command(
     A text ends where the model ends it, or after --max-new-tokens. Several texts are separated by a line '---'.
     Beyond the model's context it forgets the beginning.
 
+    With --template a model solves a task without training: candidates are ranked by their likelihood after the prompt,
+    or the answer is written. One line for each example; the metric goes to standard error. See docs/prompting.md.
+
     \b
     Examples:
       nlpcli generate --prompt "ROMEO:" --max-new-tokens 200 --top-p 0.9 --seed 1
       nlpcli generate --prompt "To be" --num-samples 3 --json
       cat prompts.txt | nlpcli generate --model runs/lm --greedy --no-echo
+      nlpcli generate --template task.yaml --data dev.tsv --shots 4 --examples train.tsv
     """
+    given = {name for name in context.params if _is_given(context, name)}
+    if template is not None:
+        _check(given, _CONTINUING, "does not go with --template", "the template says how answers are written")
+        if echo and not json:
+            raise NlpcliError("--echo with --template shows the prompts as JSON", hint="add --json")
+        from nlpcli.data.columns import Columns
+        from nlpcli.recipes.prompting import Prompting
+
+        columns = Columns(format=format or "auto", header=header or "auto", text=text, text2=text2, label=label)
+        _solve(
+            Prompting(
+                template=template, data=data, model=model, shots=shots, examples=examples, columns=columns, seed=seed,
+                device=device, threads=threads,
+            ),
+            json=json, echo=bool(echo), seeded="seed" in given,
+        )  # fmt: skip
+        return
+    _check(given, _PROMPTING, "needs --template", "to continue texts, give --prompt or lines on standard input")
+    echo = echo is not False
     from nlpcli.recipes.generate import Generating, Generator
 
     job = Generating(
@@ -80,6 +129,38 @@ def command(
             first = False
             terminal.write_line((one.prompt if echo else "") + one.text)
         terminal.stdout().flush()
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check(given: set[str], names: Iterable[str], why: str, hint: str) -> None:
+    for name in names:
+        if name in given:
+            raise NlpcliError(f"--{name.replace('_', '-')} {why}", hint=hint)
+
+
+def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
+    """One line for each example, and the metrics on stderr."""
+    from nlpcli.evaluation import Resampling
+    from nlpcli.recipes.prompting import Prompter
+
+    if seeded and not job.shots:
+        terminal.warn("--seed has no effect: without --shots nothing is drawn")
+    if job.data == "-" or job.examples == "-":
+        terminal.announce_stdin()
+    prompter = Prompter(job, say=terminal.say, warn=terminal.warn)
+    for portion in prompter.answers():
+        for answer in portion:
+            if json:
+                terminal.write_json(answer.as_dict(prompt=echo))
+            else:
+                terminal.write_line(answer.line())
+        terminal.stdout().flush()
+    for score in prompter.scores(Resampling()):
+        terminal.say(score.line())
 
 
 def _prompts(given: list[str]) -> Iterable[str]:

@@ -1,0 +1,58 @@
+"""What answers to prompts are measured by: candidates as labels, written answers as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nlpcli.config.tables import LazyTable
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation import METRICS as _ALL
+from nlpcli.evaluation import Metric, Resampling, Score
+from nlpcli.evaluation.score import ANSWERS, LABELS, TEXT_PAIRS
+from nlpcli.recipes.prompting_template import Template
+
+METRICS = LazyTable(
+    "metric",
+    {name: _ALL.place(name) for name in _ALL}
+    | {
+        "accuracy": "nlpcli.evaluation.labels:Accuracy",
+        "f1": "nlpcli.evaluation.labels:F1",
+        "mcc": "nlpcli.evaluation.labels:Matthews",
+        "exact-match": "nlpcli.evaluation.answers:ExactMatch",
+        "answer-f1": "nlpcli.evaluation.answers:AnswerF1",
+    },
+)
+
+RANKED, WRITTEN = "accuracy", "exact-match"
+
+
+def metrics_of(template: Template) -> list[Metric]:
+    """The metrics the template names, or the usual one. Raises: NlpcliError for one that can't measure its answers."""
+    usual = RANKED if template.ranks else WRITTEN
+    names = [template.metric or usual] if isinstance(template.metric or usual, str) else list(template.metric or ())
+    fit = (LABELS,) if template.ranks else (TEXT_PAIRS, ANSWERS, LABELS)
+    found = []
+    for name in names:
+        kind = METRICS.load(name)
+        if kind.needs not in fit:
+            able = [other for other in METRICS if METRICS.load(other).needs in fit]
+            what = "candidates" if template.ranks else "texts"
+            raise NlpcliError(
+                f"metric {name} does not measure which {what} were right", hint=f"choose one of: {', '.join(able)}"
+            )
+        found.append(kind())
+    return found
+
+
+def measure(
+    metric: Metric, gold: Sequence[tuple[str, ...]], predicted: Sequence[str], resampling: Resampling | None
+) -> Score:
+    """The score of the answers; gold: all that is right of each example, () where nothing is."""
+    if metric.needs == ANSWERS:
+        return metric.corpus(predicted, [gold], resampling)
+    several = max(map(len, gold), default=1) if metric.max_references != 1 else 1
+    # an example with fewer right answers than others has its first one again
+    columns = [
+        [right[place] if place < len(right) else "".join(right[:1]) for right in gold] for place in range(several)
+    ]
+    return metric.corpus(predicted, columns or [[""] * len(gold)], resampling)

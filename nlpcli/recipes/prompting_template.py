@@ -1,0 +1,260 @@
+"""A task as text: how an example becomes a prompt, and what may follow it (Brown et al. 2020, appendix G)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nlpcli.config.loading import Strict, load_yaml, parse
+from nlpcli.errors import NlpcliError, nearest
+
+LABEL = "label"
+_RANKED = ("normalize", "answer_context")
+_WRITTEN = ("stop", "max_new_tokens", "beam_size", "length_penalty")
+
+
+@dataclass(frozen=True)
+class Record:
+    """An example as it stands in the data: its columns by name, and what is right of it.
+
+    fields: strings; a column of JSON lines may be a list of strings. label: its column, None where it is not known or
+    there is none; several strings where several answers are right.
+    """
+
+    fields: Mapping[str, Any]
+    label: tuple[str, ...] | None
+    place: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """An example as the template shows it.
+
+    nothing: the prompt that says nothing of the example. candidates: name in the data -> text after the prompt; none
+    where the text is to be written. gold: the name of the right candidate, or the right texts, () where nothing is;
+    None where it is not known. completion: what comes after the prompt where the example is shown with its answer, None
+    where that is not known.
+    """
+
+    prompt: str
+    nothing: str
+    candidates: Mapping[str, str]
+    gold: tuple[str, ...] | None
+    completion: str | None
+    place: str
+
+
+class Template(Strict):
+    """A task for a model that has only learnt to continue text. Placeholders in braces are columns of the data.
+
+    With `labels` (classification) or `choices` (multiple choice) candidates are ranked by their likelihood after the
+    prompt; without either the model writes until `stop`.
+    """
+
+    prompt: str = Field(description="what stands before the answer; {column} is replaced, {{ and }} are braces")
+    label: str = Field(" {label}", description="how the answer follows the prompt, with {label} for its text")
+    labels: dict[str, str] = Field({}, description="what stands for each label of the data")
+    choices: str | list[str] | dict[str, str] | None = Field(
+        None, description="columns of the candidates, or the one with a list of them; or label: column"
+    )
+    first_choice: str = Field("0", min_length=1, description="what the data call the first candidate: 0, 1, A")
+    instruction: str = Field("", description="description of the task, before everything else")
+    separator: str = Field("\n\n", description="between instruction, examples and prompt")
+    normalize: Literal["none", "tokens", "unconditional"] = Field(
+        "none", description="log P(candidate): per token, or less that after a prompt that says nothing"
+    )
+    answer_context: str = Field("Answer:", description="a prompt that says nothing ('unconditional')")
+    stop: str | list[str] = Field("\n", description="texts that end what the model writes")
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(32, description="most tokens it writes")
+    beam_size: Annotated[int, Field(ge=1)] = Field(1, description="1 is greedy search")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(0.6, description="of the beam, as in nlpcli translate")
+    metric: str | list[str] | None = Field(None, description="null: accuracy of candidates, exact match of texts")
+
+    @field_validator("labels", "choices", "first_choice", mode="before")
+    @classmethod
+    def _names_are_texts(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {_name(key): _name(text) for key, text in value.items()}
+        return _name(value) if isinstance(value, (bool, int)) else value
+
+    @field_validator("prompt", "label", "answer_context", "instruction")
+    @classmethod
+    def _braces_match(cls, value: str) -> str:
+        """Raises: ValueError, which names the key, where they don't."""
+        placeholders(value)
+        return value
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Template:
+        if self.labels and self.choices:
+            raise ValueError("labels and choices are two ways to name candidates; give one of them")
+        if len(self.labels) == 1:
+            raise ValueError("labels: a single label leaves nothing to choose")
+        if set(placeholders(self.label)) != {LABEL}:
+            raise ValueError("label: has to hold {label}, the text of the answer, and no other column")
+        for name in ("prompt", "answer_context", "instruction"):
+            if LABEL in placeholders(getattr(self, name)):
+                raise ValueError(f"{name}: holds {{label}}, which is the answer")
+        if placeholders(self.instruction):
+            raise ValueError("instruction: is the same for all examples and can't hold a column")
+        if "" in self.stops:
+            raise ValueError("stop: an empty text can't end an answer")
+        self._has_an_effect()
+        return self
+
+    def _has_an_effect(self) -> None:
+        """Raises: ValueError for a setting that was given and changes nothing."""
+        given = self.model_fields_set
+        if self.ranks:
+            idle = [(name, "where candidates are ranked") for name in _WRITTEN]
+        else:
+            idle = [(name, "without labels or choices") for name in (*_RANKED, "first_choice")]
+        if self.normalize != "unconditional":
+            idle.append(("answer_context", "unless normalize is unconditional"))
+        if self.beam_size == 1:
+            idle.append(("length_penalty", "with a beam of 1"))
+        if self.labels or isinstance(self.choices, dict):
+            idle.append(("first_choice", "where the candidates are named"))
+        for name, why in idle:
+            if name in given:
+                raise ValueError(f"{name}: has no effect {why}")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether candidates are ranked; otherwise text is written."""
+        return bool(self.labels or self.choices)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def case(self, record: Record) -> Case:
+        """Raises: NlpcliError, with its place, for a record without a column that is needed, or with a wrong label."""
+        prompt = fill(self.prompt, record, "prompt")
+        nothing = fill(self.answer_context, record, "answer_context")
+        if not self.ranks:
+            gold = record.label
+            return Case(prompt, nothing, {}, gold, self._completion(gold[0]) if gold else None, record.place)
+        texts = self._texts(record)
+        candidates = {name: self._completion(text) for name, text in texts.items()}
+        if record.label is None:
+            return Case(prompt, nothing, candidates, None, None, record.place)
+        name = _right(record, texts)
+        return Case(prompt, nothing, candidates, (name,), candidates[name], record.place)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of the data that are shown, by the names the template gives them."""
+        candidates = self.choices.values() if isinstance(self.choices, dict) else self.choices or ()
+        several = [candidates] if isinstance(candidates, str) else candidates
+        return frozenset([*placeholders(self.prompt), *placeholders(self.answer_context), *several])
+
+    def _completion(self, text: str) -> str:
+        return "".join(literal + (text if name else "") for literal, name in _pieces(self.label))
+
+    def _texts(self, record: Record) -> dict[str, str]:
+        """The candidates' texts by their names in the data."""
+        if self.labels:
+            return self.labels
+        if isinstance(self.choices, dict):
+            return {name: _text(record, column, "choices") for name, column in self.choices.items()}
+        if isinstance(self.choices, list):
+            found = [_text(record, column, "choices") for column in self.choices]
+        else:
+            found = _list(record, str(self.choices))
+        if len(found) < 2:
+            raise NlpcliError(f"{record.place}: {len(found)} candidates leave nothing to choose")
+        return dict(zip(_numbered(self.first_choice, len(found)), found, strict=True))
+
+
+def read_template(path: Path) -> Template:
+    """The template in a YAML file. Raises: NlpcliError with the file and what is wrong in it."""
+    return parse(Template, load_yaml(path), str(path))
+
+
+def placeholders(text: str) -> list[str]:
+    """The columns named in a text, in order. Raises: ValueError for braces that don't match, or name no column."""
+    return [name for _, name in _pieces(text) if name]
+
+
+def fill(text: str, record: Record, where: str) -> str:
+    """The text with the columns of the record in the place of their names."""
+    return "".join(literal + (_text(record, name, where) if name else "") for literal, name in _pieces(text))
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """(text, the column after it) of each part; "" where none follows."""
+    try:
+        found = list(Formatter().parse(text))
+    except ValueError:
+        raise ValueError("a brace stands alone; a column is {column}, and a brace in the text {{ or }}") from None
+    pieces = []
+    for literal, name, form, conversion in found:
+        if name == "" or form or conversion:
+            raise ValueError("{} names no column; a brace in the text is written {{ or }}")
+        pieces.append((literal, name or ""))
+    return pieces
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, bool):
+        word = "yes, true or on" if value else "no, false or off"
+        raise ValueError(f"YAML takes {word} for a truth value; put the word into quotation marks")
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _value(record: Record, column: str, where: str) -> Any:
+    if column in record.fields:
+        return record.fields[column]
+    near = nearest(column, record.fields)
+    hint = f"did you mean '{near}'? " if near else ""
+    raise NlpcliError(
+        f"{record.place}: no column '{column}', which {where} of the template names",
+        hint=f"{hint}its columns are: {', '.join(record.fields)}",
+    )
+
+
+def _text(record: Record, column: str, where: str) -> str:
+    value = _value(record, column, where)
+    if not isinstance(value, str):
+        raise NlpcliError(f"{record.place}: column '{column}' is not a text")
+    return value
+
+
+def _list(record: Record, column: str) -> list[str]:
+    value = _value(record, column, "choices")
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise NlpcliError(
+            f"{record.place}: column '{column}' is not a list of texts",
+            hint="name the columns of the candidates: choices: [choice1, choice2]",
+        )
+    return value
+
+
+def _numbered(first: str, count: int) -> list[str]:
+    """`count` names from the first on: 0, 1, 2 or A, B, C."""
+    if first.isdecimal():
+        return [str(int(first) + i) for i in range(count)]
+    return [first[:-1] + chr(ord(first[-1]) + i) for i in range(count)]
+
+
+def _right(record: Record, texts: Mapping[str, str]) -> str:
+    """The name of the candidate that the label means: by its name, or else by its text."""
+    if not record.label or len(record.label) > 1:
+        raise NlpcliError(f"{record.place}: {len(record.label or ())} labels, where one candidate is to be right")
+    label = record.label[0]
+    if label in texts:
+        return label
+    for name, text in texts.items():
+        if text.strip() == label.strip():
+            return name
+    near = nearest(label, texts)
+    raise NlpcliError(
+        f"{record.place}: the label '{label}' is none of {', '.join(texts)}",
+        hint=f"did you mean '{near}'?" if near else "the template's labels (or first_choice) have to name it",
+    )
