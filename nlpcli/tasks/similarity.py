@@ -29,6 +29,14 @@ from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, side
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
 MARGIN, SCALE = 0.5, 20.0
+MEASURES = {
+    "scores": ("spearman", "pearson"),
+    "labels": ("accuracy", "macro_f1"),
+    "two": ("average_precision", "spearman"),
+    "pairs": ("mrr",),
+}
+"""By what stands beside held-out texts: scores, names, two labels of which one means alike, or nothing."""
+
 _ALIKE = {"1", "yes", "true", "positive", "similar", "same", "duplicate", "paraphrase", "equivalent", "entailment"}
 
 
@@ -119,9 +127,32 @@ class Similarity:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        if self.objective == "softmax":
-            return ("accuracy", "macro_f1")
-        return ("mrr",) if self.objective == "multiple-negatives" else ("spearman", "pearson")
+        """For held-out data labelled as the training data was."""
+        kinds = {"cosine": "scores", "softmax": "labels", "contrastive": "two", "multiple-negatives": "pairs"}
+        return MEASURES[kinds[self.objective]]
+
+    def judged(self, examples: Sequence[Example]) -> str:
+        """What examples can be measured by, a key of `MEASURES`: it need not be what was learnt from."""
+        labels = {example.label for example in examples}
+        if None in labels:
+            return "pairs"
+        if self.labels and labels <= self._index.keys():
+            return "labels" if self.objective == "softmax" else "two"
+        return "scores"
+
+    def score_in(self, example: Example) -> float:
+        """How alike the texts are, from 0 to 1 where the task knows the range; without label they belong together.
+
+        Raises: NlpcliError for a label that is neither known nor a number.
+        """
+        if self.objective == "contrastive" and example.label in self._index:
+            return float(self._index[example.label])
+        if example.label is None:
+            return 1.0
+        score = _number(example.label)
+        if score is None:
+            raise NlpcliError(f"{example.place}: '{example.label}' is not a score")
+        return (score - self.minimum) / (self.maximum - self.minimum)
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
@@ -161,8 +192,7 @@ class Similarity:
     def _goal(self, example: Example) -> float | int | None:
         if self.objective in ("softmax", "contrastive"):
             return self._index.get(example.label)
-        score = None if self.objective == "multiple-negatives" else _number(example.label)
-        return None if score is None else (score - self.minimum) / (self.maximum - self.minimum)
+        return self.score_in(example) if self.objective == "cosine" and example.label is not None else None
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
         """goal: of each item; for multiple-negatives a number for each row, the same for rows of the same text."""
@@ -174,6 +204,10 @@ class Similarity:
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        """Of no examples where held-out data isn't labelled as the training data was."""
+        if batch.goal is None:
+            nothing = torch.zeros((), device=batch.rows.ids.device)
+            return Loss(nothing, nothing, 0)
         vectors = model(batch.rows).float()
         if self.objective == "multiple-negatives":
             losses = ranking_losses(vectors, batch.counts, batch.goal, self.scale)

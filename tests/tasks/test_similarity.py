@@ -13,7 +13,7 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.tasks.similarity import Similarity, contrastive_losses, ranking_losses
+from nlpcli.tasks.similarity import MEASURES, Similarity, contrastive_losses, ranking_losses
 from nlpcli.tasks.supervised import Supervised, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer
@@ -249,6 +249,25 @@ def test_of_more_than_two_texts_each_is_compared_with_the_first():
     outputs = predict_items(task, model_for(task), [items[0] for items in encoded], torch.device("cpu"))
     found = task.prediction(given[0], encoded[0], outputs[:1])
     assert len(found["scores"]) == 2 and found["score"] == found["scores"][0]
+
+
+def test_what_is_held_out_may_be_labelled_otherwise_than_what_was_learnt_from():
+    kinds = {"cosine": ["0", "2", "4"], "softmax": ["a", "b", "c"], "contrastive": ["yes", "no"], "none": [None] * 2}
+    for objective, labels in kinds.items():
+        task = Similarity.create(examples(labels), context())
+        model = model_for(task)
+        for other in kinds.values():
+            judged = task.judged(examples(other))
+            assert (MEASURES[judged] == task.measures) == (
+                other == labels or (objective, judged) == ("cosine", "scores")
+            )
+            assert task.loss(model, batch_of(task, examples([None] * 2))).count == (2 if objective == "none" else 0)
+    task = Similarity.create(examples(["0", "2", "4"]), context())
+    assert [task.score_in(example) for example in examples(["0", "2", "4", None])] == [0, 0.5, 1, 1]
+    task = Similarity.create(examples(["yes", "no"]), context())
+    assert [task.score_in(example) for example in examples(["yes", "no", "0.5"])] == [1, 0, 0.5]
+    with pytest.raises(NlpcliError, match=r"train\.tsv:1: 'maybe' is not a score"):
+        task.score_in(examples(["maybe"])[0])
 
 
 def test_a_task_is_restored_from_its_description():

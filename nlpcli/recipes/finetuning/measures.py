@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.recipes.finetuning.similarity import measures_on, similarity_scores
+
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 Measure = Callable[..., "dict[str, Score]"]
 
 
-def measures_of(task: Any) -> tuple[str, ...]:
-    """The names of a task's metrics, the deciding one first."""
-    return tuple(task.measures)
+def measures_of(task: Any, examples: Sequence[Any] = ()) -> tuple[str, ...]:
+    """The names of a task's metrics on held-out examples, the deciding one first."""
+    return measures_on(task, examples) if task.name == "similarity" and examples else tuple(task.measures)
 
 
 def scores_of(
@@ -136,6 +138,6 @@ _MEASURES: dict[str, Measure] = {
     "choice": _choices,
     "tag": _tags,
     "span": _answers,
-    "similarity": _numbers,
+    "similarity": similarity_scores,
     "text-to-text": _texts,
 }
