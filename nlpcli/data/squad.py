@@ -164,7 +164,10 @@ def _check(answer: Answer, context: str, place: str) -> None:
 
 
 def _nearest_start(answer: Answer, context: str) -> int | None:
-    before, after = context.rfind(answer.text, 0, answer.start), context.find(answer.text, answer.start)
+    before, after = (
+        context.rfind(answer.text, 0, answer.start + len(answer.text)),
+        context.find(answer.text, answer.start),
+    )
     found = [start for start in (before, after) if start >= 0]
     return min(found, key=lambda start: abs(start - answer.start)) if found else None
 
