@@ -130,6 +130,7 @@ def command(
         tuning__layer_decay=layer_decay,
         training__batch_size=batch_size,
         training__patience=patience,
+        training__metric="mean" if mixture and not resume else None,
     )
     with training.watched("finetune") as watcher:
         if seeds is not None:

@@ -10,25 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.loading import Strict, load_yaml, parse
-from nlpcli.config.tasks import HeadConfig
+from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 OF_TEXT = ("prefix", "max_target", "measure", "no_repeat_ngram")
 """The settings of a text-to-text task, which other tasks do not have."""
 
 
-class MixedTask(Strict):
+class MixedTask(ExamplesConfig):
     """One of several tasks. Columns, prefix, measure and the settings of a head mean what they mean of a task alone."""
 
     task: Literal["text-to-text", "classify", "multi-label", "regress", "choice", "tag", "span"] = "text-to-text"
     train: list[str] = Field(min_length=1)
     dev: list[str] = Field(min_length=1)
-    format: str = "auto"
-    header: Literal["auto", "yes", "no"] = "auto"
-    text: str | None = None
-    text2: str | None = None
-    label: str | None = None
-    choices: list[str] = Field([])
     prefix: str = ""
     max_target: Annotated[int, Field(ge=1)] = 128
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = "auto"
@@ -41,7 +35,7 @@ class MixedTask(Strict):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @field_validator("text", "text2", "label", mode="before")
+    @field_validator("text", "text2", "label", "id", mode="before")
     @classmethod
     def _by_number(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

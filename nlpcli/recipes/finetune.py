@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nlpcli.errors import NlpcliError
 from nlpcli.recipes.run import Listener, Request, resolve
 from nlpcli.tasks import TASKS
 
@@ -54,6 +55,15 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
         from nlpcli.recipes.finetuning.translation import translation
 
         return translation(request, config, listener)
+    if config.data.mixture is not None:
+        if config.task != "text-to-text":
+            raise NlpcliError(
+                f"a mixture is not learnt with --task {config.task}",
+                hint="leave --task out; the file of the mixture says what each of its tasks is",
+            )
+        from nlpcli.recipes.finetuning.mixture import run_mixture
+
+        return run_mixture(request, config, listener)
     from nlpcli.recipes.finetuning.supervised import run_task
 
     return run_task(request, config, listener)

@@ -70,6 +70,7 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
     Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
     """
     from nlpcli.config.schema import DecodingConfig
+    from nlpcli.recipes.finetuning.mixture import choose_part
     from nlpcli.recipes.models import open_model
     from nlpcli.tasks import TASKS
     from nlpcli.tasks.task import Context
@@ -77,13 +78,10 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
 
     machine = prepare(device, "float32", threads)
     loaded = open_model(path, str(machine.device))
-    info = loaded.info
+    info, model = choose_part(loaded.info, loaded.model, part)
+    loaded = replace(loaded, model=model, info=info)
     context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
     task = TASKS.load(info["task"]).restore(info["problem"], context)
-    if part is not None:
-        if not hasattr(task, "select"):
-            raise NlpcliError(f"{path}: this model learnt one task, and there is no part '{part}' of it")
-        task.select(part)
     if hasattr(task, "generator"):
         from nlpcli.recipes.finetuning.generation import make_generator
 

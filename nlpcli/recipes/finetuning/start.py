@@ -66,8 +66,9 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
 
     from nlpcli.models.directory import unshared
     from nlpcli.models.with_head import WithHead
+    from nlpcli.models.with_heads import WithHeads
 
-    body = model.body if isinstance(model, WithHead) else model
+    body = model.body if isinstance(model, (WithHead, WithHeads)) else model
     own = body.state_dict()
     needed = unshared(own)
     missing = [name for name in needed if name not in weights and not name.startswith(_HEADS)]
@@ -82,6 +83,9 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
     new = [name for name in needed if name not in weights]
     if isinstance(model, WithHead):
         new += _begin_head(model, start, torch, same_problem)
+    elif isinstance(model, WithHeads):
+        for name, part in model.tasks.items():
+            new += [f"tasks.{name}.{weight}" for weight in _begin_head(part, start, torch, False)]
     return new
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
 from nlpcli.tasks import TASKS
 
-_UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
+UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
 
 
@@ -38,10 +38,10 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     examples, dev = read_examples(kind, config, columns)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init else None
-    tokenizer = _tokenizer(request, config, start, run, examples, listener)
+    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener)
-    context = Context(tuned.tokenizer, body, start.info if start else {}, _max_length(config))
+    context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
     if "label_smoothing" in kind.options:
         options["label_smoothing"] = config.training.label_smoothing
@@ -71,7 +71,7 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     outcome = train(
         request=request, config=config.model_copy(update={"model": body}), run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
-        measured=("loss", *measures_of(task)), signatures=measured.signatures,
+        measured=("loss", *measures_of(task, dev)), signatures=measured.signatures,
         data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
     )  # fmt: skip
     return run, outcome
@@ -166,16 +166,26 @@ def _told(task: Any) -> str:
     return f"; {len(labels)} labels: {shown}"
 
 
-def _max_length(config: RunConfig) -> int:
+def max_length_of(config: RunConfig) -> int:
+    """The most tokens of a sequence that the model can read and the settings allow."""
     model = config.model
     return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
 
 
-def _tokenizer(
-    request: Request, config: RunConfig, start: Start | None, run: Path, examples: Sequence[Any], listener: Listener
+def tokenizer_of(
+    request: Request,
+    config: RunConfig,
+    start: Start | None,
+    run: Path,
+    texts: Callable[[], Iterable[str]],
+    listener: Listener,
 ) -> Any:
+    """The tokenizer to train with: that of the model there is, the one named, or one trained on `texts`.
+
+    Raises: NlpcliError for one that is not the model's, unless an exchange is asked for.
+    """
     if start is None or request.resume:
-        return get_tokenizer(request, lambda: (t for e in examples for t in e.texts), config, run, listener)
+        return get_tokenizer(request, texts, config, run, listener)
     if request.tokenizer is None:
         return start.tokenizer
     from nlpcli.recipes.tokenize import open_tokenizer
@@ -189,9 +199,19 @@ def _tokenizer(
     return given
 
 
+def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
+    """All that is read in examples, and what is written where labels are texts as well."""
+    from nlpcli.tasks.text_to_text import references
+
+    for example in examples:
+        yield from example.texts
+        if task == "text-to-text":
+            yield from references(example)
+
+
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
-    tell_unused(config, (*_UNUSED, *unread), listener)
+    tell_unused(config, (*UNUSED, *unread), listener)
 
 
 def prepare_generation(task: Any, config: RunConfig, machine: Any) -> None:
@@ -199,6 +219,4 @@ def prepare_generation(task: Any, config: RunConfig, machine: Any) -> None:
     if hasattr(task, "generator"):
         from nlpcli.recipes.finetuning.generation import make_generator
 
-        task.generator = make_generator(
-            config.decoding, task, machine.device, beam_size=config.training.bleu_beam_size
-        )
+        task.generator = make_generator(config.decoding, task, machine.device, beam_size=config.training.bleu_beam_size)

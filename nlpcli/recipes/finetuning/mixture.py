@@ -1,0 +1,203 @@
+"""Fine-tuning for several tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.mixture import MixedTask, load_mixture
+from nlpcli.config.schema import RunConfig
+from nlpcli.config.tasks import ExamplesConfig, HeadConfig
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.finetuning.measures import measures_of
+from nlpcli.recipes.finetuning.start import body_config, open_start
+from nlpcli.recipes.finetuning.supervised import (
+    UNUSED,
+    Measured,
+    check_kind,
+    columns_of,
+    fingerprint,
+    max_length_of,
+    prepare_generation,
+    texts_of,
+    tokenizer_of,
+)
+from nlpcli.recipes.finetuning.tuning import Tuned
+from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.tasks import TASKS
+
+MEAN = "mean"
+"""The mean of all tasks' deciding metrics."""
+
+_UNUSED = (
+    *UNUSED, "data.train", "data.dev", "tuning.balance",
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
+)  # fmt: skip
+
+
+def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+    """Trains one model for the tasks in the file `config.data.mixture`. Returns: the run directory and the `Outcome`.
+
+    Raises: NlpcliError for wrong settings or data of one of them, before anything is written.
+    """
+    from nlpcli.tasks.mixture import Mixture, mixing_rates
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    mixture = load_mixture(config.data.mixture)
+    for settings in mixture.tasks.values():
+        check_kind(TASKS.load(settings.task), config)
+    tell_unused(config, _UNUSED, listener)
+    run = choose_run(request, "mixture")
+    sets = {name: _Examples(name, settings) for name, settings in mixture.tasks.items()}
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init else None
+    tokenizer = tokenizer_of(
+        request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
+    )
+    body = body_config(config.model)
+    tuned = Tuned(
+        config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
+    )
+    context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
+    tasks = {name: examples.task(context, config, machine) for name, examples in sets.items()}
+    parts = [sets[name].part(task) for name, task in tasks.items()]
+    rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)
+    for part, rate in zip(parts, rates, strict=True):
+        held = len(sets[part.name].dev)
+        listener.note(f"{part.name}: {len(sets[part.name].train):,} examples, {held:,} to measure on; drawn {rate:.1%}")
+    learnable = Mixture(
+        parts, rates, batch_size=config.training.batch_size, batch_tokens=config.training.batch_tokens,
+        seed=config.training.seed,
+    )  # fmt: skip
+    measured = MeasuredMixture(
+        {name: Measured(task, sets[name].dev, machine.device, batch_tokens=config.training.batch_tokens)
+         for name, task in tasks.items()}
+    )  # fmt: skip
+    together = _Together(tasks)
+    outcome = train(
+        request=request, config=config.model_copy(update={"model": body}), run=run, task=learnable,
+        tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
+        listener=listener, measured=measured.names(), signatures=measured.signatures,
+        data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
+        build=lambda: tuned.build(body, together), tuned=tuned,
+    )  # fmt: skip
+    return run, outcome
+
+
+class _Examples:
+    """One task's examples, and how it is made of them."""
+
+    def __init__(self, name: str, settings: MixedTask) -> None:
+        self.name = name
+        self.settings = settings
+        self.kind = TASKS.load(settings.task)
+        self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
+        self.train = self._read(settings.train)
+        self.dev = self._read(settings.dev)
+
+    def _read(self, paths: Sequence[str]) -> list[Any]:
+        columns = columns_of(self.columns)
+        found = [example for path in paths for example in self.kind.read(path, columns)]
+        if not found:
+            raise NlpcliError(f"{', '.join(paths)}: no examples for task '{self.name}'")
+        return found
+
+    def texts(self) -> Any:
+        return texts_of(self.settings.task, self.train)
+
+    def task(self, context: Any, config: RunConfig, machine: Any) -> Any:
+        own = self.settings if self.settings.task == "text-to-text" else self.settings.head
+        options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
+        if "label_smoothing" in self.kind.options:
+            options["label_smoothing"] = config.training.label_smoothing
+        task = self.kind.create(self.train, context, **options)
+        for example in self.dev:
+            task.check(example)
+        prepare_generation(task, config, machine)
+        return task
+
+    def part(self, task: Any) -> Any:
+        from nlpcli.tasks.mixture import Part
+
+        items = [item for group in task.encode(self.train) for item in group]
+        return Part(self.name, task, items, self.settings.weight)
+
+
+class _Together:
+    """All tasks as one, to build a model for and to describe it."""
+
+    def __init__(self, tasks: Mapping[str, Any]) -> None:
+        self.tasks = tasks
+        self.heads = {name: task.head() for name, task in tasks.items() if task.head()}
+
+    def head(self) -> dict[str, Any]:
+        return {"heads": self.heads} if self.heads else {}
+
+    def describe(self) -> dict[str, Any]:
+        return {name: {"task": task.name, "problem": task.describe()} for name, task in self.tasks.items()}
+
+    def info(self, context: Any, config: RunConfig, sets: Mapping[str, _Examples]) -> dict[str, Any]:
+        """For model.yaml. Without heads it is a text-to-text model, which takes sources with their prefixes, too."""
+        parts = {
+            name: {**described, "columns": sets[name].columns.model_dump()}
+            for name, described in self.describe().items()
+        }
+        info = {**context.info, "max_length": context.max_length, "parts": parts}
+        if config.model.kind == "encoder-decoder":
+            info["decoding"] = config.decoding.model_dump()
+        if self.heads:
+            return {**info, "task": "mixture", "problem": {}, "head": self.head()}
+        most = max(task.wording.max_target for task in self.tasks.values())
+        return {**info, "task": "text-to-text", "problem": {"max_target": most}}
+
+
+class MeasuredMixture:
+    """Each task's metrics under `<task>_<metric>`, the mean of the deciding ones, and the mean of the losses."""
+
+    def __init__(self, tasks: Mapping[str, Measured]) -> None:
+        self.tasks = dict(tasks)
+        self.signatures: dict[str, str] = {}
+
+    def names(self) -> tuple[str, ...]:
+        return (
+            "loss",
+            MEAN,
+            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in measures_of(own.task, own.examples)),
+            *(f"{name}_loss" for name in self.tasks),
+        )
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        from nlpcli.tasks.mixture import model_for
+
+        found: dict[str, float] = {}
+        deciding = []
+        for name, own in self.tasks.items():
+            values = own(model_for(model, name))
+            found |= {f"{name}_{metric}": value for metric, value in values.items()}
+            self.signatures.update({f"{name}_{metric}": text for metric, text in own.signatures.items()})
+            deciding.append(values[measures_of(own.task, own.examples)[0]])
+        losses = [found[f"{name}_loss"] for name in self.tasks]
+        return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}
+
+
+def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[dict[str, Any], Any]:
+    """What model.yaml would say of the task `name` alone, and what of the model is for it; all of it for None.
+
+    Raises: NlpcliError for a name the model doesn't know, and when one of several heads has to be chosen.
+    """
+    from nlpcli.tasks.mixture import model_for
+
+    parts = info.get("parts") or {}
+    if name is None:
+        if info["task"] == "mixture":
+            raise NlpcliError("this model has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
+        return dict(info), model
+    if not parts:
+        raise NlpcliError(f"this model has learnt one task, so there is no '{name}' to choose", hint="leave out --as")
+    if name not in parts:
+        raise unknown("task of this model", name, parts)
+    return {**info, **parts[name]}, model_for(model, name)
