@@ -59,6 +59,9 @@ def command(
         None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters only, merged at the end."
     ),
     layer_decay: float = typer.Option(None, "--layer-decay", help="Learning rate of a layer over that of the next."),
+    fresh: bool = typer.Option(
+        False, "--fresh", help="Of --model take shape and tokenizer, and begin with random weights."
+    ),
     seeds: int = typer.Option(None, "--seeds", min=1, help="Train so many times, and tell mean and deviation."),
     batch_size: int = typer.Option(None, "--batch-size", min=1, help="Examples in a batch."),
     patience: int = typer.Option(
@@ -126,6 +129,7 @@ def command(
         head__objective=objective,
         head__prefix=prefix,
         tuning__mode=tune,
+        tuning__fresh=fresh or None,
         tuning__lora_rank=lora,
         tuning__layer_decay=layer_decay,
         training__batch_size=batch_size,

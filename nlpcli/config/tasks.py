@@ -91,6 +91,7 @@ class TuningConfig(Strict):
     source_layers: Annotated[int, Field(ge=0)] = Field(
         0, description="layers of a new source encoder under the pretrained one (translation)"
     )
+    fresh: bool = Field(False, description="take the model's shape and tokenizer only: what is its pretraining worth?")
     new_tokenizer: bool = Field(
         False, description="take another tokenizer than the model's; shared pieces keep their vectors"
     )

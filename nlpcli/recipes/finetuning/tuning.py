@@ -33,7 +33,7 @@ class Tuned:
 
             self.tokenizer = with_roles(tokenizer, missing)
             listener.note(f"special tokens that the model lacks are added: {', '.join(missing)}")
-        if start is None:
+        if start is None or config.tuning.fresh:
             _check_scratch(config)
 
     def build(self, body: ModelConfig, task: Any = None) -> Any:
@@ -43,7 +43,7 @@ class Tuned:
 
         head = task.head() if task is not None else {}
         model = build_model(body, self.tokenizer.vocab_size, head)
-        if self.start is not None:
+        if self.start is not None and not self.settings.fresh:
             same = bool(head) and self.start.head == head and self.start.problem == task.describe()
             new = begin_with(model, self.start, self._weights(), same_problem=same)
             if new:
@@ -132,5 +132,5 @@ def _check_scratch(config: RunConfig) -> None:
         if there:
             raise NlpcliError(
                 f"tuning.{name} is for a model that was trained before, and this one begins with random weights",
-                hint="name a run or a Hugging Face folder with --model",
+                hint="name a run or a Hugging Face folder with --model, and leave --fresh out",
             )
