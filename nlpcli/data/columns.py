@@ -22,7 +22,7 @@ PAIRS = (
 
 TEXTS = (
     "text", "sentence", "texta", "review", "dialogue", "article", "document", "content", "source", "input", "comment",
-    "tweet", "question", "query", "title", "premise", "context",
+    "tweet", "utterance", "message", "headline", "body", "question", "query", "title", "premise", "context",
 )  # fmt: skip
 """Usual names of a single text, the likeliest first."""
 
@@ -38,6 +38,7 @@ TARGETS = (
 
 IDS = ("id", "idx", "index", "guid", "pairid", "fname")
 
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40
 _FEWER = 2  # a column of labels has at most 1/2 as many different values as one of texts
 
 
@@ -46,8 +47,8 @@ class Columns:
     """Which columns hold what, by name (header, JSON key) or by number counted from 1; None: found by usual names.
 
     format: one of FORMATS; `auto` goes by the file's name, then by its first line. header: whether the first row of a
-    table names the columns; `auto`: it does if a column is asked for by a name, or if two of its cells are usual names
-    (of one column: if it is one).
+    table names the columns; `auto`: it does if a column is asked for by a name, or if two of its cells are usual names,
+    or one that could hardly be data, such as `label` or `sentence1` (of one column: if it is any usual name).
     label: several columns by commas ("summary1,summary2") make a label of several parts.
 
     Raises: NlpcliError for a format or a header that is none of these, and for a column 0.
@@ -82,7 +83,8 @@ class Columns:
             return self.header == "yes"
         if any(not name.isdecimal() for name in self.named):
             return True
-        return sum(squashed(cell) in _KNOWN for cell in cells) >= min(2, len(cells))
+        names = {squashed(cell) for cell in cells}
+        return bool(names & _SURE) or len(names & _KNOWN) >= min(2, len(cells))
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def squashed(name: str) -> str:
 
 
 _KNOWN = frozenset(name for pair in PAIRS for name in pair).union(TEXTS, LABELS, TARGETS, IDS)
+_SURE = frozenset(name for pair in PAIRS[:7] for name in pair if name not in ("premise", "hypothesis")).union(LABELS)
 
 
 def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> int:
@@ -126,7 +129,7 @@ def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> in
         raise NlpcliError(f"{place}: no column '{wanted}', for there is no header", hint="give its number, from 1")
     near = nearest(wanted, names)
     raise NlpcliError(
-        f"{place}: no column '{wanted}'; there are: {', '.join(names) or 'none'}",
+        f"{place}: no column '{wanted}'; there are: {listed(names)}",
         hint=f"did you mean '{near}'?" if near else None,
     )
 
@@ -205,7 +208,14 @@ def by_numbers(
     return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence shows them: on one line, and not without end."""
+    some = [" ".join(name.split())[:_SHOWN_CHARACTERS] for name in names[:_SHOWN_NAMES]]
+    return ", ".join(some) + (", …" if len(names) > len(some) else "") or "none"
+
+
 def counted(width: int) -> str:
+    """A number of columns as a sentence shows it."""
     return "1 column" if width == 1 else f"{width} columns"
 
 
@@ -245,7 +255,7 @@ def _label(
     if len(found) == 1:
         return (found[0],)
     if len(found) > 1 and labelled:
-        several = ", ".join(names[i] for i in found)
+        several = listed([names[i] for i in found])
         raise NlpcliError(f"{place}: several columns could hold the label: {several}", hint="choose one with --label")
     references = [i for i, name in enumerate(names) if re.fullmatch(r"(summary|reference)\d+", squashed(name))]
     if references and not found:
@@ -257,7 +267,7 @@ def _label(
 
 def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
     return NlpcliError(
-        f"{place}: no column has a usual name of {what}; there are: {', '.join(names) or 'none'}",
+        f"{place}: no column has a usual name of {what}; there are: {listed(names)}",
         hint=f"name it with {option}",
     )
 

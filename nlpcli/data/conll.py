@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.data.columns import Columns, counted, find, squashed
-from nlpcli.data.examples import Example
+from nlpcli.data.examples import Example, check_width
 from nlpcli.data.opening import inner_suffix, shown
 from nlpcli.data.readers import blank
 from nlpcli.data.tables import Lines, Row, as_text, begin, record_row, rows_in
@@ -151,6 +151,8 @@ def _is_header(columns: Columns, cells: Sequence[str]) -> bool:
 
 
 def _listed(row: Row, columns: Columns, *, labelled: bool) -> Example:
+    if row.names is not None:
+        check_width(row, len(row.names), len(row.names), more=bool(columns.text and columns.label))
     words = _column(row, columns.text, _WORDS, 0)
     if words is None:
         raise NlpcliError(f"{row.place}: no column of words found", hint="name it with --text")

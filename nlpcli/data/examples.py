@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, Places, by_names, by_numbers, counted, find, squashed
+from nlpcli.data.columns import Columns, Places, by_names, by_numbers, counted, find, listed, squashed
 from nlpcli.data.tables import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
@@ -171,7 +171,7 @@ class _Finder:
         return tuple(as_text(value, self._named(i), place) for value, i in parts)
 
     def _named(self, i: int) -> str:
-        return f"column {i + 1}" if self.names is None else f"'{self.names[i]}'"
+        return f"column {i + 1}" if self.names is None else f"'{listed(self.names[i : i + 1])}'"
 
 
 def as_label(value: Any, what: str, place: str) -> str | tuple[str, ...] | None:
@@ -240,7 +240,7 @@ def _usual_choices(row: Row) -> list[int]:
     found = _numbered(row.names or ())
     lists = [i for name in _LISTS for i, other in enumerate(row.names or ()) if squashed(other) == name]
     if len(found) < 2 and not lists:
-        there = f"there are: {', '.join(row.names)}" if row.names else "there is no header"
+        there = f"there are: {listed(row.names)}" if row.names else "there is no header"
         raise NlpcliError(
             f"{row.place}: no columns of candidates found, {there}", hint="name them with --choices a,b,c"
         )

@@ -129,6 +129,8 @@ def test_words_without_tags_can_be_read(tmp_path):
         ("a.jsonl", '{"words": [], "tags": []}', r"a.jsonl:1: no words"),
         ("a.jsonl", '{"words": ["a", ""], "tags": ["O", "O"]}', r"a.jsonl:1: an empty word"),
         ("a.jsonl", '{"words": ["a"]}', r"a.jsonl:1: no column of tags found"),
+        ("a.csv", "words,tags\na b,O O\na b\n", r"a.csv:3: 1 column where the header has 2"),
+        ("a.csv", "a b,O O\na b\n", r"a.csv:2: no column of tags found"),
         ("a.jsonl", '{"body": ["a"]}', r"a.jsonl:1: no column of words found"),
     ],
 )

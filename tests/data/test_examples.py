@@ -117,6 +117,11 @@ def test_labels_of_objects_are_strings_or_several(tmp_path):
     assert [example.label for example in read(path)] == ["x", "5", "5.0", "true", ("1", "b"), ()]
 
 
+def test_an_empty_cell_is_an_empty_label_for_tasks_with_several(tmp_path):
+    path = write(tmp_path / "a.tsv", "text\tlabels\na\t\nb\tx,y\n")
+    assert [split_labels(example.label) for example in read(path)] == [(), ("x", "y")]
+
+
 def test_keys_may_change_from_object_to_object(tmp_path):
     content = '{"text": "a", "label": "x"}\n{"label": "y", "id": 3, "text": "b"}\n{"text": "c"}\n'
     path = write(tmp_path / "a.jsonl", content)
