@@ -94,13 +94,19 @@ def piece_alignments(
 
 
 def word_alignment(
-    tokenizer: Tokenizer, source_ids: Sequence[int], target_ids: Sequence[int], looked_at: Sequence[int]
+    tokenizer: Tokenizer,
+    source_ids: Sequence[int],
+    target_ids: Sequence[int],
+    looked_at: Sequence[int],
+    *,
+    source_tokenizer: Tokenizer | None = None,
 ) -> Alignment:
     """Pairs (source word, target word), from 0: some piece of the latter looks at some piece of the former.
 
-    looked_at: places in source_ids; one below 0 stands before them and is of no word.
+    looked_at: places in source_ids; one below 0 stands before them and is of no word. source_tokenizer: of the source,
+    where it is another one.
     """
-    source_word = _words(tokenizer, source_ids)
+    source_word = _words(source_tokenizer or tokenizer, source_ids)
     target_word = _words(tokenizer, target_ids)
     pairs = {(source_word[i], word) for i, word in zip(looked_at, target_word, strict=True) if i >= 0}
     return tuple(sorted((i, j) for i, j in pairs if i >= 0 and j >= 0))

@@ -107,7 +107,8 @@ class _Job:
 class Translator:
     """Translates with an encoder–decoder model, which is expected in evaluation mode on its device.
 
-    `warn` is told, in a sentence, about every line that is cut.
+    `warn` is told, in a sentence, about every line that is cut. source_tokenizer: of the sources, where it is not that
+    of the targets.
     """
 
     def __init__(
@@ -118,8 +119,10 @@ class Translator:
         *,
         device: torch.device | str = "cpu",
         warn: Callable[[str], None] | None = None,
+        source_tokenizer: Tokenizer | None = None,
     ) -> None:
         self.model, self.tokenizer, self.device = model, tokenizer, torch.device(device)
+        self.source_tokenizer = source_tokenizer or tokenizer
         self.settings = settings or TranslatorSettings()
         self.warn = warn or (lambda text: None)
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
@@ -161,7 +164,7 @@ class Translator:
 
     def _jobs(self, window: Sequence[Request], start: int) -> list[_Job]:
         filled = [i for i, request in enumerate(window) if request.text.strip()]
-        pieces = self.tokenizer.encode([window[i].text for i in filled])
+        pieces = self.source_tokenizer.encode([window[i].text for i in filled])
         prefixes = self.tokenizer.encode([window[i].prefix for i in filled])
         start_ids = self.settings.source_start
         longest = self.settings.max_source_length
@@ -177,14 +180,13 @@ class Translator:
                 self.warn(f"{place}: cut to {longest} of its {len(ids)} tokens, more than the model reads")
             if self.model.max_length is not None and len(prefix) >= self.model.max_length:
                 raise NlpcliError(f"{place}: the target prefix has {len(prefix)} tokens, more than the model can write")
-            source = [*start_ids, *source_ids(ids[:longest], self.tokenizer.special)]
+            source = [*start_ids, *source_ids(ids[:longest], self.source_tokenizer.special)]
             jobs.append(_Job(i, start + i, source, prefix))
         return jobs
 
     @torch.inference_mode()
     def _search(self, jobs: Sequence[_Job]) -> list[tuple[Candidate, ...]]:
-        special = self.tokenizer.special
-        source = pad([job.source for job in jobs], special.pad).to(self.device)
+        source = pad([job.source for job in jobs], self.source_tokenizer.special.pad).to(self.device)
         lengths = torch.tensor([len(job.source) for job in jobs], device=self.device)
         mask = torch.arange(source.shape[1], device=self.device) < lengths[:, None]
         state = self.model.init_state(self.model.encode(source, mask))
@@ -242,7 +244,13 @@ class Translator:
         )
         before, first = len(self.settings.source_start), len(self._start) - 1
         words = (
-            word_alignment(self.tokenizer, jobs[i].source[before:], ids, [place - before for place in places[first:]])
+            word_alignment(
+                self.tokenizer,
+                jobs[i].source[before:],
+                ids,
+                [place - before for place in places[first:]],
+                source_tokenizer=self.source_tokenizer,
+            )
             for i, ids, places in zip(rows, flat, looked_at, strict=True)
         )
         return [[next(words) for _ in group] for group in texts]

@@ -57,21 +57,28 @@ class PairBatch:
 
 
 def pair_batch(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens, start: Sequence[int] | None = None
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    special: SpecialTokens,
+    start: Sequence[int] | None = None,
+    *,
+    source_special: SpecialTokens | None = None,
 ) -> PairBatch:
     """Source and target ids, without eos, as a batch in the layout above. start: what targets begin with, bos if None.
 
-    Of several ids in `start` none is predicted, since a search is given them, too.
+    Of several ids in `start` none is predicted, since a search is given them, too. source_special: of sources in
+    another vocabulary than the targets'.
     """
     start = [special.bos] if start is None else list(start)
     given = len(start) - 1
     lengths = np.array([(len(source), len(target)) for source, target in pairs]) + 1
     m, n = lengths.max(axis=0)
     n += given
-    source, target, goal = (np.full((len(pairs), width), special.pad) for width in (m, n, n))
+    read = source_special or special
+    source = np.full((len(pairs), m), read.pad)
+    target, goal = (np.full((len(pairs), n), special.pad) for _ in range(2))
     target[:, : given + 1] = start
     for i, (x, y) in enumerate(pairs):
-        source[i, : len(x)], source[i, len(x)] = x, special.eos
+        source[i, : len(x)], source[i, len(x)] = x, read.eos
         goal[i, given : given + len(y)], goal[i, given + len(y)] = y, special.eos
         target[i, given + 1 : given + len(y) + 1] = y
     mask = np.arange(m) < lengths[:, :1]

@@ -23,6 +23,7 @@ class Translation:
 
     With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
     become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.
+    source_tokenizer: of the sources, where it is not that of the targets.
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
@@ -39,11 +40,12 @@ class Translation:
         seed: int = 1,
         sampling: float = 0.0,
         texts: Sequence[tuple[str, str]] | None = None,
+        source_tokenizer: Tokenizer | None = None,
     ) -> None:
         self.train = train
         self.dev = dev
         self.tokenizer = tokenizer
-        self.special = tokenizer.special
+        self.tokenizers = (source_tokenizer or tokenizer, tokenizer)
         self.batch_tokens = batch_tokens
         self.label_smoothing = label_smoothing
         self.seed = seed
@@ -56,9 +58,8 @@ class Translation:
         self.left_out = len(lengths) - len(self.kept)
         self.lengths = lengths[self.kept]
         if sampling:
-            tokenizer.encode(
-                ["a"], sampling=sampling, rng=np.random.default_rng(0)
-            )  # raises now, not in the first step
+            for one in self.tokenizers:  # raises now, not in the first step
+                one.encode(["a"], sampling=sampling, rng=np.random.default_rng(0))
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -70,11 +71,18 @@ class Translation:
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> PairBatch:
         if self.sampling:
             sides = zip(*(self.texts[i] for i in item), strict=True)
-            encoded = [self.tokenizer.encode(side, sampling=self.sampling, rng=rng) for side in sides]
+            encoded = [
+                one.encode(side, sampling=self.sampling, rng=rng)
+                for one, side in zip(self.tokenizers, sides, strict=True)
+            ]
             drawn = zip(item, *encoded, strict=True)
             pairs = [self.train.pair(i) if self._too_long(*pair) else pair for i, *pair in drawn]
-            return pair_batch(pairs, self.special)
-        return pair_batch([self.train.pair(i) for i in item], self.special)
+            return self._batch(pairs)
+        return self._batch([self.train.pair(i) for i in item])
+
+    def _batch(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PairBatch:
+        source, target = self.tokenizers
+        return pair_batch(pairs, target.special, source_special=source.special)
 
     def _too_long(self, source: Sequence[int], target: Sequence[int]) -> bool:
         return max(len(source), len(target)) >= self.max_length
@@ -85,5 +93,5 @@ class Translation:
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""
         for item in token_budget_batches(self.dev.lengths + 1, max_tokens=self.batch_tokens, shuffle=False):
-            batch = pair_batch([self.dev.pair(i) for i in item], self.special)
+            batch = self._batch([self.dev.pair(i) for i in item])
             yield self.loss(model, batch.to(device))[0]

@@ -12,6 +12,7 @@ from nlpcli.decoding.sampling import SamplingSettings
 from nlpcli.decoding.translator import Request, Translator, TranslatorSettings, cut_batches, one_line
 from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens
+from nlpcli.text.special import ROLES
 
 NEVER = never_written(SpecialTokens())
 
@@ -233,3 +234,39 @@ def test_gradients_are_not_kept(transformer, tokenizer):
     next(translator(model, tokenizer).translate(["der mann"]))
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()
+
+
+class Renumbered:
+    """A tokenizer with the same pieces, the ids counted from the other end."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.last = tokenizer, tokenizer.vocab_size - 1
+        self.special = SpecialTokens(*(self.last - getattr(tokenizer.special, role) for role in ROLES))
+
+    def encode(self, texts):
+        return [[self.last - id_ for id_ in ids] for ids in self.tokenizer.encode(texts)]
+
+    def word_starts(self, ids):
+        return self.tokenizer.word_starts([self.last - id_ for id_ in ids])
+
+
+class Renumbering(torch.nn.Module):
+    """A source encoder that gives the embeddings of the ids meant."""
+
+    def __init__(self, embedding, last):
+        super().__init__()
+        self.embedding, self.last = embedding, last
+
+    def forward(self, source, allowed=None):
+        return self.embedding.tokens(self.last - source) * self.embedding.scale
+
+
+def test_sources_may_have_a_tokenizer_of_their_own(transformer, tokenizer, sentences):
+    settings = TranslatorSettings(search=BeamSettings(3, constraints=Constraints(NEVER)), max_length=6, alignments=True)
+    plain, model, source_tokenizer = transformer(), transformer(), Renumbered(tokenizer)
+    model.source_encoder = Renumbering(model.encoder_embedding, source_tokenizer.last)
+    expected = list(Translator(plain, tokenizer, settings).translate(sentences[:50]))
+    found = list(Translator(model, tokenizer, settings, source_tokenizer=source_tokenizer).translate(sentences[:50]))
+    assert_same(expected, found)
+    alignments = [[item.candidates[0].alignment for item in items] for items in (expected, found)]
+    assert alignments[0] == alignments[1] and any(alignments[0])

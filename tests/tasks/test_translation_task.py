@@ -12,7 +12,10 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.objectives.pairs import pad, source_ids
 from nlpcli.tasks.translation import Translation
-from nlpcli.text import train_tokenizer
+from nlpcli.text import SpecialTokens, Tokenizer, train_tokenizer
+from nlpcli.text.model import TrainingOptions
+from nlpcli.text.tokenizer import TokenizerSettings
+from nlpcli.text.words import WordModel
 
 SOURCE = ["one two", "three", "", "four five six seven", "two", "five", "one", "six six", "seven " * 100, "three one"]
 TARGET = ["eins zwei", "drei", "leer", "vier fünf sechs sieben", "zwei", "", "eins", "sechs sechs", "x", "drei eins"]
@@ -185,3 +188,22 @@ def test_a_pair_that_sampling_would_make_too_long_keeps_its_own_pieces(make, sha
 def test_sampling_from_a_tokenizer_with_one_segmentation_is_refused_at_once(make):
     with pytest.raises(NlpcliError, match="only one segmentation"):
         make(sampling=0.1)
+
+
+@bpe
+@pytest.mark.parametrize("sampling", [0.0, 0.3])
+def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, shards, tokenizer, sampling):
+    special = SpecialTokens(*reversed(range(7)))
+    words = sorted({word for line in SOURCE for word in line.split()})
+    options = TrainingOptions(vocab_size=None, special=special)
+    other = Tokenizer(TokenizerSettings(kind="words"), WordModel(words, options), special)
+    other.model.sample = lambda texts, strength, rng: other.model.encode(texts)
+    paths = [tmp_path / "text.en", tmp_path / "text.de"]
+    both = ParallelShards.build(paths[0], paths[1], other, target_tokenizer=tokenizer, workers=1)
+    texts = list(zip(SOURCE, TARGET, strict=True))
+    task = Translation(both, both, tokenizer, max_length=99, source_tokenizer=other, sampling=sampling, texts=texts)
+    batch = task.collate(np.array([0, 1]), random())
+    one_two, three = other.encode(SOURCE[:2])
+    assert batch.source.tolist() == [[*one_two, special.eos], [*three, special.eos, special.pad]]
+    assert batch.target[:, 0].tolist() == [tokenizer.special.bos] * 2
+    assert batch.goal[-1] == tokenizer.special.eos
