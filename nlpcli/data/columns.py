@@ -22,7 +22,7 @@ PAIRS = (
 
 TEXTS = (
     "text", "sentence", "texta", "review", "dialogue", "article", "document", "content", "source", "input", "comment",
-    "tweet", "utterance", "message", "headline", "body", "question", "query", "title", "premise", "context",
+    "tweet", "utterance", "message", "question", "query", "title", "premise", "context",
 )  # fmt: skip
 """Usual names of a single text, the likeliest first."""
 
