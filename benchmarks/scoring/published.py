@@ -1,9 +1,10 @@
 """Scores of real systems against the numbers that others published for the same files.
 
-    python benchmarks/scoring/published.py DATA_DIR
+    python benchmarks/scoring/published.py DATA_DIR [WORDNET_DIR]
 
-DATA_DIR holds the folders `wmt22-systems`, `asr-sctk` and `asr-earnings21`; README.md beside this file says where they
-come from. Prints what was expected and what was measured; exits 1 if any two differ.
+DATA_DIR holds the folders `wmt22-systems`, `asr-sctk`, `asr-earnings21`, `squad` and `xsum-scoring`, WORDNET_DIR the
+lists of irregular forms that ROUGE-1.5.5 needs; README.md beside this file says where they come from. Prints what was
+expected and what was measured; exits 1 if any two differ.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlpcli.recipes.score import ScoreRequest, score
@@ -25,13 +26,14 @@ REFERENCES = {"A": ("A",), "B": ("B",), "all": ("B", "A")}
 
 @dataclass(frozen=True)
 class Claim:
-    """A published number and the request that must give it again."""
+    """A published number and the request that must give it again, to these digits or within this distance."""
 
     what: str
     expected: float
     request: ScoreRequest
     key: str = "value"
     digits: int = 6
+    within: float = 0.0
 
 
 def translation(folder: Path) -> Iterator[Claim]:
@@ -98,20 +100,57 @@ def earnings(folder: Path, scratch: Path) -> Iterator[Claim]:
         yield Claim(f"earnings21 {call} WER", rate, request, digits=4)
 
 
-def main(data: Path) -> int:
+def answers(folder: Path) -> Iterator[Claim]:
+    """Predictions of SQuAD 1.1's development set that its authors keep, by their script."""
+    for name, exact, f1 in (
+        ("bert-ensemble", 86.2062, 92.1956),
+        ("logistic-regression-baseline", 40.1419, 50.9815),
+    ):
+        request = ScoreRequest(
+            hypotheses=(str(folder / "predictions" / f"{name}.json.gz"),),
+            references=(str(folder / "dev-v1.1.json.gz"),),
+            metrics=("exact-match",),
+        )
+        yield Claim(f"squad {name} EM", exact, request, digits=4)
+        yield Claim(f"squad {name} F1", f1, replace(request, metrics=("answer-f1",)), digits=4)
+
+
+def summaries(folder: Path, wordnet: Path) -> Iterator[Claim]:
+    """ConvS2S on XSum by ROUGE-1.5.5 with stemming; that script prints the means of 1,000 resamples, so within 0.01."""
+    request = ScoreRequest(
+        hypotheses=(str(folder / "convs2s-test-output.txt.gz"),),
+        references=(str(folder / "gold-test-sentences.txt.gz"),),
+        options={"rouge_stemmer": "rouge-1.5.5", "rouge_irregular": str(wordnet)},
+    )
+    for metric, f1, precision, recall in (
+        ("rouge1", 31.27, 34.39, 29.71),
+        ("rouge2", 11.07, 12.17, 10.52),
+        ("rougel", 25.23, 27.71, 24.01),
+    ):
+        for key, expected in (("value", f1), ("precision", precision), ("recall", recall)):
+            shown = "F" if key == "value" else key
+            asked = replace(request, metrics=(metric,))
+            yield Claim(f"xsum convs2s {metric} {shown}", expected, asked, key, digits=4, within=0.01)
+
+
+def main(data: Path, wordnet: Path | None) -> int:
     differing = 0
     with tempfile.TemporaryDirectory() as scratch:
         claims = [
             *translation(data / "wmt22-systems"),
             *sclite(data / "asr-sctk"),
             *earnings(data / "asr-earnings21", Path(scratch)),
+            *answers(data / "squad"),
+            *(summaries(data / "xsum-scoring", wordnet) if wordnet else ()),
         ]
         for claim in claims:
             start = time.perf_counter()
             [row] = score(claim.request).scores
             seconds = time.perf_counter() - start
             got = row.score.as_dict()[claim.key]
-            same = round(got, claim.digits) == round(claim.expected, claim.digits)
+            same = round(abs(got - claim.expected), claim.digits) <= claim.within
+            if not claim.within:
+                same = round(got, claim.digits) == round(claim.expected, claim.digits)
             differing += not same
             verdict = "same" if same else "DIFFERENT"
             expected, measured = (
@@ -124,6 +163,6 @@ def main(data: Path) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} DATA_DIR")
-    sys.exit(main(Path(sys.argv[1])))
+    if len(sys.argv) not in (2, 3):
+        sys.exit(f"usage: {sys.argv[0]} DATA_DIR [WORDNET_DIR]")
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else None))

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import complete, terminal
+from nlpcli.cli.grouped import Grouped
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.recipes.score import ScoreReport, Scoring
 
-_BLEU, _CHRF, _TER, _RATES = "BLEU", "chrF", "TER", "WER, CER, MER, WIL"
+Command = Grouped
+
+_TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
+_RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
+_LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
 
 
 def command(
@@ -30,7 +35,7 @@ def command(
         "-m",
         metavar="NAME[,NAME]",
         autocompletion=complete.metrics,
-        help="bleu, chrf, chrf++, ter, wer, cer, mer, wil (may be repeated).",
+        help="One of those below (may be repeated).",
     ),
     baseline: str = typer.Option(
         None, "--baseline", metavar="FILE", help="Another system: is the difference from it more than chance?"
@@ -38,39 +43,116 @@ def command(
     confidence: bool = typer.Option(False, "--confidence", help="95 % interval by bootstrap resampling."),
     samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for --confidence and --baseline."),
     seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    sentence: bool = typer.Option(False, "--sentence", help="A score for each line; one line out for each line in."),
+    sentence: bool = typer.Option(False, "--sentence", help="A score for each example; one line out for each in."),
     alignment: bool = typer.Option(False, "--alignment", help="Show which words or characters differ (wer, cer ...)."),
     json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
     score_only: bool = typer.Option(False, "--score-only", "-b", help="The bare number, one line for each score."),
     precision: int = typer.Option(2, "--precision", "--width", "-w", min=0, max=15, help="Digits after the point."),
-    format: str = typer.Option("lines", "--format", help="lines, or trn: sclite transcripts matched by their (id)."),
-    lowercase: bool = typer.Option(False, "--lowercase", "-lc", help="Lowercase both sides first."),
+    format: str = typer.Option(
+        "auto",
+        "--format",
+        help="lines; trn: sclite transcripts matched by their (id); conll, conllu: tags in columns; squad: a SQuAD "
+        "data set and answers {id: text}. auto goes by the reference's name: .conll, .conllu, .iob, .bio, .json.",
+    ),
+    lowercase: bool = typer.Option(
+        False, "--lowercase", "-lc", help="BLEU, error rates: lowercase both sides first.", rich_help_panel=_TEXT
+    ),
     tokenize: str = typer.Option(
-        None, "--tokenize", help=f"{_BLEU}: 13a (default), none, intl, char, zh, ja-mecab, ko-mecab, flores200."
+        None,
+        "--tokenize",
+        help="13a (default), none, intl, char, zh, ja-mecab, ko-mecab, flores200.",
+        rich_help_panel=_BLEU,
     ),
-    smooth: str = typer.Option(None, "--smooth", help=f"{_BLEU}: exp (default), floor, add-k, none."),
-    smooth_value: float = typer.Option(None, "--smooth-value", help=f"{_BLEU}: the value of floor and add-k."),
-    max_ngram_order: int = typer.Option(None, "--max-ngram-order", help=f"{_BLEU}: longest n-gram (default 4)."),
+    smooth: str = typer.Option(None, "--smooth", help="exp (default), floor, add-k, none.", rich_help_panel=_BLEU),
+    smooth_value: float = typer.Option(
+        None, "--smooth-value", help="The value of floor and add-k.", rich_help_panel=_BLEU
+    ),
+    max_ngram_order: int = typer.Option(
+        None, "--max-ngram-order", help="Longest n-gram (default 4).", rich_help_panel=_BLEU
+    ),
     effective_order: bool = typer.Option(
-        False, "--effective-order", help=f"{_BLEU}: leave out orders longer than the text (always with --sentence)."
+        False,
+        "--effective-order",
+        help="Leave out orders longer than the text (always with --sentence).",
+        rich_help_panel=_BLEU,
     ),
-    chrf_char_order: int = typer.Option(None, "--chrf-char-order", help=f"{_CHRF}: longest n-gram (default 6)."),
+    chrf_char_order: int = typer.Option(
+        None, "--chrf-char-order", help="Longest n-gram (default 6).", rich_help_panel=_CHRF
+    ),
     chrf_word_order: int = typer.Option(
-        None, "--chrf-word-order", help=f"{_CHRF}: longest word n-gram (default 0; 2 is chrF++)."
+        None, "--chrf-word-order", help="Longest word n-gram (default 0; 2 is chrF++).", rich_help_panel=_CHRF
     ),
-    chrf_beta: int = typer.Option(None, "--chrf-beta", help=f"{_CHRF}: weight of recall (default 2)."),
-    chrf_whitespace: bool = typer.Option(False, "--chrf-whitespace", help=f"{_CHRF}: spaces count."),
-    chrf_eps_smoothing: bool = typer.Option(False, "--chrf-eps-smoothing", help=f"{_CHRF}: smooth as chrF++.py does."),
-    ter_case_sensitive: bool = typer.Option(False, "--ter-case-sensitive", help=f"{_TER}: case counts."),
-    ter_normalized: bool = typer.Option(False, "--ter-normalized", help=f"{_TER}: Tercom's tokenisation."),
-    ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help=f"{_TER}: without punctuation."),
-    ter_asian_support: bool = typer.Option(False, "--ter-asian-support", help=f"{_TER}: cut CJK into characters."),
-    remove_punctuation: bool = typer.Option(False, "--remove-punctuation", help=f"{_RATES}: drop punctuation."),
+    chrf_beta: int = typer.Option(None, "--chrf-beta", help="Weight of recall (default 2).", rich_help_panel=_CHRF),
+    chrf_whitespace: bool = typer.Option(False, "--chrf-whitespace", help="Spaces count.", rich_help_panel=_CHRF),
+    chrf_eps_smoothing: bool = typer.Option(
+        False, "--chrf-eps-smoothing", help="Smooth as chrF++.py does.", rich_help_panel=_CHRF
+    ),
+    ter_case_sensitive: bool = typer.Option(False, "--ter-case-sensitive", help="Case counts.", rich_help_panel=_TER),
+    ter_normalized: bool = typer.Option(False, "--ter-normalized", help="Tercom's tokenisation.", rich_help_panel=_TER),
+    ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Without punctuation.", rich_help_panel=_TER),
+    ter_asian_support: bool = typer.Option(
+        False, "--ter-asian-support", help="Cut CJK into characters.", rich_help_panel=_TER
+    ),
+    remove_punctuation: bool = typer.Option(
+        False, "--remove-punctuation", help="Drop punctuation.", rich_help_panel=_RATES
+    ),
     collapse_whitespace: bool = typer.Option(
-        False, "--collapse-whitespace", help=f"{_RATES}: any white space is one space."
+        False, "--collapse-whitespace", help="Any white space is one space.", rich_help_panel=_RATES
     ),
     alternatives: bool = typer.Option(
-        False, "--alternatives", help=f"{_RATES}: '{{ A / B }}' in a reference accepts either; '@' is no word."
+        False,
+        "--alternatives",
+        help="'{ A / B }' in a reference accepts either; '@' is no word.",
+        rich_help_panel=_RATES,
+    ),
+    rouge_stemmer: str = typer.Option(
+        None,
+        "--rouge-stemmer",
+        help="none (default), porter (rouge-score's), rouge-1.5.5 (its option -m).",
+        rich_help_panel=_ROUGE,
+    ),
+    rouge_irregular: str = typer.Option(
+        None,
+        "--rouge-irregular",
+        metavar="DIR",
+        help="For rouge-1.5.5: WordNet's noun.exc, verb.exc, adj.exc, adv.exc.",
+        rich_help_panel=_ROUGE,
+    ),
+    rouge_tokenize: str = typer.Option(
+        None, "--rouge-tokenize", help="ascii (default), unicode (any script).", rich_help_panel=_ROUGE
+    ),
+    rouge_references: str = typer.Option(
+        None, "--rouge-references", help="Of several: best (default), mean.", rich_help_panel=_ROUGE
+    ),
+    rouge_sentences: str = typer.Option(
+        None,
+        "--rouge-sentences",
+        help="For rougeLsum: lines (default), split (cut into sentences).",
+        rich_help_panel=_ROUGE,
+    ),
+    average: str = typer.Option(
+        None, "--average", help="macro (default), micro, weighted, binary.", rich_help_panel=_LABELS
+    ),
+    positive: str = typer.Option(
+        None, "--positive", metavar="LABEL", help="The label that binary counts (default 1).", rich_help_panel=_LABELS
+    ),
+    labels: str = typer.Option(
+        None, "--labels", metavar="LABEL[,LABEL]", help="Count these only (default: all).", rich_help_panel=_LABELS
+    ),
+    strict: bool = typer.Option(
+        False, "--strict", help="Count only entities that are well-formed.", rich_help_panel=_TAGS
+    ),
+    scheme: str = typer.Option(
+        None,
+        "--scheme",
+        help="For --strict: BIO, IOBES, BILOU, IOE2, IOB1, IOE1 (default: that of the reference).",
+        rich_help_panel=_TAGS,
+    ),
+    normalize: str = typer.Option(
+        None,
+        "--normalize",
+        help="squad (default: case, punctuation, articles don't count), none.",
+        rich_help_panel=_ANSWERS,
     ),
 ) -> None:
     """Measure hypotheses against references: line n against line n, blank lines included.
@@ -79,16 +161,28 @@ def command(
     there is a file of that name; write ./bleu for the file.
 
     \b
-    For each score: name, value, interval, account and signature. The value is 0 to 100 for BLEU and chrF
-    (higher is better), percent for TER and the error rates (lower is better). Error rates are normalised in
-    this order: lowercase, punctuation, white space. p is the probability of a difference from the baseline
-    as large as this one by chance alone (paired bootstrap).
+    Metrics, and what a line holds:
+      text      bleu, chrf, chrf++, ter; wer, cer, mer, wil; rouge1, rouge2, rougeL, rougeLsum (rouge: first three)
+      a label   accuracy, f1, mcc
+      a number  pearson, spearman
+      tags      entity-f1, tag-accuracy: those of a sentence with spaces between, or CoNLL files
+      an answer exact-match, answer-f1 (squad: both): also a SQuAD data set and answers {id: text}
+
+    \b
+    For each score: name, value, interval, account and signature. Values are 0 to 100 (correlations -100 to
+    100) and higher is better; TER and the error rates are percent and lower is better. Error rates are
+    normalised in this order: lowercase, punctuation, white space. p is the probability of a difference from
+    the baseline as large as this one by chance alone (paired bootstrap).
 
     \b
     Examples:
       nlpcli score --metric bleu,chrf hyp.txt --ref ref.txt --confidence
       nlpcli score bleu ours.txt --ref ref.txt --baseline theirs.txt
       nlpcli score wer transcript.txt --ref ref.txt --lowercase --remove-punctuation --alignment
+      nlpcli score f1,accuracy predicted.txt --ref gold.txt --average micro
+      nlpcli score entity-f1 predicted.conll --ref dev.conll
+      nlpcli score squad predictions.json --ref dev-v1.1.json
+      nlpcli score rouge summaries.txt --ref ref.txt --rouge-stemmer porter
     """
     from nlpcli.recipes import score as recipe
 
@@ -111,6 +205,17 @@ def command(
         "remove_punctuation": remove_punctuation,
         "collapse_whitespace": collapse_whitespace,
         "alternatives": alternatives,
+        "rouge_stemmer": rouge_stemmer,
+        "rouge_irregular": rouge_irregular,
+        "rouge_tokenize": rouge_tokenize,
+        "rouge_references": rouge_references,
+        "rouge_sentences": rouge_sentences,
+        "average": average,
+        "positive": positive,
+        "labels": None if labels is None else [label.strip() for label in labels.split(",")],
+        "strict": strict,
+        "scheme": scheme,
+        "normalize": normalize,
     }
     names, files = recipe.parse_metrics(metrics), tuple(arguments or ())
     if not names:

@@ -130,8 +130,8 @@ def check_tags(tags: Sequence[str], scheme: str) -> list[TagProblem]:
 def strict_entities(tags: Sequence[str], scheme: str) -> list[Entity]:
     """Only those entities that are written exactly as the scheme writes them (seqeval's strict mode)."""
     found = entities(tags)
-    expected = write_tags(found, len(tags), scheme)
-    return [entity for entity in found if tags[entity.start : entity.end] == expected[entity.start : entity.end]]
+    written, expected = list(tags), write_tags(found, len(tags), scheme)
+    return [entity for entity in found if written[entity.start : entity.end] == expected[entity.start : entity.end]]
 
 
 def convert_scheme(tags: Sequence[str], source: str | None, target: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""How good a text is: metrics over lines of text, and the arithmetic of perplexity.
+"""How good an output is: metrics of texts, labels, numbers, tags and answers, and the arithmetic of perplexity.
 
-Every metric is one file and one line of `METRICS`; each returns a `Score` that carries its signature.
+Every metric is one class and one line of `METRICS`; each returns a `Score` that carries its signature.
 """
 
 from __future__ import annotations
@@ -19,6 +19,19 @@ METRICS = LazyTable(
         "cer": "nlpcli.evaluation.error_rate:CharacterErrorRate",
         "mer": "nlpcli.evaluation.error_rate:MatchErrorRate",
         "wil": "nlpcli.evaluation.error_rate:WordInformationLost",
+        "accuracy": "nlpcli.evaluation.labels:Accuracy",
+        "f1": "nlpcli.evaluation.labels:F1",
+        "mcc": "nlpcli.evaluation.labels:Matthews",
+        "pearson": "nlpcli.evaluation.regression:Pearson",
+        "spearman": "nlpcli.evaluation.regression:Spearman",
+        "entity-f1": "nlpcli.evaluation.tagging:EntityF1",
+        "tag-accuracy": "nlpcli.evaluation.tagging:TagAccuracy",
+        "exact-match": "nlpcli.evaluation.answers:ExactMatch",
+        "answer-f1": "nlpcli.evaluation.answers:AnswerF1",
+        "rouge1": "nlpcli.evaluation.rouge:Rouge1",
+        "rouge2": "nlpcli.evaluation.rouge:Rouge2",
+        "rougel": "nlpcli.evaluation.rouge:RougeL",
+        "rougelsum": "nlpcli.evaluation.rouge:RougeLsum",
     },
 )
 

@@ -51,12 +51,13 @@ class ExactMatch(ExampleMetric):
     """The share of questions whose prediction equals one of the right answers, in percent.
 
     Items: a prediction is a string ("" for "there is no answer") or None where there is none; a reference is a tuple of
-    all right answers, () or ("",) where there is no answer. `normalize`: `squad` as above, or `none`: the strings as
-    they are. Raises: NlpcliError for another normalisation.
+    all right answers, () or ("",) where there is no answer; of several references the answers of all count.
+    `normalize`: `squad` as above, or `none`: the strings as they are. Raises: NlpcliError for another normalisation.
     """
 
     name: ClassVar[str] = "EM"
     needs: ClassVar[str] = ANSWERS
+    max_references: ClassVar[int | None] = None
     options: ClassVar[frozenset[str]] = frozenset({"normalize"})
 
     def __init__(self, *, normalize: str = "squad") -> None:
@@ -82,7 +83,7 @@ class ExactMatch(ExampleMetric):
         return float(predicted == answer)
 
     def measure(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> Measurement:
-        gold = references[0]
+        gold = _together(references)
         each = self.each(hypotheses, gold)
         values = shares(each)
         answerable = np.array([any(answers) for answers in gold])
@@ -97,7 +98,7 @@ class ExactMatch(ExampleMetric):
 
     def sentences(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[Score]:
         self._measured(hypotheses, references)
-        return self.per_example(100 * self.each(hypotheses, references[0]))
+        return self.per_example(100 * self.each(hypotheses, _together(references)), len(references))
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
         missing = sum(said is None for said in hypotheses)
@@ -156,3 +157,10 @@ def exact_match(
 def answer_f1(gold: Sequence[Answers], predicted: Sequence[str | None], resampling: Resampling | None = None) -> Score:
     """SQuAD's F1 in percent, see `AnswerF1`. Raises: NlpcliError for unequal lengths or nothing."""
     return AnswerF1().corpus(predicted, [gold], resampling)
+
+
+def _together(references: Sequence[Sequence[Answers]]) -> Sequence[Answers]:
+    """All right answers to each question, of all references."""
+    if len(references) == 1:
+        return references[0]
+    return [tuple(answer for answers in some for answer in answers) for some in zip(*references, strict=True)]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.lcs import common_length, common_places
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Score
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score
 from nlpcli.text.porter import nltk_stem, rouge_stem
 from nlpcli.text.sentence_splitting import split_sentences
 
@@ -270,9 +270,20 @@ def _row(hits: int, hypothesis: int, reference: int) -> _Row:
     return precision, recall, 2 * precision * recall / both if both > 0 else 0.0
 
 
+KINDS = {"rouge1": Rouge1, "rouge2": Rouge2, "rougeL": RougeL, "rougeLsum": RougeLsum}
+
+
 def rouge(
-    hypotheses: Iterable[str], references: Sequence[Iterable[str]], kinds: Sequence[type[Rouge]], **options: str
-) -> list[Score]:
-    """Several kinds of ROUGE with the same options. Raises: NlpcliError as `Rouge` and for unequal lengths."""
-    lines, others = list(hypotheses), [list(reference) for reference in references]
-    return [kind(**options).corpus(lines, others) for kind in kinds]
+    hypotheses: Lines,
+    references: Sequence[Lines],
+    kind: str = "rougeL",
+    resampling: Resampling | None = None,
+    **options: str,
+) -> Score:
+    """ROUGE of n summaries against r reference sets of n texts each; kind: one of `KINDS`, options: as `Rouge`.
+
+    Raises: NlpcliError for an unknown kind, as `Rouge`, and where the numbers of texts differ or there are none.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of ROUGE", kind, KINDS)
+    return KINDS[kind](**options).corpus(hypotheses, references, resampling)

@@ -14,7 +14,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from nlpcli.data.tag_schemes import Entity, check_tags, detect_scheme, entities, scheme_name, strict_entities
+from nlpcli.data.tag_schemes import (
+    Entity,
+    check_tags,
+    detect_scheme,
+    entities,
+    scheme_name,
+    split_tag,
+    strict_entities,
+)
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.labels import LabelCounts, f1_measurement, f1_scores
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
@@ -44,6 +52,11 @@ class EntityF1(ExampleMetric):
 
     def choices(self) -> str:
         return f"average:micro|mode:{'strict' if self.strict else 'conlleval'}|scheme:{self.scheme or 'auto'}"
+
+    def check(self, tags: Tags) -> None:
+        """Refuses a sentence with a tag that is none of an entity. Raises: NlpcliError."""
+        for tag in tags:
+            split_tag(tag)
 
     def measure(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> Measurement:
         return f1_measurement(self._counts(hypotheses, references[0]), "micro")

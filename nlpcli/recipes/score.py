@@ -1,4 +1,4 @@
-"""Scoring: systems' lines against reference lines, by any number of metrics."""
+"""Scoring: what systems wrote against references, by any number of metrics."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.data.opening import STDIN, shown
-from nlpcli.data.readers import read_lines
-from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.data.opening import STDIN
+from nlpcli.errors import NlpcliError, nearest
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
-from nlpcli.evaluation.score import TEXT_PAIRS
-from nlpcli.evaluation.trn import in_order, parse_trn
+from nlpcli.recipes.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
 
 if TYPE_CHECKING:
     import jiwer
 
-FORMATS = ("lines", "trn")
+FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel"), "squad": ("exact-match", "answer-f1")}
+"""Names of several metrics that are usually given together."""
 
 __all__ = [
+    "FAMILIES",
     "FORMATS",
     "Resampling",
     "ScoreReport",
@@ -39,16 +39,19 @@ class ScoreRequest:
     """What is scored, against what, and how.
 
     hypotheses: one file a system, "-" for standard input. references: one file a reference set. metrics: names of
-    `METRICS`. baseline: a system whose difference from each of the others is tested. format: `lines`, or `trn` for
-    transcripts that carry their utterance's id. resampling: how intervals are estimated; None for none. options: those
-    of the metrics; each must belong to at least one of them, and goes to all that have it.
+    `METRICS`. baseline: a system whose difference from each of the others is tested. format: how examples stand in the
+    files: `lines`: each on a line; `trn`: transcripts that carry their utterance's id; `conll`, `conllu`: sentences of
+    words in columns, their tags in the last or in UPOS; `squad`: a data set of questions as the reference and answers
+    {id: text} as hypotheses; `auto`: by the name of the reference (.conll, .conllu, .iob, .bio; .json is `squad`), else
+    `lines`. resampling: how intervals are estimated; None for none. options: those of the metrics; each must belong to
+    at least one of them, and goes to all that have it.
     """
 
     hypotheses: tuple[str, ...] = (STDIN,)
     references: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("bleu",)
     baseline: str | None = None
-    format: str = "lines"
+    format: str = "auto"
     resampling: Resampling | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -82,9 +85,13 @@ class ScoreReport:
 
 
 def parse_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """Metric names out of `bleu`, `bleu,chrf` and the like, each once. Raises: NlpcliError for an unknown one."""
+    """Metric names out of `bleu`, `bleu,chrf` and the like, each once. Raises: NlpcliError for an unknown one.
+
+    The name of a family (`rouge`, `squad`) stands for all of it.
+    """
     found = [name.strip().lower() for group in names for name in group.split(",")]
-    return tuple(METRICS.check(name) for name in dict.fromkeys(found) if name)
+    members = [member for name in found for member in FAMILIES.get(name, (name,))]
+    return tuple(METRICS.check(name) for name in dict.fromkeys(members) if name)
 
 
 def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -95,9 +102,9 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     """
     first, *rest = arguments or ("",)
     names = [name.strip().lower() for name in first.split(",")]
-    if all(name in METRICS for name in names):
+    if all(name in METRICS or name in FAMILIES for name in names):
         return parse_metrics([first]), tuple(rest)
-    near = None if "/" in first or "." in first else nearest(names[0], METRICS)
+    near = None if "/" in first or "." in first else nearest(names[0], [*METRICS, *FAMILIES])
     if near and not Path(first).exists():
         raise NlpcliError(f"'{first}' is neither a metric nor a file", hint=f"did you mean '{near}'?")
     return (), tuple(arguments)
@@ -108,18 +115,11 @@ def score(request: ScoreRequest) -> ScoreReport:
     return Scoring(request).report()
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """A file's segments."""
-
-    path: str
-    lines: list[str]
-
-
 class Scoring:
-    """A request with its metrics built and its texts read, each file once.
+    """A request with its metrics built and its files read, each once.
 
-    Raises: NlpcliError for unreadable, empty or unequally long files, unknown metrics, options no metric has.
+    Raises: NlpcliError for unreadable, empty or unequally long files, files that hold not what a metric is computed
+    from, unknown metrics, options no metric has.
     """
 
     def __init__(self, request: ScoreRequest) -> None:
@@ -133,26 +133,30 @@ class Scoring:
                     if "alternatives" in metric.options
                     else None,
                 )
-        baseline = [] if request.baseline is None else [request.baseline]
-        texts = _read([*request.references, *baseline, *request.hypotheses], request.format)
-        count = len(request.references)
-        self._references = [text.lines for text in texts[:count]]
-        self._baseline = texts[count] if baseline else None
-        self._systems = texts[count + len(baseline) :]
+        files = Files(Paths(request.references, request.baseline, request.hypotheses), request.format)
+        self._inputs: dict[str, Inputs] = {}
+        for name, metric in self.metrics.items():
+            if metric.needs not in self._inputs:
+                self._inputs[metric.needs] = files.read(metric.needs, name)
+            if hasattr(metric, "check"):
+                self._inputs[metric.needs].check(metric.check)
 
     def report(self) -> ScoreReport:
         """All scores of all systems; with a baseline its own come first."""
         rows: list[SystemScore] = []
         for name, metric in self.metrics.items():
             rows += self._scores(name, metric)
-        return ScoreReport(len(self._references[0]), self.request.references, rows, self._warnings())
+        return ScoreReport(self._segments(), self.request.references, rows, self._warnings())
 
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
-        if self._baseline is not None or self.request.resampling is not None:
+        if self.request.baseline is not None or self.request.resampling is not None:
             raise NlpcliError("a sentence's score has no interval and no baseline")
-        lines = self._only_system("sentence scores are").lines
-        columns = [metric.sentences(lines, self._references) for metric in self.metrics.values()]
+        self._check_one("sentence scores are")
+        columns = [
+            metric.sentences(self._systems(metric)[0].items, self._references(metric))
+            for metric in self.metrics.values()
+        ]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def alignments(self) -> dict[str, jiwer.WordOutput | jiwer.CharacterOutput]:
@@ -160,35 +164,48 @@ class Scoring:
         aligning = {metric.unit: metric for metric in self.metrics.values() if hasattr(metric, "align")}
         if not aligning:
             raise NlpcliError(f"{', '.join(self.metrics)}: no alignment to show", hint="wer, mer, wil and cer have one")
-        lines = self._only_system("an alignment is").lines
-        return {unit: metric.align(lines, self._references) for unit, metric in aligning.items()}
+        self._check_one("an alignment is")
+        return {
+            unit: metric.align(self._systems(metric)[0].items, self._references(metric))
+            for unit, metric in aligning.items()
+        }
 
     def _scores(self, name: str, metric: Metric) -> list[SystemScore]:
-        resampling = self.request.resampling
-        if self._baseline is None:
+        resampling, references = self.request.resampling, self._references(metric)
+        systems, baseline = self._systems(metric), self._inputs[metric.needs].baseline
+        if baseline is None:
             return [
-                SystemScore(text.path, name, metric.corpus(text.lines, self._references, resampling))
-                for text in self._systems
+                SystemScore(system.path, name, metric.corpus(system.items, references, resampling))
+                for system in systems
             ]
-        systems = [text.lines for text in self._systems]
-        first, *others = metric.compare(self._baseline.lines, systems, self._references, resampling or Resampling())
-        return [SystemScore(self._baseline.path, name, first, baseline=True)] + [
-            SystemScore(text.path, name, scored) for text, scored in zip(self._systems, others, strict=True)
+        items = [system.items for system in systems]
+        first, *others = metric.compare(baseline.items, items, references, resampling or Resampling())
+        return [SystemScore(baseline.path, name, first, baseline=True)] + [
+            SystemScore(system.path, name, scored) for system, scored in zip(systems, others, strict=True)
         ]
 
     def _warnings(self) -> list[str]:
         found = [
             sentence
             for metric in self.metrics.values()
-            for text in self._systems
-            for sentence in metric.cautions(text.lines, self._references)
+            for system in self._systems(metric)
+            for sentence in metric.cautions(system.items, self._references(metric))
         ]
         return list(dict.fromkeys(found))
 
-    def _only_system(self, what: str) -> _Lines:
-        if len(self._systems) > 1 or self._baseline is not None:
+    def _systems(self, metric: Metric) -> list[Items]:
+        return self._inputs[metric.needs].systems
+
+    def _references(self, metric: Metric) -> list[list[Any]]:
+        return [reference.items for reference in self._inputs[metric.needs].references]
+
+    def _segments(self) -> int:
+        inputs = next(iter(self._inputs.values()))
+        return len(inputs.references[0].items)
+
+    def _check_one(self, what: str) -> None:
+        if len(self.request.hypotheses) > 1 or self.request.baseline is not None:
             raise NlpcliError(f"{what} for one system at a time")
-        return self._systems[0]
 
 
 def alignment_text(output: jiwer.WordOutput | jiwer.CharacterOutput, *, width: int | None = None) -> str:
@@ -211,8 +228,8 @@ def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
     """The metrics by name, each with those of the options that it has. Raises: NlpcliError for an option none has."""
     kinds = {name: METRICS.load(name) for name in names}
     for name, kind in kinds.items():
-        if kind.needs != TEXT_PAIRS:
-            raise NlpcliError(f"{name} is not computed from lines of text beside references")
+        if not any(kind.needs in kinds for kinds in HOLDING.values()):
+            raise NlpcliError(f"{name} is not computed from files beside references")
     for option in options:
         if not any(option in kind.options for kind in kinds.values()):
             able = [name for name in METRICS if option in METRICS.load(name).options]
@@ -224,28 +241,3 @@ def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
         name: kind(**{option: value for option, value in options.items() if option in kind.options})
         for name, kind in kinds.items()
     }
-
-
-def _read(paths: Sequence[str], format: str) -> list[_Lines]:
-    """The segments of all files, in the order of the first. Raises: NlpcliError where they don't belong together."""
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    if list(paths).count(STDIN) > 1:
-        raise NlpcliError("standard input can be read only once, as the hypotheses or as a reference")
-    if format == "trn":
-        utterances = [(path, parse_trn(read_lines(path), shown(path))) for path in paths]
-        order_path, order = utterances[0]
-        texts = [_Lines(shown(p), in_order(found, shown(p), order, shown(order_path))) for p, found in utterances]
-    else:
-        texts = [_Lines(shown(path), list(read_lines(path))) for path in paths]
-    for text in texts:
-        if not text.lines:
-            raise NlpcliError(f"{text.path} is empty: there is nothing to score")
-    first = texts[0]
-    for text in texts[1:]:
-        if len(text.lines) != len(first.lines):
-            raise NlpcliError(
-                f"unequal numbers of lines: {text.path} has {len(text.lines)}, {first.path} has {len(first.lines)}",
-                hint="line n is scored against line n of the reference; a missing one must stand there as a blank line",
-            )
-    return texts

@@ -26,8 +26,9 @@ def test_a_request_is_scored_in_one_call(pair):
 
 def test_metrics_are_named_once_each_in_the_order_given():
     assert recipe.parse_metrics(["bleu,chrf", "BLEU", "ter, wer"]) == ("bleu", "chrf", "ter", "wer")
-    with pytest.raises(NlpcliError, match="unknown metric 'rouge'"):
-        recipe.parse_metrics(["bleu,rouge"])
+    with pytest.raises(NlpcliError, match="unknown metric 'rouhe'"):
+        recipe.parse_metrics(["bleu,rouhe"])
+    assert recipe.parse_metrics(["Rouge", "rougeL,squad"]) == ("rouge1", "rouge2", "rougel", "exact-match", "answer-f1")
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,10 @@ class Untextual:
     options = frozenset()
 
 
-def test_a_metric_that_is_not_computed_from_text_is_refused(pair, monkeypatch):
+def test_a_metric_that_is_not_computed_from_files_is_refused(pair, monkeypatch):
     monkeypatch.setattr(recipe, "METRICS", LazyTable("metric", {"links": f"{__name__}:Untextual"}))
     monkeypatch.setattr(LazyTable, "load", lambda self, name: Untextual)
-    with pytest.raises(NlpcliError, match="not computed from lines"):
+    with pytest.raises(NlpcliError, match="not computed from files"):
         recipe.build_metrics(["links"], {})
 
 

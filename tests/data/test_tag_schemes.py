@@ -37,6 +37,7 @@ def test_strict_entities_are_those_of_seqevals_strict_mode(scheme, data):
     tags = data.draw(st.lists(st.sampled_from(["O", *(f"{p}-{t}" for p in letters for t in "XY")]), max_size=9))
     expected = [(entity.tag, entity.start, entity.end) for entity in theirs.Tokens(tags, kind).entities]
     assert tag_schemes.strict_entities(tags, scheme) == expected
+    assert tag_schemes.strict_entities(tuple(tags), scheme) == expected
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

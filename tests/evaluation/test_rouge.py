@@ -84,7 +84,12 @@ def test_systems_are_compared_and_intervals_drawn_over_examples():
     better = [f"word{n} and else" for n in range(50)]
     first, second = Rouge1().compare(worse, [better], [references], Resampling(100))
     assert first.value < second.value and second.p_value < 0.05
-    assert [score.name for score in rouge(better, [references], [Rouge1, RougeL])] == ["ROUGE-1", "ROUGE-L"]
+    assert rouge(better, [references], "rouge1", Resampling(100)).value == second.value
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(NlpcliError, match="unknown kind of ROUGE 'rouge3'"):
+        rouge(["a"], [["a"]], "rouge3")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,271 @@
+"""What metrics are computed from, read out of files: lines, labels, numbers, tagged sentences, answers to questions.
+
+Every kind of item (`Metric.needs`) has one reader here for each format that can hold it. Errors name file and line,
+so that what a metric is given can be scored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nlpcli.data.columns import Columns
+from nlpcli.data.conll import read_tagged
+from nlpcli.data.examples import Example
+from nlpcli.data.opening import STDIN, inner_suffix, shown
+from nlpcli.data.readers import read_lines
+from nlpcli.data.squad import read_questions
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.score import ANSWERS, LABELS, NUMBERS, TAGS, TEXT_PAIRS
+from nlpcli.evaluation.trn import in_order, parse_trn
+
+FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
+HOLDING = {
+    "lines": (TEXT_PAIRS, LABELS, NUMBERS, TAGS, ANSWERS),
+    "trn": (TEXT_PAIRS,),
+    "conll": (TAGS,),
+    "conllu": (TAGS,),
+    "squad": (ANSWERS,),
+}
+"""The kinds of items that a format can hold."""
+
+_CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
+_LINE_BY_LINE = "line n is scored against line n of the reference; a missing one must stand there as a blank line"
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a file holds: one item for each example, and where each stands."""
+
+    path: str
+    items: list[Any]
+    places: list[str]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a call."""
+
+    references: tuple[str, ...]
+    baseline: str | None
+    systems: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """References first, so that they give the order, then the baseline, then the systems."""
+        return (*self.references, *([] if self.baseline is None else [self.baseline]), *self.systems)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a call as items of one kind, all of the same number."""
+
+    references: list[Items]
+    baseline: Items | None
+    systems: list[Items]
+
+    def check(self, accept: Callable[[Any], None]) -> None:
+        """Refuses items that a metric does not accept. Raises: NlpcliError as `accept`, with file and line."""
+        for text in (*self.references, *([] if self.baseline is None else [self.baseline]), *self.systems):
+            for item, place in zip(text.items, text.places, strict=True):
+                try:
+                    accept(item)
+                except NlpcliError as error:
+                    raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+class Files:
+    """The files of a call; each is opened once, whatever is made of it.
+
+    Raises: NlpcliError for an unknown format, and standard input named twice.
+    """
+
+    def __init__(self, paths: Paths, format: str) -> None:
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        if paths.all.count(STDIN) > 1:
+            raise NlpcliError("standard input can be read only once, as the hypotheses or as a reference")
+        self.paths = paths
+        self._format = format
+        self._lines: dict[str, list[str]] = {}
+
+    def format_for(self, needs: str) -> str:
+        """The format in which items of this kind are read; `auto` goes by the name of the first reference."""
+        if self._format != "auto":
+            return self._format
+        suffix = inner_suffix(self.paths.references[0]) if self.paths.references else ""
+        if suffix in _CONLL:
+            return _CONLL[suffix]
+        return "squad" if suffix == ".json" else "lines"
+
+    def read(self, needs: str, metric: str) -> Inputs:
+        """All files as items of this kind. Raises: NlpcliError for what is not there or does not fit together."""
+        format = self.format_for(needs)
+        if needs not in HOLDING[format]:
+            raise NlpcliError(
+                f"{metric} is not computed from files of the format {format}",
+                hint="--format lines reads them as lines" if needs in HOLDING["lines"] else None,
+            )
+        found = _READERS[format](self, needs)
+        _check_numbers(found, format)
+        if needs == TAGS:
+            _check_tags(found)
+        count = len(self.paths.references)
+        baseline = None if self.paths.baseline is None else found[count]
+        return Inputs(found[:count], baseline, found[len(found) - len(self.paths.systems) :])
+
+    def lines(self, path: str) -> list[str]:
+        """The lines of a file, read once. Raises: NlpcliError for an empty one."""
+        if path not in self._lines:
+            self._lines[path] = list(read_lines(path))
+            if not self._lines[path]:
+                raise NlpcliError(f"{shown(path)} is empty: there is nothing to score")
+        return self._lines[path]
+
+
+# Lines
+
+
+def _read_lines(files: Files, needs: str) -> list[Items]:
+    parse = _PARSERS[needs]
+    _check_numbers([Items(shown(path), files.lines(path), []) for path in files.paths.all], "lines")
+    found = []
+    for path in files.paths.all:
+        name = shown(path)
+        places = [f"{name}:{number}" for number in range(1, len(files.lines(path)) + 1)]
+        items = [parse(line, place) for line, place in zip(files.lines(path), places, strict=True)]
+        found.append(Items(name, items, places))
+    if needs == ANSWERS:
+        for reference in found[: len(files.paths.references)]:
+            reference.items[:] = [(line,) if line.strip() else () for line in reference.items]
+    return found
+
+
+def _label(line: str, place: str) -> str:
+    label = line.strip()
+    if not label:
+        raise NlpcliError(f"{place}: there is no label")
+    return label
+
+
+def _number(line: str, place: str) -> float:
+    try:
+        number = float(line)
+    except ValueError as error:
+        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a number") from error
+    if not math.isfinite(number):
+        raise NlpcliError(f"{place}: '{line.strip()}' is not a finite number")
+    return number
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    TEXT_PAIRS: lambda line, place: line,
+    ANSWERS: lambda line, place: line,
+    LABELS: _label,
+    NUMBERS: _number,
+    TAGS: lambda line, place: tuple(line.split()),
+}
+
+
+# Other formats
+
+
+def _read_transcripts(files: Files, needs: str) -> list[Items]:
+    utterances = [(path, parse_trn(files.lines(path), shown(path))) for path in files.paths.all]
+    order_path, order = utterances[0]
+    return [
+        Items(shown(path), in_order(found, shown(path), order, shown(order_path)), list(order))
+        for path, found in utterances
+    ]
+
+
+def _read_columns(files: Files, needs: str) -> list[Items]:
+    columns = Columns(format=files.format_for(needs))
+    texts = [list(read_tagged(path, columns)) for path in files.paths.all]
+    first, *others = texts
+    for text in others:
+        for example, right in zip(text, first, strict=False):  # unequal numbers are told later
+            _check_words(example, right)
+    return [
+        Items(shown(path), [example.label for example in text], [example.place for example in text])
+        for path, text in zip(files.paths.all, texts, strict=True)
+    ]
+
+
+def _check_words(example: Example, right: Example) -> None:
+    if len(example.texts) != len(right.texts):
+        raise NlpcliError(
+            f"{example.place}: a sentence of {len(example.texts)} words, but of {len(right.texts)} in {right.place}"
+        )
+    for number, (word, expected) in enumerate(zip(example.texts, right.texts, strict=True), start=1):
+        if word != expected:
+            raise NlpcliError(
+                f"{example.place}: word {number} of the sentence is '{word}', but '{expected}' in {right.place}"
+            )
+
+
+def _read_answers(files: Files, needs: str) -> list[Items]:
+    """The answers of a SQuAD data set, and predictions {id: answer} in its order."""
+    first, *others = files.paths.references
+    if others:
+        raise NlpcliError(f"one data set has all right answers to its questions; {shown(others[0])} is another")
+    examples = list(read_questions(first))
+    places = [example.place for example in examples]
+    found = [Items(shown(first), [tuple(answer.text for answer in example.label) for example in examples], places)]
+    for path in files.paths.all[1:]:
+        answers = _predictions("\n".join(files.lines(path)), shown(path))
+        if not any(example.id in answers for example in examples):
+            raise NlpcliError(f"{shown(path)}: none of its {len(answers)} ids is a question of {shown(first)}")
+        found.append(Items(shown(path), [answers.get(example.id) for example in examples], places))
+    return found
+
+
+def _predictions(text: str, name: str) -> dict[str, str]:
+    try:
+        answers = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        place = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise NlpcliError(f"{name}{place}: not valid JSON ({error})") from error
+    if not isinstance(answers, dict):
+        raise NlpcliError(f"{name}: not an object of ids and answers", hint='it looks like {"id": "answer", ...}')
+    for id, answer in answers.items():
+        if not isinstance(answer, str):
+            raise NlpcliError(f"{name}: the answer to {id} is {json.dumps(answer)[:40]}, not a text")
+    return answers
+
+
+_READERS: dict[str, Callable[[Files, str], list[Items]]] = {
+    "lines": _read_lines,
+    "trn": _read_transcripts,
+    "conll": _read_columns,
+    "conllu": _read_columns,
+    "squad": _read_answers,
+}
+
+
+# Do they belong together?
+
+
+def _check_numbers(found: Sequence[Items], format: str) -> None:
+    first, *others = found
+    what, hint = ("sentences", None) if format in ("conll", "conllu") else ("lines", _LINE_BY_LINE)
+    for other in others:
+        if len(other.items) != len(first.items):
+            raise NlpcliError(
+                f"unequal numbers of {what}: {other.path} has {len(other.items)}, {first.path} has {len(first.items)}",
+                hint=hint,
+            )
+
+
+def _check_tags(found: Sequence[Items]) -> None:
+    first, *others = found
+    for other in others:
+        for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
+            if len(tags) != len(gold):
+                raise NlpcliError(
+                    f"{place}: {len(tags)} tags, but the sentence has {len(gold)} ({gold_place})",
+                    hint="a line holds the tags of a sentence, with spaces between; --format conll reads columns",
+                )
