@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.data.opening import STDIN, inner_suffix, open_bytes, shown
+from nlpcli.data.opening import STDIN, open_bytes, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
+from nlpcli.recipes.records import is_json, read_record
 
 if TYPE_CHECKING:
     from nlpcli.decoding.translator import Candidate, Request, Translation
@@ -152,9 +153,7 @@ def read_requests(job: Translating) -> Iterator[Request]:
     prefixes = read_lines(job.prefix_file) if job.prefix_file is not None else None
     count = 0
     for path in job.files:
-        as_json = job.format == "jsonl" or (
-            job.format == "auto" and (job.input_field is not None or inner_suffix(path) in (".jsonl", ".ndjson"))
-        )
+        as_json = is_json(path, job.format, job.input_field)
         for number, line in enumerate(read_lines(path), start=1):
             place = f"{shown(path)}:{number}"
             count += 1
@@ -166,34 +165,11 @@ def read_requests(job: Translating) -> Iterator[Request]:
                         f"{place}: {job.prefix_file} has only {count - 1} lines",
                         hint="it must have a line for each line to translate; a blank one forces nothing",
                     )
-            record = _record(line, place, job.input_field or "text") if as_json else None
+            record = read_record(line, place, job.input_field or "text") if as_json else None
             text = line if record is None else record[job.input_field or "text"]
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:
         raise NlpcliError(f"{job.prefix_file}: has more lines than the {count} to translate")
-
-
-def _record(line: str, place: str, name: str) -> dict[str, Any] | None:
-    """The JSON object of a line, None for a blank one."""
-    if not line.strip():
-        return None
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise NlpcliError(f"{place}: not valid JSON ({reason})", hint="each line must be one JSON object") from error
-    if not isinstance(record, dict):
-        raise NlpcliError(f"{place}: not a JSON object", hint='each line must look like {"text": "..."}')
-    if name not in record:
-        raise NlpcliError(
-            f"{place}: no field '{name}'", hint=f"its fields are: {', '.join(record) or 'none'}; see --field"
-        )
-    text = record[name]
-    if not isinstance(text, str):
-        raise NlpcliError(f"{place}: field '{name}' holds {json.dumps(text)[:40]}, not a text")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise NlpcliError(f"{place}: field '{name}' holds half of a surrogate pair, which is no Unicode text")
-    return record
 
 
 # --- output ------------------------------------------------------------------------------------------------------

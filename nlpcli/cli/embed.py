@@ -1,0 +1,142 @@
+"""`nlpcli embed`: vectors of lines, and of words in their contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nlpcli.cli import terminal
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.embed import Embedding
+
+
+def command(
+    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to embed; '-' or none: standard input."),
+    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    output: Path = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
+    ),
+    pooling: str = typer.Option(
+        None, "--pooling", help="mean, first, max or last state. Default: the model's own, or mean."
+    ),
+    normalize: bool = typer.Option(
+        None, "--normalize/--no-normalize", help="Bring vectors to the length 1. Default: the model's own way, or not."
+    ),
+    layers: str = typer.Option(None, "--layers", help="last, concat:N or mean:N of the last N layers."),
+    max_length: int = typer.Option(None, "--max-length", min=1, help="Most tokens of a line; the rest is cut off."),
+    tokens: bool = typer.Option(False, "--tokens", help="Vectors of words in their contexts instead of lines."),
+    word: str = typer.Option("mean", "--word", help="With --tokens: mean of a word's pieces, or the first."),
+    only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: this word only (repeatable)."),
+    static: bool = typer.Option(False, "--static", help="With --tokens: also the vector a word begins from."),
+    similarity: bool = typer.Option(False, "--similarity", help="With --tokens: a table of cosines of all pairs."),
+    format: str = typer.Option("auto", "--format", help="auto, lines or jsonl (JSON lines keep their other fields)."),
+    field: str = typer.Option(None, "--field", help="JSON field to embed; implies jsonl. Default: text."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Turn lines into vectors, or words in their contexts.
+
+    One vector for each line, blank ones too, in order: as JSON lines, or as rows of a NumPy file.
+
+    \b
+    Examples:
+      nlpcli embed --model runs/similarity --output corpus.npy corpus.txt
+      echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
+      nlpcli embed --model runs/encoder --tokens --only plane --similarity --static lines.txt
+    """
+    from nlpcli.recipes.embed import Embedding, embed, json_line
+    from nlpcli.recipes.embedder import Vectors
+
+    needing = {"--only": bool(only), "--static": static, "--similarity": similarity, "--word": word != "mean"}
+    wrong = next((name for name, given in needing.items() if given and not tokens), None)
+    if wrong is not None:
+        raise NlpcliError(f"{wrong} is about words, and lines are embedded", hint="add --tokens")
+    vectors = Vectors(
+        model=model,
+        pooling=pooling,
+        normalize=normalize,
+        layers=layers,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        device=device,
+        threads=threads,
+    )
+    job = Embedding(
+        files=tuple(files or ["-"]), vectors=vectors, format=format, field=field, word=word, only=tuple(only)
+    )
+    suffix = _suffix(output, tokens, similarity)
+    if tokens:
+        words_given = {"--pooling": pooling is not None, "--normalize": normalize is not None}
+        for name in (name for name, given in words_given.items() if given):
+            terminal.warn(f"{name} has no effect on vectors of words")
+    if "-" in job.files:
+        terminal.announce_stdin()
+    if tokens:
+        _words(job, output, static, similarity)
+        return
+    width, portions = embed(job, say=terminal.say, warn=terminal.warn)
+    if suffix == ".npy":
+        from nlpcli.data.vectors import write_vectors
+
+        count = write_vectors(output, (block for _, block in portions), width)
+        terminal.say(f"{output}: {count:,} vectors of {width} numbers")
+        return
+    _write(
+        ([json_line(line, vector) for line, vector in zip(window, block, strict=True)] for window, block in portions),
+        output,
+    )
+
+
+def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
+    if output is None:
+        return None
+    if similarity:
+        raise NlpcliError("a table of cosines goes to standard output", hint="leave --output out, or --similarity")
+    if tokens and output.suffix == ".npy":
+        raise NlpcliError(f"{output}: words and their vectors are JSON lines", hint="name a file that ends in .jsonl")
+    if output.suffix not in (".npy", ".jsonl"):
+        raise NlpcliError(f"{output}: vectors are written to .npy or .jsonl files")
+    return output.suffix
+
+
+def _words(job: Embedding, output: Path | None, static: bool, similarity: bool) -> None:
+    from nlpcli.recipes.embed import MOST_COMPARED, compare, embed_words, word_line
+
+    portions = embed_words(job, say=terminal.say, warn=terminal.warn)
+    if not similarity:
+        _write(([word_line(one, static=static) for one in portion] for portion in portions), output)
+        return
+    words = []
+    for portion in portions:
+        words += portion
+        if len(words) > MOST_COMPARED:
+            break
+    rows = [
+        [f"{pair.cosine:.4f}"]
+        + [f"{pair.static:.4f}"] * static
+        + [f"{one.line}: {one.around}" for one in (pair.first, pair.second)]
+        for pair in compare(words)
+    ]
+    terminal.write_table(["cosine", *["static"] * static, "one", "the other"], rows)
+
+
+def _write(portions: Iterable[list[str]], output: Path | None) -> None:
+    if output is not None:
+        from nlpcli.recipes.translate import write_lines
+
+        write_lines(output, _each(portions))
+        return
+    for portion in portions:
+        terminal.stdout().writelines(line + "\n" for line in portion)
+        terminal.stdout().flush()
+
+
+def _each(portions: Iterable[list[str]]) -> Iterator[str]:
+    for portion in portions:
+        yield from portion

@@ -1,0 +1,76 @@
+"""Files of vectors: NumPy's format (.npy), written as they come and read without being held in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from nlpcli.config.files import sync_directory, writing
+from nlpcli.errors import NlpcliError
+
+SUFFIX = ".npy"
+
+
+def write_vectors(path: Path, blocks: Iterable[np.ndarray], width: int) -> int:
+    """Writes blocks (n, width) below each other as one float32 array (N, width); all or nothing, in constant memory.
+
+    Returns: N. Raises: RunFailed when the disk is full, NlpcliError when the place can't be written.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                count = 0
+                _write_header(file, count, width)
+                begin = file.tell()
+                for block in blocks:
+                    file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+                    count += len(block)
+                file.seek(0)
+                _write_header(file, count, width)
+                assert file.tell() == begin  # NumPy leaves room in the header for any number of rows
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            sync_directory(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def _write_header(file, count: int, width: int) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def open_vectors(path: Path) -> np.ndarray:
+    """The vectors in a .npy file, (N, width) floating-point numbers, mapped from the disk.
+
+    Raises: NlpcliError for a missing file, one that is no such array, and an array of other shape or kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NlpcliError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise NlpcliError(f"{path}: not a whole file of vectors ({_one_line(error)})", hint=_MAKING) from None
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+        shape = getattr(vectors, "shape", "several arrays")
+        kind = getattr(vectors, "dtype", "")
+        raise NlpcliError(
+            f"{path}: holds {shape} {kind}".rstrip() + ", not a row of numbers for each text", hint=_MAKING
+        )
+    return vectors
+
+
+_MAKING = "make one with: nlpcli embed --model DIR --output vectors.npy FILE"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,238 @@
+"""Embedding files: from lines, plain or JSON, to vectors of the lines, or of the words in them, in the same order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.readers import read_lines
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.embedder import Embedder, Span, Vectors
+from nlpcli.recipes.records import is_json, read_record
+
+FORMATS = ("auto", "lines", "jsonl")
+WORD_VECTORS = ("mean", "first")
+WINDOW = 1024  # lines read ahead
+MOST_COMPARED = 1000  # words in one table
+_AROUND = 2  # words shown on either side
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’\-][^\W{_UNSPACED}]+)*|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What to embed, and how.
+
+    files: names, "-" for standard input. format: `auto` is JSON lines for .jsonl and .ndjson, and wherever `field`, the
+    JSON field of the text ("text"), is given. word: of a word's pieces the `mean`, or the `first` one. only: words (or
+    several words on end) that are looked for, in any case; none: all words.
+    """
+
+    files: Sequence[str] = (STDIN,)
+    vectors: Vectors = field(default_factory=Vectors)
+    format: str = "auto"
+    field: str | None = None
+    word: str = "mean"
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("format", self.format, FORMATS)
+        if self.word not in WORD_VECTORS:
+            raise unknown("vector of a word", self.word, WORD_VECTORS)
+        if not all(wanted.strip() for wanted in self.only):
+            raise NlpcliError("an empty word can't be looked for")
+
+
+class Line(NamedTuple):
+    """A line of the input: its text, and the JSON object it stood in."""
+
+    text: str
+    record: dict[str, Any] | None
+
+
+class Word(NamedTuple):
+    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours."""
+
+    line: int
+    index: int
+    text: str
+    around: str
+    vector: np.ndarray
+    static: np.ndarray
+
+
+class Compared(NamedTuple):
+    """Two words: the cosine of their vectors in their contexts, and that of the vectors they begin from."""
+
+    first: Word
+    second: Word
+    cosine: float
+    static: float
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+
+def read_texts(job: Embedding) -> Iterator[Line]:
+    """The lines of all files. Raises: NlpcliError naming file and line for what can't be read."""
+    for path in job.files:
+        as_json = is_json(path, job.format, job.field)
+        for number, line in enumerate(read_lines(path), start=1):
+            name = job.field or "text"
+            record = read_record(line, f"{shown(path)}:{number}", name) if as_json else None
+            yield Line(line if record is None else record[name], record)
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raises: NlpcliError for a file that can't be opened, before any model is loaded, and for stdin named twice."""
+    if list(files).count(STDIN) > 1:
+        raise NlpcliError("standard input can be read only once")
+    for path in files:
+        if str(path) != STDIN:
+            with open_bytes(path):
+                pass
+
+
+def windows(lines: Iterator[Line], size: int = WINDOW) -> Iterator[list[Line]]:
+    while window := list(islice(lines, size)):
+        yield window
+
+
+def embed(
+    job: Embedding, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> tuple[int, Iterator[tuple[list[Line], np.ndarray]]]:
+    """The numbers of a vector, and lines with their vectors (n, width) in the portions in which they are ready.
+
+    Raises: NlpcliError for bad input, after all vectors before it were given.
+    """
+    check_files(job.files)
+    embedder = Embedder(job.vectors, say=say)
+    say(f"vectors: {embedder.describe()}")
+
+    def portions() -> Iterator[tuple[list[Line], np.ndarray]]:
+        for window in windows(read_texts(job)):
+            yield window, embedder.vectors([line.text for line in window])
+        tell_cut(embedder, warn)
+
+    return embedder.width, portions()
+
+
+def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
+    if embedder.cut:
+        lines = "1 line was" if embedder.cut == 1 else f"{embedder.cut:,} lines were"
+        warn(f"{lines} longer than {embedder.max_length} tokens; the rest was not read (--max-length)")
+
+
+def json_line(line: Line, vector: np.ndarray) -> str:
+    """The object a line stood in, or one with its text, and its vector beside."""
+    record = line.record if line.record is not None else {"text": line.text}
+    return _with_vectors({name: value for name, value in record.items() if name != "vector"}, vector=vector)
+
+
+def _with_vectors(record: dict[str, Any], **vectors: np.ndarray) -> str:
+    """Nine digits: just enough for each number to be read back as the same one."""
+    parts = [json.dumps(record, ensure_ascii=False)[:-1]] if record else ["{"]
+    for name, vector in vectors.items():
+        parts.append(f'{"" if parts[-1] == "{" else ", "}"{name}": [{", ".join(f"{x:.9g}" for x in vector.tolist())}]')
+    return "".join(parts) + "}"
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[Word]]:
+    """The words of the lines with their vectors, in order, in the portions in which they are ready.
+
+    Words are runs of letters, digits and what joins them (don't, well-known), single signs, and single characters of
+    Han and kana.
+
+    Raises: NlpcliError for bad input, after all words before it were given, and when no word of `only` is found.
+    """
+    check_files(job.files)
+    embedder = Embedder(job.vectors, say=say)
+    piece = "mean of its pieces" if job.word == "mean" else "its first piece"
+    say(f"vectors of words: {embedder.width} numbers, {piece}, {embedder.states}")
+    find = words_in if not job.only else _finder(job.only)
+    number, found = 0, 0
+    for window in windows(read_texts(job)):
+        texts = [line.text for line in window]
+        portion = []
+        for text, vectors in zip(texts, embedder.word_vectors(texts, find, how=job.word), strict=True):
+            number += 1
+            ends = [end for _, end in words_in(text)] if vectors else []
+            for span, vector, static in ((one.span, one.vector, one.static) for one in vectors):
+                index = 1 + sum(end <= span[0] for end in ends)
+                portion.append(Word(number, index, text[slice(*span)], _around(text, span), vector, static))
+        found += len(portion)
+        yield portion
+    tell_cut(embedder, warn)
+    if job.only and not found:
+        raise NlpcliError(f"'{job.only[0]}' is in none of the {number:,} lines", hint="--only looks for whole words")
+
+
+def words_in(text: str) -> list[Span]:
+    """The characters of each word of a text, see `embed_words`."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
+def _finder(wanted: Sequence[str]) -> Callable[[str], list[Span]]:
+    """Finds some words, longer ones first; a script without spaces has no borders of words."""
+    parts = []
+    for word in sorted((" ".join(one.split()) for one in wanted), key=len, reverse=True):
+        inner = r"\s+".join(map(re.escape, word.split(" ")))
+        begin, end = (
+            rf"[^\W{_UNSPACED}]" if re.match(rf"[^\W{_UNSPACED}]", edge) else "" for edge in (word[0], word[-1])
+        )
+        parts.append((rf"(?<!{begin})" if begin else "") + inner + (rf"(?!{end})" if end else ""))
+    pattern = re.compile("|".join(parts), re.IGNORECASE)
+    return lambda text: [found.span() for found in pattern.finditer(text)]
+
+
+def _around(text: str, span: Span) -> str:
+    start, end = span
+    before, after = text[:start].split()[-_AROUND:], text[end:].split()[:_AROUND]
+    glued_before = bool(before) and not text[start - 1 : start].isspace()
+    glued_after = bool(after) and not text[end : end + 1].isspace()
+    shown = f"[{text[start:end]}]"
+    left = " ".join(before) + ("" if glued_before or not before else " ")
+    right = ("" if glued_after or not after else " ") + " ".join(after)
+    return left + shown + right
+
+
+def word_line(word: Word, *, static: bool = False) -> str:
+    """A word as a JSON object. static: with the vector it begins from as well."""
+    record = {"line": word.line, "index": word.index, "word": word.text}
+    vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
+    return _with_vectors(record, **vectors)
+
+
+def compare(words: Sequence[Word]) -> list[Compared]:
+    """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
+    if len(words) < 2:
+        raise NlpcliError(f"{len(words)} word found: at least two are needed to compare")
+    if len(words) > MOST_COMPARED:
+        raise NlpcliError(f"{len(words):,} words make too long a table", hint="choose some with --only WORD")
+    cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
+    return [
+        Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))
+        for i, j in combinations(range(len(words)), 2)
+    ]
+
+
+def _cosines(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    rows = unit(np.stack(vectors).astype(np.float64))
+    return rows @ rows.T
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, width) brought to the length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
