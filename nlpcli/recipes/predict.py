@@ -83,9 +83,9 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
     context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
     task = TASKS.load(info["task"]).restore(info["problem"], context)
     if hasattr(task, "generator"):
-        from nlpcli.recipes.finetuning.generation import make_generator
+        from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-        task.generator = make_generator(DecodingConfig(**info.get("decoding", {})), task, machine.device)
+        task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
     return Applied(loaded, task, machine.device)
 
 

@@ -140,6 +140,12 @@ class TextToText:
     def measures(self) -> tuple[str, ...]:
         return MEASURES[self.wording.measure]
 
+    @property
+    def notes(self) -> list[str]:
+        """What is worth telling of the texts encoded so far."""
+        cut = (("sources", self.cut_sources), ("targets", self.cut_targets))
+        return [f"{count:,} {name} are longer than allowed and were cut" for name, count in cut if count]
+
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
         """Several references stand in several columns, whose names commas divide, or in one as a JSON list."""

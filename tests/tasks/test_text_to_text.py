@@ -12,7 +12,7 @@ from nlpcli.config.schema import DecodingConfig, ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.recipes.finetuning.generation import make_generator
+from nlpcli.recipes.finetuning.generation import BeamGenerator
 from nlpcli.tasks.supervised import Supervised, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references
@@ -103,6 +103,7 @@ def test_long_sides_are_cut_and_counted(tokenizer):
     groups = task.encode([example("a" * 9, "b" * 4), example("a" * 10, "b" * 5), example("a", "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(9, 4), (9, 4), (1, 1)]
     assert (task.cut_sources, task.cut_targets) == (1, 1)
+    assert [note.split(" are ")[0] for note in task.notes] == ["1 sources", "1 targets"]
     assert [item.size for [item] in groups] == [10, 10, 2]
 
 
@@ -203,7 +204,7 @@ def four():
 def test_what_was_learnt_is_written(context, model, four, beam_size):
     task = TextToText.create(four, context, prefix="turn: ", max_target=8)
     learnt(task, model, four, steps=120)
-    task.generator = make_generator(DecodingConfig(), task, torch.device("cpu"), beam_size=beam_size)
+    task.generator = BeamGenerator(DecodingConfig(), task, beam_size=beam_size)
     items = [item for group in task.encode([Example(e.texts) for e in four]) for item in group]
     outputs = predict_items(task, model, items, torch.device("cpu"))
     written = [
@@ -214,7 +215,7 @@ def test_what_was_learnt_is_written(context, model, four, beam_size):
 
 def test_no_output_is_longer_than_the_wording_allows(context, model):
     task = TextToText(context, Wording(max_target=3))
-    task.generator = make_generator(DecodingConfig(beam_size=2), task, torch.device("cpu"), min_length=10)
+    task.generator = BeamGenerator(DecodingConfig(beam_size=2), task, min_length=10)
     [[item]] = task.encode([example("abc")])
     [ids] = task.outputs(model, task.collate([item]))
     assert len(ids) == 3
@@ -222,7 +223,16 @@ def test_no_output_is_longer_than_the_wording_allows(context, model):
 
 def test_no_ngram_is_written_twice_where_that_is_forbidden(context, model):
     task = TextToText(context, Wording(max_target=30, no_repeat_ngram=1))
-    task.generator = make_generator(DecodingConfig(), task, torch.device("cpu"), beam_size=1, min_length=20)
+    task.generator = BeamGenerator(DecodingConfig(), task, beam_size=1, min_length=20)
     [[item]] = task.encode([example("abc")])
     [ids] = task.outputs(model, task.collate([item]))
     assert len(ids) == len(set(ids)) >= 20
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "ngram", "expected"), [(1, 0, "beam:1|max:30"), (4, 3, "beam:4|lp:0.6|max:30|no-repeat:3")]
+)
+def test_the_signature_says_how_texts_were_written(context, beam_size, ngram, expected):
+    task = TextToText(context, Wording(max_target=30, no_repeat_ngram=ngram))
+    decoding = DecodingConfig(beam_size=beam_size, length_penalty=0.6)
+    assert BeamGenerator(decoding, task).signature == expected

@@ -9,41 +9,50 @@ from nlpcli.config.schema import DecodingConfig
 if TYPE_CHECKING:
     import torch
 
-    from nlpcli.tasks.text_to_text import Generator
 
+class BeamGenerator:
+    """Beam search, greedy search for a beam of 1.
 
-def make_generator(
-    decoding: DecodingConfig,
-    task: Any,
-    device: torch.device,
-    *,
-    beam_size: int | None = None,
-    min_length: int = 0,
-) -> Generator:
-    """Beam search as `decoding` says, with `beam_size` instead of its own where that is given; greedy for a beam of 1.
-
-    task: the `TextToText` whose targets are written, within the limits of its wording. min_length: see `Constraints`.
+    task: the `TextToText` whose targets are written, within the limits of its wording. beam_size: that of `decoding` if
+    None. min_length: the end may not come before that many tokens.
     """
-    from nlpcli.decoding.beam import BeamSettings, beam_search
-    from nlpcli.decoding.constraints import Constraints, never_written
-    from nlpcli.decoding.greedy import greedy_search
-    from nlpcli.decoding.ranking import Ranking
 
-    special = task.tokenizer.special
-    wording = task.wording
-    limits = Constraints(never_written(special), min_length=min_length, no_repeat_ngram=wording.no_repeat_ngram)
-    settings = BeamSettings(
-        beam_size or decoding.beam_size, ranking=Ranking(length_penalty=decoding.length_penalty), constraints=limits
-    )
+    def __init__(
+        self, decoding: DecodingConfig, task: Any, *, beam_size: int | None = None, min_length: int = 0
+    ) -> None:
+        from nlpcli.decoding.beam import BeamSettings
+        from nlpcli.decoding.constraints import Constraints, never_written
+        from nlpcli.decoding.ranking import Ranking
 
-    def generate(model: Any, source: torch.Tensor, mask: torch.Tensor | None) -> list[list[int]]:
+        self.special = task.tokenizer.special
+        self.start = task.start
+        self.most = task.wording.max_target
+        suppress, ngram = never_written(self.special), task.wording.no_repeat_ngram
+        self.settings = BeamSettings(
+            beam_size or decoding.beam_size,
+            ranking=Ranking(length_penalty=decoding.length_penalty),
+            constraints=Constraints(suppress, min_length, no_repeat_ngram=ngram),
+        )
+
+    @property
+    def signature(self) -> str:
+        """What moves the texts that are written, as signatures of scores say it."""
+        settings = self.settings
+        ngram = settings.constraints.no_repeat_ngram
+        parts = [f"beam:{settings.beam_size}"]
+        parts += [f"lp:{settings.ranking.length_penalty:g}"] if settings.beam_size > 1 else []
+        return "|".join([*parts, f"max:{self.most}", *([f"no-repeat:{ngram}"] if ngram else [])])
+
+    def __call__(self, model: Any, source: torch.Tensor, mask: torch.Tensor | None) -> list[list[int]]:
+        """The ids of each target, without start and end; source (rows, m), mask (rows, m) or None."""
+        from nlpcli.decoding.beam import beam_search
+        from nlpcli.decoding.greedy import greedy_search
+
         state = model.init_state(model.encode(source, mask))
-        prefixes = [task.start] * len(source)
-        most = wording.max_target + 1  # and the end
-        if settings.beam_size == 1:
-            found = greedy_search(model, state, prefixes, eos=special.eos, max_length=most, constraints=limits)
+        given = {"eos": self.special.eos, "max_length": self.most + 1}  # the end counts
+        prefixes = [self.start] * len(source)
+        if self.settings.beam_size == 1:
+            found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:
-            found = beam_search(model, state, prefixes, eos=special.eos, max_length=most, settings=settings)
-        return [list(hypotheses[0].ids[: most - 1]) if hypotheses else [] for hypotheses in found]
-
-    return generate
+            found = beam_search(model, state, prefixes, settings=self.settings, **given)
+        return [list(hypotheses[0].ids[: self.most]) if hypotheses else [] for hypotheses in found]

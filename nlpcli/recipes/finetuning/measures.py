@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.recipes.finetuning.similarity import measures_on, similarity_scores
@@ -90,7 +91,9 @@ def _texts(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[
 
     written = [task.line(prediction) for prediction in predictions]
     right = [references(example) for example in examples]
-    return _OF_TEXTS[task.wording.measure](written, right, resampling)
+    scores = _OF_TEXTS[task.wording.measure](written, right, resampling)
+    how = task.generator.signature
+    return {name: replace(score, signature=f"{score.signature}|{how}") for name, score in scores.items()}
 
 
 def _rouge(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:

@@ -12,7 +12,6 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.measures import measures_of
-from nlpcli.recipes.finetuning.start import body_config, open_start
 from nlpcli.recipes.finetuning.supervised import (
     UNUSED,
     Measured,
@@ -26,6 +25,7 @@ from nlpcli.recipes.finetuning.supervised import (
 )
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.recipes.start import body_config, open_start
 from nlpcli.tasks import TASKS
 
 MEAN = "mean"
@@ -63,12 +63,14 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
     )
     context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
-    tasks = {name: examples.task(context, config, machine) for name, examples in sets.items()}
+    tasks = {name: examples.task(context, config) for name, examples in sets.items()}
     parts = [sets[name].part(task) for name, task in tasks.items()]
     rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)
     for part, rate in zip(parts, rates, strict=True):
         held = len(sets[part.name].dev)
         listener.note(f"{part.name}: {len(sets[part.name].train):,} examples, {held:,} to measure on; drawn {rate:.1%}")
+        for note in getattr(part.task, "notes", ()):
+            listener.note(f"{part.name}: {note}")
     learnable = Mixture(
         parts, rates, batch_size=config.training.batch_size, batch_tokens=config.training.batch_tokens,
         seed=config.training.seed,
@@ -109,7 +111,7 @@ class _Examples:
     def texts(self) -> Any:
         return texts_of(self.settings.task, self.train)
 
-    def task(self, context: Any, config: RunConfig, machine: Any) -> Any:
+    def task(self, context: Any, config: RunConfig) -> Any:
         own = self.settings if self.settings.task == "text-to-text" else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
         if "label_smoothing" in self.kind.options:
@@ -117,7 +119,7 @@ class _Examples:
         task = self.kind.create(self.train, context, **options)
         for example in self.dev:
             task.check(example)
-        prepare_generation(task, config, machine)
+        prepare_generation(task, config)
         return task
 
     def part(self, task: Any) -> Any:

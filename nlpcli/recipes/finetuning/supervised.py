@@ -12,9 +12,9 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
-from nlpcli.recipes.finetuning.start import Start, body_config, open_start
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.recipes.start import Start, body_config, open_start
 from nlpcli.tasks import TASKS
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
@@ -40,7 +40,7 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     start = open_start(config.init) if config.init else None
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
     body = body_config(config.model)
-    tuned = Tuned(config, start, tokenizer, listener)
+    tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
     context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
     if "label_smoothing" in kind.options:
@@ -49,7 +49,7 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     for example in dev:
         task.check(example)
     items = task.encode(examples)
-    prepare_generation(task, config, machine)
+    prepare_generation(task, config)
     learnable = Supervised(
         task,
         [item for group in items for item in group],
@@ -60,6 +60,8 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
         if config.tuning.balance
         else None,
     )
+    for note in getattr(task, "notes", ()):
+        listener.note(note)
     listener.note(f"{len(examples):,} examples to learn from, {len(dev):,} to measure on" + _told(task))
     measured = Measured(task, dev, machine.device, batch_tokens=config.training.batch_tokens)
     info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
@@ -214,9 +216,9 @@ def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     tell_unused(config, (*UNUSED, *unread), listener)
 
 
-def prepare_generation(task: Any, config: RunConfig, machine: Any) -> None:
+def prepare_generation(task: Any, config: RunConfig) -> None:
     """Gives a task that writes text what it writes with."""
     if hasattr(task, "generator"):
-        from nlpcli.recipes.finetuning.generation import make_generator
+        from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-        task.generator = make_generator(config.decoding, task, machine.device, beam_size=config.training.bleu_beam_size)
+        task.generator = BeamGenerator(config.decoding, task, beam_size=config.training.bleu_beam_size)
