@@ -71,6 +71,27 @@ def write_together(contents: Mapping[Path, Content]) -> None:
             sync_directory(folder)
 
 
+def write_again(source: Path, path: Path) -> None:
+    """Gives `path` the content of `source`, whole or not at all, and without a copy of it where the disk allows that.
+
+    Raises: as `write_atomic`.
+    """
+    source, path = Path(source), Path(path)
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with writing(path):
+            aside.unlink(missing_ok=True)
+            try:
+                os.link(source, aside)
+            except OSError:  # a disk without links
+                shutil.copyfile(source, aside)
+                sync_file(aside)
+            os.replace(aside, path)
+            sync_directory(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears at `path` complete or not at all: fill the one that is given, it is renamed at the end.

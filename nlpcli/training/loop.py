@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from nlpcli.config.files import write_atomic
+from nlpcli.config.files import write_again, write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.layers.lora import merged
@@ -295,10 +295,13 @@ class Trainer:
         """Notes new best values; True when the deciding metric improved."""
         progress, decisive = self.progress, self.settings.metric
         improved = [name for name, value in self.metrics.items() if self._better(name, value)]
-        for name in improved:
-            progress.best[name] = {"value": self.metrics[name], "step": progress.step}
-            if name != decisive and (name == "loss" or higher_is_better(name)):
-                write_atomic(self.run / FOLDER / f"best-{name}.safetensors", save(tensors_of(merged(self.model))))
+        progress.best |= {name: {"value": self.metrics[name], "step": progress.step} for name in improved}
+        others = [name for name in improved if name != decisive and (name == "loss" or higher_is_better(name))]
+        if others:
+            first, *rest = (self.run / FOLDER / f"best-{name}.safetensors" for name in others)
+            write_atomic(first, save(tensors_of(merged(self.model))))
+            for path in rest:
+                write_again(first, path)
         if decisive in improved:
             progress.kept = dict(self.metrics)
         progress.stale = 0 if decisive in improved else progress.stale + 1

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from nlpcli.config.files import new_directory, sha256_file, write_atomic, write_together
+from nlpcli.config.files import new_directory, sha256_file, write_again, write_atomic, write_together
 from nlpcli.errors import ExitStatus, NlpcliError, RunFailed
 
 
@@ -161,3 +161,25 @@ def test_a_file_in_a_directorys_place_stays(tmp_path):
 def test_the_digest_is_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 500_000)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(b"abc" * 500_000).hexdigest()
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with links", "without links"])
+def test_a_file_written_again_has_the_same_content_and_outlives_the_first(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", no_room)
+    write_atomic(tmp_path / "a", b"first")
+    (tmp_path / "b").write_bytes(b"old")
+    for _ in range(2):
+        write_again(tmp_path / "a", tmp_path / "b")
+    write_atomic(tmp_path / "a", b"second")
+    assert (tmp_path / "b").read_bytes() == b"first"
+    assert entries(tmp_path) == ["a", "b"]
+
+
+def test_a_file_that_can_not_be_written_again_stays_as_it_was(tmp_path, monkeypatch):
+    write_atomic(tmp_path / "a", b"new")
+    write_atomic(tmp_path / "b", b"old")
+    monkeypatch.setattr(os, "replace", no_room)
+    with pytest.raises(RunFailed, match="no space left"):
+        write_again(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"old" and entries(tmp_path) == ["a", "b"]

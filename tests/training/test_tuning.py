@@ -316,3 +316,26 @@ def test_what_is_better_when_higher(metric):
 @pytest.mark.parametrize("metric", ["loss", "perplexity", "wer", "ter", "mse"])
 def test_what_is_better_when_lower(metric):
     assert not higher_is_better(metric)
+
+
+def test_the_weights_best_by_other_metrics_are_kept_beside(trainer):
+    one = trainer(max_steps=3, evaluate_every=1, metric="accuracy")
+    given = iter([
+        {"accuracy": 0.5, "macro_f1": 0.6, "mcc": 0.1, "loss": 1.0, "perplexity": 3.0},
+        {"accuracy": 0.6, "macro_f1": 0.5, "mcc": 0.2, "loss": 1.1, "perplexity": 2.0},
+        {"accuracy": 0.4, "macro_f1": 0.7, "mcc": 0.3, "loss": 1.2, "perplexity": 1.0},
+    ])  # fmt: skip
+    seen = []
+
+    def evaluate(model):
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return next(given)
+
+    one.evaluate_model = evaluate
+    outcome = one.fit()
+    assert outcome.kept == "step 2" and torch.equal(one.kept["head.3.weight"], seen[1]["head.3.weight"])
+    files = {path.name for path in (one.run / "checkpoints").glob("best-*")}
+    assert files == {"best-macro_f1.safetensors", "best-mcc.safetensors", "best-loss.safetensors"}
+    for name, place in (("macro_f1", 2), ("mcc", 2), ("loss", 0)):
+        best = load_file(one.run / "checkpoints" / f"best-{name}.safetensors")
+        assert all(torch.equal(tensor, seen[place][path]) for path, tensor in best.items()), name
