@@ -33,7 +33,8 @@ class LabelCounts:
     """Which examples have which label: what is right, what is predicted, and what is in the gold.
 
     Each of the three is a pair of arrays: examples (m,) and labels (m,), numbers of `labels`; an example may stand in
-    it any number of times, so that sets of labels and the entities of sentences are counted alike.
+    it any number of times, so that sets of labels and the entities of sentences are counted alike. chosen: whether
+    `labels` were asked for, so that one that does not occur counts as 0, or are those that were found.
     """
 
     labels: tuple[Label, ...]
@@ -41,6 +42,7 @@ class LabelCounts:
     right: tuple[np.ndarray, np.ndarray]
     predicted: tuple[np.ndarray, np.ndarray]
     gold: tuple[np.ndarray, np.ndarray]
+    chosen: bool = False
 
     @classmethod
     def of(
@@ -51,12 +53,13 @@ class LabelCounts:
         labels: those that are counted; None for all that occur, in alphabetical order.
         """
         gold, predicted = [set(some) for some in gold], [set(some) for some in predicted]
-        if labels is None:
+        chosen = labels is not None
+        if not chosen:
             labels = sorted({label for side in (gold, predicted) for some in side for label in some}, key=str)
         numbers = {label: number for number, label in enumerate(labels)}
         right = [some & others for some, others in zip(gold, predicted, strict=True)]
         sides = (_events(side, numbers) for side in (right, predicted, gold))
-        return cls(tuple(labels), len(gold), *sides)
+        return cls(tuple(labels), len(gold), *sides, chosen=chosen)
 
     def sums(self, weights: np.ndarray) -> np.ndarray:
         """Weights (rows, size) -> right, predicted, gold of each label, (3, rows, labels)."""
@@ -75,16 +78,18 @@ def f1_scores(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.
     return 2 * right / np.where(below > 0, below, 1)
 
 
-def averaged_f1(sums: np.ndarray, average: str) -> np.ndarray:
-    """F1 in percent of right, predicted, gold (3, rows, labels) -> (rows,); `binary` is of the one label counted."""
+def averaged_f1(sums: np.ndarray, average: str, *, chosen: bool = False) -> np.ndarray:
+    """F1 in percent of right, predicted, gold (3, rows, labels) -> (rows,); `binary` is of the one label counted.
+
+    The macro average is over the labels that occur in a row, or over all if they were chosen.
+    """
     right, predicted, gold = sums
     if average == "micro":
         return 100 * f1_scores(right.sum(-1), predicted.sum(-1), gold.sum(-1))
     each = f1_scores(right, predicted, gold)  # (rows, labels)
-    if average == "weighted":
-        support = gold.sum(-1)
-        return 100 * (each * gold).sum(-1) / np.where(support > 0, support, 1)
-    return 100 * each.mean(-1) if each.shape[-1] else np.zeros(len(each))
+    shares = gold if average == "weighted" else (predicted + gold > 0) | chosen
+    total = shares.sum(-1)
+    return 100 * (each * shares).sum(-1) / np.where(total > 0, total, 1)
 
 
 def label_table(sums: np.ndarray, labels: Sequence[Label]) -> dict[str, dict[str, float]]:
@@ -130,8 +135,7 @@ class F1(ExampleMetric):
     average: `macro`: the mean of the labels' own. `micro`: of all labels together (of one label an example: the
     accuracy, unless `labels` leaves some out). `weighted`: the mean weighted by the gold counts. `binary`: that of the
     label `positive` alone, which is "1" or True where these are the labels.
-    labels: those that are counted (a negative class is left out so); None for all that occur. In a resample the labels
-    remain those of the whole text.
+    labels: those that are counted (a negative class is left out so); None for all that occur.
 
     Raises: NlpcliError for an unknown average, or a positive label that is not given or does not occur.
     """
@@ -212,7 +216,7 @@ def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
     """The averaged F1 of counted labels, with a table of all labels in its details."""
 
     def values(weights: np.ndarray) -> np.ndarray:
-        return averaged_f1(counts.sums(weights), average)
+        return averaged_f1(counts.sums(weights), average, chosen=counts.chosen)
 
     sums = counts.sums(np.ones((1, counts.size)))[:, 0]  # (3, labels)
     together = precision_recall(*sums.sum(-1))
