@@ -10,6 +10,7 @@ from torch import nn
 
 from nlpcli.models.build import build_model
 from nlpcli.models.depth import depth_groups, layer_scales
+from nlpcli.models.with_head import WithHead
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 3, "decoder_layers": 2, "max_length": 16}
 MODELS = {
@@ -120,3 +121,14 @@ def test_several_heads_on_one_body_are_one_group():
     assert list(groups) == ["embeddings", "encoder.0", "encoder.1", "encoder.2", "final", "head"]
     own = [parameter for one in heads for parameter in (one.mixture, *one.head.parameters())]
     assert {id(parameter) for parameter in groups["head"]} == {id(parameter) for parameter in own}
+
+
+@pytest.mark.parametrize("layers", ["last", "weighted"])
+def test_a_tasks_model_ends_in_its_head(layers):
+    body = build_model(SMALL | MODELS["bert"], 20)
+    model = WithHead(body, kind="text", width=8, layers=layers, outputs=3, pooling="first", dense=True)
+    head = depth_groups(model)[-1]
+    names = {id(parameter): path for path, parameter in model.named_parameters()}
+    own = {"head.dense.weight", "head.dense.bias", "head.output.weight", "head.output.bias"}
+    mixture = {"layer_weights", "layer_scale"} if layers == "weighted" else set()
+    assert head.name == "head" and {names[id(parameter)] for parameter in head.parameters} == own | mixture

@@ -77,7 +77,7 @@ def trainer(tmp_path, quiet):
         torch.manual_seed(3)
         model = Headed()
         change(model)
-        common = {"max_steps": 14, "evaluate_every": 7, "log_every": 1, "warmup_steps": 0, "lr": 0.02,
+        common = {"max_steps": 10, "evaluate_every": 5, "log_every": 1, "warmup_steps": 0, "lr": 0.02,
                   "schedule": "constant", "weight_decay": 0.1, "precision": "float32", "device": "cpu"}  # fmt: skip
         kept = {}
 
@@ -120,23 +120,17 @@ def adapters(model):
 
 
 WAYS = {
-    "all": {},
     "head": {"plan": lambda model: make_plan(model, "head")},
     "gradual by epochs": {"plan": lambda model: make_plan(model, "gradual")},
-    "gradual by steps": {"plan": lambda model: make_plan(model, "gradual", every=3)},
     "stages": {"plan": lambda model: make_plan(model, "stages", first=["head", r"layers\.0"], first_steps=6)},
-    "decay": {"decay": 0.6},
     "decay with muon": {"decay": 0.6, "optimizer": "muon"},
     "gradual with muon": {"plan": lambda model: make_plan(model, "gradual", every=3), "optimizer": "muon"},
-    "adapters": {"change": adapters},
     "adapters, averaged": {"change": adapters, "ema_decay": 0.8},
     "gradual, averaged": {"plan": lambda model: make_plan(model, "gradual"), "ema_decay": 0.8, "average_last": 2},
 }
 
 
-@pytest.mark.parametrize(
-    ("way", "at"), [*((way, 5) for way in WAYS), ("gradual by steps", 3), ("gradual by epochs", 8), ("stages", 6)]
-)
+@pytest.mark.parametrize(("way", "at"), [*((way, 5) for way in WAYS), ("gradual by epochs", 8), ("stages", 6)])
 def test_a_resumed_run_ends_with_the_very_bits_of_an_uninterrupted_one(trainer, way, at):
     whole = trainer("whole", **WAYS[way])
     whole.fit()
@@ -262,7 +256,7 @@ def test_with_a_steep_decay_the_embeddings_hardly_move(trainer):
 
 
 def test_adapters_are_merged_in_what_is_kept_and_apart_in_checkpoints(trainer):
-    one = trainer(change=adapters)
+    one = trainer(change=adapters, max_steps=5)
     base = Headed().state_dict().keys()
     found = changed(one, one.fit)
     assert found == {name for name in weights(one) if "lora" in name or name.startswith("head.")}
