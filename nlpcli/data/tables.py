@@ -22,6 +22,7 @@ PREFIX = "__label__"
 """What marks labels at the beginning of a line for fastText (Joulin et al. 2017, released code)."""
 
 _LONGEST_CELL = 1 << 24
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKED = re.compile(rf"({PREFIX}[^ \t]+(?:[ \t]+{PREFIX}[^ \t]+)*)[ \t]+(.*)", re.DOTALL)
 _LABELLED = re.compile(r"([^ \t]+)[ \t](.*)", re.DOTALL)
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
@@ -129,7 +130,7 @@ def as_text(value: Any, what: str, place: str) -> str:
         return repr(value)
     if not isinstance(value, str):
         raise NlpcliError(f"{place}: {what} is {json.dumps(value, ensure_ascii=False)[:40]}, not a text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATE.search(value):
         raise NlpcliError(f"{place}: {what} holds half of a surrogate pair, which is no Unicode text")
     return value
 
