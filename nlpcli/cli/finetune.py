@@ -146,7 +146,7 @@ def command(
 
 
 def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
-    from nlpcli.recipes.finetuning.seeds import finetune_seeds
+    from nlpcli.recipes.seeds import finetune_seeds
 
     summary = finetune_seeds(request, count, watcher)
     if json:

@@ -40,8 +40,8 @@ class Pooler(nn.Module):
 class TextHead(nn.Module):
     """One vector of outputs for a text: W₂ tanh(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
 
-    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. Sources: `first` Devlin et al. 2019, section 4.1; `last` Radford et al. 2018,
-    section 3.2, and Lewis et al. 2020, section 3.1.
+    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. Sources: `first` Devlin et al.
+    2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
     """
 
     def __init__(self, width: int, outputs: int, *, pooling: str, dense: bool = False, dropout: float = 0.0) -> None:
@@ -61,8 +61,8 @@ class TextHead(nn.Module):
 class TokenHead(nn.Module):
     """A vector of outputs for every token: W x_i + b, where an LSTM that reads both ways may stand before.
 
-    (rows, n, width) -> (rows, n, outputs). recurrent: the width of each direction of its two layers (Devlin et al. 2019,
-    section 5.3), 0 for none.
+    (rows, n, width) -> (rows, n, outputs). recurrent: the width of each direction of its two layers (Devlin et al.
+    2019, section 5.3), 0 for none.
     """
 
     def __init__(self, width: int, outputs: int, *, dropout: float = 0.0, recurrent: int = 0) -> None:

@@ -106,7 +106,7 @@ def _preset(request: Request) -> tuple[dict[str, Any], str]:
 
 
 def _shape_of(path: str) -> dict[str, Any]:
-    from nlpcli.recipes.finetuning.start import open_start
+    from nlpcli.recipes.start import open_start
 
     return open_start(str(path)).config.model_dump()
 

@@ -8,16 +8,10 @@ from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import (
-    MEASURED,
-    Listener,
-    Request,
-    choose_run,
-    get_tokenizer,
-    tell_unused,
-    text_metrics,
-    train,
-)
+from nlpcli.recipes.finetuning.supervised import tokenizer_of
+from nlpcli.recipes.finetuning.tuning import Tuned
+from nlpcli.recipes.run import MEASURED, Listener, Request, choose_run, tell_unused, text_metrics, train
+from nlpcli.recipes.start import open_start
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
@@ -42,7 +36,9 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         _check_parallel(*pair)
     run = choose_run(request, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    tokenizer = get_tokenizer(request, lambda: _lines(config), config, run, listener)
+    start = open_start(config.init) if config.init else None
+    tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
+    tuned = Tuned(config, start, tokenizer, listener)
     shards = ParallelShards.build(source, target, tokenizer, workers=config.data.workers)
     dev = ParallelShards.build(*config.data.dev, tokenizer, workers=config.data.workers)
     sampling = config.data.subword_sampling
@@ -74,9 +70,10 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
-        info={"task": "translation", "decoding": config.decoding.model_dump()}, evaluate=evaluate, listener=listener,
-        measured=(*MEASURED, *["bleu"] * (bleu is not None)), signatures=signatures,
-        data_fingerprint=shards.fingerprint,
+        info={**(start.info if start else {}), "task": "translation", "decoding": config.decoding.model_dump()},
+        evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * (bleu is not None)),
+        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
+        tuned=tuned,
     )  # fmt: skip
     return run, outcome
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.finetuning.start import Start, begin_with
 from nlpcli.recipes.run import Listener
+from nlpcli.recipes.start import Start, begin_with
 
 _ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
 
@@ -85,10 +85,10 @@ class Tuned:
         if self.settings.word_vectors is None:
             return
         from nlpcli.data.word_vectors import read_word_vectors
-        from nlpcli.models.transplant import embed_from
+        from nlpcli.models.transplant import embed_from, wanted_by
 
-        tokens = _tokens_of(model)
-        found = embed_from(read_word_vectors(self.settings.word_vectors), self.tokenizer, tokens.weight)
+        vectors = read_word_vectors(self.settings.word_vectors, wanted_by(self.tokenizer))
+        found = embed_from(vectors, self.tokenizer, _tokens_of(model).weight)
         self.listener.note(f"{found:,} of {self.tokenizer.vocab_size:,} pieces begin with a vector of the file")
 
     def _freeze(self, model: Any) -> None:

@@ -1,0 +1,270 @@
+"""`nlpcli finetune`, `predict` and `evaluate` for every task, as a shell runs them, on a few dozen examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nlpcli.cli.main import main
+from nlpcli.config.loading import load_yaml
+
+COLOURS = ["red", "green", "blue", "black", "white", "yellow"]
+BEASTS = ["cat", "dog", "cow", "hen", "fox", "owl"]
+MODEL = """
+model:
+  kind: encoder
+  d_model: 32
+  heads: 2
+  d_ff: 64
+  encoder_layers: 1
+  decoder_layers: 1
+  positions: learned
+  max_length: 64
+  norm_position: pre
+  initialisation: xavier
+  segments: 2
+  scale_embeddings: false
+  dropout: 0.0
+tokenizer: {type: words, vocab_size: 60}
+"""
+SMALL = ["--lr", "0.01", "--batch-size", "8", "--set", "training.precision=float32", "--set", "training.threads=1",
+         "--set", "training.log_every=20", "--set", "data.max_length=32"]  # fmt: skip
+
+
+def write(path: str, lines) -> str:
+    Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """A command in this process and an empty folder, which must succeed: its stdout; or status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    write("tiny.yaml", [MODEL])
+
+    def run_it(*arguments: object, whole: bool = False):
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        if whole:
+            return status, captured.out, captured.err
+        assert status == 0, captured.err
+        return captured.out
+
+    return run_it
+
+
+def finetune(task: str, *more: object, steps: int = 60, kind: str = "encoder", out: str = "runs/x") -> list:
+    return ["finetune", "--task", task, "--model", "tiny.yaml", "--set", f"model.kind={kind}", *SMALL, "--out", out,
+            "--max-steps", steps, *more]  # fmt: skip
+
+
+def sentences() -> list[tuple[str, str]]:
+    """A text, and what its colour says of it."""
+    return [
+        (f"the {colour} {beast}", "warm" if colour in ("red", "yellow", "white") else "cold")
+        for colour in COLOURS
+        for beast in BEASTS
+    ]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder-decoder"])
+def test_a_classifier_learns_labels_that_a_word_tells(call, kind):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", "--dev", "train.tsv", kind=kind))
+    out = call("predict", "--model", "runs/x", write("in.txt", ["the red dog", "", "a blue owl"]))
+    labels = [line.split("\t")[0] for line in out.splitlines()]
+    assert labels[0] == "warm" and labels[2] == "cold" and len(labels) == 3
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.tsv", "--json", "--confusion"))
+    assert found["scores"]["accuracy"]["value"] == 100
+    assert found["confusion"] == {"labels": ["cold", "warm"], "table": [[18, 0], [0, 18]]}
+
+
+def test_predictions_come_as_json_with_the_probability_of_every_label(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=5))
+    (line,) = call("predict", "--json", write("in.txt", ["the red dog"])).splitlines()
+    found = json.loads(line)
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+    assert found["probabilities"][found["label"]] == found["probability"] == max(found["probabilities"].values())
+    top = call("predict", "--top", 2, "in.txt").rstrip("\n").split("\t")
+    assert top[::2] == list(found["probabilities"])
+
+
+def test_several_labels_are_learnt_at_once(call):
+    rows = [f'the {a} {b}\t"{a},{b}"'.replace('"', "") for a in COLOURS for b in BEASTS]
+    write("train.tsv", ["text\tlabels", *rows])
+    call(
+        *finetune(
+            "multi-label",
+            "--train",
+            "train.tsv",
+            "--dev",
+            "train.tsv",
+            "--label",
+            "labels",
+            "--set",
+            "head.pooling=mean",
+            steps=120,
+        )
+    )
+    out = call("predict", "--model", "runs/x", write("in.txt", ["the red dog", "the blue hen"]))
+    assert [set(line.split(",")) for line in out.splitlines()] == [{"red", "dog"}, {"blue", "hen"}]
+
+
+def test_scores_are_learnt_for_pairs(call):
+    rows = [f"{a} {b}\t{c} {d}\t{(a == c) + (b == d)}.0" for a, b, c, d in zip(
+        COLOURS * 8, sorted(BEASTS) * 8, sorted(COLOURS) * 8, BEASTS * 8, strict=True)]  # fmt: skip
+    write("train.tsv", ["sentence1\tsentence2\tscore", *rows])
+    call(*finetune("regress", "--train", "train.tsv", "--dev", "train.tsv", steps=200))
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.tsv", "--json", "--worst", 3))
+    assert found["scores"]["spearman"]["value"] > 80
+    out = call("predict", "--model", "runs/x", write("in.txt", ["red cat\tred cat"]))
+    assert 0 <= float(out) <= 2
+
+
+def test_the_right_one_of_several_candidates_is_chosen(call):
+    rows = [
+        {"question": f"a {COLOURS[i % 6]} thing", "choices": [COLOURS[(i + k) % 6] for k in (1, 0, 2)], "answer": 1}
+        for i in range(36)
+    ]
+    write("train.jsonl", map(json.dumps, rows))
+    columns = ["--text", "question", "--choices", "choices", "--label", "answer"]
+    call(*finetune("choice", "--train", "train.jsonl", "--dev", "train.jsonl", *columns, steps=100))
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.jsonl", "--json"))
+    assert found["scores"]["accuracy"]["value"] > 90
+
+
+def test_words_are_tagged(call):
+    lines = []
+    for colour in COLOURS:
+        for beast in BEASTS:
+            lines += ["the O", f"{colour} B-COL", f"{beast} B-BEAST", ""]
+    write("train.conll", lines)
+    call(*finetune("tag", "--train", "train.conll", "--dev", "train.conll"))
+    out = call("predict", "--model", "runs/x", write("in.txt", ["the green fox", "", "the black cow sleeps"]))
+    assert out.splitlines()[:2] == ["O B-COL B-BEAST", ""] and len(out.splitlines()[2].split()) == 4
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.conll", "--json"))
+    assert found["scores"]["entity_f1"]["value"] == 100
+    out = call("predict", "--model", "runs/x", "--format", "conll", "train.conll")
+    assert len(out.splitlines()) == 36
+
+
+def test_answers_are_found_in_their_contexts(call):
+    paragraphs = []
+    for number, (colour, beast) in enumerate((c, b) for c in COLOURS for b in BEASTS):
+        context = f"here is a {beast} and it is {colour} today"
+        answer = {"text": colour, "answer_start": context.index(colour, 20)}
+        question = {"id": str(number), "question": "which colour", "answers": [answer]}
+        paragraphs.append({"context": context, "qas": [question]})
+    write("train.json", [json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]})])
+    call(*finetune("span", "--train", "train.json", "--dev", "train.json", steps=150))
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.json", "--json"))
+    assert found["scores"]["exact_match"]["value"] > 90
+    out = call("predict", "--model", "runs/x", write("in.txt", ["which colour\there is a fox and it is blue today"]))
+    assert out == "blue\n"
+    rows = [json.loads(line) for line in call("predict", "--model", "runs/x", "--json", "train.json",
+                                              "--format", "squad").splitlines()]  # fmt: skip
+    assert [row["id"] for row in rows] == [str(number) for number in range(36)]
+
+
+def test_pairs_that_mean_the_same_come_closer(call):
+    rows = [f"{a} {b}\t{a} {c}\t1\n{a} {b}\t{d} {b}\t0" for a, d, b, c in zip(
+        COLOURS * 4, COLOURS[1:] * 4 + COLOURS[:4], BEASTS * 4, sorted(BEASTS) * 4, strict=True)]  # fmt: skip
+    write("train.tsv", ["sentence1\tsentence2\tscore", *rows])
+    columns = ["--label", "score", "--objective", "contrastive"]
+    call(*finetune("similarity", "--train", "train.tsv", "--dev", "train.tsv", *columns, steps=100))
+    found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.tsv", "--json"))
+    assert found["scores"]["average_precision"]["value"] > 80
+
+
+def test_texts_are_made_of_texts(call):
+    rows = [f"the {a} {b}\t{b} {a}" for a in COLOURS for b in BEASTS]
+    write("train.tsv", ["text\tlabel", *rows])
+    call(*finetune("text-to-text", "--train", "train.tsv", "--dev", "train.tsv", "--prefix", "swap: ", "--text", "text",
+                   "--label", "label", kind="encoder-decoder", steps=300))  # fmt: skip
+    out = call("predict", "--model", "runs/x", write("in.txt", ["the red fox", "the blue hen"]))
+    assert out == "fox red\nhen blue\n"
+
+
+# --- ways to tune ------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_trained_one_after_the_other_and_summed_up(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    out = json.loads(call(*finetune("classify", "--train", "train.tsv", "--seeds", 2, "--json", steps=4)))
+    values = out["metrics"]["accuracy"]["values"]
+    assert out["seeds"] == [1, 2] and out["metrics"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
+    assert json.loads(Path("runs/x/seeds.json").read_text()) == out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--tune", "head"], ["--tune", "gradual"], ["--lora", 2], ["--layer-decay", 0.5],
+     ["--set", "head.layers=weighted"], ["--set", "head.layers=concat:2", "--tune", "head"],
+     ["--set", "tuning.freeze_embeddings=true"], ["--fresh"]],
+)  # fmt: skip
+def test_a_pretrained_model_is_tuned_in_every_way(call, options):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=30, out="runs/first"))
+    again = ["finetune", "--task", "regress", "--model", "runs/first", *SMALL, "--max-steps", 6, "--out", "runs/second"]
+    write("scores.tsv", ["text\tscore", *(f"{text}\t{len(text)}.5" for text, _ in sentences())])
+    call(*again, "--train", "scores.tsv", *options)
+    out = call("predict", "--model", "runs/second", write("in.txt", ["the red dog"]))
+    assert 10 < float(out) < 20
+
+
+def test_a_resumed_run_ends_like_one_that_was_not_interrupted(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    limits = ["--train", "train.tsv", "--set", "training.schedule=constant", "--set", "training.evaluate_every=5"]
+    call(*finetune("classify", *limits, steps=10, out="runs/whole"))
+    call(*finetune("classify", *limits, steps=5, out="runs/parts"))
+    call("finetune", "--resume", "--out", "runs/parts", "--max-steps", 10)
+    whole, parts = (Path(f"runs/{name}/model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+def refused(call, *arguments: object) -> str:
+    status, out, err = call(*arguments, whole=True)
+    assert status == 2 and out == ""
+    return err
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    err = refused(call, *finetune("classify", "--train", "train.tsv", "--label", "lable"))
+    assert "train.tsv:" in err and "lable" in err and "'label'" in err
+    assert not Path("runs").exists()
+
+
+def test_scores_given_to_classify_are_told(call):
+    write("train.tsv", ["text\tlabel", *(f"{text}\t{i / 7:.3f}" for i, (text, _) in enumerate(sentences()))])
+    err = refused(call, *finetune("classify", "--train", "train.tsv"))
+    assert "train.tsv:" in err and "--task regress" in err
+
+
+def test_one_class_alone_can_not_be_learnt(call):
+    write("train.tsv", ["text\tlabel", *(f"{text}\tsame" for text, _ in sentences())])
+    assert "'same'" in refused(call, *finetune("classify", "--train", "train.tsv"))
+
+
+def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=3))
+    write("dev.tsv", ["text\tlabel", "the red dog\twarm", "the red cow\tluke", "the blue cow\tcold"])
+    status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
+    assert status == 0 and "dev.tsv:3: label 'luke'" in err and out.startswith("accuracy")
+
+
+def test_a_model_that_was_not_tuned_for_a_task_is_refused_by_name(call):
+    write("train.txt", [text for text, _ in sentences()] * 4)
+    settings = ["model.kind=decoder", "model.segments=0", "data.context=16", "data.workers=1"]
+    call("pretrain", "--objective", "clm", "--data", "train.txt", "--config", "tiny.yaml", "--max-steps", 2,
+         "--out", "runs/lm", *(f"--set={setting}" for setting in settings))  # fmt: skip
+    err = refused(call, "predict", "--model", "runs/lm", "train.txt")
+    assert "runs/lm" in err and "nlpcli generate" in err
+    assert load_yaml(Path("runs/lm/model.yaml"))["task"] == "language-model"
