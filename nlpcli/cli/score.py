@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +12,7 @@ from nlpcli.cli.grouped import Grouped
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
+    from nlpcli.recipes.perplexity import Reading
     from nlpcli.recipes.score import ScoreReport, Scoring
 
 Command = Grouped
@@ -18,16 +20,20 @@ Command = Grouped
 _TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
 _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
+_PERPLEXITY = "Perplexity"
+_OF_PERPLEXITY = ("model", "window", "stride", "memory", "documents", "field", "device", "threads")
+_WITH_PERPLEXITY = ("arguments", "metrics", "json", "score_only", "precision", *_OF_PERPLEXITY)
 
 
 def command(
+    context: typer.Context,
     arguments: list[str] = typer.Argument(
         None,
         metavar="METRIC|FILE",
         help="Hypotheses, a file for each system; standard input when there is none.",
     ),
     references: list[str] = typer.Option(
-        ..., "--ref", "-r", metavar="FILE", help="References (may be repeated: several references for each line)."
+        [], "--ref", "-r", metavar="FILE", help="References (may be repeated: several references for each line)."
     ),
     metrics: list[str] = typer.Option(
         [],
@@ -154,6 +160,26 @@ def command(
         help="squad (default: case, punctuation, articles don't count), none.",
         rich_help_panel=_ANSWERS,
     ),
+    model: Path = typer.Option(
+        None, "--model", help="Whose it is (the newest language model below runs/).", rich_help_panel=_PERPLEXITY
+    ),
+    window: int = typer.Option(
+        None, "--context", help="Tokens seen at once (as in training).", rich_help_panel=_PERPLEXITY
+    ),
+    stride: int = typer.Option(
+        None, "--stride", help="Tokens from one window to the next (the context).", rich_help_panel=_PERPLEXITY
+    ),
+    memory: int = typer.Option(
+        None, "--memory", help="Positions a model with memory looks back.", rich_help_panel=_PERPLEXITY
+    ),
+    documents: str = typer.Option(
+        None, "--documents", help="auto, lines, paragraphs, file, jsonl or tsv.", rich_help_panel=_PERPLEXITY
+    ),
+    field: str = typer.Option(
+        None, "--field", help="The key of the text in JSON lines (text).", rich_help_panel=_PERPLEXITY
+    ),
+    device: str = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_PERPLEXITY),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads.", rich_help_panel=_PERPLEXITY),
 ) -> None:
     """Measure hypotheses against references: line n against line n, blank lines included.
 
@@ -167,6 +193,7 @@ def command(
       a number  pearson, spearman
       tags      entity-f1, tag-accuracy: those of a sentence with spaces between, or CoNLL files
       an answer exact-match, answer-f1 (squad: both): also a SQuAD data set and answers {id: text}
+    perplexity is a model's on running text, without references: per token, word and byte, and bits per byte.
 
     \b
     For each score: name, value, interval, account and signature. Values are 0 to 100 (correlations -100 to
@@ -183,9 +210,19 @@ def command(
       nlpcli score entity-f1 predicted.conll --ref dev.conll
       nlpcli score squad predictions.json --ref dev-v1.1.json
       nlpcli score rouge summaries.txt --ref ref.txt --rouge-stemmer porter
+      nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
     from nlpcli.recipes import score as recipe
 
+    texts = _texts_of_perplexity(metrics, arguments or [])
+    _check_given(context, perplexity=texts is not None)
+    if texts is not None:
+        _check_outputs(sentence=False, alignment=False, score_only=score_only, json=json)
+        from nlpcli.recipes.perplexity import Reading
+
+        reading = Reading(window, stride, memory, documents, field or "text", device=device or "auto", threads=threads)
+        _write_perplexity(texts, model, reading, json=json, score_only=score_only, precision=precision)
+        return
     options = {
         "lowercase": lowercase,
         "tokenize": tokenize,
@@ -251,6 +288,47 @@ def command(
         for text in filter(None, (recipe.alignment_text(output, width=_width()) for output in aligned.values())):
             terminal.write_line(text)
         _write_report(report, precision)
+
+
+def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str, ...] | None:
+    """The files whose perplexity is asked for; None when it is another metric."""
+    names = [name.strip().lower() for group in metrics or arguments[:1] for name in group.split(",")]
+    if "perplexity" not in names:
+        return None
+    if len(names) > 1:
+        raise NlpcliError("perplexity has no references, and can't be measured together with other metrics")
+    return tuple(arguments if metrics else arguments[1:]) or ("-",)
+
+
+def _check_given(context: typer.Context, *, perplexity: bool) -> None:
+    """Raises: NlpcliError for options that belong to the other kind of call, and for references that are missing."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    wrong = given.difference(_WITH_PERPLEXITY) if perplexity else given.intersection(_OF_PERPLEXITY)
+    for parameter in context.command.params:
+        if parameter.name in wrong:
+            why = "means nothing to perplexity" if perplexity else "belongs to perplexity"
+            raise NlpcliError(f"{parameter.opts[0]} {why}")
+    if not perplexity and "references" not in given:
+        raise NlpcliError("there is nothing to score against", hint="name the references with --ref FILE")
+
+
+def _write_perplexity(
+    files: tuple[str, ...], model: Path | None, reading: Reading, *, json: bool, score_only: bool, precision: int
+) -> None:
+    from nlpcli.recipes.perplexity import perplexity_of
+    from nlpcli.recipes.score import ScoreReport, SystemScore
+
+    if "-" in files:
+        terminal.announce_stdin()
+    found = perplexity_of(model, files, reading, say=terminal.say)
+    rows = [SystemScore(file, score.name, score) for file, scores in found.items() for score in scores]
+    if json:
+        terminal.write_json({"scores": [{"text": row.system, **row.score.as_dict()} for row in rows]})
+    elif score_only:
+        _write_numbers(ScoreReport(0, (), rows, []), precision)
+    else:
+        _write_report(ScoreReport(0, (), rows, []), precision)
 
 
 def _check_outputs(*, sentence: bool, alignment: bool, score_only: bool, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,15 @@ def perplexity_of(
     machine = prepare(reading.device, "float32", reading.threads)
     loaded = open_model(model, str(machine.device))
     measure = _masked if loaded.config.kind == _ENCODER else _left_to_right
-    return {file: measure(loaded, file, reading, machine.device) for file in files}
+    return {file: _signed(measure(loaded, file, reading, machine.device), reading) for file in files}
+
+
+def _signed(scores: list[Score], reading: Reading) -> list[Score]:
+    """The scores with what was said about documents in their signatures."""
+    if reading.documents is None:
+        return scores
+    cut = f"|documents:{reading.documents}|nlpcli:"
+    return [replace(score, signature=score.signature.replace("|nlpcli:", cut)) for score in scores]
 
 
 def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> list[Score]:
@@ -150,8 +158,6 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
 
 def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> list[Score]:
     """PPPL = exp(-1/N Σ_documents Σ_t log p(x_t | x without x_t)) (Salazar et al. 2020, eq. 2 and section 2.3)."""
-    from dataclasses import replace
-
     from nlpcli.data.shards import build_shards
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 

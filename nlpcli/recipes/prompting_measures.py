@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nlpcli.config.tables import LazyTable
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation import METRICS as _ALL
-from nlpcli.evaluation import Metric, Resampling, Score
+from nlpcli.evaluation import METRICS, Metric, Resampling, Score
 from nlpcli.evaluation.score import ANSWERS, LABELS, TEXT_PAIRS
 from nlpcli.recipes.prompting_template import Template
-
-METRICS = LazyTable(
-    "metric",
-    {name: _ALL.place(name) for name in _ALL}
-    | {
-        "accuracy": "nlpcli.evaluation.labels:Accuracy",
-        "f1": "nlpcli.evaluation.labels:F1",
-        "mcc": "nlpcli.evaluation.labels:Matthews",
-        "exact-match": "nlpcli.evaluation.answers:ExactMatch",
-        "answer-f1": "nlpcli.evaluation.answers:AnswerF1",
-    },
-)
+from nlpcli.recipes.score import parse_metrics
 
 RANKED, WRITTEN = "accuracy", "exact-match"
 
@@ -29,7 +16,8 @@ RANKED, WRITTEN = "accuracy", "exact-match"
 def metrics_of(template: Template) -> list[Metric]:
     """The metrics the template names, or the usual one. Raises: NlpcliError for one that can't measure its answers."""
     usual = RANKED if template.ranks else WRITTEN
-    names = [template.metric or usual] if isinstance(template.metric or usual, str) else list(template.metric or ())
+    named = template.metric or usual
+    names = parse_metrics([named] if isinstance(named, str) else named)
     fit = (LABELS,) if template.ranks else (TEXT_PAIRS, ANSWERS, LABELS)
     found = []
     for name in names:
