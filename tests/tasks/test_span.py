@@ -118,6 +118,17 @@ def test_a_window_without_the_answer_points_to_the_summary(make_context, tokeniz
         assert item.null not in item.places
 
 
+@pytest.mark.parametrize("read_from", ["", "roberta", "bart"])
+def test_places_are_those_of_the_pieces_in_what_the_model_reads(make_context, tokenizers, shape, read_from):
+    tokenizer = tokenizers["chars"]
+    task = SpanExtraction.create(TRAIN, make_context(shape, tokenizer, 24, read_from=read_from), stride=4)
+    for asked, items in zip(TEST, task.encode(TEST), strict=True):
+        for item in items:
+            spelled = tokenizer.decode([[int(id_)] for id_ in item.row.ids[item.places]])
+            assert spelled == [asked.texts[1][start:end] for start, end in item.spans]
+            assert item.size == len(item.row.segments) <= 24
+
+
 def test_a_long_question_is_cut(make_context, tokenizers):
     task = SpanExtraction.create(TRAIN, make_context("encoder", tokenizers["chars"], 200))
     ((item,),) = task.encode([Example(("q" * 100, "red tree"))])
