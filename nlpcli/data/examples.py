@@ -102,7 +102,7 @@ def parse_choices(record: dict[str, Any], columns: Columns, *, place: str, label
 
 
 def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tuple[str, ...]:
-    """The labels in a cell: a JSON or Python list (`[1, 3]`, `['joy', 'fear']`), or parts between separators.
+    """The labels in a cell: a list as JSON, Python (`['joy', 'fear']`) or NumPy (`[1 3]`) print it, or separated parts.
 
     Space around labels, and empty ones, are dropped; an empty cell, `[]` and None hold no label.
     """
@@ -115,7 +115,9 @@ def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tup
         found = _literal_list(text)
         if found is not None:
             return found
-        text, separator = text[1:-1], ","
+        text = text[1:-1]
+        separator = "," if "," in text else None  # NumPy prints arrays without commas: [0 2]
+        return tuple(part.strip(" '\"") for part in text.split(separator) if part.strip())
     return tuple(part.strip() for part in text.split(separator) if part.strip())
 
 

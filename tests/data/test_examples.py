@@ -273,3 +273,9 @@ def test_one_object_is_a_multiple_choice():
 def test_choices_that_are_none_are_named_with_their_line(tmp_path, record, columns, message):
     with pytest.raises(NlpcliError, match=message):
         choices(write(tmp_path / "a.jsonl", json.dumps(record)), columns)
+
+
+def test_a_list_that_numpy_printed_has_no_commas():
+    assert split_labels("[0 2]") == ("0", "2")
+    assert split_labels("['joy' 'fear']") == ("joy", "fear")
+    assert split_labels("[joy, great fear]") == ("joy", "great fear")
