@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from nlpcli.errors import NlpcliError
 
 Lines = Sequence[str]
+Items = Sequence[Any]
 
 # What a metric is computed from (`Metric.needs`): for each example one item on either side.
 TEXT_PAIRS = "text-pairs"  # lines
@@ -72,36 +73,37 @@ class Resampling:
 
 
 class Metric(Protocol):
-    """A metric over lines of text; a new one is a class of this shape and a line in `nlpcli.evaluation.METRICS`.
+    """A metric of examples; a new one is a class of this shape and a line in `nlpcli.evaluation.METRICS`.
 
     `needs` says what it is computed from, `max_references` how many reference sets it takes (None: any number), and
     `options` which keyword arguments its constructor takes; an option's name is the same in every metric that has it
-    and becomes the flag of `nlpcli score`.
+    and becomes the flag of `nlpcli score`. A metric that cannot score every item of its kind has a method `check` that
+    raises NlpcliError for such an item.
 
-    Shapes: hypotheses is a list of n lines; references a list of r lists of n lines. One line is one segment, blank
-    or not. Raises: NlpcliError where the numbers of lines differ or there are none.
+    Shapes: hypotheses is a list of n items; references a list of r lists of n items. For text one line is one item,
+    blank or not. Raises: NlpcliError where the numbers of items differ or there are none.
     """
 
     needs: ClassVar[str]
     max_references: ClassVar[int | None]
     options: ClassVar[frozenset[str]]
 
-    def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
-        """The score of the whole text, with an interval when `resampling` is given."""
+    def corpus(self, hypotheses: Items, references: Sequence[Items], resampling: Resampling | None = None) -> Score:
+        """The score of all items together, with an interval when `resampling` is given."""
 
-    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
-        """The score of each segment on its own, in order."""
+    def sentences(self, hypotheses: Items, references: Sequence[Items]) -> list[Score]:
+        """The score of each item on its own, in order. Raises: NlpcliError for a metric of whole texts only."""
 
     def compare(
-        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[Lines], resampling: Resampling
+        self, baseline: Items, systems: Sequence[Items], references: Sequence[Items], resampling: Resampling
     ) -> list[Score]:
         """Paired bootstrap: the baseline's score, then each system's with the p-value of its difference from it."""
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+    def cautions(self, hypotheses: Items, references: Sequence[Items]) -> list[str]:
         """Sentences about input that looks unfit for these options, though it can be scored."""
 
 
-def check_segments(hypotheses: Lines, references: Sequence[Lines], max_references: int | None = None) -> None:
+def check_segments(hypotheses: Items, references: Sequence[Items], max_references: int | None = None) -> None:
     """Refuses what would be scored wrongly in silence. Raises: NlpcliError."""
     if not references:
         raise NlpcliError("there is no reference to score against")
