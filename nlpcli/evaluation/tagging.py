@@ -51,7 +51,8 @@ class EntityF1(ExampleMetric):
         self.strict, self.scheme = strict, None if scheme is None else scheme_name(scheme)
 
     def choices(self) -> str:
-        return f"average:micro|mode:{'strict' if self.strict else 'conlleval'}|scheme:{self.scheme or 'auto'}"
+        mode = f"strict|scheme:{self.scheme or 'auto'}" if self.strict else "conlleval"
+        return f"average:micro|mode:{mode}"
 
     def check(self, tags: Tags) -> None:
         """Refuses a sentence with a tag that is none of an entity. Raises: NlpcliError."""

@@ -76,6 +76,13 @@ def test_sentences_are_scored_one_by_one_and_drawn_whole():
         assert (found.low, found.high) == pytest.approx((values[1], values[-2]))
 
 
+def test_the_signature_says_how_tags_were_read():
+    tags = [["B-X"]]
+    assert "|average:micro|mode:conlleval|nlpcli" in tagging.entity_f1(tags, tags).signature
+    assert "|mode:strict|scheme:auto|" in tagging.entity_f1(tags, tags, strict=True).signature
+    assert "|mode:strict|scheme:BIO|" in tagging.entity_f1(tags, tags, strict=True, scheme="iob2").signature
+
+
 def test_invalid_predictions_are_cautioned_against():
     gold = [["B-X", "I-X"], ["O", "B-Y"]]
     [caution] = EntityF1().cautions([["B-X", "I-X"], ["O", "I-Y"]], [gold])
