@@ -220,7 +220,7 @@ class TrainingConfig(Strict):
     ema_decay: Fraction = Field(0.0, description="running average of the weights; it is what is evaluated and kept")
     average_last: Annotated[int, Field(ge=0)] = Field(0, description="average of the weights at the last k evaluations")
     evaluate_every: Positive | None = Field(None, description="steps between evaluations; one epoch when null")
-    metric: str = Field("loss", description="decides the best checkpoint and early stopping")
+    metric: str = Field("loss", description="decides the best checkpoint and early stopping; auto: the task's own")
     patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
     bleu_sentences: Annotated[int, Field(ge=0)] = Field(
         500, description="at most so many dev sentences, evenly spread, are translated"

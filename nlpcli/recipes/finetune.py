@@ -32,15 +32,6 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "span": {"data": {"max_length": 384}},
     "text-to-text": {"data": {"max_length": 512}, "training": {"label_smoothing": 0.1}},
 }
-_METRIC = {
-    "classify": "accuracy",
-    "multi-label": "macro_f1",
-    "regress": "spearman",
-    "choice": "accuracy",
-    "tag": "accuracy",
-    "span": "f1",
-    "similarity": "spearman",
-}
 
 
 def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -75,6 +66,6 @@ def defaults(task: str, *, scratch: bool) -> dict[str, Any]:
 
     base = merge(merge({}, DEFAULTS), _OF_TASK.get(task, {}))
     base["training"]["lr"] = LEARNING_RATES["scratch" if scratch else "init"]
-    if task in _METRIC:
-        base["training"]["metric"] = _METRIC[task]
+    if task != "translation":
+        base["training"]["metric"] = "auto"
     return base

@@ -22,6 +22,7 @@ from nlpcli.recipes.finetuning.supervised import (
     prepare_generation,
     texts_of,
     tokenizer_of,
+    with_metric,
 )
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
@@ -81,7 +82,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     )  # fmt: skip
     together = _Together(tasks)
     outcome = train(
-        request=request, config=config.model_copy(update={"model": body}), run=run, task=learnable,
+        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
         listener=listener, measured=measured.names(), signatures=measured.signatures,
         data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),

@@ -35,7 +35,7 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     _tell_unread(config, kind, listener)
     run = choose_run(request, config.task)
     columns = columns_of(config.examples)
-    examples, dev = read_examples(kind, config, columns)
+    examples, dev = read_examples(kind, config, columns, listener)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init else None
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
@@ -70,13 +70,21 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
         info["head"] = task.head()
     elif config.model.kind == "encoder-decoder":
         info["decoding"] = config.decoding.model_dump()
+    config = with_metric(config.model_copy(update={"model": body}), measures_of(task, dev)[0])
     outcome = train(
-        request=request, config=config.model_copy(update={"model": body}), run=run, task=learnable,
+        request=request, config=config, run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
         measured=("loss", *measures_of(task, dev)), signatures=measured.signatures,
         data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
     )  # fmt: skip
     return run, outcome
+
+
+def with_metric(config: RunConfig, deciding: str) -> RunConfig:
+    """`config` with `deciding` as the metric that decides, where none was chosen."""
+    if config.training.metric != "auto":
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"metric": deciding})})
 
 
 def check_kind(kind: Any, config: RunConfig) -> None:
@@ -95,15 +103,19 @@ def columns_of(examples: ExamplesConfig) -> Any:
     return Columns(**{**examples.model_dump(), "choices": tuple(examples.choices)})
 
 
-def read_examples(kind: Any, config: RunConfig, columns: Any) -> tuple[list[Any], list[Any]]:
+def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener) -> tuple[list[Any], list[Any]]:
     """The examples to train on and those held out, which are drawn from the former where no file is named.
+
+    Questions whose answers are not in their contexts are left out, and the listener is told.
 
     Raises: NlpcliError with file and line, and when there are none.
     """
     if not config.data.train:
         raise NlpcliError(f"{config.task} needs examples to learn from", hint="--train FILE --dev FILE")
-    examples = [example for path in config.data.train for example in kind.read(path, columns)]
-    dev = [example for path in config.data.dev for example in kind.read(path, columns)]
+    examples, dev = (
+        [example for path in paths for example in _read(kind, path, columns, listener)]
+        for paths in (config.data.train, config.data.dev)
+    )
     if not examples:
         raise NlpcliError(f"{', '.join(config.data.train)}: no examples")
     if config.data.dev:
@@ -119,6 +131,16 @@ def read_examples(kind: Any, config: RunConfig, columns: Any) -> tuple[list[Any]
         [e for i, e in enumerate(examples) if i not in chosen],
         [e for i, e in enumerate(examples) if i in chosen],
     )
+
+
+def _read(kind: Any, path: str, columns: Any, listener: Listener) -> Iterator[Any]:
+    if kind.name != "span":
+        yield from kind.read(path, columns)
+        return
+    bad: list[NlpcliError] = []
+    yield from kind.read(path, columns, on_bad=bad.append)
+    if bad:
+        listener.note(f"{len(bad):,} questions left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
 
 
 class Measured:
