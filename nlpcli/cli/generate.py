@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.cli.grouped import Grouped
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.recipes.prompting import Prompting
 
+Command = Grouped
+
 SEPARATOR = "---"
+_PANEL = "Solving a task by prompts"
 _PROMPTING = ("data", "shots", "examples", "text", "text2", "label", "format", "header")
 _CONTINUING = (
     "prompt", "max_new_tokens", "num_samples", "greedy", "temperature", "top_k", "top_p", "min_p", "min_length",
@@ -48,16 +52,34 @@ def command(
     ),
     json: bool = typer.Option(False, "--json", help="One JSON object for each continuation, with its probability."),
     template: Path = typer.Option(
-        None, "--template", metavar="FILE", help="Solve a task by prompts: a YAML file that says how an example reads."
+        None,
+        "--template",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+        help="A YAML file that says how an example reads.",
     ),
-    data: str = typer.Option("-", "--data", "-d", metavar="FILE", help="--template: the examples to be solved."),
-    shots: int = typer.Option(0, "--shots", help="--template: examples with answers that each prompt shows."),
-    examples: str = typer.Option(None, "--examples", metavar="FILE", help="--template: where these are drawn from."),
-    text: str = typer.Option(None, "--text", metavar="COLUMN", help="--template: what {text} is, by name or number."),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="--template: what {text2} is."),
-    label: str = typer.Option(None, "--label", metavar="COLUMN", help="--template: column of what is right."),
-    format: str = typer.Option(None, "--format", help="--template: tsv, csv, jsonl, squad, labelled-lines, lines."),
-    header: str = typer.Option(None, "--header", help="--template: auto, yes or no: are the columns named?"),
+    data: str = typer.Option(
+        "-", "--data", "-d", metavar="FILE", rich_help_panel=_PANEL, help="The examples to be solved."
+    ),
+    shots: int = typer.Option(
+        0, "--shots", rich_help_panel=_PANEL, help="Examples with answers that each prompt shows."
+    ),
+    examples: str = typer.Option(
+        None, "--examples", metavar="FILE", rich_help_panel=_PANEL, help="Where these are drawn from."
+    ),
+    text: str = typer.Option(
+        None, "--text", metavar="COLUMN", rich_help_panel=_PANEL, help="What {text} is, by name or number."
+    ),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", rich_help_panel=_PANEL, help="What {text2} is."),
+    label: str = typer.Option(
+        None, "--label", metavar="COLUMN", rich_help_panel=_PANEL, help="Column of what is right."
+    ),
+    format: str = typer.Option(
+        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labelled-lines, lines."
+    ),
+    header: str = typer.Option(
+        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: are the columns named?"
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:

@@ -15,7 +15,6 @@ from nlpcli.recipes.models import open_model, task_of
 if TYPE_CHECKING:
     from nlpcli.models.directory import LoadedModel
 
-NAME = "perplexity"
 _ENCODER = "encoder"
 
 

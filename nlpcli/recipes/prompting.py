@@ -260,7 +260,7 @@ def _open(path: Path, device: str) -> LoadedModel:
 
     task = task_of(path)
     loaded = open_model(path, device)
-    if "head" in loaded.info:
+    if loaded.info.get("head"):
         raise NlpcliError(
             f"{path}: was fine-tuned for {task}, and answers without a prompt", hint=f"nlpcli predict --model {path}"
         )

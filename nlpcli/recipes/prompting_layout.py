@@ -185,7 +185,8 @@ class Composer:
         """What is to be said, in the end, of prompts with fewer examples than were asked for."""
         if not self.shortened:
             return None
+        shots = self.demonstrations.shots
         return (
-            f"{self.shortened} of {self.prompts} prompts show fewer than {self.demonstrations.shots} examples, the "
-            f"fewest {self.fewest}: the model reads {self.layout.room} tokens"
+            f"{self.shortened} of {self.prompts} prompts show fewer than {shots} example{'s' * (shots > 1)}, "
+            f"the fewest {self.fewest}: the model reads {self.layout.room} tokens"
         )

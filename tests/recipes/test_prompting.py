@@ -339,6 +339,16 @@ def test_an_encoder_is_refused_in_words(model, solve, tokenizer):
         solve(model(tokenizer, "encoder", "encoder"), REVIEWS)
 
 
+def test_a_model_with_a_tasks_head_is_refused_in_words(solve, tokenizer, tmp_path):
+    config = ModelConfig(kind="decoder", d_model=16, heads=2, d_ff=16, decoder_layers=1)
+    head = {"kind": "text", "outputs": 2, "pooling": "last", "dense": False, "dropout": 0.0, "layers": "last"}
+    body = build_model(config, tokenizer.vocab_size, head)
+    info = {"task": "classify", "head": head}
+    save_model(tmp_path / "model", weights=body.state_dict(), config=config, tokenizer=tokenizer, info=info)
+    with pytest.raises(NlpcliError, match="was fine-tuned for classify"):
+        solve(tmp_path / "model", REVIEWS)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
