@@ -32,7 +32,7 @@ from nlpcli.training.tuning import Plan
 
 _HIGHER_IS_BETTER = (
     "bleu", "chrf", "accuracy", "f1", "precision", "recall", "mcc", "pearson", "spearman", "exact_match", "map", "mrr",
-    "ndcg", "mean",
+    "ndcg", "mean", "f1a", "em",
 )  # fmt: skip
 
 

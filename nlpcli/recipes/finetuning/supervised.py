@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,12 +18,38 @@ from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tel
 from nlpcli.recipes.start import Start, body_config, open_start
 from nlpcli.tasks import TASKS
 
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
+
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
 
 
-def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+class Scoring(Protocol):
+    """What predictions are measured by, where it is not what is usual for a task: its names, the deciding one first."""
+
+    names: tuple[str, ...]
+
+    def __call__(
+        self, task: Any, examples: Sequence[Any], predictions: Sequence[Any], resampling: Resampling | None = None
+    ) -> dict[str, Score]: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples that are read already. dev: () where some of `train` are to be held out."""
+
+    train: Sequence[Any]
+    dev: Sequence[Any] = ()
+    scoring: Scoring | None = None
+
+
+def run_task(
+    request: Request, config: RunConfig, listener: Listener, given: Examples | None = None
+) -> tuple[Path, Any]:
     """Trains a model for the task of `config`. Returns: the run directory and the `Outcome`.
+
+    given: the examples, where they are not to be read from the files that `config` names.
 
     Raises: NlpcliError for wrong settings or data, before anything is written.
     """
@@ -35,7 +62,8 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     _tell_unread(config, kind, listener)
     run = choose_run(request, config.task)
     columns = columns_of(config.examples)
-    examples, dev = read_examples(kind, config, columns, listener)
+    given = given or Examples(*read_examples(kind, config, columns, listener))
+    examples, dev = held_out(given, config)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init else None
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
@@ -63,18 +91,19 @@ def run_task(request: Request, config: RunConfig, listener: Listener) -> tuple[P
     for note in getattr(task, "notes", ()):
         listener.note(note)
     listener.note(f"{len(examples):,} examples to learn from, {len(dev):,} to measure on" + _told(task))
-    measured = Measured(task, dev, machine.device, batch_tokens=config.training.batch_tokens)
+    measured = Measured(task, dev, machine.device, batch_tokens=config.training.batch_tokens, scoring=given.scoring)
+    names = given.scoring.names if given.scoring else measures_of(task, dev)
     info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
     elif config.model.kind == "encoder-decoder":
         info["decoding"] = config.decoding.model_dump()
-    config = with_metric(config.model_copy(update={"model": body}), measures_of(task, dev)[0])
+    config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(
         request=request, config=config, run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
-        measured=("loss", *measures_of(task, dev)), signatures=measured.signatures,
+        measured=("loss", *names), signatures=measured.signatures,
         data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
     )  # fmt: skip
     return run, outcome
@@ -104,7 +133,7 @@ def columns_of(examples: ExamplesConfig) -> Any:
 
 
 def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener) -> tuple[list[Any], list[Any]]:
-    """The examples to train on and those held out, which are drawn from the former where no file is named.
+    """The examples to train on and those of the files of held-out ones, if any.
 
     Questions whose answers are not in their contexts are left out, and the listener is told.
 
@@ -116,12 +145,21 @@ def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener
         [example for path in paths for example in _read(kind, path, columns, listener)]
         for paths in (config.data.train, config.data.dev)
     )
+    if config.data.dev and not dev:
+        raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")
+    return examples, dev
+
+
+def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
+    """The examples to train on and those held out, which are drawn from the former where there are no others.
+
+    Raises: NlpcliError when there are none.
+    """
+    examples = list(given.train)
     if not examples:
         raise NlpcliError(f"{', '.join(config.data.train)}: no examples")
-    if config.data.dev:
-        if not dev:
-            raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")
-        return examples, dev
+    if given.dev:
+        return examples, list(given.dev)
     held = max(1, round(len(examples) * config.data.dev_fraction))
     if held >= len(examples):
         raise NlpcliError(f"{len(examples)} examples are too few to hold some out", hint="name others with --dev")
@@ -146,8 +184,11 @@ def _read(kind: Any, path: str, columns: Any, listener: Listener) -> Iterator[An
 class Measured:
     """A model's loss and scores on held-out examples."""
 
-    def __init__(self, task: Any, examples: Sequence[Any], device: Any, *, batch_tokens: int) -> None:
+    def __init__(
+        self, task: Any, examples: Sequence[Any], device: Any, *, batch_tokens: int, scoring: Scoring | None = None
+    ) -> None:
         self.task = task
+        self.scores_of = scoring or scores_of
         self.examples = examples
         self.items = task.encode(examples)
         self.device = device
@@ -167,7 +208,7 @@ class Measured:
             self.task.prediction(example, group, [next(outputs) for _ in group])
             for example, group in zip(self.examples, self.items, strict=True)
         ]
-        scores = scores_of(self.task, self.examples, predictions)
+        scores = self.scores_of(self.task, self.examples, predictions)
         self.signatures.update({name: score.signature for name, score in scores.items()})
         return {"loss": nats / max(count, 1), **{name: score.value for name, score in scores.items()}}
 
