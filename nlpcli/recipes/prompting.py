@@ -23,7 +23,7 @@ from nlpcli.data.columns import Columns
 from nlpcli.data.opening import STDIN, open_bytes
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Resampling, Score
-from nlpcli.recipes.prompting_template import Case, Template, read_template
+from nlpcli.recipes.prompting_template import Case, Template, placeholders, read_template
 
 if TYPE_CHECKING:
     from nlpcli.models.directory import LoadedModel
@@ -119,6 +119,9 @@ class Prompter:
     def __init__(self, job: Prompting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job, self.say, self.warn = job, say, warn
         self.template = read_template(job.template)
+        for name in ("text", "text2"):
+            if getattr(job.columns, name) is not None and name not in self.template.columns:
+                warn(f"a column for {name} has no effect: the template does not show {{{name}}}")
         from nlpcli.recipes.prompting_measures import metrics_of
 
         self.metrics = metrics_of(self.template)
@@ -219,8 +222,8 @@ class Prompter:
         asked = [self.composer.layout.ask(key[0], key[1:]) for key in new]
         known.update(zip(new, self._log_likelihoods(asked), strict=True))
         found = [known[key] for key in keys]
-        if not self.template.labels:
-            known.clear()  # these candidates hardly come again
+        if not self.template.labels or placeholders(self.template.answer_context):
+            known.clear()  # these hardly come again
         return found
 
     def _log_likelihoods(self, questions: Sequence[Any]) -> list[list[float]]:

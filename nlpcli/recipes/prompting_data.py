@@ -21,7 +21,7 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     """The records of a file: TSV, CSV, JSON lines, labelled lines, plain lines, or SQuAD's JSON.
 
     Columns of a table without a header are named 1, 2, …; `text` and `text2` stand for the columns that hold the texts,
-    unless there are such columns. SQuAD's questions have the columns question and context.
+    unless there are such columns and no others were asked for. SQuAD's questions have the columns question and context.
     used: the columns the prompt shows, which are not taken for the label unless that is asked for.
 
     Raises: NlpcliError, with file and line, for what can't be read, and where it can't be told which is the label.
@@ -77,7 +77,8 @@ class _Finder:
         return Record(fields, label, row.place)
 
     def _find_texts(self, row: Row, names: tuple[str, ...]) -> dict[str, int]:
-        wanted = [name for name in _TEXTS if name in self.used and name not in names]
+        asked = {"text": self.columns.text, "text2": self.columns.text2}
+        wanted = [name for name in _TEXTS if name in self.used and (asked[name] or name not in names)]
         if not wanted:
             return {}
         count = 2 if "text2" in self.used else 1

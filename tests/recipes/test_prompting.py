@@ -278,6 +278,12 @@ def test_text_stands_for_the_column_that_holds_the_text(write):
     assert (record.fields["text"], record.label) == ("b", ("7",))
 
 
+def test_a_column_that_is_asked_for_is_taken_even_beside_one_called_text(write):
+    path = write("a.tsv", "text\tbody\tlabel\na\tb\tc\n")
+    [record] = read_records(path, Columns(text="body"), {"text"})
+    assert (record.fields["text"], record.label) == ("b", ("c",))
+
+
 def test_squads_questions_have_all_their_answers_once(write):
     answers = [{"text": "a", "answer_start": 0}, {"text": "a", "answer_start": 0}, {"text": "b", "answer_start": 2}]
     paragraph = {"context": "a b", "qas": [{"id": "1", "question": "q?", "answers": answers}]}
@@ -361,6 +367,11 @@ def test_a_model_with_a_tasks_head_is_refused_in_words(solve, tokenizer, tmp_pat
 def test_shots_that_cannot_be_shown_are_refused(model, solve, tokenizer, settings, message):
     with pytest.raises(NlpcliError, match=message):
         solve(model(tokenizer), REVIEWS, **settings)
+
+
+def test_a_column_that_the_template_does_not_show_is_told(model, solve, tokenizer):
+    _, _, said = solve(model(tokenizer), {"prompt": "{label_text}:"}, "label_text\na\n", columns=Columns(text="1"))
+    assert said[0] == "a column for text has no effect: the template does not show {text}"
 
 
 def test_a_metric_that_does_not_fit_is_refused(model, solve, tokenizer):
