@@ -27,9 +27,12 @@ COMMANDS = {
     "finetune": "Train a model for a task on examples: labels, scores, tags, answers, vectors, text.",
     "predict": "Apply a fine-tuned model: one line out for each line in.",
     "evaluate": "Measure a fine-tuned model on labelled data as the papers do.",
+    "embed": "Turn lines, or words in their contexts, into vectors.",
+    "search": "Find the lines of a corpus that are nearest to a query.",
+    "cluster": "Group lines by what they say.",
     "translate": "Translate lines: one line out for each line in.",
     "generate": "Continue a text with a language model.",
-    "score": "Measure output against references: BLEU, chrF, TER, WER, CER.",
+    "score": "Measure output against references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
     "convert": "Write a model for Hugging Face, or read one from there.",
     "config": "Show the presets and every setting of a run.",
 }
@@ -48,6 +51,8 @@ Examples:
   nlpcli pretrain --objective clm --data corpus/ --preset gpt-mini --out runs/lm
   nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende
   cat test.en | nlpcli translate --model runs/ende | tee hyp.de | nlpcli score --metric bleu --ref test.de
+  nlpcli finetune --task classify --model runs/mlm --train train.tsv --dev dev.tsv --out runs/labels
+  nlpcli predict --model runs/labels < lines.txt
   nlpcli generate --model runs/lm --prompt "ROMEO:" --max-new-tokens 200
 
 'nlpcli COMMAND --help' explains a command.

@@ -74,3 +74,9 @@ _MAKING = "make one with: nlpcli embed --model DIR --output vectors.npy FILE"
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, width) brought to the length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nlpcli.data.opening import STDIN, open_bytes, shown
 from nlpcli.data.readers import read_lines
+from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
 from nlpcli.recipes.records import is_json, read_record
@@ -230,9 +231,3 @@ def compare(words: Sequence[Word]) -> list[Compared]:
 def _cosines(vectors: Sequence[np.ndarray]) -> np.ndarray:
     rows = unit(np.stack(vectors).astype(np.float64))
     return rows @ rows.T
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, width) brought to the length 1; one of length 0 stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)

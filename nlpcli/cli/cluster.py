@@ -1,0 +1,80 @@
+"""`nlpcli cluster`: group lines by what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+
+
+def command(
+    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to group; '-' or none: standard input."),
+    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    vectors: Path = typer.Option(
+        None, "--vectors", metavar="FILE", help="The lines' vectors, made before (.npy); no model is needed."
+    ),
+    k: int = typer.Option(None, "--k", min=1, help="So many groups, by k-means."),
+    distance: float = typer.Option(
+        None, "--distance", help="Join groups nearer than this (mean cosine distance, 0 to 2) instead."
+    ),
+    summary: bool = typer.Option(False, "--summary", help="For each group its number, size and most central line."),
+    json: bool = typer.Option(False, "--json", help="JSON lines."),
+    seed: int = typer.Option(1, "--seed", help="The same seed makes the same groups."),
+    pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
+    layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
+    max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Group lines by the directions of their vectors: one line out for each line in, with the group's number before.
+
+    The largest group is number 1. Needs the extra: pip install 'nlpcli[cluster]'.
+
+    \b
+    Examples:
+      nlpcli cluster --model runs/similarity --k 20 lines.txt
+      nlpcli cluster --model runs/similarity --distance 0.3 --summary lines.txt
+      nlpcli cluster --vectors lines.npy --k 20 --json lines.txt
+    """
+    from nlpcli.recipes.cluster import Clustering, cluster
+    from nlpcli.recipes.embedder import Vectors
+
+    if vectors is not None:
+        unused = {"--model": model, "--pooling": pooling, "--layers": layers, "--max-length": max_length}
+        for name in (name for name, value in unused.items() if value is not None):
+            terminal.warn(f"{name} has no effect beside --vectors")
+    job = Clustering(
+        files=tuple(files or ["-"]),
+        vectors=vectors,
+        settings=Vectors(
+            model=model,
+            pooling=pooling,
+            layers=layers,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            device=device,
+            threads=threads,
+        ),
+        k=k,
+        distance=distance,
+        seed=seed,
+    )
+    if "-" in job.files:
+        terminal.announce_stdin()
+    found = cluster(job, say=terminal.say, warn=terminal.warn)
+    if summary:
+        for number, (size, place) in enumerate(zip(found.sizes, found.central.tolist(), strict=True), start=1):
+            text = found.texts[place]
+            if json:
+                terminal.write_json({"cluster": number, "size": size, "central": text, "line": place + 1})
+            else:
+                terminal.write_line(f"{number}\t{size}\t{text}")
+        return
+    for group, text in zip(found.groups.tolist(), found.texts, strict=True):
+        if json:
+            terminal.write_json({"cluster": group, "text": text})
+        else:
+            terminal.write_line(f"{group}\t{text}")

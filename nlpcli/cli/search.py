@@ -1,0 +1,102 @@
+"""`nlpcli search`: the lines of a corpus that are nearest to a query."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+
+
+def command(
+    queries: list[str] = typer.Argument(None, metavar="[QUERY]...", help="What to look for; else lines of stdin."),
+    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    corpus: list[str] = typer.Option([], "--corpus", metavar="FILE", help="Lines to search (repeatable)."),
+    vectors: Path = typer.Option(
+        None, "--vectors", metavar="PATH", help="Their vectors, made before: a .npy file, or a saved index."
+    ),
+    texts: str = typer.Option(None, "--texts", metavar="FILE", help="The lines of the .npy file."),
+    top: int = typer.Option(10, "--top", "-k", min=1, help="Hits for each query."),
+    index: str = typer.Option(
+        None, "--index", help="exact, or an approximate faiss or hnsw. Default: as saved, or exact."
+    ),
+    save_index: Path = typer.Option(None, "--save-index", metavar="DIR", help="Keep it all for --vectors DIR."),
+    rerank: Path = typer.Option(
+        None, "--rerank", metavar="DIR", help="A model tuned on pairs (regress, classify) orders the hits anew."
+    ),
+    candidates: int = typer.Option(50, "--candidates", min=1, help="With --rerank: hits it looks at."),
+    positive: str = typer.Option(None, "--positive", metavar="LABEL", help="With --rerank: the label that counts."),
+    pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
+    layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
+    max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
+    json: bool = typer.Option(False, "--json", help="One JSON object for each query."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+) -> None:
+    """Find the lines of a corpus that are nearest to a query, by the cosine of their vectors.
+
+    Each hit is a line: number of the query, score, text. The best come first.
+
+    \b
+    Examples:
+      nlpcli search --model runs/similarity --corpus corpus.txt "a dog in the snow"
+      nlpcli search --model runs/similarity --corpus corpus.txt --index hnsw --save-index idx/
+      cat questions.txt | nlpcli search --vectors idx/ --top 3 --json
+      nlpcli search --model runs/similarity --vectors corpus.npy --texts corpus.txt --rerank runs/pairs "snow"
+    """
+    from nlpcli.recipes.embedder import Vectors
+    from nlpcli.recipes.search import WINDOW, Search, Searching
+
+    waiting = not queries and sys.stdin is not None and sys.stdin.isatty()
+    job = Searching(
+        vectors=vectors,
+        texts=texts,
+        corpus=tuple(corpus),
+        settings=Vectors(
+            model=model,
+            pooling=pooling,
+            layers=layers,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            device=device,
+            threads=threads,
+        ),
+        index=index,
+        top=top,
+        save_index=save_index,
+        rerank=rerank,
+        candidates=max(candidates, top),
+        positive=positive,
+        window=1 if waiting else WINDOW,
+    )
+    search = Search(job, say=terminal.say, warn=terminal.warn)
+    if waiting and save_index is not None:
+        return
+    for portion in search.answers(queries or _lines()):
+        for answer in portion:
+            if json:
+                terminal.write_json(_record(answer, reranked=rerank is not None))
+                continue
+            for hit in answer.hits:
+                terminal.write_line(f"{answer.number}\t{hit.score:.4f}\t{hit.text}")
+        terminal.stdout().flush()
+
+
+def _lines() -> Iterable[str]:
+    from nlpcli.data.readers import read_lines
+
+    terminal.announce_stdin()
+    return read_lines("-")
+
+
+def _record(answer, *, reranked: bool) -> dict:
+    hits = [
+        {"line": hit.line, "score": round(hit.score, 6), "text": hit.text}
+        | ({"cosine": round(hit.cosine, 6)} if reranked else {})
+        for hit in answer.hits
+    ]
+    return {"query": answer.query, "hits": hits}
