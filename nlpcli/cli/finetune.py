@@ -21,7 +21,11 @@ _SAMPLES = {
     "tag": "names",
     "span": "find-translation",
 }
-_USES = {"translation": "nlpcli translate --model {run} FILE", "similarity": "nlpcli embed --model {run} FILE"}
+_USES = {
+    "translation": "nlpcli translate --model {run} FILE",
+    "similarity": "nlpcli embed --model {run} FILE",
+    "mixture": "nlpcli predict --model {run} --as TASK FILE",
+}
 
 
 def command(

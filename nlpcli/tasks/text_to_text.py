@@ -59,16 +59,17 @@ class Wording:
         """Whether there is a place for a second text."""
         return "{text2}" in self.prefix
 
-    def source(self, example: Example) -> str:
-        """What is read of an example. Raises: NlpcliError when the second text is missing."""
-        if not _PLACES.search(self.prefix):
-            return one_line(self.prefix + " ".join(example.texts))
-        if self.pairs and len(example.texts) < 2:
-            raise NlpcliError(
-                f"{example.place}: no second text for '{self.prefix}'", hint="name its column with --text2"
-            )
-        texts = {"{text}": example.texts[0], "{text2}": example.texts[-1]}
-        return one_line(_PLACES.sub(lambda place: texts[place.group()], self.prefix))
+    @property
+    def framed(self) -> bool:
+        """Whether words of the prefix stand behind a text."""
+        return bool(_PLACES.search(self.prefix))
+
+    def source(self, texts: Sequence[str]) -> str:
+        """What is read of an example with these texts."""
+        if not self.framed:
+            return one_line(self.prefix + " ".join(texts))
+        named = {"{text}": texts[0], "{text2}": texts[-1]}
+        return one_line(_PLACES.sub(lambda place: named[place.group()], self.prefix))
 
 
 @dataclass(frozen=True)
@@ -155,25 +156,55 @@ class TextToText:
         found = references(example)
         if not found or not all(isinstance(text, str) for text in found):
             raise NlpcliError(f"{example.place}: no text to learn", hint="name the column of the targets with --label")
-        self.wording.source(example)
+        self._complete(example)
+
+    def _complete(self, example: Example) -> None:
+        if self.wording.pairs and len(example.texts) < 2:
+            raise NlpcliError(
+                f"{example.place}: no second text for '{self.wording.prefix}'",
+                hint="a tab divides two texts of a line; a column is named with --text2",
+            )
 
     def parse(self, line: str) -> Example:
         return Example(tuple(line.split("\t", 1)) if self.wording.pairs else (line,))
 
     def encode(self, examples: Sequence[Example]) -> list[list[TextItem]]:
-        """An item of each example; of several references the first is learnt."""
+        """An item of each example; of several references the first is learnt.
+
+        Raises: NlpcliError for an example that lacks its second text.
+        """
+        for example in examples:
+            self._complete(example)
         room = self.layout.room(1, self.context.max_length)
         limit = min(self.wording.max_target, self.context.max_length - len(self.start))
         if limit < 1:
             raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
-        sources = self.tokenizer.encode([self.wording.source(example) for example in examples])
+        sources = self.tokenizer.encode([self.wording.source(example.texts) for example in examples])
         targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
         self.cut_sources += sum(len(source) > room for source in sources)
         self.cut_targets += sum(len(target) > limit for target in targets)
+        if self.wording.framed:
+            sources = [
+                self._fitted(example.texts, room) if len(source) > room else source
+                for example, source in zip(examples, sources, strict=True)
+            ]
         return [
             [TextItem((*self.layout.start, *source[:room]), tuple(target[:limit]))]
             for source, target in zip(sources, targets, strict=True)
         ]
+
+    def _fitted(self, texts: Sequence[str], room: int) -> list[int]:
+        """The ids of a source whose texts lose their ends, the longest one first, and whose prefix stays whole."""
+        texts = list(texts)
+        while True:
+            [ids] = self.tokenizer.encode([self.wording.source(texts)])
+            pieces = self.tokenizer.encode(texts)
+            longest = max(range(len(texts)), key=lambda i: len(pieces[i]))
+            if len(ids) <= room or not pieces[longest]:
+                return ids
+            left = max(len(pieces[longest]) - (len(ids) - room), 0)
+            [shorter] = self.tokenizer.decode([pieces[longest][:left]])
+            texts[longest] = shorter if len(shorter) < len(texts[longest]) else ""
 
     def collate(self, items: Sequence[TextItem]) -> PairBatch:
         return pair_batch([(item.source, item.target) for item in items], self.tokenizer.special, self.start)

@@ -7,6 +7,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlpcli.config.schema import DecodingConfig, ModelConfig
 from nlpcli.data.examples import Columns, Example
@@ -55,17 +57,19 @@ def test_a_source_is_its_prefix_and_its_text(context):
 
 def test_a_prefix_with_places_is_the_whole_source():
     wording = Wording("one {text} two {text2} end")
-    assert wording.source(example("{text2}", second="b")) == "one {text2} two b end"
+    assert wording.source(("{text2}", "b")) == "one {text2} two b end"
     assert wording.pairs and not Wording("copy {text}").pairs
 
 
 def test_without_a_place_a_pair_is_one_text_after_the_other():
-    assert Wording("same: ").source(example("a b", second="c")) == "same: a b c"
+    assert Wording("same: ").source(("a b", "c")) == "same: a b c"
 
 
 def test_a_pair_that_is_only_one_text_is_told_with_its_place(context):
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: no second text"):
         TextToText.create([example()], context, prefix="{text} and {text2}")
+    with pytest.raises(NlpcliError, match=r"train\.tsv:2: no second text"):
+        TextToText(context, Wording("{text} and {text2}")).encode([example(label=None)])
 
 
 def test_a_prefix_with_a_place_for_the_second_text_alone_is_refused():
@@ -105,6 +109,16 @@ def test_long_sides_are_cut_and_counted(tokenizer):
     assert (task.cut_sources, task.cut_targets) == (1, 1)
     assert [note.split(" are ")[0] for note in task.notes] == ["1 sources", "1 targets"]
     assert [item.size for [item] in groups] == [10, 10, 2]
+
+
+@given(st.text("ab ", max_size=40), st.text("cd ", max_size=40), st.integers(16, 60))
+def test_words_of_the_prefix_stay_when_texts_are_cut(tokenizer, first, second, length):
+    task = TextToText(Context(tokenizer, ModelConfig(**SHAPE), {}, length), Wording("1: {text} 2: {text2} end", 4))
+    [[item]] = task.encode([example(first, second=second)])
+    found = text(task, item.source)
+    assert len(item.source) <= length - 1 and found.endswith("end") and found.startswith("1:") and "2:" in found
+    if len(task.wording.source((first, second))) < length:
+        assert len(item.source) == len(tokenizer.encode([task.wording.source((first, second))])[0])
 
 
 def test_no_target_is_longer_than_a_model_can_read(tokenizer):
