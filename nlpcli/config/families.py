@@ -46,9 +46,10 @@ _EVERY = ("family", "kind", "encoder_layers", "decoder_layers", "max_length", "i
 _EMBEDDING = ("positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
 _RELATIVE = ("relative_buckets", "relative_distance")
 _HEADS = ("output_bias", "scale_output", "mlm_head", "pooler", "pair_head")
+_SOURCE = ("source_layers", "source_vocab_size")
 
 READ: Mapping[str, frozenset[str]] = {
-    "transformer": frozenset((*_EVERY, *STACK, *_EMBEDDING, *_RELATIVE, *_HEADS, "tie", "output_dropout")),
+    "transformer": frozenset((*_EVERY, *STACK, *_EMBEDDING, *_RELATIVE, *_HEADS, *_SOURCE, "tie", "output_dropout")),
     "transformer-xl": frozenset(
         (*_EVERY, *RECURRENT, "norm_position", "tie", "output_bias", "adaptive_cutoffs", "share_position_biases")
     ),

@@ -28,6 +28,12 @@ class ModelConfig(Strict):
     d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
     encoder_layers: Positive = 6
     decoder_layers: Positive = 6
+    source_layers: Annotated[int, Field(ge=0)] = Field(
+        0, description="of an encoder under the encoder, which reads sources in a vocabulary of their own; 0: none"
+    )
+    source_vocab_size: Positive | None = Field(
+        None, description="pieces of that vocabulary; as many as the target's when null"
+    )
     d_key: Positive | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
     d_value: Positive | None = Field(None, description="width of a head's values; d_model / heads when null")
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
@@ -117,6 +123,10 @@ class ModelConfig(Strict):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} don't rise from one to the next")
         if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
             raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
+        if self.source_layers and self.kind != "encoder-decoder":
+            raise ValueError("source_layers belong to an encoder-decoder")
+        if self.source_vocab_size and not self.source_layers:
+            raise ValueError("source_vocab_size needs source_layers")
         if self.pair_head and not self.pooler:
             raise ValueError("pair_head needs the pooler")
         kinds = {"transformer-xl": "decoder", "xlnet": "encoder"}

@@ -103,4 +103,6 @@ class TuningConfig(Strict):
     def _one_way_at_a_time(self) -> TuningConfig:
         if self.lora_rank and self.mode != "all":
             raise ValueError(f"lora_rank and mode '{self.mode}' are two ways to tune; choose one")
+        if self.lora_rank and self.source_layers:
+            raise ValueError("with lora_rank only adapters learn, and a new encoder (source_layers) must learn, too")
         return self

@@ -30,6 +30,9 @@ def build_model(
     model = _BUILDERS[config.family](config, vocab_size)
     layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
     initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
+    if config.source_layers:
+        size = config.source_vocab_size or vocab_size
+        add_source_encoder(model, config, layers=config.source_layers, vocab_size=size)
     if not head:
         return model
     if "heads" in head:

@@ -1,5 +1,6 @@
 """A model on disk: `model.yaml` (what it is), `model.safetensors` (its weights), `tokenizer/` (how it reads).
 
+A model that reads sources in a vocabulary of their own has the tokenizer for them in `source-tokenizer/`.
 Nothing that is loaded is ever unpickled, and the weights' digest is checked before they are used.
 """
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "model.yaml"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
+SOURCE_TOKENIZER = "source-tokenizer"
 
 
 class _Description(BaseModel):
@@ -37,27 +39,32 @@ class _Description(BaseModel):
     vocab_size: int
     tokenizer: str
     sha256: str
+    source_tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved."""
+    """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved.
+
+    source_tokenizer: of a model that reads sources with another tokenizer than it writes with, else None.
+    """
 
     model: nn.Module
     tokenizer: Tokenizer
     config: ModelConfig
     info: dict[str, Any]
     path: Path
+    source_tokenizer: Tokenizer | None = None
 
 
-def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
-    """Puts `tokenizer` into the model directory `path`, where it stays for good.
+def save_tokenizer(path: Path, tokenizer: Tokenizer, name: str = TOKENIZER) -> None:
+    """Puts `tokenizer` into the model directory `path`, where it stays for good. name: TOKENIZER, or SOURCE_TOKENIZER.
 
     Raises: NlpcliError when another one is there.
     """
     from nlpcli.text import load_tokenizer
 
-    place = Path(path) / TOKENIZER
+    place = Path(path) / name
     if not place.exists():
         with new_directory(place) as folder:
             tokenizer.save(folder)
@@ -72,8 +79,11 @@ def save_model(
     config: ModelConfig,
     tokenizer: Tokenizer,
     info: Mapping[str, Any],
+    source_tokenizer: Tokenizer | None = None,
 ) -> None:
     """Writes a model directory, or replaces the weights in one; `weights` is a state dict.
+
+    source_tokenizer: of sources that are read with another tokenizer.
 
     Raises: RunFailed when the disk is full; what stood there before is then still whole.
     """
@@ -81,6 +91,8 @@ def save_model(
 
     path = Path(path)
     save_tokenizer(path, tokenizer)
+    if source_tokenizer is not None:
+        save_tokenizer(path, source_tokenizer, SOURCE_TOKENIZER)
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in unshared(weights).items()})
     description = {
         "nlpcli": __version__,
@@ -88,6 +100,7 @@ def save_model(
         "model": config.model_dump(),
         "vocab_size": tokenizer.vocab_size,
         "tokenizer": tokenizer.fingerprint,
+        **({} if source_tokenizer is None else {"source_tokenizer": source_tokenizer.fingerprint}),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_together({path / WEIGHTS: content, path / DESCRIPTION: dump_yaml(description)})
@@ -147,7 +160,6 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     from safetensors.torch import load_file
 
     from nlpcli.models.build import build_model
-    from nlpcli.text import load_tokenizer
 
     path = Path(path)
     info = read_info(path)
@@ -160,19 +172,30 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         raise NlpcliError(f"{weights_file}: can't be read ({error.strerror})") from None
     if digest != info["sha256"]:
         raise NlpcliError(f"{weights_file}: is damaged or was exchanged (its digest is not the one in {DESCRIPTION})")
-    tokenizer = load_tokenizer(path / TOKENIZER)
-    if tokenizer.fingerprint != info["tokenizer"]:
-        raise NlpcliError(
-            f"{path / TOKENIZER}: this tokenizer does not belong to the model",
-            hint="put back the tokenizer the model was trained with; with another one its output is meaningless",
-        )
+    config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
+    tokenizer = _own_tokenizer(path / TOKENIZER, info["tokenizer"])
     if tokenizer.vocab_size != info["vocab_size"]:
         raise NlpcliError(f"{path / DESCRIPTION}: vocab_size is not the tokenizer's {tokenizer.vocab_size}")
-    config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
+    source = _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_layers else None
+    if source is not None and source.vocab_size != config.source_vocab_size:
+        raise NlpcliError(f"{path / DESCRIPTION}: source_vocab_size is not the tokenizer's {source.vocab_size}")
     try:
         weights = load_file(weights_file, device="cpu")
     except SafetensorError as error:
         raise NlpcliError(f"{weights_file}: not a readable safetensors file ({error})") from None
     model = build_model(config, info["vocab_size"], info.get("head"))
     load_weights(model, weights, str(weights_file))
-    return LoadedModel(model.to(device).eval(), tokenizer, config, info, path)
+    return LoadedModel(model.to(device).eval(), tokenizer, config, info, path, source)
+
+
+def _own_tokenizer(folder: Path, fingerprint: str | None) -> Tokenizer:
+    """Raises: NlpcliError when the tokenizer in the folder is not the one with that fingerprint."""
+    from nlpcli.text import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.fingerprint != fingerprint:
+        raise NlpcliError(
+            f"{folder}: this tokenizer does not belong to the model",
+            hint="put back the tokenizer the model was trained with; with another one its output is meaningless",
+        )
+    return tokenizer
