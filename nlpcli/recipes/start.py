@@ -47,6 +47,14 @@ def open_start(path: str) -> Start:
     )  # fmt: skip
 
 
+def info_of(run: Path) -> dict[str, Any]:
+    """What a task needs to know of the model that the run to be resumed began with; the run's own folder says it."""
+    from nlpcli.models.directory import DESCRIPTION, read_info
+
+    info = read_info(run) if (run / DESCRIPTION).exists() else {}
+    return {key: info[key] for key in _SETTINGS if key in info}
+
+
 def body_config(config: ModelConfig) -> ModelConfig:
     """A model as the body under a task's head: without the heads of its pretraining."""
     if config.kind != "encoder" or config.family != "transformer":

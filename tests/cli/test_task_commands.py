@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -215,11 +216,15 @@ def test_a_pretrained_model_is_tuned_in_every_way(call, options):
     assert 10 < float(out) < 20
 
 
-def test_a_resumed_run_ends_like_one_that_was_not_interrupted(call):
+@pytest.mark.parametrize("tune", [[], ["--lora", 2], ["--tune", "gradual", "--set", "tuning.unfreeze_steps=4"]])
+def test_a_resumed_run_ends_like_one_that_was_not_interrupted_without_what_it_began_with(call, tune):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
-    limits = ["--train", "train.tsv", "--set", "training.schedule=constant", "--set", "training.evaluate_every=5"]
-    call(*finetune("classify", *limits, steps=10, out="runs/whole"))
-    call(*finetune("classify", *limits, steps=5, out="runs/parts"))
+    call(*finetune("classify", "--train", "train.tsv", steps=5, out="runs/first"))
+    limits = ["--set", "training.schedule=constant", "--set", "training.evaluate_every=5", *tune]
+    again = ["finetune", "--task", "classify", "--model", "runs/first", "--train", "train.tsv", *SMALL, *limits]
+    call(*again, "--max-steps", 10, "--out", "runs/whole")
+    call(*again, "--max-steps", 5, "--out", "runs/parts")
+    shutil.rmtree("runs/first")
     call("finetune", "--resume", "--out", "runs/parts", "--max-steps", 10)
     whole, parts = (Path(f"runs/{name}/model.safetensors").read_bytes() for name in ("whole", "parts"))
     assert whole == parts

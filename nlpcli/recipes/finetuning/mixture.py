@@ -26,7 +26,7 @@ from nlpcli.recipes.finetuning.supervised import (
 )
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
-from nlpcli.recipes.start import body_config, open_start
+from nlpcli.recipes.start import body_config, info_of, open_start
 from nlpcli.tasks import TASKS
 
 MEAN = "mean"
@@ -55,7 +55,8 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     run = choose_run(request, "mixture")
     sets = {name: _Examples(name, settings) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init else None
+    start = open_start(config.init) if config.init and not request.resume else None
+    known = start.info if start else info_of(run)
     tokenizer = tokenizer_of(
         request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
     )
@@ -63,7 +64,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     tuned = Tuned(
         config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
     )
-    context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
+    context = Context(tuned.tokenizer, body, known, max_length_of(config))
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
     parts = [sets[name].part(task) for name, task in tasks.items()]
     rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)

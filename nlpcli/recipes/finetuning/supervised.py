@@ -15,7 +15,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
-from nlpcli.recipes.start import Start, body_config, open_start
+from nlpcli.recipes.start import Start, body_config, info_of, open_start
 from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -65,11 +65,12 @@ def run_task(
     given = given or Examples(*read_examples(kind, config, columns, listener))
     examples, dev = held_out(given, config)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init else None
+    start = open_start(config.init) if config.init and not request.resume else None
+    known = start.info if start else info_of(run)
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
-    context = Context(tuned.tokenizer, body, start.info if start else {}, max_length_of(config))
+    context = Context(tuned.tokenizer, body, known, max_length_of(config))
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
     if "label_smoothing" in kind.options:
         options["label_smoothing"] = config.training.label_smoothing
@@ -97,7 +98,7 @@ def run_task(
             "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
-    elif config.model.kind == "encoder-decoder":
+    elif hasattr(task, "generator"):
         info["decoding"] = config.decoding.model_dump()
     config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(

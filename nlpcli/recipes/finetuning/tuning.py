@@ -33,7 +33,7 @@ class Tuned:
 
             self.tokenizer = with_roles(tokenizer, missing)
             listener.note(f"special tokens that the model lacks are added: {', '.join(missing)}")
-        if start is None or config.tuning.fresh:
+        if config.init is None or config.tuning.fresh:
             _check_scratch(config)
 
     def build(self, body: ModelConfig, task: Any = None) -> Any:
