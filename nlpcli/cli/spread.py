@@ -28,7 +28,7 @@ def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
 class Spreading(TyperCommand):
     """A command whose options `spread` may be given several values at once."""
 
-    spread: Collection[str] = ("--train", "--dev", "--data", "--choices")
+    spread: Collection[str] = ("--train", "--dev", "--data", "--choices", "--only")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, spread(args, self.spread))

@@ -175,15 +175,19 @@ class Watcher:
 
 
 @contextmanager
-def watched(command: str) -> Iterator[Watcher]:
-    """A watcher for one run of `nlpcli COMMAND`; an interrupt is told together with the command that goes on."""
+def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
+    """A watcher for one run of `nlpcli COMMAND`; an interrupt is told together with the command that goes on.
+
+    again: that command, where it is not the one that goes on with the run that was interrupted.
+    """
     watcher = Watcher(command)
     try:
         yield watcher
     except KeyboardInterrupt:
         watcher.close()
         if watcher.saved:
-            terminal.say(f"go on with: nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}")
+            own = f"nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}"
+            terminal.say(f"go on with: {again or own}")
         raise
     finally:
         watcher.close()

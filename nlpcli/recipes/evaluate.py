@@ -83,7 +83,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
 def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
     """As `evaluate`, of examples that are read already."""
     task = applied.task
-    _tell_unknown(task, examples, warn)
+    tell_unknown(task, examples, warn)
     predictions = applied.predict(examples, batch_tokens=job.batch_tokens)
     return Evaluation(
         applied.loaded.path,
@@ -94,7 +94,8 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     )
 
 
-def _tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]) -> None:
+def tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]) -> None:
+    """Warns of labels that the task doesn't know, with their places: of the first few by name."""
     told = 0
     for example in examples:
         try:
