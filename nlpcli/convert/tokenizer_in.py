@@ -131,6 +131,8 @@ def _special(
     found = {role: ids[name] for role, name in tokens.items() if name in ids}
     named = {"bos": "decoder_start_token_id"} if config.get("is_encoder_decoder") else {"bos": "bos_token_id"}
     named |= {"eos": "eos_token_id", "pad": "pad_token_id"}
+    if config.get("decoder_start_token_id") is None:  # T5's, whose folders need not say it
+        config = {**config, "decoder_start_token_id": config.get("pad_token_id")}
     size = max(len(pieces), config.get("vocab_size", 0))
     for role, key in named.items():
         id_ = config.get(key)

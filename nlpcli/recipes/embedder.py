@@ -11,7 +11,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import newest_run
-from nlpcli.recipes.models import open_model
+from nlpcli.recipes.models import check_one_tokenizer, open_model
 from nlpcli.recipes.pooling import sentence_settings
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Embedder:
 
         machine = prepare(settings.device, "float32", settings.threads)
         loaded = open_model(Path(path), str(machine.device))
+        check_one_tokenizer(loaded)
         trained = loaded.info.get("head") or {}
         trained = trained if trained.get("kind") == "vector" else {}
         self.path, self.device, self.batch_tokens = Path(path), machine.device, settings.batch_tokens

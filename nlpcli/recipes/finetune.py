@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.run import Listener, Request, resolve
+from nlpcli.recipes.run import Listener, Request, check_one_vocabulary, resolve
 from nlpcli.tasks import TASKS
 
 DEFAULTS = {
@@ -46,6 +46,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
         from nlpcli.recipes.finetuning.translation import translation
 
         return translation(request, config, listener)
+    check_one_vocabulary(config, config.task)
     if config.data.mixture is not None:
         if config.task != "text-to-text":
             raise NlpcliError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, LoadedModel, load_model, load_weights, read_info
 
 _THEIRS = "config.json"
@@ -17,11 +19,19 @@ def is_huggingface(path: Path) -> bool:
 
 def task_of(path: Path) -> str:
     """What the model in the folder `path` is for. Raises: NlpcliError when there is none."""
-    if is_huggingface(path):
-        from nlpcli.convert.checkpoint import read_task
+    return description_of(path)["task"]
 
-        return read_task(path)
-    return read_info(path)["task"]
+
+def description_of(path: Path) -> dict[str, Any]:
+    """What is known of the model in the folder `path` without its weights, as model.yaml has it.
+
+    Raises: NlpcliError when there is none.
+    """
+    if is_huggingface(path):
+        from nlpcli.convert.checkpoint import read_description
+
+        return read_description(path)
+    return read_info(path)
 
 
 def open_model(path: Path, device: str = "cpu", *, allow_pickle: bool = False) -> LoadedModel:
@@ -36,8 +46,17 @@ def open_model(path: Path, device: str = "cpu", *, allow_pickle: bool = False) -
     from nlpcli.models.build import build_model
 
     found = read_huggingface(path, allow_pickle=allow_pickle)
-    model = build_model(found.config, found.tokenizer.vocab_size)
+    model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
     load_weights(model, found.weights, str(path))
     info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
     config = ModelConfig.model_validate(found.config)
     return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
+
+
+def check_one_tokenizer(loaded: LoadedModel) -> None:
+    """Refuses a model that reads sources with a tokenizer of their own, for those who would read with the other."""
+    if loaded.source_tokenizer is not None:
+        raise NlpcliError(
+            f"{loaded.path}: reads only sources of a translation, with a tokenizer of their own",
+            hint=f"use it with: nlpcli translate --model {loaded.path}",
+        )

@@ -13,7 +13,16 @@ from nlpcli.errors import NlpcliError
 from nlpcli.recipes.corpus import Corpus
 from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
 from nlpcli.recipes.pretraining.job import Job, Materials
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, resolve, tell_unused, train
+from nlpcli.recipes.run import (
+    Listener,
+    Request,
+    check_one_vocabulary,
+    choose_run,
+    get_tokenizer,
+    resolve,
+    tell_unused,
+    train,
+)
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
@@ -62,6 +71,7 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
 def _configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     config = resolve(request)
     config = config.model_copy(update={"objective": config.objective or "clm"})
+    check_one_vocabulary(config, "pretraining")
     weights = parse(config.objective)
     objective = OBJECTIVES.load(builder(config.objective))
     objective.check(config, weights)

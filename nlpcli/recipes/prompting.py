@@ -259,10 +259,11 @@ def _model_path(path: Path | None, say: Callable[[str], None]) -> Path:
 
 def _open(path: Path, device: str) -> LoadedModel:
     """A model that writes text. Raises: NlpcliError for one that doesn't, with what it is for instead."""
-    from nlpcli.recipes.models import open_model, task_of
+    from nlpcli.recipes.models import check_one_tokenizer, open_model, task_of
 
     task = task_of(path)
     loaded = open_model(path, device)
+    check_one_tokenizer(loaded)
     if loaded.info.get("head"):
         raise NlpcliError(
             f"{path}: was fine-tuned for {task}, and answers without a prompt", hint=f"nlpcli predict --model {path}"

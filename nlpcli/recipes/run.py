@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from nlpcli import presets
 from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
-from nlpcli.config.schema import RunConfig
+from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 
 CONFIG = "config.yaml"
@@ -57,6 +57,7 @@ class Request:
     overrides: Iterable[str] = ()  # "a.b=c"
     out: Path | None = None
     tokenizer: Path | None = None
+    source_tokenizer: Path | None = None  # of a new source encoder
     resume: bool = False
     overwrite: bool = False
     command: str = ""
@@ -84,6 +85,8 @@ def resolve(request: Request) -> RunConfig:
     config = parse(RunConfig, data, "the settings given")
     if request.resume:
         check_same_task(base, config)
+    else:
+        config = _with_source_encoder(config)
     training = config.training
     if training.schedule in FALLING and not (training.max_steps or training.max_epochs or training.max_minutes):
         raise NlpcliError(
@@ -111,6 +114,29 @@ def _shape_of(path: str) -> dict[str, Any]:
     return open_start(str(path)).config.model_dump()
 
 
+def _with_source_encoder(config: RunConfig) -> RunConfig:
+    """The model as `tuning` has it. Raises: NlpcliError when it shall learn in stages and nothing of it comes first."""
+    layers = config.tuning.source_layers
+    if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
+        raise NlpcliError(
+            "tuning.mode 'stages' trains a new source encoder before the rest, and this model gets none",
+            hint="ask for one with --source-layers (tuning.source_layers), or choose another --tune",
+        )
+    if not layers:
+        return config
+    model = {**config.model.model_dump(), "source_layers": layers, "source_vocab_size": None}
+    return config.model_copy(update={"model": parse(ModelConfig, model, "the model with a new source encoder")})
+
+
+def check_one_vocabulary(config: RunConfig, what: str) -> None:
+    """Refuses a model that reads sources with a tokenizer of their own for `what`, which has one tokenizer."""
+    if config.model.source_layers:
+        raise NlpcliError(
+            f"{what} reads and writes with one tokenizer, and a source encoder (source_layers) has its own",
+            hint="it is for --task translation",
+        )
+
+
 def _check_resumable(request: Request) -> None:
     if request.out is None:
         raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
@@ -118,6 +144,7 @@ def _check_resumable(request: Request) -> None:
         "a preset": request.preset,
         "--config": request.config,
         "--tokenizer": request.tokenizer,
+        "--source-tokenizer": request.source_tokenizer,
         "--overwrite": request.overwrite,
     }
     for name, value in refused.items():
@@ -195,7 +222,7 @@ def _clear(run: Path) -> None:
     """Removes what a run consists of, and nothing else."""
     import shutil
 
-    for name in ("checkpoints", "tokenizer", "tensorboard"):
+    for name in ("checkpoints", "tokenizer", "source-tokenizer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "README.md"):
         (run / name).unlink(missing_ok=True)
@@ -276,11 +303,13 @@ def train(
     data_fingerprint: str,
     build: Callable[[], Any] | None = None,
     tuned: Any = None,
+    source_tokenizer: Any = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
     build: makes the model where it is not simply that of the configuration with new weights; tuned: says which of its
-    weights are trained when, and at which rate (`nlpcli.recipes.finetuning.tuning.Tuned`). `measured` are the names of
+    weights are trained when, and at which rate (`nlpcli.recipes.finetuning.tuning.Tuned`); source_tokenizer: of sources
+    that are read with another tokenizer. `measured` are the names of
     what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
     checkpoint that does not fit it, before anything is written or removed.
@@ -293,7 +322,7 @@ def train(
     import torch
 
     from nlpcli.models.build import build_model, count_parameters
-    from nlpcli.models.directory import save_model, save_tokenizer
+    from nlpcli.models.directory import SOURCE_TOKENIZER, save_model, save_tokenizer
     from nlpcli.training.loop import Trainer
 
     torch.manual_seed(config.training.seed)
@@ -307,10 +336,12 @@ def train(
         optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
         listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
         save_tokenizer(run, tokenizer)
+        if source_tokenizer is not None:
+            save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)
 
     def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
         save_model(
-            run, weights=weights, config=config.model, tokenizer=tokenizer,
+            run, weights=weights, config=config.model, tokenizer=tokenizer, source_tokenizer=source_tokenizer,
             info={
                 **info,
                 "step": progress.step,

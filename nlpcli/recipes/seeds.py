@@ -60,7 +60,7 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
             settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
             asked = replace(request, out=run, settings=settings, resume=started)
             if started:  # the run's own folder says all of it
-                asked = replace(asked, preset=None, config=None, tokenizer=None, overwrite=False)
+                asked = replace(asked, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
             finetune(asked, listener)
         found.append(read_info(run)["metrics"])
     summary = Summary(out, seeds, found)

@@ -12,6 +12,7 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
+_SOURCE = "source_encoder."
 _SETTINGS = ("read_from", "source_start", "target_start", "document_end")
 """What is known of a folder that a task needs to know."""
 
@@ -28,6 +29,7 @@ class Start:
     problem: dict[str, Any]  # of the task it was tuned for before, if any
     head: dict[str, Any]  # that task's head: its settings
     head_weights: Mapping[str, Any]
+    source_tokenizer: Any = None  # of a model that reads sources with another one
 
 
 @functools.lru_cache(maxsize=1)
@@ -43,7 +45,7 @@ def open_start(path: str) -> Start:
     info = {key: found.info[key] for key in _SETTINGS if key in found.info}
     return Start(
         Path(path), found.config, body if head else weights, found.tokenizer, info,
-        dict(found.info.get("problem") or {}), dict(head), own,
+        dict(found.info.get("problem") or {}), dict(head), own, found.source_tokenizer,
     )  # fmt: skip
 
 
@@ -62,10 +64,19 @@ def body_config(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
 
 
+def without_source(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights without those that read sources, for a model with a new source encoder."""
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(_SOURCE)}
+    if "decoder_embedding.tokens.weight" in kept:  # the matrix of both, where sources have another vocabulary
+        kept["encoder_embedding.tokens.weight"] = kept["decoder_embedding.tokens.weight"]
+    return kept
+
+
 def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
-    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one.
+    same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one. A
+    source encoder of which `weights` has nothing is new.
 
     Returns: the names of weights that are new.
     Raises: NlpcliError when a weight of the body is missing or has another shape.
@@ -79,7 +90,8 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
     body = model.body if isinstance(model, (WithHead, WithHeads)) else model
     own = body.state_dict()
     needed = unshared(own)
-    missing = [name for name in needed if name not in weights and not name.startswith(_HEADS)]
+    may_be_new = _HEADS if any(name.startswith(_SOURCE) for name in weights) else (*_HEADS, _SOURCE)
+    missing = [name for name in needed if name not in weights and not name.startswith(may_be_new)]
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     for names, what in ((missing, "has no weight"), (wrong, "has another shape of")):
         if names:

@@ -111,7 +111,10 @@ def translate(
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
-    translator = Translator(loaded.model, loaded.tokenizer, settings, device=machine.device, warn=warn)
+    translator = Translator(
+        loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
+        source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
+    )  # fmt: skip
     yield from translator.windows(read_requests(job))
 
 

@@ -23,7 +23,9 @@ class Translation:
 
     With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
     become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.
-    source_tokenizer: of the sources, where it is not that of the targets.
+    source_tokenizer: of the sources, where it is not that of the targets. source_start, target_start: ids that come
+    before every source and every target; None: bos before targets. They count in lengths, too, but the last of them
+    stands where the end of a target is not read.
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
@@ -41,6 +43,8 @@ class Translation:
         sampling: float = 0.0,
         texts: Sequence[tuple[str, str]] | None = None,
         source_tokenizer: Tokenizer | None = None,
+        source_start: Sequence[int] = (),
+        target_start: Sequence[int] | None = None,
     ) -> None:
         self.train = train
         self.dev = dev
@@ -52,8 +56,12 @@ class Translation:
         self.sampling = sampling
         self.max_length = max_length
         self.texts = texts
-        lengths = train.lengths + 1  # with the end of sentence
-        fits = (lengths.max(axis=1) <= max_length) & (lengths.min(axis=1) > 1)
+        self.source_start = list(source_start)
+        self.target_start = list(target_start or [tokenizer.special.bos])
+        # the end of sentence, and what comes before; the last id of a target's start is read in the end's place
+        self.around = np.array([len(self.source_start) + 1, len(self.target_start)])
+        lengths = train.lengths + self.around
+        fits = (lengths.max(axis=1) <= max_length) & (train.lengths.min(axis=1) > 0)
         self.kept = np.flatnonzero(fits)  # neither side empty, none too long
         self.left_out = len(lengths) - len(self.kept)
         self.lengths = lengths[self.kept]
@@ -82,16 +90,18 @@ class Translation:
 
     def _batch(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PairBatch:
         source, target = self.tokenizers
-        return pair_batch(pairs, target.special, source_special=source.special)
+        if self.source_start:
+            pairs = [([*self.source_start, *x], y) for x, y in pairs]
+        return pair_batch(pairs, target.special, self.target_start, source_special=source.special)
 
     def _too_long(self, source: Sequence[int], target: Sequence[int]) -> bool:
-        return max(len(source), len(target)) >= self.max_length
+        return max(np.array([len(source), len(target)]) + self.around) > self.max_length
 
     def loss(self, model: nn.Module, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
         return pair_loss(model, batch, self.label_smoothing), None
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""
-        for item in token_budget_batches(self.dev.lengths + 1, max_tokens=self.batch_tokens, shuffle=False):
+        for item in token_budget_batches(self.dev.lengths + self.around, max_tokens=self.batch_tokens, shuffle=False):
             batch = self._batch([self.dev.pair(i) for i in item])
             yield self.loss(model, batch.to(device))[0]

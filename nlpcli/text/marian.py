@@ -36,7 +36,7 @@ class MarianModel:
 
     def __init__(self, vocabulary: dict[str, int], source: bytes, target: bytes, special: SpecialTokens) -> None:
         sentencepiece.set_min_log_level(_ERRORS_ONLY)
-        self.vocabulary, self.source, self.target = vocabulary, source, target
+        self.vocabulary, self.source, self.target, self._special = vocabulary, source, target, special
         self._reader = sentencepiece.SentencePieceProcessor(model_proto=source)
         self._writer = sentencepiece.SentencePieceProcessor(model_proto=target)
         self._raw = [""] * (max(vocabulary.values()) + 1)
@@ -63,6 +63,10 @@ class MarianModel:
         models = {"source": self.source, "target": self.target}
         spelled = {name: base64.b64encode(proto).decode() for name, proto in models.items()}
         return json.dumps({"vocabulary": self.vocabulary, **spelled}).encode()
+
+    def for_targets(self) -> MarianModel:
+        """The model that cuts texts as those are cut that are to be written."""
+        return MarianModel(self.vocabulary, self.target, self.target, self._special)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._encode(text) for text in texts]

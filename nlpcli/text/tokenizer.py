@@ -97,6 +97,13 @@ class Tokenizer:
             raise ValueError("sampling needs a random generator")
         return self.model.sample(texts, sampling, rng)
 
+    def for_targets(self) -> Tokenizer:
+        """The tokenizer that cuts what a model is to write: this one, or Marian's other half, with the same ids."""
+        other_half = getattr(self.model, "for_targets", None)
+        if other_half is None:
+            return self
+        return Tokenizer(self.settings, other_half(), self.special, self.trained)
+
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
         """The ids of each text as `encode` gives them, and of each id the characters (start, end) it stands for.
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.supervised import tokenizer_of
-from nlpcli.recipes.finetuning.tuning import Tuned
-from nlpcli.recipes.run import MEASURED, Listener, Request, choose_run, tell_unused, text_metrics, train
-from nlpcli.recipes.start import open_start
+from nlpcli.recipes.finetuning.tuning import Tuned, has_new_source_encoder
+from nlpcli.recipes.run import (
+    MEASURED,
+    Listener,
+    Request,
+    choose_run,
+    get_tokenizer,
+    tell_unused,
+    text_metrics,
+    train,
+)
+from nlpcli.recipes.start import Start, info_of, open_start
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
 
 def translation(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
-    """Trains a translator on two parallel text files."""
+    """Trains a translator on two parallel text files.
+
+    It begins texts as the model did that it begins with, and so does whoever uses it. A new source encoder reads the
+    source files with a tokenizer of its own.
+    """
     if config.model.kind != "encoder-decoder":
         raise NlpcliError(f"translation needs an encoder-decoder, and this model is a {config.model.kind}")
     if len(config.data.train) != 2:
@@ -36,29 +50,39 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         _check_parallel(*pair)
     run = choose_run(request, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init else None
+    start = open_start(config.init) if config.init and not request.resume else None
+    separate = _source_tokenizer(request, config, start, run, listener)
+    if separate is not None:
+        vocabulary = {"source_vocab_size": separate.vocab_size}
+        config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
     tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
     tuned = Tuned(config, start, tokenizer, listener)
-    shards = ParallelShards.build(source, target, tokenizer, workers=config.data.workers)
-    dev = ParallelShards.build(*config.data.dev, tokenizer, workers=config.data.workers)
+    info = _conventions(config, start, run, separate)
+    sides = Sides.of(tokenizer, separate, info)
+    encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
+    shards = ParallelShards.build(source, target, sides.source, **encoding)
+    dev = ParallelShards.build(*config.data.dev, sides.source, **encoding)
     sampling = config.data.subword_sampling
     task = Translation(
         shards,
         dev,
-        tokenizer,
+        sides.target,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
         label_smoothing=config.training.label_smoothing,
         seed=config.training.seed,
         sampling=sampling,
         texts=list(read_parallel(source, target)) if sampling else None,
+        source_tokenizer=sides.source,
+        source_start=sides.source_start,
+        target_start=sides.target_start,
     )
     if config.model.positions == "learned":
-        _check_positions(config, dev.lengths)
+        _check_positions(config, dev.lengths + task.around)
     listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
 
     signatures: dict[str, str] = {}
-    bleu = DevBleu(config, tokenizer, machine.device) if config.training.bleu_sentences else None
+    bleu = DevBleu(config, sides, machine.device) if config.training.bleu_sentences else None
 
     def evaluate(model: Any) -> dict[str, float]:
         metrics = text_metrics(task.evaluate(model, machine.device), dev.target, tokenizer, signatures)
@@ -70,18 +94,85 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
-        info={**(start.info if start else {}), "task": "translation", "decoding": config.decoding.model_dump()},
+        info={**info, "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * (bleu is not None)),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
-        tuned=tuned,
+        tuned=tuned, source_tokenizer=separate,
     )  # fmt: skip
     return run, outcome
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How sources and targets become ids: their tokenizers, and the ids that come before them."""
+
+    source: Any
+    target: Any
+    source_start: tuple[int, ...]
+    target_start: tuple[int, ...] | None  # None: bos
+
+    @classmethod
+    def of(cls, tokenizer: Any, separate: Any, info: dict[str, Any]) -> Sides:
+        """separate: the tokenizer of sources that have one of their own; info: what is known of the model."""
+        start = tuple(info.get("source_start") or ()), tuple(info.get("target_start") or ()) or None
+        return cls(separate or tokenizer, tokenizer.for_targets(), *start)
+
+
+def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, run: Path, listener: Listener) -> Any:
+    """The tokenizer of sources that are read by an encoder of their own, None where there is none.
+
+    Raises: NlpcliError for one that is named in vain, or that is not the model's.
+    """
+    from nlpcli.models.directory import SOURCE_TOKENIZER
+    from nlpcli.recipes.tokenize import open_tokenizer
+    from nlpcli.text import load_tokenizer
+
+    given, layers = request.source_tokenizer, config.model.source_layers
+    if not layers:
+        if given is not None:
+            raise NlpcliError(
+                "--source-tokenizer is for sources that are read by an encoder of their own, and the model has none",
+                hint="ask for one with --source-layers, or name the one tokenizer of both sides with --tokenizer",
+            )
+        return None
+    if request.resume:
+        return load_tokenizer(run / SOURCE_TOKENIZER)
+    if has_new_source_encoder(config, start):
+        lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
+        tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
+        listener.note(f"a new encoder of {layers} layers reads sources in {tokenizer.vocab_size:,} pieces of their own")
+        return tokenizer
+    if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
+        raise NlpcliError(
+            f"{given}: is not the tokenizer with which the source encoder of {start.path} reads",
+            hint="leave --source-tokenizer out, or ask for a new encoder with --source-layers",
+        )
+    return start.source_tokenizer
+
+
+def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Any) -> dict[str, Any]:
+    """What is known of how the model that the run begins with was made to read and to write.
+
+    Where it reads a start before sources, a new source encoder reads that of its own vocabulary.
+    """
+    from nlpcli.models.directory import DESCRIPTION
+
+    if start is None and (run / DESCRIPTION).exists():
+        return info_of(run)
+    if start is None:
+        if not config.init:
+            return {}
+        start = open_start(config.init)  # the run was interrupted before its model was first kept
+    info = dict(start.info)
+    if info.get("source_start") and has_new_source_encoder(config, start):
+        info["source_start"] = [separate.special.bos]
+    return info
 
 
 class DevBleu:
     """BLEU of a model's translations of sentences spread evenly over the dev set."""
 
-    def __init__(self, config: RunConfig, tokenizer: Any, device: Any) -> None:
+    def __init__(self, config: RunConfig, sides: Sides, device: Any) -> None:
         from nlpcli.data.readers import read_parallel
         from nlpcli.decoding.beam import BeamSettings
         from nlpcli.decoding.constraints import Constraints, never_written
@@ -93,20 +184,25 @@ class DevBleu:
         pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
         count = min(len(pairs), config.training.bleu_sentences)
         self.pairs = [pairs[i * len(pairs) // count] for i in range(count)]
-        self.config, self.tokenizer, self.device = config, tokenizer, device
+        self.config, self.sides, self.device = config, sides, device
         search = BeamSettings(
             beam_size=config.training.bleu_beam_size,
             ranking=Ranking(length_penalty=config.decoding.length_penalty),
-            constraints=Constraints(suppress=never_written(tokenizer.special)),
+            constraints=Constraints(suppress=never_written(sides.target.special)),
         )
         self.beam_size = config.training.bleu_beam_size
-        self.settings = TranslatorSettings(search=search, batch_tokens=config.training.batch_tokens)
+        self.settings = TranslatorSettings(
+            search=search, batch_tokens=config.training.batch_tokens, source_start=sides.source_start,
+            target_start=sides.target_start,
+        )  # fmt: skip
 
     def __call__(self, model: Any) -> Any:
         from nlpcli.decoding.translator import Translator
         from nlpcli.evaluation.bleu import bleu
 
-        translator = Translator(model, self.tokenizer, self.settings, device=self.device)
+        translator = Translator(
+            model, self.sides.target, self.settings, device=self.device, source_tokenizer=self.sides.source
+        )
         output = [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
         decoding = self.config.decoding
         references = [[target for _, target in self.pairs]]
@@ -114,7 +210,7 @@ class DevBleu:
 
 
 def _check_positions(config: RunConfig, dev: Any) -> None:
-    """Whether learned positions reach as far as the sentences, each with its end; `dev`: lengths (lines, 2)."""
+    """Whether learned positions reach as far as the sentences; `dev`: lengths (lines, 2) with what is around them."""
     positions = config.model.max_length
     if config.data.max_length > positions:
         raise NlpcliError(
@@ -123,11 +219,11 @@ def _check_positions(config: RunConfig, dev: Any) -> None:
         )
     longest = dev.max(axis=1)
     line = int(longest.argmax())
-    if longest[line] >= positions:
+    if longest[line] > positions:
         raise NlpcliError(
-            f"line {line + 1} of {' and '.join(config.data.dev)}: {longest[line]} tokens and an end are more than the "
-            f"model's {positions} positions",
-            hint=f"leave the line out, or set model.max_length to at least {longest[line] + 1}",
+            f"line {line + 1} of {' and '.join(config.data.dev)}: {longest[line]} tokens, with those before and after "
+            f"the text, are more than the model's {positions} positions",
+            hint=f"leave the line out, or set model.max_length to at least {longest[line]}",
         )
 
 
@@ -140,7 +236,12 @@ def _check_parallel(source: str, target: str) -> None:
 
 
 def _lines(config: RunConfig) -> Iterator[str]:
+    """The text of the (first) tokenizer: that of the target alone where sources have their own."""
+    return _read_lines(config.data.train[1:] if config.model.source_layers else config.data.train)
+
+
+def _read_lines(paths: Iterable[str]) -> Iterator[str]:
     from nlpcli.data.readers import read_lines
 
-    for path in config.data.train:
+    for path in paths:
         yield from read_lines(path)

@@ -8,7 +8,7 @@ from typing import Any
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.run import Listener
-from nlpcli.recipes.start import Start, begin_with
+from nlpcli.recipes.start import Start, begin_with, without_source
 
 _ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
 
@@ -56,11 +56,13 @@ class Tuned:
 
     def plan(self, model: Any) -> Any:
         """Which weights are trained when, for the loop."""
+        from nlpcli.models.source_encoder import first_stage
         from nlpcli.training.tuning import make_plan
 
         settings = self.settings
+        first = first_stage(model) if settings.mode == "stages" else ()
         return make_plan(
-            model, settings.mode, every=settings.unfreeze_steps, first=STAGE_ONE, first_steps=settings.stage_steps
+            model, settings.mode, every=settings.unfreeze_steps, first=first, first_steps=settings.stage_steps
         )
 
     def scales(self, model: Any) -> Any:
@@ -72,11 +74,12 @@ class Tuned:
     def _weights(self) -> Mapping[str, Any]:
         """The start's weights, for the vocabulary that is trained with."""
         start = self.start
+        weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
         if start.tokenizer.fingerprint == self.tokenizer.fingerprint:
-            return start.weights
+            return weights
         from nlpcli.models.transplant import carry_embeddings
 
-        weights, carried = carry_embeddings(start.weights, start.tokenizer, self.tokenizer)
+        weights, carried = carry_embeddings(weights, start.tokenizer, self.tokenizer)
         self.listener.note(f"{carried.shared:,} of the {carried.total:,} pieces keep their vectors; the others are new")
         return weights
 
@@ -108,8 +111,11 @@ class Tuned:
             )
 
 
-STAGE_ONE = ("source_encoder.*", "*.positions.*", "encoder.layers.0.self_attention.*")
-"""What learns first when a model gets a new source encoder (Lewis et al. 2020, section 3.4)."""
+def has_new_source_encoder(config: RunConfig, start: Start | None) -> bool:
+    """Whether the model that is trained reads sources with an encoder that `start` lacks, or that replaces its own."""
+    if not config.model.source_layers:
+        return False
+    return start is None or bool(config.tuning.source_layers) or not start.config.source_layers
 
 
 def _tokens_of(model: Any) -> Any:
