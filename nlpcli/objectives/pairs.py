@@ -94,6 +94,37 @@ def pair_batch(
     )
 
 
+def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens) -> PairBatch:
+    """Prompts and what follows them, without eos, as a decoder reads them: in one stream, which is the batch's target.
+
+    Only what follows a prompt, and the end, is predicted. source (batch, m) holds the prompts alone, for a search. None
+    of them may be empty.
+    """
+    streams = [[*prompt, *rest] for prompt, rest in pairs]
+    target = pad(streams, special.pad)
+    ends = [
+        row * target.size(1) + i
+        for row, (prompt, rest) in enumerate(pairs)
+        for i in range(len(prompt) - 1, len(prompt) + len(rest))
+    ]
+    source = pad([prompt for prompt, _ in pairs], special.pad)
+    lengths = torch.tensor([len(prompt) for prompt, _ in pairs])
+    return PairBatch(
+        source=source,
+        source_mask=torch.arange(source.size(1)) < lengths[:, None],
+        target=target,
+        goal=torch.tensor([id_ for _, rest in pairs for id_ in (*rest, special.eos)]),
+        places=torch.tensor(ends),
+        tokens=sum(map(len, streams)),
+    )
+
+
+def stream_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
+    states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
+    return goal_loss(model, states, batch.goal, label_smoothing)
+
+
 def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
     """The decoder's states that predict `batch.goal`: (k, d_model)."""
     return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)

@@ -1,7 +1,8 @@
 """Text to text: whatever can be asked in words and answered in words.
 
 p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x says which task is meant (Raffel et al.
-2020, section 2.4): `summarize: `, `cola sentence: `.
+2020, section 2.4): `summarize: `, `cola sentence: `. A decoder reads x and y in one stream, after words that ask for y,
+such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learnt.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.learning import Loss
-from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss
+from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
 from nlpcli.tasks.layout import Layout
 from nlpcli.tasks.task import Context, Prediction
 
@@ -78,10 +79,13 @@ class TextItem:
 
     source: tuple[int, ...]
     target: tuple[int, ...] = ()
+    in_stream: bool = False
 
     @property
     def size(self) -> int:
-        """Of the longer side, end included, as batches are measured."""
+        """Of the longer side, end included, as batches are measured; of both in one stream."""
+        if self.in_stream:
+            return len(self.source) + len(self.target)
         return max(len(self.source), len(self.target)) + 1
 
 
@@ -93,7 +97,7 @@ class TextToText:
     """
 
     name: ClassVar[str] = "text-to-text"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
+    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder", "decoder")
     options: ClassVar[frozenset[str]] = frozenset(
         {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
     )
@@ -106,8 +110,16 @@ class TextToText:
         self.generator: Generator | None = None
         self.cut_sources = self.cut_targets = 0
         special = context.tokenizer.special
-        self.layout = Layout.of(context.model, special, context.info)
-        self.start = list(context.info.get("target_start") or [special.bos])
+        special.check("eos")
+        self.in_stream = context.model.kind == "decoder"
+        if self.in_stream:
+            if context.model.family != "transformer":
+                raise NlpcliError(f"text-to-text has no way to read with a {context.model.family}", hint="take another")
+            self.layout = Layout((special.eos,), (), (special.eos,))  # the end of one document begins the next
+            self.start: list[int] = []
+        else:
+            self.layout = Layout.of(context.model, special, context.info)
+            self.start = list(context.info.get("target_start") or [special.bos])
 
     @classmethod
     def create(
@@ -175,10 +187,7 @@ class TextToText:
         """
         for example in examples:
             self._complete(example)
-        room = self.layout.room(1, self.context.max_length)
-        limit = min(self.wording.max_target, self.context.max_length - len(self.start))
-        if limit < 1:
-            raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
+        room, limit = self._room()
         sources = self.tokenizer.encode([self.wording.source(example.texts) for example in examples])
         targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
         self.cut_sources += sum(len(source) > room for source in sources)
@@ -189,9 +198,20 @@ class TextToText:
                 for example, source in zip(examples, sources, strict=True)
             ]
         return [
-            [TextItem((*self.layout.start, *source[:room]), tuple(target[:limit]))]
+            [TextItem((*self.layout.start, *source[:room]), tuple(target[:limit]), self.in_stream)]
             for source, target in zip(sources, targets, strict=True)
         ]
+
+    def _room(self) -> tuple[int, int]:
+        """The most tokens of a source and of a target. Raises: NlpcliError when there is no room for them."""
+        longest = self.context.max_length
+        limit = min(self.wording.max_target, longest - len(self.start))
+        if self.in_stream:
+            limit = min(limit, longest // 2)
+            longest -= limit
+        if limit < 1:
+            raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
+        return self.layout.room(1, longest), limit
 
     def _fitted(self, texts: Sequence[str], room: int) -> list[int]:
         """The ids of a source whose texts lose their ends, the longest one first, and whose prefix stays whole."""
@@ -207,10 +227,13 @@ class TextToText:
             texts[longest] = shorter if len(shorter) < len(texts[longest]) else ""
 
     def collate(self, items: Sequence[TextItem]) -> PairBatch:
-        return pair_batch([(item.source, item.target) for item in items], self.tokenizer.special, self.start)
+        pairs = [(item.source, item.target) for item in items]
+        if self.in_stream:
+            return stream_batch(pairs, self.tokenizer.special)
+        return pair_batch(pairs, self.tokenizer.special, self.start)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
-        return pair_loss(model, batch, self.label_smoothing)
+        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.label_smoothing)
 
     def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
         assert self.generator is not None, "there is nothing to write with"

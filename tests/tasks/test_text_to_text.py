@@ -20,7 +20,7 @@ from nlpcli.tasks.task import Context
 from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references
 from nlpcli.text import train_tokenizer
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .:,{}ABC"
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .:;,>{}ABCDTLR"
 SHAPE = {"d_model": 24, "heads": 2, "d_ff": 48, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
 
 
@@ -212,6 +212,55 @@ def learnt(task, model, examples, *, steps):
 @pytest.fixture
 def four():
     return [example("ab", "ba"), example("cd", "dc"), example("abcd", "dcba"), example("d", "d")]
+
+
+DECODER = {"kind": "decoder", "d_model": 24, "heads": 2, "d_ff": 48, "decoder_layers": 2, "dropout": 0.0}
+
+
+@pytest.fixture
+def decoder(tokenizer):
+    torch.manual_seed(1)
+    return build_model(DECODER, tokenizer.vocab_size).eval()
+
+
+@pytest.fixture
+def streamed(tokenizer):
+    return Context(tokenizer, ModelConfig(**DECODER), {}, 64)
+
+
+def test_a_decoder_predicts_what_follows_the_source_and_nothing_else(streamed, decoder):
+    task = TextToText(streamed, Wording("{text} TL;DR:"))
+    items = [item for group in task.encode([example("ab", "ba"), example("a", "")]) for item in group]
+    loss = task.loss(decoder, task.collate(items))
+    special = task.tokenizer.special
+    expected = 0.0
+    for item in items:
+        stream = [*item.source, *item.target]
+        with torch.no_grad():
+            logprobs = decoder(torch.tensor([stream])).log_softmax(-1)[0]
+        goals = [*item.target, special.eos]
+        expected -= sum(logprobs[len(item.source) - 1 + i, id_].item() for i, id_ in enumerate(goals))
+    assert float(loss.nll) == pytest.approx(expected, rel=1e-5) and loss.count == 4
+    assert items[0].source[0] == special.eos and text(task, items[0].source) == "ab TL;DR:"
+
+
+def test_source_and_target_of_a_decoder_share_its_length(tokenizer):
+    task = TextToText(Context(tokenizer, ModelConfig(**DECODER), {}, 20), Wording("{text}>", max_target=6))
+    groups = task.encode([example("a" * 50, "b" * 50), example("a" * 50, "b")])
+    assert [(len(item.source), len(item.target)) for [item] in groups] == [(13, 6), (13, 1)]
+    assert all(item.source[-1] == tokenizer.encode([">"])[0][-1] for [item] in groups)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_decoder_writes_what_it_learnt_whatever_stands_beside(streamed, decoder, four, beam_size):
+    task = TextToText.create(four, streamed, prefix="{text}: ", max_target=8)
+    learnt(task, decoder, four, steps=200)
+    task.generator = BeamGenerator(DecodingConfig(), task, beam_size=beam_size)
+    items = [item for group in task.encode([Example(e.texts) for e in four]) for item in group]
+    together = task.outputs(decoder, task.collate(items))
+    alone = [task.outputs(decoder, task.collate([item]))[0] for item in items]
+    assert together == alone
+    assert [text(task, ids) for ids in together] == [e.label for e in four]
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])

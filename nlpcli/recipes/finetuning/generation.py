@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.schema import DecodingConfig
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 class BeamGenerator:
     """Beam search, greedy search for a beam of 1.
+
+    The search ends when nothing that lives can still win, as T5's own does, and not when enough has ended: a model that
+    is sure of a short answer soon has a beam full of improbable ends.
 
     task: the `TextToText` whose targets are written, within the limits of its wording. beam_size: that of `decoding` if
     None. min_length: the end may not come before that many tokens.
@@ -26,10 +30,12 @@ class BeamGenerator:
 
         self.special = task.tokenizer.special
         self.start = task.start
+        self.in_stream = task.in_stream
         self.most = task.wording.max_target
         suppress, ngram = never_written(self.special), task.wording.no_repeat_ngram
         self.settings = BeamSettings(
             beam_size or decoding.beam_size,
+            patience=math.inf,
             ranking=Ranking(length_penalty=decoding.length_penalty),
             constraints=Constraints(suppress, min_length, no_repeat_ngram=ngram),
         )
@@ -44,13 +50,20 @@ class BeamGenerator:
         return "|".join([*parts, f"max:{self.most}", *([f"no-repeat:{ngram}"] if ngram else [])])
 
     def __call__(self, model: Any, source: torch.Tensor, mask: torch.Tensor | None) -> list[list[int]]:
-        """The ids of each target, without start and end; source (rows, m), mask (rows, m) or None."""
+        """The ids of each target, without start and end; source (rows, m), mask (rows, m) or None.
+
+        A decoder gets its sources as prompts.
+        """
         from nlpcli.decoding.beam import beam_search
         from nlpcli.decoding.greedy import greedy_search
 
-        state = model.init_state(model.encode(source, mask))
+        if self.in_stream:
+            state = model.init_state(len(source))
+            prefixes = [row[kept].tolist() for row, kept in zip(source, mask, strict=True)]
+        else:
+            state = model.init_state(model.encode(source, mask))
+            prefixes = [self.start] * len(source)
         given = {"eos": self.special.eos, "max_length": self.most + 1}  # the end counts
-        prefixes = [self.start] * len(source)
         if self.settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:

@@ -151,7 +151,7 @@ class _Together:
             for name, described in self.describe().items()
         }
         info = {**context.info, "max_length": context.max_length, "parts": parts}
-        if config.model.kind == "encoder-decoder":
+        if any(hasattr(task, "generator") for task in self.tasks.values()):
             info["decoding"] = config.decoding.model_dump()
         if self.heads:
             return {**info, "task": "mixture", "problem": {}, "head": self.head()}
