@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import suites, terminal
 from nlpcli.cli.spread import Spreading
 
 Command = Spreading
@@ -19,6 +19,10 @@ def command(
     model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
     suite: str = typer.Option(
         None, "--suite", help="glue, superglue or russian-superglue: the folder in --data whole."
+    ),
+    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="Of the suite these tasks only."),
+    predictions: Path = typer.Option(
+        None, "--predictions", metavar="DIR", help="Of the suite: write answers to its test data for the leaderboard."
     ),
     confusion: bool = typer.Option(False, "--confusion", help="Print what is taken for what (classify, tag)."),
     worst: int = typer.Option(0, "--worst", min=0, metavar="N", help="Print the N worst mistakes."),
@@ -66,8 +70,11 @@ def command(
         threads=threads,
     )
     if suite is not None:
-        _suite(suite, job, json=json)
+        suites.evaluate(suite, job, only=only or [], predictions=predictions, json=json)
         return
+    suites.refuse_only(only)
+    if predictions is not None:
+        raise NlpcliError("--predictions are of a suite", hint="of other data: nlpcli predict FILE")
     result = evaluate(job, say=terminal.say, warn=terminal.warn)
     if json:
         terminal.write_json(result.as_dict())
@@ -93,13 +100,3 @@ def _print(result: Any) -> None:
 def _short(text: str, width: int = 100) -> str:
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _suite(name: str, job: Any, *, json: bool) -> None:
-    from nlpcli.recipes.suite import evaluate_suite
-
-    report = evaluate_suite(name, job, say=terminal.say, warn=terminal.warn)
-    if json:
-        terminal.write_json(report.as_dict())
-    else:
-        terminal.write_table(["task", "examples", "metrics", "score"], report.rows())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from nlpcli.cli import complete, terminal, training
+from nlpcli.cli import complete, suites, terminal, training
 from nlpcli.cli.spread import Spreading
 
 Command = Spreading
@@ -58,7 +59,19 @@ def command(
     ),
     prefix: str = typer.Option(None, "--prefix", help='text-to-text: put before every source ("summarize: ").'),
     mixture: Path = typer.Option(None, "--mixture", metavar="FILE", help="text-to-text: several tasks at once."),
-    tune: str = typer.Option(None, "--tune", help="all, head (frozen body), gradual (from the top down), stages."),
+    suite: str = typer.Option(
+        None, "--suite", help="glue, superglue or russian-superglue: a model for each task in --train DIR."
+    ),
+    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="Of the suite these tasks only."),
+    source_layers: int = typer.Option(
+        None, "--source-layers", min=1, help="translation: layers of a new source encoder under --model."
+    ),
+    source_tokenizer: Path = typer.Option(
+        None, "--source-tokenizer", metavar="DIR", help="Of the new source encoder; else one is trained on the sources."
+    ),
+    tune: str = typer.Option(
+        None, "--tune", help="all, head (frozen body), gradual (from the top down), stages (--source-layers first)."
+    ),
     lora: int = typer.Option(
         None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters only, merged at the end."
     ),
@@ -95,49 +108,35 @@ def command(
     nlpcli finetune --task tag --model bert-folder/ --train eng.train --dev eng.testa --out runs/ner
     nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende
     nlpcli finetune --resume --out runs/ende
+    nlpcli finetune --suite glue --train GLUE/ --model bert-folder/ --out runs/glue
 
     Without data it trains on a sample that comes with nlpcli. Ctrl-C saves first.
     """
     given = dict(locals())
     from nlpcli.recipes.finetune import finetune
 
+    if suite is not None:
+        suites.finetune(given, lambda kind: _request(given, training.Asked(kind, model, config, resume=False)))
+        return
+    suites.refuse_only(only)
+
     chosen = task or task_name
     if not resume and config is None and chosen is None:
         chosen = "text-to-text" if mixture else "translation"
         terminal.say(f"task: {chosen} (the default)")
     asked = training.Asked(chosen, model, config, resume)
-    if asked.default is not None:
-        terminal.say(
-            f"model: {asked.default} (the default{', with random weights' if chosen != 'translation' else ''})"
-        )
+    training.tell_model(asked)
     if not train and not mixture and not training.names_data(given, asked.base):
         train, held_out = _sample(chosen)
         dev = dev or held_out
         terminal.say(f"data: {' and '.join(train)} (the sample that comes with nlpcli)")
-    request = training.request(
+    request = _request(
         given,
-        default=asked.default or "",
-        preset=asked.preset,
-        base=asked.defaults(),
-        init=asked.init,
+        asked,
         task=chosen,
         data__train=list(train or []),
         data__dev=list(dev or []),
         data__mixture=None if mixture is None else str(mixture),
-        examples__text=text,
-        examples__text2=text2,
-        examples__label=label,
-        examples__choices=list(choices or []),
-        examples__format=format,
-        examples__header=header,
-        head__objective=objective,
-        head__prefix=prefix,
-        tuning__mode=tune,
-        tuning__fresh=fresh or None,
-        tuning__lora_rank=lora,
-        tuning__layer_decay=layer_decay,
-        training__batch_size=batch_size,
-        training__patience=patience,
         training__metric="mean" if mixture and not resume else None,
     )
     with training.watched("finetune") as watcher:
@@ -147,6 +146,32 @@ def command(
         run, outcome = finetune(request, watcher)
     use = _USES.get(_task_of(run), "nlpcli predict --model {run} FILE")
     training.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
+
+
+def _request(given: Mapping[str, Any], asked: training.Asked, **more: Any) -> Any:
+    return training.request(
+        given,
+        default=asked.default or "",
+        preset=asked.preset,
+        base=asked.defaults(),
+        init=asked.init,
+        examples__text=given["text"],
+        examples__text2=given["text2"],
+        examples__label=given["label"],
+        examples__choices=list(given["choices"] or []),
+        examples__format=given["format"],
+        examples__header=given["header"],
+        head__objective=given["objective"],
+        head__prefix=given["prefix"],
+        tuning__mode=given["tune"],
+        tuning__fresh=given["fresh"] or None,
+        tuning__lora_rank=given["lora"],
+        tuning__source_layers=given["source_layers"],
+        tuning__layer_decay=given["layer_decay"],
+        training__batch_size=given["batch_size"],
+        training__patience=given["patience"],
+        **more,
+    )
 
 
 def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:

@@ -71,6 +71,7 @@ def request(
         base=base,
         settings=chosen,
         command=command_line(),
+        source_tokenizer=given.get("source_tokenizer"),
         **{name: given[name] for name in ("config", "overrides", "out", "tokenizer", "resume", "overwrite")},
     )
 
@@ -115,6 +116,13 @@ class Asked:
         from nlpcli.recipes.finetune import defaults
 
         return defaults(task, scratch=init is None)
+
+
+def tell_model(asked: Asked) -> None:
+    """Says which preset is taken where none was named."""
+    if asked.default is not None:
+        random = ", with random weights" if asked.task != "translation" else ""
+        terminal.say(f"model: {asked.default} (the default{random})")
 
 
 _DEFAULTS = {"text-to-text": "t5-nano"}

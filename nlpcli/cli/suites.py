@@ -1,0 +1,98 @@
+"""`--suite` of `nlpcli finetune` and `nlpcli evaluate`: GLUE, SuperGLUE and Russian SuperGLUE whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nlpcli.cli import terminal, training
+
+_SAID_BY_SUITE = (
+    "task", "task_name", "dev", "text", "text2", "label", "choices", "format", "header", "objective", "prefix",
+    "mixture", "seeds",
+)  # fmt: skip
+
+
+def evaluate(name: str, job: Any, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
+    """Prints the table of a suite, or the same as JSON."""
+    from nlpcli.recipes.suite import evaluate_suite
+
+    report = evaluate_suite(name, job, only=only, predictions=predictions, say=terminal.say, warn=terminal.warn)
+    _write(report, json=json)
+
+
+def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> None:
+    """Trains a model on each task of a suite and prints its table; `given`: the parameters of `nlpcli finetune`.
+
+    Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
+    """
+    from nlpcli.errors import NlpcliError, RunFailed
+    from nlpcli.recipes.evaluate import Evaluating
+    from nlpcli.recipes.suite import choose_folder, evaluate_suite, finetune_suite
+
+    name, folder = given["suite"], _folder(given)
+    out = given["out"] or choose_folder(name)
+    training.tell_model(training.Asked("classify", given["model"], given["config"], resume=False))
+    with training.watched("finetune", _again(given["out"], out)) as watcher:
+        failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
+    for task, error in failed.items():
+        terminal.warn(f"{task} failed: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    job = Evaluating((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
+    try:
+        report = evaluate_suite(name, job, only=given["only"] or (), say=terminal.say, warn=terminal.warn)
+    except NlpcliError as error:  # data without a dev part: what was trained stays
+        terminal.warn(error.message)
+    else:
+        _write(report, json=given["json"])
+    terminal.say(f"use a task's model: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
+    if failed:
+        raise RunFailed(
+            f"{', '.join(failed)}: not learnt", hint="mend what was told, and give the same command with --resume"
+        )
+
+
+def refuse_only(only: Sequence[str] | None) -> None:
+    """Raises: NlpcliError for `--only` without `--suite`."""
+    from nlpcli.errors import NlpcliError
+
+    if only:
+        raise NlpcliError("--only names tasks of a suite", hint="say of which one: --suite NAME")
+
+
+def _folder(given: Mapping[str, Any]) -> str:
+    from nlpcli.errors import NlpcliError
+
+    said = [name for name in _SAID_BY_SUITE if given[name]]
+    if said:
+        options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
+        raise NlpcliError(f"a suite says by itself what its tasks and data are: leave out {options}")
+    if len(given["train"] or []) != 1:
+        raise NlpcliError("a suite is one folder, as it is distributed", hint="--train DIR")
+    if given["resume"] and given["out"] is None:
+        raise NlpcliError("--resume needs the folder to go on with", hint="name it with --out")
+    if given["resume"] and given["overwrite"]:
+        raise NlpcliError("--resume keeps what --overwrite would replace", hint="leave one of them out")
+    return given["train"][0]
+
+
+def _again(asked: Path | None, out: Path) -> str:
+    """This call, as it goes on with what it began."""
+    kept = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["nlpcli", *kept, *([] if asked else ["--out", str(out)]), "--resume"])
+
+
+def _write(report: Any, *, json: bool) -> None:
+    for path in report.written:
+        terminal.say(f"written: {path}")
+    if json:
+        terminal.write_json(report.as_dict())
+        return
+    if not report.tasks:
+        return
+    terminal.write_table(["task", "examples", "metrics", "score"], report.rows())
+    terminal.write_line()
+    for name, signature in report.signatures():
+        terminal.write_line(f"{name.replace('_', ' ')}\t{signature}")
