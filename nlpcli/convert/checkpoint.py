@@ -15,8 +15,10 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.config.tables import LazyTable
+from nlpcli.convert import heads
 from nlpcli.convert.family import Family
-from nlpcli.convert.pairs import Config, Weights, halved, has, to_ours, to_theirs
+from nlpcli.convert.pairs import Config, Pair, Weights, halved, has
+from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
 from nlpcli.errors import NlpcliError, unknown
@@ -43,9 +45,13 @@ FAMILIES = LazyTable(
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+KEPT = "nlpcli.safetensors"  # weights of ours that would not come back from theirs as they were
 _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _WITHOUT_HEADS = ("BertModel", "RobertaModel")
+_BODY = "body."  # before the names of a model's weights under a head
+_BARE = {"mlm_head": False, "pooler": False, "pair_head": False}  # an encoder under a task's head
+_LONGEST = 512  # tokens, of models that have no greatest length
 _TASKS = {"encoder": "encoder", "decoder": "language-model", "encoder-decoder": "translation"}
 
 
@@ -72,19 +78,28 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """
     path = Path(path)
     theirs, family = _described(path)
+    cls = heads.class_in(theirs)
+    tuned = _tuned(theirs)
     weights = _full_names(_tensors(path, allow_pickle), family)
+    kept = _load(path / KEPT) if tuned and (path / KEPT).exists() else {}
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
-    ours = _own_config(theirs, derived, family, whole, weights, place) or derived
+    ours = _own_config(theirs, derived, family, whole, weights, kept, place) or derived
+    if tuned and family.fixed.get("family", "transformer") == "transformer":
+        ours |= _BARE
     pairs = family.pairs(ours, whole)
+    if cls is not None:
+        pairs = [pair for pair in pairs if pair.theirs in weights or pair.theirs.startswith(family.prefix)]
     try:
-        found = to_ours(pairs, weights, ours)
+        found = heads.tensors_in(cls, pairs, weights, ours, tuned)
     except KeyError as error:
         raise NlpcliError(f"{path}: lacks the weight {error}") from None
+    if kept:
+        found = _as_they_were(found, kept, cls, pairs, weights, ours, tuned)
     if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
         found = halved(found, back=True)
-    used = {pair.theirs for pair in pairs}
+    used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = next(tensor.size(0) for name, tensor in found.items() if name.endswith("embedding.tokens.weight"))
     tokenizer = read_tokenizer(
@@ -92,13 +107,45 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     )
     if tokenizer.vocab_size > rows:
         raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
-    return Checkpoint(ours, found, tokenizer, _info(theirs, ours, tokenizer), left_out)
+    if tuned:
+        found = {name if name.startswith(heads.OURS) else _BODY + name: tensor for name, tensor in found.items()}
+    return Checkpoint(ours, found, tokenizer, _info(path, theirs, ours, tokenizer) | tuned, left_out)
 
 
-def read_task(path: Path) -> str:
-    """What the model in the folder is for. Raises: NlpcliError as `read_huggingface`, without reading the weights."""
+def read_description(path: Path) -> dict[str, Any]:
+    """`task` and, for a fine-tuned model, `problem` and `head`, as model.yaml has them.
+
+    Raises: NlpcliError as `read_huggingface`, without reading the weights.
+    """
     theirs, family = _described(Path(path))
-    return theirs[_OWN]["info"].get("task") or _TASKS[family.kind]
+    return {"task": _TASKS[family.kind], **theirs[_OWN]["info"], **_tuned(theirs)}
+
+
+def _tuned(theirs: Config) -> dict[str, Any]:
+    """What is said of the task a model was fine-tuned for, {} for a model without head."""
+    cls, own = heads.class_in(theirs), theirs[_OWN]["info"]
+    if cls is None:
+        return {name: own[name] for name in ("task", "problem", "head")} if own.get("head") else {}
+    problem = {name: own[name] for name in ("task", "problem")} if own else heads.problem_in(cls, theirs)
+    return {**problem, "head": heads.head_in(cls, theirs)}
+
+
+def _as_they_were(
+    found: Weights,
+    kept: Weights,
+    cls: heads.HeadClass | None,
+    pairs: list[Pair],
+    weights: Weights,
+    ours: Config,
+    tuned: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """`found` with the weights that were kept beside it, as long as the others are still what was made of them."""
+    whole = {**found, **kept}
+    again = heads.tensors_out(cls, pairs, whole, ours, tuned)
+    same = all(again[name].shape == weights[name].shape for name in again) and all(
+        torch.allclose(again[name], weights[name], atol=1e-6) for name in again
+    )
+    return whole if same else dict(found)
 
 
 def _described(path: Path) -> tuple[dict[str, Any], Family]:
@@ -112,11 +159,13 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
         raise NlpcliError(f"{path / CONFIG}: '{_OWN}' is not what this program writes there", hint="leave it out")
     if not isinstance(own["info"].get("task", ""), str):
         raise NlpcliError(f"{path / CONFIG}: the task in '{_OWN}' is no name", hint=f"leave '{_OWN}' out")
+    if not heads.still_holds(own["info"], theirs):
+        own["info"] = {}
     return theirs, FAMILIES.load(kind)
 
 
 def _own_config(
-    theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights, place: str
+    theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights, kept: Weights, place: str
 ) -> Config | None:
     """The configuration this program left in config.json, when the rest of the folder still agrees with it."""
     if not theirs[_OWN]["model"]:
@@ -127,7 +176,7 @@ def _own_config(
         return None
     for pair in family.pairs(ours, whole):
         here = [has(ours, name) for name in pair.ours]
-        if any(here) and pair.theirs not in weights:
+        if any(here) and pair.theirs not in weights and not all(name in kept for name in pair.ours):
             return None
         if pair.theirs in weights and not all(here):
             parts = pair.back(weights[pair.theirs])
@@ -140,7 +189,7 @@ def _other_stack(family: Family) -> tuple[str, ...]:
     return {"encoder": ("decoder_layers",), "decoder": ("encoder_layers",)}.get(family.kind, ())
 
 
-def _info(theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+def _info(path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
     if theirs[_OWN]["info"]:
         return dict(theirs[_OWN]["info"])
     info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
@@ -149,22 +198,26 @@ def _info(theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
     if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
         bos, eos = tokenizer.special.bos, tokenizer.special.eos
         info |= {"source_start": [bos], "target_start": [theirs.get("decoder_start_token_id", eos), bos]}
+    if heads.class_in(theirs) is not None:  # it was tuned on what its tokenizer makes of texts
+        layout = layout_of(tokenizer, ours)
+        info |= {"max_length": _longest(path, ours)} | ({"layout": layout} if layout else {})
     return info
 
 
-def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _longest(path: Path, ours: Config) -> int:
+    """The most tokens of a text."""
+    file = path / "tokenizer_config.json"
+    said = read_json(file).get("model_max_length") if file.exists() else None
+    least = ours["max_length"] if ours["positions"] == "learned" else _LONGEST
+    return min(said, least) if isinstance(said, int) and said > 0 else least
 
+
+def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     files = list(_shards(path, WEIGHTS))
-    if files:
-        try:
-            for file in files:
-                found |= load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise NlpcliError(f"{file}: can't be read ({error})") from None
-    else:
+    for file in files:
+        found |= _load(file)
+    if not files:
         files = list(_shards(path, PICKLED))
         if not files:
             raise NlpcliError(f"{path}: no weights ({WEIGHTS} is missing)")
@@ -179,6 +232,16 @@ def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
             except Exception as error:  # the library raises many kinds
                 raise NlpcliError(f"{file}: can't be read as tensors only ({_first_line(error)})") from None
     return {name: tensor.float() for name, tensor in found.items() if tensor.is_floating_point()}
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise NlpcliError(f"{file}: can't be read ({error})") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -227,9 +290,17 @@ def choose_family(config: Config) -> Family:
 
 
 def write_huggingface(
-    folder: Path, *, config: Config, weights: Weights, tokenizer: Tokenizer, info: Mapping[str, Any]
+    folder: Path,
+    *,
+    config: Config,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    info: Mapping[str, Any],
+    layout: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes config.json, the weights and the tokenizer's files into `folder`; returns the class they are for.
+
+    layout: where special tokens stand in what a fine-tuned model reads, see `nlpcli.convert.templates`.
 
     Raises: NlpcliError for a model or tokenizer that no class of `transformers` can express, naming the setting.
     """
@@ -238,7 +309,9 @@ def write_huggingface(
     folder = Path(folder)
     config = ModelConfig.model_validate(dict(config)).model_dump()
     family = choose_family(config)
-    architecture = family.architecture(config)
+    head = info.get("head")
+    cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
+    architecture = cls.name if cls else family.architecture(config)
     special = tokenizer.special
     ids = {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
     theirs = {
@@ -251,22 +324,48 @@ def write_huggingface(
     }
     if config["kind"] == "encoder-decoder":
         theirs |= {"decoder_start_token_id": special.bos, "forced_eos_token_id": None}
+    if cls:
+        theirs |= heads.settings_out(cls, info)
+    if head:
+        weights = {name.removeprefix(_BODY): tensor for name, tensor in weights.items()}
     if config["positions"] == "sinusoidal":
         weights = halved(weights)
-    tensors = to_theirs(family.pairs(config, {**family.defaults, **theirs}), weights, config)
+    pairs = family.pairs(config, {**family.defaults, **theirs})
+    if cls:
+        pairs = [pair for pair in pairs if pair.theirs.startswith(family.prefix)]
+    tensors = heads.tensors_out(cls, pairs, weights, config, info)
+    kept = _kept(weights, heads.tensors_in(cls, pairs, tensors, config, info)) if head else {}
     if architecture in _WITHOUT_HEADS:
         tensors = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
-    longest = config["max_length"] if config["positions"] != "relative" else None
     files = tokenizer_files(
-        tokenizer, kind=config["kind"], max_length=longest, segments=theirs.get("type_vocab_size", 0) > 1
+        tokenizer,
+        kind=config["kind"],
+        max_length=_reads(config, info),
+        segments=theirs.get("type_vocab_size", 0) > 1 or (family.model_type == "xlnet" and bool(head)),
+        layout=layout,
+        left=family.model_type == "xlnet" and bool(head),
     )
-    if config["kind"] != "encoder":
+    if config["kind"] != "encoder" and cls is None:
         files["generation_config.json"] = _as_json(_generation(theirs, tokenizer))
     files[CONFIG] = _as_json(theirs)
     files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})
+    if kept:
+        files[KEPT] = save({name: tensor.detach().cpu().clone() for name, tensor in kept.items()})
     for name, content in files.items():
         write_atomic(folder / name, content)
     return architecture
+
+
+def _kept(weights: Weights, back: Weights) -> dict[str, Tensor]:
+    """Those weights that don't come back as they were."""
+    return {n: tensor for n, tensor in weights.items() if n not in back or not torch.equal(back[n], tensor.cpu())}
+
+
+def _reads(config: Config, info: Mapping[str, Any]) -> int | None:
+    """The most tokens the tokenizer is to give."""
+    longest = config["max_length"] if config["positions"] != "relative" else None
+    tuned = info.get("max_length") if info.get("head") else None
+    return min(n for n in (longest, tuned) if n is not None) if longest or tuned else None
 
 
 def _rows(weights: Weights) -> dict[str, int]:

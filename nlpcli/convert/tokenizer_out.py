@@ -8,13 +8,14 @@ that a Greek sigma at the end of a word becomes σ and not ς.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Core
 
 from nlpcli.convert.spm import parse_spm
+from nlpcli.convert.templates import with_template
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 from nlpcli.text.marian import MarianModel
@@ -27,13 +28,20 @@ _LITERAL_BYTE = "<(?=0x[0-9A-F]{2}>)"  # what would be taken for a byte's piece 
 
 
 def tokenizer_files(
-    tokenizer: Tokenizer, *, kind: str, max_length: int | None = None, segments: bool = False
+    tokenizer: Tokenizer,
+    *,
+    kind: str,
+    max_length: int | None = None,
+    segments: bool = False,
+    layout: Mapping[str, Any] | None = None,
+    left: bool = False,
 ) -> dict[str, bytes]:
     """File name -> content: tokenizer.json, tokenizer_config.json and special_tokens_map.json (Marian's own files for
     a tokenizer that was read from there).
 
     kind: of the model, which decides what `transformers` puts around a text: `<cls> A <sep> B <sep>` for an encoder,
-    `A <eos>` for an encoder-decoder, nothing for a decoder. segments: whether the model reads token types.
+    `A <eos>` for an encoder-decoder, nothing for a decoder. layout: what is put there instead, see
+    `nlpcli.convert.templates`. segments: whether the model reads token types. left: padding goes before a text.
 
     Raises: NlpcliError for what the `tokenizers` library cannot express.
     """
@@ -47,6 +55,8 @@ def tokenizer_files(
         "model_input_names": names,
         **tokens,
     }
+    if left:
+        config["padding_side"] = "left"
     if more:
         config["additional_special_tokens"] = more
     if max_length is not None:
@@ -57,13 +67,20 @@ def tokenizer_files(
         config["tokenizer_class"] = "MarianTokenizer"
         return _marian(tokenizer.model) | _json(spelled)
     if tokenizer.kind == "huggingface":
-        return {"tokenizer.json": tokenizer.model.to_bytes()} | _json(spelled)
+        data = tokenizer.model.to_bytes()
+        if layout is not None:
+            core = Core.from_str(data.decode())
+            if with_template(core, layout, special.names):
+                data = core.to_str(pretty=True).encode()
+        return {"tokenizer.json": data} | _json(spelled)
     core = _BUILDERS[tokenizer.kind](tokenizer)
     # in the order of their ids, so that those the model lacks get the right ones
     core.add_special_tokens([AddedToken(special.names[id_], normalized=False) for id_ in sorted(special.names)])
     template = _template(tokenizer, kind)
     if template is not None:
         core.post_processor = template
+    if layout is not None:
+        with_template(core, layout, special.names)
     return {"tokenizer.json": core.to_str(pretty=True).encode()} | _json(spelled)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nlpcli.config.files import new_directory
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.models.directory import DESCRIPTION, WEIGHTS, read_info
+from nlpcli.models.directory import DESCRIPTION, WEIGHTS, LoadedModel, read_info
 from nlpcli.recipes.models import is_huggingface, open_model
 
 OURS, HUGGINGFACE = "nlpcli", "huggingface"
@@ -64,10 +65,14 @@ def convert(job: Conversion) -> Converted:
             from nlpcli.convert.checkpoint import write_huggingface
 
             model = write_huggingface(
-                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.tokenizer, info=info
-            )
+                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.tokenizer, info=info,
+                layout=_layout(loaded),
+            )  # fmt: skip
         else:
-            save_model(folder, weights=weights, config=loaded.config, tokenizer=loaded.tokenizer, info=info)
+            save_model(
+                folder, weights=weights, config=loaded.config, tokenizer=loaded.tokenizer, info=info,
+                source_tokenizer=loaded.source_tokenizer,
+            )  # fmt: skip
     return Converted(
         out=job.out,
         form=form,
@@ -78,7 +83,16 @@ def convert(job: Conversion) -> Converted:
     )
 
 
-_WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "sha256", "left_out")
+_WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer", "sha256", "left_out")
+
+
+def _layout(loaded: LoadedModel) -> dict[str, Any] | None:
+    """Where special tokens stand in what a fine-tuned model reads, None for any other model."""
+    if not loaded.info.get("head"):
+        return None
+    from nlpcli.tasks.layout import Layout
+
+    return asdict(Layout.of(loaded.config, loaded.tokenizer.special, loaded.info))
 
 
 def _may_replace(job: Conversion) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
-from nlpcli.recipes.models import is_huggingface, task_of
+from nlpcli.recipes.models import description_of, task_of
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 
@@ -66,9 +66,10 @@ def locate_task(path: Path | None, *, say: Callable[[str], None], root: Path = P
     Raises: NlpcliError when there is no such model, or when it was trained for something else.
     """
     if path is not None:
-        if not is_huggingface(path) and "problem" in read_info(path):
+        described = description_of(path)
+        if "problem" in described:
             return Path(path)
-        found = task_of(path)
+        found = described["task"]
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(
             f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint

@@ -27,17 +27,27 @@ _DOUBLED = ("roberta", "bart")
 
 @dataclass(frozen=True)
 class Layout:
-    """The special tokens before, between and after texts. segments: of each text, and of what stands after the last."""
+    """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
+
+    summary: the token whose state stands for the text. empty: what is read where there is nothing else.
+    """
 
     start: tuple[int, ...]
     between: tuple[int, ...]
     end: tuple[int, ...]
     segments: tuple[int, int, int] = (0, 0, 0)
-    summary: str = "first"  # the token whose state stands for the text
+    summary: str = "first"
+    empty: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: ModelConfig, special: SpecialTokens, info: Mapping[str, Any]) -> Layout:
-        """What a model was pretrained with. Raises: NlpcliError for a tokenizer without the tokens it needs."""
+        """What a model was pretrained with, or tuned with elsewhere, which `info` says then.
+
+        Raises: NlpcliError for a tokenizer without the tokens it needs.
+        """
+        if "layout" in info:
+            fields = info["layout"].items()
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields})
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.family == "xlnet":
             special.check("sep", "cls")
@@ -74,6 +84,8 @@ class Layout:
         kinds += [self.segments[min(len(texts) - 1, 1)]] * len(self.end)
         if self.segments[2] == 2:
             kinds[-1] = 2
+        if not ids:
+            return Row(self.empty, [self.segments[0]] * len(self.empty))
         return Row(ids, kinds)
 
     def first(self) -> int:

@@ -1,7 +1,7 @@
 """Regression: a score for a text or a pair of texts.
 
 The data's range [a, b] is mapped onto [0, 1], where the model predicts ŷ; the loss is (ŷ - (y - a)/(b - a))². What is
-predicted beyond the ends of the range is cut off.
+predicted beyond the ends of the range is cut off. A model from elsewhere predicts scores as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, pair_line, summe
 
 
 class Regression:
-    """See the module. low, high: the ends of the range."""
+    """See the module. low, high: the ends of the range, None where it is not known and nothing is mapped."""
 
     name: ClassVar[str] = "regress"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
@@ -33,14 +33,15 @@ class Regression:
     def __init__(
         self,
         context: Context,
-        low: float,
-        high: float,
+        low: float | None,
+        high: float | None,
         *,
         head: Mapping[str, Any],
         truncate: str = "longest",
         both_orders: bool = False,
     ) -> None:
         self.low, self.high = low, high
+        self._least, self._span = (0.0, 1.0) if low is None or high is None else (low, high - low)
         self._head = dict(head)
         self.reader = TextReader(context, truncate=truncate, both_orders=both_orders)
 
@@ -91,7 +92,7 @@ class Regression:
 
     def check(self, example: Example) -> None:
         score = score_in(example)
-        if not self.low <= score <= self.high:
+        if self.low is not None and self.high is not None and not self.low <= score <= self.high:
             raise NlpcliError(
                 f"{example.place}: the score {score:g} is not in the range from {self.low:g} to {self.high:g}",
                 hint="set head.minimum and head.maximum",
@@ -106,7 +107,7 @@ class Regression:
 
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
         rows = self.reader.rows(examples)
-        goals = [None if e.label is None else (score_in(e) - self.low) / (self.high - self.low) for e in examples]
+        goals = [None if e.label is None else (score_in(e) - self._least) / self._span for e in examples]
         return [[RowsItem(row, goal)] for row, goal in zip(rows, goals, strict=True)]
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
@@ -122,8 +123,8 @@ class Regression:
         return summed(model(batch.rows), batch.counts).float().squeeze(-1).tolist()
 
     def prediction(self, example: Example, items: Sequence[RowsItem], outputs: Sequence[float]) -> Prediction:
-        share = min(max(outputs[0], 0.0), 1.0)
-        return {"score": self.low + share * (self.high - self.low)}
+        share = outputs[0] if self.low is None else min(max(outputs[0], 0.0), 1.0)
+        return {"score": self._least + share * self._span}
 
     def line(self, prediction: Prediction, top: int = 1) -> str:
         return f"{prediction['score']:.4f}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from nlpcli.convert.checkpoint import read_huggingface, read_task
+from nlpcli.convert.checkpoint import read_description, read_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.directory import load_weights, unshared
@@ -157,11 +157,11 @@ def test_a_config_that_is_not_known_is_named(gpt2, change, message):
 @pytest.mark.parametrize("change", [{"model_type": ["x"]}, {"nlpcli": 5}, {"nlpcli": {"info": "x"}}])
 def test_the_task_of_a_folder_is_asked_for_with_the_same_care(gpt2, change):
     _, folder = gpt2
-    assert read_task(folder) == "language-model"
+    assert read_description(folder)["task"] == "language-model"
     described = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(described | change))
     with pytest.raises(NlpcliError):
-        read_task(folder)
+        read_description(folder)
 
 
 @pytest.mark.parametrize("listed", [["model.safetensors"], {"x": 5}, None, "x"])

@@ -56,7 +56,7 @@ def read(tmp_path_factory) -> Callable[[Any], Any]:
         theirs.save_pretrained(folder)
         few_words(folder)
         found = read_huggingface(folder)
-        model = build_model(found.config, found.tokenizer.vocab_size)
+        model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
         load_weights(model, found.weights, str(folder))
         return SimpleNamespace(model=model.eval(), folder=folder, **vars(found))
 
