@@ -140,7 +140,8 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     if has_new_source_encoder(config, start):
         lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
         tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
-        listener.note(f"a new encoder of {layers} layers reads sources in {tokenizer.vocab_size:,} pieces of their own")
+        size = f"{layers} layer{'s' * (layers > 1)}"
+        listener.note(f"a new encoder of {size} reads sources in {tokenizer.vocab_size:,} pieces of their own")
         return tokenizer
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(
