@@ -73,6 +73,9 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     """
     path = locate_task(job.model, say=say)
     applied = open_task(path, device=job.device, threads=job.threads, part=job.part)
+    parts = applied.loaded.info.get("parts")
+    if parts and job.part is None:
+        raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
     columns = columns_of(applied.loaded.info, job.columns, job.format)
     examples = [example for name in job.data for example in applied.task.read(name, columns)]
     if not examples:

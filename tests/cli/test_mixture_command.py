@@ -134,3 +134,5 @@ def test_a_task_that_was_not_learnt_is_refused_by_name(call):
     must(call("finetune", "--mixture", "texts.yaml", "--max-steps", 1, *SMALL))
     status, _, err = call("evaluate", "--model", "runs/x", "--as", "color", "--data", "train.tsv")
     assert status == 2 and "did you mean 'colour'?" in err
+    status, _, err = call("evaluate", "--model", "runs/x", "--data", "train.tsv")
+    assert status == 2 and "--as colour or beast" in err
