@@ -57,7 +57,9 @@ def command(
     objective: str = typer.Option(
         None, "--objective", help="similarity: softmax, cosine, contrastive, multiple-negatives."
     ),
-    prefix: str = typer.Option(None, "--prefix", help='text-to-text: put before every source ("summarize: ").'),
+    prefix: str = typer.Option(
+        None, "--prefix", help='text-to-text: before every source ("summarize: "), or "{text} TL;DR:".'
+    ),
     mixture: Path = typer.Option(None, "--mixture", metavar="FILE", help="text-to-text: several tasks at once."),
     suite: str = typer.Option(
         None, "--suite", help="glue, superglue or russian-superglue: a model for each task in --train DIR."

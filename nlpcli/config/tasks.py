@@ -59,7 +59,9 @@ class HeadConfig(Strict):
     )
     margin: Annotated[float, Field(gt=0)] = Field(0.5, description="least cosine distance of strangers (contrastive)")
     scale: Annotated[float, Field(gt=0)] = Field(20.0, description="of cosines in the softmax (multiple-negatives)")
-    prefix: str = Field("", description="put before every source, as T5 does (text-to-text)")
+    prefix: str = Field(
+        "", description="put before every source, as T5 does; the whole source where {text} is in it (text-to-text)"
+    )
     max_target: Positive = Field(128, description="most tokens of a target; longer ones are cut (text-to-text)")
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = Field(
         "auto", description="what generated text is measured by (text-to-text); auto: rouge"
