@@ -16,7 +16,7 @@ from nlpcli.data.examples import Columns, Example, read_choices
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, text_head
+from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
 
 
 class Choice:
@@ -24,7 +24,7 @@ class Choice:
 
     name: ClassVar[str] = "choice"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
-    options: ClassVar[frozenset[str]] = frozenset({"pooling", "dense", "dropout", "layers", "truncate"})
+    options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate"})
     measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def __init__(self, context: Context, style: str, *, head: Mapping[str, Any], truncate: str = "longest") -> None:
@@ -39,15 +39,12 @@ class Choice:
         examples: Sequence[Example],
         context: Context,
         *,
-        pooling: str = "auto",
-        dense: bool | None = None,
-        dropout: float = 0.1,
-        layers: str = "last",
         truncate: str = "longest",
+        **head: Any,
     ) -> Choice:
         style = style_of(examples)
-        head = text_head(context, 1, pooling=pooling, dense=dense, dropout=dropout, layers=layers)
-        return cls(context, style, head=head, truncate=truncate)
+        settings = text_head(context, 1, **head)
+        return cls(context, style, head=settings, truncate=truncate)
 
     @classmethod
     def restore(cls, description: Mapping[str, Any], context: Context) -> Choice:

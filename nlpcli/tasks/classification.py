@@ -16,7 +16,7 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
+from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
 
 
 class Classification:
@@ -25,7 +25,7 @@ class Classification:
     name: ClassVar[str] = "classify"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     options: ClassVar[frozenset[str]] = frozenset(
-        {"pooling", "dense", "dropout", "layers", "class_weights", "truncate", "both_orders", "lm_weight"}
+        {*HEAD_OPTIONS, "class_weights", "truncate", "both_orders", "lm_weight"}
     )
 
     def __init__(
@@ -53,25 +53,22 @@ class Classification:
         examples: Sequence[Example],
         context: Context,
         *,
-        pooling: str = "auto",
-        dense: bool | None = None,
-        dropout: float = 0.1,
-        layers: str = "last",
         class_weights: str = "none",
         truncate: str = "longest",
         both_orders: bool = False,
         lm_weight: float = 0.0,
+        **head: Any,
     ) -> Classification:
         labels = labels_of(examples, "classify")
         if lm_weight and context.model.kind != "decoder":
             raise NlpcliError(f"head.lm_weight {lm_weight} is for decoders, and this model is a {context.model.kind}")
-        head = text_head(context, len(labels), pooling=pooling, dense=dense, dropout=dropout, layers=layers)
+        settings = text_head(context, len(labels), **head)
         weights = None
         if class_weights == "balanced":
             counts = Counter(example.label for example in examples)
             weights = [len(examples) / (len(labels) * counts[label]) for label in labels]
         return cls(
-            context, labels, head=head, truncate=truncate, both_orders=both_orders, class_weights=weights,
+            context, labels, head=settings, truncate=truncate, both_orders=both_orders, class_weights=weights,
             lm_weight=lm_weight,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from nlpcli.data.examples import Columns, Example, read_texts, split_labels
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
 class MultiLabel:
@@ -26,7 +26,7 @@ class MultiLabel:
     name: ClassVar[str] = "multi-label"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     options: ClassVar[frozenset[str]] = frozenset(
-        {"pooling", "dense", "dropout", "layers", "class_weights", "truncate", "threshold", "label_separator"}
+        {*HEAD_OPTIONS, "class_weights", "truncate", "threshold", "label_separator"}
     )
     measures: tuple[str, ...] = ("macro_f1", "micro_f1", "accuracy")
 
@@ -55,14 +55,11 @@ class MultiLabel:
         examples: Sequence[Example],
         context: Context,
         *,
-        pooling: str = "auto",
-        dense: bool | None = None,
-        dropout: float = 0.1,
-        layers: str = "last",
         class_weights: str = "none",
         truncate: str = "longest",
         threshold: float = 0.5,
         label_separator: str = ",",
+        **head: Any,
     ) -> MultiLabel:
         sets = [_labels(example, label_separator) for example in examples]
         labels = sorted({label for found in sets for label in found})
@@ -74,9 +71,9 @@ class MultiLabel:
         if class_weights == "balanced":
             counts = {label: sum(label in found for found in sets) for label in labels}
             weights = [(len(sets) - counts[label]) / counts[label] for label in labels]
-        head = text_head(context, len(labels), pooling=pooling, dense=dense, dropout=dropout, layers=layers)
+        settings = text_head(context, len(labels), **head)
         return cls(
-            context, labels, head=head, truncate=truncate, threshold=threshold, separator=label_separator,
+            context, labels, head=settings, truncate=truncate, threshold=threshold, separator=label_separator,
             weights=weights,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
 class Regression:
@@ -25,9 +25,7 @@ class Regression:
 
     name: ClassVar[str] = "regress"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
-    options: ClassVar[frozenset[str]] = frozenset(
-        {"pooling", "dense", "dropout", "layers", "truncate", "both_orders", "minimum", "maximum"}
-    )
+    options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate", "both_orders", "minimum", "maximum"})
     measures: tuple[str, ...] = ("spearman", "pearson")
 
     def __init__(
@@ -51,14 +49,11 @@ class Regression:
         examples: Sequence[Example],
         context: Context,
         *,
-        pooling: str = "auto",
-        dense: bool | None = None,
-        dropout: float = 0.1,
-        layers: str = "last",
         truncate: str = "longest",
         both_orders: bool = False,
         minimum: float | None = None,
         maximum: float | None = None,
+        **head: Any,
     ) -> Regression:
         scores = [score_in(example) for example in examples]
         low = min(scores) if minimum is None else minimum
@@ -69,8 +64,8 @@ class Regression:
                 if minimum is None and maximum is None
                 else f"head.minimum {low:g} is not below head.maximum {high:g}"
             )
-        head = text_head(context, 1, pooling=pooling, dense=dense, dropout=dropout, layers=layers)
-        task = cls(context, low, high, head=head, truncate=truncate, both_orders=both_orders)
+        settings = text_head(context, 1, **head)
+        task = cls(context, low, high, head=settings, truncate=truncate, both_orders=both_orders)
         for example in examples:
             task.check(example)
         return task

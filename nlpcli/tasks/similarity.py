@@ -156,11 +156,12 @@ class Similarity:
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
-        """Labels are read where there are any; columns.choices: of texts that follow the first (the second is like it).
+        """Labels are read where there are any; columns.choices: of texts that follow the first (the second is like it),
+        unless text2 names the second.
 
         Raises: NlpcliError with file and line.
         """
-        if columns.choices:
+        if columns.choices and columns.text2 is None:
             return read_choices(path, columns, labelled=False)
         return read_texts(path, columns, texts=2, labelled=labelled and columns.label is not None)
 

@@ -84,7 +84,19 @@ def summed(outputs: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.stack([part.sum(dim=0) for part in outputs.split(list(counts))])
 
 
-def text_head(context: Context, outputs: int, *, pooling: str, dense: bool | None, dropout: float, layers: str) -> dict:
+HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
+"""The settings of `text_head`."""
+
+
+def text_head(
+    context: Context,
+    outputs: int,
+    *,
+    pooling: str = "auto",
+    dense: bool | None = None,
+    dropout: float = 0.1,
+    layers: str = "last",
+) -> dict[str, Any]:
     """The settings of a head with one vector of outputs for a text, in the way of the model's family where unsaid."""
     summary = Layout.of(context.model, context.tokenizer.special, context.info).summary
     chosen = summary if pooling == "auto" else pooling
