@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.mixture import MixedTask, load_mixture
+from nlpcli.config.mixture import MixedTask, MixtureConfig, load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
@@ -44,7 +44,6 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     Raises: NlpcliError for wrong settings or data of one of them, before anything is written.
     """
-    from nlpcli.tasks.mixture import Mixture, mixing_rates
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
@@ -66,17 +65,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     )
     context = Context(tuned.tokenizer, body, known, max_length_of(config))
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
-    parts = [sets[name].part(task) for name, task in tasks.items()]
-    rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)
-    for part, rate in zip(parts, rates, strict=True):
-        held = len(sets[part.name].dev)
-        listener.note(f"{part.name}: {len(sets[part.name].train):,} examples, {held:,} to measure on; drawn {rate:.1%}")
-        for note in getattr(part.task, "notes", ()):
-            listener.note(f"{part.name}: {note}")
-    learnable = Mixture(
-        parts, rates, batch_size=config.training.batch_size, batch_tokens=config.training.batch_tokens,
-        seed=config.training.seed,
-    )  # fmt: skip
+    learnable = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
         {name: Measured(task, sets[name].dev, machine.device, batch_tokens=config.training.batch_tokens)
          for name, task in tasks.items()}
@@ -90,6 +79,29 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         build=lambda: tuned.build(body, together), tuned=tuned,
     )  # fmt: skip
     return run, outcome
+
+
+def _mixed(
+    sets: Mapping[str, _Examples],
+    tasks: Mapping[str, Any],
+    mixture: MixtureConfig,
+    config: RunConfig,
+    listener: Listener,
+) -> Any:
+    """All training examples, drawn as the mixture says."""
+    from nlpcli.tasks.mixture import Mixture, mixing_rates
+
+    parts = [sets[name].part(task) for name, task in tasks.items()]
+    rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)
+    for part, rate in zip(parts, rates, strict=True):
+        own = sets[part.name]
+        listener.note(
+            f"{part.name}: {len(own.train):,} examples, {len(own.dev):,} to measure on; {rate:.1%} of what is drawn"
+        )
+        for note in getattr(part.task, "notes", ()):
+            listener.note(f"{part.name}: {note}")
+    training = config.training
+    return Mixture(parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed)
 
 
 class _Examples:
