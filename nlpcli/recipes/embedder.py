@@ -85,7 +85,7 @@ class Embedder:
         trained = trained if trained.get("kind") == "vector" else {}
         self.path, self.device, self.batch_tokens = Path(path), machine.device, settings.batch_tokens
         self.tokenizer, self.config = loaded.tokenizer, loaded.config
-        self.pooling = sentence.pooling or trained.get("pooling") or "mean"
+        self.pooling = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling") or "mean"
         self.normalize = (
             trained.get("normalize", sentence.normalize) if settings.normalize is None else settings.normalize
         )

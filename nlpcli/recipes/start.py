@@ -13,7 +13,7 @@ from nlpcli.errors import NlpcliError
 
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
 _SOURCE = "source_encoder."
-_SETTINGS = ("read_from", "source_start", "target_start", "document_end")
+_SETTINGS = ("read_from", "source_start", "target_start", "document_end", "pooling")
 """What is known of a folder that a task needs to know."""
 
 
@@ -42,11 +42,24 @@ def open_start(path: str) -> Start:
     head = found.info.get("head") or {}
     own = {name: tensor for name, tensor in weights.items() if name.startswith("head.")} if head else {}
     body = {name.removeprefix("body."): t for name, t in weights.items() if name.startswith("body.")}
-    info = {key: found.info[key] for key in _SETTINGS if key in found.info}
+    info = {key: found.info[key] for key in _SETTINGS if key in found.info} | _pooling(Path(path), head)
     return Start(
         Path(path), found.config, body if head else weights, found.tokenizer, info,
         dict(found.info.get("problem") or {}), dict(head), own, found.source_tokenizer,
     )  # fmt: skip
+
+
+def _pooling(path: Path, head: Mapping[str, Any]) -> dict[str, str]:
+    """How a model makes vectors, where it was tuned to, here or by sentence-transformers."""
+    from nlpcli.recipes.pooling import pooling_of
+
+    if head.get("kind") == "vector":
+        return {"pooling": head["pooling"]}
+    try:
+        pooling = pooling_of(path)
+    except NlpcliError:  # of no matter for most tasks; `nlpcli embed` says so
+        return {}
+    return {} if pooling is None else {"pooling": pooling}
 
 
 def info_of(run: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from nlpcli.models.directory import save_model
 from nlpcli.models.with_head import WithHead
 from nlpcli.recipes.embed import _finder, words_in
 from nlpcli.recipes.embedder import Embedder, Vectors
+from nlpcli.recipes.start import open_start
 from nlpcli.text import train_tokenizer
 
 TEXT = ["the plane landed", "planes aren't flat?", "", "dogs run", "the old plane " * 9]
@@ -92,6 +93,13 @@ def test_any_other_head_is_left_out(tmp_path):
     plain = open_embedder(write(tmp_path / "a")).vectors(TEXT)
     headed = write(tmp_path / "b", head={"kind": "text", "outputs": 2, "pooling": "first", "dense": True})
     np.testing.assert_array_equal(open_embedder(headed).vectors(TEXT), plain)
+
+
+def test_a_run_remembers_how_vectors_were_made_by_what_it_began_with(tmp_path):
+    trained = write(tmp_path / "a", head={"kind": "vector", "pooling": "max"}, problem={})
+    assert open_start(str(trained)).info["pooling"] == "max"
+    assert open_embedder(write(tmp_path / "b", pooling="last")).pooling == "last"
+    assert "pooling" not in open_start(str(write(tmp_path / "c"))).info
 
 
 def test_long_texts_are_cut_and_counted(tmp_path):

@@ -302,3 +302,5 @@ def test_labels_are_read_where_there_are_any(tmp_path):
     path.write_text("anchor\tpositive\tnegative\na\tb\tc\n", "utf-8")
     triple = Columns(text="anchor", choices=("positive", "negative"))
     assert [e.texts for e in Similarity.read(str(path), triple)] == [("a", "b", "c")]
+    pair = Columns(text="anchor", text2="negative", choices=("positive", "negative"))
+    assert [e.texts for e in Similarity.read(str(path), pair)] == [("a", "c")]
