@@ -18,6 +18,7 @@ from nlpcli.config.tables import LazyTable
 from nlpcli.convert import heads
 from nlpcli.convert.family import Family
 from nlpcli.convert.pairs import Config, Pair, Weights, halved, has
+from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
@@ -89,14 +90,14 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     if tuned and family.fixed.get("family", "transformer") == "transformer":
         ours |= _BARE
     pairs = family.pairs(ours, whole)
-    if cls is not None:
-        pairs = [pair for pair in pairs if pair.theirs in weights or pair.theirs.startswith(family.prefix)]
+    stored = [pair for pair in pairs if cls is None or pair.theirs.startswith(family.prefix)]
+    pairs = [pair for pair in pairs if cls is None or pair.theirs.startswith(family.prefix) or pair.theirs in weights]
     try:
         found = heads.tensors_in(cls, pairs, weights, ours, tuned)
     except KeyError as error:
         raise NlpcliError(f"{path}: lacks the weight {error}") from None
     if kept:
-        found = _as_they_were(found, kept, cls, pairs, weights, ours, tuned)
+        found = _as_they_were(found, kept, cls, stored, weights, ours, tuned)
     if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
         found = halved(found, back=True)
     used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
@@ -345,13 +346,16 @@ def write_huggingface(
         layout=layout,
         left=family.model_type == "xlnet" and bool(head),
     )
-    if config["kind"] != "encoder" and cls is None:
+    if head and cls is None:
+        files |= sentence_files(config, head, _reads(config, info))
+    elif config["kind"] != "encoder" and cls is None:
         files["generation_config.json"] = _as_json(_generation(theirs, tokenizer))
     files[CONFIG] = _as_json(theirs)
     files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})
     if kept:
         files[KEPT] = save({name: tensor.detach().cpu().clone() for name, tensor in kept.items()})
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_atomic(folder / name, content)
     return architecture
 

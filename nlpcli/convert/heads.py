@@ -227,11 +227,14 @@ def class_in(theirs: Config) -> HeadClass | None:
 
 def still_holds(own: Mapping[str, Any], theirs: Config) -> bool:
     """Whether what this program left in a config.json is still true of its class and labels."""
-    cls, head = class_in(theirs), own.get("head") or {}
+    cls, head, problem = class_in(theirs), own.get("head"), own.get("problem")
+    if cls is None and not head:
+        return True
+    if not isinstance(head, dict) or not isinstance(problem, dict):
+        return False
     if cls is None:
-        return not head or head.get("kind") == "vector"
-    problem = own.get("problem")
-    if own.get("task") not in cls.tasks or not isinstance(problem, dict):
+        return head.get("kind") == "vector"
+    if own.get("task") not in cls.tasks:
         return False
     kind = _PROBLEM_TYPES.get(own["task"])
     if kind is not None and theirs.get("problem_type", kind) != kind:

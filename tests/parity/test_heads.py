@@ -7,8 +7,22 @@ import json
 import pytest
 import torch
 
+from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.checkpoint import KEPT
+from nlpcli.data.examples import Example
+from nlpcli.errors import NlpcliError
+from nlpcli.models.build import build_model
+from nlpcli.models.directory import load_model, save_model
 from nlpcli.models.rows import Row, Rows, stack
+from nlpcli.presets import load
+from nlpcli.recipes.convert import Conversion, convert
+from nlpcli.recipes.embedder import Embedder, Vectors
+from nlpcli.recipes.pooling import sentence_settings
+from nlpcli.recipes.predict import open_task
+from nlpcli.recipes.start import body_config
+from nlpcli.tasks import TASKS
+from nlpcli.tasks.task import Context
+from nlpcli.text import train_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -109,3 +123,236 @@ def test_logits_are_theirs(theirs, read):
     assert float(expected.std()) > 0.1
     assert same(ours.model(batch), expected, batch)
     assert ours.left_out == []
+
+
+# --- ours, written -------------------------------------------------------------------------------------------------
+
+SMALL = {"d_model": 24, "heads": 4, "d_ff": 96, "encoder_layers": 2, "decoder_layers": 2, "max_length": 60}
+TEXTS = ["the film is good", "a bad film, and long", "it is", "good", "a long story about a bad day in the rain"]
+MODELS = {  # preset, what is known of the folder it began with, tokenizer
+    "Bert": ("bert-tiny", {}, "wordpiece"),
+    "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
+    "GPT2": ("gpt2", {}, "byte-bpe"),
+    "OpenAIGPT": ("gpt", {}, "bpe"),
+    "Bart": ("bart-base", {}, "byte-bpe"),
+    "XLNet": ("xlnet-base", {}, "unigram"),
+}
+PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
+SINGLE = [Example((text,)) for text in TEXTS]
+
+
+def labelled(examples, labels):
+    return [Example(e.texts, labels[i % len(labels)], place=f"x:{i}") for i, e in enumerate(examples)]
+
+
+TRAINED = {
+    "classify": labelled(SINGLE, ["good", "bad", "so so"]),
+    "multi-label": labelled(SINGLE, [("a",), ("a", "b"), ()]),
+    "regress": labelled(PAIRS, ["1", "5", "2.5"]),
+    "tag": labelled([Example(tuple(text.split())) for text in TEXTS], [None]),
+    "span": [],
+    "choice": labelled([Example((text, "yes", "no")) for text in TEXTS], ["yes", "no"]),
+    "similarity": labelled(PAIRS, ["0.1", "0.5", "0.9"]),
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, scattered):
+    """`tuned(family, task, **options)`: a model of ours as fine-tuning leaves it, every number random."""
+
+    def make(family, task, **options):
+        preset, info, kind = MODELS[family]
+        lines = [*TEXTS, *(f"{a} {b}" for a in TEXTS for b in TEXTS)] * 3
+        size = {"byte-bpe": 290, "wordpiece": 60, "bpe": 295, "unigram": 290}[kind]
+        tokenizer = train_tokenizer(kind, lines, vocab_size=size)
+        config = body_config(ModelConfig.model_validate(load(preset)["model"] | SMALL))
+        examples = TRAINED[task]
+        if task == "tag":
+            examples = [Example(e.texts, tuple("OBI"[i % 3] + "-X" * (i % 3 > 0) for i, _ in enumerate(e.texts)))
+                        for e in examples]  # fmt: skip
+        if task == "span":
+            from nlpcli.data.examples import Answer
+
+            examples = [Example(("what?", text), (Answer(text[:2], 0),), place="x") for text in TEXTS]
+        problem = TASKS.load(task).create(examples, Context(tokenizer, config, info, 60), **options)
+        torch.manual_seed(5)
+        model = build_model(config, tokenizer.vocab_size, problem.head())
+        scattered(model, 3, 0.2)
+        folder = tmp_path_factory.mktemp(f"{family}-{task}") / "run"
+        info = {**info, "task": task, "problem": problem.describe(), "head": problem.head(), "max_length": 60}
+        save_model(folder, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)
+        return folder
+
+    return make
+
+
+def exported(run):
+    out = run.with_name("huggingface")
+    return out, convert(Conversion(run, out, "huggingface")).model
+
+
+def read_by_transformers(folder, name):
+    """The model as transformers has it, none of whose weights may be new or left over, and the tokenizer."""
+    model, told = getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    return model.eval(), transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def same_model(run, out):
+    """Whether what comes back is the model that went, to the bit."""
+    back = run.with_name("back")
+    convert(Conversion(out, back))
+    before, after = (load_model(folder).model.state_dict() for folder in (run, back))
+    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("task", ["classify", "multi-label", "regress"])
+@torch.inference_mode()
+def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task):
+    run = tuned(family, task)
+    out, name = exported(run)
+    assert name == f"{family}ForSequenceClassification"
+    model, tokenizer = read_by_transformers(out, "AutoModelForSequenceClassification")
+    assert type(model).__name__ == name
+    for folder in (run, out):
+        applied = open_task(folder, device="cpu")
+        for examples in (SINGLE, PAIRS):
+            texts = zip(*(example.texts for example in examples), strict=True)
+            fields = tokenizer(*map(list, texts), padding=True, return_tensors="pt")
+            found = model(**fields).logits
+            ours = applied.predict(examples)
+            if task == "regress":
+                low, high = 1.0, 5.0
+                assert [p["score"] for p in ours] == pytest.approx(found[:, 0].clamp(low, high).tolist(), abs=1e-4)
+                continue
+            chances = found.softmax(-1) if task == "classify" else found.sigmoid()
+            for row, prediction in zip(chances.tolist(), ours, strict=True):
+                named = {model.config.id2label[i]: value for i, value in enumerate(row)}
+                assert prediction["probabilities"] == pytest.approx(named, abs=1e-4)
+    assert same_model(run, out)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "XLNet"])
+@torch.inference_mode()
+def test_tags_of_words_are_the_same_there(tuned, family):
+    run = tuned(family, "tag")
+    out, name = exported(run)
+    assert name == f"{family}ForTokenClassification"
+    model, tokenizer = read_by_transformers(out, "AutoModelForTokenClassification")
+    assert list(model.config.id2label.values()) == ["O", "B-X", "I-X"]
+    _same_logits(run, model, tokenizer, SINGLE)
+    assert same_model(run, out)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "Bart", "XLNet"])
+@torch.inference_mode()
+def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
+    run = tuned(family, "span")
+    out, _ = exported(run)
+    model, tokenizer = read_by_transformers(out, "AutoModelForQuestionAnswering")
+    _same_logits(run, model, tokenizer, PAIRS)
+    assert same_model(run, out)
+
+
+def _same_logits(run, model, tokenizer, examples):
+    from nlpcli.tasks.texts import TextReader
+
+    loaded = load_model(run)
+    reader = TextReader(Context(loaded.tokenizer, loaded.config, loaded.info, 60))
+    for example in examples:
+        (row,) = reader.rows([example])[0]
+        fields = tokenizer(*example.texts, return_tensors="pt")
+        assert fields["input_ids"][0].tolist() == list(row.ids)
+        found = model(**fields)
+        theirs = found.logits if hasattr(found, "logits") else torch.stack((found.start_logits, found.end_logits), -1)
+        ours = loaded.model(stack([row], loaded.tokenizer.special.pad, segments=reader.segments))
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLNet"])
+@torch.inference_mode()
+def test_choices_are_the_same_there(tuned, family):
+    run = tuned(family, "choice")
+    out, _ = exported(run)
+    model, tokenizer = read_by_transformers(out, "AutoModelForMultipleChoice")
+    examples = [Example((text, *TEXTS[:3])) for text in TEXTS]
+    for example, prediction in zip(examples, open_task(out, device="cpu").predict(examples), strict=True):
+        pairs = tokenizer([example.texts[0]] * 3, list(example.texts[1:]), padding=True, return_tensors="pt")
+        found = model(**{key: value[None] for key, value in pairs.items()}).logits[0]
+        assert prediction["probabilities"] == pytest.approx(found.softmax(-1).tolist(), abs=1e-4)
+    assert same_model(run, out)
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling"), [("Bert", "mean"), ("Roberta", "first"), ("GPT2", "last"), ("Bert", "max")]
+)
+@torch.inference_mode()
+def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
+    run = tuned(family, "similarity", pooling=pooling)
+    out, _ = exported(run)
+    assert [module["path"] for module in json.loads((out / "modules.json").read_text())] == ["", "1_Pooling"]
+    assert sentence_settings(out).pooling == pooling
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model = transformers.AutoModel.from_pretrained(out).eval()
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    mask = batch["attention_mask"].bool()
+    states = model(**batch).last_hidden_state
+    expected = {
+        "mean": (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
+        "max": states.masked_fill(~mask[..., None], -torch.inf).amax(1),
+        "first": states[:, 0],
+        "last": states[range(len(TEXTS)), mask.sum(1) - 1],
+    }[pooling]
+    for folder in (run, out):
+        found = Embedder(Vectors(folder, device="cpu"), say=print).vectors(TEXTS)
+        assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
+    assert open_task(out, device="cpu").predict(PAIRS[:1])[0]["score"] <= 1
+    assert same_model(run, out)
+
+
+# --- what can't go, and what comes from elsewhere -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "options", "message"),
+    [
+        ("Bert", "classify", {"pooling": "mean"}, "BertForSequenceClassification can't express head.pooling 'mean'"),
+        ("Bert", "classify", {"layers": "concat:2"}, "can't express head.layers 'concat:2'"),
+        ("Bert", "classify", {"dense": False}, "can't express head.dense false"),
+        ("GPT2", "regress", {"both_orders": True}, "can't express head.both_orders true"),
+        ("Roberta", "tag", {"recurrent": 8}, "RobertaForTokenClassification can't express head.recurrent 8"),
+        ("OpenAIGPT", "tag", {}, "transformers has no GPT with a head for the task 'tag'"),
+        ("GPT2", "choice", {}, "transformers has no GPT-2 with a head for the task 'choice'"),
+        ("Bert", "similarity", {"layers": "mean:2"}, "sentence-transformers can't express head.layers 'mean:2'"),
+        ("Bart", "similarity", {}, "no place for the encoder of an encoder-decoder"),
+    ],
+)
+def test_heads_that_no_class_can_express_are_refused_by_name(tuned, family, task, options, message):
+    run = tuned(family, task, **options)
+    with pytest.raises(NlpcliError, match=message):
+        exported(run)
+    assert not run.with_name("huggingface").exists()
+
+
+@torch.inference_mode()
+def test_a_classifier_that_was_tuned_further_there_is_not_what_was_kept(tuned):
+    run = tuned("GPT2", "regress")
+    out, _ = exported(run)
+    assert (out / KEPT).exists()
+    model, tokenizer = read_by_transformers(out, "AutoModelForSequenceClassification")
+    model.score.weight.mul_(1.5)
+    model.save_pretrained(out)
+    found = model(**tokenizer(TEXTS[:1], return_tensors="pt")).logits.clamp(1, 5).item()
+    assert open_task(out, device="cpu").predict(SINGLE[:1])[0]["score"] == pytest.approx(found, abs=1e-4)
+
+
+def test_an_encoder_of_ours_that_was_tuned_there_has_the_task_it_was_tuned_for(tuned):
+    run = tuned("Bert", "classify")
+    out, _ = exported(run)
+    settings = json.loads((out / "config.json").read_text())
+    settings |= {"id2label": {"0": "x", "1": "y", "2": "z"}, "problem_type": "multi_label_classification"}
+    (out / "config.json").write_text(json.dumps(settings))
+    applied = open_task(out, device="cpu")
+    assert applied.task.name == "multi-label"
+    assert applied.task.labels == ["x", "y", "z"]
