@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_LENGTH = 256
 """The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless said otherwise."""
 
+_LEFT_OUT = "left out"  # of a task that was not asked for
 _DESCRIPTION, _CARD = "model.yaml", "README.md"
 _STAND_INS = {"AX": "mnli", "AX-b": "rte", "AX-g": "rte", "LiDiRus": "terra"}
 """The task whose model answers a diagnostic set, which has no training data."""
@@ -95,7 +96,8 @@ class SuiteReport:
         of = f"{len(counted)} of {len(counted) + len(self.missing)} tasks"
         lacking: dict[str, list[str]] = {}
         for name, what in self.missing.items():
-            lacking.setdefault(what, []).append(name)
+            if what != _LEFT_OUT:
+                lacking.setdefault(what, []).append(name)
         told = "".join(f"; {what}: {', '.join(names)}" for what, names in lacking.items())
         label = f"partial: {of}{told}" if self.missing else f"all {len(counted)} tasks"
         yield "average", sum(task.examples for task in counted), label, f"{self.average:.2f}"
@@ -154,7 +156,7 @@ def evaluate_suite(
         if lacks and task.counts:
             missing[task.name] = lacks
     if not results and not written:
-        told = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != "left out")
+        told = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != _LEFT_OUT)
         raise NlpcliError(
             f"{job.model}: no model for any task in {job.data[0]} ({told})",
             hint=f"make them: nlpcli finetune --suite {name} --train {job.data[0]} --model DIR --out {job.model}",
@@ -238,7 +240,7 @@ def read_dev(found: FoundTask) -> tuple[list[Example], dict[str, int]]:
 
 def _lacks(wanted: bool, found: FoundTask | None, model: Path | None) -> str:
     if not wanted:
-        return "left out"
+        return _LEFT_OUT
     if found is None:
         return "no data"
     return "no dev data" if "dev" not in found.files else "" if model else "no model"

@@ -100,6 +100,8 @@ def test_the_average_is_of_tasks_that_count_and_says_what_it_lacks(tmp_path):
     assert [row[:2] for row in report.rows()][-2:] == [("AX-g", 10), ("average", 20)]
     assert list(report.rows())[-2][2] == "accuracy 10.00 (not in the average)"
     assert list(report.rows())[-1][2:] == ("partial: 2 of 5 tasks; no data: WiC, COPA; no model: WSC", "70.00")
+    asked = SuiteReport("superglue", report.tasks, {"WiC": "left out"})
+    assert list(asked.rows())[-1][2:] == ("partial: 2 of 3 tasks", "70.00")
     whole = SuiteReport("superglue", report.tasks, {})
     assert list(whole.rows())[-1][2:] == ("all 2 tasks", "70.00")
     assert SuiteReport("superglue", [result("AX-g", 10, False)], {}).average is None
