@@ -74,9 +74,9 @@ def _answer(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[flo
 
 def _choice(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - the probability of the right candidate."""
-    right = task.choice_in(example)
-    bad = 0.0 if prediction["choice"] == right else 1.0 - prediction["probabilities"][right]
-    return bad, example.texts[1 + right], example.texts[1 + prediction["choice"]]
+    right, said = task.choice_in(example), prediction["choice"]
+    probability = prediction["probabilities"][prediction["candidates"].index(right)]
+    return 0.0 if said == right else 1.0 - probability, right, said
 
 
 def _text(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
