@@ -48,3 +48,9 @@ def test_inverse_square_root_halves_when_the_steps_are_fourfold():
     first, second = rates([400, 1600], 10000, schedule="inverse-sqrt", lr=0.01, warmup_steps=100)
     assert second == pytest.approx(first / 2)
     assert math.isclose(first, 0.005)
+
+
+def test_a_share_of_the_run_that_warms_up_ends_at_the_peak_from_where_the_rate_falls_to_the_end():
+    values = rates(range(1, 1001), 1000, schedule="linear", lr=0.01, warmup_steps=0, warmup_fraction=0.1)
+    assert values[99] == pytest.approx(0.01) and values[49] == pytest.approx(0.005)
+    assert values[549] == pytest.approx(0.005) and values[999] == pytest.approx(0.0)
