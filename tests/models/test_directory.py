@@ -16,6 +16,7 @@ from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.models.build import build_model
 from nlpcli.models.directory import (
     DESCRIPTION,
+    SOURCE_TOKENIZER,
     TOKENIZER,
     WEIGHTS,
     load_model,
@@ -40,11 +41,12 @@ def other_tokenizer():
     return train_tokenizer("chars", ["jumps over the lazy dog"], byte_fallback=False)
 
 
-def save(path, tokenizer, seed=1, **config):
+def save(path, tokenizer, seed=1, source_tokenizer=None, **config):
     torch.manual_seed(seed)
     config = ModelConfig(**SHAPE | config)
     model = build_model(config, tokenizer.vocab_size)
-    save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=INFO)
+    weights = model.state_dict()
+    save_model(path, weights=weights, config=config, tokenizer=tokenizer, info=INFO, source_tokenizer=source_tokenizer)
     return model.eval()
 
 
@@ -297,3 +299,39 @@ def test_describing_a_model_imports_no_torch(saved, environment):
     )
     done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- a source encoder --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_source(tmp_path, tokenizer, other_tokenizer):
+    """A model that reads sources with another tokenizer than it writes with, and its directory."""
+    size = other_tokenizer.vocab_size
+    path = tmp_path / "run"
+    return path, save(path, tokenizer, source_tokenizer=other_tokenizer, source_layers=2, source_vocab_size=size)
+
+
+def test_a_model_with_a_source_encoder_comes_back_with_both_tokenizers(with_source, tokenizer, other_tokenizer):
+    path, model = with_source
+    loaded = load_model(path)
+    assert_same(model, loaded.model)
+    assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
+    assert loaded.source_tokenizer.fingerprint == other_tokenizer.fingerprint
+    assert loaded.model.source_encoder.embedding.tokens.num_embeddings == other_tokenizer.vocab_size
+
+
+def test_sources_are_read_with_no_tokenizer_but_their_own(with_source, tokenizer):
+    path, _ = with_source
+    shutil.rmtree(path / SOURCE_TOKENIZER)
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: no tokenizer here"):
+        load_model(path)
+    tokenizer.save(path / SOURCE_TOKENIZER)
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: this tokenizer does not belong to the model"):
+        load_model(path)
+
+
+def test_the_tokenizer_of_sources_stays_for_good(with_source, tokenizer):
+    path, _ = with_source
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: another tokenizer stands here"):
+        save(path, tokenizer, source_tokenizer=tokenizer, source_layers=2)
