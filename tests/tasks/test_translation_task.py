@@ -207,3 +207,19 @@ def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, 
     assert batch.source.tolist() == [[*one_two, special.eos], [*three, special.eos, special.pad]]
     assert batch.target[:, 0].tolist() == [tokenizer.special.bos] * 2
     assert batch.goal[-1] == tokenizer.special.eos
+
+
+def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_predicted(shards, tokenizer):
+    eos = tokenizer.special.eos
+    starts = {"source_start": [5, 6], "target_start": [eos, 4, 7]}
+    task = Translation(shards, shards, tokenizer, max_length=99, **starts)
+    plain = Translation(shards, shards, tokenizer, max_length=99)
+    assert (task.lengths - plain.lengths == 2).all()
+    item = np.array([0, 1])
+    batch, other = task.collate(item, random()), plain.collate(item, random())
+    assert batch.source[:, :2].tolist() == [[5, 6]] * 2 and torch.equal(batch.source[:, 2:], other.source)
+    assert batch.target[:, :3].tolist() == [[eos, 4, 7]] * 2 and torch.equal(batch.target[:, 3:], other.target[:, 1:])
+    assert torch.equal(batch.goal, other.goal)
+    longest = int(task.lengths.max())
+    assert len(Translation(shards, shards, tokenizer, max_length=longest, **starts)) == len(task)
+    assert len(Translation(shards, shards, tokenizer, max_length=longest - 1, **starts)) < len(task)
