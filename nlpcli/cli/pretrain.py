@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import complete, terminal, training
+from nlpcli.errors import NlpcliError
 
 
 def command(
@@ -31,6 +32,9 @@ def command(
     ),
     preset: str = typer.Option(
         None, "--preset", "-p", help="A preset or a YAML file.", autocompletion=complete.presets
+    ),
+    model: Path = typer.Option(
+        None, "--model", "-m", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
     ),
     documents: str = typer.Option(
         None, "--documents", help="How documents stand in files: auto, lines, paragraphs, file, jsonl or tsv."
@@ -67,6 +71,7 @@ def command(
     nlpcli pretrain --objective mlm --data corpus/ --out runs/bert
     nlpcli pretrain --objective clm --data corpus/ --preset gpt-mini --out runs/lm
     nlpcli pretrain --objective denoise --noise infill --data corpus/ --show 5
+    nlpcli pretrain --objective mlm --model bert-folder/ --data domain/ --out runs/domain
     nlpcli pretrain --resume --out runs/lm
 
     Without data it trains on the Shakespeare that comes with nlpcli. Ctrl-C saves first.
@@ -78,12 +83,14 @@ def command(
     chosen = objective or objective_name
     if chosen is None and noise is not None and not resume:
         chosen = "denoise"
+    if model is not None and preset is not None:
+        raise NlpcliError("--preset begins with random weights and --model with those of a model; choose one of them")
     if not resume and config is None and preset is None:
         if chosen is None:
             chosen = "clm"
             terminal.say("objective: clm (the default)")
         preset = default_preset(chosen, noise, overrides or ())
-        terminal.say(f"preset: {preset} (the default)")
+        terminal.say(f"{'preset' if model is None else 'settings as of preset'}: {preset} (the default)")
     if not data and not training.names_data(given, config or preset):
         from nlpcli.data.sample import sample_file
 
@@ -93,7 +100,9 @@ def command(
     request = training.request(
         given,
         default="gpt-mini",
-        preset=preset,
+        preset=preset if model is None else None,
+        base=None if model is None or resume or config is not None else recipe.without_model(preset),
+        init=None if model is None else str(model),
         objective=chosen,
         data__train=data,
         data__dev=dev,

@@ -8,21 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nlpcli import presets
 from nlpcli.config.schema import NoiseConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.corpus import Corpus
+from nlpcli.recipes.finetuning.supervised import tokenizer_of
+from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
 from nlpcli.recipes.pretraining.job import Job, Materials
-from nlpcli.recipes.run import (
-    Listener,
-    Request,
-    check_one_vocabulary,
-    choose_run,
-    get_tokenizer,
-    resolve,
-    tell_unused,
-    train,
-)
+from nlpcli.recipes.run import Listener, Request, check_one_vocabulary, choose_run, resolve, tell_unused, train
+from nlpcli.recipes.start import Start, open_start
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
@@ -46,13 +41,24 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
         job = _job(materials)
         listener.note(job.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
+        tuned = Tuned(config, _start(request, config), materials.tokenizer, listener)
         outcome = train(
             request=request, config=config.model_copy(update={"model": job.model}), run=run, task=job.task,
             tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=job.measures,
             evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
-            data_fingerprint=job.fingerprint,
+            data_fingerprint=job.fingerprint, build=lambda: tuned.build(job.model), tuned=tuned,
         )  # fmt: skip
     return run, outcome
+
+
+def without_model(preset: str) -> dict[str, Any]:
+    """What a preset says of everything but the model: for going on with one that is there."""
+    return {key: value for key, value in presets.load(preset).items() if key not in ("model", "description", "source")}
+
+
+def _start(request: Request, config: RunConfig) -> Start | None:
+    """The model a run goes on from, if any; a resumed one has its own weights."""
+    return open_start(config.init) if config.init and not request.resume else None
 
 
 def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str, Any]]:
@@ -103,7 +109,8 @@ def _materials(
     request: Request, config: RunConfig, weights: dict[str, float], run: Path, listener: Listener
 ) -> Iterator[Materials]:
     with Corpus.opened(config.data) as corpus:
-        tokenizer = get_tokenizer(request, corpus.texts, config, run, listener)
+        start = _start(request, config)
+        tokenizer = tokenizer_of(request, config, start, run, corpus.texts, listener)
         yield Materials(config, weights, corpus, tokenizer)
 
 

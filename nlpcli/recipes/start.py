@@ -32,9 +32,15 @@ class Start:
     source_tokenizer: Any = None  # of a model that reads sources with another one
 
 
-@functools.lru_cache(maxsize=1)
 def open_start(path: str) -> Start:
     """The model in a run's folder or a Hugging Face folder. Raises: NlpcliError as `open_model`."""
+    folder = Path(path)
+    changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in folder.glob("*") if file.is_file()))
+    return _opened(path, folder.resolve(), changed)
+
+
+@functools.lru_cache(maxsize=1)  # asked for its shape first, then for its weights
+def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> Start:
     from nlpcli.recipes.models import open_model
 
     found = open_model(Path(path))
