@@ -24,12 +24,15 @@ def command(
     """Write a model in the form of Hugging Face, or read it from there: settings, weights and tokenizer.
 
     BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written, and decoders with rotary
-    positions as GPT-NeoX or Qwen3. Commands that take a model take such a folder directly, too.
+    positions as GPT-NeoX or Qwen3. A fine-tuned model becomes the class for its task, such as
+    BertForSequenceClassification, with its labels; one for similarity a folder of sentence-transformers. Commands that
+    take a model take such a folder directly, too.
 
     \b
     Examples:
       nlpcli convert --to huggingface runs/ende ende-hf/
       nlpcli convert opus-mt-en-de/ runs/opus
+      nlpcli convert --to huggingface runs/classifier classifier-hf/
     """
     from nlpcli.recipes.convert import Conversion, convert
 

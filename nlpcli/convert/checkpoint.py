@@ -86,6 +86,8 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
+    if cls is not None:
+        derived["tie"] = "all"  # there is no other matrix for an output
     ours = _own_config(theirs, derived, family, whole, weights, kept, place) or derived
     if tuned and family.fixed.get("family", "transformer") == "transformer":
         ours |= _BARE

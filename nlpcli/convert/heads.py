@@ -85,6 +85,15 @@ CLASSES: dict[str, tuple[HeadClass, ...]] = {
         HeadClass("GPT2ForTokenClassification", ("tag",), "classifier"),
         HeadClass("GPT2ForQuestionAnswering", ("span",), "qa_outputs"),
     ),
+    "gpt_neox": (
+        HeadClass("GPTNeoXForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
+        HeadClass("GPTNeoXForTokenClassification", ("tag",), "classifier"),
+        HeadClass("GPTNeoXForQuestionAnswering", ("span",), "qa_outputs"),
+    ),
+    "qwen3": (
+        HeadClass("Qwen3ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
+        HeadClass("Qwen3ForTokenClassification", ("tag",), "score"),
+    ),
     "openai-gpt": (
         HeadClass(
             "OpenAIGPTForSequenceClassification", TEXTS, "score", None, "last", bias=False,
