@@ -151,10 +151,20 @@ def test_it_goes_on_with_its_own_encoder_or_gets_another_new_one(call, translato
     assert anew.source_tokenizer.fingerprint == anew.tokenizer.fingerprint and anew.config.source_layers == 2
 
 
+def test_a_model_with_random_weights_may_read_sources_in_a_vocabulary_of_their_own_too(call, folder):
+    arguments = finetune(out="scratch", steps=1, model="bart-nano", encoder=("--source-layers", 1), **MODEL)
+    status, _, err = call(*arguments)
+    assert status == 0, err
+    loaded = load_model(folder / "scratch")
+    assert loaded.tokenizer.piece_to_id("eins") == loaded.tokenizer.special.unk
+    assert loaded.source_tokenizer.piece_to_id("one") == loaded.source_tokenizer.special.unk
+
+
 def test_what_makes_no_sense_is_refused_before_anything_is_written(call, folder):
     for encoder, said in (
         (("--tune", "stages"), "ask for one with --source-layers"),
         (("--source-tokenizer", "bart/tokenizer"), "ask for one with --source-layers"),
+        (("--source-layers", 1, "--tune", "stages", "--fresh"), "tuning.mode is for a model that was trained before"),
         (("--source-layers", 1, "--lora", 2), "a new encoder (source_layers) must learn"),
     ):
         status, _, err = call(*finetune(out="refused", steps=1, encoder=encoder))

@@ -132,7 +132,7 @@ def _check_scratch(config: RunConfig) -> None:
     settings = config.tuning
     for name, there in (
         ("lora_rank", settings.lora_rank > 0),
-        ("mode", settings.mode == "head"),
+        ("mode", settings.mode in ("head", "stages")),
         ("new_tokenizer", settings.new_tokenizer),
     ):
         if there:
