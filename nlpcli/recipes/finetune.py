@@ -68,6 +68,8 @@ def defaults(task: str, *, scratch: bool) -> dict[str, Any]:
 
     base = merge(merge({}, DEFAULTS), _OF_TASK.get(task, {}))
     base["training"]["lr"] = LEARNING_RATES["scratch" if scratch else "init"]
-    if task != "translation":
+    if task == "translation":
+        del base["training"]["batch_size"], base["data"]["dev_fraction"]
+    else:
         base["training"]["metric"] = "auto"
     return base

@@ -12,7 +12,7 @@ from nlpcli import presets
 from nlpcli.config.schema import NoiseConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.corpus import Corpus
-from nlpcli.recipes.finetuning.supervised import tokenizer_of
+from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
 from nlpcli.recipes.pretraining.job import Job, Materials
@@ -101,7 +101,7 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
     read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
-    tell_unused(config, (*_UNUSED, *(key for key in _OF_SOME if key not in read)), listener)
+    tell_unused(config, (*_UNUSED, *OF_EXAMPLES, *(key for key in _OF_SOME if key not in read)), listener)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ def learning_rate(settings: TrainingConfig, step: int, progress: float, *, d_mod
 
     All rise linearly for `warmup_steps` steps, and never above what follows: constant; inverse-sqrt
     lr · √(warmup / step) (Vaswani et al. 2017, eq. 3, scaled to a peak of lr); noam lr · d_model^-½ · step^-½, the same
-    with the paper's own peak; linear and cosine fall to min_lr at the end of the run; wsd stays at lr and falls linearly
-    over the last `decay_fraction` of the run (Hu et al. 2024). With a `warmup_fraction` the first share of the run rises
-    instead, to the peak, and what follows begins there, as in BERT's code.
+    with the paper's own peak; linear and cosine fall to min_lr at the end of the run; wsd stays at lr and falls
+    linearly over the last `decay_fraction` of the run (Hu et al. 2024). With a `warmup_fraction` the first share of the
+    run rises instead, to the peak, and what follows begins there, as in BERT's code.
     """
     peak, warmup = settings.lr, settings.warmup_steps
     if settings.schedule == "noam":

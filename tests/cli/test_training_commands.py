@@ -391,7 +391,7 @@ def no_tensorboard(monkeypatch):
 
 
 def no_model(monkeypatch):
-    def refuse(config, vocab_size):
+    def refuse(config, vocab_size, head=None):
         raise NlpcliError("no such model")
 
     monkeypatch.setattr("nlpcli.models.build.build_model", refuse)

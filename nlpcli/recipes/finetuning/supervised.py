@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
 
+OF_EXAMPLES = (
+    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+    "training.batch_size", "tuning.balance", "data.mixture",
+)  # fmt: skip
+"""Settings that mean nothing where no labelled examples are read."""
+
 
 class Scoring(Protocol):
     """What predictions are measured by, where it is not what is usual for a task: its names, the deciding one first."""

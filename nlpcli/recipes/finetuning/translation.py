@@ -9,7 +9,7 @@ from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.finetuning.supervised import tokenizer_of
+from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of
 from nlpcli.recipes.finetuning.tuning import Tuned, has_new_source_encoder
 from nlpcli.recipes.run import (
     MEASURED,
@@ -44,7 +44,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
-    tell_unused(config, _UNUSED, listener)
+    tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
