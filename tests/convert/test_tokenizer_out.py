@@ -6,7 +6,7 @@ import json
 
 import pytest
 import transformers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nlpcli.convert.tokenizer_in import read_tokenizer
@@ -60,6 +60,7 @@ def test_ids_in_transformers_are_ours(ours, theirs, training_lines, all_texts, k
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "words"])
 @given(text=texts_of_unicode)
 def test_ids_of_any_text_are_ours(ours, theirs, kind, text):
+    assume(not spells_special(text))  # hypothesis draws strings out of the modules that are loaded, these among them
     assert ids(theirs[kind], text) == ours[kind].encode([text])[0]
 
 
