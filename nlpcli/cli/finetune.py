@@ -112,7 +112,8 @@ def command(
     nlpcli finetune --resume --out runs/ende
     nlpcli finetune --suite glue --train GLUE/ --model bert-folder/ --out runs/glue
 
-    Without data it trains on a sample that comes with nlpcli. Ctrl-C saves first.
+    Without data classify, regress, similarity, tag, span and translation train on a sample that comes with nlpcli.
+    Ctrl-C saves first.
     """
     given = dict(locals())
     from nlpcli.recipes.finetune import finetune
@@ -202,12 +203,13 @@ def _sample(task: str) -> tuple[list[str], list[str]]:
     """Sample data for a task: files to train on and files held out."""
     from nlpcli.data.sample import sample_file
     from nlpcli.errors import NlpcliError
+    from nlpcli.tasks import TASKS
 
     if task == "translation":
         names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
         paths = [str(sample_file(name)) for name in names]
         return paths[:2], paths[2:]
-    if task not in _SAMPLES:
+    if TASKS.check(task) not in _SAMPLES:
         raise NlpcliError(f"{task} needs examples to learn from", hint="--train FILE --dev FILE")
     folder = f"labelled/{_SAMPLES[task]}"
     suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")

@@ -73,7 +73,7 @@ def command(
                     named = {"id": example.id} if example.id else {}
                     portion.append(dumps({**named, **prediction}, ensure_ascii=False))
                 else:
-                    portion.append(task.line(prediction, top))
+                    portion.append(task.line(prediction, top) if prediction else "")
             yield portion
 
     if output is not None:

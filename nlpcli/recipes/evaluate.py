@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 _SHOWN = 5
+_CONFUSED = ("classify", "tag")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
 def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
     """As `evaluate`, of examples that are read already."""
     task = applied.task
+    if job.confusion and task.name not in _CONFUSED:
+        raise NlpcliError(
+            f"there is no table of confusions for {task.name}",
+            hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
+        )
     tell_unknown(task, examples, warn)
     predictions = applied.predict(examples, batch_tokens=job.batch_tokens)
     return Evaluation(
@@ -98,7 +104,10 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
 
 
 def tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]) -> None:
-    """Warns of labels that the task doesn't know, with their places: of the first few by name."""
+    """Warns of labels that the task doesn't know, with their places: of the first few by name.
+
+    Raises: NlpcliError when it knows none of them.
+    """
     told = 0
     for example in examples:
         try:
@@ -107,6 +116,11 @@ def tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]
             told += 1
             if told <= _SHOWN:
                 warn(f"{error.message}; it counts as a mistake")
+    if told == len(examples):
+        raise NlpcliError(
+            f"{examples[0].place}: not one of the {told:,} labels is one the model was trained with",
+            hint="is it the right file? name the column of the labels with --label",
+        )
     if told > _SHOWN:
         warn(f"and {told - _SHOWN} more such labels")
 
@@ -117,12 +131,8 @@ def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -
     if task.name == "classify":
         gold = [example.label for example in examples]
         predicted = [prediction["label"] for prediction in predictions]
-    elif task.name == "tag":
+    else:
         gold = [tag for example in examples for tag in task.tags_in(example)]
         predicted = [tag for prediction in predictions for tag in prediction["tags"]]
-    else:
-        raise NlpcliError(
-            f"there is no table of confusions for {task.name}", hint="classify and tag have one; leave --confusion out"
-        )
     labels = list(dict.fromkeys([*task.labels, *gold, *predicted]))
     return labels, confusion(gold, predicted, labels).tolist()

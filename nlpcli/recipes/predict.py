@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines")
 WINDOW = 1024  # examples read ahead
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".conll": "conll", ".conllu": "conllu"}
+_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "squad",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".conll": "conll",
+    ".conllu": "conllu",
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
 def predict(job: Predicting, *, say: Callable[[str], None]) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """The task, and examples with their predictions, in the portions in which they are ready.
 
+    A blank line where the task needs more than one text has an example without texts, and nothing is predicted of it.
+
     Raises: NlpcliError naming file and line for what can't be read.
     """
     if list(job.files).count(STDIN) > 1:
@@ -101,8 +111,8 @@ def predict(job: Predicting, *, say: Callable[[str], None]) -> Iterator[tuple[An
     examples = read_unlabelled(applied, job)
     size = 1 if job.line_buffered else WINDOW
     while window := list(islice(examples, size)):
-        predictions = applied.predict(window, batch_tokens=job.batch_tokens)
-        yield applied.task, list(zip(window, predictions, strict=True))
+        predictions = iter(applied.predict([e for e in window if e.texts], batch_tokens=job.batch_tokens))
+        yield applied.task, [(example, next(predictions) if example.texts else {}) for example in window]
 
 
 def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
@@ -111,7 +121,7 @@ def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Colu
 
     saved = ExamplesConfig(**(info.get("columns") or {})).model_dump()
     chosen = {**saved, **{name: value for name, value in given.items() if value not in (None, [], ())}}
-    chosen["format"] = format
+    chosen["format"] = saved["format"] if format == "auto" else format
     return Columns(**{**chosen, "choices": tuple(chosen["choices"])})
 
 
@@ -127,6 +137,12 @@ def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
     for path in job.files:
         format = format_of(path, job.format)
         if format == "lines":
+            given = [name for name, value in job.columns.items() if value]
+            if given:
+                raise NlpcliError(
+                    f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
+                    hint="say how its columns stand with --format tsv, csv or jsonl, or leave the option out",
+                )
             yield from _lines(applied.task, path)
             continue
         columns = columns_of(applied.loaded.info, job.columns, format)
@@ -135,11 +151,15 @@ def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
 
 
 def _lines(task: Any, path: str) -> Iterable[Example]:
-    from nlpcli.data.readers import read_lines
+    from nlpcli.data.examples import Example
+    from nlpcli.data.readers import blank, read_lines
 
     for number, line in enumerate(read_lines(path), start=1):
         place = f"{shown(path)}:{number}"
         try:
             yield replace(task.parse(line), place=place)
         except NlpcliError as error:
+            if blank(line):
+                yield Example((), place=place)
+                continue
             raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None

@@ -163,8 +163,9 @@ def test_answers_are_found_in_their_contexts(call):
     call(*finetune("span", "--train", "train.json", "--dev", "train.json", steps=150))
     found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.json", "--json"))
     assert found["scores"]["exact_match"]["value"] > 90
-    out = call("predict", "--model", "runs/x", write("in.txt", ["which colour\there is a fox and it is blue today"]))
-    assert out == "blue\n"
+    question = "which colour\there is a fox and it is blue today"
+    out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))
+    assert out == "blue\n\nblue\n"
     rows = [json.loads(line) for line in call("predict", "--model", "runs/x", "--json", "train.json",
                                               "--format", "squad").splitlines()]  # fmt: skip
     assert [row["id"] for row in rows] == [str(number) for number in range(36)]
@@ -230,6 +231,22 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted_without_what_it_be
     assert whole == parts
 
 
+def test_a_table_is_read_as_in_training_and_plain_lines_have_no_columns(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=3))
+    assert len(call("predict", "--model", "runs/x", "train.tsv").splitlines()) == 36
+    assert len(call("predict", "--model", "runs/x", "--format", "lines", "train.tsv").splitlines()) == 37
+    write("in.txt", ["the red dog"])
+    err = refused(call, "predict", "--model", "runs/x", "--text", "sentence", "in.txt")
+    assert "in.txt is read as plain lines" in err
+
+
+def test_a_format_that_was_named_in_training_is_remembered(call):
+    write("train.txt", [f"{label} {text}" for text, label in sentences()])
+    call(*finetune("classify", "--train", "train.txt", "--format", "labelled-lines", steps=3))
+    assert json.loads(call("evaluate", "--model", "runs/x", "--data", "train.txt", "--json"))["examples"] == 36
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 
@@ -273,3 +290,25 @@ def test_a_model_that_was_not_tuned_for_a_task_is_refused_by_name(call):
     err = refused(call, "predict", "--model", "runs/lm", "train.txt")
     assert "runs/lm" in err and "nlpcli generate" in err
     assert load_yaml(Path("runs/lm/model.yaml"))["task"] == "language-model"
+
+
+def test_labels_none_of_which_is_known_are_refused(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=3))
+    write("dev.tsv", ["text\tlabel", "the red dog\tone", "the red cow\ttwo"])
+    status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
+    assert status == 2 and out == "" and "not one of the 2 labels" in err
+
+
+def test_an_unknown_task_is_named(call):
+    assert "unknown task 'clasify'" in refused(call, "finetune", "--task", "clasify", "--model", "tiny.yaml")
+
+
+def test_settings_without_effect_are_told(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=2, out="runs/first"))
+    status, _, err = call("finetune", "--task", "classify", "--model", "runs/first", *SMALL, "--train", "train.tsv",
+                          "--tune", "head", "--layer-decay", 0.9, "--objective", "softmax", "--choices", "a", "b",
+                          "--max-steps", 1, "--out", "runs/second", whole=True)  # fmt: skip
+    told = next(line for line in err.splitlines() if line.startswith("without effect"))
+    assert status == 0 and all(name in told for name in ("layer_decay", "head.objective", "examples.choices"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nlpcli.config.schema import RunConfig
-from nlpcli.config.tasks import ExamplesConfig, HeadConfig
+from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
 from nlpcli.recipes.finetuning.tuning import Tuned
@@ -284,7 +284,21 @@ def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
 
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
-    tell_unused(config, (*UNUSED, *unread), listener)
+    if kind.name not in ("choice", "similarity"):
+        unread.append("examples.choices")
+    tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
+
+
+def without_effect(tuning: TuningConfig) -> list[str]:
+    """The settings of `tuning` that mean nothing beside the others."""
+    unread = [] if tuning.lora_rank else ["lora_alpha", "lora_dropout", "lora_targets"]
+    if tuning.mode != "gradual":
+        unread.append("unfreeze_steps")
+    if tuning.mode != "stages":
+        unread.append("stage_steps")
+    if tuning.mode == "head":
+        unread += ["layer_decay", "freeze_embeddings"]
+    return [f"tuning.{name}" for name in unread]
 
 
 def prepare_generation(task: Any, config: RunConfig) -> None:
