@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, islice
@@ -24,7 +25,10 @@ WINDOW = 1024  # lines read ahead
 MOST_COMPARED = 1000  # words in one table
 _AROUND = 2  # words shown on either side
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’\-][^\W{_UNSPACED}]+)*|[^\w\s]")
+_MARK = "\u0300"  # stands for any mark or joiner
+_JOINERS = "\u200c\u200d"
+_RUN = rf"[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|{_MARK})*"
+_WORD = re.compile(rf"[{_UNSPACED}]{_MARK}*|{_RUN}(?:['’\-]{_RUN})*|[^\w\s]{_MARK}*")
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     """The words of the lines with their vectors, in order, in the portions in which they are ready.
 
     Words are runs of letters, digits and what joins them (don't, well-known), single signs, and single characters of
-    Han and kana.
+    Han and kana; each with its marks (accents, vowel signs, joiners).
 
     Raises: NlpcliError for bad input, after all words before it were given, and when no word of `only` is found.
     """
@@ -181,7 +185,12 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
 
 def words_in(text: str) -> list[Span]:
     """The characters of each word of a text, see `embed_words`."""
-    return [found.span() for found in _WORD.finditer(text)]
+    shape = text if text.isascii() else "".join(_MARK if _is_mark(character) else character for character in text)
+    return [found.span() for found in _WORD.finditer(shape)]
+
+
+def _is_mark(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character).startswith("M")
 
 
 def _finder(wanted: Sequence[str]) -> Callable[[str], list[Span]]:

@@ -12,6 +12,7 @@ from nlpcli.cli.main import main
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.directory import save_model
+from nlpcli.recipes.embed import words_in
 from nlpcli.text import train_tokenizer
 
 LINES = ["the plane landed at the airport", "", "a plane has no end", "we drew a line in the plane"]
@@ -103,6 +104,20 @@ def test_words_have_vectors_of_their_contexts(call, model, text):
     assert found[0]["static"] == found[1]["static"] and found[0]["vector"] != found[1]["vector"]
     _, lines, _ = call("--model", model, "--tokens", text)
     assert [json.loads(line)["word"] for line in lines] == " ".join(LINES).split()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी भाषा है।", ["हिन्दी", "भाषा", "है", "।"]),
+        ("un cafe\u0301, don't", ["un", "cafe\u0301", ",", "don't"]),
+        ("می\u200cخواهم شِعر", ["می\u200cخواهم", "شِعر"]),
+        ("か\u3099っ漢字 ❤\ufe0f!", ["か\u3099", "っ", "漢", "字", "❤\ufe0f", "!"]),
+        ("well-known naïve_x 3.5", ["well-known", "naïve_x", "3", ".", "5"]),
+    ],
+)
+def test_words_keep_their_marks(text, words):
+    assert [text[start:end] for start, end in words_in(text)] == words
 
 
 def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text):
