@@ -194,16 +194,24 @@ def _is_mark(character: str) -> bool:
 
 
 def _finder(wanted: Sequence[str]) -> Callable[[str], list[Span]]:
-    """Finds some words, longer ones first; a script without spaces has no borders of words."""
-    parts = []
-    for word in sorted((" ".join(one.split()) for one in wanted), key=len, reverse=True):
-        inner = r"\s+".join(map(re.escape, word.split(" ")))
-        begin, end = (
-            rf"[^\W{_UNSPACED}]" if re.match(rf"[^\W{_UNSPACED}]", edge) else "" for edge in (word[0], word[-1])
-        )
-        parts.append((rf"(?<!{begin})" if begin else "") + inner + (rf"(?!{end})" if end else ""))
-    pattern = re.compile("|".join(parts), re.IGNORECASE)
-    return lambda text: [found.span() for found in pattern.finditer(text)]
+    """Finds some words, or several on end, longer ones first, where they begin and end as words of `words_in` do."""
+    patterns = [
+        re.compile(r"\s+".join(map(re.escape, one.split())), re.IGNORECASE)
+        for one in sorted(wanted, key=len, reverse=True)
+    ]
+
+    def find(text: str) -> list[Span]:
+        words = words_in(text)
+        ends = {end for _, end in words}
+        found: list[Span] = []
+        for start, _ in words:
+            if found and start < found[-1][1]:
+                continue
+            matches = (match.span() for pattern in patterns if (match := pattern.match(text, start)))
+            found += [span for span in matches if span[1] in ends][:1]
+        return found
+
+    return find
 
 
 def _around(text: str, span: Span) -> str:

@@ -120,6 +120,19 @@ def test_words_keep_their_marks(text, words):
     assert [text[start:end] for start, end in words_in(text)] == words
 
 
+def test_only_finds_what_the_listing_has_as_words(call, model):
+    lines = "a plane’s end, a PLANE, aplane\nthe plane has a plane\nplane has\n"
+    _, listed, _ = call("--model", model, "--tokens", stdin=lines)
+    words = [(one["line"], one["index"], one["word"]) for one in map(json.loads, listed)]
+    _, found, _ = call("--model", model, "--tokens", "--only", "plane", stdin=lines)
+    chosen = [(one["line"], one["index"], one["word"]) for one in map(json.loads, found)]
+    assert chosen == [one for one in words if one[2].lower() == "plane"]
+    assert len(chosen) == 4
+    options = ["--only", "plane", "--only", "plane  has", "--only", "plane’s"]
+    _, found, _ = call("--model", model, "--tokens", *options, stdin=lines)
+    assert [json.loads(line)["word"] for line in found] == ["plane’s", "PLANE", "plane has", "plane", "plane has"]
+
+
 def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text):
     _, lines, _ = call("--model", model, "--tokens", "--only", "plane", "--similarity", "--static", text)
     assert lines[0].split() == ["cosine", "static", "one", "the", "other"]
