@@ -103,6 +103,16 @@ class Embedder:
         length = ", of length 1" if self.normalize else ""
         return f"{self.width} numbers, {of}, {self.states}{length}; at most {self.max_length} tokens of a text"
 
+    def fingerprint(self) -> str:
+        """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.body.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     @property
     def states(self) -> str:
         """Whose states are taken, in words."""

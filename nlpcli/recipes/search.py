@@ -113,7 +113,7 @@ class Search:
         if vectors is None:
             vectors, texts = self._embedded(warn)
         else:
-            self._check_model(vectors, texts)
+            self._check_model(vectors, texts, saved)
         self.vectors, self.texts = vectors, texts
         self.kind = job.index or (saved.index if saved else EXACT)
         file = None
@@ -142,6 +142,7 @@ class Search:
             layers=embedder.layers,
             max_length=embedder.max_length,
             index=self.kind,
+            fingerprint=embedder.fingerprint(),
         )
         with new_directory(path) as folder:
             write_vectors(folder / VECTORS, [np.asarray(self.vectors)], self.vectors.shape[1])
@@ -177,8 +178,17 @@ class Search:
         self.embedder.cut = 0
         return np.concatenate(blocks), texts
 
-    def _check_model(self, vectors: np.ndarray, texts: list[str]) -> None:
-        """Raises: NlpcliError when the model makes other vectors of the texts than those that are there."""
+    def _check_model(self, vectors: np.ndarray, texts: list[str], saved: _Description | None) -> None:
+        """Raises: NlpcliError when the model makes other vectors of the texts than those that are there.
+
+        A saved index knows the weights it was made with; of a bare file one text is embedded again, which doesn't tell
+        a model from one that was tuned a little further.
+        """
+        if saved is not None and saved.fingerprint != self.embedder.fingerprint():
+            raise NlpcliError(
+                f"{self.job.vectors}: was made with other weights than those of {self.embedder.path}",
+                hint="name the model it was made with, or embed its lines anew with --corpus",
+            )
         width = self.embedder.width
         if vectors.shape[1] != width:
             raise NlpcliError(
@@ -253,6 +263,7 @@ class _Description(Strict):
     layers: str
     max_length: int
     index: str
+    fingerprint: str
 
 
 def _read_description(path: Path) -> _Description:

@@ -13,7 +13,7 @@ from nlpcli.cli.main import main
 from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Example
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import save_model
+from nlpcli.models.directory import load_model, save_model
 from nlpcli.recipes.predict import open_task
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.task import Context
@@ -163,6 +163,17 @@ def test_vectors_of_another_model_or_of_other_lines_are_refused(call, model, oth
     (tmp_path / "fewer.txt").write_text("one\ntwo\n", "utf-8")
     status, _, err = call("--model", model, "--vectors", vectors, "--texts", "fewer.txt", "dog")
     assert status == 2 and f"{len(CORPUS)} vectors, but 2 lines in fewer.txt" in err
+
+
+def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(call, model, corpus, tmp_path):
+    loaded = load_model(model)
+    for name, change in (("copy", 0.0), ("tuned", 1e-4)):
+        weights = {key: value + change for key, value in loaded.model.state_dict().items()}
+        save_model(tmp_path / name, weights=weights, config=CONFIG, tokenizer=TOKENIZER, info={"task": "encoder"})
+    assert call("--model", model, "--corpus", corpus, "--save-index", "idx", "dog")[0] == 0
+    assert call("--vectors", "idx", "--model", tmp_path / "copy", "dog")[0] == 0
+    status, _, err = call("--vectors", "idx", "--model", tmp_path / "tuned", "dog")
+    assert status == 2 and f"idx: was made with other weights than those of {tmp_path / 'tuned'}" in err
 
 
 @pytest.mark.parametrize(
