@@ -28,6 +28,8 @@ def writing(path: Path) -> Iterator[None]:
             raise NlpcliError(f"{path}: no permission to write here") from error
         if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
             raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
+        if Path(str(error.filename)).name.startswith(f".{Path(path).name}.tmp-"):
+            raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
         raise
 
 

@@ -100,6 +100,20 @@ def test_a_place_that_cant_be_written_is_named(tmp_path, monkeypatch):
     assert entries(tmp_path) == ["file", "folder"]
 
 
+def test_an_error_names_the_users_file_and_not_the_one_beside_it(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="other"):
+        write_atomic(tmp_path / "a", (name.read_text() for name in [tmp_path / "other"]))
+
+    def refuse(source, *_):  # as /proc does
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(source))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(NlpcliError) as caught:
+        write_atomic(tmp_path / "a", "x")
+    assert caught.value.message == f"{tmp_path / 'a'}: can't be written (No such file or directory)"
+    assert caught.value.status == ExitStatus.BAD_INPUT
+
+
 def test_a_new_directory_appears_when_it_is_complete(tmp_path):
     with new_directory(tmp_path / "deep" / "new") as folder:
         (folder / "inner").mkdir()
