@@ -16,6 +16,7 @@ from nlpcli.data.tables import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
 _LOOK_AHEAD_ROWS = 1000
+_PARTS = re.compile(r"""'[^']*'|"[^"]*"|\S+""")
 _NUMBERED = ("choice", "ending", "option", "candidate", "alternative", "solution", "answer")
 _LISTS = ("choices", "endings", "options", "candidates", "alternatives")
 _STEMS = ("premise", "startphrase", "ctx", "context", "article", "passage", "text", "question", "query", "sentence")
@@ -112,12 +113,12 @@ def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tup
         return tuple(label)
     text = label.strip()
     if text.startswith("[") and text.endswith("]"):
+        if "," not in text:  # one label, or as NumPy prints arrays: [0 2]
+            return tuple(part.strip("'\"") for part in _PARTS.findall(text[1:-1]))
         found = _literal_list(text)
         if found is not None:
             return found
-        text = text[1:-1]
-        separator = "," if "," in text else None  # NumPy prints arrays without commas: [0 2]
-        return tuple(part.strip(" '\"") for part in text.split(separator) if part.strip())
+        text, separator = text[1:-1], ","
     return tuple(part.strip() for part in text.split(separator) if part.strip())
 
 
