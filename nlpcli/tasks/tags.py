@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,11 @@ from nlpcli.data.tag_schemes import (
     scheme_name,
     split_tag,
 )
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, nearest
 
 _KEPT = ("BIO", "IOBES", "BILOU")  # the first prefix says that an entity begins, so that every tag has one meaning
+_NEARLY_ALL = 0.95  # of the words' tags: the others are taken for slips
+_SHOWN = 5
 _LETTERS = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
 
 
@@ -38,8 +41,8 @@ class Tags:
         scheme: the one to write them in, `none` for tags that mark no entities; `auto`: that of the examples, BIO for
         IOB1, IOE1 and IOE2, where the tag of a word says no more than which entity goes on, or ends.
 
-        Raises: NlpcliError, naming the place, for examples without tags, with one tag only, and for a scheme that the
-            tags don't follow.
+        Raises: NlpcliError, naming the place, for examples without tags, with one tag only, for a scheme that the tags
+            don't follow, and, with `auto`, for the few tags that mark no entities where nearly all others do.
         """
         for example in examples:
             _check_length(example)
@@ -50,6 +53,8 @@ class Tags:
             raise NlpcliError(
                 f"{where}all words have the same tag '{next(iter(different), '')}'; nothing to tell apart"
             )
+        if scheme == "auto":
+            _check_slips(examples)
         if scheme == "none" or (scheme == "auto" and not _mark_entities(different)):
             return cls(sorted(different), None), []
         for tag, example in different.items():
@@ -99,6 +104,31 @@ def _is_entity_tag(tag: str) -> bool:
 def _mark_entities(tags: Sequence[str]) -> bool:
     """Whether all are O or have a prefix, and some a type as well: a part of speech may be called S or I."""
     return all(map(_is_entity_tag, tags)) and any("-" in tag for tag in tags)
+
+
+def _check_slips(examples: Sequence[Example]) -> None:
+    """Raises: NlpcliError, naming them, for some tags that mark no entities where nearly all others do."""
+    counts = Counter(tag for example in examples for tag in example.label)
+    proper = [tag for tag in counts if _is_entity_tag(tag)]
+    right, total = sum(counts[tag] for tag in proper), sum(counts.values())
+    if right == total or right < _NEARLY_ALL * total or not any(tag.startswith(("B-", "I-")) for tag in proper):
+        return
+    slips = [
+        (tag, f"{example.place}: '{tag}' at word {number}")
+        for example in examples
+        for number, tag in enumerate(example.label, 1)
+        if tag not in proper
+    ]
+    shown = "; ".join(place for _, place in slips[:_SHOWN])
+    more = (
+        f" and {len(slips) - _SHOWN:,} more mark" if len(slips) > _SHOWN else " marks" if len(slips) == 1 else " mark"
+    )
+    near = nearest(slips[0][0], [tag for tag in proper if tag != "O"])
+    meant = f"did you mean '{near}'? " if near else ""
+    raise NlpcliError(
+        f"{shown}{more} no entity, as the other tags do",
+        hint=f"{meant}if it is meant so, --set head.scheme=none takes all tags as they are",
+    )
 
 
 def _nearest_scheme(examples: Sequence[Example]) -> tuple[str, str]:

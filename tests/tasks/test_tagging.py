@@ -123,6 +123,28 @@ def test_what_cannot_be_learnt_is_refused_with_its_place(examples, scheme, messa
         Tags.found(examples, scheme)
 
 
+def test_a_mistyped_tag_among_entities_is_named_with_its_place():
+    many = examples_of(*["a/O b/B-PER c/I-PER d/O"] * 25)
+    slip = Example(("a", "b"), ("O", "BPER"), "y.conll:7")
+    with pytest.raises(NlpcliError, match=r"^y.conll:7: 'BPER' at word 2 marks no entity") as raised:
+        Tags.found([*many, slip])
+    assert "did you mean 'B-PER'?" in raised.value.hint and "head.scheme=none" in raised.value.hint
+    with pytest.raises(NlpcliError, match=r"'BPER' at word 2; y.conll:7: 'BPER' at word 2 mark no entity"):
+        Tags.found([*many, slip, slip])
+    tags, _ = Tags.found([*many, slip], "none")
+    assert tags == Tags(["B-PER", "BPER", "I-PER", "O"], None)
+
+
+@given(others=st.integers(1, 40))
+def test_tags_most_of_which_mark_entities_are_plain_only_where_many_do_not(others):
+    examples = [*examples_of(*["a/O b/B-PER"] * 50), *examples_of(*["x/NOUN"] * others)]
+    if others <= 5:
+        with pytest.raises(NlpcliError, match=r"x.conll:1: 'NOUN'"):
+            Tags.found(examples)
+    else:
+        assert Tags.found(examples)[0].scheme is None
+
+
 def test_an_unknown_tag_is_named_with_its_place(make_context, tokenizers):
     task = Tagging.create(TRAIN, make_context("encoder", tokenizers["words"]))
     task.check(TEST[0])
@@ -263,6 +285,16 @@ def test_entities_are_told_with_their_characters(make_context, tokenizers):
         {"type": "LOC", "text": "berlin", "start": 20, "end": 26},
     ]
     assert task.line(prediction) == "O O B-PER I-PER O B-LOC"
+
+
+def test_characters_of_entities_count_in_words_joined_by_single_spaces(make_context, tokenizers):
+    task = Tagging.create(TRAIN, make_context("encoder", tokenizers["words"]))
+    example = task.parse("  saw \t anna   dora")
+    output = torch.full((3, 5), 0.01)
+    output[range(3), [task.labels.index(tag) for tag in ("O", "B-PER", "I-PER")]] = 0.96
+    prediction = task.prediction(example, task.encode([example])[0], [output])
+    (entity,) = prediction["entities"]
+    assert " ".join(prediction["words"])[entity["start"] : entity["end"]] == entity["text"] == "anna dora"
 
 
 def test_a_task_is_restored_from_its_description(make_context, tokenizers):
