@@ -190,7 +190,7 @@ class Tagging:
         return list(logits.softmax(dim=-1).cpu().split(batch.counts))
 
     def prediction(self, example: Example, items: Sequence[TagItem], outputs: Sequence[Tensor]) -> Prediction:
-        """tags and the probability of each; entities with their characters in the words joined by spaces."""
+        """tags and the probability of each; entities with their characters in the words joined by single spaces."""
         probabilities, best = torch.cat(list(outputs)).max(dim=-1)
         tags = [self.labels[index] for index in best.tolist()]
         found: Prediction = {"words": list(example.texts), "tags": tags, "probabilities": probabilities.tolist()}
