@@ -16,7 +16,8 @@ from nlpcli.data.tables import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
 _LOOK_AHEAD_ROWS = 1000
-_PARTS = re.compile(r"""'[^']*'|"[^"]*"|\S+""")
+_QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
+_OF_NUMPY = re.compile(rf"\[(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\]")
 _NUMBERED = ("choice", "ending", "option", "candidate", "alternative", "solution", "answer")
 _LISTS = ("choices", "endings", "options", "candidates", "alternatives")
 _STEMS = ("premise", "startphrase", "ctx", "context", "article", "passage", "text", "question", "query", "sentence")
@@ -113,12 +114,11 @@ def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tup
         return tuple(label)
     text = label.strip()
     if text.startswith("[") and text.endswith("]"):
-        if "," not in text:  # one label, or as NumPy prints arrays: [0 2]
-            return tuple(part.strip("'\"") for part in _PARTS.findall(text[1:-1]))
         found = _literal_list(text)
         if found is not None:
             return found
-        text, separator = text[1:-1], ","
+        text = text[1:-1]
+        separator = "," if "," in text else None  # NumPy prints arrays without commas: [0 2]
     return tuple(part.strip() for part in text.split(separator) if part.strip())
 
 
@@ -126,6 +126,8 @@ def _literal_list(text: str) -> tuple[str, ...] | None:
     try:
         values = json.loads(text, parse_float=str, parse_int=str)
     except (ValueError, RecursionError):
+        if _OF_NUMPY.fullmatch(text):  # which Python would read as one string
+            return tuple(part[1:-1] for part in _QUOTED.findall(text))
         try:
             values = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
