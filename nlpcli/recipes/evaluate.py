@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import scores_of
 from nlpcli.recipes.finetuning.mistakes import Mistake, mistakes
+from nlpcli.recipes.finetuning.reading import read_labelled
 from nlpcli.recipes.locate import locate_task
 from nlpcli.recipes.predict import Applied, columns_of, open_task
 
@@ -68,7 +69,8 @@ class Evaluation:
 def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
-    Labels the model doesn't know are told with their places and count as mistakes.
+    Labels the model doesn't know are told with their places and count as mistakes. Questions whose answers are not in
+    their contexts are left out, which is told too.
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
@@ -78,7 +80,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     if parts and job.part is None:
         raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
     columns = columns_of(applied.loaded.info, job.columns, job.format)
-    examples = [example for name in job.data for example in applied.task.read(name, columns)]
+    examples = [example for name in job.data for example in read_labelled(applied.task, name, columns, warn)]
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
     return measure(applied, examples, job, warn=warn)

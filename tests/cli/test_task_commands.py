@@ -163,6 +163,11 @@ def test_answers_are_found_in_their_contexts(call):
     call(*finetune("span", "--train", "train.json", "--dev", "train.json", steps=150))
     found = json.loads(call("evaluate", "--model", "runs/x", "--data", "train.json", "--json"))
     assert found["scores"]["exact_match"]["value"] > 90
+    paragraphs[0]["qas"][0]["answers"] = [{"text": "green", "answer_start": 3}]
+    write("bad.json", [json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]})])
+    status, out, err = call("evaluate", "--model", "runs/x", "--data", "bad.json", "--json", whole=True)
+    assert status == 0 and json.loads(out)["examples"] == 35
+    assert "1 question left out: bad.json, question 0: the answer 'green' does not stand in its context at 3" in err
     question = "which colour\there is a fox and it is blue today"
     out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))
     assert out == "blue\n\nblue\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.measures import measures_of
+from nlpcli.recipes.finetuning.reading import read_labelled
 from nlpcli.recipes.finetuning.supervised import (
     UNUSED,
     Measured,
@@ -52,7 +53,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         check_kind(TASKS.load(settings.task), config)
     tell_unused(config, _UNUSED, listener)
     run = choose_run(request, "mixture")
-    sets = {name: _Examples(name, settings) for name, settings in mixture.tasks.items()}
+    sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
     known = start.info if start else info_of(run)
@@ -107,17 +108,17 @@ def _mixed(
 class _Examples:
     """One task's examples, and how it is made of them."""
 
-    def __init__(self, name: str, settings: MixedTask) -> None:
+    def __init__(self, name: str, settings: MixedTask, tell: Callable[[str], None]) -> None:
         self.name = name
         self.settings = settings
         self.kind = TASKS.load(settings.task)
         self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
-        self.train = self._read(settings.train)
-        self.dev = self._read(settings.dev)
+        self.train = self._read(settings.train, tell)
+        self.dev = self._read(settings.dev, tell)
 
-    def _read(self, paths: Sequence[str]) -> list[Any]:
+    def _read(self, paths: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
         columns = columns_of(self.columns)
-        found = [example for path in paths for example in self.kind.read(path, columns)]
+        found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell)]
         if not found:
             raise NlpcliError(f"{', '.join(paths)}: no examples for task '{self.name}'")
         return found

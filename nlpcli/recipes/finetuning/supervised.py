@@ -13,6 +13,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
+from nlpcli.recipes.finetuning.reading import read_labelled
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
 from nlpcli.recipes.start import Start, body_config, info_of, open_start
@@ -150,7 +151,7 @@ def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener
     if not config.data.train:
         raise NlpcliError(f"{config.task} needs examples to learn from", hint="--train FILE --dev FILE")
     examples, dev = (
-        [example for path in paths for example in _read(kind, path, columns, listener)]
+        [example for path in paths for example in read_labelled(kind, path, columns, listener.note)]
         for paths in (config.data.train, config.data.dev)
     )
     if config.data.dev and not dev:
@@ -177,16 +178,6 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
         [e for i, e in enumerate(examples) if i not in chosen],
         [e for i, e in enumerate(examples) if i in chosen],
     )
-
-
-def _read(kind: Any, path: str, columns: Any, listener: Listener) -> Iterator[Any]:
-    if kind.name != "span":
-        yield from kind.read(path, columns)
-        return
-    bad: list[NlpcliError] = []
-    yield from kind.read(path, columns, on_bad=bad.append)
-    if bad:
-        listener.note(f"{len(bad):,} questions left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
 
 
 class Measured:

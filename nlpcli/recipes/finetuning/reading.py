@@ -1,0 +1,25 @@
+"""Reading the labelled examples of a task's file, to learn from or to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nlpcli.errors import NlpcliError
+
+
+def read_labelled(kind: Any, path: str, columns: Any, tell: Callable[[str], None]) -> Iterator[Any]:
+    """The examples in a file. kind: a task, or its class.
+
+    Questions whose answers are not in their contexts are left out; `tell` hears how many at the end, and of the first.
+
+    Raises: NlpcliError with file and line for what can't be read.
+    """
+    if kind.name != "span":
+        yield from kind.read(path, columns)
+        return
+    bad: list[NlpcliError] = []
+    yield from kind.read(path, columns, on_bad=bad.append)
+    if bad:
+        questions = "1 question" if len(bad) == 1 else f"{len(bad):,} questions"
+        tell(f"{questions} left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
