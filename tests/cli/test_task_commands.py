@@ -279,6 +279,23 @@ def test_one_class_alone_can_not_be_learnt(call):
     assert "'same'" in refused(call, *finetune("classify", "--train", "train.tsv"))
 
 
+def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
+    kept_and_held = [["x Q-PER", ""], ["y Q-PER", ""], ["z O", ""]]
+    messages = set()
+    for turn in range(3):
+        rows = [line for sentence in kept_and_held[turn:] + kept_and_held[:turn] for line in sentence]
+        status, _, err = call(*finetune("tag", "--train", write("bad.conll", rows), steps=1, out=f"runs/{turn}"),
+                              whole=True)  # fmt: skip
+        messages.add("" if status == 0 else err)
+    told = next(message for message in messages if message)
+    assert len(messages) == 2
+    assert "with 1 of 3 examples held out at random: " in told and "all words have the same tag 'Q-PER'" in told
+    assert "--dev" in told
+    alike = write("bad.conll", ["x Q-PER", "", "y Q-PER", "", "z Q-PER"])
+    err = refused(call, *finetune("tag", "--train", alike))
+    assert "bad.conll:1: all words have the same tag 'Q-PER'" in err and "at random" not in err
+
+
 def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     call(*finetune("classify", "--train", "train.tsv", steps=3))

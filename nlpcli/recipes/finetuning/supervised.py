@@ -82,9 +82,7 @@ def run_task(
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
     if "label_smoothing" in kind.options:
         options["label_smoothing"] = config.training.label_smoothing
-    task = kind.create(examples, context, **options)
-    for example in dev:
-        task.check(example)
+    task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, drawn=not given.dev)
     items = task.encode(examples)
     prepare_generation(task, config)
     learnable = Supervised(
@@ -178,6 +176,26 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
         [e for i, e in enumerate(examples) if i not in chosen],
         [e for i, e in enumerate(examples) if i in chosen],
     )
+
+
+def _task_of(create: Callable[[Sequence[Any]], Any], examples: list[Any], dev: list[Any], *, drawn: bool) -> Any:
+    """The task that `examples` make, of which those held out are some, too. drawn: whether they were at random.
+
+    Raises: NlpcliError for what is wrong in the data, and where they lack something only without those drawn.
+    """
+    try:
+        task = create(examples)
+        for example in dev:
+            task.check(example)
+        return task
+    except NlpcliError as error:
+        if not drawn:
+            raise
+        create([*examples, *dev])  # what is wrong with all of them is told first
+        raise NlpcliError(
+            f"with {len(dev):,} of {len(examples) + len(dev):,} examples held out at random: {error.message}",
+            hint="give more examples, or name those to measure on with --dev",
+        ) from None
 
 
 class Measured:
