@@ -126,7 +126,7 @@ def _check_slips(examples: Sequence[Example]) -> None:
     near = nearest(slips[0][0], [tag for tag in proper if tag != "O"])
     meant = f"did you mean '{near}'? " if near else ""
     raise NlpcliError(
-        f"{shown}{more} no entity, as the other tags do",
+        f"{shown}{more} no entity, unlike nearly all other tags",
         hint=f"{meant}if it is meant so, --set head.scheme=none takes all tags as they are",
     )
 
