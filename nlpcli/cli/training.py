@@ -115,7 +115,7 @@ class Asked:
             return None
         from nlpcli.recipes.finetune import defaults
 
-        return defaults(task, scratch=init is None)
+        return defaults(task, init=init)
 
 
 def tell_model(asked: Asked) -> None:

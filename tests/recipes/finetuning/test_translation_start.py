@@ -126,7 +126,7 @@ def tuned(published, tmp_path):
                 "task": "translation",
                 "data": {**data, "max_length": 24, "workers": 1},
             }
-        base = None if resume else defaults("translation", scratch=False)
+        base = None if resume else defaults("translation", init=str(published))
         request = Request("", base=base, settings=settings, out=tmp_path / "run", resume=resume, overwrite=not resume)
         return finetune(request, Quiet())[0]
 
