@@ -130,7 +130,7 @@ def _literal_list(text: str) -> tuple[str, ...] | None:
             return tuple(part[1:-1] for part in _QUOTED.findall(text))
         try:
             values = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
     if not all(isinstance(value, str | int | float) for value in values):
         return None

@@ -279,3 +279,7 @@ def test_a_list_that_numpy_printed_has_no_commas():
     assert split_labels("[0 2]") == ("0", "2")
     assert split_labels("['joy' 'fear']") == ("joy", "fear")
     assert split_labels("[joy, great fear]") == ("joy", "great fear")
+
+
+def test_what_only_looks_like_a_list_is_cut_as_text():
+    assert split_labels("[{[]: 1}]") == ("{[]:", "1}")
