@@ -209,6 +209,10 @@ class TrainingConfig(Strict):
     max_steps: Positive | None = Field(None, description="optimiser steps")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
+    max_tokens: Positive | None = Field(None, description="tokens trained on, of all sides of an example")
+    max_operations: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="floating-point operations of training, counted on its first step"
+    )
     batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")
     batch_size: Positive | None = Field(None, description="examples in a batch at most (tasks but translation)")
     accumulate: Positive = Field(1, description="batches summed before a step")

@@ -17,6 +17,7 @@ from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 
 CONFIG = "config.yaml"
+LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_operations")
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {"dropout", "attention_dropout", "activation_dropout"},
@@ -88,10 +89,10 @@ def resolve(request: Request) -> RunConfig:
     else:
         config = _with_source_encoder(config)
     training = config.training
-    if training.schedule in FALLING and not (training.max_steps or training.max_epochs or training.max_minutes):
+    if training.schedule in FALLING and not any(getattr(training, name) for name in LIMITS):
         raise NlpcliError(
             f"training.schedule '{training.schedule}' falls towards the end of the run, and no end is set",
-            hint="set training.max_steps, training.max_epochs or training.max_minutes",
+            hint=f"set one of: {', '.join(f'training.{name}' for name in LIMITS)}",
         )
     return config
 

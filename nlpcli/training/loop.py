@@ -26,6 +26,7 @@ from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_c
 from nlpcli.training.device import Machine
 from nlpcli.training.interrupts import Interrupted, Interrupts
 from nlpcli.training.log import MetricsLog, check_tensorboard
+from nlpcli.training.operations import counted
 from nlpcli.training.optimizer import Scales, make_optimizer, set_rate
 from nlpcli.training.schedule import learning_rate
 from nlpcli.training.tuning import Plan
@@ -223,11 +224,13 @@ class Trainer:
         if self.plan is not None and (said := self.plan.begin_step(progress)):
             self.observer.note(said)
         count = sum(batch.count for batch in group)
-        for batch in group:
-            with self.machine.autocast():
-                loss, self.carry = self.task.loss(self.model, batch.to(self.machine.device), self.carry)
-            (loss.total / count).backward()
-            self._nll = self._nll + loss.nll.detach()
+        tokens = sum(batch.tokens for batch in group)
+        if progress.operations_per_token:
+            self._backward(group, count)
+        else:
+            with counted() as operations:
+                self._backward(group, count)
+            progress.operations_per_token = operations() / tokens
         limit = settings.max_grad_norm or math.inf
         self._grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
         progress.step += 1
@@ -237,9 +240,18 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(progress.step)
-        progress.tokens += sum(batch.tokens for batch in group)
+        progress.tokens += tokens
+        progress.operations += tokens * progress.operations_per_token
         progress.seconds = time.perf_counter() - self._clock
         self._count += count
+
+    def _backward(self, group: list[Batch], count: int) -> None:
+        """Adds the gradients of the mean loss over the `count` predictions of `group`."""
+        for batch in group:
+            with self.machine.autocast():
+                loss, self.carry = self.task.loss(self.model, batch.to(self.machine.device), self.carry)
+            (loss.total / count).backward()
+            self._nll = self._nll + loss.nll.detach()
 
     def _log(self) -> None:
         loss, norm = self._loss_and_norm()
@@ -249,6 +261,7 @@ class Trainer:
         self.log.write(
             "train", progress.step, epoch=progress.epoch, loss=loss, lr=self.lr, grad_norm=norm,
             tokens_per_second=round(speed, 1), tokens=progress.tokens, seconds=round(progress.seconds, 2),
+            operations=progress.operations,
         )  # fmt: skip
         self.observer.stepped(progress, self._share(), loss, self.lr, speed)
         self._nll, self._count = torch.zeros_like(self._nll), 0
@@ -368,6 +381,10 @@ class Trainer:
             shares.append(progress.step / settings.max_steps)
         if settings.max_minutes:
             shares.append(progress.seconds / (60 * settings.max_minutes))
+        if settings.max_tokens:
+            shares.append(progress.tokens / settings.max_tokens)
+        if settings.max_operations:
+            shares.append(progress.operations / settings.max_operations)
         if settings.max_epochs:
             done = progress.epoch + (progress.position / self._plan_length if self._plan_length else 0.0)
             shares.append(done / settings.max_epochs)
@@ -380,6 +397,10 @@ class Trainer:
             return f"{progress.step} steps done"
         if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
             return f"{settings.max_minutes:g} minutes are over"
+        if settings.max_tokens and progress.tokens >= settings.max_tokens:
+            return f"{progress.tokens:,} tokens read"
+        if settings.max_operations and progress.operations >= settings.max_operations:
+            return f"{progress.operations:.3g} operations done"
         if settings.max_epochs and self._share() >= 1.0:
             return f"{settings.max_epochs:g} epochs done"
         if settings.patience and progress.stale >= settings.patience:

@@ -1,0 +1,80 @@
+"""What is drawn: the attention weights of one text, with the tokens they stand between.
+
+Whatever attends fills the same form: the heads of a Transformer's layers, the one alignment of a recurrent translator,
+the words of a sentence and the sentences of a document, the matrix that a linear attention implies, a pattern of who
+may look at whom. What draws knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Side:
+    """The tokens on one side of a matrix of weights.
+
+    tokens: as they are shown; words: the number of the word each belongs to, from 0, or -1 where it belongs to none
+    (special tokens, memory without text); special: whether each is a special token; groups: a name for each token's
+    part of the text ("memory", "a", "b"), empty where there is but one.
+    """
+
+    tokens: tuple[str, ...]
+    words: tuple[int, ...] = ()
+    special: tuple[bool, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens)
+        object.__setattr__(self, "words", self.words or tuple(range(n)))
+        object.__setattr__(self, "special", self.special or (False,) * n)
+        for name in ("words", "special", "groups"):
+            assert len(getattr(self, name)) in ({0, n} if name == "groups" else {n}), f"{name} of {n} tokens"
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One kind of attention in a model: all its layers and heads over the same queries and keys.
+
+    name: "encoder", "decoder", "cross", "content", "query", …; title: for people. weights: for each layer an array
+    (heads, n, m), float32, n queries (the rows: who looks) and m keys (the columns: who is looked at). A row sums to 1,
+    or to 0 where a query may look at nothing. layers: the numbers of the layers, from 1; heads: those of the heads that
+    were kept, the same in every layer, from 1, or names such as "mean". signed: weights may be negative and sum to
+    anything (gradient times attention).
+    """
+
+    name: str
+    title: str
+    queries: Side
+    keys: Side
+    weights: tuple[np.ndarray, ...]
+    layers: tuple[int | str, ...] = ()
+    heads: tuple[int | str, ...] = ()
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", self.layers or tuple(range(1, len(self.weights) + 1)))
+        heads = self.heads or tuple(range(1, len(self.weights[0]) + 1))
+        object.__setattr__(self, "heads", heads)
+        shape = (len(heads), len(self.queries), len(self.keys))
+        assert all(layer.shape == shape for layer in self.weights), [layer.shape for layer in self.weights] + [shape]
+        assert len(self.layers) == len(self.weights)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """All that is drawn of one text: the sites of a model. texts: what was read, by part ("source", "target", …)."""
+
+    sites: tuple[Site, ...]
+    model: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  # for people: what was merged, averaged, cut
+
+    def site(self, name: str) -> Site:
+        return next(site for site in self.sites if site.name == name)
