@@ -18,7 +18,7 @@ from nlpcli.errors import unknown
 
 PROGRAM = "nlpcli"
 
-# Each name stands for a module nlpcli.cli.NAME, which holds either `app` (a Typer with commands of its own) or
+# Each name stands for a module nlpcli.cli.NAME ("-" is "_" there), which holds either `app` (a Typer with commands of its own) or
 # `command` (a function).
 COMMANDS = {
     "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
@@ -94,7 +94,7 @@ class Commands(Group):
 
 def build_command(name: str) -> Any:
     """The command object for `name`, a key of `COMMANDS`."""
-    module = importlib.import_module(f"nlpcli.cli.{name}")
+    module = importlib.import_module("nlpcli.cli." + name.replace("-", "_"))
     outer = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=SETTINGS)
     outer.callback()(_nothing)
     if hasattr(module, "app"):
