@@ -31,7 +31,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
 
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
-    config, weights = _configured(request)
+    config, weights = configured(request)
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
@@ -68,13 +68,17 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
     """
     from nlpcli.recipes.pretraining.samples import rendered
 
-    config, weights = _configured(request)
+    config, weights = configured(request)
     run = request.out or Path("runs")
     with _materials(request, config, weights, run, listener) as materials:
         yield from rendered(_job(materials).task, materials.tokenizer, count, config.training.seed)
 
 
-def _configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
+def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
+    """What will be trained, and the weights of its objectives.
+
+    Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
+    """
     config = resolve(request)
     config = config.model_copy(update={"objective": config.objective or "clm"})
     check_one_vocabulary(config, "pretraining")

@@ -152,7 +152,7 @@ def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
     assert default_preset("denoise", "infill") == "bart-nano"
     for objective in OBJECTIVES:
         asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
-        recipe._configured(asked)
+        recipe.configured(asked)
 
 
 def test_the_noises_that_go_with_t5_are_those_that_parse_knows():
@@ -235,7 +235,7 @@ SETTINGS = [
 @pytest.mark.parametrize(("name", "overrides", "unread"), SETTINGS)
 def test_settings_that_mean_nothing_to_the_objective_are_said(name, overrides, unread, text, tmp_path):
     listener, asked = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
-    config, weights = recipe._configured(asked)
+    config, weights = recipe.configured(asked)
     recipe.tell_unread(config, weights, listener)
     assert listener.notes == ([f"without effect on this run: {unread}"] if unread else [])
 
@@ -244,7 +244,7 @@ def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():
     for objective in OBJECTIVES:
         listener = Quiet()
         asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
-        recipe.tell_unread(*recipe._configured(asked), listener)
+        recipe.tell_unread(*recipe.configured(asked), listener)
         assert listener.notes == []
 
 

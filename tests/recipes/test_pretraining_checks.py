@@ -15,7 +15,7 @@ from nlpcli.recipes.run import Request
 def configured(objective, preset, *overrides, **more):
     settings = {"objective": objective, "data": {"train": ["there/is/no/such.txt"]}}
     request = Request(default="gpt-mini", preset=preset, settings=settings, overrides=overrides, **more)
-    return recipe._configured(request)
+    return recipe.configured(request)
 
 
 @pytest.mark.parametrize(
