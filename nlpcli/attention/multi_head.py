@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.softmax import softmax_attention, softmax_weights
+from nlpcli.attention.recording import Recorder, apart, recorded_attention
+from nlpcli.attention.softmax import softmax_attention
 from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import RotaryPositions
 
@@ -29,7 +30,7 @@ class KeyValue:
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2).
 
-    `recorder` is None, or a list to which each call appends its weights (rows, heads, n, m), for looking at them.
+    `recorder` is None, or is given the weights (rows, heads, n, m) of each call, for looking at them.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MultiHeadAttention(nn.Module):
         self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
         self.scale = None if scale else 1.0  # of the scores; None: by the square root of d_key
-        self.recorder: list[Tensor] | None = None
+        self.recorder: Recorder | None = None
 
     def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
         """Keys and values of `memory` (batch, m, d_model), whose first position is `start`."""
@@ -96,33 +97,17 @@ class MultiHeadAttention(nn.Module):
         if width > 1:
             query = query.view(rows // width, width, heads, n, d_key).transpose(1, 2)
             query = query.reshape(rows // width, heads, width * n, d_key)
-        context = softmax_attention(
-            query,
-            memory.key,
-            memory.value,
-            allowed=allowed,
-            causal=causal,
-            bias=bias,
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        if self.recorder is not None:
-            with torch.no_grad():
-                weights = softmax_weights(
-                    query, memory.key, allowed=allowed, causal=causal, bias=bias, scale=self.scale
-                )
-                self.recorder.append(_apart(weights, width))
-        context = _apart(context, width)
+        given = {"allowed": allowed, "causal": causal, "bias": bias, "scale": self.scale}
+        dropout = self.dropout if self.training else 0.0
+        if self.recorder is None:
+            context = apart(softmax_attention(query, memory.key, memory.value, dropout=dropout, **given), width)
+        else:
+            context = recorded_attention(
+                self.recorder, query, memory.key, memory.value, width=width, dropout=dropout, **given
+            )
         context = context.transpose(1, 2).reshape(rows, n, heads * self.d_value)
         return self.output(context)
 
     def _split(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
         return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, width)
-
-
-def _apart(x: Tensor, width: int) -> Tensor:
-    """(sources, heads, width · n, …) -> (rows, heads, n, …): queries that share a source, each in its own row again."""
-    if width == 1:
-        return x
-    return x.unflatten(2, (width, -1)).transpose(1, 2).flatten(0, 1)

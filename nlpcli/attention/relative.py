@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.multi_head import KeyValue
-from nlpcli.attention.softmax import softmax_attention, softmax_weights
+from nlpcli.attention.recording import Recorder, recorded_attention
+from nlpcli.attention.softmax import softmax_attention
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.positions import SinusoidalPositions
 
@@ -69,7 +70,7 @@ def relative_gather(x: Tensor, places: Tensor, n: int, m: int) -> Tensor:
 class RelativeAttention(nn.Module):
     """Multi-head attention by content and distance, and with `segments` by segment; projections have no biases.
 
-    `recorder` is None, or a list to which each call appends its weights (batch, heads, n, m), for looking at them.
+    `recorder` is None, or is given the weights (batch, heads, n, m) of each call, for looking at them.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class RelativeAttention(nn.Module):
         self.segment_bias = _random(heads, self.d_key) if segments else None
         self.segment_keys = _random(2, heads, self.d_key) if segments else None  # own segment, another
         self.dropout = dropout
-        self.recorder: list[Tensor] | None = None
+        self.recorder: Recorder | None = None
 
     def project_memory(self, memory: Tensor) -> KeyValue:
         """Keys and values of `memory` (batch, m, d_model)."""
@@ -122,13 +123,12 @@ class RelativeAttention(nn.Module):
             bias = bias + torch.where(other_segment, other[..., None], own[..., None])
         query = query + self.content_bias[:, None]
         bias = bias * self.d_key**-0.5
-        settings = {"allowed": allowed, "causal": causal, "bias": bias}
-        context = softmax_attention(
-            query, memory.key, memory.value, dropout=self.dropout if self.training else 0.0, **settings
-        )
-        if self.recorder is not None:
-            with torch.no_grad():
-                self.recorder.append(softmax_weights(query, memory.key, **settings))
+        given = {"allowed": allowed, "causal": causal, "bias": bias}
+        dropout = self.dropout if self.training else 0.0
+        if self.recorder is None:
+            context = softmax_attention(query, memory.key, memory.value, dropout=dropout, **given)
+        else:
+            context = recorded_attention(self.recorder, query, memory.key, memory.value, dropout=dropout, **given)
         return self.output(context.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

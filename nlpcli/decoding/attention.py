@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.attention.recording import Recorder
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 
@@ -44,7 +45,7 @@ def choose_layer(model: Any, layer: int | None) -> Any:
 @contextmanager
 def recording(attention: Any) -> Iterator[list[Tensor]]:
     """The list that receives the weights of every call of `attention` inside the `with`."""
-    attention.recorder = weights = []
+    attention.recorder = weights = Recorder()
     try:
         yield weights
     finally:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nlpcli.attention.multi_head import KeyValue, MultiHeadAttention
+from nlpcli.attention.recording import Recorder
 
 D_MODEL, HEADS, BATCH, N = 12, 3, 2, 5
 
@@ -98,7 +99,7 @@ def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(wid
     mask = (torch.arange(7) < torch.tensor([7, 4])[:, None])[:, None, None]
     x = torch.randn(2 * width, 2, D_MODEL).double()
     copies = torch.arange(2).repeat_interleave(width)
-    layer.recorder = []
+    layer.recorder = Recorder()
     shared = layer(x, memory, allowed=mask, width=width)
     copied = layer(x, memory.select(copies), allowed=mask[copies])
     assert torch.allclose(shared, copied, atol=1e-12)
@@ -112,7 +113,7 @@ def test_what_is_recorded_are_the_weights_that_were_used(causal):
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     memory = layer.project_memory(x)
     silent = layer(x, memory, causal=causal)
-    layer.recorder = []
+    layer.recorder = Recorder()
     assert torch.equal(layer(x, memory, causal=causal), silent)
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     [weights] = layer.recorder

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.attention.recording import Recorder
 from nlpcli.attention.relative import RelativeAttention, RelativePositions, relative_gather, relative_shift
 from nlpcli.errors import NlpcliError
 
@@ -131,7 +132,7 @@ def test_an_odd_width_has_no_sinusoids():
 @torch.no_grad()
 def test_recorded_weights_are_those_applied():
     module, (x, context) = attention(), inputs(3, 5)
-    module.recorder = []
+    module.recorder = Recorder()
     positions = RelativePositions(D_MODEL).double()(4, -1)
     keys = module.project_memory(context)
     out = module(x, keys, positions, causal=True)
