@@ -9,17 +9,18 @@ import typer
 
 from nlpcli.cli import complete, terminal
 from nlpcli.cli.grouped import Grouped
+from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.recipes.perplexity import Reading
-    from nlpcli.recipes.score import ScoreReport, Scoring
 
 Command = Grouped
 
 _TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
 _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
+_LINKS = "Alignment error rate"
 _PERPLEXITY = "Perplexity"
 _OF_PERPLEXITY = ("model", "window", "stride", "memory", "documents", "field", "device", "threads")
 _WITH_PERPLEXITY = ("arguments", "metrics", "json", "score_only", "precision", *_OF_PERPLEXITY)
@@ -160,6 +161,16 @@ def command(
         help="squad (default: case, punctuation, articles don't count), none.",
         rich_help_panel=_ANSWERS,
     ),
+    one_based: str = typer.Option(
+        None,
+        "--one-based",
+        metavar="ref|hyp|both",
+        help="Whose words are numbered from 1 (default: from 0).",
+        rich_help_panel=_LINKS,
+    ),
+    reverse: str = typer.Option(
+        None, "--reverse", metavar="ref|hyp", help="Whose links are target-source.", rich_help_panel=_LINKS
+    ),
     model: Path = typer.Option(
         None, "--model", help="Whose it is (the newest language model below runs/).", rich_help_panel=_PERPLEXITY
     ),
@@ -193,11 +204,12 @@ def command(
       a number  pearson, spearman
       tags      entity-f1, tag-accuracy: those of a sentence with spaces between, or CoNLL files
       an answer exact-match, answer-f1 (squad: both): also a SQuAD data set and answers {id: text}
+      links     aer: word alignments, 0-0 1-2 and 3p4 for a possible link (source word, target word)
     perplexity is a model's on running text, without references: per token, word and byte, and bits per byte.
 
     \b
     For each score: name, value, interval, account and signature. Values are 0 to 100 (correlations -100 to
-    100) and higher is better; TER and the error rates are percent and lower is better. Error rates are
+    100) and higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are
     normalised in this order: lowercase, punctuation, white space. p is the probability of a difference from
     the baseline as large as this one by chance alone (paired bootstrap).
 
@@ -210,6 +222,7 @@ def command(
       nlpcli score entity-f1 predicted.conll --ref dev.conll
       nlpcli score squad predictions.json --ref dev-v1.1.json
       nlpcli score rouge summaries.txt --ref ref.txt --rouge-stemmer porter
+      nlpcli score aer links.txt --ref gold.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
     from nlpcli.recipes import score as recipe
@@ -253,6 +266,8 @@ def command(
         "strict": strict,
         "scheme": scheme,
         "normalize": normalize,
+        "one_based": one_based,
+        "reverse": reverse,
     }
     names, files = recipe.parse_metrics(metrics), tuple(arguments or ())
     if not names:
@@ -274,7 +289,7 @@ def command(
         terminal.announce_stdin()
     scoring = recipe.Scoring(request)
     if sentence:
-        _write_sentences(scoring, json=json, precision=precision)
+        write_sentences(scoring, json=json, precision=precision)
         return
     aligned = scoring.alignments() if alignment else {}
     report = scoring.report()
@@ -283,11 +298,13 @@ def command(
     if json:
         terminal.write_json({**report.as_dict(), **recipe.alignment_data(aligned)})
     elif score_only:
-        _write_numbers(report, precision)
+        write_numbers(report, precision)
     else:
-        for text in filter(None, (recipe.alignment_text(output, width=_width()) for output in aligned.values())):
+        for text in filter(
+            None, (recipe.alignment_text(output, width=alignment_width()) for output in aligned.values())
+        ):
             terminal.write_line(text)
-        _write_report(report, precision)
+        write_report(report, precision)
 
 
 def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str, ...] | None:
@@ -326,9 +343,9 @@ def _write_perplexity(
     if json:
         terminal.write_json({"scores": [{"text": row.system, **row.score.as_dict()} for row in rows]})
     elif score_only:
-        _write_numbers(ScoreReport(0, (), rows, []), precision)
+        write_numbers(ScoreReport(0, (), rows, []), precision)
     else:
-        _write_report(ScoreReport(0, (), rows, []), precision)
+        write_report(ScoreReport(0, (), rows, []), precision)
 
 
 def _check_outputs(*, sentence: bool, alignment: bool, score_only: bool, json: bool) -> None:
@@ -341,51 +358,3 @@ def _check_outputs(*, sentence: bool, alignment: bool, score_only: bool, json: b
     ):
         if forms[first] and forms[second]:
             raise NlpcliError(f"{first} and {second} do not go together")
-
-
-def _write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:
-    """One line for each segment, a column or key for each metric; the signatures go to stderr."""
-    names = list(scoring.metrics)
-    rows = scoring.sentences()
-    for score in rows[0]:
-        terminal.say(score.signature)
-    for row in rows:
-        if json:
-            terminal.write_json({name: score.value for name, score in zip(names, row, strict=True)})
-        else:
-            terminal.write_line("\t".join(f"{score.value:.{precision}f}" for score in row))
-
-
-def _write_numbers(report: ScoreReport, precision: int) -> None:
-    for row in report.scores:
-        terminal.write_line(f"{row.score.value:.{precision}f}")
-    for signature in dict.fromkeys(row.score.signature for row in report.scores):
-        terminal.say(signature)
-
-
-def _write_report(report: ScoreReport, precision: int) -> None:
-    """A line for each score of one system; a table and its signature for each metric of several."""
-    if len({(row.system, row.baseline) for row in report.scores}) == 1:
-        for row in report.scores:
-            terminal.write_line(row.score.line(precision))
-        return
-    for metric in dict.fromkeys(row.metric for row in report.scores):
-        rows = [row for row in report.scores if row.metric == metric]
-        columns = {
-            "system": [f"{row.system} (baseline)" if row.baseline else row.system for row in rows],
-            rows[0].score.name: [f"{row.score.value:.{precision}f}" for row in rows],
-            "95 % interval": [row.score.interval(precision) for row in rows],
-            "p": ["" if row.score.p_value is None else f"{row.score.p_value:.4f}" for row in rows],
-        }
-        columns = {heading: cells for heading, cells in columns.items() if any(cells)}
-        terminal.write_table(list(columns), zip(*columns.values(), strict=True))
-        terminal.write_line(rows[0].score.signature)
-
-
-def _width() -> int | None:
-    """Columns to keep an alignment within on a terminal; elsewhere a segment stays on its line."""
-    if not terminal.stdout().isatty():
-        return None
-    import shutil
-
-    return max(20, shutil.get_terminal_size().columns)

@@ -1,4 +1,4 @@
-"""How good an output is: metrics of texts, labels, numbers, tags and answers, and the arithmetic of perplexity.
+"""How good an output is: metrics of texts, labels, numbers, tags, answers and links, and the arithmetic of perplexity.
 
 Every metric is one class and one line of `METRICS`; each returns a `Score` that carries its signature.
 """
@@ -32,6 +32,7 @@ METRICS = LazyTable(
         "rouge2": "nlpcli.evaluation.rouge:Rouge2",
         "rougel": "nlpcli.evaluation.rouge:RougeL",
         "rougelsum": "nlpcli.evaluation.rouge:RougeLsum",
+        "aer": "nlpcli.evaluation.alignment:AlignmentErrorRate",
     },
 )
 

@@ -17,6 +17,7 @@ LABELS = "labels"  # str
 NUMBERS = "numbers"  # float
 TAGS = "tags"  # the tags of a sentence, tuple[str, ...]
 ANSWERS = "answers"  # str | None (no prediction) beside tuple[str, ...], all right answers, () where there is none
+LINKS = "links"  # the word alignment of a sentence pair, nlpcli.evaluation.alignment.Links
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Metric(Protocol):
     `needs` says what it is computed from, `max_references` how many reference sets it takes (None: any number), and
     `options` which keyword arguments its constructor takes; an option's name is the same in every metric that has it
     and becomes the flag of `nlpcli score`. A metric that cannot score every item of its kind has a method `check` that
-    raises NlpcliError for such an item.
+    raises NlpcliError for such an item, and `check_reference` where a reference may hold others than a hypothesis.
 
     Shapes: hypotheses is a list of n items; references a list of r lists of n items. For text one line is one item,
     blank or not. Raises: NlpcliError where the numbers of items differ or there are none.

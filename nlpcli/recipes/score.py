@@ -138,8 +138,7 @@ class Scoring:
         for name, metric in self.metrics.items():
             if metric.needs not in self._inputs:
                 self._inputs[metric.needs] = files.read(metric.needs, name)
-            if hasattr(metric, "check"):
-                self._inputs[metric.needs].check(metric.check)
+            self._inputs[metric.needs].check(metric)
 
     def report(self) -> ScoreReport:
         """All scores of all systems; with a baseline its own come first."""

@@ -1,4 +1,5 @@
-"""What metrics are computed from, read out of files: lines, labels, numbers, tagged sentences, answers to questions.
+"""What metrics are computed from, read out of files: lines, labels, numbers, tagged sentences, answers to questions,
+word alignments.
 
 Every kind of item (`Metric.needs`) has one reader here for each format that can hold it. Errors name file and line,
 so that what a metric is given can be scored.
@@ -19,12 +20,13 @@ from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.data.squad import read_questions
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.score import ANSWERS, LABELS, NUMBERS, TAGS, TEXT_PAIRS
+from nlpcli.evaluation.alignment import parse_links
+from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric
 from nlpcli.evaluation.trn import in_order, parse_trn
 
 FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
 HOLDING = {
-    "lines": (TEXT_PAIRS, LABELS, NUMBERS, TAGS, ANSWERS),
+    "lines": (TEXT_PAIRS, LABELS, NUMBERS, TAGS, ANSWERS, LINKS),
     "trn": (TEXT_PAIRS,),
     "conll": (TAGS,),
     "conllu": (TAGS,),
@@ -67,14 +69,23 @@ class Inputs:
     baseline: Items | None
     systems: list[Items]
 
-    def check(self, accept: Callable[[Any], None]) -> None:
-        """Refuses items that a metric does not accept. Raises: NlpcliError as `accept`, with file and line."""
-        for text in (*self.references, *([] if self.baseline is None else [self.baseline]), *self.systems):
-            for item, place in zip(text.items, text.places, strict=True):
-                try:
-                    accept(item)
-                except NlpcliError as error:
-                    raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from error
+    def check(self, metric: Metric) -> None:
+        """Refuses items that a metric does not accept. Raises: NlpcliError as its `check`, with file and line."""
+        accept = getattr(metric, "check", None)
+        if accept is None:
+            return
+        for text in self.references:
+            _check_items(text, getattr(metric, "check_reference", accept))
+        for text in (*([] if self.baseline is None else [self.baseline]), *self.systems):
+            _check_items(text, accept)
+
+
+def _check_items(text: Items, accept: Callable[[Any], None]) -> None:
+    for item, place in zip(text.items, text.places, strict=True):
+        try:
+            accept(item)
+        except NlpcliError as error:
+            raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 class Files:
@@ -167,6 +178,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     LABELS: _label,
     NUMBERS: _number,
     TAGS: lambda line, place: tuple(line.split()),
+    LINKS: parse_links,
 }
 
 

@@ -53,6 +53,8 @@ def files(tmp_path):
         "tags.said": SAID_TAGS,
         "text": TEXTS,
         "summary": SUMMARIES,
+        "links": ["0-0 1-2", "0-0", "", "3-1"],
+        "gold.links": ["0-0 1-2 2p2", "0-1", "0-0", ""],
     }.items():
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     for name, sentences in (("gold.conll", TRUE_TAGS), ("said.conll", SAID_TAGS)):
@@ -140,6 +142,22 @@ def test_rouge_is_that_of_rouge_score_with_and_without_its_stemmer(files, run):
     assert len(both.stdout.splitlines()) == 2
 
 
+def test_links_are_scored_with_their_numbering_told(files, run):
+    (files / "two.links").write_text("0-0 1-2\n\n")
+    (files / "gold.talp").write_text("1-1 2-3 2p2\n1-1\n")
+    done = run("score", "--metric", "aer", "--ref", "gold.talp", "--one-based", "ref", stdin="0-0 1-2\n\n")
+    assert done.stdout.startswith(
+        "AER 20.00 precision = 100.00 recall = 66.67 (2 links; gold: 3 sure, 1 possible) AER|"
+    )
+    assert done.stderr == ""
+    wrong = run("score", "aer", "two.links", "--ref", "gold.talp")
+    assert "warning: no link of the reference has a 0" in wrong.stderr and wrong.returncode == 0
+    turned = run(
+        "score", "aer", "two.links", "--ref", "gold.talp", "--one-based", "ref", "--reverse", "ref", "--sentence"
+    )
+    assert turned.stdout == "50.00\n100.00\n"
+
+
 def test_every_metric_has_an_interval_and_a_comparison(files, run):
     for metric, said, gold in (
         ("f1", "said", "gold"),
@@ -147,6 +165,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         ("entity-f1", "said.conll", "gold.conll"),
         ("answer-f1", "answers.json", "squad.json"),
         ("rouge2", "summary", "text"),
+        ("aer", "links", "gold.links"),
     ):
         done = run("score", metric, said, "--ref", gold, "--confidence", "--bootstrap-samples", "40")
         assert "[" in done.stdout and "|bs:40|seed:12345|" in done.stdout, done.stderr
@@ -175,6 +194,10 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["rouge1", "answers.json", "--ref", "squad.json"], ["rouge1 is not computed from files of the format squad"]),
         (["bleu", "said.conll", "--ref", "gold.conll"], ["bleu is not computed from files of the format conll"]),
         (["squad", "said", "--ref", "squad.json"], ["said:1: not valid JSON"]),
+        (["aer", "y", "--ref", "gold.links"], ["y:1: '2' is no link between two words", "3p4"]),
+        (["aer", "links", "--ref", "gold.links", "--one-based", "hyp"], ["links:1: the link 0-0 has a word 0"]),
+        (["aer", "links", "--ref", "gold.links", "--one-based", "left"], ["unknown side", "ref, hyp, both"]),
+        (["accuracy", "said", "--ref", "gold", "--reverse", "ref"], ["--reverse means nothing to accuracy", "aer"]),
         (["squad", "list.json", "--ref", "squad.json"], ["list.json: not an object of ids and answers"]),
         (["squad", "number.json", "--ref", "squad.json"], ["number.json: the answer to q1 is 7, not a text"]),
         (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its 1 ids is a question"]),

@@ -48,16 +48,16 @@ def test_only_a_first_argument_that_is_a_metrics_name_is_taken_for_one(arguments
 
 
 class Untextual:
-    needs = "links"
+    needs = "pictures"
     max_references = None
     options = frozenset()
 
 
 def test_a_metric_that_is_not_computed_from_files_is_refused(pair, monkeypatch):
-    monkeypatch.setattr(recipe, "METRICS", LazyTable("metric", {"links": f"{__name__}:Untextual"}))
+    monkeypatch.setattr(recipe, "METRICS", LazyTable("metric", {"gallery": f"{__name__}:Untextual"}))
     monkeypatch.setattr(LazyTable, "load", lambda self, name: Untextual)
     with pytest.raises(NlpcliError, match="not computed from files"):
-        recipe.build_metrics(["links"], {})
+        recipe.build_metrics(["gallery"], {})
 
 
 def test_an_option_goes_to_all_metrics_that_have_it_and_must_belong_to_one():

@@ -7,7 +7,8 @@ import pytest
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Resampling, Score
-from nlpcli.evaluation.score import ANSWERS, LABELS, NUMBERS, TAGS, TEXT_PAIRS, check_segments
+from nlpcli.evaluation.alignment import parse_links
+from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, check_segments
 
 
 def test_a_line_holds_name_value_interval_account_and_signature_in_this_order():
@@ -52,7 +53,9 @@ ITEMS = {  # what a metric needs, made of a line
     NUMBERS: lambda line: float(sum(map(ord, line))),
     TAGS: lambda line: ("O", f"B-{len(line) % 7}"),
     ANSWERS: lambda line: line,
+    LINKS: lambda line: parse_links(" ".join(f"{i}-{len(word)}" for i, word in enumerate(line.split())), "here"),
 }
+ERRORS = ("ter", "error_rate", "alignment")  # the modules of metrics that are 0 for a perfect text
 WITHOUT_SENTENCES = ("f1", "mcc", "pearson", "spearman")
 
 
@@ -73,7 +76,7 @@ def test_every_metric_scores_a_perfect_text_as_perfect_and_signs_it(name):
         text.remove("")  # a summary without words has nothing in common with its reference
     said, gold = items(metric, text), answers(metric, text)
     score = metric.corpus(said, [gold])
-    assert score.value == pytest.approx(0.0 if METRICS.load(name).__module__.endswith(("ter", "error_rate")) else 100.0)
+    assert score.value == pytest.approx(0.0 if METRICS.load(name).__module__.endswith(ERRORS) else 100.0)
     assert score.signature.startswith(f"{score.name}|nrefs:1|")
     if name in WITHOUT_SENTENCES:
         with pytest.raises(NlpcliError, match="number of a whole text"):

@@ -1,0 +1,59 @@
+"""How `nlpcli score` writes what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nlpcli.cli import terminal
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.score import ScoreReport, Scoring
+
+
+def write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:
+    """One line for each segment, a column or key for each metric; the signatures go to stderr."""
+    names = list(scoring.metrics)
+    rows = scoring.sentences()
+    for score in rows[0]:
+        terminal.say(score.signature)
+    for row in rows:
+        if json:
+            terminal.write_json({name: score.value for name, score in zip(names, row, strict=True)})
+        else:
+            terminal.write_line("\t".join(f"{score.value:.{precision}f}" for score in row))
+
+
+def write_numbers(report: ScoreReport, precision: int) -> None:
+    """The bare values, a line each; the signatures go to stderr."""
+    for row in report.scores:
+        terminal.write_line(f"{row.score.value:.{precision}f}")
+    for signature in dict.fromkeys(row.score.signature for row in report.scores):
+        terminal.say(signature)
+
+
+def write_report(report: ScoreReport, precision: int) -> None:
+    """A line for each score of one system; a table and its signature for each metric of several."""
+    if len({(row.system, row.baseline) for row in report.scores}) == 1:
+        for row in report.scores:
+            terminal.write_line(row.score.line(precision))
+        return
+    for metric in dict.fromkeys(row.metric for row in report.scores):
+        rows = [row for row in report.scores if row.metric == metric]
+        columns = {
+            "system": [f"{row.system} (baseline)" if row.baseline else row.system for row in rows],
+            rows[0].score.name: [f"{row.score.value:.{precision}f}" for row in rows],
+            "95 % interval": [row.score.interval(precision) for row in rows],
+            "p": ["" if row.score.p_value is None else f"{row.score.p_value:.4f}" for row in rows],
+        }
+        columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+        terminal.write_table(list(columns), zip(*columns.values(), strict=True))
+        terminal.write_line(rows[0].score.signature)
+
+
+def alignment_width() -> int | None:
+    """Columns to keep an alignment within on a terminal; elsewhere a segment stays on its line."""
+    if not terminal.stdout().isatty():
+        return None
+    import shutil
+
+    return max(20, shutil.get_terminal_size().columns)
