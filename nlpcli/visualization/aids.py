@@ -28,7 +28,7 @@ def without_special(attention: Attention, *, renormalize: bool = False) -> Atten
     """
     sites = [_without_special(site, renormalize) for site in attention.sites]
     told = "left out, rows divided by their sum" if renormalize else "left out"
-    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], special=told)
+    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", told)
 
 
 def merge_words(attention: Attention) -> Attention:
@@ -37,7 +37,7 @@ def merge_words(attention: Attention) -> Attention:
     So rows keep their sum. Neighbours are merged that have the same word number and the same part of the text; special
     tokens and those of no word stay on their own. Source: Clark et al. 2019, section 4.1.
     """
-    return _changed(attention, [_merge_words(site) for site in attention.sites], subwords="merged to words")
+    return _changed(attention, [_merge_words(site) for site in attention.sites], "subwords", "merged to words")
 
 
 def _without_special(site: Site, renormalize: bool) -> Site:
@@ -139,7 +139,7 @@ def average(attention: Attention, over: str = "heads") -> Attention:
     if over not in ("heads", "layers", "both"):
         raise unknown("average", over, ("heads", "layers", "both"))
     told = {"heads": "heads", "layers": "layers", "both": "heads and layers"}[over]
-    return _changed(attention, [_average(site, over) for site in attention.sites], averaged=f"over {told}")
+    return _changed(attention, [_average(site, over) for site in attention.sites], "averaged", f"over {told}")
 
 
 def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Site, ...]:
@@ -283,8 +283,9 @@ def _known(value: float) -> float | None:
 # --- shared ------------------------------------------------------------------------------------------------------
 
 
-def _changed(attention: Attention, sites: Sequence[Site], **notes: str) -> Attention:
-    return replace(attention, sites=tuple(sites), notes={**attention.notes, **notes})
+def _changed(attention: Attention, sites: Sequence[Site], what: str, how: str) -> Attention:
+    """With other sites, and a note that reads as a sentence: "subwords" "merged to words"."""
+    return replace(attention, sites=tuple(sites), notes={**attention.notes, what: how})
 
 
 def _single(weights: np.ndarray) -> np.ndarray:

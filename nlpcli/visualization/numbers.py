@@ -1,0 +1,197 @@
+"""Attention as numbers: JSON for every language, NPZ for numpy. Both are exact: every float32 comes back as it was.
+
+docs/files.md describes both forms.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nlpcli.errors import NlpcliError
+from nlpcli.visualization.maps import Attention, Side, Site
+
+FORMAT = "nlpcli-attention"
+VERSION = 1
+_ABOUT = "about"
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+def as_json(attention: Attention) -> dict[str, Any]:
+    """What `json.dumps` takes. Weights are nested lists, [layer][head][query][key]; what is not finite is None and comes back as NaN.
+
+    A weight is the shortest number that is nearest to its float32: 0.1 and not 0.10000000149011612.
+    """
+    about = _about(attention)
+    for entry, site in zip(about["sites"], attention.sites, strict=True):
+        entry["weights"] = [_shortest(layer) for layer in site.weights]
+    return about
+
+
+def from_json(value: Any, place: str = "attention") -> Attention:
+    """The attention that `as_json` gave; `place` names it in errors.
+
+    Raises: NlpcliError for another form or version, missing parts, or weights that don't fit their tokens.
+    """
+    about = _checked(value, place)
+    return _attention(about, [_part(entry, "weights", place) for entry in about["sites"]], place)
+
+
+def json_lines(attentions: Iterable[Attention]) -> Iterator[str]:
+    """A line of JSON for each, without its end, as they come; lone surrogates stay escapes."""
+    for attention in attentions:
+        line = json.dumps(as_json(attention), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        yield line.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def from_json_lines(lines: Iterable[str], place: str = "attention") -> Iterator[Attention]:
+    """What `json_lines` gave, as it comes; blank lines are passed over. Raises: as `from_json`, with the line."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise NlpcliError(f"{place}, line {number}: this is not JSON ({error})") from error
+        yield from_json(value, f"{place}, line {number}")
+
+
+def _shortest(weights: np.ndarray) -> list:
+    """Nested lists of doubles that are written as float32's shortest decimals and read back as the same float32."""
+    exact = weights.astype(np.float64)
+    short = weights.astype(str).astype(np.float64)
+    values = np.where(short.astype(np.float32) == weights, short, exact)
+    return values.tolist() if np.isfinite(values).all() else _without_nan(values.tolist())
+
+
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_without_nan(value) for value in values]
+    return values if np.isfinite(values) else None
+
+
+# --- NPZ ---------------------------------------------------------------------------------------------------------
+
+
+def as_npz(attention: Attention) -> bytes:
+    """The bytes of an archive that `numpy.load` reads without pickle.
+
+    Of every site NAME: `NAME.weights` float32 (layers, heads, n, m), `NAME.queries` and `NAME.keys` the tokens as
+    strings; `about`: the JSON without the weights, as one string, with all else. The same attention gives the same
+    bytes.
+    """
+    names = [site.name for site in attention.sites]
+    assert len(set(names)) == len(names), names
+    arrays: dict[str, np.ndarray] = {_ABOUT: np.array(json.dumps(_about(attention)))}
+    for site in attention.sites:
+        arrays[f"{site.name}.weights"] = np.stack(site.weights)
+        arrays[f"{site.name}.queries"] = np.array(site.queries.tokens, dtype=np.str_)
+        arrays[f"{site.name}.keys"] = np.array(site.keys.tokens, dtype=np.str_)
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)
+    return archive.getvalue()
+
+
+def from_npz(data: bytes, place: str = "attention") -> Attention:
+    """The attention that `as_npz` gave. Raises: NlpcliError, as `from_json`, also for what is no such archive."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            about = _checked(json.loads(str(archive[_ABOUT])), place)
+            weights = [archive[f"{_part(entry, 'name', place)}.weights"] for entry in about["sites"]]
+    except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile) as error:
+        raise NlpcliError(f"{place}: this is no archive of attention weights ({error})") from error
+    return _attention(about, weights, place)
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+def _about(attention: Attention) -> dict[str, Any]:
+    """All but the weights."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": attention.model,
+        "texts": dict(attention.texts),
+        "notes": dict(attention.notes),
+        "sites": [
+            {
+                "name": site.name,
+                "title": site.title,
+                "signed": site.signed,
+                "layers": list(site.layers),
+                "heads": list(site.heads),
+                "queries": _side_as_json(site.queries),
+                "keys": _side_as_json(site.keys),
+            }
+            for site in attention.sites
+        ],
+    }
+
+
+def _side_as_json(side: Side) -> dict[str, list]:
+    return {name: list(getattr(side, name)) for name in ("tokens", "words", "special", "groups")}
+
+
+def _checked(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise NlpcliError(
+            f"{place}: this is not the attention of a text",
+            hint="'nlpcli visualize-attention --format json' writes it",
+        )
+    if value.get("version") != VERSION:
+        raise NlpcliError(f"{place}: version {value.get('version')} of the format is not known, only {VERSION}")
+    if not isinstance(_part(value, "sites", place), list):
+        raise NlpcliError(f"{place}: 'sites' is not a list")
+    return value
+
+
+def _part(value: Any, name: str, place: str) -> Any:
+    if not isinstance(value, dict) or name not in value:
+        raise NlpcliError(f"{place}: '{name}' is missing")
+    return value[name]
+
+
+def _attention(about: dict[str, Any], weights: list[Any], place: str) -> Attention:
+    sites = [_site(entry, layers, place) for entry, layers in zip(about["sites"], weights, strict=True)]
+    texts, notes = about.get("texts", {}), about.get("notes", {})
+    return Attention(tuple(sites), model=about.get("model", ""), texts=dict(texts), notes=dict(notes))
+
+
+def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
+    name = _part(entry, "name", place)
+    queries, keys = (_side(_part(entry, side, place), f"{place}, '{name}', {side}") for side in ("queries", "keys"))
+    layers, heads = (tuple(_part(entry, part, place)) for part in ("layers", "heads"))
+    shape = (len(layers), len(heads), len(queries), len(keys))
+    try:
+        numbers = np.asarray(weights, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise NlpcliError(f"{place}: the weights of '{name}' are not an array of numbers ({error})") from error
+    if numbers.shape != shape and not (0 in shape and numbers.size == 0):
+        raise NlpcliError(f"{place}: the weights of '{name}' have the shape {numbers.shape}, their tokens ask {shape}")
+    return Site(
+        name,
+        _part(entry, "title", place),
+        queries,
+        keys,
+        tuple(numbers.reshape(shape)),
+        layers=layers,
+        heads=heads,
+        signed=bool(_part(entry, "signed", place)),
+    )
+
+
+def _side(value: Any, place: str) -> Side:
+    tokens, words, special = (tuple(_part(value, name, place)) for name in ("tokens", "words", "special"))
+    groups = tuple(value.get("groups", ()))
+    for name, values in {"words": words, "special": special, "groups": groups}.items():
+        if len(values) != len(tokens) and not (name == "groups" and not values):
+            raise NlpcliError(f"{place}: {len(values)} '{name}' for {len(tokens)} tokens")
+    return Side(tokens, words, special, groups)
