@@ -1,0 +1,224 @@
+"""The file that says which trainings are compared, and what is made equal among them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nlpcli.config.loading import Strict, load_yaml, merge, parse
+from nlpcli.errors import NlpcliError
+
+_SEPARATOR = re.compile(r"[^A-Za-z0-9.=_]+")
+_DIRECT = ("extends", "init", "task", "objective")
+"""The settings of a run that stand in no section."""
+_LIMITS = {
+    "steps": "max_steps",
+    "epochs": "max_epochs",
+    "minutes": "max_minutes",
+    "tokens": "max_tokens",
+    "operations": "max_operations",
+}
+
+
+class Equal(Strict):
+    """What every cell gets the same amount of: exactly one of these."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="trained on, of all sides of an example")
+    operations: Annotated[float, Field(gt=0)] | None = Field(None, description="floating-point operations of training")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time, evaluation included")
+    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimiser steps")
+    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Equal:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"not {' and '.join(given)} at once" if given else "none is given"
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} is made equal; {found}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """tokens, operations, minutes, steps or epochs."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How many of them."""
+        return getattr(self, self.kind)
+
+    def limits(self) -> dict[str, float | None]:
+        """The limits of training, of which one is set. Early stopping would be a further one."""
+        return {name: getattr(self, kind) for kind, name in _LIMITS.items()} | {"patience": None}
+
+    def __str__(self) -> str:
+        amount = f"{self.amount:.3g}" if self.kind == "operations" else f"{self.amount:,}"
+        return f"{amount} {self.kind if self.amount != 1 else self.kind[:-1]}"
+
+
+class Row(Strict):
+    """A variant that is listed by hand."""
+
+    name: str
+    group: str = Field("", description="rows of a group stand together, as A to E in Vaswani et al. 2017, table 3")
+    set: dict[str, Any] = Field({}, description="what it changes of the base; model.heads: 8, or nested")
+
+
+class HeldOut(Strict):
+    """Held-out parallel text that finished translators are scored on."""
+
+    source: str
+    target: str
+
+
+class GridConfig(Strict):
+    """Trainings that differ from a base: the product of the axes, and rows listed by hand."""
+
+    name: str = ""
+    description: str = ""
+    command: Literal["finetune", "pretrain"] | None = Field(None, description="by what the base learns when null")
+    base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")
+    data: dict[str, Any] = Field({}, description="as the section 'data' of a run")
+    equal: Equal
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 1
+    axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
+        {}, description="axis -> value -> what it changes; or a setting -> its values"
+    )
+    rows: list[Row] = []
+    metrics: list[str] = Field([], description="columns of measures; the telling ones that are measured when empty")
+    columns: list[str] | dict[str, str] = Field([], description="settings that are shown, also as heading: setting")
+    test: HeldOut | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _axes_have_values(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        for name, values in axes.items():
+            if not values:
+                raise ValueError(f"axis '{name}' has no values")
+            if isinstance(values, list) and "." not in name and name not in _DIRECT:
+                raise ValueError(
+                    f"axis '{name}' lists values, and is no setting such as model.d_model; "
+                    "say what each value changes, as in small: {model.d_model: 64}"
+                )
+        return axes
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> GridConfig:
+        if not self.axes and not self.rows:
+            raise ValueError("there is nothing to compare: give axes or rows")
+        return self
+
+    def shown(self) -> dict[str, str]:
+        """Heading -> setting, of the columns that were asked for."""
+        if isinstance(self.columns, dict):
+            return self.columns
+        short = [name.rpartition(".")[2] for name in self.columns]
+        return {last if short.count(last) == 1 else name: name for last, name in zip(short, self.columns, strict=True)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One cell before it is given a seed: what it is called, and what it changes of the base."""
+
+    name: str  # also of its folder
+    change: Mapping[str, Any]  # nested, as in a run's configuration
+    title: str = ""
+    group: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> value
+
+
+def load_grid(path: Path | str) -> GridConfig:
+    """The grid in a YAML file; files of text named there are found as from the working directory.
+
+    Raises: NlpcliError for what can't be read, is unknown or contradicts itself.
+    """
+    data = load_yaml(Path(path))
+    grid = parse(GridConfig, data, str(path))
+    if not grid.name:
+        grid = grid.model_copy(update={"name": Path(path).stem})
+    return grid
+
+
+def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
+    """The cells of a grid: the product of its axes in their order, then its rows.
+
+    Raises: NlpcliError when two would have the same name, or change the same.
+    """
+    found = [*_product(grid), *(_row(row) for row in grid.rows)]
+    names: dict[str, Variant] = {}
+    changes: dict[str, Variant] = {}
+    for variant in found:
+        if not variant.name:
+            raise NlpcliError(f"{source}: '{variant.title}' can't name a cell; take letters and digits")
+        if variant.name in names:
+            raise NlpcliError(f"{source}: two cells are called '{variant.name}'")
+        names[variant.name] = variant
+        change = json.dumps(variant.change, sort_keys=True, default=str)
+        if change in changes:
+            raise NlpcliError(f"{source}: the cells '{changes[change].name}' and '{variant.name}' are the same")
+        changes[change] = variant
+    return found
+
+
+def _row(row: Row) -> Variant:
+    return Variant(slug(row.name), nested(row.set), row.name, row.group)
+
+
+def _product(grid: GridConfig) -> Iterator[Variant]:
+    if not grid.axes:
+        return
+    axes = [[(axis, *value) for value in _values(axis, values)] for axis, values in grid.axes.items()]
+    for chosen in itertools.product(*axes):
+        change: dict[str, Any] = {}
+        for _, _, part in chosen:
+            merge(change, nested(part))
+        name = "-".join(label for _, label, _ in chosen)
+        yield Variant(slug(name), change, name, labels={axis: label for axis, label, _ in chosen})
+
+
+def _values(axis: str, values: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each value's label and change."""
+    if isinstance(values, list):
+        short = axis.rpartition(".")[2]
+        for value in values:
+            text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield (text if axis in _DIRECT else f"{short}={text}"), {axis: value}
+    else:
+        for label, change in values.items():
+            yield str(label), change or {}
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder: letters, digits, `. = _`, and hyphens for all else."""
+    return _SEPARATOR.sub("-", name).strip("-.")
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"model.heads": 8}` as `{"model": {"heads": 8}}`. Raises: NlpcliError for a setting below a value."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = nested(value) if isinstance(value, Mapping) else value
+        *sections, last = str(key).split(".")
+        below: Any = {last: inner}
+        for section in reversed(sections):
+            below = {section: below}
+        merge(result, below, str(key))
+    return result
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model": {"heads": 8}}` as `{"model.heads": 8}`."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

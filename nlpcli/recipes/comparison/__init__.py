@@ -1,0 +1,31 @@
+"""Comparing trainings: a grid of runs at equal cost, its table and its picture.
+
+A cell of the grid is an ordinary run in a folder of its own; see `nlpcli.config.grid` for the file.
+"""
+
+from __future__ import annotations
+
+from nlpcli.recipes.comparison.cells import Comparing, Plan, make_plan
+from nlpcli.recipes.comparison.results import Results
+from nlpcli.recipes.run import Listener
+
+__all__ = ["Comparing", "Plan", "Results", "compare", "make_plan"]
+
+
+def compare(job: Comparing, listener: Listener) -> Results:
+    """Runs the cells of a grid that are not finished, and gives the results of all.
+
+    Nothing is trained before every cell is known to be possible. A cell that fails does not keep the others from
+    being trained; it stands among the results with its reason.
+
+    Raises: NlpcliError for a wrong grid, for data that can't be read, and for a folder that holds another training than
+    is asked; KeyboardInterrupt after the running cell was saved.
+    """
+    from nlpcli.recipes.comparison.running import look, run
+    from nlpcli.recipes.comparison.testing import check_test
+
+    plan = make_plan(job)
+    check_test(plan)
+    standings = look(plan)
+    run(plan, standings, listener)
+    return Results.of(plan, standings, job.command)

@@ -1,0 +1,189 @@
+"""What a cell leaves in its run's folder beside the run: what was asked of it, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.files import sha256_file, write_atomic
+from nlpcli.config.grid import flat
+from nlpcli.config.schema import RunConfig
+from nlpcli.data.opening import STDIN
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.comparison.cells import Cell
+from nlpcli.recipes.run import CONFIG
+
+RECORD = "cell.json"
+CARD = "README.md"  # written last of a run
+
+NEW, STARTED, INTERRUPTED, FINISHED, FAILED = "new", "started", "interrupted", "finished", "failed"
+
+_OF_NO_MATTER = (
+    "description", "source", "data.train", "data.dev", "data.workers", "training.log_every", "training.save_every",
+    "training.keep_checkpoints", "training.tensorboard",
+)  # fmt: skip
+"""Settings that may differ between what was trained and what is asked: the text counts by its content."""
+
+
+def asked_of(cell: Cell) -> dict[str, Any]:
+    """What decides the result of a cell: settings that are not as by default, its text, a tokenizer that is given.
+
+    Raises: NlpcliError for text that can't be read.
+    """
+    usual = flat(RunConfig().model_dump())
+    settings = {
+        name: value
+        for name, value in flat(cell.config.model_dump()).items()
+        if name not in _OF_NO_MATTER and value != usual.get(name)
+    }
+    data = cell.config.data
+    files = {"train": data.train, "dev": data.dev, "mixture": [data.mixture] if data.mixture else []}
+    texts = {f"the text of data.{name}": digest(tuple(paths)) for name, paths in files.items() if paths}
+    return settings | texts | _given_tokenizer(cell)
+
+
+def _given_tokenizer(cell: Cell) -> dict[str, str]:
+    if cell.request.tokenizer is None:
+        return {}
+    from nlpcli.recipes.tokenize import open_tokenizer
+
+    return {"the tokenizer": open_tokenizer(Path(cell.request.tokenizer)).fingerprint}
+
+
+@lru_cache(maxsize=256)
+def digest(paths: tuple[str, ...]) -> str:
+    """A digest of the files' contents. Raises: NlpcliError for a missing file, and for what can be read only once."""
+    import hashlib
+
+    from nlpcli.data.readers import find_files
+
+    found = find_files(paths)
+    if STDIN in map(str, found):
+        raise NlpcliError("a grid reads its text several times, and standard input can be read once; name files")
+    whole = hashlib.sha256()
+    for path in found:
+        try:
+            whole.update(sha256_file(Path(path)).encode())
+        except OSError as error:
+            raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
+    return whole.hexdigest()[:16]
+
+
+def read_record(run: Path) -> dict[str, Any] | None:
+    """What is recorded of a cell, None where there is nothing."""
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_record(run: Path, record: Mapping[str, Any]) -> None:
+    write_atomic(run / RECORD, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def state_of(run: Path) -> str:
+    """How far the run of a cell is.
+
+    Raises: NlpcliError when the folder holds something that is no cell.
+    """
+    from nlpcli.training.checkpoint import checkpoints
+
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return NEW
+    record = read_record(run)
+    if record is None:
+        if run.is_dir() and (run / CONFIG).exists() and not checkpoints(run):  # stopped before it was recorded
+            return STARTED
+        raise NlpcliError(
+            f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
+        )
+    if "failed" in record:
+        return FAILED
+    if (run / CARD).exists():
+        return FINISHED
+    return INTERRUPTED if checkpoints(run) else STARTED
+
+
+def differences(asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What is asked otherwise than it was trained, in words."""
+    trained = record.get("asked", {})
+    usual = flat(RunConfig().model_dump())
+    told = []
+    for name in dict.fromkeys([*asked, *trained]):
+        new, old = (kind.get(name, usual.get(name)) for kind in (asked, trained))
+        if json.loads(json.dumps(new, default=str)) != old:
+            told.append(
+                f"{name} differs" if name.startswith("the ") else f"{name} was {_shown(old)}, not {_shown(new)}"
+            )
+    return told
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def measure(run: Path) -> dict[str, Any]:
+    """What came of a finished run: metrics with their signatures, cost, size, and the machine it ran on."""
+    from nlpcli.config.loading import load_yaml
+    from nlpcli.models.directory import read_info
+    from nlpcli.training.checkpoint import checkpoints
+
+    info = read_info(run)
+    card = (run / CARD).read_text(encoding="utf-8")
+    last = checkpoints(run)
+    progress = load_yaml(last[-1] / "state.yaml")["progress"] if last else {}
+    cost = ("step", "tokens", "seconds", "operations", "operations_per_token")
+    return {
+        "metrics": dict(info["metrics"]),
+        "signatures": dict(info.get("signatures") or {}),
+        "parameters": _parameters(info),
+        "tokenizer": info["tokenizer"],
+        "kept": info.get("step"),
+        **{name: progress.get(name) for name in cost},
+        **{name: _line(card, name) for name in ("machine", "ended")},
+    }
+
+
+def _parameters(info: Mapping[str, Any]) -> int:
+    import torch
+
+    from nlpcli.models.build import build_model, count_parameters
+
+    with torch.device("meta"):
+        return count_parameters(build_model(info["model"], info["vocab_size"], info.get("head")))
+
+
+def _line(card: str, name: str) -> str:
+    found = re.search(rf"^- {name}: (.*)$", card, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def with_tokenizer(cells: Iterable[Cell], key: str) -> Path | None:
+    """The tokenizer of a cell that was trained on the same text with the same settings."""
+    from nlpcli.models.directory import TOKENIZER
+
+    for cell in cells:
+        record = read_record(cell.folder)
+        if record is not None and record.get("tokenizer") == key and (cell.folder / TOKENIZER).is_dir():
+            return cell.folder / TOKENIZER
+    return None
+
+
+def tokenizer_key(cell: Cell) -> str | None:
+    """The same for cells that would train the same tokenizer; None for one that doesn't train one, or trains two."""
+    import hashlib
+
+    config, request = cell.config, cell.request
+    if request.tokenizer is not None or config.init or config.model.source_layers:
+        return None
+    data = config.data
+    made_of = [
+        cell.command, config.task, config.tokenizer.model_dump(), digest(tuple(data.train)),
+        data.documents, data.field, data.column, config.examples.model_dump(), data.dev_fraction if not data.dev else 0,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]

@@ -1,0 +1,191 @@
+"""Running the cells of a grid one after another: what is finished stays, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.recipes.comparison import record as records
+from nlpcli.recipes.comparison.cells import Cell, Plan
+from nlpcli.recipes.comparison.record import FAILED, FINISHED, INTERRUPTED, NEW, STARTED
+from nlpcli.recipes.comparison.testing import score_test
+from nlpcli.recipes.run import Listener
+
+
+@dataclass
+class Standing:
+    """How a cell stands: its state, what is asked of it, what was recorded, and what keeps it from being shown."""
+
+    cell: Cell
+    state: str
+    asked: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""  # why it failed, or why what is there does not count
+
+    @property
+    def finished(self) -> bool:
+        return self.state == FINISHED
+
+    @property
+    def failed(self) -> bool:
+        return self.state == FAILED
+
+
+def look(plan: Plan) -> list[Standing]:
+    """How all cells stand now.
+
+    Raises: NlpcliError when a chosen cell's folder holds a run that is not what is asked, and it isn't to be repeated.
+    """
+    return [_standing(plan, cell) for cell in plan.cells]
+
+
+def _standing(plan: Plan, cell: Cell) -> Standing:
+    chosen = cell.variant.name in plan.chosen
+    asked = records.asked_of(cell)
+    if cell.variant.name in plan.repeated:
+        return Standing(cell, NEW, asked)
+    try:
+        state = records.state_of(cell.folder)
+    except NlpcliError as error:
+        if chosen:
+            raise
+        return Standing(cell, NEW, asked, reason=error.message)
+    record = records.read_record(cell.folder) or {}
+    changed = records.differences(asked, record) if record and state != STARTED else []
+    if changed and chosen:
+        more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+        raise NlpcliError(
+            f"{cell.folder}: was trained otherwise: {changed[0]}{more}",
+            hint=f"repeat it with --rerun {cell.variant.name}, or choose another --out",
+        )
+    if changed:
+        return Standing(cell, NEW, asked, reason=f"trained otherwise: {changed[0]}")
+    return Standing(cell, state, asked, record, record.get("failed", ""))
+
+
+def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
+    """Trains what is chosen and not finished; `standings` are brought up to date meanwhile.
+
+    A cell that fails is noted, and the others go on. A cell that failed while it trained is not tried again unless it
+    is to be repeated.
+    """
+    open_ = [item for item in standings if _is_open(plan, item)]
+    clock = _Clock(plan, len(open_))
+    for number, standing in enumerate(open_, start=1):
+        listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
+        before = time.perf_counter()
+        _run_cell(plan, standing, standings, listener)
+        clock.took(time.perf_counter() - before)
+    for standing in standings:
+        _complete(plan, standing, listener)
+
+
+def _is_open(plan: Plan, standing: Standing) -> bool:
+    return standing.cell.variant.name in plan.chosen and standing.state in (NEW, STARTED, INTERRUPTED)
+
+
+def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listener: Listener) -> None:
+    cell = standing.cell
+    watching = _Recording(listener, cell, {"asked": standing.asked, "tokenizer": records.tokenizer_key(cell)})
+    shared = [item.cell for item in standings if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
+    try:
+        _train(cell, standing.state, shared, watching)
+    except (NlpcliError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, NlpcliError) and "memory" not in f"{type(error).__name__} {error}".lower():
+            raise
+        message = error.message if isinstance(error, NlpcliError) else "out of memory"
+        hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
+        standing.state, standing.reason = FAILED, message
+        listener.note(f"{cell.name} failed: {message}{hint}")
+        if watching.opened_now:
+            _note_failure(cell.folder, message)
+        return
+    standing.state, standing.record = FINISHED, records.read_record(cell.folder) or {}
+    _complete(plan, standing, listener)
+
+
+def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> None:
+    from nlpcli.recipes.finetune import finetune
+    from nlpcli.recipes.pretrain import pretrain
+
+    asked = cell.request
+    if state == INTERRUPTED:  # the run's own folder says all of it, but not where the text is now
+        data = {name: list(files) for name in ("train", "dev") if (files := getattr(cell.config.data, name))}
+        asked = replace(
+            asked, preset=None, config=None, base=None, tokenizer=None, settings={"data": data}, overrides=(),
+            resume=True,
+        )  # fmt: skip
+    else:
+        key = records.tokenizer_key(cell)
+        same = records.with_tokenizer(shared, key) if key else None
+        asked = replace(asked, tokenizer=same or asked.tokenizer, overwrite=cell.folder.exists())
+    (finetune if cell.command == "finetune" else pretrain)(asked, listener)
+
+
+def _note_failure(run: Path, message: str) -> None:
+    try:
+        records.write_record(run, (records.read_record(run) or {}) | {"failed": message})
+    except RunFailed:  # a full disk; then it is tried again next time
+        pass
+
+
+def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
+    """Records what came of a finished cell, and scores it on the held-out text, where that was not done."""
+    if not standing.finished:
+        return
+    run, record = standing.cell.folder, standing.record
+    if "results" not in record:
+        record["results"] = records.measure(run)
+        records.write_record(run, record)
+    if plan.test is None:
+        record.pop("test", None)
+        return
+    text = records.digest((plan.test.source, plan.test.target))
+    if record.get("test", {}).get("text") == text:
+        return
+    try:
+        record["test"] = {"text": text, **score_test(standing.cell, plan.test, listener)}
+    except NlpcliError as error:
+        listener.note(f"{standing.cell.name} is not scored on {plan.test.source}: {error.message}")
+        return
+    records.write_record(run, record)
+
+
+class _Recording:
+    """A listener that records what is asked of a cell as soon as its run has a folder."""
+
+    def __init__(self, listener: Listener, cell: Cell, record: Mapping[str, Any]) -> None:
+        self._listener, self._cell, self._record = listener, cell, record
+        self.opened_now = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+    def opened(self, run: Path) -> None:
+        records.write_record(run, self._record)
+        self.opened_now = True
+        self._listener.opened(run)
+
+
+class _Clock:
+    """How long the cells took, and how long the others may take."""
+
+    def __init__(self, plan: Plan, count: int) -> None:
+        self._minutes = plan.grid.equal.minutes
+        self._left = count
+        self._times: list[float] = []
+
+    def took(self, seconds: float) -> None:
+        self._times.append(seconds)
+        self._left -= 1
+
+    def told(self) -> str:
+        if not self._times and not self._minutes:
+            return ""
+        each = sum(self._times) / len(self._times) if self._times else 60 * self._minutes
+        so_far = f"{sum(self._times) / 60:.0f} min so far, " if self._times else ""
+        return f" ({so_far}about {each * self._left / 60:.0f} min to go)"
