@@ -240,6 +240,9 @@ class TrainingConfig(Strict):
         500, description="at most so many dev sentences, evenly spread, are translated"
     )
     bleu_beam_size: Positive = Field(1, description="beam of these translations; 1 is greedy")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        5, description="outputs for so many held-out examples are kept in samples.jsonl at each evaluation"
+    )
     save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
     keep_checkpoints: Positive = 1
     log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")

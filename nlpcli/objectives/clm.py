@@ -97,7 +97,7 @@ class CausalLanguageModelling:
         return Loss(total, nll, goal.numel())
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
-        """Every token of the held-out text but the first scored once.
+        """Every token of the held-out text but the first scored once, a loss for each window.
 
         In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
         """
@@ -116,7 +116,10 @@ class CausalLanguageModelling:
             read = torch.from_numpy(ids).to(device)
             hidden, new = self._hidden(model, read[:, :-1], memory)
             memory = new if remembers else None
-            yield self._loss(model, hidden, read, torch.from_numpy(scored).to(device))
+            counted = torch.from_numpy(scored).to(device)
+            for row in range(len(part)):
+                one = slice(row, row + 1)
+                yield self._loss(model, hidden[one], read[one], counted[one])
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Windows as they are read and predicted."""

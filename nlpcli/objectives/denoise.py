@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nlpcli.data.sentences import SentenceDocuments
 from nlpcli.data.shard_set import ShardSet
+from nlpcli.data.spread import spread
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss, Sample
 from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
@@ -154,8 +155,7 @@ class Denoising:
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing and tallies of the held-out texts, each once."""
         for item in self.dev.in_order():
-            rngs = [np.random.default_rng([_EVALUATION_SEED, int(i)]) for i in item]
-            batch = self._batch([self._disturbed(self.dev.read(i), rng)[1] for i, rng in zip(item, rngs, strict=True)])
+            batch = self._batch([self._held_out(i)[1] for i in item])
             trivial = self._trivially_right(batch)
             kept = int((~torch.from_numpy(self.symbols.is_special)[batch.source]).sum())
             batch = batch.to(device)
@@ -172,6 +172,16 @@ class Denoising:
                 tallies["gap_loss"] = (loss.nll, loss.count)
                 tallies["mlm_loss"] = (told.nll, told.count) if told else (0.0, 0)
             yield replace(self._joined(loss, told), tallies=tallies)
+
+    def _held_out(self, index: int) -> tuple[Text, Noised]:
+        return self._disturbed(self.dev.read(index), np.random.default_rng([_EVALUATION_SEED, int(index)]))
+
+    def held_out(self, count: int) -> Iterator[Sample]:
+        """Held-out texts, spread evenly, disturbed as `evaluate` disturbs them; without ends."""
+        texts = np.sort(np.concatenate(self.dev.in_order()))
+        for number in spread(len(texts), count):
+            text, noised = self._held_out(texts[number])
+            yield Sample(text.ids.tolist(), noised.source.tolist(), noised.target.tolist())
 
     def _trivially_right(self, batch: DenoisingBatch) -> int:
         """How many goals the trivial guess gets right."""

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from nlpcli.data.inputs import PAIR_FORMATS, Inputs, Item, make_format
 from nlpcli.data.pairs import Example
 from nlpcli.data.shard_set import ShardSet
+from nlpcli.data.spread import spread
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.objectives.learning import Loss, Sample
+from nlpcli.objectives.learning import Guess, Loss, Sample
 from nlpcli.objectives.masking import Masked, Masking
 from nlpcli.objectives.mlm import masked_loss, most_frequent
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.nsp import label_loss
+from nlpcli.objectives.pairs import best_tokens
 from nlpcli.text import Tokenizer
 
 PARTS = ("mlm", "nsp", "sop")
@@ -189,6 +191,26 @@ class EncoderPretraining:
         """The label that more of the held-out pairs have."""
         labels = np.concatenate([item.places[:, -1] for item in self._held_out])
         return int(labels.mean() > 0.5)
+
+    def guesses(self, model: nn.Module, device: torch.device, count: int) -> Iterator[Guess]:
+        """Held-out examples, spread evenly, and what the model makes of them; the same every time."""
+        rows = [(item, row) for item in self._held_out for row in range(len(item.numbers))]
+        for number in spread(len(rows), count):
+            item, row = rows[number]
+            [example], hidden = self._read(self.dev, Item(item.places[[row]], item.numbers[[row]], item.copy))
+            batch = self._batch([example], hidden).to(device)
+            states = model(batch.ids, batch.mask, batch.segments)
+            told: list[int] = []
+            if hidden:
+                chosen = model.mlm_hidden(states.flatten(0, 1).index_select(0, batch.places))
+                told = best_tokens(chosen, model.output_weight, model.output_bias).tolist()
+            label = said = ""
+            if self.pair:
+                label = _LABELS[self.pair][example.label]
+                said = _LABELS[self.pair][int(model.pair_logits(states).argmax())]
+            ids = example.ids.tolist()
+            places, goals = (hidden[0].places.tolist(), hidden[0].goals.tolist()) if hidden else ([], [])
+            yield Guess(Sample(ids, hidden[0].corrupted.tolist() if hidden else ids, goals, label), places, told, said)
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Training examples as they are, as they are read, and the hidden tokens in order (none without mlm)."""

@@ -38,6 +38,19 @@ class Sample:
     label: str = ""
 
 
+@dataclass(frozen=True)
+class Guess:
+    """What a model makes of a held-out example: the most probable token for each of `sample.target`.
+
+    places: where in `sample.corrupted` these are asked for. label: what it tells of the whole example.
+    """
+
+    sample: Sample
+    places: list[int]
+    tokens: list[int]
+    label: str = ""
+
+
 class Batch(Protocol):
     """The tensors of one step."""
 

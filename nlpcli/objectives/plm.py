@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shard_set import ShardSet
+from nlpcli.data.spread import spread
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Loss, Sample
+from nlpcli.objectives.learning import Guess, Loss, Sample
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.pairs import best_tokens, goal_loss
 from nlpcli.text import Tokenizer
@@ -173,6 +174,21 @@ class PermutationLanguageModelling:
         counts = np.bincount(ids, minlength=len(self.symbols.is_special))
         counts[self.symbols.is_special] = 0
         return int(counts.argmax())
+
+    def guesses(self, model: nn.Module, device: torch.device, count: int) -> Iterator[Guess]:
+        """Held-out windows, spread evenly and read without memory, and what the model makes of them."""
+        length = min(self.context, len(self.dev))
+        special = self.symbols.special
+        gap = special.unk if "mask" in special.absent else special.mask
+        for number in spread(len(self.dev) // length, count):
+            ids = self.dev.windows(np.array([number * length]), length)
+            batch = self._batch(ids, np.random.default_rng([_EVALUATION_SEED, number]))
+            order = batch.targets[batch.valid].numpy()
+            states, _ = self._states(model, batch.to(device), None)
+            told = best_tokens(states, model.output_weight, model.output_bias).tolist()
+            corrupted = ids[0].copy()
+            corrupted[order] = gap
+            yield Guess(Sample(ids[0].tolist(), corrupted.tolist(), ids[0][order].tolist()), order.tolist(), told)
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Windows, with the mask where a token is predicted, and those tokens in the order of prediction."""

@@ -47,6 +47,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
             tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=job.measures,
             evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
             data_fingerprint=job.fingerprint, build=lambda: tuned.build(job.model), tuned=tuned,
+            shown=job.shown,
         )  # fmt: skip
     return run, outcome
 

@@ -15,6 +15,7 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.samples import OUTPUTS, Shown, write_outputs
 
 CONFIG = "config.yaml"
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_operations")
@@ -225,7 +226,7 @@ def _clear(run: Path) -> None:
 
     for name in ("checkpoints", "tokenizer", "source-tokenizer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "README.md"):
+    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "samples.jsonl", OUTPUTS, "README.md"):
         (run / name).unlink(missing_ok=True)
 
 
@@ -305,13 +306,14 @@ def train(
     build: Callable[[], Any] | None = None,
     tuned: Any = None,
     source_tokenizer: Any = None,
+    shown: Shown | None = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
     build: makes the model where it is not simply that of the configuration with new weights; tuned: says which of its
     weights are trained when, and at which rate (`nlpcli.recipes.finetuning.tuning.Tuned`); source_tokenizer: of sources
-    that are read with another tokenizer. `measured` are the names of
-    what `evaluate` gives; `signatures` says for each how, and may be filled meanwhile.
+    that are read with another tokenizer. `measured` are the names of what `evaluate` gives; `signatures` says for each
+    how, and may be filled meanwhile, as `shown` is with outputs.
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
     checkpoint that does not fit it, before anything is written or removed.
     """
@@ -326,6 +328,7 @@ def train(
     from nlpcli.models.directory import SOURCE_TOKENIZER, save_model, save_tokenizer
     from nlpcli.training.loop import Trainer
 
+    shown = shown or Shown()
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
@@ -350,11 +353,13 @@ def train(
                 "signatures": dict(signatures),
             },
         )  # fmt: skip
+        write_outputs(run, shown, progress.step)
 
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
         scales=tuned and tuned.scales(model), plan=tuned and tuned.plan(model),
+        samples=lambda: shown.samples,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)
     card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)
@@ -373,10 +378,9 @@ def _card(
     signatures: Mapping[str, str],
 ) -> str:
     progress = outcome.progress
-    escaped = r"\|"  # a bare bar would end the cell
+    escaped = {name: text.replace("|", r"\|") for name, text in signatures.items()}  # a bare bar would end the cell
     results = "\n".join(
-        f"| {name} | {value:.4f} | {signatures.get(name, '').replace('|', escaped)} |"
-        for name, value in outcome.metrics.items()
+        f"| {name} | {value:.4f} | {escaped.get(name, '')} |" for name, value in outcome.metrics.items()
     )
     return f"""# {run.name}
 

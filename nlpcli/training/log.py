@@ -1,8 +1,12 @@
-"""`metrics.jsonl`: one JSON object a line, each with its step; TensorBoard events as well when asked for."""
+"""`metrics.jsonl`: one JSON object a line, each with its step; TensorBoard events as well when asked for.
+
+`samples.jsonl` beside it has a line for each evaluation that shows outputs: {"kind", "step", "items"}.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,11 @@ from nlpcli.config.files import write_atomic, writing
 from nlpcli.errors import NlpcliError
 
 FILE = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 
 
 class MetricsLog:
-    """Appends to a run's metrics.
+    """Appends to a run's metrics and samples.
 
     After a resume at `from_step`, what was logged beyond that step is dropped, and so are measures of averages: the end
     they were made for was none.
@@ -21,19 +26,25 @@ class MetricsLog:
 
     def __init__(self, run: Path, *, from_step: int = 0, tensorboard: bool = False) -> None:
         self.path = run / FILE
-        lines = read_metrics(run) if from_step else []
-        kept = [line for line in lines if line["step"] <= from_step and line["kind"] != "average"]
-        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.shown = run / SAMPLES
+        for path in (self.path, self.shown):
+            lines = _read(path) if from_step else []
+            kept = [line for line in lines if line["step"] <= from_step and line["kind"] != "average"]
+            if kept or path.exists() or path == self.path:
+                write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _summary_writer(run, from_step) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        line = {"kind": kind, "step": step, **values}
-        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        _append(self.path, {"kind": kind, "step": step, **values})
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def show(self, kind: str, step: int, items: Sequence[Mapping[str, Any]]) -> None:
+        """Some outputs of an evaluation; nothing is written where there are none."""
+        if items:
+            _append(self.shown, {"kind": kind, "step": step, "items": list(items)})
 
     def close(self) -> None:
         if self._board is not None:
@@ -42,14 +53,31 @@ class MetricsLog:
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics; one that was cut off by a crash is left out."""
-    path = Path(run) / FILE
+    return _read(Path(run) / FILE)
+
+
+def read_samples(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's samples, {"kind", "step", "items"}; one that was cut off by a crash is left out."""
+    return _read(Path(run) / SAMPLES)
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    # half of a surrogate pair, which only JSON can bring in, is written as JSON writes it
+    with writing(path), open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     lines = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        # not splitlines: JSON leaves characters as they are that other programs take for the end of a line
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except json.JSONDecodeError:
                 continue
+            if isinstance(line, dict) and {"kind", "step"} <= line.keys():
+                lines.append(line)
     return lines
 
 

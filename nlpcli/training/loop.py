@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.interrupts import Interrupted, Interrupts
+from nlpcli.training.limits import limit_reached, share_done
 from nlpcli.training.log import MetricsLog, check_tensorboard
 from nlpcli.training.operations import counted
 from nlpcli.training.optimizer import Scales, make_optimizer, set_rate
@@ -73,7 +74,7 @@ class Trainer:
     is called with a state dict whenever that metric improves (without metrics on an interrupt before the first
     evaluation), and writes what the run leaves behind; adapters of low rank are merged into it. `data` is a
     fingerprint of what is trained on. scales: what the learning rate of each parameter is multiplied with. plan: which
-    of them are trained when.
+    of them are trained when. samples() gives some outputs of the latest evaluation, to be looked at afterwards.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Trainer:
         data: str = "",
         scales: Scales | None = None,
         plan: Plan | None = None,
+        samples: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
     ) -> None:
         self.model = model.to(machine.device)
         self.task = task
@@ -103,6 +105,7 @@ class Trainer:
         self.d_model = d_model
         self.data = data
         self.plan = plan
+        self.samples = samples
         self.optimizer = make_optimizer(self.model, settings, scales)
         self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
         self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
@@ -292,6 +295,7 @@ class Trainer:
             self.progress.seconds = time.perf_counter() - self._clock
             self.log.write("dev", self.progress.step, epoch=self.progress.epoch,
                            seconds=round(self.progress.seconds, 2), **self.metrics)  # fmt: skip
+            self.log.show("dev", self.progress.step, self.samples())
             if improved:
                 self.keep(merged(self.model), self.metrics, self.progress)
         self.observer.evaluated(self.progress, self.metrics, improved)
@@ -335,6 +339,7 @@ class Trainer:
             self.model.load_state_dict(self.snapshots.average(), strict=False)
             metrics = self._measure()
             self.log.write("average", self.progress.step, snapshots=self.snapshots.count, **metrics)
+            self.log.show("average", self.progress.step, self.samples())
             improved = self._better(decisive, metrics[decisive])
             self.observer.evaluated(self.progress, metrics, improved)
             if improved:
@@ -374,35 +379,8 @@ class Trainer:
                 yield
 
     def _share(self) -> float:
-        """How much of the run is done, by the limit that is nearest."""
-        progress, settings = self.progress, self.settings
-        shares = [0.0]
-        if settings.max_steps:
-            shares.append(progress.step / settings.max_steps)
-        if settings.max_minutes:
-            shares.append(progress.seconds / (60 * settings.max_minutes))
-        if settings.max_tokens:
-            shares.append(progress.tokens / settings.max_tokens)
-        if settings.max_operations:
-            shares.append(progress.operations / settings.max_operations)
-        if settings.max_epochs:
-            done = progress.epoch + (progress.position / self._plan_length if self._plan_length else 0.0)
-            shares.append(done / settings.max_epochs)
-        return max(shares)
+        return share_done(self.progress, self.settings, self._plan_length)
 
     def _limit(self) -> str | None:
-        progress, settings = self.progress, self.settings
-        progress.seconds = time.perf_counter() - self._clock
-        if settings.max_steps and progress.step >= settings.max_steps:
-            return f"{progress.step} steps done"
-        if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
-            return f"{settings.max_minutes:g} minutes are over"
-        if settings.max_tokens and progress.tokens >= settings.max_tokens:
-            return f"{progress.tokens:,} tokens read"
-        if settings.max_operations and progress.operations >= settings.max_operations:
-            return f"{progress.operations:.3g} operations done"
-        if settings.max_epochs and self._share() >= 1.0:
-            return f"{settings.max_epochs:g} epochs done"
-        if settings.patience and progress.stale >= settings.patience:
-            return f"'{settings.metric}' has not improved for {progress.stale} evaluations"
-        return None
+        self.progress.seconds = time.perf_counter() - self._clock
+        return limit_reached(self.progress, self.settings, self._plan_length)

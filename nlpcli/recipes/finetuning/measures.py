@@ -99,18 +99,22 @@ def _texts(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[
 def _rouge(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
     from nlpcli.evaluation.rouge import Rouge1, Rouge2, RougeL
 
-    sets = _reference_sets(right)
-    letters = [letter for text in sets[0] for letter in text if letter.isalpha()]
-    latin = 2 * sum(map(str.isascii, letters)) >= len(letters)
-    settings = {"rouge_stemmer": "porter", "rouge_tokenize": "ascii" if latin else "unicode"}
+    settings = _rouge_settings(right)
     kinds = {"rougeL": RougeL, "rouge1": Rouge1, "rouge2": Rouge2}
+    sets = reference_sets(right)
     return {name: kind(**settings).corpus(written, sets, resampling) for name, kind in kinds.items()}
+
+
+def _rouge_settings(right: Sequence[Sequence[str]]) -> dict[str, str]:
+    letters = [letter for texts in right for letter in texts[0] if letter.isalpha()]
+    latin = 2 * sum(map(str.isascii, letters)) >= len(letters)
+    return {"rouge_stemmer": "porter", "rouge_tokenize": "ascii" if latin else "unicode"}
 
 
 def _bleu(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
     from nlpcli.evaluation.bleu import Bleu
 
-    return {"bleu": Bleu().corpus(written, _reference_sets(right), resampling)}
+    return {"bleu": Bleu().corpus(written, reference_sets(right), resampling)}
 
 
 def _same_text(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
@@ -126,10 +130,19 @@ def _same_answer(written: list[str], right: list[tuple[str, ...]], resampling: A
     return {"exact_match": exact_match(right, written, resampling)}
 
 
-def _reference_sets(right: list[tuple[str, ...]]) -> list[list[str]]:
+def reference_sets(right: Sequence[Sequence[str]]) -> list[list[str]]:
     """A list of lines for each reference; where an example has fewer than others its first stands again."""
     most = max(len(texts) for texts in right)
     return [[texts[i] if i < len(texts) else texts[0] for texts in right] for i in range(most)]
+
+
+def text_measures(task: Any, right: Sequence[Sequence[str]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The metrics of `scores_of` for a task that writes texts: by name those of `nlpcli score` and their options."""
+    if task.wording.measure == "rouge":
+        settings = _rouge_settings(right)
+        return {"rougeL": ("rougel", settings), "rouge1": ("rouge1", settings), "rouge2": ("rouge2", settings)}
+    return {"bleu": {"bleu": ("bleu", {})}, "accuracy": {"accuracy": ("same-text", {})},
+            "exact-match": {"exact_match": ("exact-match", {})}}[task.wording.measure]  # fmt: skip
 
 
 _OF_TEXTS = {"rouge": _rouge, "bleu": _bleu, "accuracy": _same_text, "exact-match": _same_answer}

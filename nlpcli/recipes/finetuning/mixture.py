@@ -27,6 +27,7 @@ from nlpcli.recipes.finetuning.supervised import (
 )
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.recipes.samples import Shown, digest
 from nlpcli.recipes.start import body_config, info_of, open_start
 from nlpcli.tasks import TASKS
 
@@ -68,14 +69,14 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
     learnable = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
-        {name: Measured(task, sets[name].dev, machine.device, batch_tokens=config.training.batch_tokens)
+        {name: Measured(task, sets[name].dev, machine.device, config=config.training)
          for name, task in tasks.items()}
     )  # fmt: skip
     together = _Together(tasks)
     outcome = train(
         request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
-        listener=listener, measured=measured.names(), signatures=measured.signatures,
+        listener=listener, measured=measured.names(), signatures=measured.signatures, shown=measured.shown,
         data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
         build=lambda: tuned.build(body, together), tuned=tuned,
     )  # fmt: skip
@@ -178,6 +179,7 @@ class MeasuredMixture:
     def __init__(self, tasks: Mapping[str, Measured]) -> None:
         self.tasks = dict(tasks)
         self.signatures: dict[str, str] = {}
+        self.shown = Shown()
 
     def names(self) -> tuple[str, ...]:
         return (
@@ -197,8 +199,18 @@ class MeasuredMixture:
             found |= {f"{name}_{metric}": value for metric, value in values.items()}
             self.signatures.update({f"{name}_{metric}": text for metric, text in own.signatures.items()})
             deciding.append(values[measures_of(own.task, own.examples)[0]])
+        self._show()
         losses = [found[f"{name}_loss"] for name in self.tasks]
         return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}
+
+    def _show(self) -> None:
+        """What all tasks show, each item with its task as its part."""
+        samples, outputs, measures = [], [], {}
+        for name, own in self.tasks.items():
+            samples += [{"part": name, **sample} for sample in own.shown.samples]
+            outputs += [{"part": name, **output} for output in own.shown.outputs]
+            measures |= {f"{name}_{metric}": {**how, "part": name} for metric, how in own.shown.measures.items()}
+        self.shown.fill(samples, outputs, measures, digest(own.data for own in self.tasks.values()))
 
 
 def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[dict[str, Any], Any]:

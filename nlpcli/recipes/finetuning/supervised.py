@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nlpcli.config.schema import RunConfig
+from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
 from nlpcli.recipes.finetuning.reading import read_labelled
+from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.recipes.samples import Shown
 from nlpcli.recipes.start import Start, body_config, info_of, open_start
 from nlpcli.tasks import TASKS
 
@@ -98,7 +100,7 @@ def run_task(
     for note in getattr(task, "notes", ()):
         listener.note(note)
     listener.note(f"{len(examples):,} examples to learn from, {len(dev):,} to measure on" + _told(task))
-    measured = Measured(task, dev, machine.device, batch_tokens=config.training.batch_tokens, scoring=given.scoring)
+    measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
     names = given.scoring.names if given.scoring else measures_of(task, dev)
     info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
@@ -110,7 +112,7 @@ def run_task(
     outcome = train(
         request=request, config=config, run=run, task=learnable,
         tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
-        measured=("loss", *names), signatures=measured.signatures,
+        measured=("loss", *names), signatures=measured.signatures, shown=measured.shown,
         data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
     )  # fmt: skip
     return run, outcome
@@ -199,18 +201,20 @@ def _task_of(create: Callable[[Sequence[Any]], Any], examples: list[Any], dev: l
 
 
 class Measured:
-    """A model's loss and scores on held-out examples."""
+    """A model's loss and scores on held-out examples; `shown` has what it predicted."""
 
     def __init__(
-        self, task: Any, examples: Sequence[Any], device: Any, *, batch_tokens: int, scoring: Scoring | None = None
+        self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
     ) -> None:
         self.task = task
         self.scores_of = scoring or scores_of
         self.examples = examples
         self.items = task.encode(examples)
         self.device = device
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = config.batch_tokens
         self.signatures: dict[str, str] = {}
+        self.shown = Shown(config.samples)
+        self.data = fingerprint(examples)
 
     def __call__(self, model: Any) -> dict[str, float]:
         from nlpcli.tasks.supervised import batches_of, predict_items
@@ -227,6 +231,8 @@ class Measured:
         ]
         scores = self.scores_of(self.task, self.examples, predictions)
         self.signatures.update({name: score.signature for name, score in scores.items()})
+        samples = task_samples(self.task, self.examples, predictions, self.shown.chosen(len(predictions)))
+        self.shown.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
         return {"loss": nats / max(count, 1), **{name: score.value for name, score in scores.items()}}
 
 

@@ -21,6 +21,7 @@ from nlpcli.recipes.run import (
     text_metrics,
     train,
 )
+from nlpcli.recipes.samples import Shown, digest
 from nlpcli.recipes.start import Start, info_of, open_start
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
@@ -82,22 +83,26 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
 
     signatures: dict[str, str] = {}
-    bleu = DevBleu(config, sides, machine.device) if config.training.bleu_sentences else None
+    translated = DevTranslations(config, sides, machine.device)
+    measures_bleu = config.training.bleu_sentences > 0
+    shown = Shown(config.training.samples)
 
     def evaluate(model: Any) -> dict[str, float]:
         metrics = text_metrics(task.evaluate(model, machine.device), dev.target, tokenizer, signatures)
-        if bleu is not None:
-            score = bleu(model)
+        output = translated(model)
+        translated.show(output, shown, measured=measures_bleu)
+        if measures_bleu:
+            score = translated.bleu(output)
             metrics["bleu"] = score.value
-            signatures["bleu"] = f"{score.signature}|sentences:{len(bleu.pairs)}|beam:{bleu.beam_size}"
+            signatures["bleu"] = f"{score.signature}|{translated.signature}"
         return metrics
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={**info, "task": "translation", "decoding": config.decoding.model_dump()},
-        evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * (bleu is not None)),
+        evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
-        tuned=tuned, source_tokenizer=separate,
+        tuned=tuned, source_tokenizer=separate, shown=shown,
     )  # fmt: skip
     return run, outcome
 
@@ -170,8 +175,11 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: An
     return info
 
 
-class DevBleu:
-    """BLEU of a model's translations of sentences spread evenly over the dev set."""
+class DevTranslations:
+    """A model's translations of sentences spread evenly over the dev set, and their BLEU.
+
+    They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are shown, greedily.
+    """
 
     def __init__(self, config: RunConfig, sides: Sides, device: Any) -> None:
         from nlpcli.data.readers import read_parallel
@@ -183,31 +191,53 @@ class DevBleu:
 
         Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch
         pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
-        count = min(len(pairs), config.training.bleu_sentences)
+        training = config.training
+        count = min(len(pairs), training.bleu_sentences or training.samples)
         self.pairs = [pairs[i * len(pairs) // count] for i in range(count)]
         self.config, self.sides, self.device = config, sides, device
+        self.beam_size = training.bleu_beam_size if training.bleu_sentences else 1
         search = BeamSettings(
-            beam_size=config.training.bleu_beam_size,
+            beam_size=self.beam_size,
             ranking=Ranking(length_penalty=config.decoding.length_penalty),
             constraints=Constraints(suppress=never_written(sides.target.special)),
         )
-        self.beam_size = config.training.bleu_beam_size
         self.settings = TranslatorSettings(
             search=search, batch_tokens=config.training.batch_tokens, source_start=sides.source_start,
             target_start=sides.target_start,
         )  # fmt: skip
 
-    def __call__(self, model: Any) -> Any:
+    @property
+    def signature(self) -> str:
+        return f"sentences:{len(self.pairs)}|beam:{self.beam_size}"
+
+    def __call__(self, model: Any) -> list[str]:
         from nlpcli.decoding.translator import Translator
-        from nlpcli.evaluation.bleu import bleu
 
         translator = Translator(
             model, self.sides.target, self.settings, device=self.device, source_tokenizer=self.sides.source
         )
-        output = [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
-        decoding = self.config.decoding
-        references = [[target for _, target in self.pairs]]
-        return bleu(output, references, tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase)
+        return [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
+
+    def bleu(self, output: list[str]) -> Any:
+        from nlpcli.evaluation.bleu import bleu
+
+        return bleu(output, [[target for _, target in self.pairs]], **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        return {"tokenize": self.config.decoding.bleu_tokenize, "lowercase": self.config.decoding.lowercase}
+
+    def show(self, output: list[str], shown: Shown, *, measured: bool) -> None:
+        """Hands what was translated to `shown`; measured: whether BLEU is, which these outputs give again."""
+        samples = [
+            {"source": self.pairs[i][0], "reference": self.pairs[i][1], "output": output[i]}
+            for i in shown.chosen(len(output))
+        ]
+        if not measured:
+            shown.fill(samples)
+            return
+        outputs = [{"gold": target, "said": text} for (_, target), text in zip(self.pairs, output, strict=True)]
+        how = {"metric": "bleu", "options": self._how(), "suffix": self.signature}
+        shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
 
 
 def _check_positions(config: RunConfig, dev: Any) -> None:

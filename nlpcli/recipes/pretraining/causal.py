@@ -8,7 +8,9 @@ from typing import Any
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized
+from nlpcli.recipes.pretraining.shown import continuations
 from nlpcli.recipes.run import MEASURED, text_metrics
+from nlpcli.recipes.samples import Parts, Shown
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -70,13 +72,17 @@ def prepare(materials: Materials) -> Job:
         document_mask=data.document_mask,
     )
     signatures: dict[str, str] = {}
+    shown = Shown(training.samples)
 
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        losses = task.evaluate(model, device)
-        return text_metrics(
-            losses, dev_shards, tokenizer, signatures, window=task.context, stride=task.stride,
-            memory=config.model.memory_length,
+        parts = Parts()
+        metrics = text_metrics(
+            parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,
+            stride=task.stride, memory=config.model.memory_length,
         )  # fmt: skip
+        samples = continuations(task, tokenizer, model, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
+        return metrics
 
     return Job(
         task=task,
@@ -88,6 +94,7 @@ def prepare(materials: Materials) -> Job:
         summary=f"{sized(train_shards)}; {dev_shards.tokens:,} tokens held out, scored in windows of {data.context} "
         f"with stride {task.stride}",
         signatures=signatures,
+        shown=shown,
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized, tallied
+from nlpcli.recipes.pretraining.shown import restored
+from nlpcli.recipes.samples import Parts, Shown
 
 if TYPE_CHECKING:
     from nlpcli.objectives.noise import Noise
@@ -74,8 +76,14 @@ def prepare(materials: Materials) -> Job:
         seed=training.seed,
     )
 
+    shown = Shown(training.samples)
+
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        return tallied(task.evaluate(model, device), task.joint)
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
+        samples = restored(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
+        return metrics
 
     losses = [f"{part}_loss" for part in task.joint]
     return Job(
@@ -93,6 +101,7 @@ def prepare(materials: Materials) -> Job:
         ),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+        shown=shown,
     )
 
 

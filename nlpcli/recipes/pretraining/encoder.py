@@ -16,6 +16,8 @@ from nlpcli.recipes.pretraining.job import (
     sized,
     tallied,
 )
+from nlpcli.recipes.pretraining.shown import guesses
+from nlpcli.recipes.samples import Parts, Shown
 
 if TYPE_CHECKING:
     from nlpcli.objectives.masking import Masking
@@ -71,8 +73,14 @@ def prepare(materials: Materials) -> Job:
         seed=training.seed,
     )
 
+    shown = Shown(training.samples)
+
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        return tallied(task.evaluate(model, device), task.joint)
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
+        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
+        return metrics
 
     measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
     measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
@@ -84,6 +92,7 @@ def prepare(materials: Materials) -> Job:
         measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)} as {task.format}; {dev.tokens:,} tokens held out",
+        shown=shown,
     )
 
 

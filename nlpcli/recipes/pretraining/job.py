@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining import default_preset
+from nlpcli.recipes.samples import Shown
 
 if TYPE_CHECKING:
     from nlpcli.data.shards import ShardSet
@@ -32,7 +33,8 @@ class Job:
     """An objective over a corpus, ready for the loop.
 
     model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
-    measures: the names of what `evaluate(model, device)` gives; `signatures` says how, and is filled meanwhile.
+    measures: the names of what `evaluate(model, device)` gives; `signatures` says how, and is filled meanwhile, as is
+    `shown` with outputs.
     """
 
     task: Learnable
@@ -43,6 +45,7 @@ class Job:
     fingerprint: str
     summary: str
     signatures: dict[str, str] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
 
 
 @dataclass(frozen=True)

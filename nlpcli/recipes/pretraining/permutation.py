@@ -7,6 +7,8 @@ from typing import Any
 
 from nlpcli.config.schema import RunConfig
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_context, check_kind, sized, tallied
+from nlpcli.recipes.pretraining.shown import guesses
+from nlpcli.recipes.samples import Parts, Shown
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -33,8 +35,14 @@ def prepare(materials: Materials) -> Job:
         seed=training.seed,
     )
 
+    shown = Shown(training.samples)
+
     def evaluate(model: Any, device: Any) -> dict[str, float]:
-        return tallied(task.evaluate(model, device))
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)))
+        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(), dev.fingerprint)
+        return metrics
 
     return Job(
         task=task,
@@ -44,6 +52,7 @@ def prepare(materials: Materials) -> Job:
         measures=("loss", "accuracy", "baseline"),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+        shown=shown,
     )
 
 

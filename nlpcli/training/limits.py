@@ -1,0 +1,40 @@
+"""How far a run is on its way to the limits of its settings, and which of them it has reached."""
+
+from __future__ import annotations
+
+from nlpcli.config.schema import TrainingConfig
+from nlpcli.training.checkpoint import Progress
+
+
+def share_done(progress: Progress, settings: TrainingConfig, plan_length: int) -> float:
+    """How much of the run is done, by the limit that is nearest. plan_length: batches of the current epoch, 0: none."""
+    shares = [0.0]
+    if settings.max_steps:
+        shares.append(progress.step / settings.max_steps)
+    if settings.max_minutes:
+        shares.append(progress.seconds / (60 * settings.max_minutes))
+    if settings.max_tokens:
+        shares.append(progress.tokens / settings.max_tokens)
+    if settings.max_operations:
+        shares.append(progress.operations / settings.max_operations)
+    if settings.max_epochs:
+        done = progress.epoch + (progress.position / plan_length if plan_length else 0.0)
+        shares.append(done / settings.max_epochs)
+    return max(shares)
+
+
+def limit_reached(progress: Progress, settings: TrainingConfig, plan_length: int) -> str | None:
+    """Why the run ends here, in words; None where it goes on."""
+    if settings.max_steps and progress.step >= settings.max_steps:
+        return f"{progress.step} steps done"
+    if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
+        return f"{settings.max_minutes:g} minutes are over"
+    if settings.max_tokens and progress.tokens >= settings.max_tokens:
+        return f"{progress.tokens:,} tokens read"
+    if settings.max_operations and progress.operations >= settings.max_operations:
+        return f"{progress.operations:.3g} operations done"
+    if settings.max_epochs and share_done(progress, settings, plan_length) >= 1.0:
+        return f"{settings.max_epochs:g} epochs done"
+    if settings.patience and progress.stale >= settings.patience:
+        return f"'{settings.metric}' has not improved for {progress.stale} evaluations"
+    return None
