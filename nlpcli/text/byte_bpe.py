@@ -40,7 +40,7 @@ class ByteBpeModel:
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
             raise ValueError("the ids have gaps")
         byte_of = {char: value for value, char in enumerate(byte_alphabet())}
-        self._surfaces = [bytes(byte_of[char] for char in piece if char in byte_of) for piece in self.pieces]
+        self.surfaces = [bytes(byte_of[char] for char in piece if char in byte_of) for piece in self.pieces]
         self._merges = [(left, right) for left, right in model["merges"]]
         self._vocabulary = vocabulary
         self._dropout: MergeDropout | None = None
@@ -99,10 +99,10 @@ class ByteBpeModel:
         }
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [join_surfaces(self._surfaces, sequence) for sequence in ids]
+        return [join_surfaces(self.surfaces, sequence) for sequence in ids]
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
-        return word_starts([self._surfaces[id_] for id_ in ids])
+        return word_starts([self.surfaces[id_] for id_ in ids])
 
 
 def _tokenizer(model: Any) -> Tokenizer:

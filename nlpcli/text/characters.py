@@ -30,8 +30,8 @@ class CharacterModel:
         self._first_byte = reserved if options.byte_fallback else None
         byte_count = 256 if options.byte_fallback else 0
         self.pieces = [""] * reserved + BYTE_PIECES[:byte_count] + [_spelled(char) for char in characters]
-        self._surfaces = [b""] * reserved + [bytes([value]) for value in range(byte_count)]
-        self._surfaces += [char.encode() for char in characters]
+        self.surfaces = [b""] * reserved + [bytes([value]) for value in range(byte_count)]
+        self.surfaces += [char.encode() for char in characters]
         self._ids = {char: id_ for id_, char in enumerate(characters, reserved + byte_count)}
 
     @classmethod
@@ -92,10 +92,10 @@ class CharacterModel:
         raise NlpcliError("a text has only one segmentation into characters: --sampling is not possible with chars")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [join_surfaces(self._surfaces, sequence) for sequence in ids]
+        return [join_surfaces(self.surfaces, sequence) for sequence in ids]
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
-        return word_starts([self._surfaces[id_] for id_ in ids])
+        return word_starts([self.surfaces[id_] for id_ in ids])
 
 
 def _spelled(char: str) -> str:

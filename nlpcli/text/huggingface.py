@@ -41,7 +41,7 @@ class HuggingFaceModel:
         self._prefix = ""
         if content["model"]["type"] == "WordPiece":
             self._prefix = content["model"]["continuing_subword_prefix"]
-        self._surfaces = [] if self._prefix else _surfaces(self.raw_pieces, content)
+        self.surfaces = [] if self._prefix else _surfaces(self.raw_pieces, content)
         self._blanks = frozenset(
             id_
             for id_, piece in enumerate([] if self._prefix else self.raw_pieces)
@@ -86,7 +86,7 @@ class HuggingFaceModel:
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
         if self._prefix:
             return [not self.raw_pieces[id_].startswith(self._prefix) for id_ in ids]
-        return word_starts([self._surfaces[id_] for id_ in ids])
+        return word_starts([self.surfaces[id_] for id_ in ids])
 
 
 def parse(data: bytes) -> dict[str, Any]:

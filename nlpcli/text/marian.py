@@ -43,7 +43,7 @@ class MarianModel:
         for piece, id_ in vocabulary.items():
             self._raw[id_] = piece
         self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self._raw]
-        self._surfaces = [piece.replace(SPACE_MARK, " ").encode() for piece in self._raw]
+        self.surfaces = [piece.replace(SPACE_MARK, " ").encode() for piece in self._raw]
         self._unk = special.unk
         hidden = special.all()
         self._ids = {piece: id_ for piece, id_ in vocabulary.items() if id_ not in hidden}
@@ -107,4 +107,4 @@ class MarianModel:
         return [text.replace(SPACE_MARK, " ").strip() for text in written]
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
-        return word_starts([self._surfaces[id_] for id_ in ids])
+        return word_starts([self.surfaces[id_] for id_ in ids])

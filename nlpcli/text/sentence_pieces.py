@@ -54,7 +54,7 @@ class _SentencePieces(ABC):
         self._first_byte = self._processor.piece_to_id(BYTE_PIECES[0]) if lossless else None
         raw = [self._processor.id_to_piece(id_) for id_ in range(self._processor.vocab_size())]
         self.pieces = [printable(piece) for piece in raw]
-        self._surfaces = [
+        self.surfaces = [
             bytes([BYTE_PIECES.index(piece)])
             if self._processor.is_byte(id_)
             else piece.replace(SPACE_MARK, " ").encode()
@@ -156,10 +156,10 @@ class _SentencePieces(ABC):
         }
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [_unescape(join_surfaces(self._surfaces, sequence).removeprefix(" ")) for sequence in ids]
+        return [_unescape(join_surfaces(self.surfaces, sequence).removeprefix(" ")) for sequence in ids]
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
-        return word_starts([self._surfaces[id_] for id_ in ids])
+        return word_starts([self.surfaces[id_] for id_ in ids])
 
 
 class UnigramModel(_SentencePieces):

@@ -147,6 +147,12 @@ class Tokenizer:
         """The printable spelling of an id: it holds neither space nor control character."""
         return self._pieces[id]
 
+    def surface(self, id: int) -> bytes | None:
+        """What an ordinary piece adds to a text, with a space where a word begins or has ended; None where a text is
+        not its pieces end to end (words, WordPiece)."""
+        surfaces = getattr(self.model, "surfaces", ())
+        return surfaces[id] if id < len(surfaces) else None
+
     def piece_to_id(self, piece: str) -> int:
         """The id of a spelling, unk when there is none."""
         return self._ids.get(piece, self.special.unk)
