@@ -100,7 +100,7 @@ def translate(
     machine = prepare(job.device, "float32", threads)
     loaded = open_model(model, str(machine.device))
     settings = TranslatorSettings(
-        search=_search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
+        search=search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
         samples=job.search.n_best,
         window=1 if job.line_buffered else WINDOW,
         max_length=job.max_length,
@@ -118,7 +118,8 @@ def translate(
     yield from translator.windows(read_requests(job))
 
 
-def _search_settings(search: Search, special: SpecialTokens, trained: Mapping[str, Any]) -> Any:
+def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str, Any]) -> Any:
+    """`search` in the words of `nlpcli.decoding`; trained: what the model was measured with in training."""
     from nlpcli.decoding.beam import BeamSettings
     from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.ranking import Ranking

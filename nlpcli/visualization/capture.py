@@ -1,0 +1,54 @@
+"""Looking into a model while it works: the weights of all its attention layers, by kind of attention and by layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from nlpcli.attention.recording import Recorder
+
+_LAYER = re.compile(r"^(?:body\.)?(?:(?P<stack>.+)\.)?layers\.\d+\.(?P<kind>\w+)$")
+_SITES = {
+    ("encoder", "self_attention"): "encoder",
+    ("source_encoder.encoder", "self_attention"): "source-encoder",
+    ("decoder", "self_attention"): "decoder",
+    ("decoder", "cross_attention"): "cross",
+}
+OWN = "own"
+"""The site of a model that is one stack and nothing else, as Transformer-XL and XLNet are."""
+
+
+@contextmanager
+def capture(model: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, list[Recorder]]]:
+    """What the attention layers of `model` hand out inside the `with`: for each site a recorder for each layer.
+
+    Sites: "encoder", "decoder", "cross", "source-encoder", `OWN`; the path of the layers for others. A recorder has the
+    weights (rows, heads, n, m) of each call of its layer, none where the layer was not called.
+    gradients: outputs then have derivatives by these tensors, see `Recorder`; they must be enabled.
+    """
+    found: dict[str, list[Recorder]] = {}
+    before: list[tuple[Any, Recorder | None]] = []
+    for name, module in model.named_modules():
+        if hasattr(module, "recorder"):
+            before.append((module, module.recorder))
+            module.recorder = Recorder(gradients=gradients)
+            found.setdefault(site_of(name), []).append(module.recorder)
+    try:
+        yield found
+    finally:
+        for module, recorder in before:
+            module.recorder = recorder
+
+
+def site_of(name: str) -> str:
+    """The site to which the attention layer belongs that a model has under `name`, as named_modules() says it."""
+    layer = _LAYER.match(name)
+    if layer is None:
+        return name
+    if layer["stack"] is None:
+        return OWN
+    return _SITES.get((layer["stack"], layer["kind"]), f"{layer['stack']}.{layer['kind']}")
