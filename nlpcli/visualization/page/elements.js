@@ -1,0 +1,30 @@
+// Elements of the page. Text enters it as text only, never as HTML.
+
+function byId(name) {
+  return document.getElementById(name);
+}
+
+function make(kind, name = "", text = "") {
+  const element = document.createElement(kind);
+  if (name) element.className = name;
+  if (text !== "") element.textContent = text;
+  return element;
+}
+
+// A token, set apart from the direction of the text around it.
+function tokenLabel(token) {
+  const label = make("bdi", "label", visible(token));
+  label.dir = "auto";
+  label.classList.toggle("odd", odd(token));
+  return label;
+}
+
+function bold(token) {
+  const element = make("b");
+  element.append(tokenLabel(token.length > 80 ? `${token.slice(0, 80)}…` : token));
+  return element;
+}
+
+function tell(...parts) {
+  byId("readout").replaceChildren(...parts);
+}
