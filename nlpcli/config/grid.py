@@ -91,7 +91,7 @@ class GridConfig(Strict):
     axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
         {}, description="axis -> value -> what it changes; or a setting -> its values"
     )
-    rows: list[Row] = []
+    rows: list[Row] = Field([], description="variants listed by hand, after the product")
     metrics: list[str] = Field([], description="columns of measures; the telling ones that are measured when empty")
     columns: list[str] | dict[str, str] = Field([], description="settings that are shown, also as heading: setting")
     test: HeldOut | None = None

@@ -1,4 +1,4 @@
-"""The cells of a grid as runs: each with its folder, its configuration, and what is asked of the recipe that trains it."""
+"""The cells of a grid as runs: each with its folder, its configuration, and what is asked of its recipe."""
 
 from __future__ import annotations
 
@@ -231,7 +231,6 @@ def _check(cell: Cell) -> None:
             )
     else:
         check_one_vocabulary(config, config.task)
-    parameters(cell)
 
 
 def parameters(cell: Cell) -> int:

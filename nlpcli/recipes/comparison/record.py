@@ -91,13 +91,11 @@ def state_of(run: Path) -> str:
 
     Raises: NlpcliError when the folder holds something that is no cell.
     """
-    from nlpcli.training.checkpoint import checkpoints
-
     if not run.exists() or (run.is_dir() and not any(run.iterdir())):
         return NEW
     record = read_record(run)
     if record is None:
-        if run.is_dir() and (run / CONFIG).exists() and not checkpoints(run):  # stopped before it was recorded
+        if run.is_dir() and (run / CONFIG).exists() and not _has_checkpoint(run):  # stopped before it was recorded
             return STARTED
         raise NlpcliError(
             f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
@@ -106,7 +104,11 @@ def state_of(run: Path) -> str:
         return FAILED
     if (run / CARD).exists():
         return FINISHED
-    return INTERRUPTED if checkpoints(run) else STARTED
+    return INTERRUPTED if _has_checkpoint(run) else STARTED
+
+
+def _has_checkpoint(run: Path) -> bool:
+    return any((run / "checkpoints").glob("step-[0-9]*"))
 
 
 def differences(asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
@@ -146,7 +148,29 @@ def measure(run: Path) -> dict[str, Any]:
         "kept": info.get("step"),
         **{name: progress.get(name) for name in cost},
         **{name: _line(card, name) for name in ("machine", "ended")},
+        "platform": _platform(),
     }
+
+
+def _platform() -> str:
+    """The processor and the versions that a result may depend on."""
+    import platform
+
+    import torch
+
+    from nlpcli import __version__
+
+    return f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}, nlpcli {__version__}"
+
+
+def _processor() -> str:
+    import platform
+
+    try:
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def _parameters(info: Mapping[str, Any]) -> int:

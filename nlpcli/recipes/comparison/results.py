@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,8 +113,8 @@ class Results:
             kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown),
             base={heading: plan.base.get(name) for heading, name in shown.items()},
             metrics=_metrics(plan, rows, found), axes=_axes(plan), signatures=_signatures(standings, found),
-            machines=list(dict.fromkeys(result["machine"] for result in found if result.get("machine"))),
-            data={"train": data.train, "dev": data.dev, "test": list(plan.test.model_dump().values()) if plan.test else []},
+            machines=list(dict.fromkeys(_machine(result) for result in found)),
+            data={"train": data.train, "dev": data.dev, "test": _files(plan)},
         )  # fmt: skip
 
     @property
@@ -133,6 +134,16 @@ class Results:
             "signatures": self.signatures,
             "cells": [row.as_dict() for row in self.rows],
         }
+
+
+def _files(plan: Plan) -> list[str]:
+    return [plan.test.source, plan.test.target] if plan.test else []
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    """Where a cell was trained; by how much a probe found bfloat16 faster is chance."""
+    where = re.sub(r"\(bfloat16 was probed at [^)]*\)", "(as probed)", result.get("machine") or "")
+    return "; ".join(part for part in (where, result.get("platform")) if part)
 
 
 def _shown(plan: Plan) -> dict[str, str]:

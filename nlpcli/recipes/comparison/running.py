@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.recipes.comparison import record as records
-from nlpcli.recipes.comparison.cells import Cell, Plan
+from nlpcli.recipes.comparison.cells import Cell, Plan, parameters
 from nlpcli.recipes.comparison.record import FAILED, FINISHED, INTERRUPTED, NEW, STARTED
 from nlpcli.recipes.comparison.testing import score_test
 from nlpcli.recipes.run import Listener
@@ -74,6 +75,8 @@ def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
     is to be repeated.
     """
     open_ = [item for item in standings if _is_open(plan, item)]
+    for standing in open_:
+        parameters(standing.cell)
     clock = _Clock(plan, len(open_))
     for number, standing in enumerate(open_, start=1):
         listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
@@ -127,10 +130,8 @@ def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> No
 
 
 def _note_failure(run: Path, message: str) -> None:
-    try:
+    with suppress(RunFailed):  # a full disk; then it is tried again next time
         records.write_record(run, (records.read_record(run) or {}) | {"failed": message})
-    except RunFailed:  # a full disk; then it is tried again next time
-        pass
 
 
 def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
