@@ -24,6 +24,7 @@ from nlpcli.objectives.learning import Batch, Learnable
 from nlpcli.training.average import RunningAverage, Snapshots
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
+from nlpcli.training.direction import higher_is_better
 from nlpcli.training.interrupts import Interrupted, Interrupts
 from nlpcli.training.limits import limit_reached, share_done
 from nlpcli.training.log import MetricsLog, check_tensorboard
@@ -31,16 +32,6 @@ from nlpcli.training.operations import counted
 from nlpcli.training.optimizer import Scales, make_optimizer, set_rate
 from nlpcli.training.schedule import learning_rate
 from nlpcli.training.tuning import Plan
-
-_HIGHER_IS_BETTER = (
-    "bleu", "chrf", "accuracy", "f1", "precision", "recall", "mcc", "pearson", "spearman", "exact_match", "map", "mrr",
-    "ndcg", "mean", "f1a", "em",
-)  # fmt: skip
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of a metric, such as `bleu`, `mlm_accuracy`, `rougeL` or `mrr@10`, is the better one."""
-    return "rouge" in metric or metric.split("@")[0].endswith(_HIGHER_IS_BETTER)
 
 
 class Observer(Protocol):

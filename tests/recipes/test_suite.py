@@ -13,7 +13,7 @@ from nlpcli.data.suites import SUITES
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.suite_scores import SuiteScores
 from nlpcli.recipes.suite import SuiteReport, TaskResult, chosen_tasks, find_model
-from nlpcli.training.loop import higher_is_better
+from nlpcli.training.direction import higher_is_better
 
 TASKS = {(suite, task.name): task for suite, tasks in SUITES.items() for task in tasks}
 CLASSIFIER = SimpleNamespace(name="classify")

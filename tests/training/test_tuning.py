@@ -18,7 +18,8 @@ from nlpcli.models.depth import depth_groups, layer_scales
 from nlpcli.objectives.learning import Loss
 from nlpcli.training.checkpoint import Progress, checkpoints
 from nlpcli.training.device import prepare
-from nlpcli.training.loop import Trainer, higher_is_better
+from nlpcli.training.direction import higher_is_better
+from nlpcli.training.loop import Trainer
 from nlpcli.training.tuning import freeze, make_plan
 
 ENCODER = ModelConfig(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nlpcli.data.spread import spread
@@ -10,17 +10,18 @@ from nlpcli.recipes.pretraining.samples import parts
 
 
 def guesses(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> Iterator[dict[str, Any]]:
-    """Texts with gaps as an encoder reads them, what was there and what it tells."""
+    """Texts with gaps as an encoder reads them, and with what was there and what it tells in brackets."""
     for guess in task.guesses(model, device, count):
         sample = guess.sample
         text = spelled(sample.corrupted, tokenizer)
         if not guess.tokens:
             yield {"text": text, "reference": sample.label, "output": guess.label}
             continue
-        said, true = list(sample.original), list(sample.original)
-        for place, token, goal in zip(guess.places, guess.tokens, sample.target, strict=True):
-            said[place], true[place] = token, goal
-        shown = {"text": text, "reference": spelled(true, tokenizer), "output": spelled(said, tokenizer)}
+        true, said = (
+            _marked(sample.corrupted, dict(zip(guess.places, tokens, strict=True)), tokenizer)
+            for tokens in (sample.target, guess.tokens)
+        )
+        shown = {"text": text, "reference": true, "output": said}
         right = sum(token == goal for token, goal in zip(guess.tokens, sample.target, strict=True))
         shown["right"] = f"{right} of {len(guess.tokens)}"
         if sample.label:
@@ -115,6 +116,19 @@ def restored(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> 
 def _cut(ids: Sequence[int], tokenizer: Any, *, ended: bool = True) -> str:
     whole = len(ids) <= _WRITTEN and ended
     return spelled(ids[:_WRITTEN], tokenizer) + ("" if whole else " …")
+
+
+def _marked(ids: Sequence[int], told: Mapping[int, int], tokenizer: Any) -> str:
+    """Ids as one line of text in which the tokens `told`, by their places, stand in brackets."""
+    found: list[str] = []
+    run: list[int] = []
+    for place, id_ in enumerate(ids):
+        if place in told:
+            found += [spelled(run, tokenizer), f"[{spelled([told[place]], tokenizer)}]"]
+            run = []
+        else:
+            run.append(id_)
+    return " ".join(text for text in (*found, spelled(run, tokenizer)) if text)
 
 
 def spelled(ids: Sequence[int], tokenizer: Any) -> str:
