@@ -181,9 +181,15 @@ def _average(site: Site, over: str) -> Site:
 
 
 def looks_at_itself(site: Site) -> bool:
-    """Whether queries and keys are positions of one text; the keys may begin earlier (a memory)."""
+    """Whether queries and keys are positions of one text; the keys may begin earlier (a memory).
+
+    The rows of a decoder are named by what they predict, so that each has the name of the next position.
+    """
     n = len(site.queries)
-    return site.name not in ("cross", "alignment") and n > 0 and site.keys.tokens[-n:] == site.queries.tokens
+    if site.name in ("cross", "alignment") or not 0 < n <= len(site.keys):
+        return False
+    own, named = site.keys.tokens[-n:], site.queries.tokens
+    return own == named or own[1:] == named[:-1]
 
 
 def rollout(site: Site) -> Site:
