@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -11,10 +13,21 @@ import torch
 from torch import Tensor
 
 from nlpcli.attention.recording import Recorder
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.objectives.pairs import pad
 from nlpcli.text import Tokenizer
 
 Alignment = tuple[tuple[int, int], ...]
+"""Pairs (source word, target word), from 0, in order."""
+
+PREDICT, READ = "predict", "read"
+STEPS = (PREDICT, READ)
+"""The step at which a decoder's attention aligns a target piece: that which predicts it, or that which has read it."""
+
+NO_WORD = -1
+"""The word of special tokens, padding, and blanks that belong to none."""
+
+_WORD = re.compile(r"\S+")
 
 
 def cross_attentions(model: Any) -> list[Any]:
@@ -73,51 +86,74 @@ class Attending:
 
 
 @torch.inference_mode()
-def piece_alignments(
-    model: Any, source: Tensor, source_mask: Tensor, prefixes: Sequence[Sequence[int]], *, layer: int | None, pad: int
-) -> list[list[int]]:
-    """For every target piece the source position it looks at most, by a pass over source and hypothesis together.
-
-    source, source_mask (batch, m), whose last real position (eos) is never chosen; prefixes: bos and target pieces. A
-    piece's weights are those of the step that predicts it, averaged over the heads of one layer (Garg et al. 2019). The
-    step that reads it looks ahead already: only in the first layer is it the better choice (Chen et al. 2020).
-    """
-    target = torch.full((len(prefixes), max(map(len, prefixes))), pad, device=source.device)
-    for row, ids in zip(target, prefixes, strict=True):
-        row[: len(ids)] = torch.tensor(list(ids), device=source.device)
-    with recording(choose_layer(model, layer)) as recorded:
-        model(source, source_mask, target)
-    weights = recorded[0].mean(1)  # (batch, target positions, source positions)
-    real = source_mask.clone()
-    real.scatter_(1, source_mask.sum(1, keepdim=True) - 1, False)
-    best = weights.masked_fill(~real[:, None], -1.0).argmax(-1).tolist()
-    return [row[: len(ids) - 1] for row, ids in zip(best, prefixes, strict=True)]
-
-
-def word_alignment(
-    tokenizer: Tokenizer,
-    source_ids: Sequence[int],
-    target_ids: Sequence[int],
-    looked_at: Sequence[int],
+def forced_weights(
+    model: Any,
+    source: Tensor,
+    source_mask: Tensor,
+    targets: Sequence[Sequence[int]],
     *,
-    source_tokenizer: Tokenizer | None = None,
-) -> Alignment:
-    """Pairs (source word, target word), from 0: some piece of the latter looks at some piece of the former.
+    start: Sequence[int],
+    layers: Sequence[int | None],
+    fill: int = 0,
+) -> list[Tensor]:
+    """Where a decoder looks while it is made to write `targets`, by one pass over source and target together.
 
-    looked_at: places in source_ids; one below 0 stands before them and is of no word. source_tokenizer: of the source,
-    where it is another one.
+    source, source_mask (batch, m); targets: their pieces, which come after `start`; layers: as `choose_layer` takes
+    them; fill: an id for padding. Returns for each layer (batch, n + 1, m), averaged over heads, n the length of the
+    longest target: row t is of the step that has read t pieces of it, and predicts the next.
     """
-    source_word = _words(source_tokenizer or tokenizer, source_ids)
-    target_word = _words(tokenizer, target_ids)
-    pairs = {(source_word[i], word) for i, word in zip(looked_at, target_word, strict=True) if i >= 0}
-    return tuple(sorted((i, j) for i, j in pairs if i >= 0 and j >= 0))
+    prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
+    with ExitStack() as stack:
+        recorded = [stack.enter_context(recording(choose_layer(model, layer))) for layer in layers]
+        model.hidden(source, source_mask, prefixes)
+    return [weights[0].mean(1)[:, len(start) - 1 :] for weights in recorded]
 
 
-def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """The number of the word each piece belongs to, -1 for blanks before the first."""
+def word_links(weights: Tensor, source_words: Tensor, target_words: Tensor, *, step: str = PREDICT) -> list[Alignment]:
+    """For every target word the source word it looks at most.
+
+    weights (batch, n + 1, m) as `forced_weights` gives them; source_words (batch, m), target_words (batch, n): the
+    number of the word to which each piece belongs, or `NO_WORD`. Weights are summed over the pieces of a source word
+    and over those of a target word; what falls on no word doesn't count. A piece's weights are those of the step that
+    predicts it (Garg et al. 2019), or of the one that reads it (Chen et al. 2020).
+
+    Raises: NlpcliError for an unknown step.
+    """
+    if step not in STEPS:
+        raise unknown("step", step, STEPS)
+    weights = weights[:, :-1] if step == PREDICT else weights[:, 1:]  # (batch, n, m)
+    looked = _summed(weights, source_words)  # (batch, n, source words)
+    looked = _summed(looked.transpose(1, 2), target_words).transpose(1, 2)  # (batch, target words, source words)
+    if not looked.numel():
+        return [()] * len(looked)
+    most, best = looked.max(-1)
+    return [
+        tuple(sorted((i, j) for j, (i, weight) in enumerate(zip(*row, strict=True)) if weight > 0))
+        for row in zip(best.tolist(), most.tolist(), strict=True)
+    ]
+
+
+def _summed(weights: Tensor, words: Tensor) -> Tensor:
+    """(batch, k, pieces) -> (batch, k, words): summed over the pieces of each word; words (batch, pieces)."""
+    count = int(words.max()) + 1 if words.numel() else 0
+    index = words.where(words >= 0, count)[:, None].expand_as(weights)
+    return weights.new_zeros(*weights.shape[:2], count + 1).scatter_add_(2, index, weights)[..., :count]
+
+
+def words_of_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The number of the word to which each piece belongs, `NO_WORD` for blanks before the first."""
     return [number - 1 for number in accumulate(tokenizer.word_starts(ids))]
 
 
-def pharaoh(alignment: Alignment) -> str:
+def words_of_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The number of the white-space separated word of `text` in which each span of characters begins.
+
+    `NO_WORD` for an empty span.
+    """
+    starts = [match.start() for match in _WORD.finditer(text)]
+    return [bisect_right(starts, start) - 1 if start < end else NO_WORD for start, end in spans]
+
+
+def pharaoh(alignment: Iterable[tuple[int, int]]) -> str:
     """`0-0 1-2`: source word, target word."""
     return " ".join(f"{source}-{target}" for source, target in alignment)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from nlpcli.decoding.attention import Alignment, Attending, piece_alignments, word_alignment
+from nlpcli.decoding.attention import NO_WORD, Alignment, Attending, forced_weights, word_links, words_of_pieces
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
@@ -231,28 +231,26 @@ class Translator:
     def _align(
         self, jobs: Sequence[_Job], source: torch.Tensor, mask: torch.Tensor, texts: list[list[list[int]]]
     ) -> list[list[Alignment]]:
-        special = self.tokenizer.special
         rows = [i for i, ids in enumerate(texts) for _ in ids]
         flat = [ids for group in texts for ids in group]
-        looked_at = piece_alignments(
+        if not flat:
+            return [[] for _ in texts]
+        [weights] = forced_weights(
             self.model,
             source[rows],
             mask[rows],
-            [[*self._start, *ids] for ids in flat],
-            layer=self.settings.alignment_layer,
-            pad=special.pad,
+            flat,
+            start=self._start,
+            layers=[self.settings.alignment_layer],
+            fill=self.tokenizer.special.pad,
         )
-        before, first = len(self.settings.source_start), len(self._start) - 1
-        words = (
-            word_alignment(
-                self.tokenizer,
-                jobs[i].source[before:],
-                ids,
-                [place - before for place in places[first:]],
-                source_tokenizer=self.source_tokenizer,
-            )
-            for i, ids, places in zip(rows, flat, looked_at, strict=True)
+        before = [NO_WORD] * len(self.settings.source_start)
+        pieces = [job.source[len(before) : -1] for job in jobs]
+        source_words = pad(
+            [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in pieces], NO_WORD
         )
+        target_words = pad([words_of_pieces(self.tokenizer, ids) for ids in flat], NO_WORD)
+        words = iter(word_links(weights, source_words[rows].to(self.device), target_words.to(self.device)))
         return [[next(words) for _ in group] for group in texts]
 
     def _candidates(

@@ -4,17 +4,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlpcli.decoding.attention import (
+    NO_WORD,
+    READ,
+    STEPS,
     Attending,
     choose_layer,
     cross_attentions,
+    forced_weights,
     pharaoh,
-    piece_alignments,
     recording,
-    word_alignment,
+    word_links,
+    words_of_pieces,
+    words_of_spans,
 )
 from nlpcli.errors import NlpcliError
+from nlpcli.objectives.pairs import pad
 
 
 def test_the_layer_is_the_last_but_one_unless_it_is_chosen(transformer):
@@ -62,31 +70,93 @@ def test_attention_shown_by_steps_sums_to_the_tokens_read_and_follows_its_rows(t
     assert torch.allclose(weights, expected, atol=1e-5)
 
 
-def test_a_piece_is_aligned_where_the_step_that_predicts_it_looks():
-    class Diagonal(torch.nn.Module):
-        """Predicting target piece j it looks at source j, and more at the end and the padding."""
+class Pointing(torch.nn.Module):
+    """Its decoder looks where it is told: weights (batch, heads, n, m), cut to the target that is read."""
 
-        def __init__(self):
-            super().__init__()
-            self.cross_attention = torch.nn.Module()
-            self.cross_attention.recorder = None
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+        self.cross_attention = torch.nn.Module()
+        self.cross_attention.recorder = None
 
-        def forward(self, source, mask, target):
-            weights = torch.zeros(len(source), 2, target.shape[1], source.shape[1])
-            for j in range(target.shape[1]):
-                weights[:, :, j, min(j, source.shape[1] - 1)] = 0.4
-            weights[:, :, :, -1] += 0.6
-            self.cross_attention.recorder.append(weights)
+    def hidden(self, source, mask, target):
+        self.read = target
+        self.cross_attention.recorder.append(self.weights[:, :, : target.shape[1]])
 
+
+def test_forced_weights_begin_with_the_step_that_predicts_the_first_piece():
+    weights = torch.rand(2, 3, 5, 4)
+    model = Pointing(weights)
     source = torch.tensor([[8, 9, 10, 3], [8, 9, 3, 0]])
-    places = piece_alignments(Diagonal(), source, source > 0, [[2, 5, 6, 7], [2, 5]], layer=None, pad=0)
-    assert places == [[0, 1, 2], [0]]
+    [found] = forced_weights(model, source, source > 0, [[5, 6, 7], [5]], start=[2, 4], layers=[None], fill=1)
+    assert model.read.tolist() == [[2, 4, 5, 6, 7], [2, 4, 5, 1, 1]]
+    assert torch.allclose(found, weights.mean(1)[:, 1:])
 
 
-def test_pieces_are_merged_to_words():
-    starts = {1: True, 2: False, 3: True, 4: False, 5: True, 3000: True}
-    tokenizer = SimpleNamespace(word_starts=lambda ids: [starts[i] for i in ids])
-    # source: [1 2] [3] [5], target: [3 4] [1]
-    assert word_alignment(tokenizer, [1, 2, 3, 5, 3000], [3, 4, 1], [0, 3, 1]) == ((0, 0), (0, 1), (2, 0))
+@torch.inference_mode()
+def test_forced_weights_are_those_of_the_steps_one_by_one(transformer):
+    model = transformer(decoder_layers=3)
+    source = torch.tensor([[8, 9, 10, 3], [11, 3, 0, 0]])
+    mask = source > 0
+    found = forced_weights(model, source, mask, [[9, 4, 7], [10]], start=[2], layers=[1, 3])
+    assert [tuple(weights.shape) for weights in found] == [(2, 4, 4)] * 2
+    for weights, layer in zip(found, (1, 3), strict=True):
+        attending = Attending(model, layer)
+        state = model.init_state(model.encode(source, mask))
+        for step, tokens in enumerate(([2, 2], [9, 10])):
+            _, state, looked = attending.step_with_attention(torch.tensor(tokens)[:, None], state)
+            assert torch.allclose(weights[:, step], looked, atol=1e-6)
+
+
+def one_by_one(weights, source_words, target_words, step):
+    """What `word_links` does, in loops."""
+    links = []
+    for word in range(max(target_words, default=-1) + 1):
+        totals = dict.fromkeys((i for i in source_words if i >= 0), 0.0)
+        for place, of in enumerate(target_words):
+            for column, i in enumerate(source_words):
+                if of == word and i >= 0:
+                    totals[i] += weights[place + (step == READ)][column]
+        if word in target_words and totals and max(totals.values()) > 0:
+            links.append((max(totals, key=lambda i: (totals[i], -i)), word))
+    return tuple(sorted(links))
+
+
+WORDS_OF_PIECES = st.lists(st.sampled_from([0, 0, 0, 1, NO_WORD, NO_WORD]), min_size=1, max_size=6)
+
+
+@given(
+    st.lists(st.tuples(WORDS_OF_PIECES, WORDS_OF_PIECES), min_size=1, max_size=4), st.sampled_from(STEPS), st.randoms()
+)
+def test_words_are_linked_as_in_loops_whatever_the_batch(pairs, step, rng):
+    pairs = [tuple([w + k // 2 if w >= 0 else w for k, w in enumerate(side)] for side in pair) for pair in pairs]
+    n, m = (max(len(pair[side]) for pair in pairs) for side in (1, 0))
+    weights = torch.tensor([[[rng.random() for _ in range(m)] for _ in range(n + 1)] for _ in pairs])
+    source_words, target_words = (pad([pair[side] for pair in pairs], NO_WORD) for side in (0, 1))
+    found = word_links(weights, source_words, target_words, step=step)
+    for row, (sources, targets), links in zip(weights.tolist(), pairs, found, strict=True):
+        assert links == one_by_one(row, sources, targets, step)
+
+
+def test_a_word_looks_at_most_at_the_word_with_the_largest_sum_and_nothing_else_counts():
+    weights = torch.tensor([[[0.3, 0.2, 0.4, 0.1], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.0, 1.0]]])
+    source_words = torch.tensor([[0, 0, 1, NO_WORD]])
+    target_words = torch.tensor([[0, 1]])
+    assert word_links(weights, source_words, target_words) == [((0, 0), (1, 1))]
+    assert word_links(weights, source_words, target_words, step=READ) == [((1, 0),)]
+    assert word_links(weights[:, :1], source_words, target_words[:, :0]) == [()]
+    with pytest.raises(NlpcliError, match="unknown step 'write'"):
+        word_links(weights, source_words, target_words, step="write")
+
+
+def test_pieces_are_counted_to_words_by_their_beginnings_and_by_their_places():
+    tokenizer = SimpleNamespace(word_starts=lambda ids: [id_ in (1, 3) for id_ in ids])
+    assert words_of_pieces(tokenizer, [2, 1, 2, 3, 4]) == [NO_WORD, 0, 0, 1, 1]
+    text = "  ein Haus\u00a0hier"
+    assert words_of_spans(text, [(2, 4), (4, 5), (6, 10), (10, 10), (11, 15)]) == [0, 0, 1, NO_WORD, 2]
+    assert words_of_spans("", []) == []
+
+
+def test_links_are_written_in_pharaoh_format():
     assert pharaoh(((0, 0), (0, 1), (2, 0))) == "0-0 0-1 2-0"
-    assert word_alignment(tokenizer, [1], [], []) == ()
+    assert pharaoh(()) == ""

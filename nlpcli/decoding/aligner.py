@@ -1,0 +1,149 @@
+"""Which word of a sentence corresponds to which word of its translation, as a translation model sees it.
+
+Both are given; the model is made to write the translation, and where it looks meanwhile is the alignment. Sources: Garg
+et al. 2019, section 3.1; Chen et al. 2020, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nlpcli.decoding.attention import NO_WORD, PREDICT, Alignment, forced_weights, word_links, words_of_spans
+from nlpcli.decoding.links import Links
+from nlpcli.decoding.translator import cut_batches
+from nlpcli.errors import NlpcliError
+from nlpcli.objectives.pairs import pad, source_ids
+from nlpcli.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where an alignment is read off: a decoder layer, from 1 (None: the last but one), and a step, see `STEPS`."""
+
+    layer: int | None = None
+    step: str = PREDICT
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sentence and its translation; `place` names it in messages (`test.de:17`)."""
+
+    source: str
+    target: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class AlignerSettings:
+    """How pairs are batched and what stands around texts; the size of a batch changes the speed, not the alignments.
+
+    `batch_tokens`: tokens of both sides in a batch, padding included; `max_source_length`: pieces of a source, longer
+    ones are cut, as are targets longer than the model writes; `source_start` and `target_start`: as in
+    `TranslatorSettings`.
+    """
+
+    batch_tokens: int = 4096
+    max_source_length: int = 1024
+    source_start: tuple[int, ...] = ()
+    target_start: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1:
+            raise NlpcliError(f"batch tokens must be at least 1, not {self.batch_tokens}")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The pieces of a text as a model reads them, and the number of the word of each."""
+
+    ids: list[int]
+    words: list[int]
+
+
+class Aligner:
+    """Aligns the words of sentence pairs by an encoder–decoder model, which is expected in evaluation mode.
+
+    Words are what white space separates, on either side. `warn` is told of every line that is cut; words that are cut
+    off have no links. source_tokenizer: of the sources, where it is not that of the targets.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: AlignerSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        warn: Callable[[str], None] | None = None,
+        source_tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, torch.device(device)
+        self.source_tokenizer = source_tokenizer or tokenizer
+        self.settings = settings or AlignerSettings()
+        self.warn = warn or (lambda text: None)
+        self._start = list(self.settings.target_start or (tokenizer.special.bos,))
+
+    @torch.inference_mode()
+    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Links]]:
+        """The links of every pair, (source word, target word), for each of `looks`: each target word has at most one.
+
+        Raises: NlpcliError for a layer or a step that is not there.
+        """
+        found: list[list[Links]] = [[frozenset()] * len(pairs) for _ in looks]
+        sources, targets = self._sources(pairs), self._targets(pairs)
+        filled = [i for i in range(len(pairs)) if sources[i].ids and targets[i].ids]
+        lengths = [len(sources[i].ids) + len(targets[i].ids) for i in filled]
+        for batch in cut_batches(lengths, self.settings.batch_tokens):
+            places = [filled[k] for k in batch]
+            aligned = self._align([sources[i] for i in places], [targets[i] for i in places], looks)
+            for of_look, links in zip(found, aligned, strict=True):
+                for i, one in zip(places, links, strict=True):
+                    of_look[i] = frozenset(one)
+        return found
+
+    def _align(self, sources: list[_Side], targets: list[_Side], looks: Sequence[Look]) -> list[list[Alignment]]:
+        special, start = self.source_tokenizer.special, self.settings.source_start
+        read = [[*start, *source_ids(side.ids, special)] for side in sources]
+        words = [[*[NO_WORD] * len(start), *side.words, NO_WORD] for side in sources]
+        lengths = torch.tensor([len(ids) for ids in read], device=self.device)
+        source = pad(read, special.pad).to(self.device)
+        layers = list(dict.fromkeys(look.layer for look in looks))
+        weights = forced_weights(
+            self.model,
+            source,
+            torch.arange(source.shape[1], device=self.device) < lengths[:, None],
+            [side.ids for side in targets],
+            start=self._start,
+            layers=layers,
+            fill=self.tokenizer.special.pad,
+        )
+        source_words = pad(words, NO_WORD).to(self.device)
+        target_words = pad([side.words for side in targets], NO_WORD).to(self.device)
+        of_layer = dict(zip(layers, weights, strict=True))
+        return [word_links(of_layer[look.layer], source_words, target_words, step=look.step) for look in looks]
+
+    def _sources(self, pairs: Sequence[Pair]) -> list[_Side]:
+        longest = self.settings.max_source_length
+        if self.model.max_length is not None:
+            longest = min(longest, self.model.max_length)
+        longest -= len(self.settings.source_start) + 1  # and the end
+        return self._sides(self.source_tokenizer, [pair.source for pair in pairs], pairs, "source", longest)
+
+    def _targets(self, pairs: Sequence[Pair]) -> list[_Side]:
+        longest = None if self.model.max_length is None else self.model.max_length - len(self._start)
+        return self._sides(self.tokenizer, [pair.target for pair in pairs], pairs, "target", longest)
+
+    def _sides(
+        self, tokenizer: Tokenizer, texts: list[str], pairs: Sequence[Pair], name: str, longest: int | None
+    ) -> list[_Side]:
+        all_ids, all_spans = tokenizer.encode_with_offsets(texts)
+        sides = []
+        for text, ids, spans, pair in zip(texts, all_ids, all_spans, pairs, strict=True):
+            if longest is not None and len(ids) > longest:
+                self.warn(f"{pair.place}: the {name} is cut to {longest} of its {len(ids)} tokens, the model's limit")
+            sides.append(_Side(ids[:longest], words_of_spans(text, spans[:longest])))
+        return sides

@@ -1,0 +1,237 @@
+"""Aligning the words of a text with those of its translation: from two files of lines to lines of links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.readers import read_lines
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.locate import TRANSLATION, locate
+from nlpcli.recipes.models import open_model
+
+if TYPE_CHECKING:
+    from nlpcli.decoding.aligner import Aligner, Look, Pair
+    from nlpcli.decoding.links import Links
+
+ARGMAX, AUTO = "argmax", "auto"
+METHODS = (ARGMAX, "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
+DEFAULT_METHOD = "grow-diag-final-and"  # of two directions
+STEPS = ("predict", "read")
+WINDOW = 1024  # pairs read ahead, and those by which layers are chosen
+
+Layer = int | str | tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Aligning:
+    """Which texts are aligned, with what, and how.
+
+    target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
+    stands for the newest run. reverse: a model that translates the other way, whose links are combined with the first
+    one's by `method`, of `METHODS`; None: `argmax` for one model, `DEFAULT_METHOD` for two. layer: the decoder layer
+    that is looked at, from 1; two, of the model and of the reverse one; "auto": those whose links agree best in the
+    first `WINDOW` pairs; None: the last but one. step: of `STEPS`, see `nlpcli.decoding.attention.word_links`.
+
+    Raises: NlpcliError for unknown choices and for settings that have no effect.
+    """
+
+    target: str
+    sources: Sequence[str] = (STDIN,)
+    model: Path | None = None
+    reverse: Path | None = None
+    method: str | None = None
+    layer: Layer = None
+    step: str = "predict"
+    batch_tokens: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            raise unknown("way to align", self.method, METHODS)
+        if self.step not in STEPS:
+            raise unknown("step", self.step, STEPS)
+        if self.reverse is None:
+            if self.method not in (None, ARGMAX):
+                raise NlpcliError(
+                    f"'{self.method}' combines two directions, and there is one",
+                    hint="name a model that translates the other way with --reverse",
+                )
+            if self.layer == AUTO:
+                raise NlpcliError(
+                    "layers are chosen by how well two directions agree, and there is one",
+                    hint="name a model that translates the other way with --reverse, or a layer",
+                )
+            if isinstance(self.layer, tuple):
+                raise NlpcliError("the second layer is of a reverse model, and there is none")
+        elif self.method == ARGMAX:
+            raise NlpcliError(
+                "a reverse model means nothing to argmax", hint="choose intersection, union, grow-diag ..."
+            )
+        if [*self.sources, self.target].count(STDIN) > 1:
+            raise NlpcliError("standard input can be read only once, as source or as target")
+
+
+def parse_layer(text: str | None) -> Layer:
+    """What `--layer` says: a number, two joined by a comma, or "auto". Raises: NlpcliError for anything else."""
+    if text is None or text == AUTO:
+        return text
+    numbers = text.split(",")
+    if len(numbers) <= 2 and all(number.strip().isdecimal() for number in numbers):
+        first, *second = map(int, numbers)
+        return (first, *second) if second else first
+    raise NlpcliError(f"'{text}' is no layer", hint="a number from 1, one for each direction (3,2), or auto")
+
+
+def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
+    """The links of each pair of lines as `0-0 1-2`, in order and in the portions in which they are ready.
+
+    source word - target word, from 0, as white space separates them; a pair with a blank line has none.
+
+    Raises: NlpcliError for bad input, after all lines before it were given.
+    """
+    for path in (*job.sources, job.target):
+        if path != STDIN:  # a missing file is told before a model is loaded
+            with open_bytes(path):
+                pass
+    from nlpcli.decoding.attention import pharaoh
+
+    directions = [_Direction(_aligner(job, job.model, say=say, warn=warn))]
+    if job.reverse is not None:
+        directions.append(_Direction(_aligner(job, job.reverse, say=say, warn=warn), backwards=True))
+    windows = _windows(_read_pairs(job))
+    first = next(windows, [])
+    looks = _looks(job, directions, first, say=say)
+    for window in chain([first], windows):
+        found = [direction.links(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
+        yield [pharaoh(sorted(links)) for links in _combined(found, job.method or DEFAULT_METHOD)]
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """An aligner whose links are (source, target) of the text, though its model may translate the other way."""
+
+    aligner: Aligner
+    backwards: bool = False
+
+    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Links]]:
+        """For each look the links of each pair."""
+        if not self.backwards:
+            return self.aligner.links(pairs, looks)
+        from nlpcli.decoding.links import turned
+
+        exchanged = [replace(pair, source=pair.target, target=pair.source) for pair in pairs]
+        return [[turned(links) for links in found] for found in self.aligner.links(exchanged, looks)]
+
+
+def _combined(found: list[list[Links]], method: str) -> list[Links]:
+    from nlpcli.decoding.links import symmetrised
+
+    if len(found) == 1:
+        return found[0]
+    return [symmetrised(forward, backward, method) for forward, backward in zip(*found, strict=True)]
+
+
+def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Aligner:
+    from nlpcli.decoding.aligner import Aligner, AlignerSettings
+    from nlpcli.training.device import prepare
+
+    path = locate(TRANSLATION, model, say=say)
+    machine = prepare(job.device, "float32", job.threads)
+    loaded = open_model(path, str(machine.device))
+    settings = AlignerSettings(
+        max_source_length=loaded.config.max_length,
+        source_start=tuple(loaded.info.get("source_start", ())),
+        target_start=tuple(loaded.info.get("target_start", ())) or None,
+        **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
+    )
+    return Aligner(
+        loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
+        source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
+    )  # fmt: skip
+
+
+# --- where to look -----------------------------------------------------------------------------------------------
+
+
+def _looks(
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+) -> list[Look]:
+    from nlpcli.decoding.aligner import Look
+
+    if job.layer == AUTO:
+        return _agreeing(job, directions, pairs, say=say)
+    layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
+    return [Look(layer, job.step) for layer in layers]
+
+
+def _agreeing(
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+) -> list[Look]:
+    """The layers whose links agree best, of all pairs of layers (Chen et al. 2020, section 4.2)."""
+    from nlpcli.decoding.aligner import Look
+    from nlpcli.decoding.attention import cross_attentions
+    from nlpcli.decoding.links import agreement
+
+    looks, found = [], []
+    for direction in directions:
+        depth = len(cross_attentions(direction.aligner.model))
+        looks.append([Look(layer, job.step) for layer in range(1, depth + 1)])
+        found.append(direction.links(pairs, looks[-1]))
+    values = {
+        (i, j): agreement(forward, backward)
+        for i, forward in enumerate(found[0])
+        for j, backward in enumerate(found[1])
+    }
+    i, j = max(values, key=values.__getitem__)
+    say(
+        f"layers: {i + 1} of the model and {j + 1} of the reverse one, whose links agree best "
+        f"({100 * values[i, j]:.1f} % of them in {len(pairs)} pairs)"
+    )
+    return [looks[0][i], looks[1][j]]
+
+
+# --- input -------------------------------------------------------------------------------------------------------
+
+
+def _read_pairs(job: Aligning) -> Iterator[Pair]:
+    """Each line of the sources with its line of the target. Raises: NlpcliError where their numbers differ."""
+    from nlpcli.decoding.aligner import Pair
+
+    targets = read_lines(job.target)
+    count = 0
+    for path in job.sources:
+        for number, source in enumerate(read_lines(path), start=1):
+            place = f"{shown(path)}:{number}"
+            target = next(targets, None)
+            if target is None:
+                raise NlpcliError(
+                    f"{place}: {shown(job.target)} has only {count} lines",
+                    hint="it must have the translation of each line; a blank one has no links",
+                )
+            count += 1
+            yield Pair(source, target, place)
+    if next(targets, None) is not None:
+        raise NlpcliError(f"{shown(job.target)}: has more lines than the {count} to align")
+
+
+def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    """Pairs in portions; an error of `pairs` comes after what was read before it."""
+    window: list[Pair] = []
+    try:
+        for pair in pairs:
+            window.append(pair)
+            if len(window) == WINDOW:
+                yield window
+                window = []
+    except NlpcliError as error:
+        if window:
+            yield window
+        raise error
+    if window:
+        yield window
