@@ -25,9 +25,10 @@ _ABOUT = "about"
 
 
 def as_json(attention: Attention) -> dict[str, Any]:
-    """What `json.dumps` takes. Weights are nested lists, [layer][head][query][key]; what is not finite is None and comes back as NaN.
+    """What `json.dumps` takes. Weights are nested lists, [layer][head][query][key].
 
-    A weight is the shortest number that is nearest to its float32: 0.1 and not 0.10000000149011612.
+    What is not finite is None and comes back as NaN. A weight is the shortest number that is nearest to its float32:
+    0.1 and not 0.10000000149011612.
     """
     about = _about(attention)
     for entry, site in zip(about["sites"], attention.sites, strict=True):

@@ -1,0 +1,205 @@
+"""Attention in a terminal: shades or colours, in the width there is, readable without either.
+
+One or a few matrices are drawn in full, with their tokens; more as a grid of small maps. `draw_matrix` does the same
+for any matrix, such as encodings of positions, and `table` for the numbers of heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nlpcli.errors import unknown
+from nlpcli.visualization.aids import MEAN, ROLLOUT, HeadNumbers
+from nlpcli.visualization.maps import Attention, Side, Site
+from nlpcli.visualization.shades import BOLD, FAINT, Ink, Line, Scale, scale_of, written
+from nlpcli.visualization.terminal_grid import grid
+from nlpcli.visualization.terminal_matrix import matrix
+from nlpcli.visualization.terminal_table import tables
+from nlpcli.visualization.width import cells, cut, shown, to_right, wrapped
+
+VIEWS = ("auto", "matrix", "grid")
+NARROWEST = 20
+_FEW = 4  # matrices of a site that are still drawn in full
+_MOST_LINKS = 3
+_LEAST_SHARE = 0.1  # of a row's weight, below which a link is not told
+
+
+def draw(
+    attention: Attention,
+    *,
+    width: int,
+    colour: bool,
+    unicode: bool = True,
+    view: str = "auto",
+    links: bool = False,
+) -> str:
+    """All sites as lines of at most `width` columns (at least 20 are taken), without an end of line after the last.
+
+    Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
+    "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full. `links` lists
+    below each full matrix which keys every query looks at most. Without `colour` there are no escape sequences;
+    without `unicode` all is ASCII.
+    Raises: NlpcliError for another view.
+    """
+    if view not in VIEWS:
+        raise unknown("view", view, VIEWS)
+    ink, width = Ink(colour, unicode), max(width, NARROWEST)
+    lines = _heading(attention, ink, width)
+    sites = [site for site in attention.sites if len(site.queries) and len(site.keys)]
+    for site in sites:
+        lines += [[], *_site(site, ink, width, view, links)]
+    if not sites:
+        lines += [[], [("no tokens to draw", FAINT)]]
+    return written(lines if attention.texts or attention.notes else lines[1:], ink)
+
+
+def draw_matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    width: int,
+    colour: bool,
+    unicode: bool = True,
+) -> str:
+    """Any matrix of numbers (n, m) with its labels, in the form of `draw`; numbers below 0 have a hue or a sign.
+
+    Of a matrix that is too large for the width, every so manieth row and column is drawn, and that is said.
+    """
+    values = np.asarray(values, dtype=np.float32)
+    ink, width = Ink(colour, unicode), max(width, NARROWEST)
+    scale = scale_of([values], ink, signed=bool((values < 0).any()))
+    lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
+    lines += [[], *matrix(values, Side(tuple(rows)), Side(tuple(columns)), scale, width, samples=True)]
+    return written([*lines, [], *_flowing(scale.legend(), width)], ink)
+
+
+def table(numbers: Sequence[HeadNumbers], *, width: int, colour: bool, unicode: bool = True) -> str:
+    """Entropies and mean distances of heads (`aids.statistics`) as tables of layers and heads."""
+    ink = Ink(colour, unicode)
+    return written(tables(numbers, ink, max(width, NARROWEST)), ink)
+
+
+# --- one site ----------------------------------------------------------------------------------------------------
+
+
+def _site(site: Site, ink: Ink, width: int, view: str, links: bool) -> list[Line]:
+    scale = scale_of(site.weights, ink, signed=site.signed, pattern=site.name == "pattern")
+    several = len(site.layers) * len(site.heads)
+    legend = [[("rows look at columns", FAINT)], *scale.legend()]
+    if view == "grid" or (view == "auto" and several > _FEW):
+        return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *_flowing(legend, width)]
+    lines: list[Line] = []
+    for layer, weights in zip(site.layers, site.weights, strict=True):
+        for head, values in zip(site.heads, weights, strict=True):
+            lines += _title(", ".join(filter(None, _names(site, layer, head))), ink, width)
+            lines += [[], *matrix(values, site.queries, site.keys, scale, width, samples=False), []]
+            if links:
+                lines += [*_links(values, site, ink, width), []]
+    return [*lines, *_flowing(legend, width)]
+
+
+def _small(site: Site, scale: Scale, width: int) -> list[Line]:
+    """A strip of heads for each layer; where there is one head only, its layers are beside each other."""
+    strips = [
+        [(f"{layer}.{head}", values) for head, values in zip(site.heads, weights, strict=True)]
+        for layer, weights in zip(site.layers, site.weights, strict=True)
+    ]
+    if len(site.heads) == 1:
+        strips = [[tile for strip in strips for tile in strip]]
+    return grid(strips, scale, width)
+
+
+def _names(site: Site, layer: int | str, head: int | str) -> tuple[str, ...]:
+    if site.name == "pattern":
+        return (site.title or site.name,)
+    return site.title or site.name, _name("layer", layer), _name("head", head)
+
+
+def _name(kind: str, value: int | str) -> str:
+    if value == MEAN:
+        return f"mean of {kind}s"
+    return "" if value == ROLLOUT else f"{kind} {value}" if isinstance(value, int) else str(value)
+
+
+def _counted(site: Site) -> str:
+    def count(number: int, what: str) -> str:
+        return f"{number} {what}" + ("" if number == 1 else "s")
+
+    heads = f"{count(len(site.layers), 'layer')} of {count(len(site.heads), 'head')}"
+    return f"{site.title or site.name}: {heads}, {len(site.queries)} by {len(site.keys)} tokens; above each: layer.head"
+
+
+# --- who looks most at whom --------------------------------------------------------------------------------------
+
+
+def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
+    """`man ← Mann 0.92` for every query: its strongest keys, each of at least a tenth of the row."""
+    queries, keys = (_told_apart(side, ink) for side in (site.queries, site.keys))
+    mark, arrow = ("…", "←") if ink.unicode else ("~", "<-")
+    most = max(5, min(24, width // 4))
+    room = min(most, max(map(cells, queries)))
+    lines: list[Line] = []
+    for query, row in zip(queries, values, strict=True):
+        least = _LEAST_SHARE * float(np.abs(row).sum())
+        best = [j for j in np.argsort(-np.abs(row), kind="stable")[:_MOST_LINKS] if abs(row[j]) >= least > 0]
+        line: Line = [(to_right(cut(query, room, mark), room) + f" {arrow}", "")]
+        used = room + 1 + len(arrow)
+        for index, j in enumerate(best):
+            key, weight = cut(keys[j], most, mark), f"{row[j]:.2f}"
+            used += cells(key) + len(weight) + 2 + (index > 0)
+            if used > width:
+                break
+            line += [("," if index else "", ""), (" " + to_right(key, cells(key)), ""), (f" {weight}", FAINT)]
+        lines.append(line if best else [*line, (" nothing" if used + 8 <= width else "", FAINT)])
+    return lines
+
+
+def _told_apart(side: Side, ink: Ink) -> list[str]:
+    """The tokens as they are shown; one that is there twice with its place from 1."""
+    tokens = [shown(token, unicode=ink.unicode) for token in side.tokens]
+    twice = {token for token in tokens if tokens.count(token) > 1}
+    return [f"{token}({index})" if token in twice else token for index, token in enumerate(tokens, start=1)]
+
+
+# --- lines of words ----------------------------------------------------------------------------------------------
+
+
+def _heading(attention: Attention, ink: Ink, width: int) -> list[Line]:
+    """What was read, and what was done to the weights."""
+    lines: list[Line] = []
+    for name, text in attention.texts.items():
+        line = f"{_words(name, ink)}: {_words(text, ink)}"
+        lines.append([(cut(line, width, "…" if ink.unicode else "~"), "")])
+    notes = "; ".join(f"{what} {how}" for what, how in attention.notes.items())
+    lines += [[(line, FAINT)] for line in wrapped(_words(notes, ink), width)]
+    return lines
+
+
+def _title(text: str, ink: Ink, width: int) -> list[Line]:
+    return [[(line, BOLD)] for line in wrapped(_words(text, ink), width)]
+
+
+def _words(text: str, ink: Ink) -> str:
+    """Running text as it is shown, with its spaces."""
+    return " ".join(to_right(word, cells(word)) for word in (shown(word, unicode=ink.unicode) for word in text.split()))
+
+
+def _flowing(pieces: Sequence[Line], width: int) -> list[Line]:
+    """Pieces beside each other, in as many lines as they need."""
+    lines: list[Line] = []
+    used = width
+    for piece in pieces:
+        long = sum(cells(text) for text, _ in piece)
+        if used + 3 + long > width:
+            lines.append([])
+            used = 0
+        else:
+            lines[-1].append(("   ", ""))
+            used += 3
+        lines[-1] += piece
+        used += long
+    return lines
