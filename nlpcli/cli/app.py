@@ -33,6 +33,7 @@ COMMANDS = {
     "translate": "Translate lines: one line out for each line in.",
     "generate": "Continue a text with a language model.",
     "score": "Measure output against references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
+    "visualize-attention": "See what a model attends to: in the terminal, as a figure, as a page.",
     "compare": "Run a grid of trainings at equal cost, and lay them side by side.",
     "convert": "Write a model for Hugging Face, or read one from there.",
     "config": "Show the presets and every setting of a run.",

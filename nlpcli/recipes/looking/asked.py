@@ -55,13 +55,13 @@ class Looking:
 @dataclass(frozen=True)
 class Given:
     """A text to read. second: the second one of a pair. target: what an encoder-decoder is to write; None: what it
-    writes by itself. place: names the text in messages (`<stdin>:3`); line: its number, from 1."""
+    writes by itself. place: names the text in messages (`<stdin>:3`); line: its number in a file, from 1."""
 
     text: str
     second: str | None = None
     target: str | None = None
     place: str = "the text"
-    line: int = 1
+    line: int | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Looker:
         if gradient:
             weights = _times_gradients(seen, weights)
         sites = [_site(view, layers, gradient) for view, layers in zip(seen.views, weights, strict=True)]
-        notes = {"line": given.line, **seen.notes}
+        notes = ({} if given.line is None else {"line": given.line}) | seen.notes
         if gradient:
             notes["gradient"] = seen.goal_name
         return Attention(tuple(sites), self.opened.loaded.path.name, seen.texts, notes)

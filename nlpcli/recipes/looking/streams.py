@@ -34,7 +34,7 @@ def read_stream(opened: Opened, given: Given) -> Seen:
 
 
 def read_prompt(opened: Opened, given: Given) -> Seen:
-    """A language model tuned to answer in the same stream: a text, and its answer, given or written. Site: "decoder"."""
+    """A language model tuned to answer in the stream it reads: a text, and its answer, given or written."""
     task = opened.task
     texts = (given.text,) if given.second is None else (given.text, given.second)
     [[item]] = task.encode([Example(texts, given.target, place=given.place)])

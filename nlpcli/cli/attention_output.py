@@ -1,0 +1,253 @@
+"""Where what was seen goes: the terminal, a figure, a page, numbers."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.cli import terminal
+from nlpcli.errors import NlpcliError, unknown
+
+if TYPE_CHECKING:
+    from nlpcli.visualization.aids import HeadNumbers
+    from nlpcli.visualization.maps import Attention
+    from nlpcli.visualization.matrices import Matrix
+
+FORMATS = ("terminal", "png", "svg", "pdf", "html", "json", "npz", "pharaoh")
+FIGURES = ("png", "svg", "pdf")
+BINARY = ("png", "pdf", "npz")
+_SUFFIXES = {f".{name}": name for name in FORMATS} | {
+    ".htm": "html", ".jsonl": "json", ".ndjson": "json", ".txt": "terminal", ".align": "pharaoh",
+}  # fmt: skip
+_USED = {
+    "terminal": ("width", "color", "view", "links"),
+    "html": ("title",),
+    "png": ("theme", "dpi", "title"),
+    "svg": ("theme", "title"),
+    "pdf": ("theme", "title"),
+}
+_COLOURS = ("auto", "always", "never")
+_WIDTH = 80
+
+
+def useless(given: Mapping[str, Any], why: str, hint: str = "leave it out") -> None:
+    """Raises: NlpcliError for the first option that was given though it has no effect."""
+    for name, value in given.items():
+        if value not in (None, False, [], ()):
+            raise NlpcliError(f"{name} {why}", hint=hint)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A format, the file that is written, None for standard output, and how it is drawn."""
+
+    format: str
+    out: Path | None
+    width: int
+    colour: bool
+    view: str
+    links: bool
+    theme: str
+    dpi: int
+    title: str | None
+
+    @classmethod
+    def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Any) -> Canvas:
+        """Raises: NlpcliError for an unknown format or colour, for options that mean nothing to the format, and for
+        bytes on a terminal."""
+        format = _format(format, out)
+        if color is not None and color not in _COLOURS:
+            raise unknown("color", color, _COLOURS)
+        used = _USED.get(format, ())
+        wrong = {f"--{name}": value for name, value in {"color": color, **given}.items() if name not in used}
+        useless(wrong, f"has no effect on the format {format}")
+        if out is None and format in BINARY and sys.stdout.isatty():
+            raise NlpcliError(f"{format} is nothing for a terminal", hint=f"name a file: --out attention.{format}")
+        return cls(
+            format,
+            out,
+            width=given["width"] or _terminal_width(),
+            colour=color == "always" or (color in (None, "auto") and out is None and _has_colour()),
+            view=given["view"] or "auto",
+            links=bool(given["links"]),
+            theme=given["theme"] or "light",
+            dpi=given["dpi"] or 150,
+            title=given["title"],
+        )
+
+    def shows_few(self, showing: Any) -> bool:
+        """Whether one matrix is shown where nothing was chosen: in the terminal, and of a translator in a figure."""
+        chosen = showing.sites or showing.layers or showing.heads or showing.average or showing.rollout
+        return self.format == "terminal" or (self.format in FIGURES and not chosen)
+
+    # --- attention -----------------------------------------------------------------------------------------------
+
+    def write(self, attentions: Iterator[Attention]) -> None:
+        """Draws all that is given, as it comes where the format allows it.
+
+        Raises: NlpcliError where there is nothing to draw, or several texts don't fit into one place.
+        """
+        first = next(attentions, None)
+        if first is None:
+            raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
+        attentions = itertools.chain([first], attentions)
+        if self.format == "terminal":
+            self._write_lines(self._drawings(attentions))
+        elif self.format == "json":
+            from nlpcli.visualization.numbers import json_lines
+
+            self._write_lines(json_lines(attentions))
+        elif self.format == "html":
+            from nlpcli.visualization.page import page
+
+            self._write_text(page(list(attentions), title=self.title or _title(first)))
+        else:
+            self._write_files(attentions)
+
+    def _drawings(self, attentions: Iterator[Attention]) -> Iterator[str]:
+        from nlpcli.visualization.terminal import draw
+
+        for number, attention in enumerate(attentions):
+            if number:
+                yield ""
+            yield draw(
+                attention, width=self.width, colour=self.colour, unicode=_has_unicode(), view=self.view,
+                links=self.links,
+            )  # fmt: skip
+
+    def _write_files(self, attentions: Iterator[Attention]) -> None:
+        """A file for each text: with several of them their numbers are put before the suffix."""
+        first, second = next(attentions), next(attentions, None)
+        if second is None:
+            self._write_bytes(self._file(first), self.out)
+            return
+        if self.out is None:
+            raise NlpcliError(f"one {self.format} holds one text", hint="name files with --out, or take html or json")
+        for number, attention in enumerate(itertools.chain([first, second], attentions), start=1):
+            path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}")
+            self._write_bytes(self._file(attention), path)
+            terminal.say(f"wrote {path}")
+
+    def _file(self, attention: Attention) -> bytes:
+        if self.format == "npz":
+            from nlpcli.visualization.numbers import as_npz
+
+            return as_npz(attention)
+        from nlpcli.visualization.figures import draw
+
+        return draw(attention, format=self.format, theme=self.theme, dpi=self.dpi, title=self.title, warn=terminal.warn)
+
+    # --- what stands beside attention ----------------------------------------------------------------------------
+
+    def write_numbers(self, numbers: Sequence[HeadNumbers], texts: int) -> None:
+        """Entropy and distance of each head: as tables, or as a line of JSON for each.
+
+        Raises: NlpcliError for other formats, and without any text.
+        """
+        if not texts:
+            raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
+        if self.format == "json":
+            import json
+
+            self._write_lines(json.dumps({**asdict(one), "texts": texts}) for one in numbers)
+            return
+        if self.format != "terminal":
+            raise NlpcliError(f"--stats are a table, not {self.format}", hint="take --format terminal or json")
+        from nlpcli.visualization.terminal import table
+
+        if texts > 1:
+            terminal.say(f"means over {texts} texts")
+        self._write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
+
+    def write_matrix(self, matrix: Matrix) -> None:
+        """Draws a plain matrix. Raises: NlpcliError for a format that has no form for it."""
+        if self.format in FIGURES:
+            from nlpcli.visualization.figures import draw_matrix
+
+            useless({"--title": self.title}, "is not for positions, which have one")
+            self._write_bytes(draw_matrix(matrix, format=self.format, theme=self.theme, dpi=self.dpi), self.out)
+        elif self.format == "terminal":
+            from nlpcli.visualization.terminal import draw_matrix as draw
+
+            rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
+            useless({"--view": self.view != "auto", "--links": self.links}, "is about attention, not positions")
+            self._write_lines([
+                draw(
+                    matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
+                    width=self.width, colour=self.colour, unicode=_has_unicode(),
+                )
+            ])  # fmt: skip
+        elif self.format == "json":
+            import json
+
+            self._write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
+        else:
+            raise NlpcliError(f"positions are not drawn as {self.format}", hint="take terminal, png, svg, pdf or json")
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        if self.out is not None:
+            from nlpcli.config.files import write_atomic
+
+            write_atomic(self.out, (f"{line}\n" for line in lines))
+            return
+        for line in lines:
+            terminal.write_line(line, flush=True)
+
+    def _write_text(self, text: str) -> None:
+        if self.out is None:
+            terminal.stdout().write(text)
+        else:
+            self._write_bytes(text.encode("utf-8"), self.out)
+
+    def _write_bytes(self, data: bytes, out: Path | None) -> None:
+        if out is None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        from nlpcli.config.files import write_atomic
+
+        write_atomic(out, data)
+
+
+def _format(format: str | None, out: Path | None) -> str:
+    if format is not None:
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        return format
+    if out is None:
+        return "terminal"
+    if out.suffix.lower() not in _SUFFIXES:
+        raise NlpcliError(
+            f"{out}: its name tells no format", hint="say which with --format, or end it in .html or .png"
+        )
+    return _SUFFIXES[out.suffix.lower()]
+
+
+def _title(attention: Attention) -> str:
+    return f"Attention of {attention.model}" if attention.model else attention.sites[0].title
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((_WIDTH, 24)).columns
+
+
+def _has_colour() -> bool:
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    return console.is_terminal and not console.no_color and not console.is_dumb_terminal
+
+
+def _has_unicode() -> bool:
+    import locale
+
+    return "utf" in locale.getpreferredencoding(False).lower()

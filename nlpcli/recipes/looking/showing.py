@@ -1,0 +1,138 @@
+"""Which of all the weights are shown, and in what form: what a reader can take in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.visualization import aids
+from nlpcli.visualization.maps import Attention, Site
+
+AVERAGES = ("heads", "layers", "both")
+_OWN = ("encoder", "source-encoder", "decoder", "content")
+"""Sites in which one layer's output is the next one's keys, so that attention can be followed through the layers."""
+
+
+@dataclass(frozen=True)
+class Showing:
+    """sites, layers, heads: those to show, () for all or for what `few` chooses. words: subwords merged to words;
+    special: whether special tokens are shown; average: over one of AVERAGES; rollout: see `aids.rollout`.
+
+    Raises: NlpcliError for an unknown average, and for settings that exclude each other.
+    """
+
+    sites: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    words: bool = False
+    special: bool = True
+    average: str | None = None
+    rollout: bool = False
+
+    def __post_init__(self) -> None:
+        if self.average is not None and self.average not in AVERAGES:
+            raise unknown("average", self.average, AVERAGES)
+        if self.rollout and self.heads:
+            raise NlpcliError("a rollout follows the mean of all heads, so none can be chosen", hint="leave out --head")
+        if self.rollout and self.average is not None:
+            raise NlpcliError("a rollout is not averaged: it follows the mean of all heads", hint="leave out --average")
+
+
+def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
+    """What is to be drawn of an attention.
+
+    few: where nothing was chosen, one matrix of each site instead of all of them, and of an encoder-decoder the
+    cross-attention alone: see `few_of`.
+
+    Raises: NlpcliError for a site, layer or head that isn't there, and a rollout of what has none.
+    """
+    chosen = aids.select(attention, showing.sites or None)
+    if few and not showing.sites and any(site.name == "cross" for site in chosen.sites) and not showing.rollout:
+        chosen = aids.select(chosen, ("cross",))
+    if showing.rollout:
+        chosen = _rolled_out(chosen, told=bool(showing.sites))
+    chosen = aids.select(chosen, None, showing.layers or None, showing.heads or None)
+    if few:
+        chosen = replace(chosen, sites=tuple(few_of(site, showing) for site in chosen.sites))
+    if not showing.special:
+        chosen = aids.without_special(chosen)
+    if showing.words:
+        chosen = aids.merge_words(chosen)
+    return chosen if showing.average is None else aids.average(chosen, showing.average)
+
+
+def few_of(site: Site, showing: Showing) -> Site:
+    """One matrix of a site, unless more were chosen: of the last layer, the mean over heads.
+
+    Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019).
+    """
+    if not showing.layers and showing.average not in ("layers", "both"):
+        place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1
+        site = _one(site, layers=(site.layers[place],))
+    if not showing.heads and showing.average is None and len(site.heads) > 1:
+        return aids.average(Attention((site,)), "heads").sites[0]
+    return site
+
+
+def _one(site: Site, *, layers: Sequence[int | str]) -> Site:
+    return aids.select(Attention((site,)), layers=layers).sites[0]
+
+
+def _rolled_out(attention: Attention, *, told: bool) -> Attention:
+    """The rollout of each site that has one; told: whether the sites were chosen, so that each must have one."""
+    sites = [site for site in attention.sites if told or _can_roll_out(site)]
+    return replace(attention, sites=tuple(map(_rollout, sites or attention.sites)))
+
+
+def _can_roll_out(site: Site) -> bool:
+    return site.name in _OWN and not site.signed and len(site.queries) == len(site.keys)
+
+
+def _rollout(site: Site) -> Site:
+    if site.name == "query":
+        raise NlpcliError(
+            "the query stream looks at the content stream, so there is no rollout of it", hint="take --site content"
+        )
+    return aids.rollout(site)
+
+
+def told(attention: Attention, shown: Attention) -> str:
+    """What of an attention is shown, in words: `Cross-attention, layer 3 of 4, mean of 8 heads`."""
+    parts = []
+    for site in shown.sites:
+        whole = attention.site(site.name)
+        layers = f"layer{'s' * (len(site.layers) > 1)} {_listed(site.layers)} of {len(whole.layers)}"
+        heads = f"head{'s' * (len(site.heads) > 1)} {_listed(site.heads)} of {len(whole.heads)}"
+        if site.heads == (aids.MEAN,):
+            heads = f"mean of {len(whole.heads)} heads"
+        if site.layers == (aids.MEAN,):
+            layers = f"mean of {len(whole.layers)} layers"
+        parts.append(", ".join([whole.title, layers] + [heads] * (site.heads != (aids.ROLLOUT,))))
+    return "; ".join(parts)
+
+
+def _listed(names: Sequence[int | str]) -> str:
+    return ", ".join(map(str, names))
+
+
+def mean_numbers(attentions: Sequence[Sequence[aids.HeadNumbers]]) -> list[aids.HeadNumbers]:
+    """The numbers of each head, each the mean over the texts in which it has one."""
+    found: dict[tuple, list[aids.HeadNumbers]] = {}
+    for numbers in attentions:
+        for one in numbers:
+            found.setdefault((one.site, one.layer, one.head), []).append(one)
+    return [
+        replace(
+            group[0],
+            entropy=_mean([one.entropy for one in group]),
+            most=_mean([one.most for one in group]) or 0.0,
+            distance=_mean([one.distance for one in group]),
+        )
+        for group in found.values()
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
