@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +13,9 @@ import typer
 
 from nlpcli.cli import terminal, training
 from nlpcli.cli.spread import Spreading
+from nlpcli.errors import RunFailed, unknown
+
+_FORMATS = ("terminal", "markdown", "csv", "json")
 
 
 class Command(Spreading):
@@ -26,10 +31,10 @@ def command(
     test: list[str] = typer.Option(
         None, "--test", metavar="FILE...", help="SOURCE TARGET: finished translators are scored on it (BLEU)."
     ),
-    out: Path = typer.Option(None, "--out", "-o", metavar="DIR", help="The grid's folder, else runs/NAME."),
+    out: Path = typer.Option(None, "--out", "-o", metavar="DIR", help="The grid's folder; else runs/NAME."),
     cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Run these only."),
     rerun: list[str] = typer.Option(None, "--rerun", metavar="CELL...", help="Repeat these, finished or not."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Repeat all cells."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Repeat all cells, or those of --cells."),
     overrides: list[str] = training.SET,
     tokenizer: Path = typer.Option(
         None, "--tokenizer", metavar="DIR", help="A finished tokenizer for all cells; else one is trained."
@@ -45,19 +50,29 @@ def command(
     \b
     nlpcli compare grid.yaml --train train.en train.de --dev val.en val.de
     nlpcli compare grid.yaml --dry-run
-    nlpcli compare grid.yaml --cells base heads-1
+    nlpcli compare grid.yaml --cells base heads-1 --train train.en train.de --dev val.en val.de
 
     The same call again goes on where it stopped, and repeats nothing that is finished. Ctrl-C saves first.
     """
-    from nlpcli.recipes.comparison import Comparing, compare
+    if format not in _FORMATS:
+        raise unknown("format", format, _FORMATS)
+    from nlpcli.recipes.comparison import Comparing, compare, preview, write_report
 
     job = Comparing(
         grid, tuple(train or ()), tuple(dev or ()), tuple(test or ()), out, tuple(overrides or ()), _names(cells),
         _names(rerun), overwrite, tokenizer, training.command_line(),
     )  # fmt: skip
+    if dry_run:
+        _write_preview(preview(job), format)
+        return
     with training.watched("compare", again=_again()) as watcher:
         results = compare(job, watcher)
-    terminal.write_json(results.as_dict())
+        if report is not None:
+            write_report(results, report, watcher)
+    _write(results, format)
+    if results.failed:
+        names = " ".join(row.name for row in results.failed)
+        raise RunFailed(f"failed: {names}", hint=f"mend the cause, then repeat with --rerun {names}")
 
 
 def _names(given: list[str] | None) -> tuple[str, ...]:
@@ -66,13 +81,63 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
 
 
 def _again() -> str:
-    """The call that goes on with what this one began: nothing is repeated once more."""
-    arguments = list(sys.argv[1:])
-    kept: list[Any] = []
+    """The call that goes on with what this one began, without repeating anything once more."""
+    kept: list[str] = []
     dropping = False
-    for argument in arguments:
+    for argument in sys.argv[1:]:
         if argument.startswith("-"):
             dropping = argument == "--rerun"
-        if not dropping and argument != "--overwrite":
+        if not dropping and argument != "--overwrite" and not argument.startswith("--rerun="):
             kept.append(argument)
     return shlex.join(["nlpcli", *kept])
+
+
+def _write(results: Any, format: str) -> None:
+    from nlpcli.recipes.comparison import table
+
+    if format == "json":
+        terminal.write_json(results.as_dict())
+    elif format == "csv":
+        terminal.stdout().write(table.as_csv(results))
+    elif format == "markdown":
+        terminal.stdout().write(table.markdown(results))
+    else:
+        found = table.table(results, width=_width())
+        _write_lines(table.text_lines(found))
+        for name, matrix in table.matrices(results):
+            terminal.write_line(f"\n{name}")
+            _write_lines(table.text_lines(matrix))
+        for note in found.notes:
+            terminal.say(note)
+
+
+def _width() -> int | None:
+    """Columns of the terminal; a file or a pipe takes any."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _write_lines(lines: Iterable[list[tuple[str, bool]]]) -> None:
+    for pieces in lines:
+        terminal.write_styled([(text, "bold green" if best else "") for text, best in pieces])
+
+
+def _write_preview(cells: list[dict[str, Any]], format: str) -> None:
+    if format == "json":
+        terminal.write_json(cells)
+        return
+    headings = ["cell", "parameters", "operations/token", "state", "changes"]
+    rows = [
+        [cell["cell"], f"{cell['parameters']:,}", f"{cell['operations_per_token']:,.0f}", cell["state"],
+         _changes(cell["changes"])]
+        for cell in cells
+    ]  # fmt: skip
+    if format == "terminal":
+        terminal.write_table(headings, rows)
+        return
+    from nlpcli.recipes.comparison import table
+
+    terminal.stdout().write(table.plain(headings, rows, format))
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in changes.items()) or "–"

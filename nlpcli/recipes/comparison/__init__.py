@@ -5,15 +5,21 @@ A cell of the grid is an ordinary run in a folder of its own; see `nlpcli.config
 
 from __future__ import annotations
 
+from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.cells import Comparing, Plan, make_plan
+from nlpcli.recipes.comparison.picture import picture
+from nlpcli.recipes.comparison.preview import preview
+from nlpcli.recipes.comparison.report import write_report, write_results
 from nlpcli.recipes.comparison.results import Results
+from nlpcli.recipes.comparison.running import look, run
+from nlpcli.recipes.comparison.testing import check_test
 from nlpcli.recipes.run import Listener
 
-__all__ = ["Comparing", "Plan", "Results", "compare", "make_plan"]
+__all__ = ["Comparing", "Plan", "Results", "compare", "make_plan", "picture", "preview", "write_report"]
 
 
 def compare(job: Comparing, listener: Listener) -> Results:
-    """Runs the cells of a grid that are not finished, and gives the results of all.
+    """Runs the cells of a grid that are not finished, and gives the results of all, which stay in the grid's folder.
 
     Nothing is trained before every cell is known to be possible. A cell that fails does not keep the others from
     being trained; it stands among the results with its reason.
@@ -21,11 +27,12 @@ def compare(job: Comparing, listener: Listener) -> Results:
     Raises: NlpcliError for a wrong grid, for data that can't be read, and for a folder that holds another training than
     is asked; KeyboardInterrupt after the running cell was saved.
     """
-    from nlpcli.recipes.comparison.running import look, run
-    from nlpcli.recipes.comparison.testing import check_test
-
     plan = make_plan(job)
+    if any(not (cell.config.data.train or cell.config.data.mixture) for cell in plan.cells):
+        raise NlpcliError(f"{job.grid}: it is not said what to train on", hint="--train FILE, or the section 'data'")
     check_test(plan)
     standings = look(plan)
     run(plan, standings, listener)
-    return Results.of(plan, standings, job.command)
+    results = Results.of(plan, standings, job.command)
+    write_results(results, plan.out, listener)
+    return results

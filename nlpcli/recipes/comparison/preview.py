@@ -1,0 +1,43 @@
+"""A grid before it runs: its cells, how large they are, what they would cost, and how far they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlpcli.config.grid import flat
+from nlpcli.recipes.comparison.cells import Cell, Comparing, make_plan, parameters
+from nlpcli.recipes.comparison.record import state_of
+from nlpcli.recipes.comparison.running import look
+from nlpcli.recipes.comparison.testing import check_test
+
+
+def preview(job: Comparing) -> list[dict[str, Any]]:
+    """For each cell its name, group, what it changes, parameters, operations a token in training, and its state.
+
+    Sizes are those with as many pieces as the tokenizer is asked to have, and without a task's head. Operations are
+    those of examples of 32 tokens a side where pairs of sentences are read, of whole windows where texts are.
+
+    Raises: NlpcliError for a grid that could not be run.
+    """
+    plan = make_plan(job)
+    check_test(plan)
+    known = all(cell.config.data.train or cell.config.data.mixture for cell in plan.cells)
+    states = [standing.state for standing in look(plan)] if known else [state_of(cell.folder) for cell in plan.cells]
+    return [
+        {
+            "cell": cell.name,
+            "group": cell.variant.group,
+            "changes": flat(cell.variant.change),
+            "parameters": parameters(cell),
+            "operations_per_token": _operations(cell),
+            "state": state,
+        }
+        for cell, state in zip(plan.cells, states, strict=True)
+    ]
+
+
+def _operations(cell: Cell) -> float:
+    from nlpcli.recipes.inspection.cost import operations
+
+    length = cell.config.data.context if cell.command == "pretrain" else 32
+    return operations(cell.config.model, cell.config.tokenizer.vocab_size, length=length).training

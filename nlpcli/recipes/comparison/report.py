@@ -1,0 +1,89 @@
+"""What a grid leaves behind: its results as JSON, the table, the picture, and a page that holds all for a reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nlpcli.config.files import write_atomic, write_together
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.comparison.picture import picture
+from nlpcli.recipes.comparison.results import Results
+from nlpcli.recipes.comparison.table import heading, markdown
+from nlpcli.recipes.run import Listener
+
+RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
+
+
+def write_results(results: Results, out: Path, listener: Listener) -> None:
+    """Writes `results.json`, `table.md` and `picture.png` into the grid's folder; without matplotlib no picture.
+
+    Raises: NlpcliError when the place can't be written, RunFailed when the disk is full.
+    """
+    text = json.dumps(results.as_dict(), ensure_ascii=False, indent=2) + "\n"
+    contents: dict[Path, bytes | str] = {out / TABLE: markdown(results), out / RESULTS: text}
+    drawn = _drawn(results, listener)
+    if drawn is not None:
+        contents[out / PICTURE] = drawn
+    write_together(contents)
+
+
+def write_report(results: Results, path: Path, listener: Listener) -> None:
+    """Writes a page in Markdown, with the picture beside it under the same name.
+
+    Raises: as `write_results`.
+    """
+    drawn = _drawn(results, listener)
+    image = path.with_suffix(".png")
+    if drawn is not None:
+        write_atomic(image, drawn)
+    write_atomic(path, page(results, image.name if drawn is not None else None))
+
+
+def _drawn(results: Results, listener: Listener) -> bytes | None:
+    try:
+        return picture(results)
+    except NlpcliError as error:
+        listener.note(f"no picture: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return None
+
+
+def page(results: Results, image: str | None) -> str:
+    """The page: title, command, what was equal, table, picture, how it was measured, and where it was trained."""
+    parts = [f"# {results.name}", *[results.description] * bool(results.description), f"    {results.command}"]
+    parts.append(_told(results))
+    parts.append(markdown(results).rstrip())
+    if image is not None:
+        parts += [f"![{_caption(results)}]({image})", _caption(results)]
+    signatures = [f"- {heading(name)}: `{signature}`" for name in results.metrics
+                  for signature in results.signatures.get(name, [])]  # fmt: skip
+    parts += ["How it was measured:\n\n" + "\n".join(signatures)] if signatures else []
+    parts += ["Trained on: " + "; ".join(results.machines) + "."] if results.machines else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _told(results: Results) -> str:
+    data = results.data
+    seeds = max((len(row.seeds) for row in results.rows), default=0)
+    sentences = [
+        f"Every cell is trained for {results.equal}"
+        + (f", from {seeds} seeds" if seeds > 1 else ", from one seed")
+        + ".",
+        f"Trained on {_listed(data['train'])}.",
+        *[f"Measured on {_listed(data['dev'])}."] * bool(data["dev"]),
+        *[f"Tested on {_listed(data['test'])}."] * bool(data["test"]),
+    ]
+    if seeds > 1:
+        sentences.append("Numbers are means ± standard deviations over the seeds.")
+    elif data["test"]:
+        sentences.append("In brackets the 95 % bootstrap interval of the test sentences, which says nothing of seeds.")
+    return " ".join([*sentences, "Best values are bold."])
+
+
+def _caption(results: Results) -> str:
+    bars = "standard deviations over seeds" if any(len(row.seeds) > 1 for row in results.rows) else "95 % intervals"
+    return f"Each cell of {results.name}; bars are {bars}, the dashed line is the base."
+
+
+def _listed(files: list[str]) -> str:
+    return " and ".join(f"`{file}`" for file in files)

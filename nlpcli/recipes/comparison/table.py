@@ -1,0 +1,314 @@
+"""The results of a grid as a table: wide as in a paper, or narrow for a terminal; and two axes as a matrix."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
+from nlpcli.training.direction import higher_is_better
+
+_NAMES = {
+    "bleu": "BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
+    "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
+}  # fmt: skip
+_COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "operations": "operations"}
+_DROPPED = ("tokens", "minutes", "operations")
+"""Columns of cost that a narrow table does without, in this order."""
+GAP = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under headings; `groups` says of each line to which group it belongs, `best` which cells are best.
+
+    numeric: which columns are set to the right. notes: what is to be said beneath.
+    """
+
+    headings: list[str]
+    lines: list[list[str]]
+    numeric: list[bool]
+    groups: list[str]
+    best: frozenset[tuple[int, int]] = frozenset()  # (line, column)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def widths(self) -> list[int]:
+        return [max(len(line[i]) for line in [self.headings, *self.lines]) for i in range(len(self.headings))]
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths) + 2 * (len(self.headings) - 1)
+
+    def without(self, heading: str) -> Table:
+        if heading not in self.headings:
+            return self
+        at = self.headings.index(heading)
+        best = frozenset((line, column - (column > at)) for line, column in self.best if column != at)
+        cut = [line[:at] + line[at + 1 :] for line in self.lines]
+        return replace(
+            self, headings=self.headings[:at] + self.headings[at + 1 :], lines=cut,
+            numeric=self.numeric[:at] + self.numeric[at + 1 :], best=best,
+        )  # fmt: skip
+
+
+def table(results: Results, *, width: int | None = None, intervals: bool = True) -> Table:
+    """One line a variant. width: that it shall not exceed, if that can be done without losing a measure."""
+    wide = _table(results, _as_columns(results), intervals)
+    if width is None or wide.width <= width:
+        return wide
+    for cost in _DROPPED:
+        wide = wide.without(cost)
+        if wide.width <= width:
+            return wide
+    narrow = _table(results, _in_one_column(results), intervals)
+    for cost in (*_DROPPED, "parameters"):
+        if narrow.width > width:
+            narrow = narrow.without(cost)
+    if narrow.width > width and intervals:
+        return table(results, width=width, intervals=False)
+    return _shortened(narrow, narrow.width - width)
+
+
+def _shortened(found: Table, excess: int) -> Table:
+    """With less of what was changed."""
+    at = found.headings.index("changes")
+    most = max(8, found.widths[at] - max(excess, 0))
+    lines = [[*line[:at], _cut(line[at], most), *line[at + 1 :]] for line in found.lines]
+    return replace(found, lines=lines)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+Settings = tuple[list[str], list[list[str]]]
+
+
+def _as_columns(results: Results) -> Settings:
+    """A column for each setting; those of a base that is among the rows stand in full, blank is as the base."""
+    lines = [[_value(results.base[h] if _is_base(row) else row.settings[h]) for h in results.headings]
+             for row in results.rows]  # fmt: skip
+    return list(results.headings), lines
+
+
+def _is_base(row: Row) -> bool:
+    return not row.changes
+
+
+def _in_one_column(results: Results) -> Settings:
+    def changed(row: Row) -> str:
+        shown = [f"{h}={_value(value)}" for h, value in row.settings.items() if value is not None]
+        return " ".join(shown)
+
+    return ["changes"], [[changed(row)] for row in results.rows]
+
+
+def _table(results: Results, settings: Settings, intervals: bool) -> Table:
+    names, texts = settings
+    grouped = any(row.group for row in results.rows)
+    costs = {
+        key: name for key, name in _COSTS.items() if name != results.kind and any(key in r.cost for r in results.rows)
+    }
+    headings = [*[""] * grouped, "cell", *names, *costs.values(), *(heading(name) for name in results.metrics)]
+    lines = []
+    for row, text in zip(results.rows, texts, strict=True):
+        measures = [_measure(row.metrics.get(name), intervals) for name in results.metrics]
+        if not row.folders and measures:
+            measures[0] = row.status
+        cost = [_cost(key, row.cost.get(key)) for key in costs]
+        lines.append([*[row.group] * grouped, row.name, *text, *cost, *measures])
+    first = len(headings) - len(results.metrics)
+    plain = {"", "cell", "changes", "positions"}
+    numeric = [name not in plain and _all_numbers(lines, i) for i, name in enumerate(headings)]
+    best = {(line, first + i) for i, name in enumerate(results.metrics) for line in _best(results.rows, name)}
+    return Table(headings, lines, numeric, [row.group for row in results.rows], frozenset(best), notes(results))
+
+
+def _all_numbers(lines: list[list[str]], column: int) -> bool:
+    texts = [line[column] for line in lines if line[column] not in ("", GAP, FAILED, OPEN, PARTLY)]
+    return bool(texts) and all(text[0].isdigit() or text[0] in "-." for text in texts)
+
+
+def _best(rows: Sequence[Row], name: str) -> list[int]:
+    """The lines with the best value of a measure; none where there is one only."""
+    found = {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
+    if len(found) < 2:
+        return []
+    top = (max if higher_is_better(name) else min)(found.values())
+    return [i for i, value in found.items() if value == top]
+
+
+def notes(results: Results) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    told = []
+    for row in results.rows:
+        because = f": {row.reason}" if row.reason else ""
+        if row.status == FAILED or (row.status == PARTLY and row.reason):
+            told.append(f"{row.name} failed{because}")
+        elif row.status in (OPEN, PARTLY):
+            told.append(f"{row.name} is not finished{because}")
+    for name in results.metrics:
+        known = results.signatures.get(name, [])
+        if len(known) > 1:
+            told.append(f"{heading(name)} was not measured alike in all cells: {'; '.join(known)}")
+    return told
+
+
+def heading(name: str) -> str:
+    """How a measure is called for a reader."""
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _measure(number: Number | None, intervals: bool) -> str:
+    if number is None:
+        return GAP
+    text = _short(number.mean)
+    if number.deviation is not None:
+        return f"{text} ± {_short(number.deviation)}"
+    if intervals and number.low is not None and number.high is not None:
+        return f"{text} [{number.low:.1f}, {number.high:.1f}]"
+    return text
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _cost(key: str, number: Number | None) -> str:
+    if number is None:
+        return GAP
+    if key == "seconds":
+        return f"{number.mean / 60:.1f}"
+    if key == "operations":
+        return f"{number.mean:.2e}".replace("e+", "e")
+    return _thousands(number.mean)
+
+
+def _thousands(value: float) -> str:
+    """1234567 as 1.23M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            digits = max(0, 2 - (value >= 9.995 * size) - (value >= 99.95 * size))
+            return f"{value / size:.{digits}f}{unit}"
+    return f"{value:.0f}"
+
+
+# --- forms --------------------------------------------------------------------------------------------------------
+
+
+def markdown(results: Results) -> str:
+    """The wide table, and where there are two axes a matrix for each measure; the best values are bold."""
+    parts = [_markdown(table(results)), *(f"{name}:\n\n{_markdown(m)}" for name, m in matrices(results))]
+    parts += ["\n".join(f"- {note}" for note in notes(results))] if notes(results) else []
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(headings: Sequence[str], rows: Sequence[Sequence[str]], format: str) -> str:
+    """Any rows as `markdown` or `csv`."""
+    if format == "markdown":
+        lines, count = [list(row) for row in rows], len(headings)
+        numeric = [_all_numbers(lines, i) for i in range(count)]
+        return _markdown(Table(list(headings), lines, numeric, [""] * len(lines))) + "\n"
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([headings, *rows])
+    return file.getvalue()
+
+
+def _markdown(found: Table) -> str:
+    def escaped(text: str) -> str:
+        return text.replace("|", r"\|")
+
+    rule = ["---:" if numeric else "---" for numeric in found.numeric]
+    lines = ["| " + " | ".join(map(escaped, found.headings)) + " |", "|" + "|".join(rule) + "|"]
+    for i, line in enumerate(found.lines):
+        cells = [f"**{escaped(text)}**" if (i, j) in found.best else escaped(text) for j, text in enumerate(line)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def matrices(results: Results) -> Iterator[tuple[str, Table]]:
+    """For each measure the values of the first axis down and those of the second across, where there are just two."""
+    if len(results.axes) != 2:
+        return
+    (down, across), names = list(results.axes), results.metrics
+    cells = {(row.labels[down], row.labels[across]): row for row in results.rows if row.labels}
+    for name in names:
+        headings = [f"{down} \\ {across}", *results.axes[across]]
+        lines, values = [], {}
+        for i, label in enumerate(results.axes[down]):
+            line = [label]
+            for j, other in enumerate(results.axes[across]):
+                number = cells[label, other].metrics.get(name)
+                line.append(_measure(number, False))
+                if number is not None:
+                    values[i, j + 1] = number.mean
+            lines.append(line)
+        top = (max if higher_is_better(name) else min)(values.values(), default=None)
+        best = frozenset(place for place, value in values.items() if value == top and len(values) > 1)
+        yield (
+            heading(name),
+            Table(headings, lines, [False, *[True] * len(results.axes[across])], [""] * len(lines), best),
+        )
+
+
+def text_lines(found: Table) -> Iterator[list[tuple[str, bool]]]:
+    """Aligned lines, each as pieces of text and whether they are to be set off; groups are parted by a blank line."""
+    yield [("  ".join(_padded(found, found.headings)).rstrip(), False)]
+    before = found.groups[0] if found.groups else ""
+    for i, line in enumerate(found.lines):
+        if found.groups[i] != before:
+            yield [("", False)]
+        before = found.groups[i]
+        cells = _padded(found, line)
+        yield [(text + ("  " if j < len(cells) - 1 else ""), (i, j) in found.best) for j, text in enumerate(cells)]
+
+
+def _padded(found: Table, line: Iterable[str]) -> list[str]:
+    return [
+        text.rjust(width) if numeric else text.ljust(width)
+        for text, width, numeric in zip(line, found.widths, found.numeric, strict=True)
+    ]
+
+
+def as_csv(results: Results) -> str:
+    """All numbers in full precision, one line a variant; several seeds have a column of deviations."""
+    file = io.StringIO()
+    measured = list(dict.fromkeys(name for row in results.rows for name in row.metrics))
+    costs = ["parameters", "tokens", "seconds", "operations", "step"]
+    several = any(len(row.seeds) > 1 for row in results.rows)
+    spread = [f"{name}_deviation" for name in measured] if several else []
+    numbers = [(name, number) for row in results.rows for name, number in row.metrics.items()]
+    bounded = dict.fromkeys(name for name, number in numbers if number.low is not None)
+    bounds = [f"{name}_{end}" for name in bounded for end in ("low", "high")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["cell", "group", *results.axes, *results.headings, "status", *costs, *measured, *spread, *bounds])
+    for row in results.rows:
+        numbers = {**row.cost, **row.metrics}
+        values = {name: number.mean for name, number in numbers.items()}
+        values |= {f"{name}_deviation": number.deviation for name, number in numbers.items()}
+        values |= {f"{name}_low": number.low for name, number in numbers.items()}
+        values |= {f"{name}_high": number.high for name, number in numbers.items()}
+        settings = [_value(results.base[h] if row.settings[h] is None else row.settings[h]) for h in results.headings]
+        writer.writerow(
+            [row.name, row.group, *(row.labels.get(axis, "") for axis in results.axes), *settings, row.status]
+            + [_plain(values.get(name)) for name in (*costs, *measured, *spread, *bounds)]
+        )
+    return file.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(int(value) if float(value).is_integer() and abs(value) < 1e15 else value)
