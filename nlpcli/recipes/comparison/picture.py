@@ -8,6 +8,7 @@ from typing import Any
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.results import Number, Results, Row
 from nlpcli.recipes.comparison.table import heading
+from nlpcli.training.direction import higher_is_better
 from nlpcli.visualization.canvas import as_bytes, needed, new_figure, plain_settings, theme_named
 
 _COLOURS = ("#4c5561", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#56b4e9", "#8a4fa3")
@@ -27,6 +28,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
     panels = _panels(results)
     if not panels:
         raise NlpcliError("no cell is finished, so there is nothing to draw")
+    percent = {heading(name) for name in results.metrics if higher_is_better(name)}
     with plain_settings(colours):
         rows = _places(results.rows)
         label = 0.085 * max(len(row.title) for row in results.rows) + 0.35
@@ -35,7 +37,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, numbers) in zip(axes, panels, strict=True):
             _panel(axis, title, numbers, results.rows, rows, colours)
-            _scale(axis, [number.mean for number in numbers.values()])
+            _scale(axis, [number.mean for number in numbers.values()], percent=title in percent)
         _label_rows(axes[0], results.rows, rows, colours)
         figure.subplots_adjust(left=label / width, right=0.99, top=1 - 0.35 / height, bottom=0.35 / height, wspace=0.08)
         return as_bytes(figure, format, dpi)
@@ -130,10 +132,10 @@ def _label_rows(axis: Any, rows: Sequence[Row], places: Mapping[str, float], the
             )  # fmt: skip
 
 
-def _scale(axis: Any, values: Sequence[float]) -> None:
-    """Few ticks, large numbers with a unit; logarithmic where numbers lie far apart."""
+def _scale(axis: Any, values: Sequence[float], *, percent: bool) -> None:
+    """Few ticks, large numbers with a unit; logarithmic where numbers without an upper end lie far apart."""
     ticker = needed("matplotlib.ticker")
-    if min(values) > 0 and max(values) > 4 * min(values):
+    if not percent and min(values) > 0 and max(values) > 4 * min(values):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
