@@ -1,0 +1,81 @@
+"""`nlpcli report`: how runs went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nlpcli.cli import terminal
+from nlpcli.cli.spread import Spreading
+
+Command = Spreading
+
+
+def command(
+    runs: list[Path] = typer.Argument(
+        None, metavar="[RUN]...", help="Runs, or folders of runs; the first is what others are compared with."
+    ),
+    out: Path = typer.Option(None, "--out", "-o", metavar="FILE", help="Write the report to this file."),
+    format: str = typer.Option(
+        None, "--format", "-f", help="terminal, html, markdown, png, svg, pdf or json (by the file's name)."
+    ),
+    x: str = typer.Option("step", "--x", help="The axis of the curves: step, tokens, minutes or operations."),
+    metric: list[str] = typer.Option(
+        None, "--metric", metavar="NAME...", help="Draw the curves of these metrics only, beside the loss."
+    ),
+    samples: int = typer.Option(5, "--samples", min=0, help="Held-out examples whose outputs are shown."),
+    confidence: bool = typer.Option(
+        True, "--confidence/--no-confidence", help="95 % intervals and paired tests by bootstrap."
+    ),
+    bootstrap: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for intervals and tests."),
+    seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
+    theme: str = typer.Option(None, "--theme", help="light or dark, of pictures (HTML follows the reader's screen)."),
+    width: int = typer.Option(None, "--width", min=40, help="Columns, for the terminal (default: as wide as it is)."),
+    ascii: bool = typer.Option(False, "--ascii", help="Draw in the terminal with ASCII alone."),
+) -> None:
+    """Report how runs went: learning curves, scores with intervals, cost, and how outputs evolved.
+
+    Of several runs also where their settings differ, and whether the differences could be chance.
+
+    \b
+    nlpcli report runs/ende
+    nlpcli report runs/ende runs/ende-large --out report.html
+    nlpcli report runs/seeds --x minutes --format markdown --out report.md
+    """
+    from nlpcli.evaluation import Resampling
+    from nlpcli.recipes.reporting.forms import PICTURES, format_of, text_of, write_report
+    from nlpcli.recipes.reporting.report import Asked, make_report
+
+    form = format_of(format, out)
+    for name, given, of in (
+        ("--theme", theme, (*PICTURES, "markdown")), ("--width", width, ("terminal",)),
+        ("--ascii", ascii or None, ("terminal",)), ("--samples", None if samples == 5 else samples, _WORDS),
+    ):  # fmt: skip
+        if given is not None and form not in of:
+            terminal.warn(f"{name} has no effect on a report as {form}")
+    asked = Asked(
+        runs=tuple(runs or ()),
+        x=x,
+        metrics=tuple(metric or ()),
+        resampling=Resampling(bootstrap, seed) if confidence and form not in PICTURES else None,
+        samples=samples,
+    )
+    report = make_report(asked, say=terminal.say)
+    look = {"width": width or _columns(out), "unicode": not ascii, "theme": theme or "light"}
+    if out is None:
+        terminal.stdout().write(text_of(report, form, **look))
+        return
+    for path in write_report(report, out, form, **look):
+        terminal.write_line(str(path))
+
+
+_WORDS = ("terminal", "html", "markdown", "json")
+
+
+def _columns(out: Path | None) -> int:
+    if out is not None or not terminal.stdout().isatty():
+        return 80
+    import shutil
+
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,171 @@
+"""The report on one run or several: what is told, before it is written in one form or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlpcli.evaluation import Resampling
+from nlpcli.recipes.reporting.curves import Curves, curves_of, differences
+from nlpcli.recipes.reporting.runs import Run, find_runs, read_runs
+from nlpcli.recipes.reporting.scoring import Final, Paired, final_scores, paired_scores
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report is to be of.
+
+    runs: folders; () for the newest run. x: the axis of the curves, a key of `AXES`. metrics: whose curves are drawn,
+    () for those that all runs have. resampling: of intervals and paired tests, None for none. samples: how many of the
+    held-out examples are shown.
+    """
+
+    runs: tuple[Path, ...] = ()
+    x: str = "step"
+    metrics: tuple[str, ...] = ()
+    resampling: Resampling | None = field(default_factory=Resampling)
+    samples: int = 5
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a run gave for a sample at an evaluation; more: what else is known of it, for people."""
+
+    step: int
+    text: str
+    more: str = ""
+    last: int = 0  # the last of the evaluations that gave the same
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A held-out example, what is right, and how the output of each run evolved, run by run."""
+
+    text: str
+    reference: str
+    part: str
+    outputs: tuple[tuple[Output, ...], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is told of runs.
+
+    scores: of the kept weights, run by run. differences: settings that are not the same, run by run. cost: what the
+    runs took, run by run, by name. missing: sentences about what could not be told.
+    """
+
+    runs: tuple[Run, ...]
+    x: str
+    curves: Curves
+    scores: tuple[tuple[Final, ...], ...]
+    paired: tuple[Paired, ...]
+    differences: dict[str, list[Any]]
+    samples: tuple[Sample, ...]
+    cost: tuple[dict[str, float | int | str | None], ...]
+    missing: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(run.name for run in self.runs)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all final scores, what decides first."""
+        names = dict.fromkeys(score.name for own in self.scores for score in own)
+        deciding = {run.metric for run in self.runs}
+        return sorted(names, key=lambda name: name not in deciding)
+
+    def score(self, run: int, metric: str) -> Final | None:
+        return next((score for score in self.scores[run] if score.name == metric), None)
+
+
+def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
+    """Reads the runs and measures what they left.
+
+    Raises: NlpcliError for folders that are no runs, unknown axes and metrics.
+    """
+    runs = read_runs(find_runs(asked.runs, say))
+    curves = curves_of(runs, x=asked.x, metrics=asked.metrics)
+    missing = [f"{run.name}: {sentence}" for run in runs for sentence in run.missing]
+    scores = tuple(tuple(final_scores(run, asked.resampling)) for run in runs)
+    paired: list[Paired] = []
+    if asked.resampling is not None:
+        for run in runs[1:]:
+            found, why = paired_scores(runs[0], run, asked.resampling)
+            paired += found
+            missing += why
+    return Report(
+        runs=tuple(runs),
+        x=asked.x,
+        curves=curves,
+        scores=scores,
+        paired=tuple(paired),
+        differences=differences(runs) if len(runs) > 1 else {},
+        samples=tuple(samples_of(runs, asked.samples)),
+        cost=tuple(cost_of(run) for run in runs),
+        missing=(*missing, *curves.missing),
+    )
+
+
+def cost_of(run: Run) -> dict[str, float | int | str | None]:
+    """What a run took; None for what it doesn't say."""
+    train = [line for line in run.lines if line["kind"] == "train"]
+    last: dict[str, Any] = train[-1] if train else {}
+    state = run.progress if run.progress.get("step", -1) >= run.step else {}
+    seconds = max((line["seconds"] for line in run.lines if "seconds" in line), default=None)
+    tokens = state.get("tokens") or last.get("tokens")
+    operations = state.get("operations") or last.get("operations")
+    spoken = run.card.get("parameters")
+    speeds = sorted(line["tokens_per_second"] for line in train if "tokens_per_second" in line)
+    return {
+        "steps": run.step,
+        "epochs": _epochs(run),
+        "tokens": tokens,
+        "minutes": None if seconds is None else (state.get("seconds") or seconds) / 60,
+        "operations": operations or None,
+        "tokens per second": speeds[len(speeds) // 2] if speeds else None,
+        "parameters": int(spoken) if spoken else run.parameters,
+        "machine": run.card.get("machine"),
+    }
+
+
+def _epochs(run: Run) -> int | None:
+    epochs = [line["epoch"] for line in run.lines if "epoch" in line]
+    return max(epochs) if epochs else None
+
+
+def samples_of(runs: Sequence[Run], count: int) -> list[Sample]:
+    """The first `count` of the examples that most runs show, with all that was given for each."""
+    texts: dict[tuple[str, str, str], list[list[Output]]] = {}
+    for number, run in enumerate(runs):
+        for line in run.samples:
+            for item in line.get("items") or ():
+                if line["kind"] != "dev" or not isinstance(item, dict):
+                    continue
+                text = str(item.get("source", item.get("text", "")))
+                key = (text, str(item.get("reference", "")), str(item.get("part", "")))
+                own = texts.setdefault(key, [[] for _ in runs])[number]
+                _add(own, Output(line["step"], str(item.get("output", "")), _more(item), line["step"]))
+    shared = sorted(texts, key=lambda key: -sum(map(bool, texts[key])))
+    return [Sample(*key, tuple(map(tuple, texts[key]))) for key in shared[:count]]
+
+
+def _add(outputs: list[Output], new: Output) -> None:
+    """Adds what an evaluation gave; what is the same as before lengthens that."""
+    if outputs and (outputs[-1].text, outputs[-1].more) == (new.text, new.more):
+        outputs[-1] = Output(outputs[-1].step, new.text, new.more, new.step)
+    else:
+        outputs.append(new)
+
+
+def _more(item: dict[str, Any]) -> str:
+    """What else a sample says, in words."""
+    parts = [f"{item['right']} right"] if "right" in item else []
+    if "said" in item:
+        parts.append(
+            f"{item['said']}" + ("" if item["said"] == item.get("label") else f" (it is: {item.get('label')})")
+        )
+    return "; ".join(parts)
