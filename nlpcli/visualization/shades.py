@@ -42,13 +42,14 @@ class Ink:
 class Scale:
     """From weights to cells. top: the weight of the strongest cell; pattern: cells are only on or off.
 
-    An exact zero is blank, so that what may not be looked at is told from what is hardly looked at.
+    hollow: an exact zero is blank, so that what may not be looked at is told from what is hardly looked at.
     """
 
     top: float
     ink: Ink
     signed: bool = False
     pattern: bool = False
+    hollow: bool = True
 
     @property
     def narrow(self) -> bool:
@@ -66,7 +67,7 @@ class Scale:
 
     def colour(self, value: float) -> int | None:
         """The number of the weight's colour, None where nothing is painted."""
-        if value == 0 or math.isnan(value):
+        if (value == 0 and self.hollow) or math.isnan(value):
             return None
         ramp = _RAMP if not self.signed else _POSITIVE if value > 0 else _NEGATIVE
         return ramp[self._level(value, len(ramp))]
@@ -95,13 +96,13 @@ class Scale:
         steps = [(self.top * share, number(self.top * share)) for share in (0.25, 0.5, 0.75, 1)]
         below = [(-value, f"-{name}") for value, name in reversed(steps)] if self.signed else []
         pieces = [[self.cell(value, 2), (f" {name}", "")] for value, name in [*below, (self.top * 1e-6, "0"), *steps]]
-        return [*pieces, [("blank: nothing", FAINT)]]
+        return [*pieces, [("blank: nothing", FAINT)]] if self.hollow else pieces
 
     def _shade(self, value: float, columns: int) -> str:
         shades = _UNICODE if self.ink.unicode else _SIGNED_ASCII if self.signed else _ASCII
         if self.pattern:
             return shades[-1] * columns if value else shades[0].ljust(columns)
-        if value == 0 or math.isnan(value):
+        if (value == 0 and self.hollow) or math.isnan(value):
             return " " * columns
         level = self._level(value, len(shades))
         if self.signed:
@@ -114,13 +115,20 @@ class Scale:
 
 
 def scale_of(weights: Iterable[np.ndarray], ink: Ink, *, signed: bool = False, pattern: bool = False) -> Scale:
-    """The scale for all of `weights`: its top is the largest of them, rounded up to one digit."""
-    largest = max((float(np.nanmax(np.abs(values), initial=0)) for values in weights), default=0.0)
-    if largest == 0 or not math.isfinite(largest):
-        return Scale(1.0, ink, signed, pattern)
-    unit = 10.0 ** math.floor(math.log10(largest))
-    digit = math.ceil(largest / unit - 1e-4)  # a hair above a round number is that number
-    return Scale(digit * unit, ink, signed, pattern)
+    """The scale for all of `weights`: its top is the largest of them, rounded up."""
+    arrays = list(weights)
+    largest = max((float(np.nanmax(np.abs(values), initial=0)) for values in arrays), default=0.0)
+    hollow = any(bool((values == 0).any()) for values in arrays)
+    return Scale(_rounded_up(largest), ink, signed, pattern, hollow)
+
+
+def _rounded_up(value: float) -> float:
+    """The next of 1, 2, 4, 6, 8 by a power of ten, whose quarters are short numbers; 1 for what has no such."""
+    if value <= 0 or not math.isfinite(value):
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    digit = next(digit for digit in (1, 2, 4, 6, 8, 10) if value <= digit * unit * (1 + 1e-4))
+    return digit * unit
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ for any matrix, such as encodings of positions, and `table` for the numbers of h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def draw_matrix(
     """
     values = np.asarray(values, dtype=np.float32)
     ink, width = Ink(colour, unicode), max(width, NARROWEST)
-    scale = scale_of([values], ink, signed=bool((values < 0).any()))
+    scale = replace(scale_of([values], ink, signed=bool((values < 0).any())), hollow=False)
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
     lines += [[], *matrix(values, Side(tuple(rows)), Side(tuple(columns)), scale, width, samples=True)]
     return written([*lines, [], *_flowing(scale.legend(), width)], ink)

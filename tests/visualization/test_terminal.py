@@ -1,0 +1,306 @@
+"""Golden texts are in golden/; `python tests/visualization/test_terminal.py` writes them anew, to be looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlpcli.errors import NlpcliError
+from nlpcli.visualization import aids, terminal
+from nlpcli.visualization.maps import Attention, Side, Site
+from nlpcli.visualization.width import cells, shown
+
+GOLDEN = Path(__file__).parent / "golden"
+ESCAPES = re.compile("\x1b\\[[0-9;]*m")
+
+SOURCE = Side(("▁Ein", "▁Mann", "▁schl", "äft", "▁auf", "▁dem", "▁Sofa", "▁.", "</s>"))
+TARGET = Side(("▁A", "▁man", "▁sleep", "s", "▁on", "▁the", "▁couch", "▁.", "</s>"))
+TEXTS = {"source": "Ein Mann schläft auf dem Sofa .", "target": "A man sleeps on the couch ."}
+ODD = Side(
+    (
+        "שלום",
+        "مرحبا",
+        "中文",
+        "한",
+        "👩\u200d👩\u200d👧",
+        "👍🏽",
+        "❤\ufe0f",
+        "🇩🇪",
+        "e\u0301",
+        "\t",
+        "x" * 200,
+        "क्षि",
+        "\u202eevil",
+        "",
+    )
+)
+
+
+def near_diagonal(n: int, m: int, heads: int = 1, causal: bool = False) -> np.ndarray:
+    """Weights that need no random numbers: strong along the diagonal, a little everywhere."""
+    i, j, h = np.ogrid[:n, :m, :heads]
+    far = np.abs(i * max(m - 1, 1) / max(n - 1, 1) - j)
+    weights = 1.0 / (1 + 6 * far**2 + (5 * i + 3 * j + 7 * h) % 4)
+    if causal:
+        weights = weights * (j <= i)
+    return np.moveaxis(weights / weights.sum(axis=1, keepdims=True), 2, 0).astype(np.float32)
+
+
+def one(name: str, title: str, queries: Side, keys: Side, *layers: np.ndarray, **more) -> Attention:
+    return Attention((Site(name, title, queries, keys, layers, **more),))
+
+
+def numbered(n: int, word: str = "word") -> Side:
+    return Side(tuple(f"{word}{i}" for i in range(1, n + 1)))
+
+
+def translation() -> Attention:
+    cross = Site("cross", "Cross-attention", TARGET, SOURCE, (near_diagonal(9, 9),), (2,), ("mean",))
+    return Attention((cross,), model="runs/ende", texts=TEXTS, notes={"averaged": "over heads"})
+
+
+def model() -> Attention:
+    own = tuple(near_diagonal(9, 9, 4, causal=True) for _ in range(2))
+    cross = tuple(near_diagonal(9, 9, 4) for _ in range(2))
+    sites = (
+        Site("decoder", "Decoder self-attention", TARGET, TARGET, own),
+        Site("cross", "Cross-attention", TARGET, SOURCE, cross),
+    )
+    return Attention(sites, texts=TEXTS)
+
+
+def signed() -> Attention:
+    weights = near_diagonal(5, 9) * np.where(np.arange(9) % 3 == 0, -1, 1).astype(np.float32)
+    return one("cross", "Gradient × attention", Side(TARGET.tokens[:5]), SOURCE, weights, signed=True)
+
+
+def pattern(n: int = 16) -> Attention:
+    i, j = np.ogrid[:n, :n]
+    allowed = (np.abs(i - j) <= 2) | (j == 0) | (i == 0)
+    allowed[n // 2] = False
+    side = Side(tuple(map(str, range(n))))
+    return one("pattern", "window:2+global:1", side, side, allowed[None].astype(np.float32))
+
+
+def memory() -> Attention:
+    keys = Side(("the", "cat", "sat", "on", "the", "mat"), groups=("memory",) * 3 + ("text",) * 3)
+    queries = Side(keys.tokens[3:], groups=keys.groups[3:])
+    weights = near_diagonal(3, 6)
+    weights[0, 1] = 0
+    return one("decoder", "Self-attention", queries, keys, weights)
+
+
+def odd() -> Attention:
+    return one("encoder", "Encoder self-attention", ODD, ODD, near_diagonal(len(ODD), len(ODD)))
+
+
+def words(n: int) -> Attention:
+    return one("encoder", "Encoder self-attention", numbered(n), numbered(n), near_diagonal(n, n))
+
+
+def single() -> Attention:
+    return one("encoder", "Encoder self-attention", Side(("Ja",)), Side(("Ja",)), np.ones((1, 1, 1), np.float32))
+
+
+def heads(layers: int = 12, count: int = 12) -> Attention:
+    return one("encoder", "Encoder self-attention", SOURCE, SOURCE, *[near_diagonal(9, 9, count)] * layers)
+
+
+def drawn(make: Callable[[], Attention], **more) -> Callable[..., str]:
+    return lambda **how: terminal.draw(make(), **more, **how)
+
+
+def positions(**how) -> str:
+    i, d = np.ogrid[:128, :256]
+    angles = i / 10000 ** (d // 2 * 2 / 256)
+    values = np.where(d % 2 == 0, np.sin(angles), np.cos(angles))
+    return terminal.draw_matrix(
+        values, list(map(str, range(128))), list(map(str, range(256))), title="sinusoidal", **how
+    )
+
+
+def numbers(**how) -> str:
+    return terminal.table(aids.statistics(model()), **how)
+
+
+PICTURES: dict[str, tuple[Callable[..., str], dict]] = {
+    "translation-80": (drawn(translation, links=True), {"width": 80}),
+    "translation-80-colour": (drawn(translation), {"width": 80, "colour": True}),
+    "translation-80-ascii": (drawn(translation, links=True), {"width": 80, "unicode": False}),
+    "translation-40": (drawn(translation, links=True), {"width": 40}),
+    "model-40": (drawn(model), {"width": 40}),
+    "model-80": (drawn(model), {"width": 80}),
+    "model-80-ascii": (drawn(model), {"width": 80, "unicode": False}),
+    "model-120-colour": (drawn(model), {"width": 120, "colour": True}),
+    "model-80-matrices": (drawn(lambda: aids.select(model(), ["decoder"]), view="matrix"), {"width": 80}),
+    "heads-80": (drawn(lambda: heads(2)), {"width": 80}),
+    "single-80": (drawn(single, links=True), {"width": 80}),
+    "signed-80": (drawn(signed, links=True), {"width": 80}),
+    "signed-80-ascii": (drawn(signed), {"width": 80, "unicode": False}),
+    "signed-80-colour": (drawn(signed), {"width": 80, "colour": True}),
+    "pattern-80": (drawn(pattern), {"width": 80}),
+    "pattern-80-colour": (drawn(pattern), {"width": 80, "colour": True}),
+    "pattern-40-blocks": (drawn(lambda: pattern(64)), {"width": 40}),
+    "memory-80": (drawn(memory, links=True), {"width": 80}),
+    "scripts-80": (drawn(odd, links=True), {"width": 80}),
+    "scripts-40": (drawn(odd), {"width": 40}),
+    "scripts-80-ascii": (drawn(odd), {"width": 80, "unicode": False}),
+    "scripts-120-colour": (drawn(odd), {"width": 120, "colour": True}),
+    "words40-80": (drawn(lambda: words(40)), {"width": 80}),
+    "words60-40-panels": (drawn(lambda: words(60)), {"width": 40}),
+    "words512-80": (drawn(lambda: words(512)), {"width": 80}),
+    "words512-80-ascii": (drawn(lambda: words(512)), {"width": 80, "unicode": False}),
+    "words512-120-colour": (drawn(lambda: words(512)), {"width": 120, "colour": True}),
+    "positions-80": (positions, {"width": 80}),
+    "positions-80-colour": (positions, {"width": 80, "colour": True}),
+    "numbers-80": (numbers, {"width": 80}),
+    "numbers-80-colour": (numbers, {"width": 80, "colour": True}),
+    "nothing-80": (drawn(lambda: Attention((), texts={"source": ""})), {"width": 80}),
+}
+
+
+def picture(name: str) -> str:
+    make, how = PICTURES[name]
+    return make(**{"colour": False, **how}) + "\n"
+
+
+def lines_of(text: str) -> list[str]:
+    return ESCAPES.sub("", text).split("\n")
+
+
+# --- golden texts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_is_the_one_that_was_looked_at(name):
+    assert picture(name) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_fits_its_width_and_ends_no_line_in_blanks(name):
+    _, how = PICTURES[name]
+    for line in lines_of(picture(name)):
+        assert cells(line) <= how["width"]
+        assert how.get("colour") or line == line.rstrip(" ")
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name.endswith("-ascii")])
+def test_without_unicode_all_is_ascii(name):
+    assert picture(name).isascii()
+
+
+def test_no_golden_text_is_left_over():
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(PICTURES)
+
+
+# --- whatever the text -------------------------------------------------------------------------------------------
+
+TOKENS = st.text(st.one_of(st.characters(), st.sampled_from("aäß中한שب😀\u200d\ufe0f\u0301\u202e\t")), max_size=6)
+
+
+@st.composite
+def attentions(draw, least: int = 0) -> Attention:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sides = []
+    for _ in range(2):
+        tokens = draw(st.lists(TOKENS, min_size=1, max_size=5)) * draw(st.sampled_from([1, 1, 3, 30]))
+        parts = draw(st.lists(st.sampled_from(["", "a", "memory", "中"]), min_size=len(tokens), max_size=len(tokens)))
+        sides.append(Side(tuple(tokens), groups=draw(st.sampled_from([(), tuple(parts)]))))
+    layers, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    weights = rng.standard_normal((layers, heads, len(sides[0]), len(sides[1]))).astype(np.float32)
+    kind = draw(st.sampled_from(["weights", "signed", "pattern", "zeros"]))
+    weights = {"weights": np.abs, "signed": np.array, "pattern": lambda w: w > 0, "zeros": np.zeros_like}[kind](weights)
+    name = "pattern" if kind == "pattern" else "encoder"
+    site = Site(name, draw(TOKENS), *sides, tuple(weights.astype(np.float32)), signed=kind == "signed")
+    texts = draw(st.dictionaries(TOKENS, st.text(max_size=60), max_size=1))
+    return Attention((site,), texts=texts, notes=draw(st.dictionaries(TOKENS, TOKENS, max_size=2)))
+
+
+@settings(max_examples=50)
+@given(attentions(), st.integers(20, 200), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(terminal.VIEWS))
+def test_every_line_fits_the_width_whatever_the_tokens(attention, width, colour, unicode, links, view):
+    text = terminal.draw(attention, width=width, colour=colour, unicode=unicode, links=links, view=view)
+    assert all(cells(line) <= width for line in lines_of(text))
+    assert colour or "\x1b" not in text
+    assert unicode or text.isascii()
+    text.encode("utf-8")
+
+
+@settings(max_examples=40)
+@given(st.lists(TOKENS, min_size=1, max_size=8), st.booleans())
+def test_every_row_begins_and_ends_in_the_same_column(tokens, colour):
+    side = Side(tuple(tokens))
+    weights = np.ones((1, len(side), len(side)), np.float32)
+    text = terminal.draw(one("encoder", "", side, side, weights), width=100, colour=colour)
+    rows = text.split("\n\n")[1].split("\n")[-len(side) :]
+    assert len({cells(ESCAPES.sub("", row)) for row in rows}) == 1
+    labels = [cells(re.split("\x1b|█", row)[0]) for row in rows]
+    assert len(set(labels)) == 1 and labels[0] == min(24, max(cells(shown(token)) for token in tokens)) + 1
+
+
+# --- what the cells say ------------------------------------------------------------------------------------------
+
+
+def test_darker_shades_are_larger_weights_and_nothing_is_blank():
+    side = Side(tuple("abcdef"))
+    weights = np.zeros((1, 6, 6), np.float32)
+    weights[0, 0] = [0, 0.001, 0.25, 0.5, 0.75, 1]
+    row = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False).split("\n")[3]
+    assert row == "a   · ░░▒▒▓▓██"
+
+
+def test_a_signed_weight_has_its_sign_and_its_hue():
+    side = Side(tuple("abc"))
+    weights = np.array([[[-1, 0.001, 1]] * 3], np.float32)
+    attention = one("encoder", "", side, side, weights, signed=True)
+    assert "a -█· +█" in terminal.draw(attention, width=80, colour=False)
+    hues = re.findall("48;5;([0-9]+)m {2}", terminal.draw(attention, width=80, colour=True).split("\n")[3])
+    assert len(set(hues)) == 3
+
+
+def test_all_matrices_of_a_site_share_one_scale():
+    side = Side(("a", "b"))
+    strong, weak = np.full((1, 2, 2), 0.8, np.float32), np.full((1, 2, 2), 0.2, np.float32)
+    text = terminal.draw(one("encoder", "", side, side, strong, weak), width=80, colour=False)
+    assert "a ████" in text and "a ░░░░" in text
+
+
+def test_a_pooled_cell_is_the_weight_farthest_from_zero():
+    attention = words(512)
+    attention.sites[0].weights[0][0, 100, 400] = 20
+    text = terminal.draw(attention, width=80, colour=False)
+    assert sum(line.count("█") for line in text.split("\n\n")[1].split("\n")) == 1
+
+
+def test_few_matrices_are_drawn_in_full_and_many_as_a_grid():
+    few, many = heads(1, 4), heads(1, 5)
+    assert terminal.draw(few, width=80, colour=False).count("head ") == 4
+    assert "1.5" in terminal.draw(many, width=80, colour=False)
+    assert terminal.draw(many, width=80, colour=False, view="matrix").count("head ") == 5
+    assert "1.4" in terminal.draw(few, width=80, colour=False, view="grid")
+
+
+def test_links_name_the_strongest_keys_and_tell_repeated_tokens_apart():
+    side = Side(("the", "cat", "the"))
+    weights = np.array([[[0.95, 0.05, 0], [0.2, 0.3, 0.5], [0, 0, 0]]], np.float32)
+    text = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False, links=True)
+    assert "the(1) ← the(1) 0.95\n" in text
+    assert "   cat ← the(3) 0.50, cat 0.30, the(1) 0.20\n" in text
+    assert "the(3) ← nothing\n" in text
+
+
+def test_a_view_that_is_not_there_is_refused():
+    with pytest.raises(NlpcliError, match="unknown view 'matrx'"):
+        terminal.draw(single(), width=80, colour=False, view="matrx")
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name in PICTURES:
+        (GOLDEN / f"{name}.txt").write_text(picture(name), encoding="utf-8")
