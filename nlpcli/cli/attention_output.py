@@ -79,10 +79,12 @@ class Canvas:
             title=given["title"],
         )
 
-    def shows_few(self, showing: Any) -> bool:
+    def shows_few(self, attention: Attention, showing: Any) -> bool:
         """Whether one matrix is shown where nothing was chosen: in the terminal, and of a translator in a figure."""
+        if self.format == "terminal":
+            return True
         chosen = showing.sites or showing.layers or showing.heads or showing.average or showing.rollout
-        return self.format == "terminal" or (self.format in FIGURES and not chosen)
+        return self.format in FIGURES and not chosen and any(site.name == "cross" for site in attention.sites)
 
     # --- attention -----------------------------------------------------------------------------------------------
 

@@ -184,12 +184,13 @@ def _draw(canvas: Any, job: Any, showing: Any, given: Iterator[Any], stats: bool
         numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
         canvas.write_numbers(mean_numbers(numbers), len(numbers))
         return
-    few = canvas.shows_few(showing)
+    whole = bool(showing.layers and (showing.heads or showing.average))
 
     def drawn() -> Iterator[Any]:
         for number, attention in enumerate(attentions):
+            few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
-            if few and number == 0:
+            if few and number == 0 and not whole:
                 terminal.say(f"shown: {told(attention, found)}; --site, --layer and --head choose, html shows all")
             yield found
 

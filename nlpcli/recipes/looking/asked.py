@@ -146,5 +146,5 @@ def view(name: str, queries: Side, keys: Side, recorders: Sequence[Recorder], *,
 
 
 def not_possible(opened: Opened, what: str, why: str, hint: str | None = None) -> NlpcliError:
-    """`what` the user asked for has no meaning for this model."""
-    return NlpcliError(f"{opened.loaded.path}: {what}: {why}", hint=hint)
+    """`what` was asked for has no meaning for this model."""
+    return NlpcliError(f"{what} is not possible with {opened.loaded.path}: {why}", hint=hint)

@@ -65,7 +65,7 @@ class Looker:
         notes = ({} if given.line is None else {"line": given.line}) | seen.notes
         if gradient:
             notes["gradient"] = seen.goal_name
-        return Attention(tuple(sites), self.opened.loaded.path.name, seen.texts, notes)
+        return Attention(tuple(sites), self.opened.loaded.path.resolve().name, seen.texts, notes)
 
     def _check(self, given: Given) -> None:
         """Raises: NlpcliError for a part of a text that the model has no use for."""
