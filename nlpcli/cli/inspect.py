@@ -1,0 +1,121 @@
+"""`nlpcli inspect`: what is this?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nlpcli.cli import terminal
+
+if TYPE_CHECKING:
+    from nlpcli.recipes.inspection.findings import Inspection
+
+_PAIR = 2
+
+
+def command(
+    paths: list[str] = typer.Argument(
+        ..., metavar="PATH [TARGET]", help="A file or folder, or the two sides of a parallel corpus; '-': stdin."
+    ),
+    as_kind: str = typer.Option(
+        None, "--as", metavar="KIND", help="Of a run or model folder: run, model, tokenizer; of a file: text, …"
+    ),
+    length: int = typer.Option(None, "--length", min=1, help="Tokens for which operations are counted (128)."),
+    weights: bool = typer.Option(False, "--weights", help="Each weight: shape, type, mean, std, min, max."),
+    text: list[str] = typer.Option([], "--text", metavar="FILE", help="Measure a tokenizer on this (repeatable)."),
+    dev: tuple[str, str] = typer.Option(None, "--dev", metavar="SOURCE TARGET", help="Of a parallel corpus."),
+    test: tuple[str, str] = typer.Option(None, "--test", metavar="SOURCE TARGET", help="Of a parallel corpus."),
+    tokenizer: Path = typer.Option(None, "--tokenizer", metavar="DIR", help="Count a parallel corpus in pieces, too."),
+    target_tokenizer: Path = typer.Option(None, "--target-tokenizer", metavar="DIR", help="Of the target side."),
+    languages: tuple[str, str] = typer.Option(
+        None, "--languages", metavar="SOURCE TARGET", help="What a parallel corpus should be in, such as en de."
+    ),
+    show: int = typer.Option(3, "--show", min=0, help="Examples of each finding."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Read only so many lines of each text."),
+    strict: bool = typer.Option(False, "--strict", help="Exit status 1 when a fault is found."),
+    json: bool = typer.Option(False, "--json", help="One JSON object, with all line numbers."),
+) -> int:
+    """Say what a file or folder is: a model, tokenizer, run, checkpoint, shard set, text, or parallel corpus.
+
+    \b
+    nlpcli inspect runs/ende
+    nlpcli inspect --as tokenizer runs/ende --text test.de
+    nlpcli inspect train.en train.de --test test.en test.de --languages en de
+    zcat corpus.gz | nlpcli inspect -
+    """
+    if "-" in [*paths, *text, *(dev or ()), *(test or ())]:
+        terminal.announce_stdin()
+    with terminal.progress("lines read") as shown:
+        if len(paths) == 1:
+            _refuse_pair_options(dev=dev, test=test, tokenizer=tokenizer, target_tokenizer=target_tokenizer,
+                                 languages=languages)  # fmt: skip
+            from nlpcli.recipes.inspection import inspect
+
+            found = inspect(paths[0], as_kind=as_kind, length=length, weights=weights, text=text, show=show,
+                            limit=limit, on_line=shown.update)  # fmt: skip
+        else:
+            _refuse_single_options(paths, as_kind=as_kind, length=length, weights=weights, text=text)
+            from nlpcli.recipes.inspection.parallel import Corpus, inspect_parallel
+
+            corpus = Corpus((paths[0], paths[1]), dev=dev, test=test, tokenizer=tokenizer,
+                            target_tokenizer=target_tokenizer, languages=tuple(languages or ()), show=show,
+                            limit=limit, on_line=shown.update)  # fmt: skip
+            found = inspect_parallel(corpus)
+    if json:
+        terminal.write_json(found.as_dict())
+    else:
+        _write(found)
+    return int(strict and found.faulty)
+
+
+def _refuse_pair_options(**given: object) -> None:
+    from nlpcli.errors import NlpcliError
+
+    for name, value in given.items():
+        if value:
+            raise NlpcliError(
+                f"--{name.replace('_', '-')} belongs to a parallel corpus",
+                hint="name both of its sides: nlpcli inspect train.en train.de",
+            )
+
+
+def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
+    from nlpcli.errors import NlpcliError
+
+    if len(paths) > _PAIR:
+        raise NlpcliError(f"{len(paths)} paths: one is inspected alone, two as the sides of a parallel corpus")
+    folders = [path for path in paths if Path(path).is_dir()]
+    if folders:
+        raise NlpcliError(
+            f"{folders[0]}: is a folder, and two paths are the sides of a parallel corpus",
+            hint="inspect one at a time; 'nlpcli report' lays runs side by side",
+        )
+    for name, value in given.items():
+        if value:
+            option = "as" if name == "as_kind" else name
+            raise NlpcliError(f"--{option} has no effect on a parallel corpus")
+
+
+def _write(found: Inspection) -> None:
+    from nlpcli.cli.sections import finding_lines, section_lines
+
+    width = _width()
+    terminal.write_styled([(found.path, "bold"), (f": {found.title}", "")])
+    for section in found.sections:
+        terminal.write_line()
+        terminal.write_styled([(section.title, "bold cyan")])
+        for line in section_lines(section, width):
+            terminal.write_styled(line)
+    terminal.write_line()
+    terminal.write_styled([("Findings" if found.findings else "Nothing odd was found.", "bold cyan")])
+    for line in finding_lines(found.findings, width):
+        terminal.write_styled(line)
+
+
+def _width() -> int:
+    """Columns of the terminal, 80 in a pipe."""
+    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))

@@ -1,0 +1,62 @@
+"""Where a model's parameters are: embeddings, attention, feed-forward layers, norms, what predicts, a task's head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_PARTS = (  # the first that fits a parameter's name; {} is the stack it stands in
+    (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
+    (r"embedding\.tokens\.", "token embeddings"),
+    (r"embedding\.positions\.|^(en|de)coder\.positions\.|\.encoder\.positions\.", "positions"),
+    (r"embedding\.segments\.", "segment embeddings"),
+    (r"embedding\.norm\.", "embedding norm"),
+    (r"^query_embedding$", "query stream's first state"),
+    (r"layers\.\d+\.self_attention\.", "{} self-attention"),
+    (r"layers\.\d+\.cross_attention\.", "{} cross-attention"),
+    (r"layers\.\d+\.attention\.", "{} self-attention"),
+    (r"layers\.\d+\.feed_forward\.", "{} feed-forward"),
+    (r"^output_weight_owner\.|^output_bias$|^adaptive_softmax\.", "vocabulary output"),
+    (r"^mlm_head\.", "masked-token head"),
+    (r"^pooler\.", "pooler"),
+    (r"^pair_head\.", "pair head"),
+    (r"norm\.", "{} norms"),
+)
+
+
+def part_of(name: str, kind: str = "encoder") -> str:
+    """The part to which the parameter of that name belongs. kind: of the model, whose only stack it names."""
+    bare = name.removeprefix("body.")
+    prefix = ""
+    if bare.startswith("source_encoder."):
+        prefix, bare = "source ", bare.removeprefix("source_encoder.")
+    stack = prefix + ("encoder" if bare.startswith("encoder.") else "decoder" if bare.startswith("decoder.") else kind)
+    for pattern, part in _PARTS:
+        if re.search(pattern, bare):
+            return part.format(stack) if "{}" in part else prefix + part
+    return "other"
+
+
+def parameters_by_part(model: Any, kind: str = "encoder") -> dict[str, int]:
+    """How many parameters each part has, shared matrices in the first place only; together they are all there are."""
+    found: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = part_of(name, kind)
+        found[part] = found.get(part, 0) + parameter.numel()
+    return found
+
+
+def shared_matrices(model: Any) -> list[list[str]]:
+    """The names of parameters that are one matrix under several names, where there are such."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def layers_by_stack(config: Any) -> Mapping[str, int]:
+    """How many layers the stacks have that the model has."""
+    counts = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+    found = {name: count for name, count in counts.items() if name in config.kind.split("-")}
+    return {"source encoder": config.source_layers, **found} if config.source_layers else found
