@@ -92,7 +92,7 @@ def _encodable(text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON in ASCII without the characters that mean something to HTML, so that no text can end the element it is in."""
+    """JSON in ASCII, without the characters that mean something to HTML: no text can end the element it is in."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&"})
 
@@ -155,7 +155,7 @@ def _packed(weights: np.ndarray, coarse: bool) -> str:
     """float16, high bytes before low ones (alike bytes side by side pack better), deflated, in base64."""
     if coarse:
         weights = np.round(weights * _COARSE) / _COARSE
-    return base64.b64encode(zlib.compress(b"".join(_planes(weights)), 6)).decode("ascii")
+    return base64.b64encode(zlib.compress(b"".join(_planes(weights)), 4)).decode("ascii")
 
 
 def _planes(weights: np.ndarray) -> Iterator[bytes]:

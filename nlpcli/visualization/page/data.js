@@ -37,7 +37,7 @@ function shownSide(side, words, hideSpecial) {
     const begins = !words || i === 0 || !sameWord(side, i - 1, i);
     if (begins) word += 1;
     if (hideSpecial && side.special[i]) return;
-    if (begins || shown.labels.length === 0) {
+    if (begins) {
       shown.labels.push(words ? side.merged[word] : token);
       shown.special.push(Boolean(side.special[i]));
       shown.groups.push(side.groups.length ? side.groups[i] : "");
@@ -64,10 +64,12 @@ function shownWeights(site, codes, head, rows, columns) {
     const row = rows.place[i];
     if (row < 0) continue;
     const from = (head * n + i) * m;
+    const to = row * width;
     const share = site.scale / rows.sizes[row];
     for (let j = 0; j < m; j++) {
+      const code = codes[from + j];
       const column = columns.place[j];
-      if (column >= 0) weights[row * width + column] += HALF[codes[from + j]] * share;
+      if (code !== 0 && column >= 0) weights[to + column] += HALF[code] * share;
     }
   }
   return weights;
@@ -110,7 +112,7 @@ function headNumbers(site, weights, n, m) {
 
 function largest(weights) {
   let most = 0;
-  for (const weight of weights) if (Math.abs(weight) > most) most = Math.abs(weight);
+  for (let i = 0; i < weights.length; i++) if (Math.abs(weights[i]) > most) most = Math.abs(weights[i]);
   return most;
 }
 
@@ -128,21 +130,23 @@ function formatNumber(value) {
   return value === null ? "–" : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
-// A token as it can be seen: blanks, line ends and characters without a picture get a visible sign.
+// A token as it can be seen: blanks at its ends, line ends and characters without a picture get a visible sign.
 const SIGNS = { " ": "␣", "\t": "⇥", "\n": "↵", "\r": "␍", "\u00a0": "⍽", "\u3000": "␣" };
+const UNSEEN = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
 
 function visible(token) {
   if (token === "") return "∅";
-  let text = token.replace(/[ \t\n\r\u00a0\u3000]/g, (sign) => SIGNS[sign]);
-  text = text.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu, codePoint);
-  if (/^[\p{Cf}\p{Z}\ufe00-\ufe0f]+$/u.test(text)) text = text.replace(/./gsu, codePoint);
+  const signs = (blanks) => blanks.replace(/./gsu, (sign) => SIGNS[sign] ?? sign);
+  let text = token.replace(/^[ \u00a0\u3000]+|[ \u00a0\u3000]+$|[\t\n\r]/g, signs).replace(UNSEEN, codePoint);
+  if (unseen(text)) text = text.replace(/./gsu, codePoint);
   return /^\p{M}/u.test(text) ? `◌${text}` : text;
+}
+
+// Whether nothing of a token can be seen, so that its sign stands for it.
+function unseen(token) {
+  return /^[\p{C}\p{Z}\ufe00-\ufe0f]*$/u.test(token);
 }
 
 function codePoint(character) {
   return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-}
-
-function odd(token) {
-  return token === "" || visible(token) !== token;
 }

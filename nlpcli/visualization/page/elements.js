@@ -15,7 +15,7 @@ function make(kind, name = "", text = "") {
 function tokenLabel(token) {
   const label = make("bdi", "label", visible(token));
   label.dir = "auto";
-  label.classList.toggle("odd", odd(token));
+  label.classList.toggle("odd", unseen(token));
   return label;
 }
 

@@ -6,6 +6,7 @@ async function drawModel(current) {
   const { rows, columns } = sides();
   const [n, m] = [rows.labels.length, columns.labels.length];
   buildGrid(n, m);
+  tell("Click on a head, or press Enter, to open it. Each is coloured up to its own largest weight.");
   for (let layer = 0; layer < site().layers.length; layer++) {
     for (let head = 0; head < site().heads.length; head++) {
       const weights = await weightsOf(layer, head);

@@ -1,7 +1,7 @@
 // The matrix view: a heat map with the tokens on both axes, drawn only where it is visible.
 
 const FONT = 12;
-const LEAST_LABEL = 13; // pixels between two labels
+const LEAST_LABEL = { row: 13, column: 16 }; // pixels between two labels
 const TILT = -Math.PI / 3.4; // of the labels above the columns
 
 let matrix = null; // { n, m, rows, columns, weights, tops, picture, cell, left, above, right }
@@ -23,8 +23,11 @@ async function drawMatrix(current) {
   showCell(null, none);
 }
 
-function font(weight = 400) {
-  return `${weight} ${FONT}px ${getComputedStyle(document.body).fontFamily}`;
+// The colours and fonts of a painting, asked for once.
+function looks() {
+  const family = getComputedStyle(document.body).fontFamily;
+  const colours = Object.fromEntries(["ink", "soft", "line", "focus"].map((name) => [name, style(`--${name}`)]));
+  return { ...colours, plain: `400 ${FONT}px ${family}`, strong: `600 ${FONT}px ${family}` };
 }
 
 // Sizes: the cells as large as they fit, though not below what can be pointed at; the rest is scrolled.
@@ -32,7 +35,7 @@ function layOutMatrix() {
   const frame = byId("matrix");
   const phone = innerWidth <= 760;
   const context = byId("matrix-canvas").getContext("2d");
-  context.font = font(600);
+  context.font = looks().strong;
   const widest = (side, most) => {
     let width = 20;
     for (const label of side.labels) width = Math.max(width, context.measureText(visible(label).slice(0, 60)).width);
@@ -75,6 +78,7 @@ function paintMatrix() {
   const height = printing ? Math.min(frame.scrollHeight, 6000) : frame.clientHeight;
   const context = sharp(byId("matrix-canvas"), width, height);
   const { cell, left, above, picture, n, m } = matrix;
+  const look = looks();
   const x = left - frame.scrollLeft;
   const y = above - frame.scrollTop;
   context.save();
@@ -83,17 +87,17 @@ function paintMatrix() {
   context.clip();
   context.imageSmoothingEnabled = cell < 1;
   context.drawImage(picture, x, y, m * cell, n * cell);
-  if (cell >= 12) paintGaps(context, x, y, width, height);
-  context.strokeStyle = style("--line");
+  if (cell >= 12) paintGaps(context, look.line, x, y, width, height);
+  context.strokeStyle = look.line;
   context.strokeRect(x - 0.5, y - 0.5, m * cell + 1, n * cell + 1);
-  if (at.cell) paintCross(context, x, y);
+  if (at.cell) paintCross(context, look.focus, x, y);
   context.restore();
-  paintLabels(context, x, y, width, height);
+  paintLabels(context, look, x, y, width, height);
 }
 
-function paintGaps(context, x, y, width, height) {
+function paintGaps(context, colour, x, y, width, height) {
   const { cell, n, m, left, above } = matrix;
-  context.fillStyle = style("--line");
+  context.fillStyle = colour;
   context.globalAlpha = 0.55;
   const right = Math.min(x + m * cell, width);
   const bottom = Math.min(y + n * cell, height);
@@ -103,10 +107,10 @@ function paintGaps(context, x, y, width, height) {
 }
 
 // The row and the column of the cell that is pointed at.
-function paintCross(context, x, y) {
+function paintCross(context, colour, x, y) {
   const { cell, n, m } = matrix;
   const [cx, cy] = [x + at.cell.j * cell, y + at.cell.i * cell];
-  context.strokeStyle = style("--focus");
+  context.strokeStyle = colour;
   context.lineWidth = 1;
   context.strokeRect(x - 0.5, cy - 0.5, m * cell + 1, cell + 1);
   context.strokeRect(cx - 0.5, y - 0.5, cell + 1, n * cell + 1);
@@ -114,32 +118,38 @@ function paintCross(context, x, y) {
   context.strokeRect(cx - 1, cy - 1, cell + 2, cell + 2);
 }
 
-function paintLabels(context, x, y, width, height) {
+function paintLabels(context, look, x, y, width, height) {
   const { cell, n, m, left, above, rows, columns, labels } = matrix;
-  const step = Math.max(1, Math.ceil(LEAST_LABEL / cell));
-  const shown = (place, current) => (place % step === 0 && (current === undefined || Math.abs(place - current) >= step || place === current))
-    || place === current;
+  // Every so many tokens where they are too close, and in their place that of the cell that is pointed at.
+  const shown = (place, current, least) => {
+    const step = Math.max(1, Math.ceil(least / cell));
+    return place === current || (place % step === 0 && !(Math.abs(place - current) < step));
+  };
   context.textBaseline = "middle";
   for (let i = 0; i < n; i++) {
     const middle = y + (i + 0.5) * cell;
-    if (middle < above || middle > height || !shown(i, at.cell?.i)) continue;
-    label(context, rows, i, at.cell?.i === i, labels.left, left - 7, middle, 0);
+    if (middle < above || middle > height || !shown(i, at.cell?.i, LEAST_LABEL.row)) continue;
+    Object.assign(context, writing(look, rows.special[i], at.cell?.i === i));
+    label(context, rows.labels[i], labels.left, left - 7, middle, 0);
   }
   for (let j = 0; j < m; j++) {
     const middle = x + (j + 0.5) * cell;
-    if (middle < left || middle > width || !shown(j, at.cell?.j)) continue;
-    label(context, columns, j, at.cell?.j === j, labels.above, middle, above - 6, TILT);
+    if (middle < left || middle > width || !shown(j, at.cell?.j, LEAST_LABEL.column)) continue;
+    Object.assign(context, writing(look, columns.special[j], at.cell?.j === j));
+    label(context, columns.labels[j], labels.above, middle, above - 6, TILT);
   }
 }
 
-function label(context, side, place, current, most, x, y, turn) {
+function writing(look, special, current) {
+  return { font: current ? look.strong : look.plain, fillStyle: special && !current ? look.soft : look.ink };
+}
+
+function label(context, token, most, x, y, turn) {
+  const text = visible(token);
   context.save();
   context.translate(x, y);
   context.rotate(turn);
-  context.font = font(current ? 600 : 400);
-  context.fillStyle = style(side.special[place] && !current ? "--soft" : "--ink");
   context.textAlign = turn ? "left" : "right";
-  const text = visible(side.labels[place]);
   context.direction = firstIsRightToLeft(text) ? "rtl" : "ltr";
   context.fillText(fitted(context, text, most), 0, 0);
   context.restore();

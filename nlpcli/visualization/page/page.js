@@ -320,7 +320,8 @@ function listenToSize() {
 
 state.site = firstSite(texts[0].sites);
 state.layer = site().layers.length - 1;
-state.heads = everyHead();
+// Many lines of many heads are a tangle: a long text begins with one head.
+state.heads = site().queries.tokens.length > 64 ? [0] : everyHead();
 fromHash(location.hash);
 applyTheme();
 byId("controls").open = innerWidth > 760;
