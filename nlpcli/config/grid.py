@@ -131,7 +131,7 @@ class Variant:
     change: Mapping[str, Any]  # nested, as in a run's configuration
     title: str = ""
     group: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> value
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> value, of a product
 
 
 def load_grid(path: Path | str) -> GridConfig:
@@ -177,22 +177,23 @@ def _product(grid: GridConfig) -> Iterator[Variant]:
     axes = [[(axis, *value) for value in _values(axis, values)] for axis, values in grid.axes.items()]
     for chosen in itertools.product(*axes):
         change: dict[str, Any] = {}
-        for _, _, part in chosen:
+        for _, _, _, part in chosen:
             merge(change, nested(part))
-        name = "-".join(label for _, label, _ in chosen)
-        yield Variant(slug(name), change, name, labels={axis: label for axis, label, _ in chosen})
+        name = "-".join(part for _, part, _, _ in chosen)
+        labels = {axis.rpartition(".")[2]: label for axis, _, label, _ in chosen}
+        yield Variant(slug(name), change, name, labels=labels)
 
 
-def _values(axis: str, values: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each value's label and change."""
+def _values(axis: str, values: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each value's part of a cell's name, its label, and its change."""
     if isinstance(values, list):
         short = axis.rpartition(".")[2]
         for value in values:
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield (text if axis in _DIRECT else f"{short}={text}"), {axis: value}
+            yield text if axis in _DIRECT else f"{short}={text}", text, {axis: value}
     else:
         for label, change in values.items():
-            yield str(label), change or {}
+            yield str(label), str(label), change or {}
 
 
 def slug(name: str) -> str:

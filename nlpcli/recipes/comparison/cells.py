@@ -12,7 +12,7 @@ from nlpcli import presets
 from nlpcli.config.grid import GridConfig, HeldOut, Variant, flat, load_grid, nested, variants
 from nlpcli.config.loading import apply_overrides, merge
 from nlpcli.config.schema import RunConfig
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, nearest, unknown
 from nlpcli.recipes.run import MEASURED, Request, check_one_vocabulary, resolve
 
 _DEFAULTS = {"translation": "transformer-tiny", "text-to-text": "t5-nano"}
@@ -98,17 +98,34 @@ def make_plan(job: Comparing) -> Plan:
             name = variant.name if seed == first else f"{variant.name}-seed-{seed}"
             change = merge(merge({}, variant.change), {"training": {"seed": seed}})
             cells.append(_resolved(job, grid, variant, merge(merge({}, common), change), out / name))
-    names = [variant.name for variant in found]
-    for name in (*job.only, *job.rerun):
-        if name not in names:
-            raise unknown("cell", name, names)
-    repeated = names if job.overwrite else job.rerun
+    _check_columns(job, grid, base.config)
+    only, rerun = _named(job.only, found), _named(job.rerun, found)
+    chosen = only or [variant.name for variant in found]
+    repeated = chosen if job.overwrite else rerun
     if len({cell.name for cell in cells}) < len(cells):
         raise NlpcliError(f"{job.grid}: a cell is called as another with a seed would be")
     return Plan(
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
-        frozenset(job.only or names), frozenset(repeated) & frozenset(job.only or names),
+        frozenset(chosen), frozenset(repeated) & frozenset(chosen),
     )  # fmt: skip
+
+
+def _named(given: Sequence[str], found: Sequence[Variant]) -> list[str]:
+    """The names of cells that are given by name or by title. Raises: NlpcliError for one that is none."""
+    names = {variant.title: variant.name for variant in found} | {variant.name: variant.name for variant in found}
+    for name in given:
+        if name not in names:
+            raise unknown("cell", name, [variant.name for variant in found])
+    return [names[name] for name in given]
+
+
+def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
+    settings = flat(config.model_dump())
+    for name in grid.shown().values():
+        if name not in settings:
+            near = nearest(name, settings)
+            hint = f"did you mean '{near}'?" if near else "nlpcli config shows all settings"
+            raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
 
 
 def _common(job: Comparing, grid: GridConfig) -> dict[str, Any]:

@@ -22,7 +22,11 @@ def preview(job: Comparing) -> list[dict[str, Any]]:
     plan = make_plan(job)
     check_test(plan)
     known = all(cell.config.data.train or cell.config.data.mixture for cell in plan.cells)
-    states = [standing.state for standing in look(plan)] if known else [state_of(cell.folder) for cell in plan.cells]
+    states = (
+        [item.reason or item.state for item in look(plan, strict=False)]
+        if known
+        else [state_of(c.folder) for c in plan.cells]
+    )
     return [
         {
             "cell": cell.name,

@@ -24,11 +24,15 @@ TEST = "test_bleu"
 
 @dataclass(frozen=True)
 class Number:
-    """The values of one quantity, a seed each; low and high bound the 95 % bootstrap interval of a single one."""
+    """The values of one quantity, a seed each.
+
+    Of a single one low and high bound the 95 % bootstrap interval, and p_value belongs to its difference from the base.
+    """
 
     values: tuple[float, ...]
     low: float | None = None
     high: float | None = None
+    p_value: float | None = None
 
     @property
     def mean(self) -> float:
@@ -40,7 +44,7 @@ class Number:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
-        optional = {"deviation": self.deviation, "low": self.low, "high": self.high}
+        optional = {"deviation": self.deviation, "low": self.low, "high": self.high, "p_value": self.p_value}
         given = {name: value for name, value in optional.items() if value is not None}
         return {"mean": self.mean, **given, "values": list(self.values)}
 
@@ -94,10 +98,12 @@ class Results:
     headings: list[str]  # of settings
     base: dict[str, Any]  # the base's values under these headings
     metrics: list[str]  # the columns, in order
+    missing: list[str]  # measures that were asked for and are not there
     axes: dict[str, list[str]]
     signatures: dict[str, list[str]]
     machines: list[str]
     data: dict[str, Any]
+    by_axes: bool = False
 
     @classmethod
     def of(cls, plan: Plan, standings: Sequence[Standing], command: str) -> Results:
@@ -112,10 +118,16 @@ class Results:
             name=plan.grid.name, description=plan.grid.description, equal=str(plan.grid.equal),
             kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown),
             base={heading: plan.base.get(name) for heading, name in shown.items()},
-            metrics=_metrics(plan, rows, found), axes=_axes(plan), signatures=_signatures(standings, found),
+            metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
+            signatures=_signatures(standings, found), by_axes=not plan.grid.columns,
             machines=list(dict.fromkeys(_machine(result) for result in found)),
             data={"train": data.train, "dev": data.dev, "test": _files(plan)},
         )  # fmt: skip
+
+    @property
+    def is_product(self) -> bool:
+        """Whether axes say what differs, and no settings were asked to be shown."""
+        return self.by_axes and all(row.labels for row in self.rows)
 
     @property
     def failed(self) -> list[Row]:
@@ -191,7 +203,9 @@ def _measured(done: Sequence[Standing]) -> dict[str, Number]:
     tests = [item.record["test"] for item in done if "test" in item.record]
     if tests:
         alone = tests[0] if len(tests) == 1 else {}
-        found[TEST] = Number(tuple(test["bleu"] for test in tests), alone.get("low"), alone.get("high"))
+        found[TEST] = Number(
+            tuple(test["bleu"] for test in tests), *(alone.get(name) for name in ("low", "high", "p_value"))
+        )
     return found
 
 
@@ -206,6 +220,11 @@ def _metrics(plan: Plan, rows: Sequence[Row], found: Sequence[Mapping[str, Any]]
     if "perplexity" in measured and one_tokenizer:
         hidden = (*hidden, "byte_perplexity")
     return [name for name in measured if name not in hidden]
+
+
+def _missing(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    measured = {name for row in rows for name in row.metrics}
+    return [name for name in plan.grid.metrics if measured and name not in measured]
 
 
 def _axes(plan: Plan) -> dict[str, list[str]]:

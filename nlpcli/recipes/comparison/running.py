@@ -13,7 +13,7 @@ from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.recipes.comparison import record as records
 from nlpcli.recipes.comparison.cells import Cell, Plan, parameters
 from nlpcli.recipes.comparison.record import FAILED, FINISHED, INTERRUPTED, NEW, STARTED
-from nlpcli.recipes.comparison.testing import score_test
+from nlpcli.recipes.comparison.testing import OUTPUT, p_values, score_test
 from nlpcli.recipes.run import Listener
 
 
@@ -26,6 +26,7 @@ class Standing:
     asked: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     reason: str = ""  # why it failed, or why what is there does not count
+    refused: NlpcliError | None = None  # what kept it from beginning
 
     @property
     def finished(self) -> bool:
@@ -36,28 +37,28 @@ class Standing:
         return self.state == FAILED
 
 
-def look(plan: Plan) -> list[Standing]:
+def look(plan: Plan, *, strict: bool = True) -> list[Standing]:
     """How all cells stand now.
 
-    Raises: NlpcliError when a chosen cell's folder holds a run that is not what is asked, and it isn't to be repeated.
+    Raises: NlpcliError when a chosen cell's folder holds a run that is not what is asked, and it isn't to be repeated;
+    unless strict is off: then it is told as the reason why the run does not count.
     """
-    return [_standing(plan, cell) for cell in plan.cells]
+    return [_standing(plan, cell, strict and cell.variant.name in plan.chosen) for cell in plan.cells]
 
 
-def _standing(plan: Plan, cell: Cell) -> Standing:
-    chosen = cell.variant.name in plan.chosen
+def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
     asked = records.asked_of(cell)
     if cell.variant.name in plan.repeated:
         return Standing(cell, NEW, asked)
     try:
         state = records.state_of(cell.folder)
     except NlpcliError as error:
-        if chosen:
+        if strict:
             raise
         return Standing(cell, NEW, asked, reason=error.message)
     record = records.read_record(cell.folder) or {}
     changed = records.differences(asked, record) if record and state != STARTED else []
-    if changed and chosen:
+    if changed and strict:
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise NlpcliError(
             f"{cell.folder}: was trained otherwise: {changed[0]}{more}",
@@ -83,8 +84,16 @@ def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
         before = time.perf_counter()
         _run_cell(plan, standing, standings, listener)
         clock.took(time.perf_counter() - before)
+    _refuse_if_none_began(standings, open_)
     for standing in standings:
         _complete(plan, standing, listener)
+    _test_differences(plan, standings, listener)
+
+
+def _refuse_if_none_began(standings: list[Standing], tried: list[Standing]) -> None:
+    """Raises: the first cell's NlpcliError, when all were refused before they began and there is nothing to show."""
+    if tried and all(item.refused is not None for item in tried) and not any(item.finished for item in standings):
+        raise tried[0].refused
 
 
 def _is_open(plan: Plan, standing: Standing) -> bool:
@@ -103,6 +112,8 @@ def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listene
         message = error.message if isinstance(error, NlpcliError) else "out of memory"
         hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
         standing.state, standing.reason = FAILED, message
+        if isinstance(error, NlpcliError) and not watching.opened_now:
+            standing.refused = error
         listener.note(f"{cell.name} failed: {message}{hint}")
         if watching.opened_now:
             _note_failure(cell.folder, message)
@@ -147,13 +158,37 @@ def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
         return
     text = records.digest((plan.test.source, plan.test.target))
     if record.get("test", {}).get("text") == text:
+        if "output" not in record["test"] and (run / OUTPUT).exists():
+            record["test"]["output"] = records.digest((str(run / OUTPUT),))
         return
     try:
-        record["test"] = {"text": text, **score_test(standing.cell, plan.test, listener)}
+        scores = score_test(standing.cell, plan.test, listener)
+        record["test"] = {"text": text, "output": records.digest((str(run / OUTPUT),)), **scores}
     except NlpcliError as error:
         listener.note(f"{standing.cell.name} is not scored on {plan.test.source}: {error.message}")
         return
     records.write_record(run, record)
+
+
+def _test_differences(plan: Plan, standings: list[Standing], listener: Listener) -> None:
+    """Records how probable it is by chance that a cell's test score differs from the base's as much, seed by seed."""
+    tested = [item for item in standings if item.finished and "test" in item.record]
+    for base in tested:
+        if base.cell.variant.change:
+            continue
+        mark = [base.record["test"]["text"], base.record["test"]["output"]]
+        new = [item for item in tested if item.cell.seed == base.cell.seed and item is not base
+               and item.record["test"].get("base") != mark]  # fmt: skip
+        if not new:
+            continue
+        try:
+            values = p_values(base.cell, [item.cell for item in new], plan.test)
+        except NlpcliError as error:
+            listener.note(f"differences from {base.cell.name} are not tested: {error.message}")
+            continue
+        for item, value in zip(new, values, strict=True):
+            item.record["test"] |= {"base": mark, "p_value": value}
+            records.write_record(item.cell.folder, item.record)
 
 
 class _Recording:

@@ -19,6 +19,7 @@ _COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", 
 _DROPPED = ("tokens", "minutes", "operations")
 """Columns of cost that a narrow table does without, in this order."""
 GAP = "–"
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def table(results: Results, *, width: int | None = None, intervals: bool = True)
 
 def _shortened(found: Table, excess: int) -> Table:
     """With less of what was changed."""
+    if "changes" not in found.headings:
+        return found
     at = found.headings.index("changes")
     most = max(8, found.widths[at] - max(excess, 0))
     lines = [[*line[:at], _cut(line[at], most), *line[at + 1 :]] for line in found.lines]
@@ -89,17 +92,22 @@ Settings = tuple[list[str], list[list[str]]]
 
 
 def _as_columns(results: Results) -> Settings:
-    """A column for each setting; those of a base that is among the rows stand in full, blank is as the base."""
-    lines = [[_value(results.base[h] if _is_base(row) else row.settings[h]) for h in results.headings]
-             for row in results.rows]  # fmt: skip
-    return list(results.headings), lines
+    """A column for each setting, or axis; where the base is among the rows, blank is as the base."""
+    if results.is_product:
+        return list(results.axes), [list(row.labels.values()) for row in results.rows]
+    has_base = any(not row.changes for row in results.rows)
 
+    def shown(row: Row, name: str) -> Any:
+        value = row.settings[name]
+        return results.base[name] if value is None and not (has_base and row.changes) else value
 
-def _is_base(row: Row) -> bool:
-    return not row.changes
+    return list(results.headings), [[_value(shown(row, name)) for name in results.headings] for row in results.rows]
 
 
 def _in_one_column(results: Results) -> Settings:
+    if results.is_product:
+        return _as_columns(results)
+
     def changed(row: Row) -> str:
         shown = [f"{h}={_value(value)}" for h, value in row.settings.items() if value is not None]
         return " ".join(shown)
@@ -113,18 +121,20 @@ def _table(results: Results, settings: Settings, intervals: bool) -> Table:
     costs = {
         key: name for key, name in _COSTS.items() if name != results.kind and any(key in r.cost for r in results.rows)
     }
-    headings = [*[""] * grouped, "cell", *names, *costs.values(), *(heading(name) for name in results.metrics)]
+    first = [*[""] * grouped, *["cell"] * (not results.is_product)]
+    headings = [*first, *names, *costs.values(), *(heading(name) for name in results.metrics)]
     lines = []
     for row, text in zip(results.rows, texts, strict=True):
         measures = [_measure(row.metrics.get(name), intervals) for name in results.metrics]
         if not row.folders and measures:
             measures[0] = row.status
         cost = [_cost(key, row.cost.get(key)) for key in costs]
-        lines.append([*[row.group] * grouped, row.name, *text, *cost, *measures])
-    first = len(headings) - len(results.metrics)
-    plain = {"", "cell", "changes", "positions"}
+        named = [*[row.group] * grouped, *[row.title] * (not results.is_product)]
+        lines.append([*named, *text, *cost, *measures])
+    at = len(headings) - len(results.metrics)
+    plain = {"", "cell", "changes"}
     numeric = [name not in plain and _all_numbers(lines, i) for i, name in enumerate(headings)]
-    best = {(line, first + i) for i, name in enumerate(results.metrics) for line in _best(results.rows, name)}
+    best = {(line, at + i) for i, name in enumerate(results.metrics) for line in _best(results.rows, name)}
     return Table(headings, lines, numeric, [row.group for row in results.rows], frozenset(best), notes(results))
 
 
@@ -145,12 +155,20 @@ def _best(rows: Sequence[Row], name: str) -> list[int]:
 def notes(results: Results) -> list[str]:
     """What a reader has to know beside the numbers."""
     told = []
-    for row in results.rows:
-        because = f": {row.reason}" if row.reason else ""
-        if row.status == FAILED or (row.status == PARTLY and row.reason):
-            told.append(f"{row.name} failed{because}")
-        elif row.status in (OPEN, PARTLY):
-            told.append(f"{row.name} is not finished{because}")
+    for row in results.failed:
+        seeds = f" with {len(row.seeds)} of its seeds finished" if row.status == PARTLY else ""
+        told.append(f"{row.title} failed{seeds}: {row.reason}")
+    waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
+    told += [f"{row.title} does not count: {row.reason}" for row in waiting if row.reason]
+    if names := [row.title for row in waiting if not row.reason]:
+        told.append(f"not finished: {', '.join(names)}")
+    told += [f"{heading(name)} is not measured" for name in results.missing]
+    if any(
+        (n := row.metrics.get(name)) and (n.p_value or 1) < SIGNIFICANT
+        for row in results.rows
+        for name in results.metrics
+    ):
+        told.append(f"† differs from the base with p < {SIGNIFICANT} (paired bootstrap over the test sentences)")
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:
@@ -179,9 +197,10 @@ def _measure(number: Number | None, intervals: bool) -> str:
     text = _short(number.mean)
     if number.deviation is not None:
         return f"{text} ± {_short(number.deviation)}"
+    star = "†" if number.p_value is not None and number.p_value < SIGNIFICANT else ""
     if intervals and number.low is not None and number.high is not None:
-        return f"{text} [{number.low:.1f}, {number.high:.1f}]"
-    return text
+        return f"{text}{star} [{max(number.low, 0):.1f}, {number.high:.1f}]"
+    return text + star
 
 
 def _short(value: float) -> str:

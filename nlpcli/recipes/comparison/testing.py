@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nlpcli.config.grid import HeldOut
@@ -39,7 +41,6 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
     """
     from nlpcli.data.readers import read_lines
     from nlpcli.evaluation import Resampling
-    from nlpcli.evaluation.bleu import Bleu
     from nlpcli.recipes.translate import Translating, translate, write_lines
 
     config = cell.config
@@ -52,7 +53,29 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
         for translation in window
     ]
     write_lines(cell.folder / OUTPUT, output)
-    metric = Bleu(tokenize=config.decoding.bleu_tokenize, lowercase=config.decoding.lowercase)
-    score = metric.corpus(output, [list(read_lines(test.target))], Resampling())
+    score = _metric(cell).corpus(output, [list(read_lines(test.target))], Resampling())
     listener.note(f"{cell.name}: {score.line()}")
     return {"bleu": score.value, "low": score.low, "high": score.high, "signature": score.signature}
+
+
+def _metric(cell: Cell) -> Any:
+    from nlpcli.evaluation.bleu import Bleu
+
+    decoding = cell.config.decoding
+    return Bleu(tokenize=decoding.bleu_tokenize, lowercase=decoding.lowercase)
+
+
+def p_values(base: Cell, others: Sequence[Cell], test: HeldOut) -> list[float]:
+    """How often chance alone would make each cell's BLEU differ from the base's as much: the paired bootstrap.
+
+    Raises: NlpcliError when a cell's translations are not there any more.
+    """
+    from nlpcli.data.readers import read_lines
+    from nlpcli.evaluation import Resampling
+
+    def output(folder: Path) -> list[str]:
+        return list(read_lines(folder / OUTPUT))
+
+    systems = [output(cell.folder) for cell in others]
+    scores = _metric(base).compare(output(base.folder), systems, [list(read_lines(test.target))], Resampling())
+    return [score.p_value for score in scores[1:]]
