@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
 from nlpcli.cli import terminal
 from nlpcli.cli.spread import Spreading
 
-Command = Spreading
+
+class Command(Spreading):
+    """`--metric` takes several names at once."""
+
+    spread: ClassVar = ("--metric",)
 
 
 def command(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ _MOST_MARKED = 24  # points of a line that are marked
 
 @dataclass(frozen=True)
 class Line:
-    """One run's curve: `run` is its number, which says how it looks; kind: "train" is drawn thin, without marks."""
+    """One run's curve: `run` is its number, which says how it looks; kind: "train" is drawn without marks, and thin
+    beside curves of another kind."""
 
     label: str
     run: int
@@ -38,13 +39,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over one axis. better: "higher" where that is the better way, else ""; logarithmic: of the y axis."""
+    """Lines over one axis. better: "higher" where that is the better way, else ""; logarithmic: of the y axis.
+
+    right: where the x axis ends; it begins at 0 then, so that panels can be compared.
+    """
 
     title: str
     x_label: str
     lines: tuple[Line, ...]
     better: str = ""
     logarithmic: bool = False
+    right: float | None = None
 
 
 def draw(
@@ -56,18 +61,20 @@ def draw(
     columns: int = 3,
     dpi: int = 150,
     title: str | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> bytes:
     """The file of a figure with all panels, and above them the runs' names beside how their lines look.
 
-    names: of the runs, in the order of their numbers. The same panels give the same bytes.
+    names: of the runs, in the order of their numbers; warn: told which characters no font has. The same panels give
+    the same bytes.
     Raises: as `nlpcli.visualization.figures.draw`.
     """
     colours = theme_named(theme)
-    lettering = Lettering([*names, *(panel.title for panel in panels), title or ""], None)
+    lettering = Lettering((), [*names, *(panel.title for panel in panels), title or ""], warn)
     with plain_settings(colours, lettering.families):
         columns = max(1, min(columns, len(panels)))
         rows = max(1, math.ceil(len(panels) / columns))
-        legend = 0.32 + 0.22 * math.ceil(len(names) / max(1, 2 * columns)) + (0.35 if title else 0.0)
+        legend = 0.08 + 0.22 * math.ceil(len(names) / max(1, 2 * columns)) + (0.35 if title else 0.0)
         width, height = _WIDE * columns, _HIGH * rows + legend
         figure = new_figure(width, height)
         for number, panel in enumerate(panels):
@@ -75,9 +82,16 @@ def draw(
             left, bottom = column * _WIDE + 0.62, height - legend - (row + 1) * _HIGH + 0.55
             axes = figure.add_axes((left / width, bottom / height, (_WIDE - 0.85) / width, (_HIGH - 0.95) / height))
             _draw_panel(axes, panel, colours, COLOURS[theme])
-        _draw_legend(figure, names, panels, theme, columns, top=1 - (0.35 / height if title else 0.0))
+        _draw_legend(
+            figure,
+            [lettering.line(name) for name in names],
+            panels,
+            theme,
+            columns,
+            top=1 - (0.35 / height if title else 0.0),
+        )
         if title:
-            figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", size=12, color=colours.ink)
+            figure.text(0.5, 1 - 0.1 / height, lettering.line(title), ha="center", va="top", size=12, color=colours.ink)
         return as_bytes(figure, format, dpi)
 
 
@@ -140,8 +154,11 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme, colours: Sequence[str], *
         axes.spines[spine].set_visible(False)
     axes.grid(True, color=theme.line, linewidth=0.6)
     axes.set_axisbelow(True)
+    thin = any(line.kind != "train" for line in panel.lines)
     for line in panel.lines:
-        _draw_line(axes, line, colours)
+        _draw_line(axes, line, colours, thin=thin)
+    if panel.right is not None:
+        axes.set_xlim(-0.02 * panel.right, 1.02 * panel.right)
     if panel.logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(ticker.LogLocator(10, subs=(1, 2, 5)))
@@ -159,15 +176,16 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme, colours: Sequence[str], *
         axes.set_title(panel.title + way, size=10, loc="left", pad=6)
 
 
-def _draw_line(axes: Any, line: Line, colours: Sequence[str]) -> None:
+def _draw_line(axes: Any, line: Line, colours: Sequence[str], *, thin: bool) -> None:
+    """thin: whether training stands back behind other curves."""
     train = line.kind == "train"
     marked = not train or len(line.x) == 1
     axes.plot(
         line.x,
         line.y,
         color=colours[line.run % len(colours)],
-        linewidth=1.0 if train else 1.8,
-        alpha=0.55 if train else 1.0,
+        linewidth=(1.0 if thin else 1.5) if train else 1.8,
+        alpha=0.6 if train and thin else 1.0,
         dashes=DASHES[line.run % len(DASHES)] or (None, None),
         marker=MARKS[(line.run + line.run // len(MARKS)) % len(MARKS)] if marked else None,
         markevery=max(1, math.ceil(len(line.x) / _MOST_MARKED)),

@@ -50,7 +50,7 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
     lines = [line for line in panel.lines if line.x]
     if not lines:
         return []
-    left, right = extent(value for line in lines for value in line.x)
+    left, right = extent(value for line in lines for value in line.x) if panel.right is None else (0.0, panel.right)
     low, high = extent(_scaled(value, panel) for line in lines for value in line.y)
     numbers = [short_number(10**value if panel.logarithmic else value) for value in (high, (low + high) / 2, low)]
     margin = max(map(len, numbers)) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,10 @@ def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = 
     panels += [_panel(name, runs, x, name.replace("_", " ")) for name in drawn]
     panels += [_panel(name, runs, x, title, kind="train") for name, title in _LOGGED.items()]
     missing += _uncommon(runs) if not metrics else []
-    return Curves(tuple(panel for panel in panels if panel.lines), tuple(left_out), tuple(missing))
+    panels = [panel for panel in panels if panel.lines]
+    right = max((value for panel in panels for line in panel.lines for value in line.x), default=0.0)
+    drawn_panels = tuple(replace(panel, right=right) if right else panel for panel in panels)
+    return Curves(drawn_panels, tuple(left_out), tuple(missing))
 
 
 def measured(run: Run) -> list[str]:

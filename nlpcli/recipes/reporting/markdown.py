@@ -18,15 +18,15 @@ def as_markdown(report: Report, *, picture: str | None = None) -> str:
         ["", *map(_code, report.names)], [[name, *map(_plain, cells)] for name, cells in words.facts(report)]
     )
     lines += _scores(report)
+    if picture:
+        lines += ["## Curves", "", f"![curves of {_plain(', '.join(report.names))}]({picture.replace(' ', '%20')})", ""]
+    if report.curves.left_out:
+        lines += [f"Not drawn: {', '.join(map(_code, report.curves.left_out))} (`--metric NAME` draws them).", ""]
     if report.differences:
         rows = [
             [_code(name), *(_code(words.setting(v)) for v in values)] for name, values in report.differences.items()
         ]
         lines += ["## Settings that differ", "", *_table(["setting", *map(_code, report.names)], rows)]
-    if picture:
-        lines += ["## Curves", "", f"![curves of {_plain(', '.join(report.names))}]({picture.replace(' ', '%20')})", ""]
-    if report.curves.left_out:
-        lines += [f"Not drawn: {', '.join(map(_code, report.curves.left_out))} (`--metric NAME` draws them).", ""]
     lines += _samples(report)
     if report.missing:
         lines += ["## What is missing", "", *(f"- {_plain(sentence)}" for sentence in report.missing), ""]

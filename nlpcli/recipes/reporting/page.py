@@ -42,12 +42,12 @@ def _body(report: Report) -> Iterator[str]:
     rows = [[escape(name), *map(escape, cells)] for name, cells in words.facts(report)]
     yield _table(heads, rows)
     yield from _scores(report, heads)
+    yield from _curves(report)
     if report.differences:
         settings = [[f"<code>{escape(name)}</code>", *(escape(words.setting(value)) for value in values)]
                     for name, values in report.differences.items()]  # fmt: skip
         yield "<h2>Settings that differ</h2>"
         yield _table(heads, settings)
-    yield from _curves(report)
     if report.samples:
         yield "<h2>Samples</h2>"
         yield '<p class="note">Outputs for the same held-out examples at each evaluation; equal ones once.</p>'
@@ -97,7 +97,7 @@ def _curves(report: Report) -> Iterator[str]:
     if len(report.runs) > 1:
         items = "".join(f"<li>{_run(report, i)}</li>" for i in range(len(report.runs)))
         yield f'<ul class="legend">{items}</ul>'
-    yield '<p class="note">Thin lines: training; with marks: held-out data.</p>'
+    yield '<p class="note">With marks: held-out data; thin beside them, and without marks: training.</p>'
     figures = "".join(_figure(panel, number) for number, panel in enumerate(panels))
     yield f'<div class="charts">{figures}</div>'
     if report.curves.left_out:

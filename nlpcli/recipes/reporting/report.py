@@ -89,14 +89,13 @@ def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
     """
     runs = read_runs(find_runs(asked.runs, say))
     curves = curves_of(runs, x=asked.x, metrics=asked.metrics)
-    missing = [f"{run.name}: {sentence}" for run in runs for sentence in run.missing]
+    missing = _together(runs)
     scores = tuple(tuple(final_scores(run, asked.resampling)) for run in runs)
     paired: list[Paired] = []
-    if asked.resampling is not None:
-        for run in runs[1:]:
-            found, why = paired_scores(runs[0], run, asked.resampling)
-            paired += found
-            missing += why
+    for run in runs[1:] if asked.resampling is not None else ():
+        found, why = paired_scores(runs[0], run, asked.resampling)
+        paired += found
+        missing += why
     return Report(
         runs=tuple(runs),
         x=asked.x,
@@ -106,8 +105,20 @@ def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
         differences=differences(runs) if len(runs) > 1 else {},
         samples=tuple(samples_of(runs, asked.samples)),
         cost=tuple(cost_of(run) for run in runs),
-        missing=(*missing, *curves.missing),
+        missing=tuple(dict.fromkeys((*missing, *curves.missing))),
     )
+
+
+def _together(runs: Sequence[Run]) -> list[str]:
+    """What runs lack, each sentence once, with the names of the runs where not all lack it."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for sentence in run.missing:
+            found.setdefault(sentence, []).append(run.name)
+    if len(runs) == 1:
+        return list(found)
+    return [f"{'all runs' if len(names) == len(runs) else ', '.join(names)}: {sentence}"
+            for sentence, names in found.items()]  # fmt: skip
 
 
 def cost_of(run: Run) -> dict[str, float | int | str | None]:

@@ -19,10 +19,10 @@ def as_text(report: Report, *, width: int = 80, unicode: bool = True) -> str:
     """width: in columns, at least 40. unicode: False for ASCII in what is drawn; texts are what they are."""
     width = max(40, width)
     lines = [*_heading(report, width), *_facts(report, width), *_scores(report, width)]
+    lines += _curves(report, width, unicode)
     if report.differences:
         rows = [[name, *map(words.setting, values)] for name, values in report.differences.items()]
         lines += ["", "SETTINGS THAT DIFFER", *_table(["", *_letters(report)], rows, width)]
-    lines += _curves(report, width, unicode)
     lines += _samples(report, width)
     if report.missing:
         lines += ["", "MISSING", *(line for sentence in report.missing for line in _hanging(sentence, width))]
@@ -68,7 +68,18 @@ def _scores(report: Report, width: int) -> list[str]:
                  words.verdict(p), f"{p.items:,} items"] for p in report.paired]  # fmt: skip
         lines += ["", "PAIRED BOOTSTRAP against a", *_table([], rows, width)]
     for name, signature in words.signatures(report):
-        lines += _hanging(f"{name}: {signature}", width)
+        lines += _signature(name, signature, width)
+    return lines
+
+
+def _signature(name: str, signature: str, width: int) -> list[str]:
+    """A signature in lines that end between two of its parts."""
+    lines = [f"{name}:"]
+    for i, part in enumerate(signature.split("|")):
+        part = part if i == 0 else f"|{part}"
+        if i and cells(lines[-1]) + cells(part) > width:
+            lines.append("    ")
+        lines[-1] += part if i else f" {part}"
     return lines
 
 
@@ -100,7 +111,7 @@ def _panel(panel: Panel, report: Report, width: int, unicode: bool) -> Iterator[
 
 
 def _sparklines(panel: Panel, report: Report, width: int, unicode: bool) -> Iterator[str]:
-    span = extent(value for line in panel.lines for value in line.x)
+    span = extent(value for line in panel.lines for value in line.x) if panel.right is None else (0.0, panel.right)
     within = extent(value for line in panel.lines for value in line.y)
     letters = _letters(report)
     arrow = "→" if unicode else "->"
@@ -145,11 +156,20 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
     count = len(body[0])
     widths = [max(cells(row[i]) for row in body) for i in range(count)]
     while sum(widths) + 2 * (count - 1) > width and max(widths) > 6:
-        widths[widths.index(max(widths))] -= 1
+        others = max(widths[1:], default=0)  # what stands in front says what a row is, and is cut last
+        place = widths.index(others, 1) if others > 12 else widths.index(max(widths))
+        widths[place] -= 1
     return [
-        "  ".join(_padded(cut(cell, size), size) for cell, size in zip(row, widths, strict=True)).rstrip()
+        "  ".join(_padded(_fitted(cell, size), size) for cell, size in zip(row, widths, strict=True)).rstrip()
         for row in body
     ]
+
+
+def _fitted(text: str, width: int) -> str:
+    """Text in at most `width` columns; of paths the end says more."""
+    if cells(text) <= width or "/" not in text or cells(text) != len(text):
+        return cut(text, width)
+    return "…" + text[len(text) - width + 1 :]
 
 
 def _padded(text: str, width: int) -> str:
