@@ -13,18 +13,21 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-def chromium() -> str | None:
-    """Where the browser is: what NLPCLI_CHROMIUM tells, or an installed one."""
-    told = os.environ.get("NLPCLI_CHROMIUM")
-    return shutil.which(told) if told else next(filter(None, map(shutil.which, NAMES)), None)
+def chromium() -> str:
+    """Where the browser is: what NLPCLI_CHROMIUM names, which must be there, or an installed one."""
+    named = os.environ.get("NLPCLI_CHROMIUM")
+    path = next(filter(None, map(shutil.which, [named] if named else NAMES)), None)
+    if path is None and named:
+        pytest.fail(f"NLPCLI_CHROMIUM names '{named}', which is no program")
+    if path is None:
+        pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is installed, nor does NLPCLI_CHROMIUM name one")
+    return path
 
 
 @pytest.fixture(scope="session")
 def tab() -> Iterator[Any]:
     """The one tab of a headless Chromium, for all tests of a worker."""
     path = chromium()
-    if path is None:
-        pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is installed, nor does NLPCLI_CHROMIUM name one")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
