@@ -1,18 +1,27 @@
 """Which word of a sentence corresponds to which word of its translation, as a translation model sees it.
 
-Both are given; the model is made to write the translation, and where it looks meanwhile is the alignment. Sources: Garg
-et al. 2019, section 3.1; Chen et al. 2020, section 3.
+Both are given; the model is made to write the translation, and where it looks meanwhile, or what of it helps, is the
+alignment. Sources: Garg et al. 2019, section 3.1; Chen et al. 2020, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from nlpcli.decoding.attention import NO_WORD, PREDICT, Alignment, forced_weights, word_links, words_of_spans
+from nlpcli.decoding.attention import (
+    NO_WORD,
+    PREDICT,
+    forced_weights,
+    gradient_weights,
+    links_of_sources,
+    links_of_targets,
+    word_weights,
+    words_of_spans,
+)
 from nlpcli.decoding.links import Links
 from nlpcli.decoding.translator import cut_batches
 from nlpcli.errors import NlpcliError
@@ -22,10 +31,28 @@ from nlpcli.text import Tokenizer
 
 @dataclass(frozen=True)
 class Look:
-    """Where an alignment is read off: a decoder layer, from 1 (None: the last but one), and a step, see `STEPS`."""
+    """What an alignment is read off.
+
+    The attention of a decoder layer, from 1 (None: the last but one), averaged over its heads, at a step, see `STEPS`;
+    with `gradient`, gradient times attention of that layer (None: the sum of all), which knows but the predicting step.
+    """
 
     layer: int | None = None
     step: str = PREDICT
+    gradient: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gradient and self.step != PREDICT:
+            raise NlpcliError(
+                f"gradient times attention is of the step that predicts a word, not of the step '{self.step}'"
+            )
+
+
+class Ways(NamedTuple):
+    """The links of a pair, (source word, target word): the best one of each target word, of each source word."""
+
+    of_targets: Links
+    of_sources: Links
 
 
 @dataclass(frozen=True)
@@ -87,44 +114,43 @@ class Aligner:
         self.warn = warn or (lambda text: None)
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
 
-    @torch.inference_mode()
-    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Links]]:
-        """The links of every pair, (source word, target word), for each of `looks`: each target word has at most one.
-
-        Raises: NlpcliError for a layer or a step that is not there.
-        """
-        found: list[list[Links]] = [[frozenset()] * len(pairs) for _ in looks]
+    @torch.no_grad()
+    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Ways]]:
+        """The links of every pair for each of `looks`. Raises: NlpcliError for a layer or a step that is not there."""
+        found = [[Ways(frozenset(), frozenset())] * len(pairs) for _ in looks]
         sources, targets = self._sources(pairs), self._targets(pairs)
         filled = [i for i in range(len(pairs)) if sources[i].ids and targets[i].ids]
         lengths = [len(sources[i].ids) + len(targets[i].ids) for i in filled]
         for batch in cut_batches(lengths, self.settings.batch_tokens):
             places = [filled[k] for k in batch]
-            aligned = self._align([sources[i] for i in places], [targets[i] for i in places], looks)
-            for of_look, links in zip(found, aligned, strict=True):
-                for i, one in zip(places, links, strict=True):
-                    of_look[i] = frozenset(one)
+            for of_look, looked in zip(found, self._looked(places, sources, targets, looks), strict=True):
+                ways = zip(links_of_targets(looked), links_of_sources(looked), strict=True)
+                for i, (of_targets, of_sources) in zip(places, ways, strict=True):
+                    of_look[i] = Ways(frozenset(of_targets), frozenset(of_sources))
         return found
 
-    def _align(self, sources: list[_Side], targets: list[_Side], looks: Sequence[Look]) -> list[list[Alignment]]:
+    def _looked(
+        self, places: Sequence[int], sources: list[_Side], targets: list[_Side], looks: Sequence[Look]
+    ) -> Iterator[torch.Tensor]:
+        """For each look the weights between words, (batch, target words, source words)."""
         special, start = self.source_tokenizer.special, self.settings.source_start
-        read = [[*start, *source_ids(side.ids, special)] for side in sources]
-        words = [[*[NO_WORD] * len(start), *side.words, NO_WORD] for side in sources]
+        read = [[*start, *source_ids(sources[i].ids, special)] for i in places]
+        words = [[*[NO_WORD] * len(start), *sources[i].words, NO_WORD] for i in places]
         lengths = torch.tensor([len(ids) for ids in read], device=self.device)
         source = pad(read, special.pad).to(self.device)
-        layers = list(dict.fromkeys(look.layer for look in looks))
-        weights = forced_weights(
-            self.model,
-            source,
-            torch.arange(source.shape[1], device=self.device) < lengths[:, None],
-            [side.ids for side in targets],
-            start=self._start,
-            layers=layers,
-            fill=self.tokenizer.special.pad,
-        )
+        mask = torch.arange(source.shape[1], device=self.device) < lengths[:, None]
         source_words = pad(words, NO_WORD).to(self.device)
-        target_words = pad([side.words for side in targets], NO_WORD).to(self.device)
-        of_layer = dict(zip(layers, weights, strict=True))
-        return [word_links(of_layer[look.layer], source_words, target_words, step=look.step) for look in looks]
+        target_words = pad([targets[i].words for i in places], NO_WORD).to(self.device)
+        given = (self.model, source, mask, [targets[i].ids for i in places])
+        around = {"start": self._start, "fill": self.tokenizer.special.pad}
+        layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient))
+        attention = dict(zip(layers, forced_weights(*given, layers=layers, **around), strict=True)) if layers else {}
+        for look in looks:
+            if look.gradient:
+                weights = gradient_weights(*given, layers=() if look.layer is None else [look.layer], **around)
+            else:
+                weights = attention[look.layer]
+            yield word_weights(weights, source_words, target_words, step=look.step)
 
     def _sources(self, pairs: Sequence[Pair]) -> list[_Side]:
         longest = self.settings.max_source_length

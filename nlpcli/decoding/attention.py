@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nlpcli.attention.recording import Recorder
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.layers.vocabulary_loss import vocabulary_loss
 from nlpcli.objectives.pairs import pad
 from nlpcli.text import Tokenizer
 
@@ -56,9 +57,9 @@ def choose_layer(model: Any, layer: int | None) -> Any:
 
 
 @contextmanager
-def recording(attention: Any) -> Iterator[list[Tensor]]:
-    """The list that receives the weights of every call of `attention` inside the `with`."""
-    attention.recorder = weights = Recorder()
+def recording(attention: Any, *, gradients: bool = False) -> Iterator[list[Tensor]]:
+    """The list that receives the weights of every call of `attention` inside the `with`; gradients: see `Recorder`."""
+    attention.recorder = weights = Recorder(gradients=gradients)
     try:
         yield weights
     finally:
@@ -109,13 +110,46 @@ def forced_weights(
     return [weights[0].mean(1)[:, len(start) - 1 :] for weights in recorded]
 
 
-def word_links(weights: Tensor, source_words: Tensor, target_words: Tensor, *, step: str = PREDICT) -> list[Alignment]:
-    """For every target word the source word it looks at most.
+def gradient_weights(
+    model: Any,
+    source: Tensor,
+    source_mask: Tensor,
+    targets: Sequence[Sequence[int]],
+    *,
+    start: Sequence[int],
+    layers: Sequence[int | None] = (),
+    fill: int = 0,
+) -> Tensor:
+    """How much each look at the source helps to write `targets`: gradient times attention, by one pass and back.
+
+    Σ over layers and heads of max(0, A ⊙ ∂ log p(target | source) / ∂A), the weights A of a row being those of the step
+    that predicts a piece. Source: Chefer et al. 2021, eq. 5, whose layers are multiplied and here added.
+
+    As `forced_weights`, but layers: () for all; and one tensor (batch, n + 1, m), whose last row is that of the end.
+    """
+    prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
+    goal = pad([[*ids, fill] for ids in targets], fill).to(source.device)
+    counted = torch.arange(goal.shape[1], device=source.device) < torch.tensor(
+        [len(ids) for ids in targets], device=source.device
+    ).unsqueeze(1)
+    chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
+    with torch.enable_grad(), ExitStack() as stack:
+        recorded = [stack.enter_context(recording(attention, gradients=True)) for attention in chosen]
+        hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
+        bias = None if getattr(model, "output_bias", None) is None else model.output_bias.detach()
+        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)
+        weights = [record[0] for record in recorded]
+        slopes = torch.autograd.grad(-loss, weights)
+    helping = [(weight * slope).clamp_(min=0).sum(1) for weight, slope in zip(weights, slopes, strict=True)]
+    return torch.stack(helping).sum(0).detach()[:, len(start) - 1 :]
+
+
+def word_weights(weights: Tensor, source_words: Tensor, target_words: Tensor, *, step: str = PREDICT) -> Tensor:
+    """Weights between pieces, summed over the pieces of each word: (batch, target words, source words).
 
     weights (batch, n + 1, m) as `forced_weights` gives them; source_words (batch, m), target_words (batch, n): the
-    number of the word to which each piece belongs, or `NO_WORD`. Weights are summed over the pieces of a source word
-    and over those of a target word; what falls on no word doesn't count. A piece's weights are those of the step that
-    predicts it (Garg et al. 2019), or of the one that reads it (Chen et al. 2020).
+    number of the word to which each piece belongs, or `NO_WORD`; what falls on no word is left out. A piece's weights
+    are those of the step that predicts it (Garg et al. 2019), or of the one that reads it (Chen et al. 2020).
 
     Raises: NlpcliError for an unknown step.
     """
@@ -123,13 +157,31 @@ def word_links(weights: Tensor, source_words: Tensor, target_words: Tensor, *, s
         raise unknown("step", step, STEPS)
     weights = weights[:, :-1] if step == PREDICT else weights[:, 1:]  # (batch, n, m)
     looked = _summed(weights, source_words)  # (batch, n, source words)
-    looked = _summed(looked.transpose(1, 2), target_words).transpose(1, 2)  # (batch, target words, source words)
-    if not looked.numel():
-        return [()] * len(looked)
-    most, best = looked.max(-1)
+    return _summed(looked.transpose(1, 2), target_words).transpose(1, 2)
+
+
+def links_of_targets(looked: Tensor) -> list[Alignment]:
+    """For every target word the source word it looks at most; looked (batch, target words, source words)."""
+    return [tuple(sorted((i, j) for j, i in pairs)) for pairs in _best(looked)]
+
+
+def links_of_sources(looked: Tensor) -> list[Alignment]:
+    """For every source word the target word that gives it the largest share of what it has for all source words.
+
+    Source: Jalili Sabet et al. 2020, section 2.2, where the links in which both sides agree are kept.
+    """
+    shares = looked / looked.sum(-1, keepdim=True).clamp(min=torch.finfo(looked.dtype).tiny)
+    return [tuple(pairs) for pairs in _best(shares.transpose(1, 2))]
+
+
+def _best(weights: Tensor) -> list[list[tuple[int, int]]]:
+    """For each row that has any weight the column with most: (batch, rows, columns) -> pairs (row, column)."""
+    if not weights.numel():
+        return [[] for _ in weights]
+    most, best = weights.max(-1)
     return [
-        tuple(sorted((i, j) for j, (i, weight) in enumerate(zip(*row, strict=True)) if weight > 0))
-        for row in zip(best.tolist(), most.tolist(), strict=True)
+        [(row, column) for row, (column, weight) in enumerate(zip(*columns, strict=True)) if weight > 0]
+        for columns in zip(best.tolist(), most.tolist(), strict=True)
     ]
 
 

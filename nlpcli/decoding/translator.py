@@ -18,7 +18,15 @@ from typing import Any
 
 import torch
 
-from nlpcli.decoding.attention import NO_WORD, Alignment, Attending, forced_weights, word_links, words_of_pieces
+from nlpcli.decoding.attention import (
+    NO_WORD,
+    Alignment,
+    Attending,
+    forced_weights,
+    links_of_targets,
+    word_weights,
+    words_of_pieces,
+)
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
@@ -250,7 +258,8 @@ class Translator:
             [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in pieces], NO_WORD
         )
         target_words = pad([words_of_pieces(self.tokenizer, ids) for ids in flat], NO_WORD)
-        words = iter(word_links(weights, source_words[rows].to(self.device), target_words.to(self.device)))
+        looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))
+        words = iter(links_of_targets(looked))
         return [[next(words) for _ in group] for group in texts]
 
     def _candidates(

@@ -15,7 +15,7 @@ from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
 
 if TYPE_CHECKING:
-    from nlpcli.decoding.aligner import Aligner, Look, Pair
+    from nlpcli.decoding.aligner import Aligner, Look, Pair, Ways
     from nlpcli.decoding.links import Links
 
 ARGMAX, AUTO = "argmax", "auto"
@@ -32,10 +32,12 @@ class Aligning:
     """Which texts are aligned, with what, and how.
 
     target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
-    stands for the newest run. reverse: a model that translates the other way, whose links are combined with the first
-    one's by `method`, of `METHODS`; None: `argmax` for one model, `DEFAULT_METHOD` for two. layer: the decoder layer
-    that is looked at, from 1; two, of the model and of the reverse one; "auto": those whose links agree best in the
-    first `WINDOW` pairs; None: the last but one. step: of `STEPS`, see `nlpcli.decoding.attention.word_links`.
+    stands for the newest run. method: `argmax` links every target word to the source word it looks at most; the others
+    combine two directions: with `reverse`, a model that translates the other way, its links; without one, those that
+    link every source word to its best target word. None: argmax, or `DEFAULT_METHOD` with `reverse`. gradient: gradient
+    times attention decides, not attention. layer: the decoder layer that is looked at, from 1; two, of the model and of
+    the reverse one; "auto": those whose links agree best in the first `WINDOW` pairs; None: the last but one, of
+    gradients all. step: of `STEPS`, see `nlpcli.decoding.attention.word_weights`.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
     """
@@ -45,6 +47,7 @@ class Aligning:
     model: Path | None = None
     reverse: Path | None = None
     method: str | None = None
+    gradient: bool = False
     layer: Layer = None
     step: str = "predict"
     batch_tokens: int | None = None
@@ -56,22 +59,14 @@ class Aligning:
             raise unknown("way to align", self.method, METHODS)
         if self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
-        if self.reverse is None:
-            if self.method not in (None, ARGMAX):
-                raise NlpcliError(
-                    f"'{self.method}' combines two directions, and there is one",
-                    hint="name a model that translates the other way with --reverse",
-                )
-            if self.layer == AUTO:
-                raise NlpcliError(
-                    "layers are chosen by how well two directions agree, and there is one",
-                    hint="name a model that translates the other way with --reverse, or a layer",
-                )
-            if isinstance(self.layer, tuple):
-                raise NlpcliError("the second layer is of a reverse model, and there is none")
-        elif self.method == ARGMAX:
+        if self.reverse is not None and self.method == ARGMAX:
+            raise NlpcliError("a reverse model means nothing to argmax", hint=f"choose one of {', '.join(METHODS[1:])}")
+        if self.reverse is None and isinstance(self.layer, tuple):
+            raise NlpcliError("the second layer is that of a reverse model, and there is none")
+        if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
-                "a reverse model means nothing to argmax", hint="choose intersection, union, grow-diag ..."
+                "layers are chosen by how well two directions agree, and there is one",
+                hint="name a model that translates the other way with --reverse, or a layer",
             )
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
@@ -109,7 +104,7 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
     looks = _looks(job, directions, first, say=say)
     for window in chain([first], windows):
         found = [direction.links(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
-        yield [pharaoh(sorted(links)) for links in _combined(found, job.method or DEFAULT_METHOD)]
+        yield [pharaoh(sorted(links)) for links in _combined(job, found)]
 
 
 @dataclass(frozen=True)
@@ -119,22 +114,28 @@ class _Direction:
     aligner: Aligner
     backwards: bool = False
 
-    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Links]]:
-        """For each look the links of each pair."""
+    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Ways]]:
+        """For each look the links of each pair; `of_targets` are the model's own, its target's."""
         if not self.backwards:
             return self.aligner.links(pairs, looks)
+        from nlpcli.decoding.aligner import Ways
         from nlpcli.decoding.links import turned
 
         exchanged = [replace(pair, source=pair.target, target=pair.source) for pair in pairs]
-        return [[turned(links) for links in found] for found in self.aligner.links(exchanged, looks)]
+        found = self.aligner.links(exchanged, looks)
+        return [[Ways(*map(turned, ways)) for ways in of_look] for of_look in found]
 
 
-def _combined(found: list[list[Links]], method: str) -> list[Links]:
+def _combined(job: Aligning, found: list[list[Ways]]) -> Iterator[Links]:
     from nlpcli.decoding.links import symmetrised
 
-    if len(found) == 1:
-        return found[0]
-    return [symmetrised(forward, backward, method) for forward, backward in zip(*found, strict=True)]
+    method = job.method or (ARGMAX if job.reverse is None else DEFAULT_METHOD)
+    for ways in zip(*found, strict=True):
+        if method == ARGMAX:
+            yield ways[0].of_targets
+        else:
+            backward = ways[0].of_sources if len(ways) == 1 else ways[1].of_targets
+            yield symmetrised(ways[0].of_targets, backward, method)
 
 
 def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Aligner:
@@ -167,7 +168,7 @@ def _looks(
     if job.layer == AUTO:
         return _agreeing(job, directions, pairs, say=say)
     layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
-    return [Look(layer, job.step) for layer in layers]
+    return [Look(layer, job.step, job.gradient) for layer in layers]
 
 
 def _agreeing(
@@ -181,8 +182,8 @@ def _agreeing(
     looks, found = [], []
     for direction in directions:
         depth = len(cross_attentions(direction.aligner.model))
-        looks.append([Look(layer, job.step) for layer in range(1, depth + 1)])
-        found.append(direction.links(pairs, looks[-1]))
+        looks.append([Look(layer, job.step, job.gradient) for layer in range(1, depth + 1)])
+        found.append([[ways.of_targets for ways in of_look] for of_look in direction.links(pairs, looks[-1])])
     values = {
         (i, j): agreement(forward, backward)
         for i, forward in enumerate(found[0])

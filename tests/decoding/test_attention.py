@@ -15,9 +15,12 @@ from nlpcli.decoding.attention import (
     choose_layer,
     cross_attentions,
     forced_weights,
+    gradient_weights,
+    links_of_sources,
+    links_of_targets,
     pharaoh,
     recording,
-    word_links,
+    word_weights,
     words_of_pieces,
     words_of_spans,
 )
@@ -108,18 +111,38 @@ def test_forced_weights_are_those_of_the_steps_one_by_one(transformer):
             assert torch.allclose(weights[:, step], looked, atol=1e-6)
 
 
-def one_by_one(weights, source_words, target_words, step):
-    """What `word_links` does, in loops."""
-    links = []
-    for word in range(max(target_words, default=-1) + 1):
-        totals = dict.fromkeys((i for i in source_words if i >= 0), 0.0)
-        for place, of in enumerate(target_words):
-            for column, i in enumerate(source_words):
-                if of == word and i >= 0:
-                    totals[i] += weights[place + (step == READ)][column]
-        if word in target_words and totals and max(totals.values()) > 0:
-            links.append((max(totals, key=lambda i: (totals[i], -i)), word))
-    return tuple(sorted(links))
+def test_gradient_weights_are_those_of_the_log_probability_of_the_target(transformer):
+    model = transformer(decoder_layers=2, output_bias=True)
+    source = torch.tensor([[8, 9, 10, 3], [11, 3, 0, 0]])
+    targets = [[9, 4, 7], [10]]
+    found = gradient_weights(model, source, source > 0, targets, start=[2, 5])
+    first = gradient_weights(model, source, source > 0, targets, start=[2, 5], layers=[1])
+    assert found.shape == (2, 4, 4) and not found.requires_grad
+    for row, ids in enumerate(targets):
+        length = int((source[row] > 0).sum())
+        lower, upper = cross_attentions(model)
+        with recording(lower, gradients=True) as one, recording(upper, gradients=True) as two:
+            logits = model(source[row : row + 1, :length], None, torch.tensor([[2, 5, *ids]]))
+        total = sum(logits[0, 1 + t].log_softmax(-1)[id_] for t, id_ in enumerate(ids))
+        weights = [one[0], two[0]]
+        maps = [
+            (weight * slope).clamp(min=0)[0].sum(0)[1 : 1 + len(ids)]
+            for weight, slope in zip(weights, torch.autograd.grad(total, weights), strict=True)
+        ]
+        assert torch.allclose(found[row, : len(ids), :length], sum(maps), atol=1e-6)
+        assert torch.allclose(first[row, : len(ids), :length], maps[0], atol=1e-6)
+        assert not found[row, :, length:].any() and found[row].any()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def by_loops(weights, source_words, target_words, step):
+    """What `word_weights` does, one number at a time."""
+    table = [[0.0] * (max(source_words, default=-1) + 1) for _ in range(max(target_words, default=-1) + 1)]
+    for place, j in enumerate(target_words):
+        for column, i in enumerate(source_words):
+            if i >= 0 and j >= 0:
+                table[j][i] += weights[place + (step == READ)][column]
+    return table
 
 
 WORDS_OF_PIECES = st.lists(st.sampled_from([0, 0, 0, 1, NO_WORD, NO_WORD]), min_size=1, max_size=6)
@@ -128,25 +151,38 @@ WORDS_OF_PIECES = st.lists(st.sampled_from([0, 0, 0, 1, NO_WORD, NO_WORD]), min_
 @given(
     st.lists(st.tuples(WORDS_OF_PIECES, WORDS_OF_PIECES), min_size=1, max_size=4), st.sampled_from(STEPS), st.randoms()
 )
-def test_words_are_linked_as_in_loops_whatever_the_batch(pairs, step, rng):
+def test_words_get_the_weights_of_their_pieces_whatever_the_batch(pairs, step, rng):
     pairs = [tuple([w + k // 2 if w >= 0 else w for k, w in enumerate(side)] for side in pair) for pair in pairs]
     n, m = (max(len(pair[side]) for pair in pairs) for side in (1, 0))
     weights = torch.tensor([[[rng.random() for _ in range(m)] for _ in range(n + 1)] for _ in pairs])
     source_words, target_words = (pad([pair[side] for pair in pairs], NO_WORD) for side in (0, 1))
-    found = word_links(weights, source_words, target_words, step=step)
-    for row, (sources, targets), links in zip(weights.tolist(), pairs, found, strict=True):
-        assert links == one_by_one(row, sources, targets, step)
+    looked = word_weights(weights, source_words, target_words, step=step)
+    ways = zip(links_of_targets(looked), links_of_sources(looked), strict=True)
+    for row, (sources, targets), whole, (of_targets, of_sources) in zip(
+        weights.tolist(), pairs, looked, ways, strict=True
+    ):
+        table = by_loops(row, sources, targets, step)
+        height, width = len(table), max(sources) + 1
+        assert torch.allclose(whole[:height, :width], torch.tensor(table).reshape(height, width), atol=1e-5)
+        assert not whole[height:].any() and not whole[:, width:].any()
+        best = [max(range(width), key=line.__getitem__) if width and max(line) > 0 else None for line in table]
+        assert of_targets == tuple(sorted((i, j) for j, i in enumerate(best) if i is not None))
+        shares = [[x / sum(line) if sum(line) else 0.0 for x in line] for line in table]
+        best = [max(range(height), key=lambda j: shares[j][i]) for i in range(width if height else 0)]
+        assert of_sources == tuple((i, j) for i, j in enumerate(best) if shares[j][i] > 0)
 
 
-def test_a_word_looks_at_most_at_the_word_with_the_largest_sum_and_nothing_else_counts():
+def test_a_word_is_linked_to_the_one_with_the_largest_sum_and_nothing_else_counts():
     weights = torch.tensor([[[0.3, 0.2, 0.4, 0.1], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.0, 1.0]]])
     source_words = torch.tensor([[0, 0, 1, NO_WORD]])
     target_words = torch.tensor([[0, 1]])
-    assert word_links(weights, source_words, target_words) == [((0, 0), (1, 1))]
-    assert word_links(weights, source_words, target_words, step=READ) == [((1, 0),)]
-    assert word_links(weights[:, :1], source_words, target_words[:, :0]) == [()]
+    looked = word_weights(weights, source_words, target_words)
+    assert links_of_targets(looked) == [((0, 0), (1, 1))]
+    assert links_of_sources(looked) == [((0, 0), (1, 1))]  # 0.4 is less of what word 0 looks at than 0.1 of word 1
+    assert links_of_targets(word_weights(weights, source_words, target_words, step=READ)) == [((1, 0),)]
+    assert links_of_targets(word_weights(weights[:, :1], source_words, target_words[:, :0])) == [()]
     with pytest.raises(NlpcliError, match="unknown step 'write'"):
-        word_links(weights, source_words, target_words, step="write")
+        word_weights(weights, source_words, target_words, step="write")
 
 
 def test_pieces_are_counted_to_words_by_their_beginnings_and_by_their_places():
