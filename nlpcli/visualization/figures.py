@@ -131,6 +131,7 @@ class _Sheet:
         self.theme = theme
         self.lettering = lettering
         self.measuring = new_figure(1, 1)
+        self.measuring.set_dpi(600)  # so that letters are not fitted to dots, and the measures are those of print
         reach = min(_WIDEST, max(_NARROWEST, _GRID / max(len(site.heads) for site in attention.sites)))
         plans = [self.plan(site, reach) for site in attention.sites]
         above = [(line, size) for line, size in ((title, _TITLE), (attention.model, _LETTERS)) if line]

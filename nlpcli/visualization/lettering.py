@@ -19,6 +19,7 @@ _FONTS = (
 )  # fmt: skip
 _BOX = "□"
 _LONGEST = 24
+_TURNS = dict.fromkeys((0x200E, 0x200F, 0x61C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # set no other text
 _SIGNS = {"\n": "↵", "\r": "↵", "\t": "⇥", " ": "␣"}
 _FIRST_EMOJI = 0x1F000
 
@@ -51,7 +52,8 @@ class Lettering:
 
 
 def _one_line(text: str) -> str:
-    """Blanks that are all there is are made visible, other control characters are dots."""
+    """Blanks that are all there is are made visible, control characters are dots, and none turns the direction."""
+    text = text.translate(_TURNS)
     if not text:
         return "∅"
     if text.isspace():
