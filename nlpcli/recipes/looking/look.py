@@ -123,6 +123,8 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
 
     job, config = opened.job, opened.loaded.config
     bare = opened.model is opened.body
+    if job.label is not None and bare:
+        raise not_possible(opened, f"label '{job.label}'", "the model knows no labels", "leave out --label")
     if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
         why = "the model has none; Transformer-XL and XLNet have" if bare else "under a head the model reads without it"
         raise not_possible(opened, "a memory", why, "leave out --memory")

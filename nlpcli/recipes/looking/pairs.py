@@ -17,7 +17,7 @@ from nlpcli.decoding.beam import beam_search
 from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import source_ids
-from nlpcli.recipes.looking.asked import Given, Opened, Seen, not_possible, view
+from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
 from nlpcli.recipes.looking.rows import log_probability
 from nlpcli.recipes.looking.tokens import Part, side
 from nlpcli.recipes.translate import Search, search_settings
@@ -36,8 +36,6 @@ class _Pair:
 
 def read_pair(opened: Opened, given: Given) -> Seen:
     """Sites: "encoder", "decoder", "cross", and "source-encoder" where the model has one."""
-    if opened.job.label is not None:
-        raise not_possible(opened, f"label '{opened.job.label}'", "the model knows no labels", "leave out --label")
     writes, reads = opened.writes, opened.reads
     pair = _tuned_pair(opened, given) if opened.task is not None else _pair(opened, given)
     source = opened.tensor([*pair.source_start, *source_ids(pair.source, reads.special)])
@@ -77,7 +75,7 @@ def _pair(opened: Opened, given: Given) -> _Pair:
     source = source[:longest]
     target_start = list(info.get("target_start", ())) or [writes.special.bos]
     if given.target is None:
-        target = _written(opened, opened.tensor([*start, *source_ids(source, reads.special)]), target_start)
+        target = _written(opened, start, source, target_start)
     else:
         [target] = writes.encode([given.target])
         room = math.inf if model.max_length is None else model.max_length - len(target_start)
@@ -90,16 +88,17 @@ def _pair(opened: Opened, given: Given) -> _Pair:
 
 
 @torch.no_grad()
-def _written(opened: Opened, source: torch.Tensor, start: list[int]) -> list[int]:
+def _written(opened: Opened, start: list[int], source: list[int], target_start: list[int]) -> list[int]:
     """The best target that beam search finds, with the beam the model was measured with in training."""
-    model, limits = opened.model, TranslatorSettings()
+    model, special, limits = opened.model, opened.writes.special, TranslatorSettings()
+    ids = opened.tensor([*start, *source_ids(source, opened.reads.special)])
     [hypotheses] = beam_search(
         model,
-        model.init_state(model.encode(source)),
-        [start],
-        eos=opened.writes.special.eos,
-        max_length=[math.ceil(limits.length_factor * source.size(1)) + limits.length_constant],
-        settings=search_settings(Search(), opened.writes.special, opened.loaded.info.get("decoding", {})),
+        model.init_state(model.encode(ids)),
+        [target_start],
+        eos=special.eos,
+        max_length=[math.ceil(limits.length_factor * len(source)) + limits.length_constant + 1],  # and the end
+        settings=search_settings(Search(), special, opened.loaded.info.get("decoding", {})),
     )
     return list(hypotheses[0].ids) if hypotheses else []
 

@@ -99,8 +99,6 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
     """Of a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
     if not opened.job.gradient:
         return None, ""
-    if opened.job.label is not None:
-        raise not_possible(opened, f"label '{opened.job.label}'", "the model knows no labels", "leave out --label")
     model = opened.model
     if getattr(model, "mlm_head", None) is None:
         hint = "give XLNet an --order to predict in" if opened.loaded.config.family == "xlnet" else None
