@@ -146,7 +146,7 @@ def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Si
     present = list(dict.fromkeys(number for site in sites for number in getattr(site, f"{kind}s")))
     for number in wanted:
         if number not in present:
-            raise NlpcliError(f"there is no {kind} {number}", hint=f"choose of {_listed(present)}")
+            raise NlpcliError(f"there is no {kind} {number}", hint=_choice(present))
     chosen = []
     for site in sites:
         numbers = getattr(site, f"{kind}s")
@@ -161,10 +161,12 @@ def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Si
     return tuple(chosen)
 
 
-def _listed(numbers: list[int | str]) -> str:
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, numbers))
+def _choice(numbers: list[int | str]) -> str:
+    if len(numbers) == 1:
+        return f"there is only {numbers[0]}"
+    if len(numbers) > 2 and numbers == list(range(1, len(numbers) + 1)):
+        return f"choose of 1 to {len(numbers)}"
+    return f"choose of {', '.join(map(str, numbers))}"
 
 
 def _average(site: Site, over: str) -> Site:

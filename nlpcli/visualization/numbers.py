@@ -19,6 +19,7 @@ from nlpcli.visualization.maps import Attention, Side, Site
 FORMAT = "nlpcli-attention"
 VERSION = 1
 _ABOUT = "about"
+_TENS = np.array([float(10**power) for power in range(23)])
 
 
 # --- JSON --------------------------------------------------------------------------------------------------------
@@ -66,10 +67,33 @@ def from_json_lines(lines: Iterable[str], place: str = "attention") -> Iterator[
 
 def _shortest(weights: np.ndarray) -> list:
     """Nested lists of doubles that are written as float32's shortest decimals and read back as the same float32."""
-    exact = weights.astype(np.float64)
-    short = weights.astype(str).astype(np.float64)
-    values = np.where(short.astype(np.float32) == weights, short, exact)
+    values = weights.astype(np.float64)
+    size = np.abs(values)
+    usual = (size >= 1e-12) & (size < 1e9)
+    _shorten(values, weights, usual)
+    unusual = np.isfinite(values) & ~usual & (values != 0)
+    if unusual.any():
+        short = weights[unusual].astype(str).astype(np.float64)
+        values[unusual] = np.where(short.astype(np.float32) == weights[unusual], short, values[unusual])
     return values.tolist() if np.isfinite(values).all() else _without_nan(values.tolist())
+
+
+def _shorten(values: np.ndarray, weights: np.ndarray, usual: np.ndarray) -> None:
+    """Rounds each of the `usual` values to as few digits as float32 needs, in place.
+
+    Whole numbers and powers of ten up to 10^22 are exact in doubles, so that their quotient is the double nearest to
+    the decimal, which is the one that is written with its few digits.
+    """
+    left = np.flatnonzero(usual)
+    first = np.floor(np.log10(np.abs(values.flat[left]))).astype(int)  # the place of the first digit
+    for digits in range(1, 10):
+        places = digits - 1 - first
+        power = _TENS[np.abs(places)]
+        exact = weights.flat[left].astype(np.float64)
+        short = np.where(places >= 0, np.rint(exact * power) / power, np.rint(exact / power) * power)
+        found = short.astype(np.float32) == weights.flat[left]
+        values.flat[left[found]] = short[found]
+        left, first = left[~found], first[~found]
 
 
 def _without_nan(values: Any) -> Any:
@@ -96,7 +120,7 @@ def as_npz(attention: Attention) -> bytes:
         arrays[f"{site.name}.queries"] = np.array(site.queries.tokens, dtype=np.str_)
         arrays[f"{site.name}.keys"] = np.array(site.keys.tokens, dtype=np.str_)
     archive = io.BytesIO()
-    np.savez_compressed(archive, **arrays)
+    np.savez(archive, **arrays)
     return archive.getvalue()
 
 

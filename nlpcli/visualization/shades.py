@@ -17,6 +17,7 @@ Line = list[tuple[str, str]]
 
 BOLD, FAINT = "1", "2"
 _RAMP = (17, 18, 24, 30, 36, 71, 113, 149, 184, 220)  # dark blue over green to yellow, ever lighter
+_LIGHT = 4  # from where on black reads better than white
 _POSITIVE = (235, 52, 88, 124, 160, 166, 208, 214, 220)
 _NEGATIVE = (235, 17, 18, 19, 26, 32, 39, 45, 87)
 _UNICODE = ("·", "░", "▒", "▓", "█")
@@ -42,7 +43,8 @@ class Ink:
 class Scale:
     """From weights to cells. top: the weight of the strongest cell; pattern: cells are only on or off.
 
-    hollow: an exact zero is blank, so that what may not be looked at is told from what is hardly looked at.
+    hollow: an exact zero is blank, so that what may not be looked at is told from what is hardly looked at. digits:
+    cells are wide enough for whole numbers of two digits, and hold them.
     """
 
     top: float
@@ -50,6 +52,12 @@ class Scale:
     signed: bool = False
     pattern: bool = False
     hollow: bool = True
+    digits: bool = False
+
+    @property
+    def columns(self) -> int:
+        """The columns of a cell where there is room."""
+        return 3 if self.digits else 2
 
     @property
     def narrow(self) -> bool:
@@ -58,6 +66,9 @@ class Scale:
 
     def cell(self, value: float, columns: int) -> tuple[str, str]:
         """The span of one weight."""
+        if self.digits:
+            text = f"{value:{columns}.0f}"
+            return self.written_on(text, value) if self.ink.colour else (text, "")
         if self.ink.colour and self.pattern and not value:
             return self._shade(value, columns), FAINT
         if self.ink.colour:
@@ -67,7 +78,7 @@ class Scale:
 
     def colour(self, value: float) -> int | None:
         """The number of the weight's colour, None where nothing is painted."""
-        if (value == 0 and self.hollow) or math.isnan(value):
+        if (value == 0 and self.hollow) or not math.isfinite(value):
             return None
         ramp = _RAMP if not self.signed else _POSITIVE if value > 0 else _NEGATIVE
         return ramp[self._level(value, len(ramp))]
@@ -86,11 +97,13 @@ class Scale:
         colour = self.colour(value)
         if colour is None:
             return text, ""
-        black = self._level(value, len(_RAMP)) * 2 >= len(_RAMP)
+        black = self._level(value, len(_RAMP)) >= _LIGHT
         return text, f"38;5;{16 if black else 231};48;5;{colour}"
 
     def legend(self) -> list[Line]:
         """What the cells mean, in pieces that are not broken."""
+        if self.digits:
+            return []
         if self.pattern:
             return [[self.cell(1, 2), (" may look", "")], [self.cell(0, 2), ("may not", "")]]
         steps = [(self.top * share, number(self.top * share)) for share in (0.25, 0.5, 0.75, 1)]
@@ -102,7 +115,7 @@ class Scale:
         shades = _UNICODE if self.ink.unicode else _SIGNED_ASCII if self.signed else _ASCII
         if self.pattern:
             return shades[-1] * columns if value else shades[0].ljust(columns)
-        if (value == 0 and self.hollow) or math.isnan(value):
+        if (value == 0 and self.hollow) or not math.isfinite(value):
             return " " * columns
         level = self._level(value, len(shades))
         if self.signed:
@@ -117,14 +130,14 @@ class Scale:
 def scale_of(weights: Iterable[np.ndarray], ink: Ink, *, signed: bool = False, pattern: bool = False) -> Scale:
     """The scale for all of `weights`: its top is the largest of them, rounded up."""
     arrays = list(weights)
-    largest = max((float(np.nanmax(np.abs(values), initial=0)) for values in arrays), default=0.0)
+    largest = max((float(np.abs(values).max(initial=0, where=np.isfinite(values))) for values in arrays), default=0.0)
     hollow = any(bool((values == 0).any()) for values in arrays)
     return Scale(_rounded_up(largest), ink, signed, pattern, hollow)
 
 
 def _rounded_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8 by a power of ten, whose quarters are short numbers; 1 for what has no such."""
-    if value <= 0 or not math.isfinite(value):
+    """The next of 1, 2, 4, 6, 8 by a power of ten, whose quarters are short numbers; 1 for none."""
+    if value <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
     digit = next(digit for digit in (1, 2, 4, 6, 8, 10) if value <= digit * unit * (1 + 1e-4))

@@ -6,7 +6,7 @@ for any matrix, such as encodings of positions, and `table` for the numbers of h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ VIEWS = ("auto", "matrix", "grid")
 NARROWEST = 20
 _FEW = 4  # matrices of a site that are still drawn in full
 _MOST_LINKS = 3
-_LEAST_SHARE = 0.1  # of a row's weight, below which a link is not told
+_LEAST_SHARE = 0.1  # of a row's weight, below which only its strongest link is told
 
 
 def draw(
@@ -50,7 +50,7 @@ def draw(
     lines = _heading(attention, ink, width)
     sites = [site for site in attention.sites if len(site.queries) and len(site.keys)]
     for site in sites:
-        lines += [[], *_site(site, ink, width, view, links)]
+        lines += [[], *_site(site, ink, width, view, links, attention.texts.values())]
     if not sites:
         lines += [[], [("no tokens to draw", FAINT)]]
     return written(lines if attention.texts or attention.notes else lines[1:], ink)
@@ -68,14 +68,23 @@ def draw_matrix(
 ) -> str:
     """Any matrix of numbers (n, m) with its labels, in the form of `draw`; numbers below 0 have a hue or a sign.
 
-    Of a matrix that is too large for the width, every so manieth row and column is drawn, and that is said.
+    Whole numbers of up to two digits stand in their cells where there is room. Of a matrix that is too large for the
+    width, every so manieth row and column is drawn, and that is said.
     """
     values = np.asarray(values, dtype=np.float32)
     ink, width = Ink(colour, unicode), max(width, NARROWEST)
     scale = replace(scale_of([values], ink, signed=bool((values < 0).any())), hollow=False)
+    scale = replace(scale, digits=_holds_digits(values, rows, width))
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
     lines += [[], *matrix(values, Side(tuple(rows)), Side(tuple(columns)), scale, width, samples=True)]
-    return written([*lines, [], *_flowing(scale.legend(), width)], ink)
+    legend = _flowing(scale.legend(), width)
+    return written([*lines, [], *legend] if legend else lines, ink)
+
+
+def _holds_digits(values: np.ndarray, rows: Sequence[str], width: int) -> bool:
+    """Whether the numbers are whole, of two digits at most, more than yes and no, and fit into the width."""
+    whole = bool(((values == np.round(values)) & (values >= 0) & (values < 100)).all()) and values.max(initial=0) > 1
+    return whole and max(map(cells, rows), default=0) + 1 + 3 * values.shape[1] <= width
 
 
 def table(numbers: Sequence[HeadNumbers], *, width: int, colour: bool, unicode: bool = True) -> str:
@@ -87,7 +96,8 @@ def table(numbers: Sequence[HeadNumbers], *, width: int, colour: bool, unicode: 
 # --- one site ----------------------------------------------------------------------------------------------------
 
 
-def _site(site: Site, ink: Ink, width: int, view: str, links: bool) -> list[Line]:
+def _site(site: Site, ink: Ink, width: int, view: str, links: bool, said: Collection[str]) -> list[Line]:
+    """A site's matrices and their legend; a title that was said before is left out."""
     scale = scale_of(site.weights, ink, signed=site.signed, pattern=site.name == "pattern")
     several = len(site.layers) * len(site.heads)
     legend = [[("rows look at columns", FAINT)], *scale.legend()]
@@ -96,8 +106,9 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool) -> list[Line
     lines: list[Line] = []
     for layer, weights in zip(site.layers, site.weights, strict=True):
         for head, values in zip(site.heads, weights, strict=True):
-            lines += _title(", ".join(filter(None, _names(site, layer, head))), ink, width)
-            lines += [[], *matrix(values, site.queries, site.keys, scale, width, samples=False), []]
+            title = ", ".join(filter(None, _names(site, layer, head)))
+            lines += [] if title in said else [*_title(title, ink, width), []]
+            lines += [*matrix(values, site.queries, site.keys, scale, width, samples=False), []]
             if links:
                 lines += [*_links(values, site, ink, width), []]
     return [*lines, *_flowing(legend, width)]
@@ -138,7 +149,7 @@ def _counted(site: Site) -> str:
 
 
 def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
-    """`man ← Mann 0.92` for every query: its strongest keys, each of at least a tenth of the row."""
+    """`man ← Mann 0.92` for every query: its strongest key, and the next that have a tenth of the row."""
     queries, keys = (_told_apart(side, ink) for side in (site.queries, site.keys))
     mark, arrow = ("…", "←") if ink.unicode else ("~", "<-")
     most = max(5, min(24, width // 4))
@@ -146,7 +157,8 @@ def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
     lines: list[Line] = []
     for query, row in zip(queries, values, strict=True):
         least = _LEAST_SHARE * float(np.abs(row).sum())
-        best = [j for j in np.argsort(-np.abs(row), kind="stable")[:_MOST_LINKS] if abs(row[j]) >= least > 0]
+        strongest = np.argsort(-np.abs(row), kind="stable")[:_MOST_LINKS]
+        best = [j for rank, j in enumerate(strongest) if row[j] and (rank == 0 or abs(row[j]) >= least)]
         line: Line = [(to_right(cut(query, room, mark), room) + f" {arrow}", "")]
         used = room + 1 + len(arrow)
         for index, j in enumerate(best):

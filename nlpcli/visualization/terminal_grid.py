@@ -24,11 +24,11 @@ def grid(strips: Sequence[Sequence[Tile]], scale: Scale, width: int) -> list[Lin
     slot = (width + _GAP) // across - _GAP
     cell = 2 if 2 * m <= slot or not scale.narrow else 1
     halves = cell == 1 and scale.ink.halves
-    wide = math.ceil(m * cell / slot)
+    wide = math.ceil(m / (slot // cell))
     high = wide if cell == 2 or halves else 2 * wide
     lines: list[Line] = []
     if wide > 1 or high > 1:
-        told = f"each cell is the largest of {high} by {wide} weights ({n} rows, {m} columns)"
+        told = f"{n} rows and {m} columns, shown in blocks: a cell is the largest of {high} by {wide}"
         lines += [[(line, FAINT)] for line in wrapped(told, width)]
     slot = min(slot, max(math.ceil(m / wide) * cell, *(cells(label) for strip in strips for label, _ in strip)))
     for strip in strips:

@@ -28,8 +28,8 @@ def matrix(values: np.ndarray, queries: Side, keys: Side, scale: Scale, width: i
     rows, columns = Axis.of(queries, scale.ink), Axis.of(keys, scale.ink)
     room = min(max(map(cells, rows.labels), default=0), max(5, min(24, width // 4)))
     left = width - room - 1
-    cell = 2
-    if scale.narrow and columns.narrow and len(columns.panels(left, 2)) > 1:
+    cell = scale.columns
+    if scale.narrow and columns.narrow and len(columns.panels(left, cell)) > 1:
         cell = 1
     panels = columns.panels(left, cell)
     long = len(panels) > 1 and (columns.numbered or len(panels) * (len(queries) + _TALLEST) > _MOST_LINES)
@@ -166,13 +166,15 @@ def _overview(values: np.ndarray, rows: Axis, columns: Axis, scale: Scale, width
     n, m = values.shape
     cell = 1 if scale.narrow else 2
     room = _room(rows, width)
-    wide = math.ceil(m * cell / (width - room - 1))
-    tall = 2 * max(wide, math.ceil(n / 2 / _OVERVIEW_ROWS)) if cell == 1 else max(wide, math.ceil(n / _OVERVIEW_ROWS))
-    halves = scale.ink.halves
-    high = tall // 2 if halves else tall
+    wide = math.ceil(m / ((width - room - 1) // cell))
+    high, halves = 1, False
+    if n > _OVERVIEW_ROWS:  # a column is half as wide as a line is high
+        halves = scale.ink.halves
+        high = max(wide, math.ceil(n / 2 / _OVERVIEW_ROWS)) * (1 if halves or cell == 2 else 2)
+    tall = 2 * high if halves else high
     blocks = values[::high, ::wide] if samples else pooled(values, high, wide)
     what = "the first" if samples else "the largest"
-    told = f"{n} rows and {m} columns, shown in blocks: a cell is {what} of {high} by {wide} weights"
+    told = f"{n} rows and {m} columns, shown in blocks: a cell is {what} of {high} by {wide}"
     lines: list[Line] = [[(line, FAINT)] for line in wrapped(told, width)]
     names = [columns.name(key) for key in range(0, m, wide)]
     lines += [[(" " * (room + 1), ""), *line] for line in _ruler(names, cell, scale.ink)]

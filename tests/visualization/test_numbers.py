@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tracemalloc
 
 import numpy as np
@@ -80,16 +79,21 @@ def test_npz_brings_everything_back_and_is_the_same_twice(attention):
     assert numbers.as_npz(attention) == data
 
 
-@given(st.integers(0, 2**32 - 1))
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40))
 def test_every_float32_is_written_as_its_shortest_decimal(bits):
-    value = struct.unpack("<f", struct.pack("<I", bits))[0]
-    weights = np.array([[value]], np.float32)
-    if not np.isfinite(value):
-        assert numbers._shortest(weights) == [[None]]
-        return
-    written = repr(numbers._shortest(weights)[0][0])
-    assert np.float32(float(written)) == weights[0, 0]
-    assert len(written.lstrip("-").split("e")[0].replace(".", "").strip("0")) <= 9
+    weights = np.array(bits, np.uint32).view(np.float32)[None]
+    for value, written in zip(weights[0], numbers._shortest(weights)[0], strict=True):
+        if not np.isfinite(value):
+            assert written is None
+            continue
+        assert np.float32(written) == value
+        assert repr(written) == repr(float(str(value)))
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40))
+def test_weights_are_written_as_numpy_writes_them(values):
+    weights = np.array([values], np.float32)
+    assert [repr(number) for number in numbers._shortest(weights)[0]] == [repr(float(str(v))) for v in weights[0]]
 
 
 def test_a_tenth_is_written_as_a_tenth():

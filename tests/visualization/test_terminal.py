@@ -125,6 +125,19 @@ def positions(**how) -> str:
     )
 
 
+def buckets(**how) -> str:
+    i, j = np.ogrid[:12, :12]
+    values = np.minimum(np.abs(i - j), 8) + 16 * (j > i)
+    return terminal.draw_matrix(
+        values, list(map(str, range(12))), list(map(str, range(12))), title="T5's buckets", **how
+    )
+
+
+def few_rows(**how) -> str:
+    weights = near_diagonal(60, 512)
+    return terminal.draw(one("cross", "Cross-attention", numbered(60, "t"), numbered(512), weights), **how)
+
+
 def numbers(**how) -> str:
     return terminal.table(aids.statistics(model()), **how)
 
@@ -159,6 +172,10 @@ PICTURES: dict[str, tuple[Callable[..., str], dict]] = {
     "words512-120-colour": (drawn(lambda: words(512)), {"width": 120, "colour": True}),
     "positions-80": (positions, {"width": 80}),
     "positions-80-colour": (positions, {"width": 80, "colour": True}),
+    "buckets-80": (buckets, {"width": 80}),
+    "buckets-80-colour": (buckets, {"width": 80, "colour": True}),
+    "buckets-36-shades": (buckets, {"width": 36}),
+    "words512-by-60-80": (few_rows, {"width": 80}),
     "numbers-80": (numbers, {"width": 80}),
     "numbers-80-colour": (numbers, {"width": 80, "colour": True}),
     "nothing-80": (drawn(lambda: Attention((), texts={"source": ""})), {"width": 80}),
@@ -232,6 +249,16 @@ def test_every_line_fits_the_width_whatever_the_tokens(attention, width, colour,
     text.encode("utf-8")
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 300), st.integers(20, 200), st.booleans())
+def test_every_line_of_a_plain_matrix_fits_the_width(seed, n, m, width, whole):
+    values = np.random.default_rng(seed).standard_normal((n, m)) * 5
+    values = np.abs(values).round() if whole else values
+    text = terminal.draw_matrix(
+        values, list(map(str, range(n))), list(map(str, range(m))), title="any", width=width, colour=seed % 2 == 0
+    )
+    assert all(cells(line) <= width for line in lines_of(text))
+
+
 @settings(max_examples=40)
 @given(st.lists(TOKENS, min_size=1, max_size=8), st.booleans())
 def test_every_row_begins_and_ends_in_the_same_column(tokens, colour):
@@ -264,6 +291,12 @@ def test_a_signed_weight_has_its_sign_and_its_hue():
     assert len(set(hues)) == 3
 
 
+def test_what_is_not_finite_is_left_blank():
+    side = Side(tuple("abc"))
+    weights = np.array([[[np.nan, np.inf, 1]] * 3], np.float32)
+    assert "\na     ██\n" in terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False)
+
+
 def test_all_matrices_of_a_site_share_one_scale():
     side = Side(("a", "b"))
     strong, weak = np.full((1, 2, 2), 0.8, np.float32), np.full((1, 2, 2), 0.2, np.float32)
@@ -284,6 +317,20 @@ def test_few_matrices_are_drawn_in_full_and_many_as_a_grid():
     assert "1.5" in terminal.draw(many, width=80, colour=False)
     assert terminal.draw(many, width=80, colour=False, view="matrix").count("head ") == 5
     assert "1.4" in terminal.draw(few, width=80, colour=False, view="grid")
+
+
+def test_a_row_spread_over_many_keys_still_names_its_strongest():
+    side = numbered(20)
+    weights = np.full((1, 20, 20), 0.05, np.float32)
+    weights[0, :, 7] = 0.06
+    text = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False, links=True)
+    assert " word1 ← word8 0.06\n" in text
+
+
+def test_a_patterns_name_is_not_said_twice():
+    attention = pattern()
+    named = Attention(attention.sites, texts={"pattern": attention.sites[0].title})
+    assert terminal.draw(named, width=80, colour=False).count("window:2+global:1") == 1
 
 
 def test_links_name_the_strongest_keys_and_tell_repeated_tokens_apart():
