@@ -6,6 +6,7 @@ for any matrix, such as encodings of positions, and `table` for the numbers of h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from nlpcli.visualization.shades import BOLD, FAINT, Ink, Line, Scale, scale_of,
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.terminal_table import tables
-from nlpcli.visualization.width import cells, cut, shown, to_right, wrapped
+from nlpcli.visualization.width import cells, cut, isolated, shown, to_right, wrapped
 
 VIEWS = ("auto", "matrix", "grid")
 NARROWEST = 20
@@ -69,7 +70,7 @@ def draw_matrix(
     """Any matrix of numbers (n, m) with its labels, in the form of `draw`; numbers below 0 have a hue or a sign.
 
     Whole numbers of up to two digits stand in their cells where there is room. Of a matrix that is too large for the
-    width, every so manieth row and column is drawn, and that is said.
+    width, only every second (third, …) row and column is drawn, and that is said.
     """
     values = np.asarray(values, dtype=np.float32)
     ink, width = Ink(colour, unicode), max(width, NARROWEST)
@@ -162,20 +163,24 @@ def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
         line: Line = [(to_right(cut(query, room, mark), room) + f" {arrow}", "")]
         used = room + 1 + len(arrow)
         for index, j in enumerate(best):
-            key, weight = cut(keys[j], most, mark), f"{row[j]:.2f}"
+            key, weight = cut(keys[j], most, mark), _weight(row[j])
             used += cells(key) + len(weight) + 2 + (index > 0)
             if used > width:
                 break
-            line += [("," if index else "", ""), (" " + to_right(key, cells(key)), ""), (f" {weight}", FAINT)]
+            line += [("," if index else "", ""), (f" {isolated(key)}", ""), (f" {weight}", FAINT)]
         lines.append(line if best else [*line, (" nothing" if used + 8 <= width else "", FAINT)])
     return lines
+
+
+def _weight(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.1g}"
 
 
 def _told_apart(side: Side, ink: Ink) -> list[str]:
     """The tokens as they are shown; one that is there twice with its place from 1."""
     tokens = [shown(token, unicode=ink.unicode) for token in side.tokens]
-    twice = {token for token in tokens if tokens.count(token) > 1}
-    return [f"{token}({index})" if token in twice else token for index, token in enumerate(tokens, start=1)]
+    counts = Counter(tokens)
+    return [f"{token}({index})" if counts[token] > 1 else token for index, token in enumerate(tokens, start=1)]
 
 
 # --- lines of words ----------------------------------------------------------------------------------------------
@@ -198,7 +203,7 @@ def _title(text: str, ink: Ink, width: int) -> list[Line]:
 
 def _words(text: str, ink: Ink) -> str:
     """Running text as it is shown, with its spaces."""
-    return " ".join(to_right(word, cells(word)) for word in (shown(word, unicode=ink.unicode) for word in text.split()))
+    return isolated(" ".join(shown(word, unicode=ink.unicode) for word in text.split()))
 
 
 def _flowing(pieces: Sequence[Line], width: int) -> list[Line]:

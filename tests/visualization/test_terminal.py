@@ -327,6 +327,19 @@ def test_a_row_spread_over_many_keys_still_names_its_strongest():
     assert " word1 ← word8 0.06\n" in text
 
 
+def test_small_weights_are_told_by_their_first_digit():
+    side = Side(("a", "b"))
+    weights = np.array([[[0.0003, 0], [-0.2, 0]]], np.float32)
+    text = terminal.draw(one("encoder", "", side, side, weights, signed=True), width=80, colour=False, links=True)
+    assert "a ← a 0.0003\nb ← a -0.20\n" in text
+
+
+def test_a_sentence_from_right_to_left_is_set_apart_as_a_whole():
+    sites = single().sites
+    text = terminal.draw(Attention(sites, texts={"source": "שלום עולם"}), width=80, colour=False)
+    assert text.startswith("source: \u2066שלום עולם\u2069\n")
+
+
 def test_a_patterns_name_is_not_said_twice():
     attention = pattern()
     named = Attention(attention.sites, texts={"pattern": attention.sites[0].title})
