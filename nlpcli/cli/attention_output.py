@@ -98,11 +98,11 @@ class Canvas:
             raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
         attentions = itertools.chain([first], attentions)
         if self.format == "terminal":
-            self._write_lines(self._drawings(attentions))
+            self.write_lines(self._drawings(attentions))
         elif self.format == "json":
             from nlpcli.visualization.numbers import json_lines
 
-            self._write_lines(json_lines(attentions))
+            self.write_lines(json_lines(attentions))
         elif self.format == "html":
             from nlpcli.visualization.page import page
 
@@ -155,7 +155,7 @@ class Canvas:
         if self.format == "json":
             import json
 
-            self._write_lines(json.dumps({**asdict(one), "texts": texts}) for one in numbers)
+            self.write_lines(json.dumps({**asdict(one), "texts": texts}) for one in numbers)
             return
         if self.format != "terminal":
             raise NlpcliError(f"--stats are a table, not {self.format}", hint="take --format terminal or json")
@@ -163,7 +163,7 @@ class Canvas:
 
         if texts > 1:
             terminal.say(f"means over {texts} texts")
-        self._write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
+        self.write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
 
     def write_matrix(self, matrix: Matrix) -> None:
         """Draws a plain matrix. Raises: NlpcliError for a format that has no form for it."""
@@ -177,7 +177,7 @@ class Canvas:
 
             rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
             useless({"--view": self.view != "auto", "--links": self.links}, "is about attention, not positions")
-            self._write_lines([
+            self.write_lines([
                 draw(
                     matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
                     width=self.width, colour=self.colour, unicode=_has_unicode(),
@@ -186,13 +186,14 @@ class Canvas:
         elif self.format == "json":
             import json
 
-            self._write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
+            self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
         else:
             raise NlpcliError(f"positions are not drawn as {self.format}", hint="take terminal, png, svg, pdf or json")
 
     # --- out -----------------------------------------------------------------------------------------------------
 
-    def _write_lines(self, lines: Iterable[str]) -> None:
+    def write_lines(self, lines: Iterable[str]) -> None:
+        """A line of text for each, as they come; to a file all of them or none."""
         if self.out is not None:
             from nlpcli.config.files import write_atomic
 

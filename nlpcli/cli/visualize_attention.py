@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -13,7 +13,13 @@ from typer.core import TyperCommand
 from nlpcli.cli import terminal
 from nlpcli.errors import NlpcliError
 
-_LENGTH = 32
+if TYPE_CHECKING:
+    from nlpcli.cli.attention_output import Canvas
+    from nlpcli.recipes.looking.asked import Given, Looking
+    from nlpcli.recipes.looking.showing import Showing
+    from nlpcli.recipes.looking.texts import Texts
+
+_LENGTH, _SEED = 32, 1
 _NUMBERS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 
 
@@ -89,9 +95,18 @@ def command(
     theme: str = typer.Option(None, "--theme", help="Of figures: light or dark."),
     dpi: int = typer.Option(None, "--dpi", help="Of figures: dots per inch. Default: 150."),
     title: str = typer.Option(None, "--title", help="Stands above a figure or a page."),
-    align: str = typer.Option(None, "--align", help="For pharaoh: argmax, or intersection of two directions."),
+    align: str = typer.Option(
+        None,
+        "--align",
+        metavar="METHOD",
+        help="For pharaoh: argmax, or two directions combined: intersection, union, grow-diag, grow-diag-final, "
+        "grow-diag-final-and. Default: argmax; the last one with --reverse.",
+    ),
     reverse: Path = typer.Option(
-        None, "--reverse", metavar="DIR", help="For --align intersection: the model of the other direction."
+        None, "--reverse", metavar="DIR", help="For pharaoh: a model that translates the other way."
+    ),
+    step: str = typer.Option(
+        None, "--step", help="For pharaoh: predict or read; a target word looks when it is predicted, or when read."
     ),
     pattern: str = typer.Option(
         None, "--pattern", metavar="PATTERN", help='Who may look at whom, without a model: "window:4+global:1".'
@@ -119,10 +134,11 @@ def command(
       nlpcli visualize-attention --model runs/ende "A man sleeps ." --out attention.html
       nlpcli visualize-attention --model runs/bert --layer 3 --head 5 < line.txt
       nlpcli visualize-attention --model bert-base/ --text-a "He left." --text-b "Why?" --out heads.png
-      nlpcli visualize-attention --model runs/ende --words --format pharaoh < test.en > test.align
+      nlpcli visualize-attention --model runs/ende --target-file test.de --format pharaoh < test.en > test.align
       nlpcli visualize-attention --pattern "window:4+global:1" --length 32
     """
     from nlpcli.cli.attention_output import Canvas, useless
+    from nlpcli.recipes.looking.texts import Texts
 
     canvas = Canvas.of(
         format, out, width=width, color=color, view=view, links=links or None, theme=theme, dpi=dpi, title=title
@@ -136,26 +152,27 @@ def command(
         "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
         "--words": words, "--no-special": not special, "--stats": stats,
     }  # fmt: skip
-    of_patterns = {"--length": length, "--causal": causal}
-    of_positions = {"--d-model": d_model, "--buckets": buckets, "--distance": distance}
-    aligning = {"--align": align, "--reverse": reverse}
+    drawing = {
+        "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets, "--distance": distance,
+        "--seed": seed,
+    }  # fmt: skip
+    aligning = {"--align": align, "--reverse": reverse, "--step": step}
     if canvas.format != "pharaoh":
-        useless(aligning, "is about alignments", hint="add --format pharaoh")
+        useless(aligning, "is about links of words", hint="add --format pharaoh")
     if pattern is not None or positions is not None:
         name = "--pattern" if pattern is not None else "--positions"
         useless({**reading, **choosing}, f"is about a model, and {name} draws without one")
-        if pattern is not None:
-            useless({"--positions": positions, **of_positions}, "is about positions, and a pattern is drawn")
-            _draw_pattern(canvas, pattern, length, causal, seed)
-        else:
-            useless({"--seed": seed}, "is about what is drawn by chance, and positions are not")
-            _draw_positions(canvas, positions, length, causal, of_positions)
+        _draw_without_model(canvas, pattern, positions, drawing)
         return
-    useless(
-        {**of_patterns, **of_positions}, "is about what is drawn without a model", hint="add --pattern or --positions"
-    )
-    if order != "random":
-        useless({"--seed": seed}, "is about a random order", hint="add --order random or --pattern")
+    without = {name: value for name, value in drawing.items() if name != "--seed"}
+    useless(without, "is about what is drawn without a model", hint="add --pattern or --positions")
+    useless({} if order == "random" else {"--seed": seed}, "is about a random order", hint="add --order random")
+    given = Texts(*_texts(texts, text_a, text_b), target, target_file)
+    if not given.texts:
+        terminal.announce_stdin()
+    if canvas.format == "pharaoh":
+        _align(canvas, given, {**reading, **choosing, **aligning}, device=device, threads=threads)
+        return
     from nlpcli.recipes.looking.asked import Looking
     from nlpcli.recipes.looking.showing import Showing
 
@@ -164,16 +181,17 @@ def command(
         special=special, average=average, rollout=rollout,
     )  # fmt: skip
     job = Looking(
-        model=model, memory=memory, order=order, seed=1 if seed is None else seed, gradient=gradient, label=label,
+        model=model, memory=memory, order=order, seed=_SEED if seed is None else seed, gradient=gradient, label=label,
         part=part, device=device, threads=threads,
     )  # fmt: skip
-    _check(rollout and gradient, "a rollout is of weights, not of gradients", "leave out --rollout or --gradient")
-    _check(stats and gradient, "entropy is that of weights, not of gradients", "leave out --stats or --gradient")
-    given = _given(texts or [], text_a, text_b, target, target_file)
-    _draw(canvas, job, showing, given, stats)
+    if gradient and (rollout or stats):
+        name = "--rollout" if rollout else "--stats"
+        raise NlpcliError(f"{name} is about weights, and --gradient shows gradients", hint="leave out one of them")
+    _draw(canvas, job, showing, given.read(warn=terminal.warn), stats)
 
 
-def _draw(canvas: Any, job: Any, showing: Any, given: Iterator[Any], stats: bool) -> None:
+def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
+    """Looks at each text, and draws what is shown of it."""
     from nlpcli.recipes.looking.look import look
     from nlpcli.recipes.looking.showing import mean_numbers, shown, told
 
@@ -184,82 +202,75 @@ def _draw(canvas: Any, job: Any, showing: Any, given: Iterator[Any], stats: bool
         numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
         canvas.write_numbers(mean_numbers(numbers), len(numbers))
         return
-    whole = bool(showing.layers and (showing.heads or showing.average))
+    all_chosen = bool(showing.layers and (showing.heads or showing.average))
 
     def drawn() -> Iterator[Any]:
         for number, attention in enumerate(attentions):
             few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
-            if few and number == 0 and not whole:
+            if few and number == 0 and not all_chosen:
                 terminal.say(f"shown: {told(attention, found)}; --site, --layer and --head choose, html shows all")
             yield found
 
     canvas.write(drawn())
 
 
-def _draw_pattern(canvas: Any, pattern: str, length: int | None, causal: bool, seed: int | None) -> None:
-    from nlpcli.recipes.figures import pattern_attention
-
-    canvas.write(iter([pattern_attention(pattern, length or _LENGTH, causal=causal, seed=1 if seed is None else seed)]))
-
-
-def _draw_positions(canvas: Any, kind: str, length: int | None, causal: bool, given: dict[str, int | None]) -> None:
+def _align(canvas: Canvas, given: Texts, options: dict[str, Any], **machine: Any) -> None:
+    """Links of words, each text with its target."""
     from nlpcli.cli.attention_output import useless
-    from nlpcli.recipes.figures import position_matrix
+    from nlpcli.recipes.word_alignment import Aligning, align, parse_layer
 
-    relative = kind == "relative"
-    if relative:
-        useless({"--d-model": given["--d-model"]}, "is about vectors, and relative positions are numbers")
+    if given.target is None and given.target_file is None:
+        raise NlpcliError(
+            "words are linked with those of a translation, and none is given",
+            hint="add --target-file; for the model's own translations: nlpcli translate --alignments",
+        )
+    used = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
+    others = {name: value for name, value in options.items() if name not in (*used, "--align", "--reverse", "--step")}
+    useless(others, "has no effect on links of words")
+    layer = ",".join(options["--layer"]) if options["--layer"] else None
+    with given.files() as (sources, targets):
+        job = Aligning(
+            target=targets, sources=(sources,), model=options["--model"], reverse=options["--reverse"],
+            method=options["--align"], gradient=options["--gradient"], layer=parse_layer(layer),
+            step=options["--step"] or "predict", **machine,
+        )  # fmt: skip
+        canvas.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
+
+
+def _draw_without_model(canvas: Canvas, pattern: str | None, positions: str | None, options: dict[str, Any]) -> None:
+    """A pattern, or encodings of positions. Raises: NlpcliError for an option that means nothing to it."""
+    from nlpcli.cli.attention_output import useless
+    from nlpcli.recipes.figures import pattern_attention, position_matrix
+
+    of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
+
+    def taken(*names: str) -> dict[str, Any]:
+        return {name: options[name] for name in names}
+
+    length = options["--length"] or _LENGTH
+    if pattern is not None:
+        useless({"--positions": positions}, "draws something else than --pattern")
+        useless(taken(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
+        seed = _SEED if options["--seed"] is None else options["--seed"]
+        canvas.write(iter([pattern_attention(pattern, length, causal=options["--causal"], seed=seed)]))
+        return
+    useless(taken("--seed"), "is about chance, and there is none in positions")
+    if positions == "relative":
+        useless(taken(*of_vectors), "is about vectors, and relative positions are buckets")
     else:
-        names = ("--buckets", "--distance")
-        wrong = {name: given[name] for name in names} | {"--causal": causal}
-        useless(wrong, f"is about relative positions, not {kind} ones")
-    named = {"--d-model": "d_model", "--buckets": "buckets", "--distance": "distance"}
-    settings = {named[name]: value for name, value in given.items() if value is not None}
-    canvas.write_matrix(position_matrix(kind, length or _LENGTH, causal=causal, **settings))
+        useless(taken(*of_relative, "--causal"), "is about relative positions")
+    sizes = {name[2:].replace("-", "_"): value for name, value in taken(*of_vectors, *of_relative).items() if value}
+    canvas.write_matrix(position_matrix(positions, length, causal=options["--causal"], **sizes))
 
 
-# --- what is read ------------------------------------------------------------------------------------------------
-
-
-def _given(
-    texts: list[str], text_a: str | None, text_b: str | None, target: str | None, target_file: Path | None
-) -> Iterator[Any]:
-    """The texts one by one: arguments, the pair, or the lines of standard input. Blank ones are told and left out."""
-    _check(bool(texts) and text_a is not None, "texts were given twice", "leave out --text-a, or the other texts")
-    _check(text_b is not None and text_a is None, "--text-b is the second text, and there is no --text-a", "add it")
-    _check(target is not None and target_file is not None, "targets were given twice", "leave out --target or the file")
-    _check(
-        target is not None and len(texts) > 1, f"one --target for {len(texts)} texts", "put them into a --target-file"
-    )
-    return _numbered(texts if text_a is None else [text_a], text_b, target, target_file)
-
-
-def _numbered(texts: list[str], second: str | None, target: str | None, target_file: Path | None) -> Iterator[Any]:
-    from nlpcli.data.opening import STDIN, shown
-    from nlpcli.data.readers import read_lines
-    from nlpcli.recipes.looking.asked import Given
-
-    if not texts:
-        terminal.announce_stdin()
-    targets = None if target_file is None else read_lines(target_file)
-    number = 0
-    for number, line in enumerate(texts or read_lines(STDIN), start=1):
-        place = f"text {number}" if texts else f"{shown(STDIN)}:{number}"
-        _check(target is not None and number > 1, "one --target for several lines", "put them into a --target-file")
-        wanted = target
-        if targets is not None:
-            wanted = next(targets, None)
-            _check(wanted is None, f"{place}: {target_file} has only {number - 1} lines", "it needs one for each text")
-        text, other = line, second
-        if second is None and not texts and "\t" in line:
-            text, other = line.split("\t", 1)
-        if not text.strip():
-            terminal.warn(f"{place}: blank, and left out")
-            continue
-        yield Given(text, other, wanted, place, None if texts else number)
-    if targets is not None and next(targets, None) is not None:
-        raise NlpcliError(f"{target_file}: has more lines than the {number} texts")
+def _texts(texts: list[str] | None, first: str | None, second: str | None) -> tuple[tuple[str, ...], str | None]:
+    """The texts, and the second of a pair."""
+    if first is not None and texts:
+        raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
+    if second is not None and first is None and len(texts or ()) != 1:
+        raise NlpcliError("--text-b is the second text of a pair, and there is no first", hint="add --text-a")
+    return ((first,) if first is not None else tuple(texts or ())), second
 
 
 def _numbers(name: str, given: list[str] | None) -> tuple[int, ...]:
@@ -267,13 +278,8 @@ def _numbers(name: str, given: list[str] | None) -> tuple[int, ...]:
     found: list[int] = []
     for text in given or ():
         if not _NUMBERS.fullmatch(text):
-            raise NlpcliError(f"{name} {text}: is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
+            raise NlpcliError(f"{name} {text} is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
         for part in text.split(","):
             first, _, last = part.partition("-")
             found += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(found))
-
-
-def _check(wrong: bool, message: str, hint: str) -> None:
-    if wrong:
-        raise NlpcliError(message, hint=hint)
