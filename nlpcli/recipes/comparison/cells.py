@@ -87,7 +87,7 @@ def make_plan(job: Comparing) -> Plan:
     out = job.out or Path("runs") / grid.name
     found = variants(grid, str(job.grid))
     common = _common(job, grid)
-    base = _resolved(job, grid, Variant("base", {}), common, out, checked=False)
+    base = _base(job, grid, found[0], common, out)
     seeds = [base.config.training.seed + i for i in range(grid.seeds)] if isinstance(grid.seeds, int) else grid.seeds
     if len(set(seeds)) < len(seeds):
         raise NlpcliError(f"{job.grid}: seeds: a seed stands twice in {seeds}")
@@ -128,6 +128,17 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
             raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
 
 
+def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
+    """The run that changes nothing; where the base alone is none, because an axis says what is learnt, the first."""
+    for variant in (Variant("base", {}), first):
+        asked = merge(merge({}, common), variant.change)
+        try:
+            return _resolved(job, grid, variant, asked, out, checked=False)
+        except NlpcliError as error:
+            problem = error
+    raise problem
+
+
 def _common(job: Comparing, grid: GridConfig) -> dict[str, Any]:
     """What all cells begin with."""
     base = {"extends": grid.base} if isinstance(grid.base, str) else nested(grid.base)
@@ -148,7 +159,7 @@ def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
 def _resolved(
     job: Comparing, grid: GridConfig, variant: Variant, asked: dict[str, Any], folder: Path, *, checked: bool = True
 ) -> Cell:
-    place = f"{job.grid}: cell '{variant.name}'" if checked else f"{job.grid}: base"
+    place = f"{job.grid}: cell '{variant.name}'"
     asked = merge(asked, {"training": grid.equal.limits()})
     try:
         command, request = _request(job, grid, asked, folder)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import read_info
+from nlpcli.recipes.comparison import compare
+from nlpcli.training.log import read_metrics
+
+ONE = "equal: {steps: 4}\nrows: [{name: base}]"
+
+
+def test_cells_are_trained_once_and_leave_runs_and_results(job, told):
+    results = compare(job(test=("test.en", "test.de")), told)
+    assert told.trained() == ["base", "heads-1", "d_ff-32"]
+    assert [row.status for row in results.rows] == ["finished"] * 3
+    assert [row.cost["step"].mean for row in results.rows] == [6, 6, 6]
+    assert results.rows[2].cost["parameters"].mean > results.rows[0].cost["parameters"].mean
+    for row in results.rows:
+        info = read_info(Path(row.folders[0]))
+        assert row.metrics["perplexity"].mean == info["metrics"]["perplexity"]
+        assert row.metrics["test_bleu"].low <= row.metrics["test_bleu"].high
+        assert len(Path(row.folders[0], "test-output.txt").read_text().splitlines()) == 12
+    written = json.loads(Path("runs/grid/results.json").read_text())
+    assert written == json.loads(json.dumps(results.as_dict()))
+    assert Path("runs/grid/table.md").read_text().count("\n| ") == 3
+    assert Path("runs/grid/picture.png").read_bytes().startswith(b"\x89PNG")
+    again = type(told)()
+    assert compare(job(test=("test.en", "test.de")), again) == results
+    assert again.notes == []
+
+
+def test_cells_share_a_tokenizer_and_are_measured_by_the_byte_where_they_do_not(job, told):
+    text = """
+equal: {steps: 1}
+rows:
+  - name: base
+  - {name: wide, set: {model.d_ff: 32}}
+  - {name: letters, set: {tokenizer.type: chars, tokenizer.vocab_size: 300}}
+  - {name: letters-wide, set: {tokenizer.type: chars, tokenizer.vocab_size: 300, model.d_ff: 32}}
+"""
+    assert compare(job(text, only=("base", "wide")), told).metrics == ["perplexity", "bleu"]
+    results = compare(job(text), told)
+    assert not results.failed, results.failed
+    assert results.metrics == ["perplexity", "byte_perplexity", "bleu"]
+    assert [note for note in told.notes if note.startswith("training a tokenizer")] == [
+        "training a tokenizer: words, 30 pieces", "training a tokenizer: chars, 300 pieces",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_grid_goes_on_and_ends_as_if_nothing_had_been(job, told):
+    whole = compare(job(out=Path("whole")), told)
+
+    class Impatient(type(told)):
+        def evaluated(self, *_: object) -> None:
+            super().evaluated()
+            if self.evaluations == 3:  # in the middle of the second cell
+                os.kill(os.getpid(), signal.SIGINT)
+
+    first, second = Impatient(), type(told)()
+    with pytest.raises(KeyboardInterrupt):
+        compare(job(), first)
+    assert first.trained() == ["base", "heads-1"]
+    results = compare(job(), second)
+    assert second.trained() == ["heads-1", "d_ff-32"]
+    for row, other in zip(results.rows, whole.rows, strict=True):
+        assert row.metrics["loss"] == other.metrics["loss"]
+        assert row.cost["tokens"] == other.cost["tokens"]
+    steps = [line["step"] for line in read_metrics(Path("runs/grid/heads-1")) if line["kind"] == "dev"]
+    assert steps == [4, 6]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(job, told):
+    compare(job(ONE), told)
+    for name in ("checkpoints", "model.yaml", "README.md"):
+        path = Path("runs/grid/base", name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert compare(job(ONE), told).rows[0].status == "finished"
+    assert told.trained() == ["base", "base"]
+
+
+def test_a_cell_that_fails_does_not_lose_the_others_and_is_tried_again_only_when_asked(job, told):
+    text = """
+equal: {steps: 4}
+rows:
+  - name: base
+  - {name: wild, set: {training.lr: 1.0e+30, training.max_grad_norm: 0, training.warmup_steps: 0}}
+  - {name: wide, set: {model.d_ff: 32}}
+"""
+    results = compare(job(text), told)
+    assert [row.status for row in results.rows] == ["finished", "failed", "finished"]
+    assert "not a finite number" in results.rows[1].reason
+    assert [row.name for row in results.failed] == ["wild"]
+    again = type(told)()
+    assert [row.status for row in compare(job(text), again).rows] == ["finished", "failed", "finished"]
+    assert again.trained() == []
+    compare(job(text, rerun=("wild",)), again)
+    assert again.trained() == ["wild"]
+
+
+def test_what_would_be_another_training_is_refused_and_can_be_repeated(job, told):
+    longer = "equal: {steps: 5}\nrows: [{name: base}]"
+    compare(job(ONE), told)
+    for text, more, message in (
+        (longer, {}, "training.max_steps was 4, not 5"),
+        (ONE, {"overrides": ("model.d_ff=32",)}, "model.d_ff was 16, not 32"),
+        (ONE, {"train": ("dev.en", "dev.de")}, "the text of data.train differs"),
+    ):
+        with pytest.raises(NlpcliError) as error:
+            compare(job(text, **more), told)
+        assert error.value.message == f"runs/grid/base: was trained otherwise: {message}"
+    longer = compare(job(longer, rerun=("base",)), told)
+    assert longer.rows[0].cost["step"].mean == 5
+
+
+def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
+    compare(job(ONE), told)
+    for name in ("train.en", "train.de"):
+        Path(name).rename(f"moved.{name}")
+    compare(job(ONE, train=("moved.train.en", "moved.train.de"), overrides=("training.log_every=7",)), told)
+    assert told.trained() == ["base"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(job, told):
+    Path("runs/grid/base").mkdir(parents=True)
+    Path("runs/grid/base/letter.txt").write_text("Dear reader")
+    with pytest.raises(NlpcliError, match="holds something that is no cell of a grid"):
+        compare(job(ONE), told)
+    assert Path("runs/grid/base/letter.txt").read_text() == "Dear reader"
+
+
+def test_chosen_cells_run_and_the_others_are_told_to_be_open(job, told):
+    results = compare(job(only=("heads-1",)), told)
+    assert told.trained() == ["heads-1"]
+    assert [row.status for row in results.rows] == ["open", "finished", "open"]
+
+
+def test_a_wrong_file_is_one_refusal_and_not_a_failure_of_every_cell(job, told):
+    Path("short.de").write_text("eins\n")
+    asked = job()
+    with pytest.raises(NlpcliError, match=r"short\.de"):
+        compare(replace(asked, train=("train.en", "short.de")), told)
+    with pytest.raises(NlpcliError, match=r"nowhere\.en: no such file"):
+        compare(replace(asked, train=("nowhere.en", "train.de")), told)
+    with pytest.raises(NlpcliError, match="it is not said what to train on"):
+        compare(replace(asked, train=(), dev=()), told)
+
+
+def test_numbers_of_several_seeds_are_means_with_deviations(job, told):
+    results = compare(job("equal: {steps: 2}\nseeds: 2\nrows: [{name: base}]"), told)
+    assert told.trained() == ["base", "base-seed-2"]
+    loss = results.rows[0].metrics["loss"]
+    assert len(loss.values) == 2 and loss.values[0] != loss.values[1]
+    assert loss.mean == pytest.approx(sum(loss.values) / 2)
+    assert loss.deviation == pytest.approx(abs(loss.values[0] - loss.values[1]) / 2**0.5)
+
+
+def test_a_test_is_for_translators(job, told):
+    text = "base: {}\nequal: {steps: 1}\naxes: {objective: [clm]}"
+    with pytest.raises(NlpcliError, match="the cell 'clm' learns clm"):
+        compare(job(text, train=("train.en",), dev=("dev.en",), test=("test.en", "test.de")), told)
+
+
+def test_objectives_are_compared_on_raw_text(job, told):
+    text = """
+base:
+  model: {encoder_layers: 1, decoder_layers: 1, d_model: 16, d_ff: 16, heads: 2, max_length: 64}
+  tokenizer: {type: chars}
+  data: {context: 16, workers: 1}
+  training: {batch_tokens: 128, warmup_steps: 2, precision: float32, evaluate_every: 100}
+equal: {operations: 2.0e+7}
+axes: {objective: [clm, mlm]}
+"""
+    results = compare(job(text, train=("train.en",), dev=("dev.en",)), told)
+    for row in results.rows:
+        assert row.status == "finished", row.reason
+        assert 2e7 <= row.cost["operations"].mean < 4e7
+    assert {"perplexity", "mlm_accuracy"} <= set(results.metrics)
