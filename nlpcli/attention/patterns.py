@@ -9,6 +9,7 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
 
     full               everyone sees everyone (Vaswani et al. 2017)
     causal             j <= i: nobody sees what comes later
+    prefix:K           all see the first K tokens; with causal+ it is a prefix language model (Raffel et al. 2020, fig. 3)
     window:W           |i - j| < W: W keys each way, the own one counted in both, so 2 W - 1 keys in a row, and W where
                        it is causal. Longformer's window w is window:W with W = w/2 + 1 (Beltagy et al. 2020, fig. 2b)
     dilated:W:D        a window with gaps: W keys each way, each D from the next (fig. 2c there)
@@ -119,6 +120,17 @@ class _Numbered(Pattern):
         if len(numbers) > self.required and numbers[-1] == fields(self)[-1].default:
             numbers.pop()
         return ":".join([self.form.partition(":")[0], *map(str, numbers)])
+
+
+@dataclass(frozen=True)
+class Prefix(_Numbered):
+    """j < count: the first tokens are seen by all, and see what else the pattern allows."""
+
+    form: ClassVar[str] = "prefix:K"
+    count: int
+
+    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
+        return (key < self.count) & (query >= 0)
 
 
 @dataclass(frozen=True)
@@ -288,7 +300,7 @@ def _joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:
 
 PATTERNS: dict[str, type[Pattern]] = {
     kind.form.partition(":")[0]: kind
-    for kind in (Full, Causal, Window, Dilated, Global, Random, Blockwise, Strided, Fixed)
+    for kind in (Full, Causal, Prefix, Window, Dilated, Global, Random, Blockwise, Strided, Fixed)
 }
 
 

@@ -31,7 +31,11 @@ from nlpcli.models.build import build_model
 NUMBER = st.integers(1, 9)
 ATOMS = st.one_of(
     st.sampled_from(["full", "causal"]),
-    st.builds("{}:{}".format, st.sampled_from(["window", "global", "random", "blockwise", "strided", "fixed"]), NUMBER),
+    st.builds(
+        "{}:{}".format,
+        st.sampled_from(["window", "prefix", "global", "random", "blockwise", "strided", "fixed"]),
+        NUMBER,
+    ),
     st.builds("dilated:{}:{}".format, NUMBER, NUMBER),
     st.builds("random:{}:{}".format, NUMBER, st.integers(0, 5)),
     st.builds(lambda size, last: f"fixed:{size}:{min(size, last)}", NUMBER, NUMBER),
@@ -64,6 +68,7 @@ def test_each_part_is_its_definition(size, a, b):
     definitions = {
         "full": lambda i, j: True,
         "causal": lambda i, j: j <= i,
+        f"prefix:{a}": lambda i, j: j < a,
         f"window:{a}": lambda i, j: abs(i - j) < a,
         f"dilated:{a}:{b}": lambda i, j: any(abs(i - j) == step * b for step in range(a)),
         f"global:{a}": lambda i, j: i < a or j < a,
@@ -187,6 +192,12 @@ def test_the_heads_of_sparse_transformers_reach_every_earlier_key_in_two_steps()
     assert torch.equal(summary @ local + local > 0, before)
 
 
+@given(SIZES, NUMBER)
+def test_a_prefix_sees_itself_and_the_rest_sees_what_came_before(size, count):
+    n, m = size
+    assert torch.equal(parse(f"causal+prefix:{count}").dense(n, m), loop(lambda i, j: j < max(count, i + 1), n, m))
+
+
 def test_a_dilated_window_without_gaps_is_a_window():
     assert torch.equal(Dilated(3, 1).dense(9), Window(3).dense(9))
 
@@ -202,7 +213,7 @@ def test_numbers_beyond_the_text_do_no_harm(text):
     ("text", "place", "named", "hint"),
     [
         ("window:4+globl:1", 10, "there is no 'globl'", "did you mean 'global'?"),
-        ("xyz", 1, "there is no 'xyz'", "choose one of: full, causal, window"),
+        ("xyz", 1, "there is no 'xyz'", "choose one of: full, causal, prefix, window"),
         ("causal & window", 10, "'window' is not of the form window:W", "for instance window:4"),
         ("dilated:4", 1, "dilated:W:D", "dilated:4:2"),
         ("window:0", 1, "W is 0", "window:4"),
