@@ -41,12 +41,6 @@ class Look:
     step: str = PREDICT
     gradient: bool = False
 
-    def __post_init__(self) -> None:
-        if self.gradient and self.step != PREDICT:
-            raise NlpcliError(
-                f"gradient times attention is of the step that predicts a word, not of the step '{self.step}'"
-            )
-
 
 class Ways(NamedTuple):
     """The links of a pair, (source word, target word): the best one of each target word, of each source word."""
@@ -146,6 +140,7 @@ class Aligner:
         layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient))
         attention = dict(zip(layers, forced_weights(*given, layers=layers, **around), strict=True)) if layers else {}
         for look in looks:
+            assert not look.gradient or look.step == PREDICT
             if look.gradient:
                 weights = gradient_weights(*given, layers=() if look.layer is None else [look.layer], **around)
             else:

@@ -68,6 +68,10 @@ class Aligning:
                 "layers are chosen by how well two directions agree, and there is one",
                 hint="name a model that translates the other way with --reverse, or a layer",
             )
+        if self.gradient and self.step != "predict":
+            raise NlpcliError(
+                f"gradient times attention is of the step that predicts a word, not of the step '{self.step}'"
+            )
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
 
