@@ -34,7 +34,9 @@ def tab() -> Iterator[Any]:
         # A container gives a browser neither the rights for its sandbox nor much shared memory.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser.new_page()
+        page = browser.new_page()
+        page.set_default_timeout(90_000)  # on a busy machine
+        yield page
         browser.close()
 
 

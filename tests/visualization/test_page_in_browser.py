@@ -281,15 +281,22 @@ def test_nothing_sticks_out_at_the_width_of_a_phone(open_page, view):
     opened.click("#controls summary")
     opened.click("#heads button:nth-child(2)")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
+    opened.press("?")
+    box = opened.page.locator("#help").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
 
 
-def test_paper_shows_the_picture_without_the_controls(open_page):
-    opened = open_page(html(), "#view=matrix", scheme="dark")
-    opened.page.emulate_media(media="print")
-    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert not opened.page.is_visible("#controls") and not opened.page.is_visible("#tabs")
-    assert opened.page.is_visible("#matrix-canvas")
-    assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+@pytest.mark.parametrize("view", ["head", "model", "matrix"])
+def test_paper_is_white_and_shows_the_picture_without_the_controls(open_page, view):
+    def printed(scheme: str) -> str:
+        opened = open_page(html(), f"#view={view}", scheme=scheme)
+        opened.page.emulate_media(media="print")
+        opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert not opened.page.is_visible("#controls") and not opened.page.is_visible("#tabs")
+        assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        return opened.picture()
+
+    assert printed("dark") == printed("light")
 
 
 def test_every_control_has_a_name(open_page):

@@ -19,9 +19,14 @@ function tokenLabel(token) {
   return label;
 }
 
-function bold(token) {
-  const element = make("b");
-  element.append(tokenLabel(token.length > 80 ? `${token.slice(0, 80)}…` : token));
+// A token of a shown side in bold, with the part of the text it stands in where there are several.
+function named(side, place) {
+  const token = side.labels[place];
+  const element = make("span");
+  const bold = make("b");
+  bold.append(tokenLabel(token.length > 80 ? `${token.slice(0, 80)}…` : token));
+  element.append(bold);
+  if (new Set(side.groups).size > 1) element.append(make("span", "soft", ` (${side.groups[place]})`));
   return element;
 }
 

@@ -1,6 +1,7 @@
 // The model view: every head of every layer as a small matrix.
 
 let gridOf = ""; // what the table was built for
+const thumbs = new Map(); // button -> what is drawn on it, to draw it in other colours
 
 async function drawModel(current) {
   const { rows, columns } = sides();
@@ -25,7 +26,8 @@ function thumbSize(n, m) {
   const gap = wide ? 7 : 4;
   const side = clamp(Math.floor(room / site().heads.length) - gap, wide ? 40 : 24, 150);
   const longest = Math.max(n, m);
-  return { width: Math.max(6, Math.round((side * m) / longest)), height: Math.max(6, Math.round((side * n) / longest)), side };
+  const length = (tokens) => Math.max(6, Math.round((side * tokens) / longest));
+  return { width: length(m), height: length(n), side };
 }
 
 function buildGrid(n, m) {
@@ -34,6 +36,7 @@ function buildGrid(n, m) {
   const table = byId("thumbs");
   if (gridOf !== of) {
     gridOf = of;
+    thumbs.clear();
     const names = site().heads.map((head, place) => (innerWidth > 760 ? headName(place) : String(head)));
     const heading = make("tr");
     heading.append(make("td"), ...names.map((name) => Object.assign(make("th", "", name), { scope: "col" })));
@@ -71,6 +74,8 @@ function thumb(layer, head) {
 }
 
 function markThumb() {
+  const rows = byId("thumbs").querySelectorAll("tbody tr");
+  rows.forEach((row, layer) => row.classList.toggle("current", layer === state.layer));
   const head = state.heads === "mean" ? -1 : state.heads.length === 1 ? state.heads[0] : -1;
   for (const button of byId("thumbs").querySelectorAll(".thumb")) {
     const chosen = Number(button.dataset.layer) === state.layer && Number(button.dataset.head) === head;
@@ -84,14 +89,9 @@ function markThumb() {
 function paintThumb(layer, head, weights, n, m) {
   const button = thumb(layer, head);
   const canvas = button.querySelector("canvas");
-  const ratio = canvas.width / parseFloat(canvas.style.width);
-  const context = canvas.getContext("2d");
   const scale = state.scale === "row" ? "row" : "largest";
-  const small = shrink(weights, n, m, colourTops(weights, n, m, scale), canvas.height, canvas.width);
-  const picture = pixels(small.weights, small.n, small.m, new Float64Array(small.n).fill(1), site().signed);
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.imageSmoothingEnabled = false;
-  context.drawImage(picture, 0, 0, canvas.width / ratio, canvas.height / ratio);
+  thumbs.set(button, shrink(weights, n, m, colourTops(weights, n, m, scale), canvas.height, canvas.width));
+  colourThumb(button);
   const numbers = headNumbers(site(), weights, n, m);
   const entropy = numbers.entropy === null ? "" : `entropy ${formatNumber(numbers.entropy)} bits`;
   const distance = numbers.distance === null ? "" : `mean distance ${formatNumber(numbers.distance)}`;
@@ -99,6 +99,16 @@ function paintThumb(layer, head, weights, n, m) {
   button.setAttribute("aria-label", [layerName(layer), headName(head), button.dataset.told].filter(Boolean).join(", "));
   const under = button.querySelector(".under");
   if (under) under.textContent = numbers.entropy === null ? "" : `${formatNumber(numbers.entropy)} bits`;
+}
+
+function colourThumb(button) {
+  const canvas = button.querySelector("canvas");
+  const { weights, n, m } = thumbs.get(button);
+  const context = canvas.getContext("2d");
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.imageSmoothingEnabled = false;
+  const picture = pixels(weights, n, m, new Float64Array(n).fill(1), site().signed);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
 }
 
 // Weights as shares of their tops, several to a pixel where there are more of them than pixels: the largest counts,

@@ -12,8 +12,7 @@ async function drawHead(current) {
   const { rows, columns } = sides();
   const heads = [];
   for (const head of drawnHeads()) {
-    const colour = head.place === "mean" ? style("--accent") : headColour(head.place);
-    heads.push({ ...head, colour, weights: await weightsOf(state.layer, head.place) });
+    heads.push({ ...head, weights: await weightsOf(state.layer, head.place) });
   }
   if (!current()) return;
   const top = Math.max(0, ...heads.map((head) => largest(head.weights)));
@@ -23,13 +22,19 @@ async function drawHead(current) {
   fillTokens("key", columns);
   if (at.pinned && at.pinned.index >= lists[at.pinned.side].children.length) at.pinned = null;
   collectLines();
+  colourLines();
   const none = heads.length ? "No weight here is as large as the least that is drawn." : "No head is switched on.";
   byId("head-message").textContent = none;
   byId("head-message").hidden = lines.drawn.length > 0;
   byId("wires").style.height = `${Math.max(lines.n, lines.m) * ROW}px`;
-  headLegend();
-  at.pointed = null;
+  at.pointed = focusedToken();
   showPointed();
+}
+
+function focusedToken() {
+  const item = document.activeElement?.closest?.(".token");
+  if (!item?.matches(":focus-visible")) return null;
+  return tokenAt({ target: item }, item.parentElement === lists.query ? "query" : "key");
 }
 
 function fillTokens(side, shown) {
@@ -51,16 +56,23 @@ function fillTokens(side, shown) {
   list.replaceChildren(...items);
 }
 
+function colourLines() {
+  for (const head of lines.heads) head.colour = head.place === "mean" ? style("--accent") : headColour(head.place);
+  headLegend();
+}
+
 // The strongest lines from the minimum on, at most MOST_LINES of them, the weak before the strong.
 function collectLines() {
   const { n, m, heads, top, minimum } = lines;
   const buckets = 2048;
   const counts = new Uint32Array(buckets + 1);
   const bucket = (size) => Math.min(buckets, Math.floor((size / top) * buckets));
-  const each = (visit) => heads.forEach((head, h) => head.weights.forEach((weight, cell) => {
-    const size = Math.abs(weight);
-    if (size > 0 && size >= minimum) visit(h, cell, size);
-  }));
+  const each = (visit) => heads.forEach((head, h) => {
+    for (let cell = 0; cell < n * m; cell++) {
+      const size = Math.abs(head.weights[cell]);
+      if (size > 0 && size >= minimum) visit(h, cell, size);
+    }
+  });
   each((h, cell, size) => { counts[bucket(size)] += 1; });
   let cut = buckets + 1;
   let count = 0;
@@ -69,10 +81,11 @@ function collectLines() {
   if (count === 0 && all > 0) cut = buckets; // more equal weights than lines that can be drawn
   const drawn = [];
   each((h, cell, size) => {
-    if (bucket(size) >= cut && drawn.length < MOST_LINES) drawn.push({ h, i: Math.floor(cell / m), j: cell % m, size });
+    if (bucket(size) < cut || drawn.length === MOST_LINES) return;
+    drawn.push({ h, i: Math.floor(cell / m), j: cell % m, size });
   });
   drawn.sort((a, b) => a.size - b.size);
-  Object.assign(lines, { drawn, left: all - drawn.length, n, m });
+  Object.assign(lines, { drawn, left: all - drawn.length });
 }
 
 function headLegend() {
@@ -85,10 +98,12 @@ function headLegend() {
       parts.push(key);
     }
   }
-  if (lines.drawn.length) parts.push(`thin ${formatWeight(lines.drawn[0].size)}, thick ${formatWeight(top)}`);
+  const thinnest = lines.drawn[0]?.size;
+  if (thinnest) parts.push(`thinnest line ${formatWeight(thinnest)}, thickest ${formatWeight(top)}`);
   if (site().signed) parts.push("dashed: negative");
   if (left > 0) parts.push(`${left.toLocaleString("en")} weaker lines are left out`);
-  byId("head-legend").replaceChildren(...parts.map((part) => (typeof part === "string" ? make("span", "", part) : part)));
+  const elements = parts.map((part) => (typeof part === "string" ? make("span", "", part) : part));
+  byId("head-legend").replaceChildren(...elements);
 }
 
 function swatch(colour) {
@@ -172,11 +187,11 @@ function showPointed() {
 
 function tellToken(token, tied) {
   const [own, others] = token.side === "query" ? [lines.rows, lines.columns] : [lines.columns, lines.rows];
-  const parts = [bold(own.labels[token.index]), token.side === "query" ? " looks at " : " is looked at by "];
+  const parts = [named(own, token.index), token.side === "query" ? " looks at " : " is looked at by "];
   const one = lines.heads.length === 1;
   tied.slice(0, 4).forEach((line, k) => {
     const head = one ? "" : ` (${lines.heads[line.h].name})`;
-    parts.push(k ? ", " : "", bold(others.labels[line.other]), ` ${formatWeight(line.weight)}${head}`);
+    parts.push(k ? ", " : "", named(others, line.other), ` ${formatWeight(line.weight)}${head}`);
   });
   if (!tied.length) parts.push("nothing as large as the least that is drawn");
   tell(...parts);

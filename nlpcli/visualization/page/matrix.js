@@ -1,7 +1,8 @@
 // The matrix view: a heat map with the tokens on both axes, drawn only where it is visible.
 
 const FONT = 12;
-const LEAST_LABEL = { row: 13, column: 16 }; // pixels between two labels
+const LEAST_LABEL = { row: 13, column: 14 }; // pixels between two labels
+const RIGHT_TO_LEFT = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
 const TILT = -Math.PI / 3.4; // of the labels above the columns
 
 let matrix = null; // { n, m, rows, columns, weights, tops, picture, cell, left, above, right }
@@ -88,6 +89,7 @@ function paintMatrix() {
   context.imageSmoothingEnabled = cell < 1;
   context.drawImage(picture, x, y, m * cell, n * cell);
   if (cell >= 12) paintGaps(context, look.line, x, y, width, height);
+  paintParts(context, look.soft, x, y);
   context.strokeStyle = look.line;
   context.strokeRect(x - 0.5, y - 0.5, m * cell + 1, n * cell + 1);
   if (at.cell) paintCross(context, look.focus, x, y);
@@ -104,6 +106,15 @@ function paintGaps(context, colour, x, y, width, height) {
   for (let j = 1; j < m; j++) context.fillRect(x + j * cell - 0.5, Math.max(y, above), 1, bottom - Math.max(y, above));
   for (let i = 1; i < n; i++) context.fillRect(Math.max(x, left), y + i * cell - 0.5, right - Math.max(x, left), 1);
   context.globalAlpha = 1;
+}
+
+// Between the parts of a text: a memory, a first and a second text.
+function paintParts(context, colour, x, y) {
+  const { cell, n, m, rows, columns } = matrix;
+  const begins = (side) => side.groups.flatMap((group, k) => (k > 0 && group !== side.groups[k - 1] ? [k] : []));
+  context.fillStyle = colour;
+  for (const i of begins(rows)) context.fillRect(x, y + i * cell - 0.5, m * cell, 1);
+  for (const j of begins(columns)) context.fillRect(x + j * cell - 0.5, y, 1, n * cell);
 }
 
 // The row and the column of the cell that is pointed at.
@@ -157,7 +168,7 @@ function label(context, token, most, x, y, turn) {
 
 function firstIsRightToLeft(text) {
   const strong = /[\p{L}]/u.exec(text);
-  return strong !== null && /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(strong[0]);
+  return strong !== null && RIGHT_TO_LEFT.test(strong[0]);
 }
 
 function fitted(context, text, most) {
@@ -202,11 +213,10 @@ function showCell(event, none = false) {
   }
   const { i, j } = at.cell;
   const weight = matrix.weights[i * matrix.m + j];
-  const [row, column] = [matrix.rows.labels[i], matrix.columns.labels[j]];
-  tell(bold(row), " looks at ", bold(column), " with ", make("b", "", formatWeight(weight)),
+  tell(named(matrix.rows, i), " looks at ", named(matrix.columns, j), " with ", make("b", "", formatWeight(weight)),
     make("span", "soft", `  (row ${i + 1}, column ${j + 1})`));
   const line = make("span");
-  line.append(tokenLabel(row), " → ", tokenLabel(column));
+  line.append(tokenLabel(matrix.rows.labels[i]), " → ", tokenLabel(matrix.columns.labels[j]));
   tip.replaceChildren(make("span", "number", formatWeight(weight)), line);
   tip.hidden = false;
   placeTip(tip);

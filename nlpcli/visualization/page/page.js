@@ -14,7 +14,7 @@ async function render() {
     await { head: drawHead, model: drawModel, matrix: drawMatrix }[state.view](current);
     if (current()) await showHeadNumbers(current);
   } catch (error) {
-    byId("head-message").textContent = `The weights can't be read: ${error.message}`;
+    tell(`The weights can't be read: ${error.message}`);
     throw error;
   }
   if (current()) byId("panel").setAttribute("aria-busy", "false");
@@ -48,7 +48,8 @@ function showControls() {
   byId("words").checked = state.words;
   byId("special").checked = state.hide;
   byId("minimum").value = String(state.minimum);
-  byId("minimum-value").textContent = site().signed ? `${MINIMA[state.minimum] * 100} % of the largest` : MINIMA[state.minimum];
+  const minimum = MINIMA[state.minimum];
+  byId("minimum-value").textContent = site().signed ? `${minimum * 100} % of the largest` : minimum;
   byId("scale").value = state.scale;
   byId("opens").value = state.opens;
   byId("theme").value = state.theme;
@@ -89,14 +90,15 @@ function about() {
   }
   byId("about").replaceChildren(...parts);
   byId("about").className = "long";
-  const notes = Object.entries(attention().notes).flatMap(([name, note]) => [make("dt", "", `${name}:`), make("dd", "", note)]);
-  byId("notes").replaceChildren(...notes);
+  const pair = ([name, note]) => [make("dt", "", `${name}:`), make("dd", "", note)];
+  byId("notes").replaceChildren(...Object.entries(attention().notes).flatMap(pair));
 }
 
 // --- choices that follow from text and site ----------------------------------------------------------------------
 
 function fillChoices() {
-  options("text", texts.map((one, i) => `${i + 1}: ${Object.values(one.texts)[0] ?? one.model}`.slice(0, 80)), state.text);
+  const named = texts.map((one, i) => `${i + 1}: ${Object.values(one.texts)[0] ?? one.model}`.slice(0, 80));
+  options("text", named, state.text);
   options("site", attention().sites.map((one) => one.title), state.site);
   fillLayers();
   fillHeads();
@@ -196,8 +198,6 @@ function chooseHead(place, shift) {
 function stepLayer(step) {
   change({ layer: clamp(state.layer + step, 0, site().layers.length - 1) });
 }
-
-const everyHead = () => site().heads.map((_, place) => place);
 
 function toggleMean() {
   change({ heads: state.heads === "mean" ? everyHead() : "mean" });
@@ -300,10 +300,15 @@ function listen() {
 // Paper is white, and shows all at once.
 function repaintForPaper(printing) {
   applyTheme(printing);
-  if (state.view === "head") paintLines();
-  if (state.view === "matrix" && matrix) {
+  if (state.view === "head" && lines) {
+    colourLines();
+    paintLines();
+  } else if (state.view === "model") {
+    for (const button of thumbs.keys()) colourThumb(button);
+  } else if (state.view === "matrix" && matrix) {
     matrix.picture = pixels(matrix.weights, matrix.n, matrix.m, matrix.tops, site().signed);
     layOutMatrix();
+    paintBar();
     paintMatrix();
   }
 }
@@ -318,10 +323,7 @@ function listenToSize() {
   });
 }
 
-state.site = firstSite(texts[0].sites);
-state.layer = site().layers.length - 1;
-// Many lines of many heads are a tangle: a long text begins with one head.
-state.heads = site().queries.tokens.length > 64 ? [0] : everyHead();
+begin();
 fromHash(location.hash);
 applyTheme();
 byId("controls").open = innerWidth > 760;

@@ -31,6 +31,16 @@ function settle() {
   if (state.view === "model" && !hasGrid()) state.view = "head";
 }
 
+// Where to begin: of a translator's cross-attention the last layer but one aligns best (Garg et al. 2019).
+function begin() {
+  state.site = firstSite(texts[0].sites);
+  const last = site().layers.length - 1;
+  state.layer = site().name === "cross" ? Math.max(0, last - 1) : last;
+  // Many lines of many heads are a tangle: a long text begins with one head.
+  state.heads = site().queries.tokens.length > 64 ? [0] : everyHead();
+}
+
+const everyHead = () => site().heads.map((_, place) => place);
 const hasGrid = () => site().layers.length * site().heads.length > 1;
 
 function toHash() {
@@ -67,7 +77,7 @@ function fromHash(hash) {
   take("min", (minimum) => { if (find(MINIMA, minimum) >= 0) state.minimum = find(MINIMA, minimum); });
   take("scale", (scale) => { if (SCALES.includes(scale)) state.scale = scale; });
   take("theme", (name) => { if (["auto", "light", "dark"].includes(name)) state.theme = name; });
-  if (values.size) {
+  if ([...values].length) {
     state.words = values.get("words") === "1";
     state.hide = values.get("special") === "0";
   }
