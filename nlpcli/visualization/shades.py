@@ -165,7 +165,9 @@ def painted(values: np.ndarray, scale: Scale, columns: int, *, halves: bool) -> 
     if not halves:
         return [[scale.cell(float(value), columns) for value in row] for row in values]
     if len(values) % 2:
-        values = np.concatenate([values, np.zeros((1, values.shape[1]), values.dtype)])
+        values = np.concatenate(
+            [values, np.full((1, values.shape[1]), np.nan, values.dtype)]
+        )  # nothing is painted there
     return [
         [scale.halves(float(a), float(b)) for a, b in zip(upper, lower, strict=True)]
         for upper, lower in zip(values[::2], values[1::2], strict=True)

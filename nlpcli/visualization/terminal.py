@@ -118,12 +118,18 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, said: Collec
 def _small(site: Site, scale: Scale, width: int) -> list[Line]:
     """A strip of heads for each layer; where there is one head only, its layers are beside each other."""
     strips = [
-        [(f"{layer}.{head}", values) for head, values in zip(site.heads, weights, strict=True)]
+        [(_label(site, layer, head), values) for head, values in zip(site.heads, weights, strict=True)]
         for layer, weights in zip(site.layers, site.weights, strict=True)
     ]
     if len(site.heads) == 1:
         strips = [[tile for strip in strips for tile in strip]]
     return grid(strips, scale, width)
+
+
+def _label(site: Site, layer: int | str, head: int | str) -> str:
+    if len(site.heads) == 1:
+        return str(layer)
+    return str(head) if len(site.layers) == 1 else f"{layer}.{head}"
 
 
 def _names(site: Site, layer: int | str, head: int | str) -> tuple[str, ...]:
@@ -139,11 +145,17 @@ def _name(kind: str, value: int | str) -> str:
 
 
 def _counted(site: Site) -> str:
-    def count(number: int, what: str) -> str:
-        return f"{number} {what}" + ("" if number == 1 else "s")
-
-    heads = f"{count(len(site.layers), 'layer')} of {count(len(site.heads), 'head')}"
-    return f"{site.title or site.name}: {heads}, {len(site.queries)} by {len(site.keys)} tokens; above each: layer.head"
+    """`Encoder: 6 layers of 8 heads, 12 by 12 tokens; above each: layer.head`."""
+    layers, heads = len(site.layers), len(site.heads)
+    if heads == 1:
+        maps, above = [f"{layers} layers" if layers > 1 else _name("layer", site.layers[0])], "layer"
+        maps.append(_name("head", site.heads[0]))
+    elif layers == 1:
+        maps, above = [_name("layer", site.layers[0]), f"{heads} heads"], "head"
+    else:
+        maps, above = [f"{layers} layers of {heads} heads"], "layer.head"
+    size = f"{len(site.queries)} by {len(site.keys)} tokens"
+    return f"{site.title or site.name}: {', '.join(filter(None, [*maps, size]))}; above each: {above}"
 
 
 # --- who looks most at whom --------------------------------------------------------------------------------------

@@ -65,6 +65,11 @@ def test_half_cells_hold_two_weights_and_leave_blanks_unpainted():
     assert scale.halves(1, 0.1) == ("▀", f"38;5;{scale.colour(1)};48;5;{scale.colour(0.1)}")
 
 
+def test_an_odd_last_row_has_nothing_painted_below_it():
+    for line in shades.painted(np.full((3, 2), 0.5), Scale(1.0, COLOUR, hollow=False), 1, halves=True)[1:]:
+        assert {text for text, _ in line} == {"▀"} and "48;" not in line[0][1]
+
+
 def test_lines_end_in_no_blank_and_no_style_is_left_open():
     lines = [[("a", "1"), ("b ", ""), ("  ", "")], [(" ", "48;5;17"), ("  ", "2")], [("", "1")], []]
     assert shades.written(lines, PLAIN) == "ab\n\n\n"
