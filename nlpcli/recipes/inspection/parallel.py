@@ -23,7 +23,7 @@ from nlpcli.recipes.inspection.scan import Scan, blocks, fetch, repeated
 from nlpcli.recipes.inspection.sides import Sides
 
 SIDES = ("source", "target")
-SWAPPED, WRONG = 6.0, 10.0
+SWAPPED, WRONG = 6.0, 12.0
 """Nats of evidence: of both lines of a pair together for being exchanged, of one for being in the other language."""
 
 _LONG_WORDS, _LONG_CHARACTERS = 4, 20  # of a line that is hardly the same in two languages by nature

@@ -20,7 +20,7 @@ LIMIT = 6.0
 
 _SPAN = 4.0  # |z| beyond it is not more unlikely: a wrong pair says little more than that it is wrong
 _NUMBERS = 2.0  # what other numbers on both sides add
-_PROOF = 3.0  # how much worse, a line, the wrong alignment must be before a place is told
+_PROOF = 4.0  # times the root of the number of lines: by how much the wrong way must be worse
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,6 @@ def parting(
     # cost of a parting before line p: the lines above it stay, those from it on move
     cost = np.concatenate(([0.0], np.cumsum(above))) + np.concatenate((np.cumsum(below[::-1])[::-1], [0.0]))
     place = int(np.argmin(cost))
-    gain = min(cost[0] if place else np.inf, cost[n] if place < n else np.inf) - cost[place]
-    if place == n:
-        gain = cost[0] - cost[n]
-    elif place == 0:
-        gain = cost[n] - cost[0]
-    return place + 1 if gain > _PROOF * np.sqrt(n) and gain > 4 * _PROOF else None
+    # where neither way fits, the costs wander by about the root of the number of lines
+    gain = max(cost[0], cost[n]) - cost[place]
+    return place + 1 if gain > _PROOF * np.sqrt(n) else None
