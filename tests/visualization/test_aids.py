@@ -186,6 +186,9 @@ def test_what_is_not_there_is_refused_with_what_is():
     assert error.value.hint == "choose of 1 to 4"
     with pytest.raises(NlpcliError, match="no head 0"):
         aids.select(attention, heads=[0])
+    with pytest.raises(NlpcliError, match="no layer 2") as error:
+        aids.select(attention, ["cross"], layers=[2])
+    assert error.value.hint == "there is only 1"
     with pytest.raises(NlpcliError, match="unknown attention 'encodr'"):
         aids.select(attention, sites=["encodr"])
     with pytest.raises(NlpcliError, match="unknown average 'head'"):
@@ -277,6 +280,16 @@ def test_distance_counts_from_the_memorys_start_and_is_unknown_between_two_texts
     weights[1, :, 0] = 1  # both at the memory's start
     np.testing.assert_allclose(aids.mean_distance(Site("decoder", "", Side(("a", "b")), keys, (weights,))), [[0, 2.5]])
     assert np.isnan(aids.mean_distance(Site("cross", "", Side(("x", "y")), keys, (weights,)))).all()
+
+
+def test_a_decoder_named_by_what_it_predicts_looks_at_itself_and_a_single_query_need_not():
+    keys, predicted = Side(("<s>", "a", "b")), Side(("a", "b", "</s>"))
+    weights = (np.eye(3, dtype=np.float32)[None],)
+    assert aids.looks_at_itself(Site("decoder", "", predicted, keys, weights))
+    np.testing.assert_array_equal(aids.mean_distance(Site("decoder", "", predicted, keys, weights)), [[0]])
+    one = (np.full((1, 1, 3), 1 / 3, np.float32),)
+    assert not aids.looks_at_itself(Site("sentences", "", Side(("document",)), keys, one))
+    assert not aids.looks_at_itself(Site("encoder", "", keys, Side(("b",)), (np.ones((1, 3, 1), np.float32),)))
 
 
 def test_statistics_tell_every_head_in_order():

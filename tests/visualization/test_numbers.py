@@ -54,14 +54,14 @@ def assert_same(a: Attention, b: Attention) -> None:
             np.testing.assert_array_equal(np.signbit(before[known]), np.signbit(after[known]))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(attentions())
 def test_json_brings_every_token_and_every_float_back(attention):
     text = json.dumps(numbers.as_json(attention), allow_nan=False)
     assert_same(numbers.from_json(json.loads(text)), attention)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.lists(attentions(), max_size=3))
 def test_json_lines_are_one_line_of_utf8_each_and_come_back(several):
     lines = list(numbers.json_lines(several))
@@ -71,7 +71,7 @@ def test_json_lines_are_one_line_of_utf8_each_and_come_back(several):
     "".join(lines).encode("utf-8")
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(attentions())
 def test_npz_brings_everything_back_and_is_the_same_twice(attention):
     data = numbers.as_npz(attention)
