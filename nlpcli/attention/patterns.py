@@ -9,7 +9,7 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
 
     full               everyone sees everyone (Vaswani et al. 2017)
     causal             j <= i: nobody sees what comes later
-    prefix:K           all see the first K tokens; with causal+ it is a prefix language model (Raffel et al. 2020, fig. 3)
+    prefix:K           all see the first K; causal+prefix:K is a prefix language model (Raffel et al. 2020, fig. 3)
     window:W           |i - j| < W: W keys each way, the own one counted in both, so 2 W - 1 keys in a row, and W where
                        it is causal. Longformer's window w is window:W with W = w/2 + 1 (Beltagy et al. 2020, fig. 2b)
     dilated:W:D        a window with gaps: W keys each way, each D from the next (fig. 2c there)
