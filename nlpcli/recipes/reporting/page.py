@@ -128,6 +128,8 @@ def _sample(report: Report, sample: Sample) -> str:
     part = f'<p><span class="label">task</span>{escape(sample.part)}</p>' if sample.part else ""
     columns = []
     for number, outputs in enumerate(sample.outputs):
+        if not outputs:
+            continue
         head = f"<h3>{_run(report, number)}</h3>" if len(report.runs) > 1 else ""
         items = "".join(
             f'<li{_last(output is outputs[-1])}><span>{words.at(output)}</span><span dir="auto">'
@@ -135,7 +137,7 @@ def _sample(report: Report, sample: Sample) -> str:
             f"{f' <small class=note>{escape(output.more)}</small>' if output.more else ''}</span></li>"
             for output in outputs
         )
-        columns.append(f"<div>{head}<ol>{items or '<li><span>no samples</span></li>'}</ol></div>")
+        columns.append(f"<div>{head}<ol>{items}</ol></div>")
     return (
         f'<div class="sample">{part}<p dir="auto"><span class="label">text</span>{escape(_visible(sample.text))}</p>'
         f'<p dir="auto"><span class="label">right</span>{escape(_visible(sample.reference))}</p>'

@@ -149,7 +149,7 @@ def _epochs(run: Run) -> int | None:
 
 
 def samples_of(runs: Sequence[Run], count: int) -> list[Sample]:
-    """The first `count` of the examples that most runs show, with all that was given for each."""
+    """Up to `count` examples of each run, those that most runs show first, with all that was given for each."""
     texts: dict[tuple[str, str, str], list[list[Output]]] = {}
     for number, run in enumerate(runs):
         for line in run.samples:
@@ -161,7 +161,8 @@ def samples_of(runs: Sequence[Run], count: int) -> list[Sample]:
                 own = texts.setdefault(key, [[] for _ in runs])[number]
                 _add(own, Output(line["step"], str(item.get("output", "")), _more(item), line["step"]))
     shared = sorted(texts, key=lambda key: -sum(map(bool, texts[key])))
-    return [Sample(*key, tuple(map(tuple, texts[key]))) for key in shared[:count]]
+    chosen = {key for i in range(len(runs)) for key in [key for key in shared if texts[key][i]][:count]}
+    return [Sample(*key, tuple(map(tuple, texts[key]))) for key in shared if key in chosen]
 
 
 def _add(outputs: list[Output], new: Output) -> None:

@@ -13,6 +13,7 @@ from nlpcli.visualization.width import cells, cut, isolated, wrapped
 
 _HEIGHT = 9
 _SHOWN = 3
+_LONGEST = 300  # characters of a sample
 
 
 def as_text(report: Report, *, width: int = 80, unicode: bool = True) -> str:
@@ -50,6 +51,9 @@ def _facts(report: Report, width: int) -> list[str]:
     long = [(name, own) for name, own in rows if (name, own) not in short]
     lines = ["", *_table(["", *_letters(report)], [[name, *own] for name, own in short], width)]
     for name, own in long:
+        if len(set(own)) == 1:
+            lines += _hanging(own[0], width, f"{name:<18}")
+            continue
         for letter, cell in zip(_letters(report), own, strict=True):
             lines += _hanging(cell, width, f"{name:<18}{letter}  " if letter == "a" else f"{'':<18}{letter}  ")
     return lines
@@ -58,13 +62,19 @@ def _facts(report: Report, width: int) -> list[str]:
 def _scores(report: Report, width: int) -> list[str]:
     if not report.metrics:
         return []
-    rows = [[name, *(words.score(report.score(i, name)) for i in range(len(report.runs)))] for name in report.metrics]
-    lines = ["", "SCORES of the weights kept, on held-out data", *_table(["", *_letters(report)], rows, width)]
+    deciding = {run.metric for run in report.runs}
+    rows = [
+        [f"{name} (decides)" if name in deciding else name]
+        + [words.score(report.score(i, name)) for i in range(len(report.runs))]
+        for name in report.metrics
+    ]
+    lines = ["", *_hanging("SCORES of the weights kept, on held-out data", width)]
+    lines += _table(["", *_letters(report)], rows, width)
     if any(score.low is not None for own in report.scores for score in own):
-        lines.append("in brackets: the 95 % interval by bootstrap")
+        lines += _hanging("in brackets: the 95 % interval by bootstrap", width)
     if report.paired:
         letter = dict(zip(report.names, _letters(report), strict=True))
-        rows = [[f"{letter[p.run]} - {letter[p.baseline]}", p.metric, words.difference(p), f"p = {p.p_value:.3f}",
+        rows = [[f"{letter[p.run]} - {letter[p.baseline]}", p.metric, words.difference(p), f"p={p.p_value:.3f}",
                  words.verdict(p), f"{p.items:,} items"] for p in report.paired]  # fmt: skip
         lines += ["", "PAIRED BOOTSTRAP against a", *_table([], rows, width)]
     for name, signature in words.signatures(report):
@@ -116,12 +126,15 @@ def _sparklines(panel: Panel, report: Report, width: int, unicode: bool) -> Iter
     letters = _letters(report)
     arrow = "→" if unicode else "->"
     for line in panel.lines:
+        if line.kind != "train" and len(line.x) == 1:
+            head = f"{letters[line.run]}  " if letters[line.run] else ""
+            yield f"{head}{words.number(line.y[0])} held-out, at {short_number(line.x[0])} {panel.x_label}"
+            continue
         values = f"{short_number(line.y[0])} {arrow} {short_number(line.y[-1])}"
-        kind = "" if line.kind == "train" or len(line.x) > 1 else " held-out"
         head = f"{letters[line.run]}  " if letters[line.run] else ""
         room = max(10, width - len(head) - 26)
         drawn = sparkline(line.x, line.y, room, span=span, within=within, unicode=unicode)
-        yield f"{head}{drawn:<{room}}  {values}{kind}"
+        yield f"{head}{drawn:<{room}}  {values}"
 
 
 def _samples(report: Report, width: int) -> list[str]:
@@ -131,13 +144,13 @@ def _samples(report: Report, width: int) -> list[str]:
     several = len(report.runs) > 1
     for sample in report.samples:
         part = f"[{sample.part}] " if sample.part else ""
-        lines += ["", *_hanging(part + sample.text, width, "text      ")]
-        lines += _hanging(sample.reference, width, "right     ")
+        lines += ["", *_hanging(part + cut(sample.text, _LONGEST), width, "text      ")]
+        lines += _hanging(cut(sample.reference, _LONGEST), width, "right     ")
         for letter, outputs in zip(_letters(report), sample.outputs, strict=True):
             for output in words.some(outputs, _SHOWN):
                 head = f"{letter}  {output.step:>6,} " if several else f"{output.step:>9,} "
                 more = f" ({output.more})" if output.more else ""
-                lines += _hanging((output.text or words.NOTHING) + more, width, head)
+                lines += _hanging((cut(output.text, _LONGEST) or words.NOTHING) + more, width, head)
     return lines
 
 
@@ -155,7 +168,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
         return []
     count = len(body[0])
     widths = [max(cells(row[i]) for row in body) for i in range(count)]
-    while sum(widths) + 2 * (count - 1) > width and max(widths) > 6:
+    while sum(widths) + 2 * (count - 1) > width and max(widths) > 4:
         others = max(widths[1:], default=0)  # what stands in front says what a row is, and is cut last
         place = widths.index(others, 1) if others > 12 else widths.index(max(widths))
         widths[place] -= 1
