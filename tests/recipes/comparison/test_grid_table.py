@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpcli.recipes.comparison.picture import picture
+from nlpcli.recipes.comparison.report import page
+from nlpcli.recipes.comparison.results import Number, Results, Row
+from nlpcli.recipes.comparison.table import as_csv, markdown, matrices, table, text_lines
+
+
+def row(name: str, settings: dict, group: str = "", labels: dict | None = None, **numbers) -> Row:
+    measured = {key: Number((value,)) for key, value in numbers.items() if key != "parameters"}
+    if "test_bleu" in measured:
+        measured["test_bleu"] = Number((numbers["test_bleu"],), numbers["test_bleu"] - 1, numbers["test_bleu"] + 1)
+    return Row(
+        name=name, title=name, group=group, labels=labels or {}, settings=settings, changes=settings if group else {},
+        status="finished", folders=(f"runs/g/{name}",), seeds=(1,),
+        cost={"parameters": Number((numbers["parameters"],)), "seconds": Number((90.0,)),
+              "operations": Number((2e13,)), "tokens": Number((1e6,))},
+        metrics=measured,
+    )  # fmt: skip
+
+
+ROWS = [
+    row("base", {"h": None, "N": None}, parameters=1_435_136, perplexity=10.0, test_bleu=30.0),
+    row("heads-1", {"h": 1, "N": None}, "A", parameters=1_435_136, perplexity=11.0, test_bleu=29.0),
+    row("layers-4", {"h": None, "N": 4}, "C", parameters=2_357_760, perplexity=9.5, test_bleu=31.25),
+]
+
+
+def results(rows: list[Row] = ROWS, **more) -> Results:
+    known = {
+        "name": "g", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
+        "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"], "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
+        "missing": [], "axes": {}, "signatures": {"perplexity": ["ppl|level:token"]}, "machines": ["cpu"],
+        "data": {"train": ["a"], "dev": ["b"], "test": ["c", "d"]}, "by_axes": True,
+    }  # fmt: skip
+    return Results(**known | more)
+
+
+def test_the_wide_table_has_the_base_in_full_and_blanks_where_cells_are_as_it():
+    found = table(results())
+    assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "operations", "perplexity", "test BLEU"]
+    assert [line[2:4] for line in found.lines] == [["4", "2"], ["1", ""], ["", "4"]]
+    assert found.lines[0][4:] == ["1.44M", "1.5", "2.00e13", "10.00", "30.00 [29.0, 31.0]"]
+    assert sorted(found.best) == [(2, 7), (2, 8)]
+
+
+def test_without_a_base_among_the_rows_no_cell_is_blank():
+    found = table(results([replace(ROWS[1], changes={"h": 1}), ROWS[2]]))
+    assert [line[2:4] for line in found.lines] == [["1", "2"], ["4", "4"]]
+
+
+@given(st.integers(43, 130))
+def test_a_table_is_no_wider_than_it_may_be_and_keeps_the_measures(width):
+    found = table(results(), width=width)
+    assert found.width <= width
+    assert found.headings[-2:] == ["perplexity", "test BLEU"]
+    lines = ["".join(text for text, _ in line) for line in text_lines(found)]
+    assert max(map(len, lines)) == found.width
+    assert lines[2] == "" and lines[1].startswith("   base")
+
+
+def test_what_was_made_equal_is_no_column():
+    assert "tokens" not in table(results()).headings
+    assert "minutes" not in table(results(kind="minutes")).headings
+
+
+def test_markdown_marks_the_best_and_csv_has_all_digits():
+    text = markdown(results())
+    assert "| C | layers-4 |  | 4 | 2.36M | 1.5 | 2.00e13 | **9.50** | **31.25 [30.2, 32.2]** |" in text
+    rows = list(csv.DictReader(io.StringIO(as_csv(results()))))
+    assert [row["parameters"] for row in rows] == ["1435136", "1435136", "2357760"]
+    assert [(row["h"], row["N"]) for row in rows] == [("4", "2"), ("1", "2"), ("4", "4")]
+    assert rows[2]["test_bleu_low"] == "30.25"
+
+
+def test_two_axes_are_a_matrix_of_each_measure():
+    cells = [
+        row(f"{a}-{b}", {}, labels={"objective": a, "size": b}, parameters=1, perplexity=value)
+        for (a, b), value in zip([(a, b) for a in "mc" for b in "sl"], (4.0, 3.0, 2.0, 1.0), strict=True)
+    ]
+    found = results(cells, axes={"objective": ["m", "c"], "size": ["s", "l"]}, metrics=["perplexity"], headings=[])
+    ((name, matrix),) = matrices(found)
+    assert (name, matrix.headings) == ("perplexity", ["objective \\ size", "s", "l"])
+    assert matrix.lines == [["m", "4.00", "3.00"], ["c", "2.00", "1.00"]]
+    assert matrix.best == {(1, 2)}
+    assert table(found).headings[:2] == ["objective", "size"]
+
+
+def test_differences_that_chance_hardly_makes_are_marked_and_explained():
+    number = replace(ROWS[2].metrics["test_bleu"], p_value=0.01)
+    marked = replace(ROWS[2], metrics={**ROWS[2].metrics, "test_bleu": number})
+    assert "31.25† [30.2, 32.2]" in markdown(results([*ROWS[:2], marked]))
+    assert "† differs from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
+    assert "†" not in markdown(results())
+
+
+def test_cells_that_are_missing_are_explained():
+    failed = replace(ROWS[1], status="failed", reason="too hot", folders=(), metrics={}, cost={})
+    waiting = replace(ROWS[2], status="open", folders=(), metrics={}, cost={})
+    text = markdown(results([ROWS[0], failed, waiting], missing=["chrf"]))
+    assert "- heads-1 failed: too hot\n- not finished: layers-4\n- chrf is not measured\n" in text
+    assert picture(results([ROWS[0], failed, waiting])).startswith(b"\x89PNG")
+
+
+def test_measures_with_several_signatures_are_told_not_to_be_comparable():
+    text = markdown(results(signatures={"perplexity": ["tok:bpe-300", "tok:chars-300"]}))
+    assert "perplexity was not measured alike in all cells: tok:bpe-300; tok:chars-300" in text
+
+
+def test_the_page_says_how_it_was_made_and_measured():
+    text = page(results(), "g.png")
+    assert text.startswith("# g\n\nA test.\n\n    nlpcli compare g.yaml\n\nEvery cell is trained for 1,000,000 tokens")
+    assert "](g.png)" in text and "- perplexity: `ppl|level:token`" in text and "Trained on: cpu." in text
+    assert "](" not in page(results(), None)
+
+
+def test_pictures_are_drawn_in_every_format_and_are_the_same_each_time():
+    for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        drawn = picture(results(), format=format)
+        assert drawn.startswith(start)
+        assert drawn == picture(results(), format=format)
+    assert picture(results(), theme="dark") != picture(results())
