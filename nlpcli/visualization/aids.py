@@ -5,6 +5,7 @@ Each takes an `Attention` or one of its sites and gives the same form back, or n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from nlpcli.visualization.maps import Attention, Side, Site
 
 MEAN = "mean"
 ROLLOUT = "rollout"
+_BYTES = re.compile("(?:<[89A-F][0-9A-F](?: [89A-F][0-9A-F])*>)+")
 
 
 # --- fewer tokens ------------------------------------------------------------------------------------------------
@@ -85,10 +87,22 @@ def _merged(side: Side, starts: list[int]) -> Side:
     plain = [token for token, special in zip(side.tokens, side.special, strict=True) if not special]
     joined = _joiner(plain)
     words = [
-        side.tokens[a] if side.special[a] or side.words[a] < 0 else joined(side.tokens[a:b])
+        side.tokens[a] if side.special[a] or side.words[a] < 0 else _whole_characters(joined(side.tokens[a:b]))
         for a, b in zip(starts, [*starts[1:], len(side)], strict=True)
     ]
     return replace(_taken(side, starts), tokens=tuple(words))
+
+
+def _whole_characters(word: str) -> str:
+    """`<C3><A4>`, bytes of a character that stood in several pieces, as the character."""
+    return _BYTES.sub(lambda found: _decoded(found.group()), word)
+
+
+def _decoded(spelled: str) -> str:
+    try:
+        return bytes.fromhex(spelled.replace("<", "").replace(">", "")).decode("utf-8")
+    except UnicodeDecodeError:  # only a part of it is in this word
+        return spelled
 
 
 def _joiner(tokens: Sequence[str]) -> Callable[[Sequence[str]], str]:

@@ -104,6 +104,8 @@ def test_merging_words_twice_is_merging_them_once(site):
         (("lo@@", "wer", "C@@"), (0, 0, 1), ("lower", "C@@")),
         (("▁a", "##", "b"), (0, 0, 0), ("a##b",)),
         (("c", "a", "t"), (0, 0, 0), ("cat",)),
+        (("▁M<C3>", "<A4>d", "▁<F0 9F>", "<98>", "<80>"), (0, 0, 1, 1, 1), ("Mäd", "😀")),  # bytes of a character
+        (("▁<F0 9F>", "<98>x"), (0, 0), ("<F0 9F><98>x",)),
     ],
 )
 def test_a_words_pieces_are_joined_without_the_tokenizers_marks(tokens, words, expected):
