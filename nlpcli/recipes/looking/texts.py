@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpcli.config.files import write_atomic
-from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.looking.asked import Given
@@ -34,8 +34,7 @@ class Texts:
         if self.target is not None and len(self.texts) > 1:
             raise NlpcliError(f"one target for {len(self.texts)} texts", hint="put a line for each into a file")
         if self.target_file is not None:
-            with open_bytes(self.target_file):
-                pass
+            check_opens(self.target_file)
 
     def read(self, *, warn: Callable[[str], None]) -> Iterator[Given]:
         """Each text with its target; blank ones are left out, which `warn` is told.

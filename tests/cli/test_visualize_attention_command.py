@@ -1,0 +1,386 @@
+"""`nlpcli visualize-attention`, as a shell runs it: every kind of model, every format, and every wrong call."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from nlpcli.cli.main import main
+from nlpcli.cli.visualize_attention import Command
+from nlpcli.config.schema import ModelConfig
+from nlpcli.models.build import build_model
+from nlpcli.models.directory import save_model
+from nlpcli.text import train_tokenizer
+from nlpcli.visualization.numbers import from_json_lines, from_npz
+
+LINES = ["der mann läuft im haus", "ein hund und ein kind", "the dog sleeps in the house", "a man and a child"]
+SIZES = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 3, "decoder_layers": 3, "max_length": 24}
+HEAD = {"kind": "text", "outputs": 2, "pooling": "first"}
+KINDS = {
+    "translation": {},
+    "encoder": {"kind": "encoder", "segments": 2, "mlm_head": True},
+    "language-model": {"kind": "decoder"},
+    "xl": {"family": "transformer-xl", "kind": "decoder", "positions": "none", "memory_length": 8},
+    "xlnet": {"family": "xlnet", "kind": "encoder", "positions": "none"},
+    "classify": {"kind": "encoder"},
+}
+TASKS = {"xl": "language-model", "xlnet": "encoder"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model of each kind that was never trained, in folders of these names."""
+    root = tmp_path_factory.mktemp("runs")
+    tokenizer = train_tokenizer("bpe", LINES, vocab_size=60, byte_fallback=False, seed=1)
+    for name, settings in KINDS.items():
+        torch.manual_seed(2)
+        head = HEAD if name == "classify" else None
+        about = {
+            "task": TASKS.get(name, name),
+            **({"head": HEAD, "problem": {"labels": ["no", "yes"]}} if head else {}),
+        }
+        config = ModelConfig(**{**SIZES, **settings})
+        model = build_model(config, tokenizer.vocab_size, head)
+        save_model(root / name, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=about)
+    return root
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, models, tmp_path):
+    """The command in this process and an empty folder: (status, stdout, stderr). `model` is the name of a kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run_it(*arguments: object, model: str | None = None, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8"))))
+        named = ["--model", models / model] if model else []
+        status = main(["visualize-attention", *map(str, [*named, *arguments])])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run_it
+
+
+def found(call, *arguments, **how):
+    """The records that the command writes as JSON."""
+    status, out, err = call("--format", "json", *arguments, **how)
+    assert status == 0, err
+    return list(from_json_lines(out.splitlines()))
+
+
+# --- whole commands ----------------------------------------------------------------------------------------------
+
+
+def test_a_translator_shows_the_layer_that_aligns_and_says_so(run, models):
+    done = run("visualize-attention", "--model", models / "translation", "a man", "--target", "ein mann", COLUMNS="60")
+    assert done.returncode == 0
+    assert done.stderr.startswith("shown: Cross-attention, layer 2 of 3, mean of 2 heads; --site, --layer and --head")
+    assert "Cross-attention, layer 2" in done.stdout and "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 60
+
+
+def test_a_pipe_of_lines_becomes_a_pipe_of_records(run, models):
+    done = run(
+        "visualize-attention", "--model", models / "encoder", "--format", "json", stdin="the dog\n\nthe man\ta child\n"
+    )
+    assert done.returncode == 0
+    assert done.stderr == "warning: <stdin>:2: blank, and left out\n"
+    one, two = (json.loads(line) for line in done.stdout.splitlines())
+    assert (one["notes"]["line"], two["notes"]["line"]) == (1, 3)
+    assert two["texts"] == {"a": "the man", "b": "a child"}
+
+
+# --- formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_every_kind_of_model_is_drawn(call, model, tmp_path):
+    for suffix, begin in (("txt", b""), ("html", b"<!doctype html>"), ("json", b'{"format":'), ("npz", b"PK")):
+        status, out, err = call("the dog sleeps", "--out", f"found.{suffix}", model=model)
+        assert (status, out) == (0, ""), err
+        data = (tmp_path / f"found.{suffix}").read_bytes()
+        assert data.lower().startswith(begin) or data.startswith(begin)
+        assert len(data) > 200
+
+
+@pytest.mark.parametrize(("suffix", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_figures_are_written(call, suffix, begin, tmp_path):
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
+    status, out, err = call("the dog", "--target", "ein hund", "--out", f"found.{suffix}", model="translation")
+    assert (status, out) == (0, ""), err
+    assert (tmp_path / f"found.{suffix}").read_bytes().startswith(begin)
+
+
+def test_numbers_are_the_same_in_both_forms_of_numbers(call, tmp_path):
+    [record] = found(call, "the dog", model="encoder")
+    call("the dog", "--out", "found.npz", model="encoder")
+    same = from_npz((tmp_path / "found.npz").read_bytes())
+    assert same.sites[0].keys == record.sites[0].keys
+    assert all(np.array_equal(a, b) for a, b in zip(same.sites[0].weights, record.sites[0].weights, strict=True))
+
+
+def test_one_page_holds_all_texts(call, tmp_path):
+    status, _, err = call("the dog", "a <script>alert(1)</script> man", "--out", "found.html", model="encoder")
+    assert status == 0, err
+    page = (tmp_path / "found.html").read_text("utf-8")
+    assert "<script>alert(1)" not in page and "the dog" in page
+
+
+def test_files_that_hold_one_text_are_numbered(call, tmp_path):
+    status, _, err = call("--out", "found.npz", model="encoder", stdin="the dog\na man\n")
+    assert status == 0
+    assert err == "wrote found-1.npz\nwrote found-2.npz\n"
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["found-1.npz", "found-2.npz"]
+
+
+def test_what_can_not_be_written_whole_is_not_written(call, tmp_path):
+    (tmp_path / "t").write_text("ein hund\n", encoding="utf-8")
+    given = ("--out", "found.json", "--target-file", "t")
+    status, _, err = call(*given, model="translation", stdin="the dog\na man\n")
+    assert status == 2 and "t has only 1 lines" in err
+    assert not (tmp_path / "found.json").exists()
+
+
+@pytest.mark.parametrize(("color", "coloured"), [("always", True), ("never", False), ("auto", False)])
+def test_colour_is_for_terminals_unless_it_is_asked_for(call, color, coloured):
+    _, out, _ = call("the dog", "--color", color, model="encoder")
+    assert ("\x1b[" in out) is coloured
+
+
+def test_figures_of_an_encoder_show_all_heads_and_of_a_translator_the_alignment(call, tmp_path, monkeypatch):
+    from nlpcli.visualization import figures
+
+    drawn = []
+    monkeypatch.setattr(figures, "draw", lambda attention, **settings: drawn.append(attention) or b"figure")
+    call("the dog", "--out", "a.png", model="encoder")
+    call("the dog", "--out", "a.png", model="translation")
+    call("the dog", "--out", "a.png", "--site", "cross", model="translation")
+    shapes = [[(site.name, len(site.layers), len(site.heads)) for site in attention.sites] for attention in drawn]
+    assert shapes == [[("encoder", 3, 2)], [("cross", 1, 1)], [("cross", 3, 2)]]
+
+
+# --- what is chosen ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--layer", 1, 3), ("--layer", "1,3"), ("--layer", 1, "--layer", 3), ("--layer=1", "--layer=3")]
+)
+def test_several_layers_are_chosen_in_any_way_of_writing(call, arguments):
+    [record] = found(call, *arguments, "--head", 2, "--site", "encoder", "a man", model="translation")
+    assert [(site.name, site.layers, site.heads) for site in record.sites] == [("encoder", (1, 3), (2,))]
+    assert record.texts["source"] == "a man"
+
+
+def test_values_of_options_end_where_a_text_begins():
+    import typer
+
+    parsed = {}
+
+    def command(texts: list[str] = typer.Argument(None), layer: list[str] = typer.Option(None, "--layer")) -> None:
+        parsed.update(texts=texts, layer=layer)
+
+    app = typer.Typer()
+    app.command(cls=Command)(command)
+    typer.main.get_command(app).main(["--layer", "1", "2-3", "a text", "4"], standalone_mode=False)
+    assert parsed == {"texts": ["a text", "4"], "layer": ["1", "2-3"]}
+
+
+def test_averages_words_and_special_tokens(call):
+    [record] = found(call, "the dog sleeps", "--average", "both", "--words", "--no-special", model="encoder")
+    [site] = record.sites
+    assert (site.layers, site.heads) == (("mean",), ("mean",))
+    assert [token.strip("▁") for token in site.keys.tokens] == ["the", "dog", "sleeps"]
+    [whole] = found(call, "the dog sleeps", model="encoder")
+    kept = np.mean([layer.mean(0) for layer in whole.sites[0].weights], axis=0)[1:-1, 1:-1]
+    assert np.isclose(site.weights[0].sum() * len(kept) / 3, kept.sum(), rtol=0.2)
+
+
+def test_a_rollout_is_of_what_looks_at_itself(call):
+    [record] = found(call, "a man", "--target", "ein hund", "--rollout", model="translation")
+    assert [(site.name, site.heads) for site in record.sites] == [("encoder", ("rollout",)), ("decoder", ("rollout",))]
+    status, out, _ = call("the dog", "--rollout", model="encoder")
+    assert status == 0 and "rollout" in out
+    status, _, err = call("a man", "--target", "ein hund", "--rollout", "--site", "cross", model="translation")
+    assert status == 2 and "rollout needs" in err
+    status, _, err = call("a man", "--rollout", "--order", "random", "--site", "query", model="xlnet")
+    assert status == 2 and "take --site content" in err
+
+
+def test_statistics_are_means_over_all_texts(call):
+    lines = "the dog\na man and a child\n"
+    status, out, err = call("--stats", "--format", "json", model="encoder", stdin=lines)
+    assert status == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 6 and {row["texts"] for row in rows} == {2}
+    alone = [
+        [json.loads(line) for line in call("--stats", "--format", "json", text, model="encoder")[1].splitlines()]
+        for text in lines.splitlines()
+    ]
+    for row, one, two in zip(rows, *alone, strict=True):
+        assert (row["layer"], row["head"]) == (one["layer"], one["head"])
+        for name in ("entropy", "distance"):
+            assert row[name] == pytest.approx((one[name] + two[name]) / 2)
+    status, out, err = call("--stats", model="encoder", stdin=lines)
+    assert "entropy" in out and err == "means over 2 texts\n"
+
+
+def test_gradients_are_signed_and_name_what_is_differentiated(call):
+    [record] = found(call, "the dog", "--gradient", "--label", "yes", model="classify")
+    assert record.sites[0].signed
+    assert record.notes["gradient"] == "logit of the label 'yes'"
+    status, out, _ = call("the dog", "--gradient", model="language-model")
+    assert status == 0 and "log-probability" in out
+
+
+def test_a_memory_and_both_streams_are_drawn(call):
+    [record] = found(call, "the dog", "--memory", "a man", model="xl")
+    assert record.sites[0].keys.groups[0] == "memory"
+    [record] = found(call, "the dog", "--order", "random", "--seed", 2, model="xlnet")
+    assert [site.name for site in record.sites] == ["content", "query"]
+
+
+def test_targets_come_from_a_file_line_by_line(call, tmp_path):
+    (tmp_path / "t").write_text("ein mann\nein hund\n", encoding="utf-8")
+    one, two = found(call, "--target-file", "t", model="translation", stdin="a man\na dog\n")
+    assert (one.texts["target"], two.texts["target"]) == ("ein mann", "ein hund")
+    status, out, err = call("--target-file", "t", "a", "b", "c", "--format", "json", model="translation")
+    assert status == 2 and len(out.splitlines()) == 2
+    assert "text 3: t has only 2 lines" in err
+    status, _, err = call("--target-file", "t", "a", "--format", "json", model="translation")
+    assert status == 2 and "more lines than the 1 texts" in err
+
+
+def test_the_newest_run_is_taken_and_named(call, models, tmp_path):
+    import shutil
+
+    shutil.copytree(models / "encoder", tmp_path / "runs" / "mine")
+    status, _, err = call("the dog")
+    assert status == 0
+    assert err.startswith("model: runs/mine (the newest run; --model names another)\n")
+
+
+# --- links of words ----------------------------------------------------------------------------------------------
+
+
+def test_links_of_words_are_those_of_the_texts_and_their_targets(call, tmp_path):
+    (tmp_path / "t").write_text("ein mann\n\nein hund\n", encoding="utf-8")
+    status, out, err = call(
+        "--format", "pharaoh", "--target-file", "t", model="translation", stdin="a man\n\na dog in the house\n"
+    )
+    assert status == 0, err
+    lines = out.split("\n")[:-1]
+    assert len(lines) == 3 and lines[1] == ""
+    status, _, _ = call("a man", "--target", "ein mann", "--out", "x.align", model="translation")
+    assert (tmp_path / "x.align").read_text("utf-8") == lines[0] + "\n"
+    assert all(i < 2 and j < 2 for i, j in (map(int, link.split("-")) for link in lines[0].split()))
+
+
+def test_links_of_two_directions_are_combined(call, models):
+    both = ("--format", "pharaoh", "--target", "ein mann", "--align", "intersection")
+    status, _, err = call("a man", *both, model="translation")
+    assert status == 0, err
+    status, _, err = call("a man", *both, "--reverse", models / "translation", "--layer", 1, model="translation")
+    assert status == 0, err
+
+
+# --- without a model ---------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_is_drawn_without_a_model(call, tmp_path):
+    status, out, err = call("--pattern", "window:2+global:1", "--length", 6)
+    assert (status, err) == (0, "")
+    assert "window:2+global:1" in out
+    [record] = found(call, "--pattern", "causal", "--length", 4)
+    assert record.sites[0].weights[0][0].tolist() == np.tril(np.ones((4, 4))).tolist()
+    one, two = (found(call, "--pattern", "random:2", "--seed", seed)[0] for seed in (1, 2))
+    assert not np.array_equal(one.sites[0].weights[0], two.sites[0].weights[0])
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "relative"])
+def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
+    size = ("--buckets", 8) if kind == "relative" else ("--d-model", 16)
+    status, out, _ = call("--positions", kind, "--length", 10, *size)
+    assert status == 0 and kind in out
+    status, out, _ = call("--positions", kind, "--length", 10, *size, "--format", "json")
+    assert np.array(json.loads(out)["values"]).shape[0] == 10
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
+    assert call("--positions", kind, "--length", 10, *size, "--out", "p.png")[0] == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- wrong calls -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", "--format", "bmp"), "unknown format 'bmp'"),
+        (("a", "--out", "x.bmp"), "x.bmp: its name tells no format"),
+        (("a", "--theme", "dark"), "--theme has no effect on the format terminal"),
+        (("a", "--format", "json", "--width", "40"), "--width has no effect on the format json"),
+        (("a", "--out", "x.svg", "--color", "always"), "--color has no effect on the format svg"),
+        (("a", "--color", "blue"), "unknown color 'blue'"),
+        (("a", "--view", "round"), "unknown view 'round'"),
+        (("a", "--layer", "x"), "--layer x is no number"),
+        (("a", "--layer", "9"), "there is no layer 9"),
+        (("a", "--head", "0"), "there is no head 0"),
+        (("a", "--site", "crss"), "unknown attention 'crss'"),
+        (("a", "--average", "words"), "unknown average 'words'"),
+        (("a", "--rollout", "--head", "1"), "none can be chosen"),
+        (("a", "--rollout", "--average", "heads"), "a rollout is not averaged"),
+        (("a", "--rollout", "--gradient"), "--rollout is about weights"),
+        (("a", "--stats", "--gradient"), "--stats is about weights"),
+        (("a", "--stats", "--out", "x.png"), "--stats are a table, not png"),
+        (("a", "--label", "yes"), "none is asked for"),
+        (("a", "--seed", "2"), "--seed is about a random order"),
+        (("a", "--length", "2"), "--length is about what is drawn without a model"),
+        (("a", "--align", "argmax"), "--align is about links of words"),
+        (("a", "--text-a", "b"), "--text-a and another text exclude each other"),
+        (("--text-b", "b"), "there is no first"),
+        (("a", "--target", "x", "--target-file", "y"), "exclude each other"),
+        (("a", "b", "--target", "x"), "one target for 2 texts"),
+        (("a", "--target-file", "y"), "y: no such file"),
+        (("a", "--target", "x"), "a target is not possible"),
+        (("a", "--memory", "x"), "a memory is not possible"),
+        (("a", "--order", "random"), "an order of factorisation is not possible"),
+        (("a", "--pattern", "causal"), "TEXT is about a model, and --pattern draws without one"),
+        (("a", "--format", "pharaoh"), "none is given"),
+        (("a", "--format", "pharaoh", "--target", "x", "--head", "1"), "--head has no effect on links of words"),
+        (("  ",), "there is no text to look at"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
+    status, out, err = call(*arguments, model="encoder")
+    assert status == 2 and message in err and out == ""
+    assert "internal" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pattern", "windw:3"), "windw"),
+        (("--pattern", "causal", "--positions", "rotary"), "--positions draws something else"),
+        (("--pattern", "causal", "--d-model", 8), "--d-model is about positions"),
+        (("--positions", "rotary", "--seed", 8), "--seed is about chance"),
+        (("--positions", "rotary", "--causal"), "--causal is about relative positions"),
+        (("--positions", "relative", "--d-model", 8), "--d-model is about vectors"),
+        (("--positions", "rotry"), "unknown positions 'rotry'"),
+        (("--positions", "rotary", "--format", "html"), "positions are not drawn as html"),
+        (("--positions", "rotary", "--words"), "--words is about a model"),
+        ((), "there is no text to look at"),
+    ],
+)
+def test_what_is_wrong_without_a_model_is_told_too(call, arguments, message):
+    status, _, err = call(*arguments)
+    assert status == 2 and message in err
+
+
+def test_bytes_are_not_written_to_a_terminal(call, monkeypatch):
+    monkeypatch.setattr("nlpcli.cli.attention_output.sys.stdout.isatty", lambda: True)
+    status, _, err = call("a", "--format", "npz", model="encoder")
+    assert status == 2 and "npz is nothing for a terminal" in err
