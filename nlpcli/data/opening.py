@@ -57,6 +57,16 @@ def open_bytes(path: Path | str) -> Iterator[BinaryIO]:
             raw.close()
 
 
+def check_opens(path: Path | str) -> None:
+    """Raises what `open_bytes` would: a missing file is better told before hours of work than after.
+
+    Standard input and pipes are left alone, since they can be read only once.
+    """
+    if str(path) != STDIN and (Path(path).is_file() or not Path(path).exists() or Path(path).is_dir()):
+        with open_bytes(path):
+            pass
+
+
 def looks_like_text(path: Path) -> bool:
     """Whether the beginning of a file, decompressed, has no zero byte: pictures, archives and weights all have some."""
     with open_bytes(path) as stream:

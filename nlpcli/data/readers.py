@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
-from nlpcli.data.opening import STDIN, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.data.opening import STDIN, check_opens, inner_suffix, looks_like_text, open_bytes, shown
 from nlpcli.errors import NlpcliError, nearest, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
@@ -129,9 +129,7 @@ def find_files(paths: Iterable[Path | str]) -> list[Path | str]:
                 raise NlpcliError(f"{path}: no file matches")
             found.extend(matches)
         else:
-            if Path(path).is_file() or not Path(path).exists():  # a pipe can be opened only once
-                with open_bytes(path):  # a missing file is better told now than hours later
-                    pass
+            check_opens(path)
             found.append(Path(path))
     if not found:
         raise NlpcliError("no text files were given")

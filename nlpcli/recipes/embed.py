@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
@@ -101,9 +101,7 @@ def check_files(files: Sequence[str]) -> None:
     if list(files).count(STDIN) > 1:
         raise NlpcliError("standard input can be read only once")
     for path in files:
-        if str(path) != STDIN:
-            with open_bytes(path):
-                pass
+        check_opens(path)
 
 
 def windows(lines: Iterator[Line], size: int = WINDOW) -> Iterator[list[Line]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.data.columns import Columns
-from nlpcli.data.opening import STDIN, open_bytes
+from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Resampling, Score
 from nlpcli.recipes.prompting_template import Case, Template, placeholders, read_template
@@ -125,9 +125,8 @@ class Prompter:
         from nlpcli.recipes.prompting_measures import metrics_of
 
         self.metrics = metrics_of(self.template)
-        for path in {job.data, job.examples} - {STDIN, None}:  # a missing file is told before a model is loaded
-            with open_bytes(path):
-                pass
+        for path in {job.data, job.examples} - {None}:
+            check_opens(path)
         from nlpcli.recipes.prompting_layout import Demonstrations
         from nlpcli.training.device import prepare
 

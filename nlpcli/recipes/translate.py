@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.opening import check_opens, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
@@ -88,9 +88,7 @@ def translate(
     Raises: NlpcliError for bad input, after all translations before it were given.
     """
     for path in [*job.files, *([] if job.prefix_file is None else [job.prefix_file])]:
-        if str(path) != STDIN:  # a missing file is told before a model is loaded
-            with open_bytes(path):
-                pass
+        check_opens(path)
     model = locate(TRANSLATION, job.model, say=say)
     from nlpcli.decoding.translator import Translator, TranslatorSettings
     from nlpcli.training.device import prepare

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlpcli.data.opening import STDIN, open_bytes, shown
+from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
@@ -95,9 +95,7 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
     Raises: NlpcliError for bad input, after all lines before it were given.
     """
     for path in (*job.sources, job.target):
-        if path != STDIN:  # a missing file is told before a model is loaded
-            with open_bytes(path):
-                pass
+        check_opens(path)
     from nlpcli.decoding.attention import pharaoh
 
     directions = [_Direction(_aligner(job, job.model, say=say, warn=warn))]
