@@ -34,7 +34,9 @@ COMMANDS = {
     "generate": "Continue a text with a language model.",
     "score": "Measure output against references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
     "visualize-attention": "See what a model attends to: in the terminal, as a figure, as a page.",
+    "report": "Show how runs went: curves, scores with intervals, outputs, cost; side by side.",
     "compare": "Run a grid of trainings at equal cost, and lay them side by side.",
+    "inspect": "Say what something is: a model, tokenizer, run, text, or a parallel corpus before training.",
     "convert": "Write a model for Hugging Face, or read one from there.",
     "config": "Show the presets and every setting of a run.",
 }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nlpcli.recipes.inspection.findings import Example, Finding, Section, finding
+from nlpcli.recipes.inspection.pairs import SIDES, Pairs
 from nlpcli.recipes.inspection.scan import fetch, found_in
-
-if TYPE_CHECKING:
-    from nlpcli.recipes.inspection.parallel import Pairs
 
 _KINDS = {  # how they are told, and whether that is a fault in any case
     "pair": ("pairs of {held} that are in {train}", True),
@@ -61,7 +58,7 @@ def compare(train: Pairs, held: Pairs) -> dict[str, np.ndarray]:
             result[name] = np.where(rest, places, -1)
             rest = rest & (result[name] < 0)
         left = [rest, rest]
-    for number, name in enumerate(("source", "target")):
+    for number, name in enumerate(SIDES):
         places = found_in(held.sides[number].exact, train.sides[number].exact)
         result[name] = np.where(left[number], places, -1)
         if held.paired:
@@ -83,7 +80,7 @@ def _examples(held: Pairs, lines: np.ndarray, train: str, places: np.ndarray) ->
             int(line) + 1,
             {
                 train: f"line {int(places[line]) + 1:,}",
-                **{name: found.get(int(line) + 1, "") for name, found in zip(("source", "target"), texts, strict=True)},
+                **{name: found.get(int(line) + 1, "") for name, found in zip(SIDES, texts, strict=True)},
             },
         )
         for line in lines

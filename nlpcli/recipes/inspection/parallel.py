@@ -1,6 +1,6 @@
 """A parallel corpus before training: what does not belong in it, with the numbers of the lines.
 
-Two passes over the text and one for the lines that are shown; between them each pair of lines takes less than 100
+Two passes over the text and one for the lines that are shown; between them each pair of lines takes about 100
 bytes of memory.
 """
 
@@ -18,17 +18,16 @@ from nlpcli.data.repeatable import repeatable
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.inspection import languages, overlap, text
 from nlpcli.recipes.inspection.findings import Example, Finding, Inspection, Section, finding, percent
+from nlpcli.recipes.inspection.pairs import SIDES, Pairs
 from nlpcli.recipes.inspection.ratios import LIMIT, Ratio, parting
 from nlpcli.recipes.inspection.scan import Scan, blocks, fetch, repeated
 from nlpcli.recipes.inspection.sides import Sides
 
-SIDES = ("source", "target")
 SWAPPED, WRONG = 6.0, 12.0
 """Nats of evidence: of both lines of a pair together for being exchanged, of one for being in the other language."""
 
 _LONG_WORDS, _LONG_CHARACTERS = 4, 20  # of a line that is hardly the same in two languages by nature
 _FEW = 0.01  # share of a side's lines, below which a script is not one of the side's own
-_MIX = np.int64(0x5851F42D4C957F2D)
 
 
 @dataclass(frozen=True)
@@ -54,25 +53,6 @@ class Corpus:
                 raise unknown("language", language, sorted(languages.KNOWN))
         if self.languages and len(self.languages) != 2:
             raise NlpcliError("--languages takes two: that of the source and that of the target")
-
-
-@dataclass
-class Pairs:
-    """Both sides of a pair of files, read once. names: how the user calls them."""
-
-    names: Sequence[str]
-    sides: Sequence[Scan]
-    guesses: Sequence[tuple[str, float] | None]
-    evidence: Sequence[np.ndarray] = ()
-
-    @property
-    def paired(self) -> bool:
-        return len(self.sides[0]) == len(self.sides[1])
-
-    def hashes(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`exact` or `near` of both sides, and of the pairs."""
-        source, target = (getattr(side, name) for side in self.sides)
-        return source, target, source * _MIX ^ target
 
 
 def inspect_parallel(corpus: Corpus) -> Inspection:

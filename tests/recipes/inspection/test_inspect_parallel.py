@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import nlpcli
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection.overlap import compare
-from nlpcli.recipes.inspection.parallel import Corpus, Pairs, inspect_parallel
+from nlpcli.recipes.inspection.pairs import Pairs
+from nlpcli.recipes.inspection.parallel import Corpus, inspect_parallel
 from nlpcli.recipes.inspection.scan import Scan, normal
 from nlpcli.text import train_tokenizer
 
