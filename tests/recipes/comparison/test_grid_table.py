@@ -36,7 +36,8 @@ ROWS = [
 def results(rows: list[Row] = ROWS, **more) -> Results:
     known = {
         "name": "g", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
-        "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"], "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
+        "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"],
+        "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
         "missing": [], "axes": {}, "signatures": {"perplexity": ["ppl|level:token"]}, "machines": ["cpu"],
         "data": {"train": ["a"], "dev": ["b"], "test": ["c", "d"]}, "by_axes": True,
     }  # fmt: skip
