@@ -1,7 +1,8 @@
 """Attention as figures for print and screen: the alignment matrix of the papers, and grids of layers and heads.
 
 One map is drawn as in Bahdanau et al. 2015, figure 3: the keys on top, the queries on the left, a square for each pair.
-Several stand in a grid with a row for each layer and a column for each head, and share one scale.
+Several stand in a grid with a row for each layer and a column for each head, and share one scale; where a site has but
+one head, its layers stand in a row.
 """
 
 from __future__ import annotations
@@ -104,17 +105,28 @@ class _Plan:
         return len(self.site.layers) == len(self.site.heads) == 1
 
     @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """What stands before the rows and above the columns."""
+        layers = [_numbered("layer", layer) for layer in self.site.layers]
+        heads = [_numbered("head", head) for head in self.site.heads]
+        return (layers, heads) if len(heads) > 1 else (heads, layers)
+
+    def matrix(self, row: int, column: int) -> np.ndarray:
+        layer, head = (row, column) if len(self.site.heads) > 1 else (column, row)
+        return self.site.weights[layer][head]
+
+    @property
     def head(self) -> float:
         """From the top of the section to its first matrix."""
         return 0.3 + (0.0 if self.single else 0.25) + self.above
 
     @property
     def across(self) -> float:
-        return len(self.site.heads) * (self.width + _GAP) - _GAP
+        return len(self.names[1]) * (self.width + _GAP) - _GAP
 
     @property
     def down(self) -> float:
-        return len(self.site.layers) * (self.height + _GAP) - _GAP
+        return len(self.names[0]) * (self.height + _GAP) - _GAP
 
     @property
     def whole(self) -> float:
@@ -132,15 +144,17 @@ class _Sheet:
         self.lettering = lettering
         self.measuring = new_figure(1, 1)
         self.measuring.set_dpi(600)  # so that letters are not fitted to dots, and the measures are those of print
-        reach = min(_WIDEST, max(_NARROWEST, _GRID / max(len(site.heads) for site in attention.sites)))
+        reach = min(_WIDEST, max(_NARROWEST, _GRID / max(_columns(site) for site in attention.sites)))
         plans = [self.plan(site, reach) for site in attention.sites]
         above = [(line, size) for line, size in ((title, _TITLE), (attention.model, _LETTERS)) if line]
-        below = [(note, _NOTE) for note in (_ROWS, *_notes(attention))]
         headings = [(plan.heading, _HEADING) for plan in plans]
-        written = 1.03 * max(self.extent([lettering.line(line)], size)[0] for line, size in above + below + headings)
-        self.left = _EDGE + max(plan.left for plan in plans)
         beside = 0.0 if all(_is_a_pattern(site) for site in attention.sites) else _SCALE
-        width = self.left + max(written, *(plan.across + beside for plan in plans)) + _EDGE
+        across = max(plan.across + beside for plan in plans)
+        below = self.filled([lettering.line(note) for note in (_ROWS, *_notes(attention))], across)
+        lines = [(lettering.line(line), size) for line, size in above + headings] + [(line, _NOTE) for line in below]
+        written = 1.03 * max(self.extent([line], size)[0] for line, size in lines)
+        self.left = _EDGE + max(plan.left for plan in plans)
+        width = self.left + max(written, across) + _EDGE
         top = _EDGE + 0.26 * len(above)
         height = top + sum(plan.whole for plan in plans) + 0.17 * len(below) + _EDGE
         self.figure = new_figure(width, height)
@@ -148,9 +162,8 @@ class _Sheet:
         for number, (line, size) in enumerate(above):
             self.write(lettering.line(line), self.left, _EDGE + 0.1 + 0.26 * number, size, muted=size < _TITLE)
         self.sections(plans, top, _limits(attention.sites))
-        for number, (line, size) in enumerate(below, start=1):
-            place = height - _EDGE - 0.17 * (len(below) - number) - 0.06
-            self.write(lettering.line(line), self.left, place, size, muted=True)
+        for number, line in enumerate(below, start=1):
+            self.write(line, self.left, height - _EDGE - 0.17 * (len(below) - number) - 0.06, _NOTE, muted=True)
 
     def plan(self, site: Site, reach: float) -> _Plan:
         n, m = len(site.queries), len(site.keys)
@@ -180,6 +193,14 @@ class _Sheet:
         dots = self.measuring.dpi
         return max(box.width for box in boxes) / dots, max(box.height for box in boxes) / dots
 
+    def filled(self, notes: list[str], width: float) -> list[str]:
+        """As many notes on a line as have room."""
+        lines = notes[:1]
+        for note in notes[1:]:
+            longer = f"{lines[-1]}; {note}"
+            lines[-1:] = [longer] if self.extent([longer], _NOTE)[0] < width else [lines[-1], note]
+        return lines
+
     def sections(self, plans: list[_Plan], top: float, limits: dict[bool, float]) -> None:
         """The sites from `top` on; the first with, and the first without a sign have the scale at their side."""
         scaled = {plan.site.signed for plan in plans if _is_a_pattern(plan.site)}
@@ -194,24 +215,24 @@ class _Sheet:
     def section(self, plan: _Plan, top: float, low: float, high: float) -> Any:
         """Draws a site, and gives the last of its images."""
         site, top = plan.site, top + plan.head
+        rows, columns = plan.names
         self.write(self.lettering.line(plan.heading), self.left, top - plan.head + 0.1, _HEADING)
-        for row, (layer, weights) in enumerate(zip(site.layers, site.weights, strict=True)):
-            y = top + row * (plan.height + _GAP)
-            self.label_queries(plan, y)
-            if not plan.single:
-                x = self.left - plan.left + 0.1
-                self.write(_numbered("layer", layer), x, y + plan.height / 2, _NAME, align="center", upright=True)
-            for column, head in enumerate(site.heads):
-                x = self.left + column * (plan.width + _GAP)
-                if row == 0:
-                    self.label_keys(plan, x, y)
-                if row == 0 and not plan.single:
-                    self.write(_numbered("head", head), x + plan.width / 2, y - plan.above - 0.1, _NAME, align="center")
-                image = self.axes.imshow(
-                    weights[column], extent=(x, x + plan.width, y + plan.height, y), aspect="auto", vmin=low, vmax=high,
-                    cmap=canvas.colour_map(self.theme, signed=site.signed), interpolation=_interpolation(plan),
-                )  # fmt: skip
-                self.rule(plan, x, y)
+        for row, column in itertools.product(range(len(rows)), range(len(columns))):
+            x, y = self.left + column * (plan.width + _GAP), top + row * (plan.height + _GAP)
+            if column == 0:
+                self.label_queries(plan, y)
+            if row == 0:
+                self.label_keys(plan, x, y)
+            if column == 0 and not plan.single:
+                before = self.left - plan.left + 0.1
+                self.write(rows[row], before, y + plan.height / 2, _NAME, align="center", upright=True)
+            if row == 0 and not plan.single:
+                self.write(columns[column], x + plan.width / 2, y - plan.above - 0.1, _NAME, align="center")
+            image = self.axes.imshow(
+                plan.matrix(row, column), extent=(x, x + plan.width, y + plan.height, y), aspect="auto", vmin=low,
+                vmax=high, cmap=canvas.colour_map(self.theme, signed=site.signed), interpolation=_interpolation(plan),
+            )  # fmt: skip
+            self.rule(plan, x, y)
         self.name_groups(plan, top + plan.down)
         return image
 
@@ -305,6 +326,10 @@ def _heading(site: Site) -> str:
     if len(site.layers) == len(site.heads) == 1 and site.name != "pattern":
         parts += [_numbered("layer", site.layers[0]), _numbered("head", site.heads[0])]
     return ", ".join(parts)
+
+
+def _columns(site: Site) -> int:
+    return len(site.heads) if len(site.heads) > 1 else len(site.layers)
 
 
 def _is_a_pattern(site: Site) -> bool:

@@ -60,6 +60,12 @@ def many() -> Attention:
     return Attention((Site("encoder", "Self-attention", side, side, tuple(weights(8, 24, 24) for _ in range(3))),))
 
 
+def layers() -> Attention:
+    weighted = tuple(weights(3, 9, 9)[i : i + 1] for i in range(3))
+    site = Site("encoder", "Encoder, rollout", SOURCE, SOURCE, weighted, heads=("rollout",))
+    return Attention((site,), notes={"rollout": "residual connections counted"})
+
+
 def signed() -> Attention:
     site = alignment().sites[0]
     sign = np.where(np.arange(9) % 3 == 0, -0.4, 0.2).astype(np.float32)
@@ -96,6 +102,7 @@ CASES: dict[str, Callable[[], bytes]] = {
     "alignment-dark": lambda: figures.draw(alignment(), dpi=DPI, theme="dark", title="Deutsch und Englisch"),
     "grid": lambda: figures.draw(grid(), dpi=DPI // 2),
     "grid-of-many": lambda: figures.draw(many(), dpi=DPI, theme="dark"),
+    "layers": lambda: figures.draw(layers(), dpi=DPI // 2),
     "signed": lambda: figures.draw(signed(), dpi=DPI),
     "signed-dark": lambda: figures.draw(signed(), dpi=DPI, theme="dark"),
     "memory": lambda: figures.draw(memory(), dpi=DPI),
@@ -287,7 +294,7 @@ def test_wrong_settings_are_named(settings, named, hint):
 
 def test_a_picture_too_large_for_any_screen_is_refused():
     side = numbered(40)
-    site = Site("encoder", "Self-attention", side, side, tuple(weights(1, 40, 40) for _ in range(40)))
+    site = Site("encoder", "Self-attention", side, side, tuple(weights(2, 40, 40) for _ in range(40)))
     with pytest.raises(NlpcliError, match="pixels large"):
         figures.draw(Attention((site,)), dpi=300)
 
