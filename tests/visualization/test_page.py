@@ -96,6 +96,12 @@ def test_weights_of_a_large_page_are_read_back_within_a_thousandth(monkeypatch):
     assert len(coarse) < len(fine)
 
 
+def test_a_page_takes_less_than_three_bytes_a_weight():
+    short, long = (page([attention(("x",) * n)], title="t") for n in (1, 90))
+    assert len(long) - len(short) < 3 * 2 * 3 * 90 * 90
+    assert len(short) < 120_000
+
+
 def test_what_is_drawn_keeps_its_names():
     first, second = attention(("x", "y")), attention(signed=True)
     elements = Elements(page([first, second], title="t"))

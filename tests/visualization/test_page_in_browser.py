@@ -118,6 +118,21 @@ def test_a_token_shows_its_lines_alone_until_it_is_let_go(open_page):
     assert opened.picture("#wires-canvas") == everything
 
 
+def test_a_greater_minimum_leaves_the_strong_lines(open_page):
+    opened = open_page(html(), "#view=head&site=cross&layer=1")
+
+    def thinnest() -> float:
+        return float(re.search(r"thinnest line ([\d.]+)", opened.text("#head-legend"))[1])
+
+    before = opened.picture("#wires-canvas")
+    assert 0.05 <= thinnest() < 0.1
+    opened.page.focus("#minimum")
+    assert opened.press("End").picture("#wires-canvas") != before
+    assert thinnest() >= 0.5
+    opened.press("Home")
+    assert thinnest() < 0.01
+
+
 def test_the_cell_pointed_at_shows_its_weight_to_three_decimals(open_page):
     opened = open_page(html(), "#view=matrix&site=cross&layer=2&head=3")
     expected = translator().site("cross").weights[1][2]

@@ -51,8 +51,7 @@ function layOutMatrix() {
   const height = roomBelow(frame) - matrix.above - 4;
   const fitting = Math.min(width / matrix.m, Math.max(height / matrix.n, 20));
   const cell = clamp(clamp(fitting, 1.5, 44) * at.zoom, 1, 64);
-  const ratio = window.devicePixelRatio || 1;
-  matrix.cell = cell >= 4 ? Math.floor(cell) : Math.max(1, Math.floor(cell * ratio)) / ratio;
+  matrix.cell = cell >= 4 ? Math.floor(cell) : cell;
   const full = {
     width: matrix.left + matrix.m * matrix.cell + matrix.right,
     height: matrix.above + matrix.n * matrix.cell + 2,

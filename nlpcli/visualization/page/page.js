@@ -279,6 +279,7 @@ function listen() {
     const tab = event.target.closest("[data-view]");
     if (tab) change({ view: tab.dataset.view });
   });
+  on("skip", "click", () => byId("panel").focus());
   on("tabs", "keydown", moveTab);
   on("form", "submit", (event) => event.preventDefault());
   on("help-button", "click", () => byId("help").showModal());

@@ -77,7 +77,7 @@ function fromHash(hash) {
   take("min", (minimum) => { if (find(MINIMA, minimum) >= 0) state.minimum = find(MINIMA, minimum); });
   take("scale", (scale) => { if (SCALES.includes(scale)) state.scale = scale; });
   take("theme", (name) => { if (["auto", "light", "dark"].includes(name)) state.theme = name; });
-  if ([...values].length) {
+  if (values.has("view")) {
     state.words = values.get("words") === "1";
     state.hide = values.get("special") === "0";
   }
