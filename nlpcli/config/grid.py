@@ -81,7 +81,8 @@ class HeldOut(Strict):
 class GridConfig(Strict):
     """Trainings that differ from a base: the product of the axes, and rows listed by hand."""
 
-    name: str = ""
+    name: str = Field("", description="of the folder; the file's when empty")
+    title: str = Field("", description="of the page; the name when empty")
     description: str = ""
     command: Literal["finetune", "pretrain"] | None = Field(None, description="by what the base learns when null")
     base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")

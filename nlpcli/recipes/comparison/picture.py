@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.comparison.results import Number, Results, Row
+from nlpcli.recipes.comparison.results import Number, Results, Row, in_words
 from nlpcli.recipes.comparison.table import heading
 from nlpcli.training.direction import higher_is_better
 from nlpcli.visualization.canvas import as_bytes, needed, new_figure, plain_settings, theme_named
@@ -31,14 +31,16 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
     percent = {heading(name) for name in results.metrics if higher_is_better(name)}
     with plain_settings(colours):
         rows = _places(results.rows)
-        label = 0.085 * max(len(row.title) for row in results.rows) + 0.35
+        named = {row.name: _label(row, results.is_product) for row in results.rows}
+        group = max(len(row.group) for row in results.rows)
+        label = 0.08 * max(map(len, named.values())) + (0.1 * group + 0.3 if group else 0.15)
         width, height = label + len(panels) * _WIDTH, _ROW * (max(rows.values()) + 2) + 0.6
         figure = new_figure(width, height)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, numbers) in zip(axes, panels, strict=True):
             _panel(axis, title, numbers, results.rows, rows, colours)
             _scale(axis, [number.mean for number in numbers.values()], percent=title in percent)
-        _label_rows(axes[0], results.rows, rows, colours)
+        _label_rows(axes[0], results.rows, named, rows, colours)
         figure.subplots_adjust(left=label / width, right=0.99, top=1 - 0.35 / height, bottom=0.35 / height, wspace=0.08)
         return as_bytes(figure, format, dpi)
 
@@ -117,8 +119,15 @@ def _bar(number: Number) -> tuple[float, float]:
     return number.mean, number.mean
 
 
-def _label_rows(axis: Any, rows: Sequence[Row], places: Mapping[str, float], theme: Any) -> None:
-    axis.set_yticks(list(places.values()), [row.title for row in rows])
+def _label(row: Row, is_product: bool) -> str:
+    """A row's name beside that of its group."""
+    return ", ".join(list(in_words(row.labels))[1:]) if is_product and row.group else row.title
+
+
+def _label_rows(
+    axis: Any, rows: Sequence[Row], named: Mapping[str, str], places: Mapping[str, float], theme: Any
+) -> None:
+    axis.set_yticks(list(places.values()), [named[row.name] for row in rows])
     axis.set_ylim(max(places.values()) + 0.7, -0.7)
     hues, seen = _hues(rows), set()
     for text, row in zip(axis.get_yticklabels(), rows, strict=True):

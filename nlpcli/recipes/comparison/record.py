@@ -54,7 +54,6 @@ def _given_tokenizer(cell: Cell) -> dict[str, str]:
     return {"the tokenizer": open_tokenizer(Path(cell.request.tokenizer)).fingerprint}
 
 
-@lru_cache(maxsize=256)
 def digest(paths: tuple[str, ...]) -> str:
     """A digest of the files' contents. Raises: NlpcliError for a missing file, and for what can be read only once."""
     import hashlib
@@ -67,10 +66,16 @@ def digest(paths: tuple[str, ...]) -> str:
     whole = hashlib.sha256()
     for path in found:
         try:
-            whole.update(sha256_file(Path(path)).encode())
+            state = Path(path).stat()
+            whole.update(_content(Path(path).resolve(), state.st_size, state.st_mtime_ns).encode())
         except OSError as error:
             raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
     return whole.hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)  # every cell reads the same files
+def _content(path: Path, size: int, changed: int) -> str:
+    return sha256_file(path)
 
 
 def read_record(run: Path) -> dict[str, Any] | None:
@@ -111,9 +116,11 @@ def _has_checkpoint(run: Path) -> bool:
     return any((run / "checkpoints").glob("step-[0-9]*"))
 
 
-def differences(asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """What is asked otherwise than it was trained, in words."""
+def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What is asked otherwise than the cell in the folder `run` was trained, in words."""
     trained = record.get("asked", {})
+    if "config" in record and record["config"] != digest((str(run / CONFIG),)):
+        return [f"its {CONFIG} was changed since, by another command"]
     usual = flat(RunConfig().model_dump())
     told = []
     for name in dict.fromkeys([*asked, *trained]):

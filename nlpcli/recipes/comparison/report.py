@@ -38,6 +38,7 @@ def write_report(results: Results, path: Path, listener: Listener) -> None:
     if drawn is not None:
         write_atomic(image, drawn)
     write_atomic(path, page(results, image.name if drawn is not None else None))
+    listener.note(f"report: {path}" + (f" and {image}" if drawn is not None else ""))
 
 
 def _drawn(results: Results, listener: Listener) -> bytes | None:
@@ -50,11 +51,11 @@ def _drawn(results: Results, listener: Listener) -> bytes | None:
 
 def page(results: Results, image: str | None) -> str:
     """The page: title, command, what was equal, table, picture, how it was measured, and where it was trained."""
-    parts = [f"# {results.name}", *[results.description] * bool(results.description), f"    {results.command}"]
+    parts = [f"# {results.title}", *[results.description] * bool(results.description), f"    {results.command}"]
     parts.append(_told(results))
     parts.append(markdown(results).rstrip())
     if image is not None:
-        parts += [f"![{_caption(results)}]({image})", _caption(results)]
+        parts += [f"![The cells of {results.name}]({image})", _caption(results)]
     signatures = [f"- {heading(name)}: `{signature}`" for name in results.metrics
                   for signature in results.signatures.get(name, [])]  # fmt: skip
     parts += ["How it was measured:\n\n" + "\n".join(signatures)] if signatures else []
@@ -82,7 +83,8 @@ def _told(results: Results) -> str:
 
 def _caption(results: Results) -> str:
     bars = "standard deviations over seeds" if any(len(row.seeds) > 1 for row in results.rows) else "95 % intervals"
-    return f"Each cell of {results.name}; bars are {bars}, the dashed line is the base."
+    line = ", the dashed line is the base" if any(not row.changes for row in results.rows) else ""
+    return f"Bars are {bars}{line}."
 
 
 def _listed(files: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,7 @@ class Results:
     """The rows of a grid in its order, and how they came about."""
 
     name: str
+    title: str
     description: str
     equal: str
     kind: str  # what was made equal: tokens, operations, …
@@ -115,7 +116,8 @@ class Results:
         found = [s.record["results"] for s in standings if s.finished and "results" in s.record]
         data = plan.cells[0].config.data
         return cls(
-            name=plan.grid.name, description=plan.grid.description, equal=str(plan.grid.equal),
+            name=plan.grid.name, title=plan.grid.title or plan.grid.name, description=plan.grid.description,
+            equal=str(plan.grid.equal),
             kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown),
             base={heading: plan.base.get(name) for heading, name in shown.items()},
             metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
@@ -186,12 +188,22 @@ def _row(variant: Variant, standings: list[Standing], plan: Plan, shown: Mapping
     }
     reasons = [item.reason for item in (*failed, *standings) if item.reason]
     return Row(
-        variant.name, variant.title or variant.name, variant.group, variant.labels,
+        variant.name, variant.title or variant.name, variant.group or _first(variant.labels), variant.labels,
         {heading: None if config.get(name) == plan.base.get(name) else config.get(name)
          for heading, name in shown.items()},
         flat(variant.change), status, reasons[0] if reasons else "",
         tuple(str(item.cell.folder) for item in done), tuple(item.cell.seed for item in done), cost, _measured(done),
     )  # fmt: skip
+
+
+def _first(labels: Mapping[str, str]) -> str:
+    """The first of several axes parts the cells of a product into groups."""
+    return next(in_words(labels)) if len(labels) > 1 else ""
+
+
+def in_words(labels: Mapping[str, str]) -> Iterator[str]:
+    """Each axis's value, with the name of the axis where it is a number."""
+    return (f"{axis} {label}" if label[:1].isdigit() else label for axis, label in labels.items())
 
 
 def _measured(done: Sequence[Standing]) -> dict[str, Number]:

@@ -14,7 +14,7 @@ from nlpcli.recipes.comparison import record as records
 from nlpcli.recipes.comparison.cells import Cell, Plan, parameters
 from nlpcli.recipes.comparison.record import FAILED, FINISHED, INTERRUPTED, NEW, STARTED
 from nlpcli.recipes.comparison.testing import OUTPUT, p_values, score_test
-from nlpcli.recipes.run import Listener
+from nlpcli.recipes.run import CONFIG, Listener
 
 
 @dataclass
@@ -57,7 +57,7 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
             raise
         return Standing(cell, NEW, asked, reason=error.message)
     record = records.read_record(cell.folder) or {}
-    changed = records.differences(asked, record) if record and state != STARTED else []
+    changed = records.differences(cell.folder, asked, record) if record and state != STARTED else []
     if changed and strict:
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise NlpcliError(
@@ -202,7 +202,7 @@ class _Recording:
         return getattr(self._listener, name)
 
     def opened(self, run: Path) -> None:
-        records.write_record(run, self._record)
+        records.write_record(run, {**self._record, "config": records.digest((str(run / CONFIG),))})
         self.opened_now = True
         self._listener.opened(run)
 

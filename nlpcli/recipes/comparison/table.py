@@ -12,7 +12,7 @@ from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Resu
 from nlpcli.training.direction import higher_is_better
 
 _NAMES = {
-    "bleu": "BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
+    "bleu": "dev BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
     "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
 }  # fmt: skip
 _COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "operations": "operations"}
@@ -117,7 +117,7 @@ def _in_one_column(results: Results) -> Settings:
 
 def _table(results: Results, settings: Settings, intervals: bool) -> Table:
     names, texts = settings
-    grouped = any(row.group for row in results.rows)
+    grouped = any(row.group for row in results.rows) and not results.is_product
     costs = {
         key: name for key, name in _COSTS.items() if name != results.kind and any(key in r.cost for r in results.rows)
     }

@@ -120,6 +120,14 @@ def test_what_would_be_another_training_is_refused_and_can_be_repeated(job, told
     assert longer.rows[0].cost["step"].mean == 5
 
 
+def test_a_cell_that_another_command_changed_is_not_taken_for_what_was_asked(job, told):
+    compare(job(ONE), told)
+    with open("runs/grid/base/config.yaml", "a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(NlpcliError, match=r"its config\.yaml was changed since, by another command"):
+        compare(job(ONE), told)
+
+
 def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
     compare(job(ONE), told)
     for name in ("train.en", "train.de"):

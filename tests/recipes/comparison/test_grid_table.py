@@ -35,7 +35,7 @@ ROWS = [
 
 def results(rows: list[Row] = ROWS, **more) -> Results:
     known = {
-        "name": "g", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
+        "name": "g", "title": "Things", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
         "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"],
         "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
         "missing": [], "axes": {}, "signatures": {"perplexity": ["ppl|level:token"]}, "machines": ["cpu"],
@@ -117,7 +117,9 @@ def test_measures_with_several_signatures_are_told_not_to_be_comparable():
 
 def test_the_page_says_how_it_was_made_and_measured():
     text = page(results(), "g.png")
-    assert text.startswith("# g\n\nA test.\n\n    nlpcli compare g.yaml\n\nEvery cell is trained for 1,000,000 tokens")
+    assert text.startswith(
+        "# Things\n\nA test.\n\n    nlpcli compare g.yaml\n\nEvery cell is trained for 1,000,000 tokens"
+    )
     assert "](g.png)" in text and "- perplexity: `ppl|level:token`" in text and "Trained on: cpu." in text
     assert "](" not in page(results(), None)
 
