@@ -2,9 +2,9 @@
 
     python benchmarks/scoring/published.py DATA_DIR [WORDNET_DIR]
 
-DATA_DIR holds the folders `wmt22-systems`, `asr-sctk`, `asr-earnings21`, `squad` and `xsum-scoring`, WORDNET_DIR the
-lists of irregular forms that ROUGE-1.5.5 needs; README.md beside this file says where they come from. Prints what was
-expected and what was measured; exits 1 if any two differ.
+DATA_DIR holds the folders `wmt22-systems`, `asr-sctk`, `asr-earnings21`, `squad`, `align-de-en` and `xsum-scoring`,
+WORDNET_DIR the lists of irregular forms that ROUGE-1.5.5 needs; README.md beside this file says where they come from.
+Prints what was expected and what was measured; exits 1 if any two differ.
 """
 
 from __future__ import annotations
@@ -115,6 +115,28 @@ def answers(folder: Path) -> Iterator[Claim]:
         yield Claim(f"squad {name} F1", f1, replace(request, metrics=("answer-f1",)), digits=4)
 
 
+def alignments(folder: Path) -> Iterator[Claim]:
+    """The stored word alignments of two aligners, with the numbers that stand beside them."""
+    for name, numbers in (
+        ("fastalign/test.deen", (28.5, 71.3, 71.8)),
+        ("fastalign/test.deen.grow-diagonal", (27.0, 84.5, 64.1)),
+        ("fastalign/test.deen.grow-diagonal-final", (27.7, 80.6, 65.4)),
+        ("giza/test.deen", (21.0, 86.2, 72.8)),
+        ("giza/test.deen.grow-diagonal", (21.4, 94.3, 67.2)),
+        ("giza/test.deen.grow-diagonal-final", (20.6, 91.3, 70.2)),
+    ):
+        request = ScoreRequest(
+            hypotheses=(str(folder / f"{name}.talp"),),
+            references=(str(folder / "gold.talp"),),
+            metrics=("aer",),
+            options={"one_based": "ref"},
+        )
+        for key, expected in zip(("value", "precision", "recall"), numbers, strict=True):
+            yield Claim(
+                f"{name.replace('test.deen', '')} {'AER' if key == 'value' else key}", expected, request, key, 1
+            )
+
+
 def summaries(folder: Path, wordnet: Path) -> Iterator[Claim]:
     """ConvS2S on XSum by ROUGE-1.5.5 with stemming; that script prints the means of 1,000 resamples, so within 0.01."""
     request = ScoreRequest(
@@ -141,6 +163,7 @@ def main(data: Path, wordnet: Path | None) -> int:
             *sclite(data / "asr-sctk"),
             *earnings(data / "asr-earnings21", Path(scratch)),
             *answers(data / "squad"),
+            *alignments(data / "align-de-en"),
             *(summaries(data / "xsum-scoring", wordnet) if wordnet else ()),
         ]
         for claim in claims:
