@@ -6,8 +6,9 @@ their SHA-256), and what was read enters it as text only.
 
 Weights are stored as float16, so that a value that is read off the page has three significant decimals: it is off by
 at most 2^-11 = 0.05 % of itself (below 6e-5 of the largest, by 3e-8 of it). Where a page holds more than `FINE_UP_TO`
-weights they are first rounded to multiples of 2^-12, by which files get several times smaller, and a value is off by
-at most 4e-4. Signed weights, and those above 1, are stored as shares of the site's largest; this holds for the shares.
+weights they are first rounded to multiples of 2^-12, by which files get several times smaller; a value is then off by
+at most 4e-4, and one below 0.001 is shown as just that. Signed weights, and those above 1, are stored as shares of the
+site's largest, and this holds for the shares.
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ def _site(site: Site, blocks: list[str], coarse: bool) -> dict[str, Any]:
         "signed": site.signed,
         "self": looks_at_itself(site),
         "scale": scale,
+        "step": scale / _COARSE if coarse else 0,
         "blocks": numbers,
     }
 

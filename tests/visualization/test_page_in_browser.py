@@ -118,6 +118,16 @@ def test_a_token_shows_its_lines_alone_until_it_is_let_go(open_page):
     assert opened.picture("#wires-canvas") == everything
 
 
+def test_a_weight_finer_than_the_page_holds_is_not_told(open_page, monkeypatch):
+    monkeypatch.setattr("nlpcli.visualization.page.FINE_UP_TO", 1)
+    layer = np.array([[[0.9996, 0.0004], [0.25, 0.75]]], dtype=np.float32)
+    side = Side(("a", "b"))
+    opened = open_page(html(Attention((Site("encoder", "Encoder", side, side, (layer,)),))), "#view=matrix")
+    opened.page.focus("#matrix")
+    told = [opened.press(*keys).text("#tip .number") for keys in (["ArrowRight"], ["ArrowRight"], ["ArrowDown"])]
+    assert told == ["1.000", "<0.001", "0.750"]
+
+
 def test_a_greater_minimum_leaves_the_strong_lines(open_page):
     opened = open_page(html(), "#view=head&site=cross&layer=1")
 

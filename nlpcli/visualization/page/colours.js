@@ -59,7 +59,8 @@ function style(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// A picture with one pixel a weight, on a canvas of its own. tops: what each row's colour goes up to.
+// A picture with one pixel a weight, on a canvas of its own. tops: what each row's colour goes up to. The scale "root"
+// colours by the square root, so that the faint can be told apart beside a few that are strong.
 function pixels(weights, n, m, tops, signed) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(m, 1);
@@ -70,7 +71,8 @@ function pixels(weights, n, m, tops, signed) {
   for (let i = 0; i < n; i++) {
     const top = tops[i] || 1;
     for (let j = 0; j < m; j++) {
-      const share = Math.max(-1, Math.min(1, weights[i * m + j] / top));
+      const linear = Math.max(-1, Math.min(1, weights[i * m + j] / top));
+      const share = state.scale === "root" ? Math.sign(linear) * Math.sqrt(Math.abs(linear)) : linear;
       const colour = colours[Math.round(signed ? (share + 1) * 127.5 : Math.max(0, share) * 255)];
       const at = 4 * (i * m + j);
       image.data[at] = colour[0];

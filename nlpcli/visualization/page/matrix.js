@@ -191,9 +191,10 @@ function paintBar() {
   });
   const row = state.scale === "row";
   const top = row ? 1 : state.scale === "absolute" ? 1 : matrix.tops[0] ?? 0;
-  const ends = signed ? [-top, 0, top] : [0, top / 2, top];
+  const ends = signed ? [-top, 0, top] : [0, top / (state.scale === "root" ? 4 : 2), top];
   byId("ticks").replaceChildren(...ends.map((value) => make("span", "", formatTick(value))));
-  byId("bar-text").textContent = row ? "share of the row's largest weight" : "weight";
+  const told = { row: "share of the row's largest weight", root: "weight, by its square root" };
+  byId("bar-text").textContent = told[state.scale] ?? "weight";
 }
 
 function formatTick(value) {

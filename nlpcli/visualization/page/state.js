@@ -1,7 +1,7 @@
 // What is shown: the settings, their place in the address, and the matrices they stand for.
 
 const VIEWS = ["head", "model", "matrix"];
-const SCALES = ["largest", "row", "absolute"];
+const SCALES = ["largest", "root", "row", "absolute"];
 const MINIMA = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5];
 
 // heads: places of the heads that are on, or "mean". minimum: for signed weights a share of the largest.
@@ -31,13 +31,19 @@ function settle() {
   if (state.view === "model" && !hasGrid()) state.view = "head";
 }
 
+const LONG = 64; // tokens
+let start = { ...state }; // what the address needn't tell
+
 // Where to begin: of a translator's cross-attention the last layer but one aligns best (Garg et al. 2019).
 function begin() {
   state.site = firstSite(texts[0].sites);
   const last = site().layers.length - 1;
   state.layer = site().name === "cross" ? Math.max(0, last - 1) : last;
-  // Many lines of many heads are a tangle: a long text begins with one head.
-  state.heads = site().queries.tokens.length > 64 ? [0] : everyHead();
+  // In a long text the lines of many heads are a tangle, and most weights are small beside the largest.
+  const long = site().queries.tokens.length > LONG;
+  state.heads = long ? [0] : everyHead();
+  state.scale = long ? "root" : "largest";
+  start = { ...state };
 }
 
 const everyHead = () => site().heads.map((_, place) => place);
@@ -52,8 +58,8 @@ function toHash() {
   values.set("head", state.heads === "mean" ? "*" : state.heads.map((head) => site().heads[head]).join(","));
   if (state.words) values.set("words", "1");
   if (state.hide) values.set("special", "0");
-  if (state.minimum !== 7) values.set("min", String(MINIMA[state.minimum]));
-  if (state.scale !== "largest") values.set("scale", state.scale);
+  if (state.minimum !== start.minimum) values.set("min", String(MINIMA[state.minimum]));
+  if (state.scale !== start.scale) values.set("scale", state.scale);
   if (state.theme !== "auto") values.set("theme", state.theme);
   return `#${values}`;
 }
