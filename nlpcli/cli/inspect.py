@@ -49,21 +49,25 @@ def command(
     """
     if "-" in [*paths, *text, *(dev or ()), *(test or ())]:
         terminal.announce_stdin()
-    with terminal.progress("lines read") as shown:
+    with terminal.progress("inspecting") as shown:
+
+        def count(lines: int) -> None:
+            shown.update(lines, "lines")
+
         if len(paths) == 1:
             _refuse_pair_options(dev=dev, test=test, tokenizer=tokenizer, target_tokenizer=target_tokenizer,
                                  languages=languages)  # fmt: skip
             from nlpcli.recipes.inspection import inspect
 
             found = inspect(paths[0], as_kind=as_kind, length=length, weights=weights, text=text, show=show,
-                            limit=limit, on_line=shown.update)  # fmt: skip
+                            limit=limit, on_line=count)  # fmt: skip
         else:
             _refuse_single_options(paths, as_kind=as_kind, length=length, weights=weights, text=text)
             from nlpcli.recipes.inspection.parallel import Corpus, inspect_parallel
 
             corpus = Corpus((paths[0], paths[1]), dev=dev, test=test, tokenizer=tokenizer,
                             target_tokenizer=target_tokenizer, languages=tuple(languages or ()), show=show,
-                            limit=limit, on_line=shown.update)  # fmt: skip
+                            limit=limit, on_line=count)  # fmt: skip
             found = inspect_parallel(corpus)
     if json:
         terminal.write_json(found.as_dict())

@@ -32,10 +32,22 @@ def _facts(section: Section, width: int) -> Iterator[Line]:
 
 def _table(section: Section, width: int) -> Iterator[Line]:
     rows = [list(section.headings), *map(list, section.rows)]
-    columns = list(zip(*rows, strict=True))
-    widths = _fitted([max(map(_width, column)) for column in columns], width)
-    right = [_numeric(column[1:]) for column in columns]
-    for number, row in enumerate(rows):
+    natural = _natural(rows)
+    # names that would be cut have lines of their own
+    stacked = len(natural) > 2 and _fitted(natural, width)[0] < natural[0] == max(natural)
+    indent = " " * _GAP * stacked
+    for number, lines in enumerate(_grid([row[stacked:] for row in rows], width - len(indent))):
+        style = "" if number else "dim"
+        if stacked:
+            yield [(cut(rows[number][0], width), style)]
+        yield from ([(indent + line, style)] for line in lines)
+
+
+def _grid(rows: Sequence[Sequence[str]], width: int) -> Iterator[list[str]]:
+    """The lines of each row; headings are the first. The last cell is folded where it is too wide, others are cut."""
+    widths = _fitted(_natural(rows), width)
+    right = [_numeric(column[1:]) for column in zip(*rows, strict=True)]
+    for row in rows:
         *cells, last = row
         parts = [
             _right(cut(cell, space), space) if numbers else _left(cut(cell, space), space)
@@ -44,9 +56,11 @@ def _table(section: Section, width: int) -> Iterator[Line]:
         begin = "".join(part + " " * _GAP for part in parts)
         folded = wrapped(last, widths[-1]) or [""]
         folded[0] = _right(folded[0], widths[-1]) if right[-1] else folded[0]
-        for place, line in enumerate(folded):
-            text = ((" " * _width(begin) if place else begin) + line).rstrip()
-            yield [(text, "" if number else "dim")]
+        yield [((" " * _width(begin) if place else begin) + line).rstrip() for place, line in enumerate(folded)]
+
+
+def _natural(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(_width, column)) for column in zip(*rows, strict=True)]
 
 
 def _fitted(widths: list[int], width: int) -> list[int]:

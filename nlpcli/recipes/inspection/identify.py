@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -113,7 +114,10 @@ def _file(path: Path) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise _foreign(path, name)
-    if b"\x00" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        hint = "texts must be UTF-8; convert it first: iconv -f UTF-16 -t UTF-8"
+        raise NlpcliError(f"{path}: seems to be text in UTF-16", hint=hint)
+    if b"\x00" in head:
         if head.startswith(b"\x93NUMPY"):
             return "vectors"
         if b'{"' in head[8:12]:

@@ -45,6 +45,7 @@ _OF_SCRIPT = {
     "Gujarati": "gu", "Malayalam": "ml", "Kannada": "kn", "Amharic": "am", "Ethiopic": "am", "Tibetan": "bo",
 }  # fmt: skip
 _LEAST = 0.08  # of all words, before a guess is made
+_FEW = 5  # words, too
 _KANA = 0.1  # of the letters of Japanese, at least
 KNOWN = frozenset(_COMMON) | frozenset(_OF_SCRIPT.values())
 
@@ -85,4 +86,5 @@ class LanguageGuess:
             language: sum(self._words[word] for word in words) / max(total, 1) for language, words in _COMMON.items()
         }
         language = max(shares, key=lambda name: shares[name])
-        return (language, round(shares[language], 3)) if shares[language] >= _LEAST else None
+        enough = shares[language] >= max(_LEAST, _FEW / max(total, 1))
+        return (language, round(shares[language], 3)) if enough else None

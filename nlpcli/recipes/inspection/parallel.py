@@ -206,31 +206,37 @@ def _duplicates(pairs: Pairs, blank: np.ndarray, show: int) -> list[Finding]:
     """Pairs that stand there again; lines that have several translations."""
     source, target, both = pairs.hashes("exact")
     again, first = repeated(both, ~blank)
-    found = finding(
-        "duplicate", "pairs that stood there before (case and white space aside)", again + 1,
-        examples=pair_examples(pairs, again[:show] + 1, show, first + 1),
-    )  # fmt: skip
     repeats = np.zeros(len(both), dtype=bool)
     repeats[again] = True
-    for name, values, said in (
-        ("one_to_many", source, "sources that stood there before with another target"),
-        ("many_to_one", target, "targets that stood there before with another source"),
+    found = finding(
+        "duplicate", "pairs that stood there before (case and white space aside)", again + 1,
+        examples=pair_examples(pairs, again + 1, show, first + 1),
+    )  # fmt: skip
+    for name, values, other, said in (
+        ("one_to_many", source, 1, "sources that stood there before with another target"),
+        ("many_to_one", target, 0, "targets that stood there before with another source"),
     ):
         places, origin = repeated(values, ~blank & ~repeats)
-        found += finding(
-            name, said, places + 1, examples=pair_examples(pairs, places[:show] + 1, show, origin + 1)
-        )  # fmt: skip
+        examples = pair_examples(pairs, places + 1, show, origin + 1, other)
+        found += finding(name, said, places + 1, examples=examples)
     return found
 
 
-def pair_examples(pairs: Pairs, numbers: Sequence[int], show: int, first: Sequence[int] | None = None) -> list[Example]:
-    """The first `show` of some pairs; first: the line that each repeats."""
+def pair_examples(
+    pairs: Pairs, numbers: Sequence[int], show: int, first: Sequence[int] | None = None, other: int | None = None
+) -> list[Example]:
+    """The first `show` of some pairs. first: the line that each repeats; other: the side that was another one there."""
     numbers = [int(number) for number in numbers[:show]]
+    origins = [] if first is None else [int(number) for number in first[:show]]
     sides = [fetch(side.path, numbers) for side in pairs.sides]
+    before = {} if other is None else fetch(pairs.sides[other].path, origins)
     found = []
     for place, number in enumerate(numbers):
         shown = {name: side[number] for name, side in zip(SIDES, sides, strict=True)}
-        found.append(Example(number, shown if first is None else {"first": f"line {int(first[place]):,}", **shown}))
+        if origins:
+            origin = origins[place]
+            shown["before"] = f"line {origin:,}" + (f": {before[origin]}" if origin in before else "")
+        found.append(Example(number, shown))
     return found
 
 

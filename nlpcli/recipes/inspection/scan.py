@@ -7,7 +7,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -100,16 +100,15 @@ class Scan:
         """Reads the file and hands on its lines in portions."""
         lines = lenient_lines(self.path, limit)
         while found := list(islice(lines, BLOCK)):
-            before = len(self)
-            for number, (_, odd) in enumerate(found, before + 1):
-                if odd:
-                    self._note(odd, number)
-            block = [line for line, _ in found]
-            self.add(block)
+            block, before = [line for line, _ in found], len(self) + 1
+            marks = {number: odd for number, (_, odd) in enumerate(found, before) if odd}
+            for number, odd in marks.items():
+                self._note(odd, number)
+            self.add(block, {number for number, odd in marks.items() if odd == "encoding"})
             yield block
 
-    def add(self, block: Sequence[str]) -> None:
-        """Adds some lines."""
+    def add(self, block: Sequence[str], broken: Container[int] = ()) -> None:
+        """Adds some lines. broken: the numbers of those in which U+FFFD stands for bytes that are no text."""
         columns, before = self._columns, len(self)
         for number, line in enumerate(block, before + 1):
             self.alphabet.update(line)
@@ -120,7 +119,8 @@ class Scan:
             columns["characters"].append(len(line))
             columns["words"].append(len(line.split()))
             for name in oddities(line):
-                self._note(name, number)
+                if name != "replacement" or number not in broken:
+                    self._note(name, number)
         self._script.extend(self.scripts.of(block, _FEW_LETTERS).tolist())
         if self.tokenizer is not None:
             encoded = self.tokenizer.encode(list(block))

@@ -123,7 +123,7 @@ def _repeated(side: Scan, show: int) -> list[Finding]:
     again, first = repeated(side.exact, ~side.blank)
     texts = fetch(side.path, (again[:show] + 1).tolist())
     examples = [
-        Example(line, {"first": f"line {int(origin) + 1:,}", "text": texts[line]})
+        Example(line, {"text": texts[line], "before": f"line {int(origin) + 1:,}"})
         for line, origin in zip((again[:show] + 1).tolist(), first, strict=False)
     ]
     return finding(

@@ -32,9 +32,10 @@ def test_scripts_of_one_language_decide_alone():
     assert guess("これは日本語です", Kana=6, Han=3) == ("ja", 1.0)
     assert guess("这是中文", Han=4)[0] == "zh"
     assert guess("나는 학생", Hangul=4)[0] == "ko"
-    assert guess("Это не то, что я хотел", Cyrillic=17)[0] == "ru"
+    assert guess("Это не то, что я хотел, и он не был у них так к месту", Cyrillic=40)[0] == "ru"
 
 
 def test_what_looks_like_no_language_is_not_guessed():
     assert guess("xq zvb qqw rrt " * 20) is None
+    assert guess("I am") is None
     assert LanguageGuess().best({}) is None

@@ -111,6 +111,8 @@ def test_repeated_pairs_and_several_translations_are_told_apart(corpus):
     assert 201 in lines(inspection, "duplicate") and 201 not in lines(inspection, "one_to_many")
     assert 301 in lines(inspection, "one_to_many")
     assert 401 in lines(inspection, "many_to_one")
+    examples = {example.line: example.shown for example in found(corpus(change, show=999), "one_to_many").examples}
+    assert examples[301]["before"] == "line 101: Eine eigene Zeile."
 
 
 def test_missing_lines_are_told_with_their_place(corpus):
