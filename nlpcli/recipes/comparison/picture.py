@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.comparison.results import Number, Results, Row, in_words
+from nlpcli.recipes.comparison.results import TEST, Number, Results, Row, in_words
 from nlpcli.recipes.comparison.table import heading
 from nlpcli.training.direction import higher_is_better
 from nlpcli.visualization.canvas import as_bytes, needed, new_figure, plain_settings, theme_named
@@ -18,7 +18,7 @@ _ROW, _WIDTH = 0.24, 2.6  # inches
 
 
 def picture(results: Results, *, format: str = "png", theme: str = "light", dpi: int = 150) -> bytes:
-    """Panels side by side: the first measure, the last one (that of held-out text, if any), and the cost.
+    """Panels side by side: the first measure, that of the test or the second, and the cost.
 
     Bars are 95 % bootstrap intervals, or standard deviations over seeds; the line is the base. format: png, svg or pdf.
 
@@ -50,7 +50,8 @@ Panel = tuple[str, Mapping[str, Number]]
 
 def _panels(results: Results) -> list[Panel]:
     """Title, and the number of each row that has one."""
-    names = [results.metrics[0], results.metrics[-1]] if len(results.metrics) > 1 else results.metrics
+    first, *others = [name for name in results.metrics if name != TEST] or [TEST]
+    names = [first, TEST] if TEST in results.metrics else [first, *others]
     found: list[Panel] = []
     for name in list(dict.fromkeys(names))[:_PANELS]:
         found.append((heading(name), {row.name: row.metrics[name] for row in results.rows if name in row.metrics}))

@@ -125,7 +125,7 @@ def _table(results: Results, settings: Settings, intervals: bool) -> Table:
     headings = [*first, *names, *costs.values(), *(heading(name) for name in results.metrics)]
     lines = []
     for row, text in zip(results.rows, texts, strict=True):
-        measures = [_measure(row.metrics.get(name), intervals) for name in results.metrics]
+        measures = [_measure(name, row.metrics.get(name), intervals) for name in results.metrics]
         if not row.folders and measures:
             measures[0] = row.status
         cost = [_cost(key, row.cost.get(key)) for key in costs]
@@ -191,27 +191,28 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _measure(number: Number | None, intervals: bool) -> str:
+def _measure(name: str, number: Number | None, intervals: bool) -> str:
     if number is None:
         return GAP
-    text = _short(number.mean)
+    digits = 3 if name.endswith("loss") or name.startswith("bits") else 2
+    text = _short(number.mean, digits)
     if number.deviation is not None:
-        return f"{text} ± {_short(number.deviation)}"
+        return f"{text} ± {_short(number.deviation, digits)}"
     star = "†" if number.p_value is not None and number.p_value < SIGNIFICANT else ""
     if intervals and number.low is not None and number.high is not None:
         return f"{text}{star} [{max(number.low, 0):.1f}, {number.high:.1f}]"
     return text + star
 
 
-def _short(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.4g}"
+def _short(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
 def _cost(key: str, number: Number | None) -> str:
     if number is None:
         return GAP
     if key == "seconds":
-        return f"{number.mean / 60:.1f}"
+        return f"{number.mean / 60:.{1 if number.mean >= 60 else 2}f}"
     if key == "operations":
         return f"{number.mean:.2e}".replace("e+", "e")
     return _thousands(number.mean)
@@ -272,7 +273,7 @@ def matrices(results: Results) -> Iterator[tuple[str, Table]]:
             line = [label]
             for j, other in enumerate(results.axes[across]):
                 number = cells[label, other].metrics.get(name)
-                line.append(_measure(number, False))
+                line.append(_measure(name, number, False))
                 if number is not None:
                     values[i, j + 1] = number.mean
             lines.append(line)
