@@ -16,7 +16,7 @@ from nlpcli.visualization.maps import Attention, Side, Site
 
 MEAN = "mean"
 ROLLOUT = "rollout"
-_BYTES = re.compile("(?:<[89A-F][0-9A-F](?: [89A-F][0-9A-F])*>)+")
+_BYTES = re.compile("(?:<0x(?:[89A-F][0-9A-F])+>)+")
 
 
 # --- fewer tokens ------------------------------------------------------------------------------------------------
@@ -94,13 +94,13 @@ def _merged(side: Side, starts: list[int]) -> Side:
 
 
 def _whole_characters(word: str) -> str:
-    """`<C3><A4>`, bytes of a character that stood in several pieces, as the character."""
+    """`<0xC3><0xA4>`, bytes of a character that stood in several pieces, as the character."""
     return _BYTES.sub(lambda found: _decoded(found.group()), word)
 
 
 def _decoded(spelled: str) -> str:
     try:
-        return bytes.fromhex(spelled.replace("<", "").replace(">", "")).decode("utf-8")
+        return bytes.fromhex(spelled.replace("<0x", "").replace(">", "")).decode("utf-8")
     except UnicodeDecodeError:  # only a part of it is in this word
         return spelled
 

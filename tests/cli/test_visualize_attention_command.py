@@ -232,7 +232,7 @@ def test_statistics_are_means_over_all_texts(call):
 def test_gradients_are_signed_and_name_what_is_differentiated(call):
     [record] = found(call, "the dog", "--gradient", "--label", "yes", model="classify")
     assert record.sites[0].signed
-    assert record.notes["gradient"] == "logit of the label 'yes'"
+    assert record.notes["gradient of"] == "the logit of the label 'yes'"
     status, out, _ = call("the dog", "--gradient", model="language-model")
     assert status == 0 and "log-probability" in out
 

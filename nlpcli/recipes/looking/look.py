@@ -64,7 +64,7 @@ class Looker:
         sites = [_site(view, layers, gradient) for view, layers in zip(seen.views, weights, strict=True)]
         notes = ({} if given.line is None else {"line": given.line}) | seen.notes
         if gradient:
-            notes["gradient"] = seen.goal_name
+            notes["gradient of"] = f"the {seen.goal_name}"
         return Attention(tuple(sites), self.opened.loaded.path.resolve().name, seen.texts, notes)
 
     def _check(self, given: Given) -> None:

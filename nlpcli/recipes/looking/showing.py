@@ -65,18 +65,22 @@ def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
 def few_of(site: Site, showing: Showing) -> Site:
     """One matrix of a site, unless more were chosen: of the last layer, the mean over heads.
 
-    Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019).
+    Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019); of gradients, which are
+    spread over the layers, the mean of all.
     """
     if not showing.layers and showing.average not in ("layers", "both"):
-        place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1
-        site = _one(site, layers=(site.layers[place],))
+        if site.signed:
+            site = _mean(site, "layers")
+        else:
+            place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1
+            site = aids.select(Attention((site,)), layers=(site.layers[place],)).sites[0]
     if not showing.heads and showing.average is None and len(site.heads) > 1:
-        return aids.average(Attention((site,)), "heads").sites[0]
+        return _mean(site, "heads")
     return site
 
 
-def _one(site: Site, *, layers: Sequence[int | str]) -> Site:
-    return aids.select(Attention((site,)), layers=layers).sites[0]
+def _mean(site: Site, over: str) -> Site:
+    return aids.average(Attention((site,)), over).sites[0]
 
 
 def _rolled_out(attention: Attention, *, told: bool) -> Attention:
@@ -125,14 +129,14 @@ def mean_numbers(attentions: Sequence[Sequence[aids.HeadNumbers]]) -> list[aids.
     return [
         replace(
             group[0],
-            entropy=_mean([one.entropy for one in group]),
-            most=_mean([one.most for one in group]) or 0.0,
-            distance=_mean([one.distance for one in group]),
+            entropy=_mean_of([one.entropy for one in group]),
+            most=_mean_of([one.most for one in group]) or 0.0,
+            distance=_mean_of([one.distance for one in group]),
         )
         for group in found.values()
     ]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean_of(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -61,7 +61,7 @@ def _word_starts(tokenizer: Tokenizer) -> WordStarts:
 
 
 def readable(tokenizer: Tokenizer, id_: int) -> str:
-    """What a token spells, on one line: `▁` for a space, `\\n` for the end of a line, `<F0 9F>` for bytes that are
+    """What a token spells, on one line: `▁` for a space, `\\n` for the end of a line, `<0xF09F>` for bytes that are
     only a part of a character, `\\u202e` for a character that can't be seen. WordPiece's `##` stays."""
     surface = None if id_ in tokenizer.special.all() else tokenizer.surface(id_)
     if not surface:
@@ -71,7 +71,7 @@ def readable(tokenizer: Tokenizer, id_: int) -> str:
 
 
 def _hexadecimal(found: re.Match[str]) -> str:
-    return f"<{found.group().encode('utf-8', 'surrogateescape').hex(' ').upper()}>"
+    return f"<0x{found.group().encode('utf-8', 'surrogateescape').hex().upper()}>"
 
 
 def escaped(text: str) -> str:

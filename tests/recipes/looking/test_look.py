@@ -338,7 +338,7 @@ def test_a_classifiers_gradient_is_of_a_labels_logit(write_model, see, label):
 
     found = see(path, "the dog", gradient=True, label=label)
     compare(found, by_hand(path, "the dog", goal, ["encoder"]))
-    assert "logit of the" in found.notes["gradient"] and (label or "predicted") in found.notes["gradient"]
+    assert "logit of the" in found.notes["gradient of"] and (label or "predicted") in found.notes["gradient of"]
 
 
 def test_a_translators_gradient_is_of_the_targets_log_probability(write_model, see):
@@ -398,7 +398,7 @@ def test_other_heads_have_gradients_of_what_they_predict(write_model, see, task)
     head, named = HEADS[task]
     path = write_model(task, head, {"problem": {}, "max_length": 32}, kind="encoder")
     found = see(path, "the dog", gradient=True)
-    assert named in found.notes["gradient"]
+    assert named in found.notes["gradient of"]
     assert np.abs(found.sites[0].weights[0]).max() > 0
     with pytest.raises(NlpcliError, match="label 'good' is not possible"):
         see(path, "the dog", gradient=True, label="good")
