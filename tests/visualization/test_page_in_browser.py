@@ -231,6 +231,23 @@ def test_the_address_holds_the_place(open_page):
     again.drawn()
 
 
+def test_another_text_brings_its_own_sites_layers_and_heads(open_page):
+    opened = open_page(html(translator(), text(("x", "y"), layers=3)), "#view=head&site=cross&layer=2&head=3")
+    opened.page.select_option("#text", "1")
+    assert opened.drawn().text("#caption") == "Encoder · layer 2 · all heads"
+    assert opened.page.locator("#queries li").all_inner_texts() == ["x", "y"]
+    opened.page.select_option("#text", "0")
+    opened.drawn().page.select_option("#site", "1")
+    assert opened.drawn().text("#caption") == "Cross-attention · layer 2 · heads 1, 2"
+
+
+def test_keys_without_control_can_be_switched_off(open_page):
+    opened = open_page(html(), "#view=head")
+    opened.press("?").page.uncheck("#shortcuts")
+    opened.press("Escape", "m")
+    assert opened.page.is_visible("#view-head") and not opened.page.is_visible("#help")
+
+
 def test_a_single_matrix_has_no_needless_controls(open_page):
     site = Site("alignment", "Alignment", Side(ENGLISH), Side(GERMAN), (weights(1, 6, 8),))
     opened = open_page(html(Attention((site,))))

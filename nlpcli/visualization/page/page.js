@@ -34,11 +34,10 @@ function showControls() {
   toggle("only-head", view === "head");
   toggle("not-head", view !== "head");
   toggle("only-model", view === "model");
-  const [none, one] = [site().layers.length === 1, site().heads.length === 1];
   byId("text-field").hidden = texts.length === 1;
   byId("site-field").hidden = attention().sites.length === 1;
-  byId("layer-field").hidden = none;
-  byId("head-field").hidden = one && site().signed;
+  byId("layer-field").hidden = site().layers.length === 1;
+  byId("head-field").hidden = site().heads.length === 1 && site().signed;
   byId("head-field").classList.toggle("no-distance", !site().self);
   byId("head-field").classList.toggle("no-numbers", site().signed);
   byId("words-field").hidden = !site().queries.pieces && !site().keys.pieces;
@@ -222,7 +221,8 @@ const SHORTCUTS = {
 
 function shortcut(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-  if (event.target.closest?.("select, input[type=text]")) return;
+  if (event.target.closest?.("select")) return;
+  if (event.key !== "Escape" && !byId("shortcuts").checked) return;
   if (event.key === "Escape") {
     at.pinned = at.pointed = at.cell = null;
     if (state.view === "head") showPointed();

@@ -26,7 +26,10 @@ function settle() {
   state.text = clamp(state.text, 0, texts.length - 1);
   state.site = clamp(state.site, 0, attention().sites.length - 1);
   state.layer = clamp(state.layer, 0, site().layers.length - 1);
-  if (state.heads !== "mean") state.heads = state.heads.filter((head) => head < site().heads.length);
+  if (state.heads !== "mean" && state.heads.length) {
+    const there = state.heads.filter((head) => head < site().heads.length);
+    state.heads = there.length ? there : everyHead();
+  }
   if (site().heads.length === 1) state.heads = [0];
   if (state.view === "model" && !hasGrid()) state.view = "head";
 }
