@@ -63,12 +63,17 @@ class Equal(Strict):
         return f"{amount} {self.kind if self.amount != 1 else self.kind[:-1]}"
 
 
+Seeds = Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)]
+"""How many seeds, from that of the base on, or which."""
+
+
 class Row(Strict):
     """A variant that is listed by hand."""
 
     name: str
     group: str = Field("", description="rows of a group stand together, as A to E in Vaswani et al. 2017, table 3")
     set: dict[str, Any] = Field({}, description="what it changes of the base; model.heads: 8, or nested")
+    seeds: Seeds | None = Field(None, description="of this row; the grid's when null")
 
 
 class HeldOut(Strict):
@@ -88,7 +93,7 @@ class GridConfig(Strict):
     base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")
     data: dict[str, Any] = Field({}, description="as the section 'data' of a run")
     equal: Equal
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = 1
+    seeds: Seeds = Field(1, description="of every cell: how many, from that of the base on, or which")
     axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
         {}, description="axis -> value -> what it changes; or a setting -> its values"
     )
@@ -133,6 +138,7 @@ class Variant:
     title: str = ""
     group: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)  # axis -> value, of a product
+    seeds: int | list[int] = 1
 
 
 def load_grid(path: Path | str) -> GridConfig:
@@ -152,7 +158,7 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
 
     Raises: NlpcliError when two would have the same name, or change the same.
     """
-    found = [*_product(grid), *(_row(row) for row in grid.rows)]
+    found = [*_product(grid), *(_row(row, grid) for row in grid.rows)]
     names: dict[str, Variant] = {}
     changes: dict[str, Variant] = {}
     for variant in found:
@@ -168,8 +174,9 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
     return found
 
 
-def _row(row: Row) -> Variant:
-    return Variant(slug(row.name), nested(row.set), row.name, row.group)
+def _row(row: Row, grid: GridConfig) -> Variant:
+    seeds = grid.seeds if row.seeds is None else row.seeds
+    return Variant(slug(row.name), nested(row.set), row.name, row.group, seeds=seeds)
 
 
 def _product(grid: GridConfig) -> Iterator[Variant]:
@@ -182,7 +189,7 @@ def _product(grid: GridConfig) -> Iterator[Variant]:
             merge(change, nested(part))
         name = "-".join(part for _, part, _, _ in chosen)
         labels = {axis.rpartition(".")[2]: label for axis, _, label, _ in chosen}
-        yield Variant(slug(name), change, name, labels=labels)
+        yield Variant(slug(name), change, name, labels=labels, seeds=grid.seeds)
 
 
 def _values(axis: str, values: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -88,13 +88,10 @@ def make_plan(job: Comparing) -> Plan:
     found = variants(grid, str(job.grid))
     common = _common(job, grid)
     base = _base(job, grid, found[0], common, out)
-    seeds = [base.config.training.seed + i for i in range(grid.seeds)] if isinstance(grid.seeds, int) else grid.seeds
-    if len(set(seeds)) < len(seeds):
-        raise NlpcliError(f"{job.grid}: seeds: a seed stands twice in {seeds}")
     first = base.config.training.seed
     cells = []
     for variant in found:
-        for seed in seeds:
+        for seed in _seeds(job, variant, first):
             name = variant.name if seed == first else f"{variant.name}-seed-{seed}"
             change = merge(merge({}, variant.change), {"training": {"seed": seed}})
             cells.append(_resolved(job, grid, variant, merge(merge({}, common), change), out / name))
@@ -126,6 +123,14 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
             near = nearest(name, settings)
             hint = f"did you mean '{near}'?" if near else "nlpcli config shows all settings"
             raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
+
+
+def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
+    if isinstance(variant.seeds, int):
+        return list(range(first, first + variant.seeds))
+    if len(set(variant.seeds)) < len(variant.seeds):
+        raise NlpcliError(f"{job.grid}: cell '{variant.name}': a seed stands twice in {variant.seeds}")
+    return variant.seeds
 
 
 def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from nlpcli.config.files import write_atomic, write_together
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.picture import picture
-from nlpcli.recipes.comparison.results import Results
+from nlpcli.recipes.comparison.results import Results, Row
 from nlpcli.recipes.comparison.table import heading, markdown
 from nlpcli.recipes.run import Listener
 
@@ -60,31 +61,44 @@ def page(results: Results, image: str | None) -> str:
                   for signature in results.signatures.get(name, [])]  # fmt: skip
     parts += ["How it was measured:\n\n" + "\n".join(signatures)] if signatures else []
     parts += ["Trained on: " + "; ".join(results.machines) + "."] if results.machines else []
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _told(results: Results) -> str:
-    data = results.data
-    seeds = max((len(row.seeds) for row in results.rows), default=0)
+    data, rows = results.data, [row for row in results.rows if row.folders]
+    several = any(len(row.seeds) > 1 for row in rows)
     sentences = [
-        f"Every cell is trained for {results.equal}"
-        + (f", from {seeds} seeds" if seeds > 1 else ", from one seed")
-        + ".",
+        f"Every cell is trained for {results.equal}, {_seeds(rows)}.",
         f"Trained on {_listed(data['train'])}.",
         *[f"Measured on {_listed(data['dev'])}."] * bool(data["dev"]),
         *[f"Tested on {_listed(data['test'])}."] * bool(data["test"]),
+        *["± is the standard deviation over seeds."] * several,
+        *["In brackets is the 95 % bootstrap interval over the test sentences, which says nothing of seeds."]
+        * any(_bounded(row) for row in rows),
+        "Best values are bold.",
     ]
-    if seeds > 1:
-        sentences.append("Numbers are means ± standard deviations over the seeds.")
-    elif data["test"]:
-        sentences.append("In brackets the 95 % bootstrap interval of the test sentences, which says nothing of seeds.")
-    return " ".join([*sentences, "Best values are bold."])
+    return " ".join(sentences)
+
+
+def _seeds(rows: list[Row]) -> str:
+    """From how many seeds most cells are trained, and which from more or fewer."""
+    counts = Counter(len(row.seeds) for row in rows)
+    if not counts:
+        return "from one seed"
+    usual = counts.most_common(1)[0][0]
+    others = [f"{row.title} from {len(row.seeds)}" for row in rows if len(row.seeds) != usual]
+    return ", ".join([f"from {usual} seeds" if usual > 1 else "from one seed", *others])
+
+
+def _bounded(row: Row) -> bool:
+    return any(number.low is not None for number in row.metrics.values())
 
 
 def _caption(results: Results) -> str:
-    bars = "standard deviations over seeds" if any(len(row.seeds) > 1 for row in results.rows) else "95 % intervals"
-    line = ", the dashed line is the base" if any(not row.changes for row in results.rows) else ""
-    return f"Bars are {bars}{line}."
+    bars = ["standard deviations over seeds"] if any(len(row.seeds) > 1 for row in results.rows) else []
+    bars += ["95 % bootstrap intervals of the test"] if any(_bounded(row) for row in results.rows) else []
+    line = ["The dashed line is the base."] if any(not row.changes for row in results.rows) else []
+    return " ".join([f"Bars are {', else '.join(bars)}."] * bool(bars) + line)
 
 
 def _listed(files: list[str]) -> str:

@@ -168,7 +168,9 @@ def notes(results: Results) -> list[str]:
         for row in results.rows
         for name in results.metrics
     ):
-        told.append(f"† differs from the base with p < {SIGNIFICANT} (paired bootstrap over the test sentences)")
+        told.append(
+            f"† differs from the base with p < {SIGNIFICANT} (paired bootstrap over the test sentences, same seed)"
+        )
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:

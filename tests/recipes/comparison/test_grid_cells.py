@@ -27,6 +27,12 @@ def test_the_first_seed_has_the_folder_of_its_cell_whatever_the_number_of_seeds(
     assert folders("1") == ["base"]
     assert folders("3") == ["base", "base-seed-2", "base-seed-3"]
     assert folders("[5, 1]") == ["base-seed-5", "base"]
+    rows = "[{name: base, seeds: 2}, {name: wide, set: {model.d_ff: 32}}]"
+    assert [c.name for c in make_plan(job(f"equal: {{steps: 1}}\nrows: {rows}")).cells] == [
+        "base",
+        "base-seed-2",
+        "wide",
+    ]
     with pytest.raises(NlpcliError, match="a seed stands twice"):
         folders("[4, 4]")
 

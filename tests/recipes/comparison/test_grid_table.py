@@ -124,6 +124,14 @@ def test_the_page_says_how_it_was_made_and_measured():
     assert "](" not in page(results(), None)
 
 
+def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
+    twice = {name: Number((number.mean, number.mean + 1)) for name, number in ROWS[0].metrics.items()}
+    text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
+    assert "from one seed, base from 2. " in text
+    assert "± is the standard deviation over seeds. In brackets is the 95 % bootstrap interval" in text
+    assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
+
+
 def test_pictures_are_drawn_in_every_format_and_are_the_same_each_time():
     for format, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         drawn = picture(results(), format=format)
