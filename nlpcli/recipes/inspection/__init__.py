@@ -2,92 +2,77 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.inspection.findings import Inspection
 from nlpcli.recipes.inspection.identify import KINDS, kind_of
 
-__all__ = ["KINDS", "Inspection", "inspect", "kind_of"]
+__all__ = ["KINDS", "Inspection", "Settings", "inspect", "kind_of"]
+
+_INSPECTORS = {  # kind -> where it is inspected, and the settings that are read there
+    "run": ("run:inspect_run", ("length", "weights")),
+    "model": ("model:inspect_model", ("length", "weights")),
+    "tokenizer": ("tokenizer:inspect_tokenizer", ("text", "show", "on_line")),
+    "checkpoint": ("run:inspect_checkpoint", ()),
+    "runs": ("run:inspect_runs", ()),
+    "shards": ("stored:inspect_shards", ()),
+    "index": ("stored:inspect_index", ()),
+    "suite": ("stored:inspect_suite", ()),
+    "weights": ("weights:inspect_weights", ("weights",)),
+    "vectors": ("stored:inspect_vectors", ()),
+    "metrics": ("run:inspect_metrics", ()),
+    "json-lines": ("stored:inspect_json_lines", ("limit", "on_line")),
+    "text": ("text:inspect_text", ("show", "limit", "on_line")),
+}
+_ALWAYS = ("show", "on_line")  # may be given to what has no use for them
 
 
-def inspect(
-    path: str,
-    *,
-    as_kind: str | None = None,
-    length: int | None = None,
-    weights: bool = False,
-    text: Sequence[str] = (),
-    show: int = 3,
-    limit: int | None = None,
-    on_line: Callable[[int], None] | None = None,
-) -> Inspection:
+@dataclass(frozen=True)
+class Settings:
+    """How to look; None: as the kind does by default.
+
+    length: tokens of an example for which a model's operations are counted. weights: each weight with its statistics.
+    text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text. on_line:
+    told how many lines were read.
+    """
+
+    length: int | None = None
+    weights: bool | None = None
+    text: Sequence[str] | None = None
+    show: int | None = None
+    limit: int | None = None
+    on_line: Callable[[int], None] | None = None
+
+
+def inspect(path: str, as_kind: str | None = None, **settings: Any) -> Inspection:
     """What the file or folder `path` is ("-": standard input). Nothing is ever unpickled.
 
     as_kind: take it for this kind (a key of `KINDS`) where it is several things at once: a run is a model too, and has
-    a tokenizer. length: tokens of an example for which a model's operations are counted. weights: each weight with its
-    statistics. text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text.
-    on_line: told how many lines were read.
+    a tokenizer. settings: those of `Settings`.
 
     Raises: NlpcliError for what is missing, damaged or unknown, and for a setting the kind has no use for.
     """
+    if as_kind is not None and as_kind not in KINDS:
+        raise unknown("kind", as_kind, KINDS)
     kind = as_kind or kind_of(path)
-    if kind not in KINDS:
-        raise unknown("kind", kind, KINDS)
-    _check(kind, length=length, weights=weights, text=text, limit=limit)
-    place = Path(path)
-    sizes = {} if length is None else {"length": length}
-    if kind == "model":
-        from nlpcli.recipes.inspection.model import inspect_model
-
-        return inspect_model(place, weights=weights, **sizes)
-    if kind == "tokenizer":
-        from nlpcli.recipes.inspection.tokenizer import inspect_tokenizer
-
-        return inspect_tokenizer(place, text=text, show=show, on_line=on_line)
-    if kind == "weights":
-        from nlpcli.recipes.inspection.weights import inspect_weights
-
-        return inspect_weights(place, weights=weights)
-    if kind == "text":
-        from nlpcli.recipes.inspection.text import inspect_text
-
-        return inspect_text(path, show=show, limit=limit, on_line=on_line)
-    if kind == "json-lines":
-        from nlpcli.recipes.inspection.stored import inspect_json_lines
-
-        return inspect_json_lines(path, limit=limit, on_line=on_line)
-    from nlpcli.recipes.inspection import run, stored
-
-    if kind == "run":
-        return run.inspect_run(place, weights=weights, **sizes)
-    other = {
-        "checkpoint": run.inspect_checkpoint,
-        "runs": run.inspect_runs,
-        "metrics": run.inspect_metrics,
-        "shards": stored.inspect_shards,
-        "index": stored.inspect_index,
-        "suite": stored.inspect_suite,
-        "vectors": stored.inspect_vectors,
-    }
-    return other[kind](place)
+    place, used = _INSPECTORS[kind]
+    given = {name: value for name, value in vars(Settings(**settings)).items() if value is not None}
+    for name in given:
+        if name not in (*used, *_ALWAYS) and given[name]:
+            raise _without_effect(name, kind)
+    module, function = place.split(":")
+    inspector = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return inspector(Path(path), **{name: value for name, value in given.items() if name in used})
 
 
-_USED = {
-    "length": ("--length", ("model", "run")),
-    "weights": ("--weights", ("model", "run", "weights")),
-    "text": ("--text", ("tokenizer",)),
-    "limit": ("--limit", ("text", "json-lines")),
-}
-
-
-def _check(kind: str, **given: object) -> None:
-    """Raises: NlpcliError for a setting that this kind has no use for."""
-    for name, value in given.items():
-        option, kinds = _USED[name]
-        if value and kind not in kinds:
-            hint = f"it is for: {', '.join(KINDS[one] for one in kinds)}"
-            if name == "text" and kind in ("run", "model"):
-                hint = "look at its tokenizer with: --as tokenizer"
-            raise NlpcliError(f"{option} has no effect on {KINDS[kind]}", hint=hint)
+def _without_effect(setting: str, kind: str) -> NlpcliError:
+    takers = [KINDS[other] for other, (_, used) in _INSPECTORS.items() if setting in used]
+    hint = f"it is for: {', '.join(takers)}"
+    if setting == "text" and kind in ("run", "model"):
+        hint = "look at its tokenizer with: --as tokenizer"
+    return NlpcliError(f"--{setting} has no effect on {KINDS[kind]}", hint=hint)

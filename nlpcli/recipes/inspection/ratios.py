@@ -19,6 +19,7 @@ LIMIT = 6.0
 """|z| from which on a pair is an outlier."""
 
 _SPAN = 4.0  # |z| beyond it is not more unlikely: a wrong pair says little more than that it is wrong
+_NARROW = 0.05  # no deviation is smaller, as between copies
 _NUMBERS = 2.0  # what other numbers on both sides add
 _PROOF = 4.0  # times the root of the number of lines: by how much the wrong way must be worse
 
@@ -38,7 +39,7 @@ class Ratio:
             return cls(1.0, 1.0)
         c = float(target[filled].sum() / source[filled].sum())
         spread = float(np.median(np.abs(_distance(source[filled], target[filled], c))))
-        return cls(c, max(1.4826 * spread, 0.05))
+        return cls(c, max(1.4826 * spread, _NARROW))
 
     def z(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """(pairs,)"""
@@ -65,16 +66,20 @@ def parting(
     n, moved = len(source), len(target) - len(source)
     if not n or not moved:
         return None
-    ratio = Ratio(float(target.mean() / max(source.mean(), 1e-9)), 1.0)
-    near = np.abs(ratio.z(source, target[:n])), np.abs(ratio.z(source, target[moved:]))
-    ratio = Ratio(ratio.c, max(1.4826 * float(np.median(np.minimum(*near))), 0.05))
-    above, below = (
-        np.minimum(np.abs(ratio.z(source, part)), _SPAN) + _NUMBERS * (source_numbers != numbers)
-        for part, numbers in ((target[:n], target_numbers[:n]), (target[moved:], target_numbers[moved:]))
-    )
+    c = max(float(target.mean() / max(source.mean(), 1e-9)), 1e-3)
+    above, below = _ways(source, target, c, moved)
+    above = above + _NUMBERS * (source_numbers != target_numbers[:n])
+    below = below + _NUMBERS * (source_numbers != target_numbers[moved:])
     # cost of a parting before line p: the lines above it stay, those from it on move
     cost = np.concatenate(([0.0], np.cumsum(above))) + np.concatenate((np.cumsum(below[::-1])[::-1], [0.0]))
     place = int(np.argmin(cost))
     # where neither way fits, the costs wander by about the root of the number of lines
     gain = max(cost[0], cost[n]) - cost[place]
     return place + 1 if gain > _PROOF * np.sqrt(n) else None
+
+
+def _ways(source: np.ndarray, target: np.ndarray, c: float, moved: int) -> tuple[np.ndarray, np.ndarray]:
+    """How badly each line fits the one of its number, and the one that is `moved` lines farther down."""
+    near = [np.abs(_distance(source, part, c)) for part in (target[: len(source)], target[moved:])]
+    deviation = max(1.4826 * float(np.median(np.minimum(*near))), _NARROW)
+    return np.minimum(near[0] / deviation, _SPAN), np.minimum(near[1] / deviation, _SPAN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -170,29 +171,19 @@ def _number(row: Mapping[str, Any], split: str) -> str:
 
 
 def inspect_json_lines(
-    path: str, *, limit: int | None = None, on_line: Callable[[int], None] | None = None
+    path: Path | str, *, limit: int | None = None, on_line: Callable[[int], None] | None = None
 ) -> Inspection:
     """A file of JSON objects, one a line: which fields they have, of what kind and length."""
-    counts: Counter[str] = Counter()
     kinds: dict[str, Counter[str]] = {}
     sizes: dict[str, list[int]] = {}
     broken, blank, number = [], [], 0
-    for number, line in enumerate(read_lines(path), 1):
-        if limit is not None and number > limit:
-            number -= 1
-            break
+    for number, line in enumerate(islice(read_lines(path), limit), 1):
+        record = _record(line)
         if not line.strip():
             blank.append(number)
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
+        elif record is None:
             broken.append(number)
-            continue
-        for name, value in record.items():
-            counts[name] += 1
+        for name, value in (record or {}).items():
             kinds.setdefault(name, Counter())[type(value).__name__] += 1
             if isinstance(value, str):
                 sizes.setdefault(name, []).append(len(value))
@@ -200,20 +191,31 @@ def inspect_json_lines(
             on_line(number)
     if not number:
         raise NlpcliError(f"{path}: is empty")
+    characters = {name: lengths(np.array(found)) for name, found in sizes.items()}
     fields = {
-        name: {"records": count, "kinds": dict(kinds[name]),
-               "characters": lengths(np.array(sizes[name])) if name in sizes else None}
-        for name, count in counts.items()
-    }  # fmt: skip
-    rows = [
-        [name, f"{found['records']:,}", ", ".join(found["kinds"]),
-         *(length_cells(found["characters"])[i] if found["characters"] else "-" for i in (0, 4))]
-        for name, found in fields.items()
-    ]  # fmt: skip
-    sections = [Section("Fields", rows, ("field", "records", "kind", "characters", "longest"))]
+        name: {"records": found.total(), "kinds": dict(found), "characters": characters.get(name)}
+        for name, found in kinds.items()
+    }
     findings = [
         *finding("broken", "lines that are no JSON object", broken, fault=True),
         *finding("blank", "blank lines", blank),
     ]
     facts = {"lines": number, "fields": fields}
-    return Inspection("json-lines", f"JSON lines: {number:,} lines", path, facts, sections, findings)
+    return Inspection("json-lines", f"JSON lines: {number:,} lines", str(path), facts, [_fields(fields)], findings)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The JSON object of a line, None for anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _fields(fields: Mapping[str, Any]) -> Section:
+    rows = []
+    for name, found in fields.items():
+        mean, *_, longest = length_cells(found["characters"]) if found["characters"] else ("-", "-")
+        rows.append([name, f"{found['records']:,}", ", ".join(found["kinds"]), mean, longest])
+    return Section("Fields", rows, ("field", "records", "kind", "characters", "longest"))

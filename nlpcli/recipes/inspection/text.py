@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nlpcli.data.opening import STDIN
 from nlpcli.data.repeatable import repeatable
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection.characters import ODDITIES, script_of, spelled
@@ -22,7 +24,7 @@ _BARS = 24  # characters of the longest bar
 
 
 def inspect_text(
-    path: str, *, show: int = 3, limit: int | None = None, on_line: Callable[[int], None] | None = None
+    path: Path | str, *, show: int = 3, limit: int | None = None, on_line: Callable[[int], None] | None = None
 ) -> Inspection:
     """What a text file (or "-") holds. Raises: NlpcliError for one that is missing or empty."""
     with repeatable([path]) as files:
@@ -42,10 +44,10 @@ def inspect_text(
         best = guess.best(letters(side))
         facts = {
             **text_facts(side),
-            "bytes": None if path == "-" else files[0].stat().st_size,
+            "bytes": None if str(path) == STDIN else files[0].stat().st_size,
             "language": None if best is None else best[0],
         }
-    return Inspection("text", "a text", path, facts, _sections(facts, side), findings)
+    return Inspection("text", "a text", str(path), facts, _sections(facts, side), findings)
 
 
 def letters(side: Scan) -> dict[str, int]:
