@@ -126,12 +126,12 @@ def _sparklines(panel: Panel, report: Report, width: int, unicode: bool) -> Iter
     letters = _letters(report)
     arrow = "→" if unicode else "->"
     for line in panel.lines:
-        if line.kind != "train" and len(line.x) == 1:
-            head = f"{letters[line.run]}  " if letters[line.run] else ""
-            yield f"{head}{words.number(line.y[0])} held-out, at {short_number(line.x[0])} {panel.x_label}"
+        head = f"{letters[line.run]}  " if letters[line.run] else ""
+        if len(line.x) == 1:
+            kind = "" if line.kind == "train" else " held-out"
+            yield f"{head}{short_number(line.y[0])}{kind}, at {short_number(line.x[0])} {panel.x_label}"
             continue
         values = f"{short_number(line.y[0])} {arrow} {short_number(line.y[-1])}"
-        head = f"{letters[line.run]}  " if letters[line.run] else ""
         room = max(10, width - len(head) - 26)
         drawn = sparkline(line.x, line.y, room, span=span, within=within, unicode=unicode)
         yield f"{head}{drawn:<{room}}  {values}"
