@@ -88,6 +88,7 @@ def plain_settings(theme: Theme, families: tuple[str, ...] = ("DejaVu Sans",)) -
         "axes.facecolor": theme.paper,
         "savefig.facecolor": theme.paper,
         "axes.linewidth": 0.6,
+        "text.hinting": "none",  # letters of other proportions at few dots per inch would not fit
         "svg.hashsalt": "nlpcli",
         "image.composite_image": False,
     }
