@@ -1,15 +1,16 @@
 """Which word of a sentence corresponds to which word of its translation, as a translation model sees it.
 
 Both are given; the model is made to write the translation, and where it looks meanwhile, or what of it helps, is the
-alignment. Sources: Garg et al. 2019, section 3.1; Chen et al. 2020, section 3.
+alignment. Sources: Garg et al. 2019; Chen et al. 2020.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 
 from nlpcli.decoding.attention import (
@@ -17,12 +18,10 @@ from nlpcli.decoding.attention import (
     PREDICT,
     forced_weights,
     gradient_weights,
-    links_of_sources,
-    links_of_targets,
     word_weights,
     words_of_spans,
 )
-from nlpcli.decoding.links import Links
+from nlpcli.decoding.links import shares
 from nlpcli.decoding.translator import cut_batches
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import pad, source_ids
@@ -40,13 +39,6 @@ class Look:
     layer: int | None = None
     step: str = PREDICT
     gradient: bool = False
-
-
-class Ways(NamedTuple):
-    """The links of a pair, (source word, target word): the best one of each target word, of each source word."""
-
-    of_targets: Links
-    of_sources: Links
 
 
 @dataclass(frozen=True)
@@ -109,18 +101,24 @@ class Aligner:
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
 
     @torch.no_grad()
-    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Ways]]:
-        """The links of every pair for each of `looks`. Raises: NlpcliError for a layer or a step that is not there."""
-        found = [[Ways(frozenset(), frozenset())] * len(pairs) for _ in looks]
+    def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
+        """For each look and each pair how much of what a target word looks at lies on each source word.
+
+        Arrays (target words, source words); rows sum to 1, or to 0 for words that were cut off or have no pieces.
+
+        Raises: NlpcliError for a layer that is not there.
+        """
+        counts = [(len(pair.target.split()), len(pair.source.split())) for pair in pairs]
+        found = [[np.zeros(count, dtype=np.float32) for count in counts] for _ in looks]
         sources, targets = self._sources(pairs), self._targets(pairs)
         filled = [i for i in range(len(pairs)) if sources[i].ids and targets[i].ids]
         lengths = [len(sources[i].ids) + len(targets[i].ids) for i in filled]
         for batch in cut_batches(lengths, self.settings.batch_tokens):
             places = [filled[k] for k in batch]
             for of_look, looked in zip(found, self._looked(places, sources, targets, looks), strict=True):
-                ways = zip(links_of_targets(looked), links_of_sources(looked), strict=True)
-                for i, (of_targets, of_sources) in zip(places, ways, strict=True):
-                    of_look[i] = Ways(frozenset(of_targets), frozenset(of_sources))
+                for i, weights in zip(places, looked.cpu().numpy(), strict=True):
+                    rows, columns = (min(some) for some in zip(counts[i], weights.shape, strict=True))
+                    of_look[i][:rows, :columns] = shares(weights[:rows, :columns])
         return found
 
     def _looked(

@@ -160,31 +160,6 @@ def word_weights(weights: Tensor, source_words: Tensor, target_words: Tensor, *,
     return _summed(looked.transpose(1, 2), target_words).transpose(1, 2)
 
 
-def links_of_targets(looked: Tensor) -> list[Alignment]:
-    """For every target word the source word it looks at most; looked (batch, target words, source words)."""
-    return [tuple(sorted((i, j) for j, i in pairs)) for pairs in _best(looked)]
-
-
-def links_of_sources(looked: Tensor) -> list[Alignment]:
-    """For every source word the target word that gives it the largest share of what it has for all source words.
-
-    Source: Jalili Sabet et al. 2020, section 2.2, where the links in which both sides agree are kept.
-    """
-    shares = looked / looked.sum(-1, keepdim=True).clamp(min=torch.finfo(looked.dtype).tiny)
-    return [tuple(pairs) for pairs in _best(shares.transpose(1, 2))]
-
-
-def _best(weights: Tensor) -> list[list[tuple[int, int]]]:
-    """For each row that has any weight the column with most: (batch, rows, columns) -> pairs (row, column)."""
-    if not weights.numel():
-        return [[] for _ in weights]
-    most, best = weights.max(-1)
-    return [
-        [(row, column) for row, (column, weight) in enumerate(zip(*columns, strict=True)) if weight > 0]
-        for columns in zip(best.tolist(), most.tolist(), strict=True)
-    ]
-
-
 def _summed(weights: Tensor, words: Tensor) -> Tensor:
     """(batch, k, pieces) -> (batch, k, words): summed over the pieces of each word; words (batch, pieces)."""
     count = int(words.max()) + 1 if words.numel() else 0

@@ -1,11 +1,14 @@
-"""Word links out of two directions: what is left, or grown, when each language was aligned to the other.
+"""Word links out of weights between words, and one alignment out of two: what is left, or grown, of both directions.
 
-Sources: Och and Ney 2003, section 4.4; Koehn, Och and Marcu 2003, section 3; the methods' names are those of Moses.
+Weights are arrays (target words, source words). Sources: Och and Ney 2003; Koehn, Och and Marcu 2003; the methods'
+names are those of Moses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from nlpcli.errors import unknown
 
@@ -14,7 +17,41 @@ Links = frozenset[tuple[int, int]]
 
 SYMMETRISED = ("intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
 
+_LEAST = 1e-6  # what one direction holds of a link that the other is sure of, so that it can't forbid it
 _AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+
+
+def shares(weights: np.ndarray) -> np.ndarray:
+    """Each target word's weights as shares of their sum; a word without any keeps none."""
+    total = weights.sum(axis=1, keepdims=True)
+    return weights / np.where(total > 0, total, 1)
+
+
+def agreed(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """The product of two models' shares: of source words for each target word, and the other way round.
+
+    Source: Liang et al. 2006, where posteriors are multiplied. A word that has no share in its own
+    direction has none.
+    """
+    product = (forward + _LEAST) * (backward + _LEAST)
+    there = (forward.sum(axis=1, keepdims=True) > 0) & (backward.sum(axis=0, keepdims=True) > 0)
+    return np.where(there, product, 0)
+
+
+def links_of_targets(weights: np.ndarray) -> Links:
+    """For each target word the source word with the largest weight; none where all are 0."""
+    if not weights.size:
+        return frozenset()
+    best = weights.argmax(axis=1)
+    return frozenset((int(i), j) for j, i in enumerate(best) if weights[j, i] > 0)
+
+
+def links_of_sources(weights: np.ndarray) -> Links:
+    """For each source word the target word that gives it the largest share.
+
+    Source: Jalili Sabet et al. 2020, where the links in which both sides agree are kept.
+    """
+    return turned(links_of_targets(weights.T))
 
 
 def turned(links: Iterable[tuple[int, int]]) -> Links:
@@ -49,7 +86,7 @@ def symmetrised(forward: Links, backward: Links, method: str) -> Links:
 def agreement(some: Iterable[Links], others: Iterable[Links]) -> float:
     """How far two alignments of the same text agree, 2·|A ∩ B| / (|A| + |B|), from 0 to 1: 1 − AER of one by the other.
 
-    Source: Chen et al. 2020, section 4.2, where layers are chosen by it.
+    Source: Chen et al. 2020, where layers are chosen by it.
     """
     common = total = 0
     for first, second in zip(some, others, strict=True):

@@ -23,13 +23,13 @@ from nlpcli.decoding.attention import (
     Alignment,
     Attending,
     forced_weights,
-    links_of_targets,
     word_weights,
     words_of_pieces,
 )
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.links import links_of_targets
 from nlpcli.decoding.sampling import SamplingSettings, sample
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import pad, source_ids
@@ -259,7 +259,7 @@ class Translator:
         )
         target_words = pad([words_of_pieces(self.tokenizer, ids) for ids in flat], NO_WORD)
         looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))
-        words = iter(links_of_targets(looked))
+        words = (tuple(sorted(links_of_targets(weights))) for weights in looked.cpu().numpy())
         return [[next(words) for _ in group] for group in texts]
 
     def _candidates(

@@ -15,12 +15,14 @@ from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
 
 if TYPE_CHECKING:
-    from nlpcli.decoding.aligner import Aligner, Look, Pair, Ways
+    import numpy as np
+
+    from nlpcli.decoding.aligner import Aligner, Look, Pair
     from nlpcli.decoding.links import Links
 
 ARGMAX, AUTO = "argmax", "auto"
 METHODS = (ARGMAX, "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
-DEFAULT_METHOD = "grow-diag-final-and"  # of two directions
+DEFAULT_METHOD = "grow-diag"  # with two models
 STEPS = ("predict", "read")
 WINDOW = 1024  # pairs read ahead, and those by which layers are chosen
 
@@ -32,12 +34,12 @@ class Aligning:
     """Which texts are aligned, with what, and how.
 
     target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
-    stands for the newest run. method: `argmax` links every target word to the source word it looks at most; the others
-    combine two directions: with `reverse`, a model that translates the other way, its links; without one, those that
-    link every source word to its best target word. None: argmax, or `DEFAULT_METHOD` with `reverse`. gradient: gradient
-    times attention decides, not attention. layer: the decoder layer that is looked at, from 1; two, of the model and of
-    the reverse one; "auto": those whose links agree best in the first `WINDOW` pairs; None: the last but one, of
-    gradients all. step: of `STEPS`, see `nlpcli.decoding.attention.word_weights`.
+    stands for the newest run. reverse: a model that translates the other way, by whose weights the first one's are
+    multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
+    this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
+    `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
+    from 1; two, of the model and of the reverse one; "auto": those whose links agree best in the first `WINDOW` pairs;
+    None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.attention.word_weights`.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
     """
@@ -59,8 +61,6 @@ class Aligning:
             raise unknown("way to align", self.method, METHODS)
         if self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
-        if self.reverse is not None and self.method == ARGMAX:
-            raise NlpcliError("a reverse model means nothing to argmax", hint=f"choose one of {', '.join(METHODS[1:])}")
         if self.reverse is None and isinstance(self.layer, tuple):
             raise NlpcliError("the second layer is that of a reverse model, and there is none")
         if self.reverse is None and self.layer == AUTO:
@@ -105,39 +105,39 @@ def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], No
     first = next(windows, [])
     looks = _looks(job, directions, first, say=say)
     for window in chain([first], windows):
-        found = [direction.links(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
+        found = [direction.shares(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
         yield [pharaoh(sorted(links)) for links in _combined(job, found)]
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """An aligner whose links are (source, target) of the text, though its model may translate the other way."""
+    """An aligner whose arrays are (target words, source words) of the text, though its model may translate back."""
 
     aligner: Aligner
     backwards: bool = False
 
-    def links(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[Ways]]:
-        """For each look the links of each pair; `of_targets` are the model's own, its target's."""
+    def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
+        """As those of the aligner; backwards the columns sum to 1."""
         if not self.backwards:
-            return self.aligner.links(pairs, looks)
-        from nlpcli.decoding.aligner import Ways
-        from nlpcli.decoding.links import turned
-
+            return self.aligner.shares(pairs, looks)
         exchanged = [replace(pair, source=pair.target, target=pair.source) for pair in pairs]
-        found = self.aligner.links(exchanged, looks)
-        return [[Ways(*map(turned, ways)) for ways in of_look] for of_look in found]
+        return [[array.T for array in of_look] for of_look in self.aligner.shares(exchanged, looks)]
+
+    def links(self, array: np.ndarray) -> Links:
+        """Those of the words that the model writes."""
+        from nlpcli.decoding.links import links_of_sources, links_of_targets
+
+        return links_of_sources(array) if self.backwards else links_of_targets(array)
 
 
-def _combined(job: Aligning, found: list[list[Ways]]) -> Iterator[Links]:
-    from nlpcli.decoding.links import symmetrised
+def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
+    from nlpcli.decoding.links import agreed, links_of_sources, links_of_targets, symmetrised
 
     method = job.method or (ARGMAX if job.reverse is None else DEFAULT_METHOD)
-    for ways in zip(*found, strict=True):
-        if method == ARGMAX:
-            yield ways[0].of_targets
-        else:
-            backward = ways[0].of_sources if len(ways) == 1 else ways[1].of_targets
-            yield symmetrised(ways[0].of_targets, backward, method)
+    for arrays in zip(*found, strict=True):
+        weights = arrays[0] if len(arrays) == 1 else agreed(*arrays)
+        links = links_of_targets(weights)
+        yield links if method == ARGMAX else symmetrised(links, links_of_sources(weights), method)
 
 
 def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Aligner:
@@ -176,7 +176,7 @@ def _looks(
 def _agreeing(
     job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
 ) -> list[Look]:
-    """The layers whose links agree best, of all pairs of layers (Chen et al. 2020, section 4.2)."""
+    """The layers whose links agree best, of all pairs of layers (Chen et al. 2020)."""
     from nlpcli.decoding.aligner import Look
     from nlpcli.decoding.attention import cross_attentions
     from nlpcli.decoding.links import agreement
@@ -185,7 +185,7 @@ def _agreeing(
     for direction in directions:
         depth = len(cross_attentions(direction.aligner.model))
         looks.append([Look(layer, job.step, job.gradient) for layer in range(1, depth + 1)])
-        found.append([[ways.of_targets for ways in of_look] for of_look in direction.links(pairs, looks[-1])])
+        found.append([[*map(direction.links, arrays)] for arrays in direction.shares(pairs, looks[-1])])
     values = {
         (i, j): agreement(forward, backward)
         for i, forward in enumerate(found[0])

@@ -1,14 +1,63 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.decoding.links import SYMMETRISED, agreement, symmetrised, turned
+from nlpcli.decoding.links import (
+    SYMMETRISED,
+    agreed,
+    agreement,
+    links_of_sources,
+    links_of_targets,
+    shares,
+    symmetrised,
+    turned,
+)
 from nlpcli.errors import NlpcliError
 
 LINKS = st.frozensets(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=14)
 GROWN = ("grow-diag", "grow-diag-final", "grow-diag-final-and")
+
+WEIGHTS = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 10_000)).map(
+    lambda shape: np.random.default_rng(shape[2]).random(shape[:2]) * (np.arange(shape[1]) != shape[2] % 7)
+)
+
+
+@given(WEIGHTS)
+def test_shares_of_a_target_word_sum_to_one_and_keep_their_order(weights):
+    found = shares(weights)
+    assert found.sum(axis=1) == pytest.approx(np.where(weights.any(axis=1), 1.0, 0.0))
+    assert links_of_targets(found) == links_of_targets(weights)
+
+
+@given(WEIGHTS)
+def test_each_word_is_linked_with_the_one_of_the_largest_weight(weights):
+    of_targets, of_sources = links_of_targets(weights), links_of_sources(weights)
+    assert {j for _, j in of_targets} == set(np.flatnonzero(weights.any(axis=1)) if weights.size else [])
+    assert all(weights[j, i] == weights[j].max() for i, j in of_targets)
+    assert {i for i, _ in of_sources} == set(np.flatnonzero(weights.any(axis=0)) if weights.size else [])
+    assert all(weights[j, i] == weights[:, i].max() for i, j in of_sources)
+    assert links_of_sources(weights.T) == turned(of_targets)
+
+
+@given(WEIGHTS)
+def test_a_model_that_agrees_with_itself_changes_no_best_word(weights):
+    found = agreed(shares(weights), shares(weights))
+    there = weights.any(axis=1)[:, None] & weights.any(axis=0) if weights.size else np.zeros_like(weights, dtype=bool)
+    assert ((found > 0) == there).all()
+    assert links_of_targets(found) == links_of_targets(np.where(there, weights, 0))
+
+
+def test_two_models_outvote_each_other_by_how_sure_they_are():
+    forward = np.array([[0.6, 0.4], [0.1, 0.9]])
+    backward = np.array([[0.2, 0.7], [0.8, 0.3]])
+    assert links_of_targets(forward) == {(0, 0), (1, 1)}
+    assert agreed(forward, backward) == pytest.approx(forward * backward, abs=1e-5)
+    assert links_of_targets(agreed(forward, backward)) == {(1, 0), (1, 1)}
+    assert not agreed(np.array([[0.0, 0.0]]), np.array([[1.0, 1.0]])).any()
+
 
 # x: both directions, f: forward alone, b: backward alone
 PICTURE = """
