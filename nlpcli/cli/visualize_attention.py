@@ -193,7 +193,7 @@ def command(
 def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
     """Looks at each text, and draws what is shown of it."""
     from nlpcli.recipes.looking.look import look
-    from nlpcli.recipes.looking.showing import mean_numbers, shown, told
+    from nlpcli.recipes.looking.showing import has_chosen, mean_numbers, shown, told
 
     attentions = look(job, given, say=terminal.say, warn=terminal.warn)
     if stats:
@@ -202,13 +202,12 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
         numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
         canvas.write_numbers(mean_numbers(numbers), len(numbers))
         return
-    all_chosen = bool(showing.layers and (showing.heads or showing.average))
 
     def drawn() -> Iterator[Any]:
         for number, attention in enumerate(attentions):
             few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
-            if few and number == 0 and not all_chosen:
+            if few and number == 0 and has_chosen(attention, found, showing):
                 terminal.say(f"shown: {told(attention, found)}; --site, --layer and --head choose, html shows all")
             yield found
 

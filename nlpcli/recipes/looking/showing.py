@@ -101,6 +101,14 @@ def _rollout(site: Site) -> Site:
     return aids.rollout(site)
 
 
+def has_chosen(attention: Attention, shown: Attention, showing: Showing) -> bool:
+    """Whether something of an attention is not shown without having been left out by `showing`."""
+    layers = showing.layers or showing.average in ("layers", "both")
+    heads = showing.heads or showing.average is not None or showing.rollout
+    sites = showing.sites or len(shown.sites) == len(attention.sites)
+    return not (layers and heads and sites)
+
+
 def told(attention: Attention, shown: Attention) -> str:
     """What of an attention is shown, in words: `Cross-attention, layer 3 of 4, mean of 8 heads`."""
     parts = []

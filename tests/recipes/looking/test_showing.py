@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.looking.showing import Showing, mean_numbers, shown, told
+from nlpcli.recipes.looking.showing import Showing, has_chosen, mean_numbers, shown, told
 from nlpcli.visualization.aids import HeadNumbers
 from nlpcli.visualization.maps import Attention, Side, Site
 
@@ -81,6 +81,23 @@ def test_what_is_shown_is_told():
     assert said(layers=(1, 2), heads=(3,)) == "Cross, layers 1, 2 of 4, head 3 of 3"
     assert said(average="both") == "Cross, mean of 4 layers, mean of 3 heads"
     assert said(rollout=True) == "Encoder, layer 4 of 4; Decoder, layer 4 of 4"
+
+
+@pytest.mark.parametrize(
+    ("showing", "expected"),
+    [
+        ({}, True),
+        ({"sites": ("encoder",), "layers": (1,)}, True),
+        ({"sites": ("encoder",), "layers": (1,), "heads": (1,)}, False),
+        ({"layers": (1,), "heads": (1,)}, True),  # of which kind?
+        ({"sites": ("encoder",), "average": "both"}, False),
+        ({"sites": ("encoder",), "average": "heads"}, True),
+        ({"rollout": True, "sites": ("encoder",), "layers": (2,)}, False),
+    ],
+)
+def test_it_is_known_whether_the_program_made_a_choice(showing, expected):
+    settings = Showing(**showing)
+    assert has_chosen(TRANSLATOR, shown(TRANSLATOR, settings, few=True), settings) is expected
 
 
 def test_means_over_texts_leave_out_those_without_a_number():
