@@ -43,7 +43,7 @@ class Command(TyperCommand):
 
 def command(
     texts: list[str] = typer.Argument(
-        None, metavar="[TEXT]...", help="What the model reads; the lines of standard input when none is given."
+        None, metavar="TEXT", help="What the model reads; the lines of standard input when none is given."
     ),
     model: Path = typer.Option(
         None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder; the newest run below runs/."
@@ -100,7 +100,7 @@ def command(
         "--align",
         metavar="METHOD",
         help="For pharaoh: argmax, or two directions combined: intersection, union, grow-diag, grow-diag-final, "
-        "grow-diag-final-and. Default: argmax; the last one with --reverse.",
+        "grow-diag-final-and. Default: argmax; grow-diag with --reverse.",
     ),
     reverse: Path = typer.Option(
         None, "--reverse", metavar="DIR", help="For pharaoh: a model that translates the other way."
