@@ -204,6 +204,17 @@ def test_a_head_on_an_encoder_decoder_shows_all_three_kinds(write_model, see):
     assert [site.name for site in only.sites] == ["encoder"]
 
 
+def test_of_several_tasks_the_one_meant_has_to_be_named(write_model, see):
+    parts = {name: {"task": "classify", **LABELS} for name in ("mood", "topic")}
+    heads = {"heads": dict.fromkeys(parts, TEXT_HEAD)}
+    path = write_model("mixture", heads, {"parts": parts}, kind="encoder")
+    found = see(path, "the dog", part="topic", gradient=True, label="good")
+    assert [site.name for site in found.sites] == ["encoder"]
+    assert len(found.sites[0].weights) == 3 and np.abs(found.sites[0].weights[0]).max() > 0
+    with pytest.raises(NlpcliError, match="several tasks"):
+        see(path, "the dog")
+
+
 WORDING = {"prefix": "", "max_target": 8, "measure": "rouge", "no_repeat_ngram": 0}
 
 
