@@ -132,6 +132,8 @@ def _foreign(path: Path, name: str | None) -> NlpcliError:
     if name is None:
         return NlpcliError(f"{path}: neither text nor anything that is known here (there are zero bytes in it)")
     hint = None
-    if path.suffix in _PICKLES or "pickle" in name or "archive" in name:
+    if path.suffix == ".npz":
+        hint = "arrays of NumPy are read with numpy.load; 'nlpcli visualize-attention' writes its numbers so"
+    elif path.suffix in _PICKLES or "pickle" in name or "archive" in name:
         hint = "it is not opened, since a pickle may run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
     return NlpcliError(f"{path}: is {name}, neither text nor anything that is known here", hint=hint)

@@ -282,6 +282,9 @@ def _sections(facts: dict[str, Any]) -> list[Section]:
         if "unknown" in facts[name]:
             side = facts[name]
             ratios.append((f"unknown in {name}", percent(side["unknown"], side["pieces"])))
+    for name in SIDES:
+        if facts[name]["seldom"]:
+            ratios.append((f"seldom in {name}", text.seldom_words(facts[name]["seldom"])))
     if ratios:
         sections.append(Section("Together", ratios))
     if facts["overlap"]:

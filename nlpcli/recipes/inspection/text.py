@@ -133,6 +133,12 @@ def _repeated(side: Scan, show: int) -> list[Finding]:
     )
 
 
+def seldom_words(characters: Sequence[str]) -> str:
+    """The characters that stand in a text once or twice, for a reader."""
+    more = len(characters) - _SHOWN
+    return "  ".join(map(spelled, characters[:_SHOWN])) + (f"  and {more:,} more" if more > 0 else "")
+
+
 def length_cells(found: dict[str, float]) -> list[str]:
     return [f"{found['mean']:,.1f}", *(f"{found[name]:,}" for name in ("median", "p95", "p99", "longest"))]
 
@@ -149,10 +155,7 @@ def _sections(facts: dict[str, Any], side: Scan) -> list[Section]:
     if facts["bytes"] is not None:
         rows.insert(0, ("size", size(facts["bytes"])))
     if facts["seldom"]:
-        few = facts["seldom"][:_SHOWN]
-        more = len(facts["seldom"]) - len(few)
-        said = "  ".join(map(spelled, few)) + (f"  and {more:,} more" if more else "")
-        rows.append((f"seldom (≤ {_SELDOM})", said))
+        rows.append(("seldom characters", seldom_words(facts["seldom"])))
     parts = [Section("Text", rows)]
     table = [[what, *length_cells(facts[f"{what}_a_line"])] for what in ("characters", "words")]
     parts.append(Section("Lengths of lines", table, ("in", "mean", "median", "95 %", "99 %", "longest")))
