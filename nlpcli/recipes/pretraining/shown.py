@@ -44,7 +44,7 @@ def continuations(task: Any, tokenizer: Any, model: Any, count: int) -> list[dic
     from nlpcli.decoding.sampling import SamplingSettings, sample
 
     new = _NEW_CHARACTERS if tokenizer.kind == "chars" else _NEW
-    prompts = [text for text in _beginnings(task, count, new) if text[0]]
+    prompts = [text for text in _beginnings(task, tokenizer, count, new) if text[0]]
     if not prompts or not count:
         return []
     special = tokenizer.special
@@ -63,22 +63,28 @@ def continuations(task: Any, tokenizer: Any, model: Any, count: int) -> list[dic
     ]
 
 
-def _beginnings(task: Any, count: int, new: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Beginnings of held-out documents, or of stretches where there are none, and how they go on."""
+def _beginnings(task: Any, tokenizer: Any, count: int, new: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Beginnings of held-out documents, or of stretches where there are none, and how they go on: whole words."""
     stream, eos = task.dev, task.eos
     most = min(_PROMPT if new == _NEW else 2 * _PROMPT, max(task.context // 2, 1))
     if eos is None:
         for start in spread(len(stream) - 1, count):
             ids = stream.read(start, min(start + most + new, len(stream))).tolist()
-            prompt = min(most, len(ids) - 1)
+            prompt = _word_border(ids, min(most, len(ids) - 1), tokenizer)
             yield ids[:prompt], ids[prompt:]
         return
     offsets = stream.shards.offsets
     for document in spread(stream.shards.documents, count):
         begin, end = int(offsets[document]), int(offsets[document + 1])
-        ids = stream.shards.read(begin, end).astype("int64").tolist()
-        prompt = min(most, (len(ids) + 1) // 2)
+        ids = stream.shards.read(begin, min(end, begin + most + new)).astype("int64").tolist()
+        prompt = _word_border(ids, min(most, (len(ids) + 1) // 2), tokenizer)
         yield [eos, *ids[:prompt]], ids[prompt : prompt + new]
+
+
+def _word_border(ids: Sequence[int], place: int, tokenizer: Any) -> int:
+    """The last place up to `place` at which a word begins; `place` itself where there is none but the first."""
+    starts = tokenizer.word_starts(list(ids[: place + 1]))
+    return next((i for i in range(min(place, len(starts) - 1), 0, -1) if starts[i]), place)
 
 
 def restored(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> list[dict[str, Any]]:
