@@ -341,6 +341,13 @@ def test_paper_is_white_and_shows_the_picture_without_the_controls(open_page, vi
     assert printed("dark") == printed("light")
 
 
+def test_after_printing_the_screen_is_as_before(open_page):
+    opened = open_page(html(text(tuple("abcdefghij" * 6))), "#view=matrix", scheme="dark")
+    before = opened.picture()
+    assert opened.page.pdf()[:4] == b"%PDF"
+    assert opened.drawn().picture() == before
+
+
 def test_every_control_has_a_name(open_page):
     opened = open_page(html(translator(), translator()), "#view=model")
     nameless = """() => [...document.querySelectorAll("button, select, input, [role=listbox], [role=application]")]

@@ -134,7 +134,6 @@ function paintLines() {
   if (state.view !== "head" || !lines) return;
   const box = byId("wires").getBoundingClientRect();
   const full = Math.max(lines.n, lines.m) * ROW;
-  const printing = matchMedia("print").matches;
   wiresTop = printing ? 0 : clamp(-box.top - BUFFER, 0, full);
   const height = printing ? Math.min(full, 8000) : Math.max(1, Math.min(full - wiresTop, innerHeight + 2 * BUFFER));
   const canvas = byId("wires-canvas");

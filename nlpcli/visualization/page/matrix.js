@@ -56,7 +56,6 @@ function layOutMatrix() {
     width: matrix.left + matrix.m * matrix.cell + matrix.right,
     height: matrix.above + matrix.n * matrix.cell + 2,
   };
-  const printing = matchMedia("print").matches;
   byId("spacer").style.width = `${full.width}px`;
   byId("spacer").style.height = `${full.height}px`;
   frame.style.width = `${Math.min(full.width, byId("panel").clientWidth)}px`;
@@ -73,7 +72,6 @@ function roomBelow(frame) {
 function paintMatrix() {
   if (state.view !== "matrix" || !matrix) return;
   const frame = byId("matrix");
-  const printing = matchMedia("print").matches;
   const width = printing ? Math.min(frame.scrollWidth, 6000) : frame.clientWidth;
   const height = printing ? Math.min(frame.scrollHeight, 6000) : frame.clientHeight;
   const context = sharp(byId("matrix-canvas"), width, height);

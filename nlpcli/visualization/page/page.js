@@ -249,7 +249,7 @@ function moveTab(event) {
 
 const darkSystem = matchMedia("(prefers-color-scheme: dark)");
 
-function applyTheme(printing = false) {
+function applyTheme() {
   const dark = state.theme === "auto" ? darkSystem.matches : state.theme === "dark";
   document.documentElement.dataset.theme = dark && !printing ? "dark" : "light";
 }
@@ -299,8 +299,9 @@ function listen() {
 }
 
 // Paper is white, and shows all at once.
-function repaintForPaper(printing) {
-  applyTheme(printing);
+function repaintForPaper(begins) {
+  printing = begins;
+  applyTheme();
   if (state.view === "head" && lines) {
     colourLines();
     paintLines();

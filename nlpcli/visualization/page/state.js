@@ -10,6 +10,7 @@ const state = {
   minimum: 7, scale: "largest", opens: "matrix", theme: "auto",
 };
 // Not in the address: the token that is kept, the token or cell pointed at, the size of cells against the fitting one.
+let printing = false; // all is painted at once then, not only what is visible
 const at = { pinned: null, pointed: null, cell: null, zoom: 1 };
 
 const attention = () => texts[state.text];
