@@ -267,7 +267,7 @@ def _check(cell: Cell) -> None:
 
 
 def parameters(cell: Cell) -> int:
-    """How many a cell's model will have, without a task's head, with as many pieces as the tokenizer is asked to have.
+    """How many a cell's model will have, without a task's head.
 
     Raises: NlpcliError for a model that can't be built.
     """
@@ -276,4 +276,17 @@ def parameters(cell: Cell) -> int:
     from nlpcli.models.build import build_model, count_parameters
 
     with torch.device("meta"):
-        return count_parameters(build_model(cell.config.model, cell.config.tokenizer.vocab_size))
+        return count_parameters(build_model(cell.config.model, pieces(cell)))
+
+
+def pieces(cell: Cell) -> int:
+    """The size of a cell's vocabulary; where its tokenizer is still to be trained, what is asked of it."""
+    if cell.request.tokenizer is not None:
+        from nlpcli.recipes.tokenize import open_tokenizer
+
+        return open_tokenizer(Path(cell.request.tokenizer)).vocab_size
+    if cell.config.init:
+        from nlpcli.recipes.start import open_start
+
+        return open_start(cell.config.init).tokenizer.vocab_size
+    return cell.config.tokenizer.vocab_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.config.grid import flat
-from nlpcli.recipes.comparison.cells import Cell, Comparing, make_plan, parameters
+from nlpcli.recipes.comparison.cells import Cell, Comparing, make_plan, parameters, pieces
 from nlpcli.recipes.comparison.record import state_of
 from nlpcli.recipes.comparison.running import look
 from nlpcli.recipes.comparison.testing import check_test
@@ -44,4 +44,4 @@ def _operations(cell: Cell) -> float:
     from nlpcli.recipes.inspection.cost import operations
 
     length = cell.config.data.context if cell.command == "pretrain" else 32
-    return operations(cell.config.model, cell.config.tokenizer.vocab_size, length=length).training
+    return operations(cell.config.model, pieces(cell), length=length).training

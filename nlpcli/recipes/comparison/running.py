@@ -223,5 +223,9 @@ class _Clock:
         if not self._times and not self._minutes:
             return ""
         each = sum(self._times) / len(self._times) if self._times else 60 * self._minutes
-        so_far = f"{sum(self._times) / 60:.0f} min so far, " if self._times else ""
-        return f" ({so_far}about {each * self._left / 60:.0f} min to go)"
+        so_far = f"{_duration(sum(self._times))} so far, " if self._times else ""
+        return f" ({so_far}about {_duration(each * self._left)} to go)"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

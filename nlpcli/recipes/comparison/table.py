@@ -144,9 +144,9 @@ def _all_numbers(lines: list[list[str]], column: int) -> bool:
 
 
 def _best(rows: Sequence[Row], name: str) -> list[int]:
-    """The lines with the best value of a measure; none where there is one only."""
+    """The lines with the best value of a measure; none where all are the same."""
     found = {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
-    if len(found) < 2:
+    if len(set(found.values())) < 2:
         return []
     top = (max if higher_is_better(name) else min)(found.values())
     return [i for i, value in found.items() if value == top]
