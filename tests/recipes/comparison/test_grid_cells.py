@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.comparison import make_plan, preview
+from nlpcli.recipes.comparison import Comparing, make_plan, preview
+from nlpcli.recipes.comparison.cells import parameters
 
 
 def test_every_cell_is_the_base_with_its_change_and_the_budget(job):
@@ -101,3 +102,15 @@ def test_a_preview_needs_no_data_and_tells_sizes_and_operations(job):
     assert shown[0]["operations_per_token"] < shown[2]["operations_per_token"]
     assert {cell["state"] for cell in shown} == {"new"}
     assert not Path("runs").exists()
+
+
+def test_the_committed_grid_is_table_3_of_the_transformer_paper_at_a_quarter_of_its_widths():
+    grid = Path(__file__).parents[3] / "benchmarks" / "multi30k" / "table3.yaml"
+    cells = {cell.name: cell for cell in make_plan(Comparing(grid)).cells if "seed" not in cell.name}
+    assert "".join(sorted({cell.variant.group for cell in cells.values()})) == "ABCDE"
+    for name, cell in cells.items():
+        model, base = cell.config.model, cells["base"].config.model
+        if cell.variant.group == "A":
+            assert model.heads * model.d_key == model.heads * model.d_value == base.d_model, name
+        same = cell.variant.group in ("A", "D")
+        assert (parameters(cell) == parameters(cells["base"])) == (same or name == "base"), name
