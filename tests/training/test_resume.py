@@ -95,7 +95,7 @@ def test_a_finished_run_has_nothing_left_to_do(run_clm, quiet):
 
 
 def test_a_run_that_stopped_early_takes_no_step_more_until_its_patience_is_raised(run_clm):
-    settings = ("training.lr=1e-9", "training.max_steps=30", "training.evaluate_every=2", "training.patience=2",
+    settings = ("training.lr=1e-20", "training.max_steps=30", "training.evaluate_every=2", "training.patience=2",
                 "training.min_lr=0.5", "training.warmup_steps=0", "training.schedule=linear")  # fmt: skip
     _, outcome = run_clm("run", None, *settings)
     assert outcome.progress.step < 30
