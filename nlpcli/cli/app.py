@@ -18,8 +18,8 @@ from nlpcli.errors import unknown
 
 PROGRAM = "nlpcli"
 
-# Each name stands for a module nlpcli.cli.NAME ("-" is "_" there), which holds either `app` (a Typer with commands of its own) or
-# `command` (a function).
+# Each name stands for a module nlpcli.cli.NAME ("-" is "_" there), which holds either `app` (a Typer with commands of
+# its own) or `command` (a function).
 COMMANDS = {
     "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
     "tokenize": "Train a tokenizer; turn text into pieces or ids and back.",
