@@ -51,8 +51,10 @@ def tuned(**settings):
 def pretrained(objective, preset, **settings):
     training = {**TRAINING, "batch_tokens": 128}
     data = {"train": ["text.txt"], "documents": "paragraphs", "context": 24, **settings.pop("data", {})}
-    settings = {"objective": objective, "model": MODEL, "training": training, "tokenizer": {"vocab_size": 330, "sentinels": 20},
-                "data": data, **settings}  # fmt: skip
+    tokenizer = {"vocab_size": 330, "sentinels": 20}
+    settings = {
+        "objective": objective, "model": MODEL, "training": training, "tokenizer": tokenizer, "data": data, **settings
+    }  # fmt: skip
     run, _ = pretrain(Request(default=preset, settings=settings, out=Path("run")), Quiet())
     return read_run(run)
 
