@@ -58,6 +58,9 @@ Examples:
   nlpcli finetune --task classify --model runs/mlm --train train.tsv --dev dev.tsv --out runs/labels
   nlpcli predict --model runs/labels < lines.txt
   nlpcli generate --model runs/lm --prompt "ROMEO:" --max-new-tokens 200
+  nlpcli visualize-attention --model runs/ende "A man sleeps ." --out attention.html
+  nlpcli report runs/ende runs/mine --out report.html
+  nlpcli inspect train.en train.de
 
 'nlpcli COMMAND --help' explains a command.
 """
