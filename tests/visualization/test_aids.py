@@ -104,7 +104,8 @@ def test_merging_words_twice_is_merging_them_once(site):
         (("lo@@", "wer", "C@@"), (0, 0, 1), ("lower", "C@@")),
         (("▁a", "##", "b"), (0, 0, 0), ("a##b",)),
         (("c", "a", "t"), (0, 0, 0), ("cat",)),
-        (("▁M<0xC3>", "<0xA4>d", "▁<0xF09F>", "<0x98>", "<0x80>"), (0, 0, 1, 1, 1), ("Mäd", "😀")),  # bytes of a character
+        # bytes of a character
+        (("▁M<0xC3>", "<0xA4>d", "▁<0xF09F>", "<0x98>", "<0x80>"), (0, 0, 1, 1, 1), ("Mäd", "😀")),
         (("▁<0xF09F>", "<0x98>x"), (0, 0), ("<0xF09F><0x98>x",)),
     ],
 )
