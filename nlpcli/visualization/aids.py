@@ -179,8 +179,8 @@ def _choice(numbers: list[int | str]) -> str:
     if len(numbers) == 1:
         return f"there is only {numbers[0]}"
     if len(numbers) > 2 and numbers == list(range(1, len(numbers) + 1)):
-        return f"choose of 1 to {len(numbers)}"
-    return f"choose of {', '.join(map(str, numbers))}"
+        return f"choose from 1 to {len(numbers)}"
+    return f"choose from {', '.join(map(str, numbers))}"
 
 
 def _average(site: Site, over: str) -> Site:

@@ -186,7 +186,7 @@ def test_what_is_not_there_is_refused_with_what_is():
     assert [site.name for site in aids.select(attention, layers=[3]).sites] == ["encoder"]
     with pytest.raises(NlpcliError, match="no layer 5") as error:
         aids.select(attention, layers=[5])
-    assert error.value.hint == "choose of 1 to 4"
+    assert error.value.hint == "choose from 1 to 4"
     with pytest.raises(NlpcliError, match="no head 0"):
         aids.select(attention, heads=[0])
     with pytest.raises(NlpcliError, match="no layer 2") as error:
