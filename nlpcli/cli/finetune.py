@@ -95,6 +95,7 @@ def command(
     max_steps: int = training.MAX_STEPS,
     max_epochs: float = training.MAX_EPOCHS,
     max_minutes: float = training.MAX_MINUTES,
+    max_tokens: int = training.MAX_TOKENS,
     batch_tokens: int = training.BATCH_TOKENS,
     lr: float = training.LR,
     seed: int = training.SEED,

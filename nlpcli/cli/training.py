@@ -29,6 +29,7 @@ OVERWRITE = typer.Option(False, "--overwrite", help="Replace the run in --out.")
 MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after so many optimiser steps.")
 MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after so many passes over the data.")
 MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after so many minutes.")
+MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after so many tokens trained on.")
 BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Tokens in a batch, padding included.")
 LR = typer.Option(None, "--lr", help="Peak learning rate.")
 SEED = typer.Option(None, "--seed", help="Of all randomness in the run.")
@@ -36,7 +37,7 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
 THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
 JSON = typer.Option(False, "--json", help="At the end, print the run's folder and results as JSON.")
-_LIMITS = ("max_steps", "max_epochs", "max_minutes")
+_LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
 _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
 
 
@@ -60,11 +61,11 @@ def request(
     **values: Any,
 ) -> Request:
     """What the user asked for: `values`, and of `given`, a command's parameters, those that all training shares."""
-    from nlpcli.recipes.run import Request
+    from nlpcli.recipes.run import LIMITS, Request
 
     chosen = settings(**values, **{f"training__{name}": given[name] for name in _LOOP})
-    if any(given[name] is not None for name in _LIMITS):  # a limit that is asked for replaces all of the preset's
-        chosen["training"] |= {name: given[name] for name in _LIMITS}
+    if any(given[name] is not None for name in _LIMITS):  # a limit that is asked for replaces all there were
+        chosen["training"] |= {name: given.get(name) for name in LIMITS}
     return Request(
         default=default,
         preset=preset,
