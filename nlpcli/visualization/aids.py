@@ -15,6 +15,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization.maps import Attention, Side, Site
 
 MEAN = "mean"
+_OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of a text that looks at itself
 ROLLOUT = "rollout"
 _BYTES = re.compile("(?:<0x(?:[89A-F][0-9A-F])+>)+")
 
@@ -53,13 +54,10 @@ def _without_special(site: Site, renormalize: bool) -> Site:
     )
 
 
-def _taken(side: Side, positions: Sequence[int]) -> Side:
-    """The tokens at `positions`; their words keep their numbers."""
-    return Side(*(tuple(values[i] for i in positions if values) for values in _columns(side)))
-
-
-def _columns(side: Side) -> tuple[tuple, ...]:
-    return side.tokens, side.words, side.special, side.groups
+def _taken(side: Side, indices: Sequence[int]) -> Side:
+    """The tokens at these indices; their words keep their numbers, and they their positions."""
+    columns = (side.tokens, side.words, side.special, side.groups, side.positions)
+    return Side(*(tuple(values[i] for i in indices if values) for values in columns))
 
 
 def _merge_words(site: Site) -> Site:
@@ -86,11 +84,13 @@ def _runs(side: Side) -> list[int]:
 def _merged(side: Side, starts: list[int]) -> Side:
     plain = [token for token, special in zip(side.tokens, side.special, strict=True) if not special]
     joined = _joiner(plain)
+    spans = list(zip(starts, [*starts[1:], len(side)], strict=True))
     words = [
         side.tokens[a] if side.special[a] or side.words[a] < 0 else _whole_characters(joined(side.tokens[a:b]))
-        for a, b in zip(starts, [*starts[1:], len(side)], strict=True)
+        for a, b in spans
     ]
-    return replace(_taken(side, starts), tokens=tuple(words))
+    positions = [sum(side.positions[a:b]) / (b - a) if b - a > 1 else side.positions[a] for a, b in spans]
+    return replace(_taken(side, starts), tokens=tuple(words), positions=tuple(positions))
 
 
 def _whole_characters(word: str) -> str:
@@ -199,13 +199,14 @@ def _average(site: Site, over: str) -> Site:
 def looks_at_itself(site: Site) -> bool:
     """Whether queries and keys are positions of one text; the keys may begin earlier (a memory).
 
-    The rows of a decoder are named by what they predict, so that each has the name of the next position.
+    That is said by the site's name, and where it is another one by the tokens, the rows being named by what they read
+    or, as a decoder's are, by what they predict.
     """
     n = len(site.queries)
-    if site.name in ("cross", "alignment") or not 0 < n <= len(site.keys):
+    if site.name in ("cross", "alignment") or not (n and len(site.keys)):
         return False
     own, named = site.keys.tokens[-n:], site.queries.tokens
-    return own == named or (own[1:] == named[:-1] and (n > 1 or site.name == "decoder"))
+    return site.name in _OWN or own == named or (n > 1 and own[1:] == named[:-1])
 
 
 def rollout(site: Site) -> Site:
@@ -215,10 +216,11 @@ def rollout(site: Site) -> Site:
 
     with the rows of Ã divided by their sum, so that a query that may look at nothing passes itself on. Layer l of the
     result is R_l, its one head is called "rollout". `site` needs all its layers.
-    Raises: NlpcliError where queries and keys are not the same positions, or the weights are signed.
+    Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were left
+    out, of which rows and columns have others), or the weights are signed.
     Source: Abnar & Zuidema 2020, section 3, with the residual of their equation 1.
     """
-    if site.signed or len(site.queries) != len(site.keys) or not looks_at_itself(site):
+    if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
         raise NlpcliError(
             f"rollout needs the weights of a text that looks at itself alone; '{site.name}' is another attention",
             hint="take the encoder's or the decoder's own attention",
@@ -259,14 +261,13 @@ def entropy(site: Site) -> np.ndarray:
 def mean_distance(site: Site) -> np.ndarray:
     """How far each head looks: Σ_ij a_ij |i - j| / Σ_ij a_ij over positions i, j, in tokens, (layers, heads).
 
-    NaN where queries and keys are not positions of one text, no row has weight, or the weights are signed. Where the
-    keys begin with a memory, a query's position is counted from the memory's start. Source: Vig & Belinkov 2019,
-    section 4.3, with the absolute distance.
+    i and j are the positions that the sides carry, so that left out tokens still count on the way, and a word stands in
+    the middle of its tokens. NaN where queries and keys are not positions of one text, no row has weight, or the
+    weights are signed. Source: Vig & Belinkov 2019, section 4.3, with the absolute distance.
     """
     if site.signed or not looks_at_itself(site):
         return np.full((len(site.layers), len(site.heads)), np.nan)
-    n, m = len(site.queries), len(site.keys)
-    distances = np.abs(np.arange(m - n, m)[:, None] - np.arange(m)[None, :])
+    distances = np.abs(np.subtract.outer(site.queries.positions, site.keys.positions))
     values = []
     for layer in site.weights:
         total = layer.sum(axis=(1, 2), dtype=np.float64)

@@ -19,19 +19,23 @@ class Side:
 
     tokens: as they are shown; words: the number of the word each belongs to, from 0, or -1 where it belongs to none
     (special tokens, memory without text); special: whether each is a special token; groups: a name for each token's
-    part of the text ("memory", "a", "b"), empty where there is but one.
+    part of the text ("memory", "a", "b"), empty where there is but one. positions: the place of each in all that was
+    read, from 0, for a query that of the token read last; they stay what they were when tokens are left out, and a word
+    made of several tokens has the mean of theirs.
     """
 
     tokens: tuple[str, ...]
     words: tuple[int, ...] = ()
     special: tuple[bool, ...] = ()
     groups: tuple[str, ...] = ()
+    positions: tuple[int | float, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.tokens)
         object.__setattr__(self, "words", self.words or tuple(range(n)))
         object.__setattr__(self, "special", self.special or (False,) * n)
-        for name in ("words", "special", "groups"):
+        object.__setattr__(self, "positions", self.positions or tuple(range(n)))
+        for name in ("words", "special", "groups", "positions"):
             assert len(getattr(self, name)) in ({0, n} if name == "groups" else {n}), f"{name} of {n} tokens"
 
     def __len__(self) -> int:

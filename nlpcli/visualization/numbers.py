@@ -162,7 +162,7 @@ def _about(attention: Attention) -> dict[str, Any]:
 
 
 def _side_as_json(side: Side) -> dict[str, list]:
-    return {name: list(getattr(side, name)) for name in ("tokens", "words", "special", "groups")}
+    return {name: list(getattr(side, name)) for name in ("tokens", "words", "special", "groups", "positions")}
 
 
 def _checked(value: Any, place: str) -> dict[str, Any]:
@@ -215,8 +215,8 @@ def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
 
 def _side(value: Any, place: str) -> Side:
     tokens, words, special = (tuple(_part(value, name, place)) for name in ("tokens", "words", "special"))
-    groups = tuple(value.get("groups", ()))
-    for name, values in {"words": words, "special": special, "groups": groups}.items():
-        if len(values) != len(tokens) and not (name == "groups" and not values):
+    groups, positions = tuple(value.get("groups", ())), tuple(value.get("positions", ()))
+    for name, values in {"words": words, "special": special, "groups": groups, "positions": positions}.items():
+        if len(values) != len(tokens) and not (name in ("groups", "positions") and not values):
             raise NlpcliError(f"{place}: {len(values)} '{name}' for {len(tokens)} tokens")
-    return Side(tokens, words, special, groups)
+    return Side(tokens, words, special, groups, positions)

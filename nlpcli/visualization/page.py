@@ -142,6 +142,7 @@ def _side(side: Side) -> dict[str, Any]:
         "words": list(side.words),
         "special": [int(special) for special in side.special],
         "groups": list(side.groups),
+        "positions": list(side.positions),
         "merged": merged,
         "pieces": len(merged) < len(side),
     }

@@ -235,6 +235,7 @@ def test_rollout_refuses_what_does_not_look_at_itself():
         Site("cross", "", source, source, weights),
         Site("encoder", "", source, source, weights, signed=True),
         Site("decoder", "", Side(("b",)), source, (weights[0][:, :1],)),
+        aids.without_special(of(decoder(np.random.default_rng(0)))).sites[0],
     ):
         with pytest.raises(NlpcliError, match="rollout needs"):
             aids.rollout(site)
@@ -281,7 +282,8 @@ def test_distance_counts_from_the_memorys_start_and_is_unknown_between_two_texts
     weights = np.zeros((2, 2, 4), np.float32)
     weights[0, 0, 2] = weights[0, 1, 3] = 1  # each at itself
     weights[1, :, 0] = 1  # both at the memory's start
-    np.testing.assert_allclose(aids.mean_distance(Site("decoder", "", Side(("a", "b")), keys, (weights,))), [[0, 2.5]])
+    own = Side(("a", "b"), positions=(2, 3))
+    np.testing.assert_allclose(aids.mean_distance(Site("decoder", "", own, keys, (weights,))), [[0, 2.5]])
     assert np.isnan(aids.mean_distance(Site("cross", "", Side(("x", "y")), keys, (weights,)))).all()
 
 
@@ -292,7 +294,43 @@ def test_a_decoder_named_by_what_it_predicts_looks_at_itself_and_a_single_query_
     np.testing.assert_array_equal(aids.mean_distance(Site("decoder", "", predicted, keys, weights)), [[0]])
     one = (np.full((1, 1, 3), 1 / 3, np.float32),)
     assert not aids.looks_at_itself(Site("sentences", "", Side(("document",)), keys, one))
-    assert not aids.looks_at_itself(Site("encoder", "", keys, Side(("b",)), (np.ones((1, 3, 1), np.float32),)))
+    assert not aids.looks_at_itself(Site("documents", "", keys, Side(("b",)), (np.ones((1, 3, 1), np.float32),)))
+
+
+def decoder(rng: np.random.Generator) -> Site:
+    """Rows are named by what they predict: the last is special, of the columns the first."""
+    tokens, words = ("▁al", "so", "▁b", "c", "▁d"), (0, 0, 1, 1, 2)
+    rows = Side((*tokens, "</s>"), (*words, -1), (False,) * 5 + (True,))
+    columns = Side(("<s>", *tokens), (-1, *words), (True,) + (False,) * 5)
+    return Site("decoder", "Decoder", rows, columns, (np.tril(softmaxed(rng, 2, 6, 6)),))
+
+
+def test_tokens_left_out_bring_those_that_stay_no_nearer():
+    site = decoder(np.random.default_rng(0))
+    [kept] = aids.without_special(of(site)).sites
+    expected = []
+    for head in site.weights[0][:, :-1, 1:].astype(float):
+        far = [head[i, j] * abs(i - (j + 1)) for i, j in np.ndindex(head.shape)]
+        expected.append(sum(far) / head.sum())
+    np.testing.assert_allclose(aids.mean_distance(kept), [expected], rtol=1e-6)
+
+
+def test_a_word_stands_in_the_middle_of_its_tokens_whatever_is_left_out():
+    site = decoder(np.random.default_rng(1))
+    merged = aids.merge_words(of(site))
+    assert merged.sites[0].queries.positions == (0.5, 2.5, 4, 5)
+    assert merged.sites[0].keys.positions == (0, 1.5, 3.5, 5)
+    one, two = aids.without_special(merged), aids.merge_words(aids.without_special(of(site)))
+    assert one.sites[0].keys == two.sites[0].keys and one.sites[0].keys.positions == (1.5, 3.5, 5)
+    np.testing.assert_allclose(aids.mean_distance(one.sites[0]), aids.mean_distance(two.sites[0]), rtol=1e-5)
+
+
+def test_a_language_model_whose_first_word_has_two_pieces_has_a_distance_between_words():
+    keys = Side(("▁al", "so", "▁b"), (0, 0, 1))
+    rows = Side(("so", "▁b", "?"), (0, 1, -1), (False, False, True))
+    [merged] = aids.merge_words(of(Site("decoder", "", rows, keys, (np.eye(3, dtype=np.float32)[None],)))).sites
+    assert merged.weights[0].shape == (1, 3, 2)
+    np.testing.assert_allclose(aids.mean_distance(merged), [[(0.5 + 0.5 + 0) / 3]])
 
 
 def test_statistics_tell_every_head_in_order():

@@ -24,7 +24,8 @@ def sides(draw) -> Side:
     words = tuple(draw(st.lists(st.integers(-1, 9), min_size=n, max_size=n)))
     special = tuple(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     groups = tuple(draw(st.one_of(st.just([]), st.lists(TOKENS, min_size=n, max_size=n))))
-    return Side(tokens, words, special, groups)
+    positions = tuple(draw(st.lists(st.integers(0, 99) | st.just(2.5), min_size=n, max_size=n)))
+    return Side(tokens, words, special, groups, positions)
 
 
 @st.composite

@@ -34,6 +34,13 @@ def translator(heads: int = 3, layers: int = 2) -> Attention:
     return Attention(tuple(sites), "runs/deen", {"source": "Ein Mann farbener Hut.", "target": "A man in hats"})
 
 
+def decoder() -> Attention:
+    """Rows named by what they predict, columns by what was read."""
+    rows = Side(ENGLISH, (0, 1, 2, 3, 3, -1), (False,) * 5 + (True,))
+    columns = Side(("<s>", *ENGLISH[:-1]), (-1, 0, 1, 2, 3, 3), (True,) + (False,) * 5)
+    return Attention((Site("decoder", "Decoder", rows, columns, (weights(3, 6, 6),)),))
+
+
 def text(tokens: tuple[str, ...], layers: int = 1, heads: int = 2) -> Attention:
     side, n = Side(tokens), len(tokens)
     site = Site("encoder", "Encoder", side, side, tuple(weights(heads, n, n, seed) for seed in range(layers)))
@@ -166,16 +173,16 @@ def test_the_cell_pointed_at_shows_its_weight_to_three_decimals(open_page):
 
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("hide", [False, True])
-def test_words_and_special_tokens_are_those_of_the_reading_aids(open_page, words, hide):
-    attended = translator()
-    opened = open_page(html(attended), "#view=matrix&site=encoder&layer=1&head=2")
+@pytest.mark.parametrize(("attended", "name"), [(translator(), "encoder"), (decoder(), "decoder")])
+def test_words_and_special_tokens_are_those_of_the_reading_aids(open_page, attended, name, words, hide):
+    opened = open_page(html(attended), f"#view=matrix&site={name}&layer=1&head=2")
     if words:
         opened.click("#words")
         attended = aids.merge_words(attended)
     if hide:
         opened.click("#special")
         attended = aids.without_special(attended)
-    site = attended.site("encoder")
+    site = attended.site(name)
     rows, columns, found = shown(opened)
     assert tuple(rows) == site.queries.tokens and tuple(columns) == site.keys.tokens
     assert np.allclose(found, site.weights[0][1], rtol=2**-10, atol=1e-6)

@@ -90,7 +90,7 @@ def _rolled_out(attention: Attention, *, told: bool) -> Attention:
 
 
 def _can_roll_out(site: Site) -> bool:
-    return site.name in _OWN and not site.signed and len(site.queries) == len(site.keys)
+    return site.name in _OWN and not site.signed and site.queries.positions == site.keys.positions
 
 
 def _rollout(site: Site) -> Site:

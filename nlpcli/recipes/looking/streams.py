@@ -73,6 +73,7 @@ def _following(own: Side, guess: str) -> Side:
         (*own.words[1:], -1),
         (*own.special[1:], True),
         (*own.groups[1:], own.groups[-1]) if own.groups else (),
+        own.positions,
     )
 
 
@@ -103,13 +104,14 @@ def memory_text(opened: Opened) -> dict[str, str]:
 def after(before: Side | None, own: Side) -> tuple[Side, Side]:
     """The tokens read, and all that they may look at: those of the memory, and they themselves.
 
-    Words are counted on.
+    Words and positions are counted on.
     """
     if before is None:
         return own, own
     count = max(before.words, default=-1) + 1
     words = tuple(word if word < 0 else word + count for word in own.words)
-    own = Side(own.tokens, words, own.special, (TEXT,) * len(own))
+    places = tuple(range(len(before), len(before) + len(own)))
+    own = Side(own.tokens, words, own.special, (TEXT,) * len(own), places)
     keys = Side(
         before.tokens + own.tokens, before.words + words, before.special + own.special, before.groups + own.groups
     )

@@ -28,10 +28,11 @@ async function inflate(base64) {
   return codes;
 }
 
-// One side as it is shown: for each token its place among the shown ones (-1: hidden), and the labels of those.
+// One side as it is shown: for each token its place among the shown ones (-1: hidden), and of those the labels and the
+// positions in all that was read, of a word the mean of its tokens'.
 function shownSide(side, words, hideSpecial) {
   const place = new Int32Array(side.tokens.length).fill(-1);
-  const shown = { place, labels: [], special: [], groups: [], sizes: [] };
+  const shown = { place, labels: [], special: [], groups: [], sizes: [], positions: [] };
   let word = -1; // the number of the word among all words, shown or not
   side.tokens.forEach((token, i) => {
     const begins = !words || i === 0 || !sameWord(side, i - 1, i);
@@ -42,10 +43,13 @@ function shownSide(side, words, hideSpecial) {
       shown.special.push(Boolean(side.special[i]));
       shown.groups.push(side.groups.length ? side.groups[i] : "");
       shown.sizes.push(0);
+      shown.positions.push(0);
     }
     place[i] = shown.labels.length - 1;
     shown.sizes[place[i]] += 1;
+    shown.positions[place[i]] += side.positions[i];
   });
+  shown.positions = shown.positions.map((sum, k) => sum / shown.sizes[k]);
   return shown;
 }
 
@@ -82,9 +86,11 @@ function meanOf(matrices) {
   return mean;
 }
 
-// Entropy in bits and mean distance in positions, over the rows that have any weight; null where they mean nothing.
-function headNumbers(site, weights, n, m) {
+// Entropy in bits and mean distance in tokens, over the rows that have any weight; null where they mean nothing.
+// from, to: the positions of the rows and of the columns.
+function headNumbers(site, weights, from, to) {
   if (site.signed) return { entropy: null, distance: null };
+  const [n, m] = [from.length, to.length];
   let entropy = 0;
   let rows = 0;
   let total = 0;
@@ -94,7 +100,7 @@ function headNumbers(site, weights, n, m) {
     for (let j = 0; j < m; j++) {
       const weight = weights[i * m + j];
       sum += weight;
-      far += weight * Math.abs(i + m - n - j);
+      far += weight * Math.abs(from[i] - to[j]);
     }
     if (!(sum > 0)) continue;
     rows += 1;

@@ -12,7 +12,7 @@ async function drawModel(current) {
     for (let head = 0; head < site().heads.length; head++) {
       const weights = await weightsOf(layer, head);
       if (!current()) return;
-      paintThumb(layer, head, weights, n, m);
+      paintThumb(layer, head, weights, rows.positions, columns.positions);
     }
     await new Promise((done) => setTimeout(done)); // lets the page answer between two layers
     if (!current()) return;
@@ -86,13 +86,14 @@ function markThumb() {
   (thumb(state.layer, Math.max(head, 0)) ?? thumb(0, 0)).tabIndex = 0;
 }
 
-function paintThumb(layer, head, weights, n, m) {
+function paintThumb(layer, head, weights, from, to) {
+  const [n, m] = [from.length, to.length];
   const button = thumb(layer, head);
   const canvas = button.querySelector("canvas");
   const scale = state.scale === "row" ? "row" : "largest";
   thumbs.set(button, shrink(weights, n, m, colourTops(weights, n, m, scale), canvas.height, canvas.width));
   colourThumb(button);
-  const numbers = headNumbers(site(), weights, n, m);
+  const numbers = headNumbers(site(), weights, from, to);
   const entropy = numbers.entropy === null ? "" : `entropy ${formatNumber(numbers.entropy)} bits`;
   const distance = numbers.distance === null ? "" : `mean distance ${formatNumber(numbers.distance)}`;
   button.dataset.told = [entropy, distance].filter(Boolean).join(", ");

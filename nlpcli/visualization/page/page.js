@@ -158,14 +158,15 @@ function fillHeads() {
 
 async function showHeadNumbers(current) {
   const { rows, columns } = sides();
-  const [n, m] = [rows.labels.length, columns.labels.length];
-  const most = Math.log2(m);
+  const most = Math.log2(columns.labels.length);
   for (const button of byId("heads").children) {
     const place = Number(button.dataset.place);
     const weights = await weightsOf(state.layer, place);
     if (!current()) return;
     cache.numbers ??= new Map();
-    if (!cache.numbers.has(place)) cache.numbers.set(place, headNumbers(site(), weights, n, m));
+    if (!cache.numbers.has(place)) {
+      cache.numbers.set(place, headNumbers(site(), weights, rows.positions, columns.positions));
+    }
     const { entropy, distance } = cache.numbers.get(place);
     button.children[1].textContent = entropy === null ? "" : `${formatNumber(entropy)} bits`;
     button.children[2].textContent = distance === null ? "" : formatNumber(distance);

@@ -250,6 +250,7 @@ def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, to
     assert "a man and a child in the house".endswith(plain(memory))
     assert "the memory holds the last 6 of the earlier text's" in told[0]
     assert plain(site.keys.tokens[6:]) == "the dog"
+    assert site.queries.positions == site.keys.positions[6:] == tuple(range(6, len(site.keys)))
     assert site.weights[0].shape[1:] == (len(site.keys) - 6, len(site.keys))
     assert sorted(set(site.keys.words)) == list(range(max(site.keys.words) + 1))
     assert looks_at_itself(site)
