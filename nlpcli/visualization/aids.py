@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def _runs(side: Side) -> list[int]:
 def _merged(side: Side, starts: list[int]) -> Side:
     plain = [token for token, special in zip(side.tokens, side.special, strict=True) if not special]
     joined = _joiner(plain)
-    spans = list(zip(starts, [*starts[1:], len(side)], strict=True))
+    spans = list(pairwise([*starts, len(side)]))
     words = [
         side.tokens[a] if side.special[a] or side.words[a] < 0 else _whole_characters(joined(side.tokens[a:b]))
         for a, b in spans
@@ -216,8 +217,8 @@ def rollout(site: Site) -> Site:
 
     with the rows of Ã divided by their sum, so that a query that may look at nothing passes itself on. Layer l of the
     result is R_l, its one head is called "rollout". `site` needs all its layers.
-    Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were left
-    out, of which rows and columns have others), or the weights are signed.
+    Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were
+    left out, of which rows and columns have others), or the weights are signed.
     Source: Abnar & Zuidema 2020, section 3, with the residual of their equation 1.
     """
     if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):

@@ -116,6 +116,14 @@ def test_a_words_pieces_are_joined_without_the_tokenizers_marks(tokens, words, e
     assert aids.merge_words(of(Site("encoder", "", sides, sides, (weights,)))).sites[0].keys.tokens == expected
 
 
+def test_a_side_without_tokens_has_no_words():
+    none, one = Side(()), Side(("a",))
+    for queries, keys in ((none, one), (one, none), (none, none)):
+        site = Site("cross", "", queries, keys, (np.zeros((2, len(queries), len(keys)), np.float32),))
+        [merged] = aids.merge_words(of(site)).sites
+        assert (merged.queries, merged.keys, merged.weights[0].shape) == (queries, keys, site.weights[0].shape)
+
+
 # --- special tokens ----------------------------------------------------------------------------------------------
 
 
