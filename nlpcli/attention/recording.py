@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +22,23 @@ class Recorder(list[Tensor]):
     def __init__(self, *, gradients: bool = False) -> None:
         super().__init__()
         self.gradients = gradients
+
+
+@contextmanager
+def recording(*layers: Any, gradients: bool = False) -> Iterator[list[Recorder]]:
+    """A recorder for each of these attention layers, in their order, which receives its calls inside the `with`.
+
+    Afterwards each layer has the recorder that it had before; a layer that is named twice has one for both.
+    """
+    before = {layer: layer.recorder for layer in layers}
+    recorders = {layer: Recorder(gradients=gradients) for layer in before}
+    for layer, recorder in recorders.items():
+        layer.recorder = recorder
+    try:
+        yield [recorders[layer] for layer in layers]
+    finally:
+        for layer, recorder in before.items():
+            layer.recorder = recorder
 
 
 def recorded_attention(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nlpcli.attention.recording import Recorder
+from nlpcli.attention.recording import recording
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
 from nlpcli.objectives.pairs import pad
@@ -56,16 +55,6 @@ def choose_layer(model: Any, layer: int | None) -> Any:
     return layers[layer - 1]
 
 
-@contextmanager
-def recording(attention: Any, *, gradients: bool = False) -> Iterator[list[Tensor]]:
-    """The list that receives the weights of every call of `attention` inside the `with`; gradients: see `Recorder`."""
-    attention.recorder = weights = Recorder(gradients=gradients)
-    try:
-        yield weights
-    finally:
-        attention.recorder = None
-
-
 class Attending:
     """A `Decodable` that also tells where it looks: `step_with_attention`, on top of an encoder–decoder's own steps."""
 
@@ -79,7 +68,7 @@ class Attending:
 
     def step_with_attention(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
         """As `step`, and the weights (rows, source positions), averaged over heads and summed over tokens (rows, n)."""
-        with recording(self.attention) as recorded:
+        with recording(self.attention) as [recorded]:
             logits, state = self.model.step(tokens, state)
         weights = recorded[0].mean(1)  # (sources, width * n, source positions)
         rows, n = tokens.shape
@@ -104,8 +93,7 @@ def forced_weights(
     longest target: row t is of the step that has read t pieces of it, and predicts the next.
     """
     prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
-    with ExitStack() as stack:
-        recorded = [stack.enter_context(recording(choose_layer(model, layer))) for layer in layers]
+    with recording(*(choose_layer(model, layer) for layer in layers)) as recorded:
         model.hidden(source, source_mask, prefixes)
     return [weights[0].mean(1)[:, len(start) - 1 :] for weights in recorded]
 
@@ -133,8 +121,7 @@ def gradient_weights(
         [len(ids) for ids in targets], device=source.device
     ).unsqueeze(1)
     chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
-    with torch.enable_grad(), ExitStack() as stack:
-        recorded = [stack.enter_context(recording(attention, gradients=True)) for attention in chosen]
+    with torch.enable_grad(), recording(*chosen, gradients=True) as recorded:
         hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
         bias = None if getattr(model, "output_bias", None) is None else model.output_bias.detach()
         loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)

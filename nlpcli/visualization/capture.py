@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
-from nlpcli.attention.recording import Recorder
+from nlpcli.attention.recording import Recorder, recording
 
 _LAYER = re.compile(r"^(?:body\.)?(?:(?P<stack>.+)\.)?layers\.\d+\.(?P<kind>\w+)$")
 _SITES = {
@@ -30,18 +29,12 @@ def capture(model: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, 
     weights (rows, heads, n, m) of each call of its layer, none where the layer was not called.
     gradients: outputs then have derivatives by these tensors, see `Recorder`; they must be enabled.
     """
-    found: dict[str, list[Recorder]] = {}
-    before: list[tuple[Any, Recorder | None]] = []
-    for name, module in model.named_modules():
-        if hasattr(module, "recorder"):
-            before.append((module, module.recorder))
-            module.recorder = Recorder(gradients=gradients)
-            found.setdefault(site_of(name), []).append(module.recorder)
-    try:
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "recorder")}
+    with recording(*layers.values(), gradients=gradients) as recorders:
+        found: dict[str, list[Recorder]] = {}
+        for name, recorder in zip(layers, recorders, strict=True):
+            found.setdefault(site_of(name), []).append(recorder)
         yield found
-    finally:
-        for module, recorder in before:
-            module.recorder = recorder
 
 
 def site_of(name: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.attention.multi_head import MultiHeadAttention
-from nlpcli.attention.recording import Recorder, apart, recorded_attention
+from nlpcli.attention.recording import Recorder, apart, recorded_attention, recording
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
 from nlpcli.attention.softmax import softmax_attention
 
@@ -150,3 +150,16 @@ def test_rows_that_share_a_source_are_taken_apart_in_their_order(sources, width,
     for row in range(sources * width):
         source, place = divmod(row, width)
         assert torch.equal(rows[row], x[source, :, place * n : (place + 1) * n])
+
+
+def test_recording_ends_with_its_block_and_whoever_looked_first_looks_on():
+    layers = [MultiHeadAttention(D_MODEL, HEADS) for _ in range(2)]
+    states = torch.randn(1, 3, D_MODEL)
+    with recording(*layers) as [first, second]:
+        with pytest.raises(ValueError, match="stop"), recording(layers[0], layers[0], gradients=True) as [one, same]:
+            layers[0](states, states)
+            raise ValueError("stop")
+        layers[0](states, states)
+    assert one is same and one.gradients and not first.gradients
+    assert [len(one), len(first), len(second)] == [1, 1, 0]
+    assert [layer.recorder for layer in layers] == [None, None]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.attention.recording import recording
 from nlpcli.decoding.attention import (
     NO_WORD,
     READ,
@@ -17,7 +18,6 @@ from nlpcli.decoding.attention import (
     forced_weights,
     gradient_weights,
     pharaoh,
-    recording,
     word_weights,
     words_of_pieces,
     words_of_spans,
@@ -42,12 +42,21 @@ def test_a_model_without_cross_attention_is_refused(transformer):
         cross_attentions(transformer(kind="decoder"))
 
 
-def test_recording_ends_with_its_block(transformer):
-    layer = choose_layer(transformer(), None)
-    with pytest.raises(ValueError, match="stop"), recording(layer):
-        assert layer.recorder == []
-        raise ValueError("stop")
-    assert layer.recorder is None
+@torch.inference_mode()
+def test_a_decoder_that_is_watched_already_goes_on_telling(transformer):
+    model = transformer()
+    attending = Attending(model)
+    state = model.init_state(model.encode(torch.tensor([[8, 9, 3]])))
+    with recording(attending.attention) as [outer]:
+        _, state, _ = attending.step_with_attention(torch.tensor([[2]]), state)
+        model.step(torch.tensor([[4]]), state)
+    assert len(outer) == 1 and attending.attention.recorder is None
+
+
+def test_a_layer_that_is_chosen_twice_tells_the_same_twice(transformer):
+    model, source = transformer(decoder_layers=3), torch.tensor([[8, 9, 3]])
+    one, two, other = forced_weights(model, source, source > 0, [[4, 5]], start=[2], layers=[None, 2, 3])
+    assert torch.equal(one, two) and not torch.equal(one, other)
 
 
 @torch.inference_mode()
@@ -64,7 +73,7 @@ def test_attention_shown_by_steps_sums_to_the_tokens_read_and_follows_its_rows(t
     state = model.reorder(state, torch.tensor([0, 0, 0, 1, 1, 1]), 3)
     tokens = torch.tensor([[4], [5], [6], [4], [5], [6]])
     _, _, weights = attending.step_with_attention(tokens, state)
-    with recording(attending.attention) as recorded:
+    with recording(attending.attention) as [recorded]:
         for row, ids in enumerate([[2, 9, 4], [2, 9, 5], [2, 9, 6], [2, 10, 4], [2, 10, 5], [2, 10, 6]]):
             model(source[row // 3][None], mask[row // 3][None], torch.tensor([ids]))
     expected = torch.stack([item.mean(1)[0, -1] for item in recorded])
@@ -119,7 +128,7 @@ def test_gradient_weights_are_those_of_the_log_probability_of_the_target(transfo
     for row, ids in enumerate(targets):
         length = int((source[row] > 0).sum())
         lower, upper = cross_attentions(model)
-        with recording(lower, gradients=True) as one, recording(upper, gradients=True) as two:
+        with recording(lower, upper, gradients=True) as [one, two]:
             logits = model(source[row : row + 1, :length], None, torch.tensor([[2, 5, *ids]]))
         total = sum(logits[0, 1 + t].log_softmax(-1)[id_] for t, id_ in enumerate(ids))
         weights = [one[0], two[0]]

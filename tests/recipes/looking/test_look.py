@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nlpcli.attention.recording import recording
 from nlpcli.decoding.attention import choose_layer, cross_attentions
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.looking.asked import Given, Looking
@@ -70,9 +71,7 @@ def test_segments_are_read_as_the_model_knows_them(write_model, see):
     ids = torch.tensor([[special.cls, *a, special.sep, *b, special.sep]])
     segments = torch.tensor([[0] * (len(a) + 2) + [1] * (len(b) + 1)])
     layer = loaded.model.encoder.layers[-1].self_attention
-    from nlpcli.decoding.attention import recording
-
-    with torch.no_grad(), recording(layer) as recorded:
+    with torch.no_grad(), recording(layer) as [recorded]:
         loaded.model(ids, None, segments)
     assert np.allclose(see(path, Given("a dog", "the house")).sites[0].weights[-1], recorded[0][0], atol=1e-6)
 
@@ -135,14 +134,12 @@ def test_without_a_target_the_model_writes_it_itself_as_translate_does(write_mod
 
 
 def test_the_weights_of_a_translator_are_those_alignments_are_taken_from(write_model, see):
-    from nlpcli.decoding.attention import recording
-
     path = write_model()
     loaded = open_model(path)
     tokenizer = loaded.tokenizer
     source = torch.tensor([[*tokenizer.encode(["a man"])[0], tokenizer.special.eos]])
     target = torch.tensor([[tokenizer.special.bos, *tokenizer.encode(["der mann"])[0]]])
-    with torch.no_grad(), recording(choose_layer(loaded.model, None)) as recorded:
+    with torch.no_grad(), recording(choose_layer(loaded.model, None)) as [recorded]:
         loaded.model(source, None, target)
     place = cross_attentions(loaded.model).index(choose_layer(loaded.model, None))
     found = see(path, Given("a man", target="der mann")).site("cross").weights[place]
@@ -265,9 +262,7 @@ def test_the_memory_seen_is_the_one_the_model_reads_on_from(write_model, see):
     first, second = (torch.tensor([ids]) for ids in loaded.tokenizer.encode(["a man", "the dog"]))
     _, memory = loaded.model.hidden(first)
     layer = loaded.model.layers[1].attention
-    from nlpcli.decoding.attention import recording
-
-    with torch.no_grad(), recording(layer) as recorded:
+    with torch.no_grad(), recording(layer) as [recorded]:
         loaded.model.hidden(second, memory)
     found = see(path, "the dog", memory="a man").sites[0].weights[1]
     assert np.allclose(found, recorded[0][0], atol=1e-6)
