@@ -33,8 +33,9 @@ class Progress:
     position: int = 0  # entries of the epoch's plan already used
     tokens: int = 0
     seconds: float = 0.0
-    operations: float = 0.0  # floating-point operations of all steps, estimated from the first one's
-    operations_per_token: float = 0.0
+    operations: float = 0.0  # floating-point operations of all steps, estimated from those counted
+    operations_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
+    learning: int = 0  # parameters that learned then, of a run that trains them by a plan
     best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
     kept: dict[str, float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved

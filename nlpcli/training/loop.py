@@ -217,6 +217,7 @@ class Trainer:
         self.model.train()
         if self.plan is not None and (said := self.plan.begin_step(progress)):
             self.observer.note(said)
+            self._count_anew()
         count = sum(batch.count for batch in group)
         tokens = sum(batch.tokens for batch in group)
         if progress.operations_per_token:
@@ -238,6 +239,12 @@ class Trainer:
         progress.operations += tokens * progress.operations_per_token
         progress.seconds = time.perf_counter() - self._clock
         self._count += count
+
+    def _count_anew(self) -> None:
+        """Forgets what a token costs where other parameters learn than when it was counted."""
+        learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        if learning != self.progress.learning:
+            self.progress.learning, self.progress.operations_per_token = learning, 0.0
 
     def _backward(self, group: list[Batch], count: int) -> None:
         """Adds the gradients of the mean loss over the `count` predictions of `group`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nlpcli.objectives.learning import Loss
 from nlpcli.training.checkpoint import Progress, checkpoints
 from nlpcli.training.device import prepare
 from nlpcli.training.direction import higher_is_better
+from nlpcli.training.log import read_metrics
 from nlpcli.training.loop import Trainer
 from nlpcli.training.tuning import freeze, make_plan
 
@@ -68,6 +70,14 @@ class Classes:
     def loss(self, model, batch, carry=None):
         total = nn.functional.cross_entropy(model(batch.ids), batch.labels, reduction="sum")
         return Loss(total, total, batch.count), None
+
+
+class Uneven(Classes):
+    """The same with texts of another length in each batch, of which a token costs more or less."""
+
+    def collate(self, item, rng):
+        ids = torch.from_numpy(rng.integers(0, 20, size=(6, int(rng.integers(3, 30)))))
+        return Examples(ids, ids[:, 0] % 3)
 
 
 @pytest.fixture
@@ -144,6 +154,45 @@ def test_a_resumed_run_ends_with_the_very_bits_of_an_uninterrupted_one(trainer, 
     for part in ("optimizer", *["average"] * ("averaged" in way)):
         left, right = (load_file(checkpoints(one.run)[-1] / f"{part}.safetensors") for one in (whole, resumed))
         assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def operations_of_a_token(trainer):
+    """Step -> what a token cost in it, by the log."""
+    lines = [{"step": 0, "operations": 0.0, "tokens": 0}, *read_metrics(trainer.run)]
+    lines = [line for line in lines if "operations" in line]
+    return {
+        line["step"]: (line["operations"] - before["operations"]) / (line["tokens"] - before["tokens"])
+        for before, line in pairwise(lines)
+    }
+
+
+def test_operations_are_counted_anew_whenever_more_of_the_model_learns(trainer):
+    one = trainer(plan=lambda model: make_plan(model, "gradual"), max_steps=24, evaluate_every=24)
+    one.fit()
+    cost = operations_of_a_token(one)
+    by_stage = [[cost[step] for step in range(first, first + STEPS_AN_EPOCH)] for first in range(1, 24, STEPS_AN_EPOCH)]
+    assert all(own == pytest.approx([own[0]] * STEPS_AN_EPOCH) for own in by_stage)
+    head, *layers, everything, last = (own[0] for own in by_stage)
+    assert head < layers[0] < layers[1] < layers[2] <= everything == pytest.approx(last)
+    whole = trainer("whole", max_steps=1)
+    whole.fit()
+    assert operations_of_a_token(whole)[1] == pytest.approx(last)
+
+
+@pytest.mark.parametrize("way", ["gradual by epochs", "stages", "decay with muon"])
+@pytest.mark.parametrize("at", [4, 6])
+def test_a_resumed_run_has_counted_the_operations_of_an_uninterrupted_one(trainer, way, at):
+    ways = {name: trainer(name, at if name == "broken" else None, **WAYS[way]) for name in ("whole", "broken", "again")}
+    ways["again"].run = ways["again"].run.with_name("broken")
+    for one in ways.values():
+        one.task = Uneven()
+    ways["whole"].fit()
+    with pytest.raises(KeyboardInterrupt):
+        ways["broken"].fit()
+    ways["again"].fit(resume=True)
+    whole, again = ways["whole"].progress, ways["again"].progress
+    assert (again.operations, again.operations_per_token) == (whole.operations, whole.operations_per_token)
+    assert operations_of_a_token(ways["again"]) == operations_of_a_token(ways["whole"])
 
 
 def test_with_the_head_alone_the_body_stays_to_the_bit_and_gets_neither_gradient_nor_memory(trainer):
