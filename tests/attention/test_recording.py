@@ -157,9 +157,9 @@ def test_recording_ends_with_its_block_and_whoever_looked_first_looks_on():
     states = torch.randn(1, 3, D_MODEL)
     with recording(*layers) as [first, second]:
         with pytest.raises(ValueError, match="stop"), recording(layers[0], layers[0], gradients=True) as [one, same]:
-            layers[0](states, states)
+            layers[0](states, layers[0].project_memory(states))
             raise ValueError("stop")
-        layers[0](states, states)
+        layers[0](states, layers[0].project_memory(states))
     assert one is same and one.gradients and not first.gradients
     assert [len(one), len(first), len(second)] == [1, 1, 0]
     assert [layer.recorder for layer in layers] == [None, None]
