@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.cli import terminal
+from nlpcli.cli.attention_options import useless
 from nlpcli.errors import NlpcliError, unknown
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ _USED = {
 }
 _COLOURS = ("auto", "always", "never")
 _WIDTH = 80
-
-
-def useless(given: Mapping[str, Any], why: str, hint: str = "leave it out") -> None:
-    """Raises: NlpcliError for the first option that was given though it has no effect."""
-    for name, value in given.items():
-        if value not in (None, False, [], ()):
-            raise NlpcliError(f"{name} {why}", hint=hint)
 
 
 @dataclass(frozen=True)

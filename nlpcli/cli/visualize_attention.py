@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
 
 from nlpcli.cli import terminal
-from nlpcli.errors import NlpcliError
+from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
     from nlpcli.cli.attention_output import Canvas
@@ -19,26 +17,8 @@ if TYPE_CHECKING:
     from nlpcli.recipes.looking.showing import Showing
     from nlpcli.recipes.looking.texts import Texts
 
+__all__ = ["Command", "command"]
 _LENGTH, _SEED = 32, 1
-_NUMBERS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
-
-
-class Command(TyperCommand):
-    """`--layer 1 2` as `--layer 1 --layer 2`; what is no number after it is a text."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        result: list[str] = []
-        current = ""
-        for argument in args:
-            if argument in ("--layer", "--head"):
-                current = argument
-                result.append(argument)
-            elif current and result[-1] != current and _NUMBERS.fullmatch(argument):
-                result += [current, argument]
-            else:
-                current = current if current and result[-1] == current else ""
-                result.append(argument)
-        return super().parse_args(ctx, result)
 
 
 def command(
@@ -137,56 +117,51 @@ def command(
       nlpcli visualize-attention --model runs/ende --target-file test.de --format pharaoh < test.en > test.align
       nlpcli visualize-attention --pattern "window:4+global:1" --length 32
     """
-    from nlpcli.cli.attention_output import Canvas, useless
+    from nlpcli.cli.attention_output import Canvas
     from nlpcli.recipes.looking.texts import Texts
 
     canvas = Canvas.of(
         format, out, width=width, color=color, view=view, links=links or None, theme=theme, dpi=dpi, title=title
     )
-    reading = {
-        "TEXT": texts, "--model": model, "--text-a": text_a, "--text-b": text_b, "--target": target,
-        "--target-file": target_file, "--memory": memory, "--order": order, "--as": part, "--gradient": gradient,
-        "--label": label,
-    }  # fmt: skip
-    choosing = {
-        "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
-        "--words": words, "--no-special": not special, "--stats": stats,
-    }  # fmt: skip
-    drawing = {
-        "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets, "--distance": distance,
-        "--seed": seed,
-    }  # fmt: skip
-    aligning = {"--align": align, "--reverse": reverse, "--step": step}
-    if canvas.format != "pharaoh":
-        useless(aligning, "is about links of words", hint="add --format pharaoh")
-    if pattern is not None or positions is not None:
-        name = "--pattern" if pattern is not None else "--positions"
-        useless({**reading, **choosing}, f"is about a model, and {name} draws without one")
-        _draw_without_model(canvas, pattern, positions, drawing)
+    options = Options(
+        reading={
+            "TEXT": texts, "--model": model, "--text-a": text_a, "--text-b": text_b, "--target": target,
+            "--target-file": target_file, "--memory": memory, "--order": order, "--as": part, "--gradient": gradient,
+            "--label": label,
+        },
+        choosing={
+            "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
+            "--words": words, "--no-special": not special, "--stats": stats,
+        },
+        drawing={
+            "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets,
+            "--distance": distance, "--seed": seed,
+        },
+        aligning={"--align": align, "--reverse": reverse, "--step": step},
+        pattern=pattern,
+        positions=positions,
+    )  # fmt: skip
+    options.check(canvas.format)
+    if options.without_model:
+        _draw_without_model(canvas, options)
         return
-    without = {name: value for name, value in drawing.items() if name != "--seed"}
-    useless(without, "is about what is drawn without a model", hint="add --pattern or --positions")
-    useless({} if order == "random" else {"--seed": seed}, "is about a random order", hint="add --order random")
-    given = Texts(*_texts(texts, text_a, text_b), target, target_file)
+    given = Texts((text_a,) if text_a is not None else tuple(texts or ()), text_b, target, target_file)
     if not given.texts:
         terminal.announce_stdin()
     if canvas.format == "pharaoh":
-        _align(canvas, given, {**reading, **choosing, **aligning}, device=device, threads=threads)
+        _align(canvas, given, options, device=device, threads=threads)
         return
     from nlpcli.recipes.looking.asked import Looking
     from nlpcli.recipes.looking.showing import Showing
 
     showing = Showing(
-        sites=tuple(site or ()), layers=_numbers("--layer", layer), heads=_numbers("--head", head), words=words,
+        sites=tuple(site or ()), layers=numbers("--layer", layer), heads=numbers("--head", head), words=words,
         special=special, average=average, rollout=rollout,
     )  # fmt: skip
     job = Looking(
         model=model, memory=memory, order=order, seed=_SEED if seed is None else seed, gradient=gradient, label=label,
         part=part, device=device, threads=threads,
     )  # fmt: skip
-    if gradient and (rollout or stats):
-        name = "--rollout" if rollout else "--stats"
-        raise NlpcliError(f"{name} is about weights, and --gradient shows gradients", hint="leave out one of them")
     _draw(canvas, job, showing, given.read(warn=terminal.warn), stats)
 
 
@@ -214,71 +189,30 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
     canvas.write(drawn())
 
 
-def _align(canvas: Canvas, given: Texts, options: dict[str, Any], **machine: Any) -> None:
+def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> None:
     """Links of words, each text with its target."""
-    from nlpcli.cli.attention_output import useless
     from nlpcli.recipes.word_alignment import Aligning, align, parse_layer
 
-    if given.target is None and given.target_file is None:
-        raise NlpcliError(
-            "words are linked with those of a translation, and none is given",
-            hint="add --target-file; for the model's own translations: nlpcli translate --alignments",
-        )
-    used = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
-    others = {name: value for name, value in options.items() if name not in (*used, "--align", "--reverse", "--step")}
-    useless(others, "has no effect on links of words")
-    layer = ",".join(options["--layer"]) if options["--layer"] else None
+    reading, aligning, layers = options.reading, options.aligning, options.choosing["--layer"]
     with given.files() as (sources, targets):
         job = Aligning(
-            target=targets, sources=(sources,), model=options["--model"], reverse=options["--reverse"],
-            method=options["--align"], gradient=options["--gradient"], layer=parse_layer(layer),
-            step=options["--step"] or "predict", **machine,
+            target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse"],
+            method=aligning["--align"], gradient=reading["--gradient"],
+            layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict", **machine,
         )  # fmt: skip
         canvas.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
 
 
-def _draw_without_model(canvas: Canvas, pattern: str | None, positions: str | None, options: dict[str, Any]) -> None:
-    """A pattern, or encodings of positions. Raises: NlpcliError for an option that means nothing to it."""
-    from nlpcli.cli.attention_output import useless
+def _draw_without_model(canvas: Canvas, options: Options) -> None:
+    """A pattern, or encodings of positions."""
     from nlpcli.recipes.figures import pattern_attention, position_matrix
 
-    of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
-
-    def taken(*names: str) -> dict[str, Any]:
-        return {name: options[name] for name in names}
-
-    length = options["--length"] or _LENGTH
-    if pattern is not None:
-        useless({"--positions": positions}, "draws something else than --pattern")
-        useless(taken(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
-        seed = _SEED if options["--seed"] is None else options["--seed"]
-        canvas.write(iter([pattern_attention(pattern, length, causal=options["--causal"], seed=seed)]))
+    drawing = options.drawing
+    length, causal = drawing["--length"] or _LENGTH, drawing["--causal"]
+    if options.pattern is not None:
+        seed = _SEED if drawing["--seed"] is None else drawing["--seed"]
+        canvas.write(iter([pattern_attention(options.pattern, length, causal=causal, seed=seed)]))
         return
-    useless(taken("--seed"), "is about chance, and there is none in positions")
-    if positions == "relative":
-        useless(taken(*of_vectors), "is about vectors, and relative positions are buckets")
-    else:
-        useless(taken(*of_relative, "--causal"), "is about relative positions")
-    sizes = {name[2:].replace("-", "_"): value for name, value in taken(*of_vectors, *of_relative).items() if value}
-    canvas.write_matrix(position_matrix(positions, length, causal=options["--causal"], **sizes))
-
-
-def _texts(texts: list[str] | None, first: str | None, second: str | None) -> tuple[tuple[str, ...], str | None]:
-    """The texts, and the second of a pair."""
-    if first is not None and texts:
-        raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
-    if second is not None and first is None and len(texts or ()) != 1:
-        raise NlpcliError("--text-b is the second text of a pair, and there is no first", hint="add --text-a")
-    return ((first,) if first is not None else tuple(texts or ())), second
-
-
-def _numbers(name: str, given: list[str] | None) -> tuple[int, ...]:
-    """`3`, `1,2` and `1-4` as numbers. Raises: NlpcliError for anything else."""
-    found: list[int] = []
-    for text in given or ():
-        if not _NUMBERS.fullmatch(text):
-            raise NlpcliError(f"{name} {text} is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
-    return tuple(dict.fromkeys(found))
+    sizes = {"d_model": drawing["--d-model"], "buckets": drawing["--buckets"], "distance": drawing["--distance"]}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    canvas.write_matrix(position_matrix(options.positions, length, causal=causal, **given))

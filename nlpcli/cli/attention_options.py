@@ -1,0 +1,129 @@
+"""What `visualize-attention` is asked by its options: how they are read, and which have no effect on the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from typer.core import TyperCommand
+
+from nlpcli.errors import NlpcliError
+
+_NUMBERS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
+_LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
+"""What links of words are made of, besides the options that are about nothing else."""
+
+
+class Command(TyperCommand):
+    """`--layer 1 2` as `--layer 1 --layer 2`; what is no number after it is a text."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        result: list[str] = []
+        current = ""
+        for argument in args:
+            if argument in ("--layer", "--head"):
+                current = argument
+                result.append(argument)
+            elif current and result[-1] != current and _NUMBERS.fullmatch(argument):
+                result += [current, argument]
+            else:
+                current = current if current and result[-1] == current else ""
+                result.append(argument)
+        return super().parse_args(ctx, result)
+
+
+def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
+    """`3`, `1,2` and `1-4` as numbers. Raises: NlpcliError for anything else."""
+    found: list[int] = []
+    for text in given or ():
+        if not _NUMBERS.fullmatch(text):
+            raise NlpcliError(f"{name} {text} is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            found += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def useless(given: Mapping[str, Any], why: str, hint: str = "leave it out") -> None:
+    """Raises: NlpcliError for the first option that was given though it has no effect."""
+    for name, value in given.items():
+        if value not in (None, False, [], ()):
+            raise NlpcliError(f"{name} {why}", hint=hint)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Values by the names of options, None, False or empty where one was not given.
+
+    reading: what a model reads and how; choosing: what of its attention is shown; drawing: what is about drawing
+    without a model, which `pattern` and `positions` ask for; aligning: what is about links of words.
+    """
+
+    reading: Mapping[str, Any]
+    choosing: Mapping[str, Any]
+    drawing: Mapping[str, Any]
+    aligning: Mapping[str, Any]
+    pattern: str | None
+    positions: str | None
+
+    @property
+    def without_model(self) -> bool:
+        return self.pattern is not None or self.positions is not None
+
+    def check(self, format: str) -> None:
+        """Raises: NlpcliError for an option that has no effect on this format, or that excludes another."""
+        if format != "pharaoh":
+            useless(self.aligning, "is about links of words", hint="add --format pharaoh")
+        if self.without_model:
+            self._check_without_model()
+            return
+        without = {name: value for name, value in self.drawing.items() if name != "--seed"}
+        useless(without, "is about what is drawn without a model", hint="add --pattern or --positions")
+        if self.reading["--order"] != "random":
+            useless(self._drawing("--seed"), "is about a random order", hint="add --order random")
+        self._check_texts()
+        if format == "pharaoh":
+            self._check_links()
+        elif self.reading["--gradient"]:
+            useless(
+                {name: self.choosing[name] for name in ("--rollout", "--stats")},
+                "is about weights, and --gradient shows gradients",
+                hint="leave out one of them",
+            )
+
+    def _drawing(self, *names: str) -> dict[str, Any]:
+        return {name: self.drawing[name] for name in names}
+
+    def _check_without_model(self) -> None:
+        name = "--pattern" if self.pattern is not None else "--positions"
+        useless({**self.reading, **self.choosing}, f"is about a model, and {name} draws without one")
+        of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
+        if self.pattern is not None:
+            useless({"--positions": self.positions}, "draws something else than --pattern")
+            useless(self._drawing(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
+            return
+        useless(self._drawing("--seed"), "is about chance, and there is none in positions")
+        if self.positions == "relative":
+            useless(self._drawing(*of_vectors), "is about vectors, and relative positions are buckets")
+        else:
+            useless(self._drawing(*of_relative, "--causal"), "is about relative positions")
+
+    def _check_texts(self) -> None:
+        texts, first, second = (self.reading[name] for name in ("TEXT", "--text-a", "--text-b"))
+        if first is not None and texts:
+            raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
+        if second is not None and first is None and len(texts or ()) != 1:
+            raise NlpcliError("--text-b is the second text of a pair, and there is no first", hint="add --text-a")
+
+    def _check_links(self) -> None:
+        if self.reading["--target"] is None and self.reading["--target-file"] is None:
+            raise NlpcliError(
+                "words are linked with those of a translation, and none is given",
+                hint="add --target-file; for the model's own translations: nlpcli translate --alignments",
+            )
+        others = {**self.reading, **self.choosing}
+        useless(
+            {name: value for name, value in others.items() if name not in _LINKED}, "has no effect on links of words"
+        )
