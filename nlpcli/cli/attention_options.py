@@ -35,14 +35,17 @@ class Command(TyperCommand):
 
 
 def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
-    """`3`, `1,2` and `1-4` as numbers. Raises: NlpcliError for anything else."""
+    """`3`, `1,2` and `1-4` as numbers. Raises: NlpcliError for anything else, and a range that counts down."""
     found: list[int] = []
     for text in given or ():
         if not _NUMBERS.fullmatch(text):
             raise NlpcliError(f"{name} {text} is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
         for part in text.split(","):
             first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
+            span = range(int(first), int(last or first) + 1)
+            if not span:
+                raise NlpcliError(f"{name} {part} counts down", hint=f"write {last}-{first}")
+            found += span
     return tuple(dict.fromkeys(found))
 
 
