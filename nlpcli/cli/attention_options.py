@@ -52,7 +52,7 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
 def useless(given: Mapping[str, Any], why: str, hint: str = "leave it out") -> None:
     """Raises: NlpcliError for the first option that was given though it has no effect."""
     for name, value in given.items():
-        if value not in (None, False, [], ()):
+        if value is not None and value is not False and value not in ([], ()):  # 0 was given
             raise NlpcliError(f"{name} {why}", hint=hint)
 
 
@@ -61,13 +61,16 @@ class Options:
     """Values by the names of options, None, False or empty where one was not given.
 
     reading: what a model reads and how; choosing: what of its attention is shown; drawing: what is about drawing
-    without a model, which `pattern` and `positions` ask for; aligning: what is about links of words.
+    without a model, which `pattern` and `positions` ask for; aligning: what is about links of words; viewing: how
+    matrices look in a terminal; machine: what a model runs on.
     """
 
     reading: Mapping[str, Any]
     choosing: Mapping[str, Any]
     drawing: Mapping[str, Any]
     aligning: Mapping[str, Any]
+    viewing: Mapping[str, Any]
+    machine: Mapping[str, Any]
     pattern: str | None
     positions: str | None
 
@@ -79,6 +82,8 @@ class Options:
         """Raises: NlpcliError for an option that has no effect on this format, or that excludes another."""
         if format != "pharaoh":
             useless(self.aligning, "is about links of words", hint="add --format pharaoh")
+        if self.viewing["--view"] == "grid":
+            useless({"--links": self.viewing["--links"]}, "stand below matrices, and a grid has none in full")
         if self.without_model:
             self._check_without_model()
             return
@@ -87,6 +92,8 @@ class Options:
         if self.reading["--order"] != "random":
             useless(self._drawing("--seed"), "is about a random order", hint="add --order random")
         self._check_texts()
+        if self.choosing["--stats"]:
+            useless(self.viewing, "is about matrices, and --stats are a table")
         if format == "pharaoh":
             self._check_links()
         elif self.reading["--gradient"]:
@@ -101,17 +108,26 @@ class Options:
 
     def _check_without_model(self) -> None:
         name = "--pattern" if self.pattern is not None else "--positions"
-        useless({**self.reading, **self.choosing}, f"is about a model, and {name} draws without one")
+        useless({**self.reading, **self.choosing, **self.machine}, f"is about a model, and {name} draws without one")
         of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
         if self.pattern is not None:
             useless({"--positions": self.positions}, "draws something else than --pattern")
             useless(self._drawing(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
+            useless(
+                self._drawing("--seed") if not self._has_chance() else {}, "is about chance, and the pattern has none"
+            )
             return
         useless(self._drawing("--seed"), "is about chance, and there is none in positions")
         if self.positions == "relative":
             useless(self._drawing(*of_vectors), "is about vectors, and relative positions are buckets")
         else:
             useless(self._drawing(*of_relative, "--causal"), "is about relative positions")
+
+    def _has_chance(self) -> bool:
+        """Whether a seed makes another pattern of it."""
+        from nlpcli.attention.patterns import parse
+
+        return parse(self.pattern, seed=0) != parse(self.pattern, seed=1)
 
     def _check_texts(self) -> None:
         texts, first, second = (self.reading[name] for name in ("TEXT", "--text-a", "--text-b"))

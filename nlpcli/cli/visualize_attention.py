@@ -138,6 +138,8 @@ def command(
             "--distance": distance, "--seed": seed,
         },
         aligning={"--align": align, "--reverse": reverse, "--step": step},
+        viewing={"--view": view, "--links": links},
+        machine={"--device": None if device == "auto" else device, "--threads": threads},
         pattern=pattern,
         positions=positions,
     )  # fmt: skip
