@@ -155,6 +155,8 @@ class Trainer:
         """Trains and ends the run: why it stopped, and which weights were kept."""
         try:
             reason = self._run()
+            if self._count:  # the curves reach the end
+                self._log()
             if self.progress.evaluated != self.progress.step or self.settings.metric not in self.progress.best:
                 self._evaluate()
                 self._save()

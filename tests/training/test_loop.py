@@ -160,3 +160,13 @@ def test_a_folder_that_holds_a_run_is_left_alone(run_clm):
     with pytest.raises(NlpcliError, match="already holds a run"):
         run_clm("run")
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("every", [1, 7, 20, 100])
+def test_the_log_reaches_the_end_of_a_run_whose_steps_are_no_multiple_of_its_lines(run_clm, every):
+    run, outcome = run_clm("run", None, f"training.log_every={every}")
+    lines = [line for line in read_metrics(run) if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == sorted({*range(every, 41, every), 40})
+    assert (lines[-1]["tokens"], lines[-1]["operations"]) == (outcome.progress.tokens, outcome.progress.operations)
+    run_clm("run", None, resume=True)
+    assert [line for line in read_metrics(run) if line["kind"] == "train"] == lines
