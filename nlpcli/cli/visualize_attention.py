@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nlpcli.recipes.looking.texts import Texts
 
 __all__ = ["Command", "command"]
-_LENGTH, _SEED = 32, 1
+_LENGTH = 32
 
 
 def command(
@@ -99,7 +99,9 @@ def command(
     d_model: int = typer.Option(None, "--d-model", min=2, help="Of positions: their width. Default: 128."),
     buckets: int = typer.Option(None, "--buckets", min=4, help="Of relative positions. Default: 32."),
     distance: int = typer.Option(None, "--distance", help="Of relative positions: beyond it all share a bucket."),
-    seed: int = typer.Option(None, "--seed", help="Of --order random, and of random patterns. Default: 1."),
+    seed: int = typer.Option(
+        None, "--seed", min=0, max=2**31 - 1, help="Of --order random, and of random patterns. Default: 0."
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
@@ -161,7 +163,7 @@ def command(
         special=special, average=average, rollout=rollout,
     )  # fmt: skip
     job = Looking(
-        model=model, memory=memory, order=order, seed=_SEED if seed is None else seed, gradient=gradient, label=label,
+        model=model, memory=memory, order=order, seed=seed or 0, gradient=gradient, label=label,
         part=part, device=device, threads=threads,
     )  # fmt: skip
     _draw(canvas, job, showing, given.read(warn=terminal.warn), stats)
@@ -212,7 +214,7 @@ def _draw_without_model(canvas: Canvas, options: Options) -> None:
     drawing = options.drawing
     length, causal = drawing["--length"] or _LENGTH, drawing["--causal"]
     if options.pattern is not None:
-        seed = _SEED if drawing["--seed"] is None else drawing["--seed"]
+        seed = drawing["--seed"] or 0
         canvas.write(iter([pattern_attention(options.pattern, length, causal=causal, seed=seed)]))
         return
     sizes = {"d_model": drawing["--d-model"], "buckets": drawing["--buckets"], "distance": drawing["--distance"]}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nlpcli.attention.patterns import parse
 from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
 from nlpcli.config.schema import ModelConfig
@@ -299,6 +300,9 @@ def test_a_pattern_is_drawn_without_a_model(call, tmp_path):
     assert record.sites[0].weights[0][0].tolist() == np.tril(np.ones((4, 4))).tolist()
     one, two = (found(call, "--pattern", "random:2", "--seed", seed)[0] for seed in (1, 2))
     assert not np.array_equal(one.sites[0].weights[0], two.sites[0].weights[0])
+    [unsaid] = found(call, "--pattern", "random:2")
+    assert unsaid.sites[0].title == "random:2"
+    assert np.array_equal(unsaid.sites[0].weights[0][0], parse("random:2").dense(32).numpy())
 
 
 @pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "relative"])
@@ -372,6 +376,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--pattern", "windw:3"), "windw"),
         (("--pattern", "causal", "--positions", "rotary"), "--positions draws something else"),
         (("--pattern", "causal", "--d-model", 8), "--d-model is about positions"),
+        (("--pattern", "random:3", "--seed", -1), "'--seed': -1 is not in the range"),
         (("--pattern", "causal", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "random:3:7", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "causal", "--device", "cuda"), "--device is about a model"),

@@ -36,7 +36,7 @@ class Looking:
     model: Path | None = None
     memory: str | None = None
     order: str | None = None
-    seed: int = 1
+    seed: int = 0
     gradient: bool = False
     label: str | None = None
     part: str | None = None
