@@ -123,8 +123,11 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
             missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; {why}")
             continue
         before, after = first.metric.compare(first.said, [second.said], first.gold, resampling)
+        if after.p_value is None:
+            missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; it gives no p-value")
+            continue
         signature = _signed(after, first, (baseline.info.get("signatures") or {}).get(name, ""))
-        found.append(Paired(name, run.name, baseline.name, after.value - before.value, after.p_value or 0.0,
+        found.append(Paired(name, run.name, baseline.name, after.value - before.value, after.p_value,
                             len(first.said), signature))  # fmt: skip
     return found, list(dict.fromkeys(missing))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
+from nlpcli.evaluation.measurement import ExampleMetric
 from nlpcli.recipes.finetuning.measures import scores_of
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.reporting.runs import Outputs, Run
@@ -145,6 +147,19 @@ def test_a_run_differs_from_itself_by_nothing_and_from_another_with_the_metrics_
         assert p.difference == pytest.approx(
             second.info["metrics"][p.metric] - first.info["metrics"][p.metric], abs=1e-5
         )
+
+
+def test_a_difference_without_a_p_value_is_not_called_a_difference(tmp_path, monkeypatch):
+    (first, _), (second, _) = run_of("classify", 11, tmp_path), run_of("classify", 12, tmp_path)
+    plain = ExampleMetric.compare
+
+    def compare(self, *given):
+        return [replace(score, p_value=None) for score in plain(self, *given)]
+
+    monkeypatch.setattr(ExampleMetric, "compare", compare)
+    found, missing = paired_scores(first, second, RESAMPLING)
+    assert not found and len(missing) == len(first.info["metrics"])
+    assert all("no p-value" in sentence for sentence in missing)
 
 
 def test_runs_measured_on_different_data_are_not_paired(tmp_path):
