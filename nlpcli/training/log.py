@@ -76,7 +76,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 continue
-            if isinstance(line, dict) and {"kind", "step"} <= line.keys():
+            if isinstance(line, dict) and "kind" in line and type(line.get("step")) is int:  # no bool either
                 lines.append(line)
     return lines
 
