@@ -31,10 +31,12 @@ def command(
     ),
     samples: int = typer.Option(5, "--samples", min=0, help="Held-out examples whose outputs are shown."),
     confidence: bool = typer.Option(
-        True, "--confidence/--no-confidence", help="95 % intervals and paired tests by bootstrap."
+        None, "--confidence/--no-confidence", help="95 % intervals and paired tests by bootstrap (default: with)."
     ),
-    bootstrap: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for intervals and tests."),
-    seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
+    bootstrap: int = typer.Option(
+        None, "--bootstrap-samples", help="Resamples for intervals and tests (default: 1000)."
+    ),
+    seed: int = typer.Option(None, "--seed", help="Seed of the resampling (default: 12345)."),
     theme: str = typer.Option(None, "--theme", help="light or dark, of pictures (HTML follows the reader's screen)."),
     width: int = typer.Option(None, "--width", min=40, help="Columns, for the terminal (default: as wide as it is)."),
     ascii: bool = typer.Option(False, "--ascii", help="Draw in the terminal with ASCII alone."),
@@ -56,14 +58,20 @@ def command(
     for name, given, of in (
         ("--theme", theme, (*PICTURES, "markdown")), ("--width", width, ("terminal",)),
         ("--ascii", ascii or None, ("terminal",)), ("--samples", None if samples == 5 else samples, _WORDS),
+        ("--confidence" if confidence else "--no-confidence", confidence, _WORDS),
+        ("--bootstrap-samples", bootstrap, _WORDS), ("--seed", seed, _WORDS),
     ):  # fmt: skip
         if given is not None and form not in of:
             terminal.warn(f"{name} has no effect on a report as {form}")
+        elif given is not None and confidence is False and name in ("--bootstrap-samples", "--seed"):
+            terminal.warn(f"{name} has no effect with --no-confidence")
+    drawn = form not in PICTURES and confidence is not False
+    resampling = Resampling(1000 if bootstrap is None else bootstrap, 12345 if seed is None else seed)
     asked = Asked(
         runs=tuple(runs or ()),
         x=x,
         metrics=tuple(metric or ()),
-        resampling=Resampling(bootstrap, seed) if confidence and form not in PICTURES else None,
+        resampling=resampling if drawn else None,
         samples=samples,
     )
     report = make_report(asked, say=terminal.say)
