@@ -159,7 +159,8 @@ def _missing(run: Run) -> Iterable[str]:
         yield "no line in metrics.jsonl: there is nothing to draw yet"
     elif not any(line["kind"] == "dev" for line in run.lines):
         yield "it was not evaluated yet"
-    if run.lines and not any("operations" in line for line in run.lines):
+    trained = [line for line in run.lines if line["kind"] == "train"]
+    if trained and not any("operations" in line for line in trained):
         yield "operations were not counted (an older version)"
     if not run.samples:
         off = run.config["training"].get("samples") == 0
@@ -173,6 +174,8 @@ def _missing(run: Run) -> Iterable[str]:
 def _why_no_outputs(run: Run) -> str:
     if run.task == "translation" and not run.config["training"].get("bleu_sentences"):
         return " (BLEU is not measured: training.bleu_sentences is 0)"
+    if (run.path / OUTPUTS).exists():
+        return f" ({OUTPUTS} is damaged)"
     return " (an older version)" if run.info else ""
 
 

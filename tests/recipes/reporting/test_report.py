@@ -157,6 +157,30 @@ def test_what_an_older_run_lacks_is_said(make_run):
     assert any("bleu_sentences is 0" in sentence for sentence in report_of(off).missing)
 
 
+def test_a_run_without_a_line_of_its_training_yet_is_not_called_old(make_run):
+    lines = [{"kind": "dev", "step": 4, "seconds": 1.0, "loss": 2.0}]
+    report = report_of(make_run("a", lines=lines, outputs=False, finished=False))
+    assert not any("operations" in sentence for sentence in report.missing)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: "", lambda text: "[]\n" + text])
+def test_outputs_that_are_damaged_are_not_called_those_of_an_older_version(make_run, damage):
+    folder = make_run("a")
+    (folder / "outputs.jsonl").write_text(damage((folder / "outputs.jsonl").read_text()))
+    report = report_of(folder)
+    assert report.missing == ("no outputs of the kept weights, so no intervals (outputs.jsonl is damaged)",)
+
+
+@pytest.mark.parametrize("step", ['"x"', "null", "true", "2.5", "[1]"])
+def test_a_line_whose_step_is_no_number_of_steps_is_left_out(make_run, step):
+    folder = make_run("a")
+    whole = as_dict(report_of(folder))
+    for name, more in (("metrics", '"loss": 1.0'), ("samples", '"items": []')):
+        with open(folder / f"{name}.jsonl", "a") as file:
+            file.write(f'{{"kind": "dev", "step": {step}, {more}}}\n')
+    assert as_dict(report_of(folder)) == whole
+
+
 def test_of_different_tasks_only_what_both_are_measured_by_is_overlaid(make_run):
     lines = [{"kind": "dev", "step": 50, "seconds": 9.0, "loss": 0.5, "accuracy": 80.0},
              {"kind": "dev", "step": 90, "seconds": 19.0, "loss": 0.4, "accuracy": 85.0}]  # fmt: skip
@@ -255,9 +279,22 @@ def test_every_form_is_written_and_the_same_again(make_run, tmp_path, format, ca
     assert files[0].read_bytes() == files[1].read_bytes() != b""
 
 
-def test_options_without_effect_are_told(make_run, capsys):
+def test_options_without_effect_are_told(make_run, tmp_path, capsys):
     assert main(["report", str(make_run("a")), "--format", "json", "--theme", "dark", "--ascii"]) == 0
     error = capsys.readouterr().err
     assert "--theme has no effect" in error and "--ascii has no effect" in error
+    drawn = ["report", str(make_run("c")), "--bootstrap-samples", "50", "--seed", "1"]
+    for more, why in (
+        (["--no-confidence"], "with --no-confidence"),
+        (["--out", str(tmp_path / "r.png")], "on a report as png"),
+    ):
+        assert main([*drawn, *more]) == 0
+        error = capsys.readouterr().err
+        assert all(f"{name} has no effect {why}" in error for name in ("--bootstrap-samples", "--seed")), error
+    assert main(["report", str(tmp_path / "c"), "--no-confidence", "--out", str(tmp_path / "r.png")]) == 0
+    assert "--no-confidence has no effect on a report as png" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "c"), "--bootstrap-samples", "0"]) == 2
+    assert "at least 2 resamples, not 0" in capsys.readouterr().err
+    assert main([*drawn, "--format", "json"]) == 0 and "effect" not in capsys.readouterr().err
     assert main(["report", str(make_run("b")), "--metric", "blue"]) == 2
     assert "did you mean 'bleu'" in capsys.readouterr().err
