@@ -171,24 +171,24 @@ def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
 
 
 def _test_differences(plan: Plan, standings: list[Standing], listener: Listener) -> None:
-    """Records how probable it is by chance that a cell's test score differs from the base's as much, seed by seed."""
+    """Records how probable it is by chance that a cell's test score differs from the base's as much.
+
+    Of a base with several seeds the largest probability counts: one of its runs may be low or high by luck.
+    """
     tested = [item for item in standings if item.finished and "test" in item.record]
-    for base in tested:
-        if base.cell.variant.change:
-            continue
-        mark = [base.record["test"]["text"], base.record["test"]["output"]]
-        new = [item for item in tested if item.cell.seed == base.cell.seed and item is not base
-               and item.record["test"].get("base") != mark]  # fmt: skip
-        if not new:
-            continue
-        try:
-            values = p_values(base.cell, [item.cell for item in new], plan.test)
-        except NlpcliError as error:
-            listener.note(f"differences from {base.cell.name} are not tested: {error.message}")
-            continue
-        for item, value in zip(new, values, strict=True):
-            item.record["test"] |= {"base": mark, "p_value": value}
-            records.write_record(item.cell.folder, item.record)
+    bases = [item for item in tested if not item.cell.variant.change]
+    mark = [[item.record["test"]["text"], item.record["test"]["output"]] for item in bases]
+    new = [item for item in tested if item not in bases and item.record["test"].get("base") != mark]
+    if not bases or not new:
+        return
+    try:
+        found = [p_values(base.cell, [item.cell for item in new], plan.test) for base in bases]
+    except NlpcliError as error:
+        listener.note(f"differences from {bases[0].cell.variant.name} are not tested: {error.message}")
+        return
+    for item, values in zip(new, zip(*found, strict=True), strict=True):
+        item.record["test"] |= {"base": mark, "p_value": max(values)}
+        records.write_record(item.cell.folder, item.record)
 
 
 class _Recording:

@@ -163,13 +163,13 @@ def notes(results: Results) -> list[str]:
     if names := [row.title for row in waiting if not row.reason]:
         told.append(f"not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
-    if any(
-        (n := row.metrics.get(name)) and (n.p_value or 1) < SIGNIFICANT
-        for row in results.rows
-        for name in results.metrics
-    ):
+    tested = [number for row in results.rows for number in row.metrics.values() if number.p_value is not None]
+    if any(number.p_value < SIGNIFICANT for number in tested):
+        base = next((row for row in results.rows if not row.changes), None)
+        each = f", from each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
         told.append(
-            f"† differs from the base with p < {SIGNIFICANT} (paired bootstrap over the test sentences, same seed)"
+            f"† differs from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test sentences; "
+            f"cells tested: {len(tested)}, not corrected for their number)"
         )
     for name in results.metrics:
         known = results.signatures.get(name, [])

@@ -179,6 +179,16 @@ def test_numbers_of_several_seeds_are_means_with_deviations(job, told):
     assert loss.deviation == pytest.approx(abs(loss.values[0] - loss.values[1]) / 2**0.5)
 
 
+def test_the_difference_from_a_base_of_several_seeds_is_that_from_the_nearest(job, told, monkeypatch):
+    values = {"base": 0.01, "base-seed-2": 0.4}
+    monkeypatch.setattr(
+        "nlpcli.recipes.comparison.running.p_values", lambda base, others, test: [values[base.name]] * len(others)
+    )
+    text = "equal: {steps: 2}\nrows: [{name: base, seeds: 2}, {name: wide, set: {model.d_ff: 32}}]"
+    results = compare(job(text, test=("test.en", "test.de")), told)
+    assert [row.metrics["test_bleu"].p_value for row in results.rows] == [None, 0.4]
+
+
 def test_a_test_is_for_translators(job, told):
     text = "base: {}\nequal: {steps: 1}\naxes: {objective: [clm]}"
     with pytest.raises(NlpcliError, match="the cell 'clm' learns clm"):
