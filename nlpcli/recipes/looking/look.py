@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from nlpcli.visualization.maps import Attention, Site
 
+_NAMELESS = ("model", "models", "best", "last", "latest", "final", "checkpoint", "output", "out")
+
 
 def look(
     job: Looking, texts: Iterable[Given], *, say: Callable[[str], None], warn: Callable[[str], None]
@@ -65,7 +67,7 @@ class Looker:
         notes = ({} if given.line is None else {"line": given.line}) | seen.notes
         if gradient:
             notes["gradient of"] = f"the {seen.goal_name}"
-        return Attention(tuple(sites), self.opened.loaded.path.resolve().name, seen.texts, notes)
+        return Attention(tuple(sites), _name(self.opened.loaded.path), seen.texts, notes)
 
     def _check(self, given: Given) -> None:
         """Raises: NlpcliError for a part of a text that the model has no use for."""
@@ -77,6 +79,12 @@ class Looker:
         reads_two = opened.task is not None or opened.model is not opened.body or config.kind == "encoder"
         if given.second is not None and not reads_two:
             raise not_possible(opened, "a second text", "the model reads one", "leave it out")
+
+
+def _name(path: Path) -> str:
+    """What the model in a folder is called: the folder's name, with that of the one around where it says nothing."""
+    path = path.resolve()
+    return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
 
 
 def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs")) -> Path:

@@ -476,3 +476,11 @@ def test_a_looker_can_be_asked_again(write_model):
     one = looker.look(Given("a man", target="der mann"))
     two = looker.look(Given("a man", target="der mann"))
     assert all(np.array_equal(a, b) for a, b in zip(one.sites[2].weights, two.sites[2].weights, strict=True))
+
+
+def test_a_folder_whose_name_says_nothing_is_named_with_the_one_around_it(write_model, see):
+    path = write_model()
+    assert path.name == "model"
+    assert see(path, "a man").model == f"{path.parent.name}/model"
+    named = path.rename(path.with_name("deen"))
+    assert see(named, "a man").model == "deen"
