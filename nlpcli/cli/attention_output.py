@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,9 @@ class Canvas:
         elif self.format == "html":
             from nlpcli.visualization.page import page
 
-            self._write_text(page(list(attentions), title=self.title or _title(first)))
+            texts = list(attentions)
+            texts = texts if len(texts) > 1 else [_without_line(first)]
+            self._write_text(page(texts, title=self.title or _title(first)))
         else:
             self._write_files(attentions)
 
@@ -110,6 +112,8 @@ class Canvas:
         for number, attention in enumerate(attentions):
             if number:
                 yield ""
+            if number == 0 and attention.notes.get("line") == 1:  # it may be the only one
+                attention = _without_line(attention)
             yield draw(
                 attention, width=self.width, colour=self.colour, unicode=_has_unicode(), view=self.view,
                 links=self.links,
@@ -119,7 +123,7 @@ class Canvas:
         """A file for each text: with several of them their numbers are put before the suffix."""
         first, second = next(attentions), next(attentions, None)
         if second is None:
-            self._write_bytes(self._file(first), self.out)
+            self._write_bytes(self._file(first if self.format == "npz" else _without_line(first)), self.out)
             return
         if self.out is None:
             raise NlpcliError(f"one {self.format} holds one text", hint="name files with --out, or take html or json")
@@ -146,6 +150,8 @@ class Canvas:
         """
         if not texts:
             raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
+        if not numbers:
+            raise NlpcliError("no tokens are left whose attention could be measured", hint="leave out --no-special")
         if self.format == "json":
             import json
 
@@ -228,7 +234,14 @@ def _format(format: str | None, out: Path | None) -> str:
 
 
 def _title(attention: Attention) -> str:
-    return f"Attention of {attention.model}" if attention.model else attention.sites[0].title
+    if attention.model:
+        return f"Attention of {attention.model}"
+    return next((site.title for site in attention.sites), "Attention")
+
+
+def _without_line(attention: Attention) -> Attention:
+    """Without the note of the line it was read from: of a text that stands alone it tells nothing."""
+    return replace(attention, notes={name: note for name, note in attention.notes.items() if name != "line"})
 
 
 def _terminal_width() -> int:

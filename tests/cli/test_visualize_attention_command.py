@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -130,6 +131,34 @@ def test_one_page_holds_all_texts(call, tmp_path):
     assert status == 0, err
     page = (tmp_path / "found.html").read_text("utf-8")
     assert "<script>alert(1)" not in page and "the dog" in page
+
+
+def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
+    one, two = "the dog\n", "the dog\na man\n"
+    for lines, noted in ((one, []), (two, ["line 2"])):
+        _, out, _ = call(model="encoder", stdin=lines)
+        assert re.findall(r"line \d", out) == noted
+    for lines, noted in ((one, []), (two, ['"line":"1"', '"line":"2"'])):
+        call("--out", "found.html", model="encoder", stdin=lines)
+        assert re.findall(r'"line":"\d"', (tmp_path / "found.html").read_text("utf-8")) == noted
+    [record] = found(call, model="encoder", stdin=one)
+    assert record.notes["line"] == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ((), "no tokens to draw"),
+        (("--words",), "no tokens to draw"),
+        (("--out", "x.html"), "no weights to draw"),
+        (("--stats",), "no tokens are left"),
+    ],
+)
+def test_where_only_special_tokens_were_read_nothing_is_left_without_them(call, how, told):
+    nothing = ("a man", "--target", "", "--site", "decoder", "--no-special")
+    status, out, err = call(*nothing, *how, model="translation")
+    assert told in out + err and "internal" not in err
+    assert status == (2 if err.startswith("nlpcli: ") else 0)
 
 
 def test_files_that_hold_one_text_are_numbered(call, tmp_path):
@@ -376,7 +405,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--pattern", "windw:3"), "windw"),
         (("--pattern", "causal", "--positions", "rotary"), "--positions draws something else"),
         (("--pattern", "causal", "--d-model", 8), "--d-model is about positions"),
-        (("--pattern", "random:3", "--seed", -1), "'--seed': -1 is not in the range"),
+        (("--pattern", "random:3", "--seed", -1), "invalid value '-1' for '--seed'"),
         (("--pattern", "causal", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "random:3:7", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "causal", "--device", "cuda"), "--device is about a model"),
