@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlpcli.errors import NlpcliError
-from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -37,9 +37,7 @@ class AdaptiveSoftmax(nn.Module):
 
         Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
         """
-        first = self.borders[1]
-        group = torch.bucketize(target, torch.tensor(self.borders[1:-1], device=target.device), right=True)
-        goal = torch.where(group == 0, target, first + group - 1)
+        group, goal = self._groups(target)
         head_weight, head_bias = self._head(weight, bias)
         parts = [vocabulary_loss(hidden, head_weight, goal, bias=head_bias)]
         for i, (begin, end) in enumerate(pairwise(self.borders[1:])):
@@ -50,6 +48,23 @@ class AdaptiveSoftmax(nn.Module):
             )  # fmt: skip
         totals, nlls = zip(*parts, strict=True)
         return torch.stack(totals).sum(), torch.stack(nlls).sum()
+
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The negative log-likelihood of each position (n), in nats, as `vocabulary_nll` gives it."""
+        group, goal = self._groups(target)
+        head_weight, head_bias = self._head(weight, bias)
+        found = vocabulary_nll(hidden, head_weight, goal, bias=head_bias)
+        for i, (begin, end) in enumerate(pairwise(self.borders[1:])):
+            places = (group == i + 1).nonzero().squeeze(1)
+            part_bias = None if bias is None else bias[begin:end]
+            found[places] += vocabulary_nll(hidden[places], weight[begin:end], target[places] - begin, bias=part_bias)
+        return found
+
+    def _groups(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """For each target its group, 0 for that of the head, and what the head has to say: the token, or the group."""
+        group = torch.bucketize(target, torch.tensor(self.borders[1:-1], device=target.device), right=True)
+        return group, torch.where(group == 0, target, self.borders[1] + group - 1)
 
     def log_probabilities(self, hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """(…, d_model) -> (…, vocab)"""

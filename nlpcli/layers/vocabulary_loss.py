@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 _CHUNK_NUMBERS = 1 << 20  # logits alive at a time on a CPU: 4 MB, about a core's share of the cache
 _CHUNK_NUMBERS_GPU = 1 << 27
@@ -28,6 +29,26 @@ def vocabulary_loss(
     return _VocabularyLoss.apply(hidden, weight, bias, target, label_smoothing, torch.is_grad_enabled())
 
 
+@torch.no_grad()
+def vocabulary_nll(hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None) -> Tensor:
+    """What `vocabulary_loss` sums up without smoothing, for each position, to be measured and not to be learnt from.
+
+    Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab). Returns: (n), in nats.
+    """
+    rows = _rows(hidden.size(0), weight.size(0), on_gpu=hidden.is_cuda)
+    exact = torch.promote_types(hidden.dtype, torch.float32)
+    parts = [
+        F.cross_entropy(F.linear(part, weight, bias).to(exact), goal, reduction="none")
+        for part, goal in zip(hidden.split(rows), target.split(rows), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _rows(count: int, vocab: int, *, on_gpu: bool) -> int:
+    """How many positions are in a chunk."""
+    return max(_LEAST_ROWS, min(count, (_CHUNK_NUMBERS_GPU if on_gpu else _CHUNK_NUMBERS) // vocab))
+
+
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, epsilon, learning):
@@ -41,8 +62,7 @@ class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
     def _in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs):
         count, vocab = x.size(0), w.size(0)
-        numbers = _CHUNK_NUMBERS_GPU if x.is_cuda else _CHUNK_NUMBERS
-        rows = max(_LEAST_ROWS, min(count, numbers // vocab))
+        rows = _rows(count, vocab, on_gpu=x.is_cuda)
         exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
         grad_hidden = torch.empty_like(hidden) if needs[0] else None
         grad_weight = torch.zeros(weight.shape, dtype=exact, device=x.device) if needs[1] else None

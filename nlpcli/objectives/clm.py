@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
 from nlpcli.errors import NlpcliError
-from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
 from nlpcli.objectives.learning import Loss, Sample
 
 
@@ -70,18 +70,15 @@ class CausalLanguageModelling:
         if not self.train.reads_on or (carry and carry[0].size(0) != batch.ids.size(0)):
             carry = None  # resumed with another size of batches
         hidden, carry = self._hidden(model, batch.ids[:, :-1], carry)
-        return self._loss(model, hidden, batch.ids, None), carry if self.train.reads_on else None
+        return self._loss(model, hidden, batch.ids), carry if self.train.reads_on else None
 
     def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
         if has_memory(model):
             return model.hidden(ids, memory)
         return model.hidden(ids, same_document(ids, self.eos) if self.document_mask else None), None
 
-    def _loss(self, model: nn.Module, hidden: Tensor, ids: Tensor, scored: Tensor | None) -> Loss:
+    def _loss(self, model: nn.Module, hidden: Tensor, ids: Tensor) -> Loss:
         hidden, goal = hidden.flatten(0, 1), ids[:, 1:].flatten()
-        if scored is not None:
-            places = scored.flatten().nonzero().squeeze(1)
-            hidden, goal = hidden.index_select(0, places), goal.index_select(0, places)
         smoothing = self.label_smoothing if model.training else 0.0
         adaptive = getattr(model, "adaptive_softmax", None)
         if adaptive is None:
@@ -116,16 +113,26 @@ class CausalLanguageModelling:
             read = torch.from_numpy(ids).to(device)
             hidden, new = self._hidden(model, read[:, :-1], memory)
             memory = new if remembers else None
-            counted = torch.from_numpy(scored).to(device)
-            for row in range(len(part)):
-                one = slice(row, row + 1)
-                yield self._loss(model, hidden[one], read[one], counted[one])
+            places = torch.from_numpy(scored.ravel().nonzero()[0]).to(device)
+            goal = read[:, 1:].flatten().index_select(0, places)
+            nats = _nats(model, hidden.flatten(0, 1).index_select(0, places), goal)
+            for own in nats.split(scored.sum(axis=1).tolist()):
+                nll = own.sum()
+                yield Loss(nll, nll, len(own))
 
     def samples(self, count: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Windows as they are read and predicted."""
         for start in rng.choice(self.train.plan(0).ravel(), count):
             ids = self.train.batch([start])[0].tolist()
             yield Sample(ids, ids[:-1], ids[1:])
+
+
+def _nats(model: nn.Module, hidden: Tensor, goal: Tensor) -> Tensor:
+    """-log p of each goal (n), by the states before them (n, d_model)."""
+    adaptive = getattr(model, "adaptive_softmax", None)
+    if adaptive is None:
+        return vocabulary_nll(hidden, model.output_weight, goal, bias=model.output_bias)
+    return adaptive.nll(hidden, model.output_weight, goal, bias=model.output_bias)
 
 
 def has_memory(model: nn.Module) -> bool:

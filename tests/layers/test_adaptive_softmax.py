@@ -39,6 +39,8 @@ def test_the_loss_is_that_of_these_probabilities_with_its_gradients(bias, high):
     total, nll = softmax.loss(hidden, weight, target, bias)
     wanted = -softmax.log_probabilities(hidden, weight, bias).gather(-1, target[:, None]).sum()
     assert torch.allclose(total, wanted) and torch.allclose(nll, wanted)
+    each = -softmax.log_probabilities(hidden, weight, bias).gather(-1, target[:, None]).squeeze(1)
+    assert torch.allclose(softmax.nll(hidden, weight, target, bias), each)
     learnt = [hidden, weight, softmax.group_weight, softmax.group_bias, *([] if bias is None else [bias])]
     found, slopes = torch.autograd.grad(total, learnt), torch.autograd.grad(wanted, learnt)
     assert all(torch.allclose(left, right) for left, right in zip(found, slopes, strict=True))

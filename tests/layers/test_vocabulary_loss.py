@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nlpcli.layers import vocabulary_loss as module
-from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
 
 WIDTH, VOCABULARY = 12, 29
 
@@ -138,3 +138,16 @@ def test_the_loss_without_smoothing_has_no_gradient_of_its_own():
     hidden, weight, _, target = parts(4, bias=False)
     _, nll = vocabulary_loss(hidden, weight, target, label_smoothing=0.1)
     assert not nll.requires_grad
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [0, 1, 31, 64, 97])
+@pytest.mark.parametrize("bias", [True, False])
+def test_of_each_position_alone_it_is_what_their_sum_is_made_of(chunks, n, bias, kind):
+    hidden, weight, offset, target = parts(n, kind, bias)
+    found = vocabulary_nll(hidden, weight, target, bias=offset)
+    assert found.dtype == kind and found.shape == (n,) and not found.requires_grad
+    wanted = [oracle(hidden[[i]], weight, offset, target[[i]], 0.0)[1] for i in range(n)]
+    assert found.tolist() == pytest.approx([float(nll.detach()) for nll in wanted], rel=1e-4, abs=1e-5)
+    _, nll = vocabulary_loss(hidden, weight, target, bias=offset)
+    assert float(found.sum()) == pytest.approx(float(nll), rel=1e-5)

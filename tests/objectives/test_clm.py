@@ -12,6 +12,7 @@ from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.objectives import clm
 from nlpcli.objectives.clm import CausalLanguageModelling, same_document
 from nlpcli.text import train_tokenizer
 
@@ -92,13 +93,29 @@ def test_evaluation_scores_each_token_once_from_the_context_its_window_gives(
     ids = torch.from_numpy(stream.read(0, len(stream)))
     with torch.inference_mode():
         parts = list(task.evaluate(model, torch.device("cpu")))
-        start, nats = 0, 0.0
+        start, nats, counts = 0, [0.0], [0]
         for place in range(1, len(ids)):  # a window moves on when it can't reach the place any more
+            if place > start + CONTEXT:
+                nats.append(0.0)
+                counts.append(0)
             while place > start + CONTEXT:
                 start += stride or CONTEXT
-            nats -= float(model(ids[None, start:place])[0, -1].log_softmax(-1)[ids[place]])
-    assert sum(part.count for part in parts) == len(ids) - 1
-    assert sum(float(part.nll) for part in parts) == pytest.approx(nats, rel=1e-5)
+            nats[-1] -= float(model(ids[None, start:place])[0, -1].log_softmax(-1)[ids[place]])
+            counts[-1] += 1
+    assert [part.count for part in parts] == counts
+    assert [float(part.nll) for part in parts] == pytest.approx(nats, rel=1e-4)
+
+
+def test_evaluation_goes_through_the_vocabulary_once_for_a_batch_of_windows(shards, tokenizer, model, monkeypatch):
+    task, sizes = objective(shards, tokenizer, batch_tokens=10_000), []
+    plain = clm.vocabulary_nll
+    monkeypatch.setattr(
+        clm,
+        "vocabulary_nll",
+        lambda hidden, *rest, **more: (sizes.append(len(hidden)), plain(hidden, *rest, **more))[1],
+    )
+    parts = list(task.evaluate(model, torch.device("cpu")))
+    assert len(parts) > 1 and sizes == [sum(part.count for part in parts)]
 
 
 def test_a_stride_beyond_the_context_is_refused_at_once(shards, tokenizer):
