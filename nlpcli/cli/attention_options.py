@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from nlpcli.errors import NlpcliError
 
 _NUMBERS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
+_MOST = 10_000
 _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
 """What links of words are made of, besides the options that are about nothing else."""
 
@@ -45,7 +46,7 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
             span = range(int(first), int(last or first) + 1)
             if not span:
                 raise NlpcliError(f"{name} {part} counts down", hint=f"write {last}-{first}")
-            found += span
+            found += span[:_MOST]  # no model has more, so that the first that is missing is told
     return tuple(dict.fromkeys(found))
 
 

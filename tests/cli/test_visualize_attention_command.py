@@ -361,6 +361,7 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
         (("a", "--view", "round"), "unknown view 'round'"),
         (("a", "--layer", "x"), "--layer x is no number"),
         (("a", "--layer", "9"), "there is no layer 9"),
+        (("a", "--layer", "2-9999999999"), "there is no layer 4"),
         (("a", "--layer", "3-1"), "--layer 3-1 counts down"),
         (("a", "--head", "1,2-1"), "--head 2-1 counts down"),
         (("a", "--head", "0"), "there is no head 0"),
