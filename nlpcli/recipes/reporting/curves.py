@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from nlpcli.config.grid import flat
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.reporting.runs import Run
 from nlpcli.training.direction import higher_is_better
@@ -141,17 +142,7 @@ def _is_number(value: Any) -> bool:
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """The settings in which the configurations of runs differ: "training.lr" -> the value of each run."""
-    flat = [_flat(run.config) for run in runs]
-    names = dict.fromkeys(name for own in flat for name in own)
-    found = {name: [own.get(name) for own in flat] for name in names}
+    settings = [flat(run.config) for run in runs]
+    names = dict.fromkeys(name for own in settings for name in own)
+    found = {name: [own.get(name) for own in settings] for name in names}
     return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
