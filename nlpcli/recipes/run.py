@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.card import CARD, card_of
 from nlpcli.recipes.samples import OUTPUTS, Shown, write_outputs
 
 CONFIG = "config.yaml"
@@ -226,7 +226,7 @@ def _clear(run: Path) -> None:
 
     for name in ("checkpoints", "tokenizer", "source-tokenizer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "samples.jsonl", OUTPUTS, "README.md"):
+    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "samples.jsonl", OUTPUTS, CARD):
         (run / name).unlink(missing_ok=True)
 
 
@@ -362,40 +362,8 @@ def train(
         samples=lambda: shown.samples,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)
-    card = _card(request, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures)
-    write_atomic(run / "README.md", card)
-    return outcome
-
-
-def _card(
-    request: Request,
-    config: RunConfig,
-    run: Path,
-    outcome: Any,
-    parameters: int,
-    machine: Any,
-    fingerprint: str,
-    signatures: Mapping[str, str],
-) -> str:
-    progress = outcome.progress
-    escaped = {name: text.replace("|", r"\|") for name, text in signatures.items()}  # a bare bar would end the cell
-    results = "\n".join(
-        f"| {name} | {value:.4f} | {escaped.get(name, '')} |" for name, value in outcome.metrics.items()
+    card = card_of(
+        request.command, config, run, outcome, count_parameters(model), machine, data_fingerprint, signatures
     )
-    return f"""# {run.name}
-
-{config.description or "A model"}: {config.task or config.objective}, {parameters:,} parameters.
-
-- command: `{request.command}`
-- data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
-- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes
-- machine: {machine.describe()}
-- ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
-- kept: {outcome.kept}
-
-On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
-
-| of the weights kept | | signature |
-|---|---|---|
-{results}
-"""
+    write_atomic(run / CARD, card)
+    return outcome

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,13 @@ from nlpcli.config.files import sha256_file
 from nlpcli.config.loading import load_yaml
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
+from nlpcli.recipes.card import read_card
 from nlpcli.recipes.inspection.findings import Finding, Inspection, Section, amount, size
 from nlpcli.recipes.inspection.model import LENGTH, inspect_model
 from nlpcli.recipes.inspection.weights import header
 from nlpcli.recipes.run import CONFIG, LIMITS
 
-STATE, METRICS, CARD = "state.yaml", "metrics.jsonl", "README.md"
+STATE, METRICS = "state.yaml", "metrics.jsonl"
 _SETTINGS = ("optimizer", "lr", "schedule", "batch_tokens", "batch_size", "accumulate", "precision", "seed", "metric")
 
 
@@ -63,13 +63,12 @@ def run_state(path: Path) -> dict[str, Any]:
         progress = found if isinstance(found, dict) else {}
     lines = read_lines_of_metrics(path / METRICS) if (path / METRICS).is_file() else []
     trained = [line for line in lines if line.get("kind") == "train"]
-    card = (path / CARD).read_text(encoding="utf-8", errors="replace") if (path / CARD).is_file() else ""
-    ended = re.search(r"^- ended: (.*)$", card, re.MULTILINE)
+    card = read_card(path)
     begun = bool(progress or lines or card)
     best = {name: entry for name, entry in (progress.get("best") or {}).items() if isinstance(entry, dict)}
     return {
-        "state": "finished" if ended else "not finished" if begun else "not begun",
-        "ended": ended[1] if ended else None,
+        "state": "finished" if card else "not finished" if begun else "not begun",
+        "ended": card.get("ended"),
         "step": progress.get("step", trained[-1]["step"] if trained else 0),
         "logged_step": lines[-1].get("step") if lines else None,
         "epoch": progress.get("epoch"),

@@ -14,12 +14,11 @@ from typing import Any
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.card import read_card
 from nlpcli.recipes.samples import OUTPUTS
 from nlpcli.training.log import read_metrics, read_samples
 
-CONFIG, CARD, DESCRIPTION, WEIGHTS = "config.yaml", "README.md", "model.yaml", "model.safetensors"
-_FIELD = re.compile(r"^- (command|data|trained|machine|ended|kept): (.*)$", re.MULTILINE)
-_PARAMETERS = re.compile(r"([\d,]+) parameters\.")
+CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "model.yaml", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
     lines = read_metrics(path)
     outputs = _outputs(path / OUTPUTS)
     run = Run(
-        path, name or path.name, config, lines, read_samples(path), outputs, info, _card(path / CARD),
+        path, name or path.name, config, lines, read_samples(path), outputs, info, read_card(path),
         _newest_progress(path), _parameters(path),
     )  # fmt: skip
     run.missing.extend(_missing(run))
@@ -203,16 +202,6 @@ def _newest_progress(run: Path) -> dict[str, Any]:
         if progress := _yaml(state).get("progress"):
             return progress
     return {}
-
-
-def _card(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = dict(_FIELD.findall(text))
-    if (parameters := _PARAMETERS.search(text)) is not None:
-        found["parameters"] = parameters[1].replace(",", "")
-    return found if {"ended", "kept", "trained"} <= found.keys() else {}
 
 
 def _parameters(run: Path) -> int | None:

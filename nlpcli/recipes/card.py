@@ -1,0 +1,63 @@
+"""The model card of a run, README.md: what it is, how it was trained, how it ended, what it scores. Written last."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.schema import RunConfig
+
+CARD = "README.md"
+_FIELD = re.compile(r"^- (command|data|trained|machine|ended|kept): (.*)$", re.MULTILINE)
+_PARAMETERS = re.compile(r"([\d,]+) parameters\.")
+
+
+def read_card(run: Path) -> dict[str, str]:
+    """command, data, trained, machine, ended and kept as the card of the folder `run` has them, and the number of
+    parameters without commas; {} where there is no card, or one that is none of a run."""
+    path = Path(run) / CARD
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = dict(_FIELD.findall(text))
+    if (parameters := _PARAMETERS.search(text)) is not None:
+        found["parameters"] = parameters[1].replace(",", "")
+    return found if {"ended", "kept", "trained"} <= found.keys() else {}
+
+
+def card_of(
+    command: str,
+    config: RunConfig,
+    run: Path,
+    outcome: Any,
+    parameters: int,
+    machine: Any,
+    fingerprint: str,
+    signatures: Mapping[str, str],
+) -> str:
+    """The card, with what `read_card` finds in its list."""
+    progress = outcome.progress
+    escaped = {name: text.replace("|", r"\|") for name, text in signatures.items()}  # a bare bar would end the cell
+    results = "\n".join(
+        f"| {name} | {value:.4f} | {escaped.get(name, '')} |" for name, value in outcome.metrics.items()
+    )
+    return f"""# {run.name}
+
+{config.description or "A model"}: {config.task or config.objective}, {parameters:,} parameters.
+
+- command: `{command}`
+- data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
+- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes
+- machine: {machine.describe()}
+- ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
+- kept: {outcome.kept}
+
+On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
+
+| of the weights kept | | signature |
+|---|---|---|
+{results}
+"""
