@@ -14,11 +14,11 @@ from nlpcli.config.grid import flat
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.opening import STDIN
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.card import CARD, read_card
 from nlpcli.recipes.comparison.cells import Cell
 from nlpcli.recipes.run import CONFIG
 
 RECORD = "cell.json"
-CARD = "README.md"  # written last of a run
 
 NEW, STARTED, INTERRUPTED, FINISHED, FAILED = "new", "started", "interrupted", "finished", "failed"
 
@@ -143,7 +143,7 @@ def measure(run: Path) -> dict[str, Any]:
     from nlpcli.training.checkpoint import checkpoints
 
     info = read_info(run)
-    card = (run / CARD).read_text(encoding="utf-8")
+    card = read_card(run)
     last = checkpoints(run)
     progress = load_yaml(last[-1] / "state.yaml")["progress"] if last else {}
     cost = ("step", "tokens", "seconds", "operations", "operations_per_token")
@@ -154,7 +154,7 @@ def measure(run: Path) -> dict[str, Any]:
         "tokenizer": info["tokenizer"],
         "kept": info.get("step"),
         **{name: progress.get(name) for name in cost},
-        **{name: _line(card, name) for name in ("machine", "ended")},
+        **{name: card.get(name, "") for name in ("machine", "ended")},
         "platform": _platform(),
     }
 
@@ -187,11 +187,6 @@ def _parameters(info: Mapping[str, Any]) -> int:
 
     with torch.device("meta"):
         return count_parameters(build_model(info["model"], info["vocab_size"], info.get("head")))
-
-
-def _line(card: str, name: str) -> str:
-    found = re.search(rf"^- {name}: (.*)$", card, re.MULTILINE)
-    return found.group(1) if found else ""
 
 
 def with_tokenizer(cells: Iterable[Cell], key: str) -> Path | None:
