@@ -100,16 +100,29 @@ def state_of(run: Path) -> str:
         return NEW
     record = read_record(run)
     if record is None:
-        if run.is_dir() and (run / CONFIG).exists() and not _has_checkpoint(run):  # stopped before it was recorded
-            return STARTED
-        raise NlpcliError(
-            f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
-        )
+        return _unrecorded(run)
     if "failed" in record:
         return FAILED
     if (run / CARD).exists():
         return FINISHED
     return INTERRUPTED if _has_checkpoint(run) else STARTED
+
+
+def _unrecorded(run: Path) -> str:
+    """That of a run that was stopped before it was recorded. Raises: NlpcliError for anything else in the folder."""
+    from nlpcli.models.directory import WEIGHTS
+
+    is_run = run.is_dir() and (run / CONFIG).exists()
+    if is_run and ((run / CARD).exists() or (run / WEIGHTS).exists() or _has_checkpoint(run)):
+        raise NlpcliError(
+            f"{run}: holds a run that no grid made",
+            hint="choose another --out, or replace it with --rerun CELL or --overwrite",
+        )
+    if not is_run:
+        raise NlpcliError(
+            f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
+        )
+    return STARTED
 
 
 def _has_checkpoint(run: Path) -> bool:

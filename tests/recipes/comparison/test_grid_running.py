@@ -143,6 +143,22 @@ def test_a_folder_that_holds_something_else_is_left_alone(job, told):
     assert Path("runs/grid/base/letter.txt").read_text() == "Dear reader"
 
 
+@pytest.mark.parametrize("left", ["README.md", "model.safetensors", "checkpoints"])
+def test_a_run_that_no_grid_made_is_replaced_only_when_asked(job, told, left):
+    compare(job(ONE), told)
+    run, kept = Path("runs/grid/base"), Path("kept")
+    run.rename(kept)
+    run.mkdir()
+    for name in ("config.yaml", left):
+        (shutil.copytree if (kept / name).is_dir() else shutil.copy)(kept / name, run / name)
+    with pytest.raises(NlpcliError, match="holds a run that no grid made") as error:
+        compare(job(ONE), told)
+    assert "--rerun CELL or --overwrite" in error.value.hint
+    assert told.trained() == ["base"] and (run / left).exists()
+    compare(job(ONE, overwrite=True), told)
+    assert told.trained() == ["base", "base"]
+
+
 def test_chosen_cells_run_and_the_others_are_told_to_be_open(job, told):
     results = compare(job(only=("heads-1",)), told)
     assert told.trained() == ["heads-1"]
