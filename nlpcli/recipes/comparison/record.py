@@ -214,13 +214,13 @@ def with_tokenizer(cells: Iterable[Cell], key: str) -> Path | None:
 
 
 def tokenizer_key(cell: Cell) -> str | None:
-    """The same for cells that would train the same tokenizer; None for one that doesn't train one, or trains two."""
+    """The same for cells that would train the same tokenizer; None for one that trains none, or two, or a mixture's."""
     import hashlib
 
     config, request = cell.config, cell.request
-    if request.tokenizer is not None or config.init or config.model.source_layers:
-        return None
     data = config.data
+    if request.tokenizer is not None or config.init or config.model.source_layers or not data.train:
+        return None
     made_of = [
         cell.command, config.task, config.tokenizer.model_dump(), digest(tuple(data.train)),
         data.documents, data.field, data.column, config.examples.model_dump(), data.dev_fraction if not data.dev else 0,

@@ -211,6 +211,38 @@ def test_a_test_is_for_translators(job, told):
         compare(job(text, train=("train.en",), dev=("dev.en",), test=("test.en", "test.de")), told)
 
 
+MIXTURE = """
+base:
+  task: text-to-text
+  model: {encoder_layers: 1, decoder_layers: 1, d_model: 16, d_ff: 16, heads: 2, dropout: 0.0}
+  tokenizer: {type: words, vocab_size: 60}
+  training: {batch_tokens: 256, warmup_steps: 2, precision: float32}
+  data: {mixture: mix.yaml}
+equal: {steps: 1}
+rows: [{name: base}, {name: wide, set: {model.d_ff: 32}}]
+"""
+
+
+@pytest.fixture
+def mixture():
+    """Writes the files of a mixture of two tasks into the working directory."""
+
+    def write() -> None:
+        for name, words in (("up", "one two"), ("down", "two one")):
+            for part in ("train", "dev"):
+                Path(f"{name}.{part}.tsv").write_text("text\tlabel\n" + f"{words}\tone\n" * 8, encoding="utf-8")
+        tasks = "".join(f"  {n}: {{train: {n}.train.tsv, dev: {n}.dev.tsv}}\n" for n in ("up", "down"))
+        Path("mix.yaml").write_text("tasks:\n" + tasks, encoding="utf-8")
+
+    return write
+
+
+def test_cells_that_learn_a_mixture_are_trained(job, told, mixture):
+    asked = job(MIXTURE, train=(), dev=())
+    mixture()
+    assert [(row.status, row.reason) for row in compare(asked, told).rows] == [("finished", "")] * 2
+
+
 def test_objectives_are_compared_on_raw_text(job, told):
     text = """
 base:
