@@ -11,6 +11,7 @@ from typing import Any
 
 from nlpcli.config.files import sha256_file, write_atomic
 from nlpcli.config.grid import flat
+from nlpcli.config.mixture import load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.opening import STDIN
 from nlpcli.errors import NlpcliError
@@ -41,7 +42,8 @@ def asked_of(cell: Cell) -> dict[str, Any]:
         if name not in _OF_NO_MATTER and value != usual.get(name)
     }
     data = cell.config.data
-    files = {"train": data.train, "dev": data.dev, "mixture": [data.mixture] if data.mixture else []}
+    mixture = [data.mixture, *load_mixture(data.mixture).files] if data.mixture else []
+    files = {"train": data.train, "dev": data.dev, "mixture": mixture}
     texts = {f"the text of data.{name}": digest(tuple(paths)) for name, paths in files.items() if paths}
     return settings | texts | _given_tokenizer(cell)
 

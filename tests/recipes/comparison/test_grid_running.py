@@ -215,7 +215,7 @@ MIXTURE = """
 base:
   task: text-to-text
   model: {encoder_layers: 1, decoder_layers: 1, d_model: 16, d_ff: 16, heads: 2, dropout: 0.0}
-  tokenizer: {type: words, vocab_size: 60}
+  tokenizer: {type: words, vocab_size: 200}
   training: {batch_tokens: 256, warmup_steps: 2, precision: float32}
   data: {mixture: mix.yaml}
 equal: {steps: 1}
@@ -241,6 +241,17 @@ def test_cells_that_learn_a_mixture_are_trained(job, told, mixture):
     asked = job(MIXTURE, train=(), dev=())
     mixture()
     assert [(row.status, row.reason) for row in compare(asked, told).rows] == [("finished", "")] * 2
+
+
+@pytest.mark.parametrize("name", ["mix.yaml", "down.train.tsv", "up.dev.tsv"])
+def test_a_line_more_in_a_file_of_a_mixture_makes_another_training(job, told, mixture, name):
+    asked = job(MIXTURE, train=(), dev=(), only=("base",))
+    mixture()
+    compare(asked, told)
+    with open(name, "a", encoding="utf-8") as file:
+        file.write("# mixed\n" if name == "mix.yaml" else "one\tone\n")
+    with pytest.raises(NlpcliError, match=r"was trained otherwise: the text of data\.mixture differs"):
+        compare(asked, told)
 
 
 def test_objectives_are_compared_on_raw_text(job, told):
