@@ -28,6 +28,7 @@ _OF_NO_MATTER = (
     "training.keep_checkpoints", "training.tensorboard",
 )  # fmt: skip
 """Settings that may differ between what was trained and what is asked: the text counts by its content."""
+INIT = "the weights of init"
 
 
 def asked_of(cell: Cell) -> dict[str, Any]:
@@ -45,7 +46,18 @@ def asked_of(cell: Cell) -> dict[str, Any]:
     mixture = [data.mixture, *load_mixture(data.mixture).files] if data.mixture else []
     files = {"train": data.train, "dev": data.dev, "mixture": mixture}
     texts = {f"the text of data.{name}": digest(tuple(paths)) for name, paths in files.items() if paths}
-    return settings | texts | _given_tokenizer(cell)
+    begun = {INIT: weights_of(Path(cell.config.init))} if cell.config.init else {}
+    return settings | texts | begun | _given_tokenizer(cell)
+
+
+def weights_of(folder: Path) -> str | None:
+    """A digest of a model's weights, None where there are none."""
+    from nlpcli.models.directory import DESCRIPTION, read_info
+
+    if (folder / DESCRIPTION).exists():
+        return read_info(folder)["sha256"]
+    files = sorted(folder.glob("*.safetensors"))
+    return digest(tuple(map(str, files))) if files else None
 
 
 def _given_tokenizer(cell: Cell) -> dict[str, str]:
@@ -139,6 +151,8 @@ def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) 
     usual = flat(RunConfig().model_dump())
     told = []
     for name in dict.fromkeys([*asked, *trained]):
+        if name == INIT and not trained.get(INIT):  # recorded by an earlier version, or the path differs as well
+            continue
         new, old = (kind.get(name, usual.get(name)) for kind in (asked, trained))
         if json.loads(json.dumps(new, default=str)) != old:
             told.append(

@@ -127,6 +127,21 @@ def test_a_cell_that_another_command_changed_is_not_taken_for_what_was_asked(job
         compare(job(ONE), told)
 
 
+def test_a_model_to_begin_with_counts_by_its_weights(job, told):
+    compare(job(ONE, out=Path("start")), told)
+    text = "base: {task: translation, init: start/base, training: {batch_tokens: 256}}\n" + ONE
+    compare(job(text), told)
+    assert compare(job(text), told).rows[0].status == "finished"
+    assert told.trained() == ["base", "base"]
+    compare(job(ONE, out=Path("start"), overwrite=True, overrides=("training.seed=3",)), told)
+    with pytest.raises(NlpcliError, match="was trained otherwise: the weights of init differs"):
+        compare(job(text), told)
+    record = json.loads(Path("runs/grid/base/cell.json").read_text())
+    del record["asked"]["the weights of init"]  # as before they were recorded
+    Path("runs/grid/base/cell.json").write_text(json.dumps(record))
+    assert compare(job(text), told).rows[0].status == "finished"
+
+
 def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
     compare(job(ONE), told)
     for name in ("train.en", "train.de"):
