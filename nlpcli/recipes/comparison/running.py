@@ -178,7 +178,10 @@ def _test_differences(plan: Plan, standings: list[Standing], listener: Listener)
     tested = [item for item in standings if item.finished and "test" in item.record]
     bases = [item for item in tested if not item.cell.variant.change]
     mark = [[item.record["test"]["text"], item.record["test"]["output"]] for item in bases]
-    new = [item for item in tested if item not in bases and item.record["test"].get("base") != mark]
+    new = [item for item in tested if item in bases or item.record["test"].get("base") != mark]
+    for item in new:  # what is known belongs to another base
+        item.record["test"].pop("base", None), item.record["test"].pop("p_value", None)
+    new = [item for item in new if item not in bases]
     if not bases or not new:
         return
     try:

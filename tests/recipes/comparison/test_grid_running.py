@@ -220,6 +220,19 @@ def test_the_difference_from_a_base_of_several_seeds_is_that_from_the_nearest(jo
     assert [row.metrics["test_bleu"].p_value for row in results.rows] == [None, 0.4]
 
 
+def test_a_difference_counts_only_from_the_base_that_stands_there_now(job, told, monkeypatch):
+    monkeypatch.setattr("nlpcli.recipes.comparison.running.p_values", lambda base, others, test: [0.01] * len(others))
+    text = "equal: {steps: 2}\nrows: [{name: base}, {name: wide, set: {model.d_ff: 32}}]"
+    tested = {"test": ("test.en", "test.de")}
+    assert compare(job(text, **tested), told).rows[1].metrics["test_bleu"].p_value == 0.01
+    Path("runs/grid/base/README.md").unlink()
+    base, wide = compare(job(text, only=("wide",), **tested), told).rows
+    assert (base.status, wide.status) == ("open", "finished")
+    assert wide.metrics["test_bleu"].p_value is None
+    assert "†" not in Path("runs/grid/table.md").read_text()
+    assert compare(job(text, **tested), told).rows[1].metrics["test_bleu"].p_value == 0.01
+
+
 def test_a_test_is_for_translators(job, told):
     text = "base: {}\nequal: {steps: 1}\naxes: {objective: [clm]}"
     with pytest.raises(NlpcliError, match="the cell 'clm' learns clm"):
