@@ -148,6 +148,8 @@ def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) 
     trained = record.get("asked", {})
     if "config" in record and record["config"] != digest((str(run / CONFIG),)):
         return [f"its {CONFIG} was changed since, by another command"]
+    if "weights" in record and record["weights"] != _weights_now(run):
+        return ["its weights were made anew since, by another command"]
     usual = flat(RunConfig().model_dump())
     told = []
     for name in dict.fromkeys([*asked, *trained]):
@@ -159,6 +161,13 @@ def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) 
                 f"{name} differs" if name.startswith("the ") else f"{name} was {_shown(old)}, not {_shown(new)}"
             )
     return told
+
+
+def _weights_now(run: Path) -> str | None:
+    try:
+        return weights_of(run)
+    except NlpcliError:  # a damaged description, which is none of what was recorded
+        return None
 
 
 def _shown(value: Any) -> str:

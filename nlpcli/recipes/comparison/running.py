@@ -151,7 +151,7 @@ def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
         return
     run, record = standing.cell.folder, standing.record
     if "results" not in record:
-        record["results"] = records.measure(run)
+        record |= {"weights": records.weights_of(run), "results": records.measure(run)}
         records.write_record(run, record)
     if plan.test is None:
         record.pop("test", None)

@@ -11,7 +11,7 @@ import pytest
 
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import read_info
-from nlpcli.recipes.comparison import compare
+from nlpcli.recipes.comparison import compare, preview
 from nlpcli.training.log import read_metrics
 
 ONE = "equal: {steps: 4}\nrows: [{name: base}]"
@@ -140,6 +140,22 @@ def test_a_model_to_begin_with_counts_by_its_weights(job, told):
     del record["asked"]["the weights of init"]  # as before they were recorded
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))
     assert compare(job(text), told).rows[0].status == "finished"
+
+
+def test_weights_that_another_command_made_are_not_given_the_results_of_those_before(job, told):
+    compare(job(ONE), told)
+    path = Path("runs/grid/base/model.yaml")
+    trained = read_info(path.parent)["sha256"]
+    path.write_text(path.read_text().replace(trained, "f" * 64))
+    with pytest.raises(NlpcliError, match="its weights were made anew since, by another command"):
+        compare(job(ONE), told)
+    path.write_text("sha256: damaged")
+    assert preview(job(ONE))[0]["state"] == "trained otherwise: its weights were made anew since, by another command"
+    record = json.loads(Path("runs/grid/base/cell.json").read_text())
+    assert record.pop("weights") == trained
+    Path("runs/grid/base/cell.json").write_text(json.dumps(record))  # as before they were recorded
+    assert compare(job(ONE), told).rows[0].status == "finished"
+    assert told.trained() == ["base"]
 
 
 def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
