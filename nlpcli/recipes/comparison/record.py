@@ -23,7 +23,7 @@ RECORD = "cell.json"
 
 NEW, STARTED, INTERRUPTED, FINISHED, FAILED = "new", "started", "interrupted", "finished", "failed"
 
-_OF_NO_MATTER = (
+OF_NO_MATTER = (
     "description", "source", "data.train", "data.dev", "data.workers", "training.log_every", "training.save_every",
     "training.keep_checkpoints", "training.tensorboard",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def asked_of(cell: Cell) -> dict[str, Any]:
     settings = {
         name: value
         for name, value in flat(cell.config.model_dump()).items()
-        if name not in _OF_NO_MATTER and value != usual.get(name)
+        if name not in OF_NO_MATTER and value != usual.get(name)
     }
     data = cell.config.data
     mixture = [data.mixture, *load_mixture(data.mixture).files] if data.mixture else []

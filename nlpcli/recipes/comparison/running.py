@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.grid import flat, nested
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.recipes.comparison import record as records
 from nlpcli.recipes.comparison.cells import Cell, Plan, parameters
@@ -127,12 +128,12 @@ def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> No
     from nlpcli.recipes.pretrain import pretrain
 
     asked = cell.request
-    if state == INTERRUPTED:  # the run's own folder says all of it, but not where the text is now
-        data = {name: list(files) for name in ("train", "dev") if (files := getattr(cell.config.data, name))}
+    if state == INTERRUPTED:  # the run's own folder says all of it but what may differ, such as where the text is now
+        wanted = flat(cell.config.model_dump())
+        free = nested({name: wanted[name] for name in records.OF_NO_MATTER})
         asked = replace(
-            asked, preset=None, config=None, base=None, tokenizer=None, settings={"data": data}, overrides=(),
-            resume=True,
-        )  # fmt: skip
+            asked, preset=None, config=None, base=None, tokenizer=None, settings=free, overrides=(), resume=True
+        )
     else:
         key = records.tokenizer_key(cell)
         same = records.with_tokenizer(shared, key) if key else None

@@ -77,6 +77,20 @@ def test_an_interrupted_grid_goes_on_and_ends_as_if_nothing_had_been(job, told):
     assert steps == [4, 6]
 
 
+def test_a_cell_goes_on_with_what_is_asked_of_its_log_now(job, told):
+    class Impatient(type(told)):
+        def evaluated(self, *_: object) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    longer = "equal: {steps: 8}\nrows: [{name: base}]"
+    with pytest.raises(KeyboardInterrupt):
+        compare(job(longer), Impatient())
+    assert (Path("runs/grid/base/checkpoints")).exists()
+    compare(job(longer, overrides=("training.log_every=1", "data.workers=1")), told)
+    steps = [line["step"] for line in read_metrics(Path("runs/grid/base")) if line["kind"] == "train"]
+    assert steps[-4:] == [5, 6, 7, 8]
+
+
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(job, told):
     compare(job(ONE), told)
     for name in ("checkpoints", "model.yaml", "README.md"):
