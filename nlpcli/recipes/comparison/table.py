@@ -202,7 +202,7 @@ def _measure(name: str, number: Number | None, intervals: bool) -> str:
         return f"{text} ± {_short(number.deviation, digits)}"
     star = "†" if number.p_value is not None and number.p_value < SIGNIFICANT else ""
     if intervals and number.low is not None and number.high is not None:
-        return f"{text}{star} [{max(number.low, 0):.1f}, {number.high:.1f}]"
+        return f"{text}{star} [{_short(number.low, digits)}, {_short(number.high, digits)}]"
     return text + star
 
 

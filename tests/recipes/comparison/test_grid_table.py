@@ -48,7 +48,7 @@ def test_the_wide_table_has_the_base_in_full_and_blanks_where_cells_are_as_it():
     found = table(results())
     assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "operations", "perplexity", "test BLEU"]
     assert [line[2:4] for line in found.lines] == [["4", "2"], ["1", ""], ["", "4"]]
-    assert found.lines[0][4:] == ["1.44M", "1.5", "2.00e13", "10.00", "30.00 [29.0, 31.0]"]
+    assert found.lines[0][4:] == ["1.44M", "1.5", "2.00e13", "10.00", "30.00 [29.00, 31.00]"]
     assert sorted(found.best) == [(2, 7), (2, 8)]
 
 
@@ -74,7 +74,7 @@ def test_what_was_made_equal_is_no_column():
 
 def test_markdown_marks_the_best_and_csv_has_all_digits():
     text = markdown(results())
-    assert "| C | layers-4 |  | 4 | 2.36M | 1.5 | 2.00e13 | **9.50** | **31.25 [30.2, 32.2]** |" in text
+    assert "| C | layers-4 |  | 4 | 2.36M | 1.5 | 2.00e13 | **9.50** | **31.25 [30.25, 32.25]** |" in text
     rows = list(csv.DictReader(io.StringIO(as_csv(results()))))
     assert [row["parameters"] for row in rows] == ["1435136", "1435136", "2357760"]
     assert [(row["h"], row["N"]) for row in rows] == [("4", "2"), ("1", "2"), ("4", "4")]
@@ -97,9 +97,15 @@ def test_two_axes_are_a_matrix_of_each_measure():
 def test_differences_that_chance_hardly_makes_are_marked_and_explained():
     number = replace(ROWS[2].metrics["test_bleu"], p_value=0.01)
     marked = replace(ROWS[2], metrics={**ROWS[2].metrics, "test_bleu": number})
-    assert "31.25† [30.2, 32.2]" in markdown(results([*ROWS[:2], marked]))
+    assert "31.25† [30.25, 32.25]" in markdown(results([*ROWS[:2], marked]))
     assert "† differs from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
     assert "†" not in markdown(results())
+
+
+def test_intervals_have_the_digits_of_the_score_and_may_lie_below_0():
+    small = replace(ROWS[2], metrics={"test_bleu": Number((0.09,), 0.0, 0.144), "pearson": Number((0.1,), -0.2, 0.4)})
+    line = table(results([small], metrics=["test_bleu", "pearson"])).lines[0]
+    assert line[-2:] == ["0.09 [0.00, 0.14]", "0.10 [-0.20, 0.40]"]
 
 
 def test_cells_that_are_missing_are_explained():
