@@ -100,6 +100,8 @@ def test_differences_that_chance_hardly_makes_are_marked_and_explained():
     assert "31.25† [30.25, 32.25]" in markdown(results([*ROWS[:2], marked]))
     assert "† differs from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
     assert "†" not in markdown(results())
+    certain = replace(marked, metrics={"test_bleu": replace(number, p_value=0.0)})
+    assert "† differs from the base" in markdown(results([*ROWS[:2], certain]))
 
 
 def test_intervals_have_the_digits_of_the_score_and_may_lie_below_0():
