@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from nlpcli.config.files import write_atomic, write_together
+from nlpcli.config.files import write_together
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.results import Results, Row
@@ -36,9 +36,10 @@ def write_report(results: Results, path: Path, listener: Listener) -> None:
     """
     drawn = _drawn(results, listener)
     image = path.with_suffix(".png")
+    contents: dict[Path, bytes | str] = {path: page(results, image.name if drawn is not None else None)}
     if drawn is not None:
-        write_atomic(image, drawn)
-    write_atomic(path, page(results, image.name if drawn is not None else None))
+        contents[image] = drawn
+    write_together(contents)
     listener.note(f"report: {path}" + (f" and {image}" if drawn is not None else ""))
 
 

@@ -4,11 +4,13 @@ import csv
 import io
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.picture import picture
-from nlpcli.recipes.comparison.report import page
+from nlpcli.recipes.comparison.report import page, write_report
 from nlpcli.recipes.comparison.results import Number, Results, Row
 from nlpcli.recipes.comparison.table import as_csv, markdown, matrices, table, text_lines
 
@@ -138,6 +140,14 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     assert "from one seed, base from 2. " in text
     assert "± is the standard deviation over seeds. In brackets is the 95 % bootstrap interval" in text
     assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
+
+
+def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, told):
+    (tmp_path / "g.png").write_bytes(b"before")
+    (tmp_path / "g.md").mkdir()
+    with pytest.raises(NlpcliError):
+        write_report(results(), tmp_path / "g.md", told)
+    assert (tmp_path / "g.png").read_bytes() == b"before"
 
 
 def test_pictures_are_drawn_in_every_format_and_are_the_same_each_time():
