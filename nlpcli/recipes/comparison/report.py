@@ -11,6 +11,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.results import Results, Row
 from nlpcli.recipes.comparison.table import heading, markdown
+from nlpcli.recipes.escaping import escaped
 from nlpcli.recipes.run import Listener
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
@@ -53,15 +54,19 @@ def _drawn(results: Results, listener: Listener) -> bytes | None:
 
 def page(results: Results, image: str | None) -> str:
     """The page: title, command, what was equal, table, picture, how it was measured, and where it was trained."""
-    parts = [f"# {results.title}", *[results.description] * bool(results.description), f"    {results.command}"]
+    parts = [
+        f"# {escaped(results.title)}",
+        *[results.description] * bool(results.description),
+        f"    {results.command}",
+    ]
     parts.append(_told(results))
     parts.append(markdown(results).rstrip())
     if image is not None:
-        parts += [f"![The cells of {results.name}]({image})", _caption(results)]
+        parts += [f"![The cells of {escaped(results.name)}]({image.replace(' ', '%20')})", _caption(results)]
     signatures = [f"- {heading(name)}: `{signature}`" for name in results.metrics
                   for signature in results.signatures.get(name, [])]  # fmt: skip
     parts += ["How it was measured:\n\n" + "\n".join(signatures)] if signatures else []
-    parts += ["Trained on: " + "; ".join(results.machines) + "."] if results.machines else []
+    parts += ["Trained on: " + escaped("; ".join(results.machines)) + "."] if results.machines else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -87,7 +92,7 @@ def _seeds(rows: list[Row]) -> str:
     if not counts:
         return "from one seed"
     usual = counts.most_common(1)[0][0]
-    others = [f"{row.title} from {len(row.seeds)}" for row in rows if len(row.seeds) != usual]
+    others = [f"{escaped(row.title)} from {len(row.seeds)}" for row in rows if len(row.seeds) != usual]
     return ", ".join([f"from {usual} seeds" if usual > 1 else "from one seed", *others])
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
+from nlpcli.recipes.escaping import escaped
 from nlpcli.training.direction import higher_is_better
 
 _NAMES = {
@@ -235,7 +236,7 @@ def _thousands(value: float) -> str:
 def markdown(results: Results) -> str:
     """The wide table, and where there are two axes a matrix for each measure; the best values are bold."""
     parts = [_markdown(table(results)), *(f"{name}:\n\n{_markdown(m)}" for name, m in matrices(results))]
-    parts += ["\n".join(f"- {note}" for note in notes(results))] if notes(results) else []
+    parts += ["\n".join(f"- {escaped(note)}" for note in notes(results))] if notes(results) else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -251,13 +252,13 @@ def plain(headings: Sequence[str], rows: Sequence[Sequence[str]], format: str) -
 
 
 def _markdown(found: Table) -> str:
-    def escaped(text: str) -> str:
-        return text.replace("|", r"\|")
+    def cell(text: str, column: int) -> str:
+        return text.replace("|", r"\|") if found.numeric[column] else escaped(text)
 
     rule = ["---:" if numeric else "---" for numeric in found.numeric]
     lines = ["| " + " | ".join(map(escaped, found.headings)) + " |", "|" + "|".join(rule) + "|"]
     for i, line in enumerate(found.lines):
-        cells = [f"**{escaped(text)}**" if (i, j) in found.best else escaped(text) for j, text in enumerate(line)]
+        cells = [f"**{cell(text, j)}**" if (i, j) in found.best else cell(text, j) for j, text in enumerate(line)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -112,6 +112,15 @@ def test_intervals_have_the_digits_of_the_score_and_may_lie_below_0():
     assert line[-2:] == ["0.09 [0.00, 0.14]", "0.10 [-0.20, 0.40]"]
 
 
+def test_names_of_cells_are_no_markdown():
+    failed = replace(ROWS[1], title="<b>*x*", status="failed", reason="[too](hot)", folders=(), metrics={}, cost={})
+    text = page(results([replace(ROWS[0], title="a_b_ c"), failed], title="*T*", name="g_h_"), "my grid.png")
+    assert text.startswith("# \\*T\\*\n")
+    assert "| a\\_b\\_ c |" in text and "| \\<b\\>\\*x\\* |" in text
+    assert "- \\<b\\>\\*x\\* failed: \\[too\\](hot)\n" in text
+    assert "![The cells of g\\_h\\_](my%20grid.png)" in text
+
+
 def test_cells_that_are_missing_are_explained():
     failed = replace(ROWS[1], status="failed", reason="too hot", folders=(), metrics={}, cost={})
     waiting = replace(ROWS[2], status="open", folders=(), metrics={}, cost={})
