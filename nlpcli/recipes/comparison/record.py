@@ -28,7 +28,7 @@ OF_NO_MATTER = (
     "training.keep_checkpoints", "training.tensorboard",
 )  # fmt: skip
 """Settings that may differ between what was trained and what is asked: the text counts by its content."""
-INIT = "the weights of init"
+INIT = "the model of init"
 
 
 def asked_of(cell: Cell) -> dict[str, Any]:

@@ -148,10 +148,10 @@ def test_a_model_to_begin_with_counts_by_its_weights(job, told):
     assert compare(job(text), told).rows[0].status == "finished"
     assert told.trained() == ["base", "base"]
     compare(job(ONE, out=Path("start"), overwrite=True, overrides=("training.seed=3",)), told)
-    with pytest.raises(NlpcliError, match="was trained otherwise: the weights of init differs"):
+    with pytest.raises(NlpcliError, match="was trained otherwise: the model of init differs"):
         compare(job(text), told)
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
-    del record["asked"]["the weights of init"]  # as before they were recorded
+    del record["asked"]["the model of init"]  # as before they were recorded
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))
     assert compare(job(text), told).rows[0].status == "finished"
 
