@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import torch
 
-from nlpcli.data.examples import Example
 from nlpcli.decoding.beam import beam_search
 from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import source_ids
 from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
-from nlpcli.recipes.looking.rows import log_probability
+from nlpcli.recipes.looking.rows import asked_and_answered, log_probability
 from nlpcli.recipes.looking.tokens import Part, side
 from nlpcli.recipes.translate import Search, search_settings
 from nlpcli.visualization.capture import capture
@@ -106,11 +105,6 @@ def _written(opened: Opened, start: list[int], source: list[int], target_start: 
 def _tuned_pair(opened: Opened, given: Given) -> _Pair:
     """As `nlpcli predict` reads and writes, with the words that put the task."""
     task = opened.task
-    texts = (given.text,) if given.second is None else (given.text, given.second)
-    [[item]] = task.encode([Example(texts, given.target, place=given.place)])
-    target = list(item.target)
-    if given.target is None:
-        with torch.no_grad():
-            [target] = task.outputs(opened.model, task.collate([item]).to(opened.device))
+    item, target = asked_and_answered(opened, given)
     begin = len(task.layout.start)
     return _Pair(item.source[:begin], item.source[begin:], task.start, target)

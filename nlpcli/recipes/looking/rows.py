@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
 from nlpcli.models.heads import TextHead, TokenHead
 from nlpcli.models.rows import Rows, stack
@@ -138,3 +139,15 @@ def log_probability(logits: torch.Tensor, goal: torch.Tensor, counted: list[int]
 def ordinary(tokens: Side) -> list[int]:
     """The places of tokens that are not special."""
     return [place for place, special in enumerate(tokens.special) if not special]
+
+
+def asked_and_answered(opened: Opened, given: Given) -> tuple[Any, list[int]]:
+    """A text as a text-to-text task puts it, and the ids of the answer that is given, or that the model writes."""
+    task = opened.task
+    texts = (given.text,) if given.second is None else (given.text, given.second)
+    [[item]] = task.encode([Example(texts, given.target, place=given.place)])
+    if given.target is not None:
+        return item, list(item.target)
+    with torch.no_grad():
+        [answer] = task.outputs(opened.model, task.collate([item]).to(opened.device))
+    return item, list(answer)

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.recipes.generate import beginning, window_of
 from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
-from nlpcli.recipes.looking.rows import log_probability, texts_of
+from nlpcli.recipes.looking.rows import asked_and_answered, log_probability, texts_of
 from nlpcli.recipes.looking.tokens import Part, readable, side
 from nlpcli.visualization.capture import OWN, capture
 from nlpcli.visualization.maps import Side
@@ -35,14 +34,8 @@ def read_stream(opened: Opened, given: Given) -> Seen:
 
 def read_prompt(opened: Opened, given: Given) -> Seen:
     """A language model tuned to answer in the stream it reads: a text, and its answer, given or written."""
-    task = opened.task
-    texts = (given.text,) if given.second is None else (given.text, given.second)
-    [[item]] = task.encode([Example(texts, given.target, place=given.place)])
-    answer = list(item.target)
-    if given.target is None:
-        with torch.no_grad():
-            [answer] = task.outputs(opened.model, task.collate([item]).to(opened.device))
-    start = len(task.layout.start)
+    item, answer = asked_and_answered(opened, given)
+    start = len(opened.task.layout.start)
     prompt = [Part(item.source[:start], True, "source"), Part(item.source[start:], False, "source")]
     return _stream(opened, given, [*prompt, Part(answer, False, "target")])
 
