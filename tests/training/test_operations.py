@@ -37,3 +37,13 @@ def test_a_run_ends_with_the_step_that_reaches_its_tokens_or_operations(run_clm,
     assert lines[-1]["operations"] / lines[-1]["tokens"] == pytest.approx(outcome.progress.operations_per_token)
     state = load_yaml(checkpoints(run)[-1] / "state.yaml")["progress"]
     assert state["operations"] == pytest.approx(outcome.progress.operations)
+
+
+def test_compiled_layers_count_as_much_as_plain_ones():
+    layer, x = torch.nn.Linear(8, 8), torch.ones(4, 8)
+    found = []
+    for function in (layer, torch.compile(layer, dynamic=True)):
+        with counted() as operations:
+            function(x).sum().backward()
+        found.append(operations())
+    assert found[0] == found[1] > 0
