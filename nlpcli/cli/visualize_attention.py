@@ -98,7 +98,9 @@ def command(
     causal: bool = typer.Option(False, "--causal", help="Of a pattern or relative positions: nobody looks ahead."),
     d_model: int = typer.Option(None, "--d-model", min=2, help="Of positions: their width. Default: 128."),
     buckets: int = typer.Option(None, "--buckets", min=4, help="Of relative positions. Default: 32."),
-    distance: int = typer.Option(None, "--distance", help="Of relative positions: beyond it all share a bucket."),
+    distance: int = typer.Option(
+        None, "--distance", help="Of relative positions: those beyond share a bucket. Default: 128."
+    ),
     seed: int = typer.Option(
         None, "--seed", min=0, max=2**31 - 1, help="Of --order random, and of random patterns. Default: 0."
     ),
@@ -108,8 +110,8 @@ def command(
     """See what a model attends to: rows look at columns.
 
     Where nothing is chosen, the terminal shows one matrix: of a translator the cross-attention of the layer that aligns
-    best, of others the last layer, as the mean of its heads. The row of a decoder is the step that predicts the token
-    named there.
+    best, of others the last layer, as the mean of its heads (with --gradient the mean of all layers, with --order both
+    streams). The row of a decoder is the step that predicts the token named there.
 
     \b
     Examples:

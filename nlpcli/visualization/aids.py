@@ -223,8 +223,8 @@ def rollout(site: Site) -> Site:
     """
     if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
         raise NlpcliError(
-            f"rollout needs the weights of a text that looks at itself alone; '{site.name}' is another attention",
-            hint="take the encoder's or the decoder's own attention",
+            f"rollout needs a text that looks at itself alone; '{site.name}' here looks at more, or at less",
+            hint="take the encoder's or the decoder's own attention, without memory and with special tokens",
         )
     identity = np.eye(len(site.queries))
     reached, layers = identity, []
