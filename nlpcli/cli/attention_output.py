@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import useless
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.endings import BINARY, check_ending
 
 if TYPE_CHECKING:
     from nlpcli.visualization.aids import HeadNumbers
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "png", "svg", "pdf", "html", "json", "npz", "pharaoh")
 FIGURES = ("png", "svg", "pdf")
-BINARY = ("png", "pdf", "npz")
 _SUFFIXES = {f".{name}": name for name in FORMATS} | {
     ".htm": "html", ".jsonl": "json", ".ndjson": "json", ".txt": "terminal", ".align": "pharaoh",
 }  # fmt: skip
@@ -51,8 +51,8 @@ class Canvas:
 
     @classmethod
     def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Any) -> Canvas:
-        """Raises: NlpcliError for an unknown format or colour, for options that mean nothing to the format, and for
-        bytes on a terminal."""
+        """Raises: NlpcliError for an unknown format or colour, for a file named like another format, for options that
+        mean nothing to the format, and for bytes on a terminal."""
         format = _format(format, out)
         if color is not None and color not in _COLOURS:
             raise unknown("color", color, _COLOURS)
@@ -223,6 +223,7 @@ def _format(format: str | None, out: Path | None) -> str:
     if format is not None:
         if format not in FORMATS:
             raise unknown("format", format, FORMATS)
+        check_ending(format, out, _SUFFIXES)
         return format
     if out is None:
         return "terminal"

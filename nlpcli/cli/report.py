@@ -19,7 +19,10 @@ class Command(Spreading):
 
 def command(
     runs: list[Path] = typer.Argument(
-        None, metavar="[RUN]...", help="Runs, or folders of runs; the first is what others are compared with."
+        None,
+        metavar="[RUN]...",
+        help="Runs, or folders of runs; the first is what others are compared with. Without one: the newest run "
+        "directly below runs/.",
     ),
     out: Path = typer.Option(None, "--out", "-o", metavar="FILE", help="Write the report to this file."),
     format: str = typer.Option(

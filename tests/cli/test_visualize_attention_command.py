@@ -354,6 +354,7 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     [
         (("a", "--format", "bmp"), "unknown format 'bmp'"),
         (("a", "--out", "x.bmp"), "x.bmp: its name tells no format"),
+        (("a", "--out", "x.svg", "--format", "png"), "x.svg: its name says svg, --format says png"),
         (("a", "--theme", "dark"), "--theme has no effect on the format terminal"),
         (("a", "--format", "json", "--width", "40"), "--width has no effect on the format json"),
         (("a", "--out", "x.svg", "--color", "always"), "--color has no effect on the format svg"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nlpcli.config.files import write_atomic, write_together
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.endings import check_ending
 from nlpcli.recipes.reporting.report import Report
 
 FORMATS = ("html", "png", "svg", "pdf", "terminal", "markdown", "json")
@@ -18,7 +19,8 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".png": "png", ".svg": "svg", ".pd
 def format_of(format: str | None, out: Path | None) -> str:
     """The form that was asked for, or the one that goes with the name of the file; without one, for a terminal.
 
-    Raises: NlpcliError for a form or a name that says none, and for a picture without a file to write it to.
+    Raises: NlpcliError for a form or a name that says none, for a form and a name that contradict each other, and for a
+    picture without a file to write it to.
     """
     if format is None:
         if out is None:
@@ -29,6 +31,7 @@ def format_of(format: str | None, out: Path | None) -> str:
         return _SUFFIXES[suffix]
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    check_ending(format, out, _SUFFIXES)
     if out is None and format in ("png", "pdf"):
         raise NlpcliError(f"a report as {format} needs a file", hint=f"--out report.{format}")
     return format

@@ -43,7 +43,7 @@ def _scores(report: Report) -> list[str]:
     if not report.metrics:
         return []
     rows = [
-        [f"**{escaped(m)}**" if any(m == run.metric for run in report.runs) else escaped(m),
+        [f"**{escaped(m)}**" if report.decides(m) else escaped(m),
          *(words.score(report.score(i, m)) for i in range(len(report.runs)))]
         for m in report.metrics
     ]  # fmt: skip

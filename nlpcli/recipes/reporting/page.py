@@ -66,12 +66,11 @@ def _scores(report: Report, heads: Sequence[str]) -> Iterator[str]:
     if not report.metrics:
         return
     yield "<h2>Scores of the weights kept, on held-out data</h2>"
-    deciding = {run.metric for run in report.runs}
     rows = []
     for metric in report.metrics:
         cells = [words.score(report.score(i, metric)).replace(" [", " <small>[", 1) for i in range(len(report.runs))]
         rows.append([escape(metric), *(f"{cell}</small>" if "<small>" in cell else cell for cell in cells)])
-    yield _table(heads, rows, decides=[metric in deciding for metric in report.metrics])
+    yield _table(heads, rows, decides=[report.decides(metric) for metric in report.metrics])
     if any(score.low is not None for own in report.scores for score in own):
         yield '<p class="note">In brackets: the 95 % interval by bootstrap.</p>'
     if report.paired:

@@ -78,6 +78,11 @@ class Report:
         deciding = {run.metric for run in self.runs}
         return sorted(names, key=lambda name: name not in deciding)
 
+    def decides(self, metric: str) -> bool:
+        """Whether it is the metric that decided which weights were kept, in every run that is measured by it."""
+        measured = [run for i, run in enumerate(self.runs) if self.score(i, metric) is not None]
+        return bool(measured) and all(run.metric == metric for run in measured)
+
     def score(self, run: int, metric: str) -> Final | None:
         return next((score for score in self.scores[run] if score.name == metric), None)
 

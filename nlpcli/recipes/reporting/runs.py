@@ -65,7 +65,8 @@ class Run:
 
     @property
     def step(self) -> int:
-        return max((line["step"] for line in self.lines), default=int(self.progress.get("step") or 0))
+        """How many steps were done, as the log or the newest checkpoint knows it, whichever is further."""
+        return max(int(self.progress.get("step") or 0), *(line["step"] for line in self.lines), 0)
 
     @property
     def finished(self) -> bool:

@@ -62,9 +62,8 @@ def _facts(report: Report, width: int) -> list[str]:
 def _scores(report: Report, width: int) -> list[str]:
     if not report.metrics:
         return []
-    deciding = {run.metric for run in report.runs}
     rows = [
-        [f"{name} (decides)" if name in deciding else name]
+        [f"{name} (decides)" if report.decides(name) else name]
         + [words.score(report.score(i, name)) for i in range(len(report.runs))]
         for name in report.metrics
     ]

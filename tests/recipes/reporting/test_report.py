@@ -128,6 +128,30 @@ def test_a_run_that_still_goes_on_is_told_of_as_it_is(make_run):
         assert "not finished" in text_of(report, form)
 
 
+def test_of_log_and_checkpoint_the_further_one_says_how_many_steps_were_done(make_run):
+    for steps, saved, done, finished in ((40, 41, 41, False), (40, 30, 40, False), (100, 100, 100, True),
+                                         (100, 120, 120, False)):  # fmt: skip
+        folder = make_run(f"{steps}-{saved}", steps=steps, finished=steps == 100)
+        checkpoint = folder / "checkpoints" / f"step-{saved:08d}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.yaml").write_text(f"progress:\n  step: {saved}\n  tokens: {500 * saved}\n")
+        report = report_of(folder)
+        assert (report.runs[0].step, report.runs[0].finished) == (done, finished)
+        assert report.cost[0]["steps"] == done and report.cost[0]["tokens"] == 500 * done
+
+
+def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run):
+    by_loss, by_bleu = make_run("a"), make_run("b", settings={"metric": "bleu"})
+    lines = [{"kind": "dev", "step": 50, "seconds": 9.0, "loss": 0.5, "accuracy": 80.0}]
+    other = make_run("c", lines=lines, outputs=False, samples=False, settings={"metric": "accuracy"})
+    for runs, marked in (((by_loss,), {"loss"}), ((by_loss, by_bleu), set()), ((by_loss, other), {"accuracy"}),
+                         ((by_bleu, other), {"bleu", "accuracy"})):  # fmt: skip
+        report = report_of(*runs)
+        assert set(re.findall(r"(\w+) \(decides\)", text_of(report, "terminal"))) == marked
+        assert set(re.findall(r"\*\*(\w+)\*\*", text_of(report, "markdown"))) == marked
+        assert set(re.findall(r"class=decides>(\w+)<", text_of(report, "html"))) == marked
+
+
 def test_a_run_with_nothing_logged_is_told_of(make_run, tmp_path):
     folder = make_run("a", lines=[], samples=False, finished=False)
     report = report_of(folder)
@@ -252,10 +276,17 @@ def test_the_form_goes_by_the_name_of_the_file():
         "r.txt": "terminal",
     }
     assert {name: format_of(None, Path(name)) for name in names} == names
-    assert format_of(None, None) == "terminal" and format_of("json", Path("x.html")) == "json"
+    assert format_of(None, None) == "terminal"
+    assert format_of("json", Path("x.txt")) == "json" and format_of("html", Path("x.page")) == "html"
     for wrong in ((None, Path("r")), ("hmtl", None), ("png", None)):
         with pytest.raises(NlpcliError):
             format_of(*wrong)
+
+
+def test_a_file_named_like_another_form_is_refused(make_run, tmp_path, capsys):
+    for form, name in (("png", "r.svg"), ("markdown", "r.png"), ("png", "r.txt"), ("json", "r.HTML")):
+        assert main(["report", str(tmp_path), "--format", form, "--out", str(tmp_path / name)]) == 2
+        assert f"--format says {form}" in capsys.readouterr().err and not (tmp_path / name).exists()
 
 
 def test_markdown_is_written_with_its_picture_beside(make_run, tmp_path, capsys):

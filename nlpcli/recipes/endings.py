@@ -1,0 +1,25 @@
+"""The ending of a file's name against the format that is written to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nlpcli.errors import NlpcliError
+
+BINARY = ("png", "pdf", "npz")
+
+
+def check_ending(format: str, out: Path | None, endings: Mapping[str, str]) -> None:
+    """Refuses a file whose name promises another format than it would hold.
+
+    endings: the format that each ending stands for, in small letters with the dot. An ending that stands for none is
+    free, and one for the terminal may hold whatever is text.
+    Raises: NlpcliError for another format than that of the ending.
+    """
+    named = endings.get(out.suffix.lower(), format) if out is not None else format
+    if named == format or (named == "terminal" and format not in BINARY):
+        return
+    raise NlpcliError(
+        f"{out}: its name says {named}, --format says {format}", hint=f"take --format {named}, or another ending"
+    )
