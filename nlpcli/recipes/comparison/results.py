@@ -105,6 +105,7 @@ class Results:
     machines: list[str]
     data: dict[str, Any]
     by_axes: bool = False
+    full_names: Mapping[str, str] = field(default_factory=dict)  # heading -> setting
 
     @classmethod
     def of(cls, plan: Plan, standings: Sequence[Standing], command: str) -> Results:
@@ -118,7 +119,7 @@ class Results:
         return cls(
             name=plan.grid.name, title=plan.grid.title or plan.grid.name, description=plan.grid.description,
             equal=str(plan.grid.equal),
-            kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown),
+            kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown), full_names=shown,
             base={heading: plan.base.get(name) for heading, name in shown.items()},
             metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
             signatures=_signatures(standings, found), by_axes=not plan.grid.columns,

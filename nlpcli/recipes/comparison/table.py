@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
 from nlpcli.recipes.escaping import escaped
@@ -21,6 +21,9 @@ _DROPPED = ("tokens", "minutes", "operations")
 """Columns of cost that a narrow table does without, in this order."""
 GAP = "–"
 SIGNIFICANT = 0.05
+_OF_THE_DATA = "_baseline"
+"""How measures end that no training changes: what always guessing the most frequent answer would get."""
+_Place = TypeVar("_Place")
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def _table(results: Results, settings: Settings, intervals: bool) -> Table:
     at = len(headings) - len(results.metrics)
     plain = {"", "cell", "changes"}
     numeric = [name not in plain and _all_numbers(lines, i) for i, name in enumerate(headings)]
-    best = {(line, at + i) for i, name in enumerate(results.metrics) for line in _best(results.rows, name)}
+    best = {
+        (line, at + i) for i, name in enumerate(results.metrics) for line in _best(_means(results.rows, name), name)
+    }
     return Table(headings, lines, numeric, [row.group for row in results.rows], frozenset(best), notes(results))
 
 
@@ -144,13 +149,16 @@ def _all_numbers(lines: list[list[str]], column: int) -> bool:
     return bool(texts) and all(text[0].isdigit() or text[0] in "-." for text in texts)
 
 
-def _best(rows: Sequence[Row], name: str) -> list[int]:
-    """The lines with the best value of a measure; none where all are the same."""
-    found = {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
-    if len(set(found.values())) < 2:
+def _means(rows: Sequence[Row], name: str) -> dict[int, float]:
+    return {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
+
+
+def _best(found: Mapping[_Place, float], name: str) -> list[_Place]:
+    """Where the best values of a measure stand; nowhere if all are the same, or are a property of the data."""
+    if len(set(found.values())) < 2 or name.endswith(_OF_THE_DATA):
         return []
     top = (max if higher_is_better(name) else min)(found.values())
-    return [i for i, value in found.items() if value == top]
+    return [place for place, value in found.items() if value == top]
 
 
 def notes(results: Results) -> list[str]:
@@ -264,14 +272,19 @@ def _markdown(found: Table) -> str:
 
 
 def matrices(results: Results) -> Iterator[tuple[str, Table]]:
-    """For each measure the values of the first axis down and those of the second across, where there are just two."""
+    """For each measure the values of the first axis down and those of the second across, where there are just two.
+
+    Those of the data alone have none.
+    """
     if len(results.axes) != 2:
         return
-    (down, across), names = list(results.axes), results.metrics
+    down, across = results.axes
+    names = [name for name in results.metrics if not name.endswith(_OF_THE_DATA)]
     cells = {(row.labels[down], row.labels[across]): row for row in results.rows if row.labels}
     for name in names:
         headings = [f"{down} \\ {across}", *results.axes[across]]
-        lines, values = [], {}
+        lines: list[list[str]] = []
+        values: dict[tuple[int, int], float] = {}
         for i, label in enumerate(results.axes[down]):
             line = [label]
             for j, other in enumerate(results.axes[across]):
@@ -280,8 +293,7 @@ def matrices(results: Results) -> Iterator[tuple[str, Table]]:
                 if number is not None:
                     values[i, j + 1] = number.mean
             lines.append(line)
-        top = (max if higher_is_better(name) else min)(values.values(), default=None)
-        best = frozenset(place for place, value in values.items() if value == top and len(values) > 1)
+        best = frozenset(_best(values, name))
         yield (
             heading(name),
             Table(headings, lines, [False, *[True] * len(results.axes[across])], [""] * len(lines), best),
@@ -317,20 +329,39 @@ def as_csv(results: Results) -> str:
     numbers = [(name, number) for row in results.rows for name, number in row.metrics.items()]
     bounded = dict.fromkeys(name for name, number in numbers if number.low is not None)
     bounds = [f"{name}_{end}" for name in bounded for end in ("low", "high")]
+    first, others = ["cell", "group"], ["status", *costs, *measured, *spread, *bounds]
+    axes = [f"axis {axis}" if axis in (*first, *others) else axis for axis in results.axes]
+    shown = _columns(results, {*first, *axes, *others})
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["cell", "group", *results.axes, *results.headings, "status", *costs, *measured, *spread, *bounds])
+    writer.writerow([*first, *axes, *shown.values(), *others])
     for row in results.rows:
         numbers = {**row.cost, **row.metrics}
         values = {name: number.mean for name, number in numbers.items()}
         values |= {f"{name}_deviation": number.deviation for name, number in numbers.items()}
         values |= {f"{name}_low": number.low for name, number in numbers.items()}
         values |= {f"{name}_high": number.high for name, number in numbers.items()}
-        settings = [_value(results.base[h] if row.settings[h] is None else row.settings[h]) for h in results.headings]
+        settings = [_in_full(results, row, name) for name in shown]
         writer.writerow(
             [row.name, row.group, *(row.labels.get(axis, "") for axis in results.axes), *settings, row.status]
             + [_plain(values.get(name)) for name in (*costs, *measured, *spread, *bounds)]
         )
     return file.getvalue()
+
+
+def _columns(results: Results, taken: set[str]) -> dict[str, str]:
+    """Heading -> column, of the settings that no axis tells already; no two columns have one name."""
+    columns: dict[str, str] = {}
+    for name in results.headings:
+        if all(row.labels.get(name) == _in_full(results, row, name) for row in results.rows):
+            continue
+        full = results.full_names.get(name, name)
+        names = [name, full, f"setting {full}"]
+        columns[name] = next(each for each in names if each not in {*taken, *columns.values()})
+    return columns
+
+
+def _in_full(results: Results, row: Row, name: str) -> str:
+    return _value(results.base[name] if row.settings[name] is None else row.settings[name])
 
 
 def _plain(value: float | None) -> str:

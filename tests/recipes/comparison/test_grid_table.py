@@ -165,3 +165,55 @@ def test_pictures_are_drawn_in_every_format_and_are_the_same_each_time():
         assert drawn.startswith(start)
         assert drawn == picture(results(), format=format)
     assert picture(results(), theme="dark") != picture(results())
+
+
+def crossed(measures: dict[str, tuple[float, ...]], **more) -> Results:
+    """Cells of the axes attention (full, window:4) and size (s, l), in this order."""
+    places = [(a, b) for a in ("full", "window:4") for b in "sl"]
+    cells = [
+        row(f"{a}-{b}", {"attention": a, "size": None}, labels={"attention": a, "size": b}, parameters=1,
+            **{name: values[i] for name, values in measures.items()})
+        for i, (a, b) in enumerate(places)
+    ]  # fmt: skip
+    known = {"axes": {"attention": ["full", "window:4"], "size": ["s", "l"]}, "metrics": list(measures),
+             "headings": ["attention", "size"], "base": {"attention": "full", "size": 64},
+             "full_names": {"attention": "model.attention", "size": "model.size"}}  # fmt: skip
+    return results(cells, **known | more)
+
+
+def test_columns_of_csv_have_names_of_their_own_and_none_repeats_an_axis():
+    found = crossed({"perplexity": (4.0, 3.0, 2.0, 1.0)})
+    header, first, *_ = csv.reader(io.StringIO(as_csv(found)))
+    assert header[:6] == ["cell", "group", "attention", "size", "model.size", "status"]
+    assert first[2:5] == ["full", "s", "64"]
+    assert len(set(header)) == len(header) == len(first)
+    by_hand = replace(found, rows=[*found.rows, row("other", {"attention": "mean", "size": None}, parameters=1)])
+    last = list(csv.DictReader(io.StringIO(as_csv(by_hand))))[-1]
+    assert (last["attention"], last["model.attention"]) == ("", "mean")
+
+
+def test_a_setting_without_a_longer_name_is_told_from_its_axis_too():
+    found = crossed({"perplexity": (4.0, 3.0, 2.0, 1.0)}, full_names={"attention": "attention", "size": "size"})
+    assert next(csv.reader(io.StringIO(as_csv(found))))[3:5] == ["size", "setting size"]
+
+
+def test_an_axis_called_as_a_cost_is_told_from_it():
+    cells = [row(name, {}, labels={"parameters": name}, parameters=1) for name in ("few", "many")]
+    found = results(cells, axes={"parameters": ["few", "many"]}, metrics=[], headings=[])
+    _, second = csv.DictReader(io.StringIO(as_csv(found)))
+    assert (second["axis parameters"], second["parameters"]) == ("many", "1")
+
+
+def test_what_guessing_would_get_is_a_column_that_is_never_best_and_no_matrix():
+    found = crossed({"mlm_accuracy": (0.1, 0.2, 0.3, 0.4), "mlm_baseline": (0.05, 0.05, 0.06, 0.06)})
+    wide = table(found)
+    assert wide.headings[-2:] == ["mlm accuracy", "mlm baseline"]
+    assert wide.best == {(3, len(wide.headings) - 2)}
+    assert [name for name, _ in matrices(found)] == ["mlm accuracy"]
+
+
+def test_nothing_is_best_where_all_are_the_same():
+    found = crossed({"perplexity": (3.0,) * 4})
+    ((_, matrix),) = matrices(found)
+    assert table(found).best == matrix.best == frozenset()
+    assert "**" not in markdown(found)
