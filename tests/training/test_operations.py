@@ -39,6 +39,7 @@ def test_a_run_ends_with_the_step_that_reaches_its_tokens_or_operations(run_clm,
     assert state["operations"] == pytest.approx(outcome.progress.operations)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Using `torch.compile")  # PyTorch's own, of loading
 def test_compiled_layers_count_as_much_as_plain_ones():
     layer, x = torch.nn.Linear(8, 8), torch.ones(4, 8)
     found = []
