@@ -62,8 +62,8 @@ class Options:
     """Values by the names of options, None, False or empty where one was not given.
 
     reading: what a model reads and how; choosing: what of its attention is shown; drawing: what is about drawing
-    without a model, which `pattern` and `positions` ask for; aligning: what is about links of words; viewing: how
-    matrices look in a terminal; machine: what a model runs on.
+    without a model, which `pattern`, `positions` and `explain` ask for; aligning: what is about links of words;
+    viewing: how matrices look in a terminal; machine: what a model runs on.
     """
 
     reading: Mapping[str, Any]
@@ -74,10 +74,11 @@ class Options:
     machine: Mapping[str, Any]
     pattern: str | None
     positions: str | None
+    explain: str | None
 
     @property
     def without_model(self) -> bool:
-        return self.pattern is not None or self.positions is not None
+        return any(given is not None for given in (self.pattern, self.positions, self.explain))
 
     def check(self, format: str) -> None:
         """Raises: NlpcliError for an option that has no effect on this format, or that excludes another."""
@@ -89,7 +90,7 @@ class Options:
             self._check_without_model()
             return
         without = {name: value for name, value in self.drawing.items() if name != "--seed"}
-        useless(without, "is about what is drawn without a model", hint="add --pattern or --positions")
+        useless(without, "is about what is drawn without a model", hint="add --pattern, --positions or --explain")
         if self.reading["--order"] != "random":
             useless(self._drawing("--seed"), "is about a random order", hint="add --order random")
         self._check_texts()
@@ -108,15 +109,20 @@ class Options:
         return {name: self.drawing[name] for name in names}
 
     def _check_without_model(self) -> None:
-        name = "--pattern" if self.pattern is not None else "--positions"
+        given = {"--pattern": self.pattern, "--positions": self.positions, "--explain": self.explain}
+        name, *others = (option for option, value in given.items() if value is not None)
+        useless({other: given[other] for other in others}, f"excludes {name}", hint="give one of them")
         useless({**self.reading, **self.choosing, **self.machine}, f"is about a model, and {name} draws without one")
         of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
         if self.pattern is not None:
-            useless({"--positions": self.positions}, "draws something else than --pattern")
             useless(self._drawing(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
             useless(
                 self._drawing("--seed") if not self._has_chance() else {}, "is about chance, and the pattern has none"
             )
+            return
+        if self.explain is not None:
+            sizes = self._drawing("--length", *of_vectors, *of_relative)
+            useless({**sizes, **self.viewing}, "has no effect on --explain")
             return
         useless(self._drawing("--seed"), "is about chance, and there is none in positions")
         if self.positions == "relative":

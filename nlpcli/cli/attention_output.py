@@ -15,6 +15,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.endings import BINARY, check_ending
 
 if TYPE_CHECKING:
+    from nlpcli.attention.worked_example import WorkedExample
     from nlpcli.visualization.aids import HeadNumbers
     from nlpcli.visualization.maps import Attention
     from nlpcli.visualization.matrices import Matrix
@@ -189,6 +190,19 @@ class Canvas:
             self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
         else:
             raise NlpcliError(f"positions are not drawn as {self.format}", hint="take terminal, png, svg, pdf or json")
+
+    def write_example(self, example: WorkedExample) -> None:
+        """One head in numbers. Raises: NlpcliError for a format that has no form for it."""
+        from nlpcli.visualization.worked_example_text import example_data, example_lines
+
+        if self.format == "json":
+            import json
+
+            self.write_lines([json.dumps(example_data(example), ensure_ascii=False)])
+        elif self.format == "terminal":
+            self.write_lines(example_lines(example))
+        else:
+            raise NlpcliError(f"--explain writes numbers, not {self.format}", hint="take terminal or json")
 
     # --- out -----------------------------------------------------------------------------------------------------
 

@@ -94,15 +94,20 @@ def command(
     positions: str = typer.Option(
         None, "--positions", help="Encodings of positions, without a model: sinusoidal, rotary, relative, …"
     ),
+    explain: str = typer.Option(
+        None, "--explain", metavar="TEXT", help="One head in numbers to follow by hand, without a model: Q, K, V, …"
+    ),
     length: int = typer.Option(None, "--length", min=1, help="Of a pattern or of positions, in tokens. Default: 32."),
-    causal: bool = typer.Option(False, "--causal", help="Of a pattern or relative positions: nobody looks ahead."),
+    causal: bool = typer.Option(
+        False, "--causal", help="Of a pattern, relative positions or --explain: no query sees a later key."
+    ),
     d_model: int = typer.Option(None, "--d-model", min=2, help="Of positions: their width. Default: 128."),
     buckets: int = typer.Option(None, "--buckets", min=4, help="Of relative positions. Default: 32."),
     distance: int = typer.Option(
         None, "--distance", help="Of relative positions: those beyond share a bucket. Default: 128."
     ),
     seed: int = typer.Option(
-        None, "--seed", min=0, max=2**31 - 1, help="Of --order random, and of random patterns. Default: 0."
+        None, "--seed", min=0, max=2**31 - 1, help="Of --order random, random patterns and --explain. Default: 0."
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
@@ -120,6 +125,7 @@ def command(
       nlpcli visualize-attention --model bert-base/ --text-a "He left." --text-b "Why?" --out heads.png
       nlpcli visualize-attention --model runs/ende --target-file test.de --format pharaoh < test.en > test.align
       nlpcli visualize-attention --pattern "window:4+global:1" --length 32
+      nlpcli visualize-attention --explain "The cat sat"
     """
     from nlpcli.cli.attention_output import Canvas
     from nlpcli.recipes.looking.texts import Texts
@@ -146,6 +152,7 @@ def command(
         machine={"--device": None if device == "auto" else device, "--threads": threads},
         pattern=pattern,
         positions=positions,
+        explain=explain,
     )  # fmt: skip
     options.check(canvas.format)
     if options.without_model:
@@ -210,10 +217,15 @@ def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> No
 
 
 def _draw_without_model(canvas: Canvas, options: Options) -> None:
-    """A pattern, or encodings of positions."""
+    """A pattern, encodings of positions, or one head in numbers."""
+    drawing = options.drawing
+    if options.explain is not None:
+        from nlpcli.attention.worked_example import worked_example
+
+        canvas.write_example(worked_example(options.explain, causal=drawing["--causal"], seed=drawing["--seed"] or 0))
+        return
     from nlpcli.recipes.figures import pattern_attention, position_matrix
 
-    drawing = options.drawing
     length, causal = drawing["--length"] or _LENGTH, drawing["--causal"]
     if options.pattern is not None:
         seed = drawing["--seed"] or 0

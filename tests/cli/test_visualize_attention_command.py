@@ -334,6 +334,14 @@ def test_a_pattern_is_drawn_without_a_model(call, tmp_path):
     assert np.array_equal(unsaid.sites[0].weights[0][0], parse("random:2").dense(32).numpy())
 
 
+def test_one_head_is_explained_in_numbers_without_a_model(call):
+    status, out, err = call("--explain", "The cat sat")
+    assert status == 0 and err == ""
+    assert "7. A = softmax" in out and max(map(len, out.splitlines())) <= 80
+    status, out, _ = call("--explain", "The cat sat", "--causal", "--format", "json")
+    assert status == 0 and json.loads(out)["weights"][0] == [1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "relative"])
 def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     size = ("--buckets", 8) if kind == "relative" else ("--d-model", 16)
@@ -405,13 +413,18 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
     ("arguments", "message"),
     [
         (("--pattern", "windw:3"), "windw"),
-        (("--pattern", "causal", "--positions", "rotary"), "--positions draws something else"),
+        (("--pattern", "causal", "--positions", "rotary"), "--positions excludes --pattern"),
         (("--pattern", "causal", "--d-model", 8), "--d-model is about positions"),
         (("--pattern", "random:3", "--seed", -1), "invalid value '-1' for '--seed'"),
         (("--pattern", "causal", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "random:3:7", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "causal", "--device", "cuda"), "--device is about a model"),
         (("--pattern", "causal", "--threads", 4), "--threads is about a model"),
+        (("--explain", "The cat", "--pattern", "causal"), "--explain excludes --pattern"),
+        (("--explain", "The cat", "--length", 8), "--length has no effect on --explain"),
+        (("--explain", "The cat", "--model", "runs/x"), "--model is about a model"),
+        (("--explain", "The cat", "--format", "svg"), "--explain writes numbers, not svg"),
+        (("--explain", " "), "--explain needs a text"),
         (("--positions", "relative", "--distance", 0), "relative distance 0 is not between"),
         (("--positions", "rotary", "--distance", 0), "--distance is about relative positions"),
         (("--positions", "rotary", "--seed", 8), "--seed is about chance"),

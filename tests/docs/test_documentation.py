@@ -35,11 +35,11 @@ def test_the_architecture_names_every_room():
 
 
 def command_lines(page: Path) -> list[list[str]]:
-    """Every call of nlpcli in a page's indented or fenced blocks, pipelines taken apart, as lists of arguments."""
+    """Every call of nlpcli in a page's indented or fenced blocks and tables, pipelines taken apart, as arguments."""
     calls = []
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
-        code = re.match(r"(?:    |\$ )\s*(?:\$ )?(.*)", line)
+        code = re.match(r"(?:    |\$ )\s*(?:\$ )?(.*)", line) or re.match(r"\|.*?`(nlpcli [^`]*)`", line)
         if not code or "nlpcli" not in code[1]:
             continue
         lexer = shlex.shlex(code[1], posix=True, punctuation_chars="|&;<>()")
