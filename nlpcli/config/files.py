@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from nlpcli.config.leftovers import (
+    has_temporary_name,
+    is_free,
+    sweep,
+    temporary_file,
+    temporary_folder,
+    temporary_path,
+)
 from nlpcli.errors import NlpcliError, RunFailed
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+_TRIES = 10
+_LONGEST_NAME = 255  # bytes
 
 
 @contextmanager
@@ -24,17 +36,65 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise RunFailed(f"{path}: no space left on the disk", hint="free some room, then run it again") from error
+        if error.errno == errno.ELOOP:
+            raise NlpcliError(f"{path}: is a link, and no link is followed here", hint="remove the link") from error
         if isinstance(error, PermissionError):
             raise NlpcliError(f"{path}: no permission to write here") from error
         if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
             raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
-        if Path(str(error.filename)).name.startswith(f".{Path(path).name}.tmp-"):
+        if has_temporary_name(Path(str(error.filename))):
             raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
         raise
 
 
+def plain_name(name: object, place: str) -> str:
+    """`name` where it can only be that of a file or folder directly in another folder.
+
+    place: where it was read, for the message. Raises: NlpcliError for a path, for what no file can be called, and for
+    a temporary name.
+    """
+    if (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and not any(character in "/\\\x7f" or character < " " for character in name)
+        and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME
+        and not has_temporary_name(Path(name))
+    ):
+        return name
+    quoted = json.dumps(name, ensure_ascii=True, default=str)
+    quoted = quoted if len(quoted) <= 80 else f"{quoted[:80]}…"
+    raise NlpcliError(
+        f"{place}: {quoted} can't be the name of a file or folder",
+        hint="take a short name without slashes, backslashes and control characters",
+    )
+
+
 Content = bytes | str | Iterable[str]
 """What a file is to hold: bytes, text, or stretches of text that are written as they come."""
+
+
+class AlreadyThere(NlpcliError):
+    """Something is where something new was to be made."""
+
+
+def _already_there(path: Path) -> AlreadyThere:
+    return AlreadyThere(f"{path}: already exists")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears at `path` whole or not at all, when the block has ended; it can be written anywhere in it.
+
+    Raises: as `write_atomic`.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_file(path) as (file, aside):
+            yield file
+            _to_disk(file)
+            os.replace(aside, path)
+        sync_directory(path.parent)
 
 
 def write_atomic(path: Path, content: Content) -> None:
@@ -45,32 +105,60 @@ def write_atomic(path: Path, content: Content) -> None:
     write_together({path: content})
 
 
+def write_new(path: Path, content: Content) -> None:
+    """Writes `path` whole or not at all, where nothing is: of several processes that try, one succeeds.
+
+    Raises: AlreadyThere when something is there, and as `write_atomic`.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_file(path) as (file, aside):
+            _fill(file, content)
+            _to_disk(file)
+            if os.path.lexists(path):
+                raise _already_there(path)
+            try:
+                os.link(aside, path)
+            except FileExistsError:
+                raise _already_there(path) from None
+            except OSError:  # a disk without links
+                os.replace(aside, path)
+        sync_directory(path.parent)
+
+
 def write_together(contents: Mapping[Path, Content]) -> None:
     """Writes several files that belong together: the first is put in place when the last is on the disk.
 
     Raises: as `write_atomic`; none of the files has changed then.
     """
     asides: dict[Path, Path] = {}
-    try:
+    with ExitStack() as stack:
         for path, content in contents.items():
             path = Path(path)
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                asides[path] = aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-                with open(aside, "wb") as file:
-                    for part in [content] if isinstance(content, (bytes, str)) else content:
-                        file.write(part if isinstance(part, bytes) else part.encode("utf-8"))
-                    file.flush()
-                    os.fsync(file.fileno())
+                file, asides[path] = stack.enter_context(temporary_file(path))
+                _fill(file, content)
+                _to_disk(file)
         for path, aside in asides.items():
             with writing(path):
                 os.replace(aside, path)
-    finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
     for folder in dict.fromkeys(path.parent for path in asides):
         with writing(folder):
             sync_directory(folder)
+
+
+def _fill(file: BinaryIO, content: Content) -> None:
+    for part in [content] if isinstance(content, (bytes, str)) else content:
+        file.write(part if isinstance(part, bytes) else part.encode("utf-8"))
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    if os.name == "nt":  # which renames no file that is open
+        file.close()
 
 
 def write_again(source: Path, path: Path) -> None:
@@ -79,38 +167,40 @@ def write_again(source: Path, path: Path) -> None:
     Raises: as `write_atomic`.
     """
     source, path = Path(source), Path(path)
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with writing(path):
-            aside.unlink(missing_ok=True)
-            try:
-                os.link(source, aside)
-            except OSError:  # a disk without links
-                shutil.copyfile(source, aside)
-                sync_file(aside)
-            os.replace(aside, path)
-            sync_directory(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path), temporary_folder(path) as folder:
+        aside = folder / path.name
+        try:
+            os.link(source, aside)
+        except OSError:  # a disk without links
+            shutil.copyfile(source, aside)
+            sync_file(aside)
+        os.replace(aside, path)
+        sync_directory(path.parent)
 
 
 @contextmanager
-def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_directory(path: Path, *, replace: bool | Callable[[], bool] = False) -> Iterator[Path]:
     """A folder that appears at `path` complete or not at all: fill the one that is given, it is renamed at the end.
 
-    Raises: NlpcliError when `path` exists and `replace` is not set, or is a file; RunFailed when the disk is full.
+    replace: whether what is at `path` gives way; a function is asked before the folder is filled, and again when
+    something is found there afterwards. A folder that holds nothing but leftovers always gives way.
+
+    Raises: AlreadyThere when something is at `path` and stays, also when another process put it there meanwhile;
+    NlpcliError for a file; RunFailed when the disk is full.
     """
     path = Path(path)
-    if path.exists() and not replace:
-        raise NlpcliError(f"{path}: already exists")
+
+    def may_replace() -> bool:
+        return is_free(path) or (replace() if callable(replace) else replace)
+
+    if not may_replace():
+        raise _already_there(path)
     if path.exists() and not path.is_dir():
         raise NlpcliError(f"{path}: is a file, not a folder")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-", dir=path.parent))
-    try:
-        with writing(path):
-            aside.chmod(0o777 & ~_umask())
+        sweep(path.parent, path.name)
+        with temporary_folder(path) as aside:
             yield aside
             for entry in sorted(aside.rglob("*")):
                 if entry.is_file():
@@ -118,27 +208,38 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 elif entry.is_dir():
                     sync_directory(entry)
             sync_directory(aside)
-            if path.exists():
-                old = aside.with_name(aside.name.replace(".tmp-", ".old-"))
-                try:
-                    os.replace(path, old)
-                    os.replace(aside, path)
-                except BaseException:
-                    if not path.exists():
-                        os.rename(old, path)
-                    raise
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(aside, path)
-            sync_directory(path.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _put_in_place(aside, Path(os.path.realpath(path)) if path.is_symlink() else path, may_replace)
+        sync_directory(path.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _put_in_place(aside: Path, path: Path, may_replace: Callable[[], bool]) -> None:
+    """Renames `aside` to `path`. At any moment another process may put its own folder there, or take it away."""
+    for _ in range(_TRIES):
+        try:
+            os.replace(aside, path)  # in the place of nothing, or of an empty folder
+            return
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        if not may_replace():
+            raise _already_there(path)
+        old = temporary_path(path, "old")
+        try:
+            os.replace(path, old)
+        except FileNotFoundError:
+            continue
+        try:
+            os.replace(aside, path)
+        except BaseException as error:
+            with suppress(OSError):
+                os.rename(old, path)
+            if not (isinstance(error, OSError) and error.errno in _TAKEN):
+                raise
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+            return
+        shutil.rmtree(old, ignore_errors=True)
+    raise _already_there(path)
 
 
 def sync_file(path: Path) -> None:

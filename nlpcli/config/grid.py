@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nlpcli.config.files import plain_name
 from nlpcli.config.loading import Strict, load_yaml, merge, parse
 from nlpcli.errors import NlpcliError
 
@@ -150,6 +151,7 @@ def load_grid(path: Path | str) -> GridConfig:
     grid = parse(GridConfig, data, str(path))
     if not grid.name:
         grid = grid.model_copy(update={"name": Path(path).stem})
+    plain_name(grid.name, f"{path}: name")
     return grid
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlpcli.config.files import write_atomic
+from nlpcli.config.files import plain_name, write_atomic
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.config.tables import LazyTable
@@ -260,9 +260,7 @@ def _shards(path: Path, name: str) -> Iterator[Path]:
         if not isinstance(listed, dict) or not all(isinstance(part, str) for part in listed.values()):
             raise NlpcliError(f"{path / name}.index.json: 'weight_map' doesn't say which file each weight is in")
         for part in sorted(set(listed.values())):
-            if Path(part).name != part:
-                raise NlpcliError(f"{path / name}.index.json: '{part}' is no file of this folder")
-            yield path / part
+            yield path / plain_name(part, f"{path / name}.index.json")
 
 
 def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

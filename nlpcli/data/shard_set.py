@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nlpcli.config.files import sha256_file
+from nlpcli.config.files import plain_name, sha256_file
 from nlpcli.data.encoding import OFFSETS, SIZES, TABLE_DTYPE
 from nlpcli.errors import NlpcliError
 
@@ -211,7 +211,7 @@ class _Files:
         self.path = path
         self.index = _read_index(path)
         for name, expected in self.index["files"].items():
-            _check(path / name, expected, verify=verify)
+            _check(path / plain_name(name, str(path / INDEX)), expected, verify=verify)
         dtype = np.dtype(self.index["dtype"])
         names = sorted(name for name in self.index["files"] if name.startswith("tokens-"))
         self._shards = [np.memmap(path / name, dtype=dtype, mode="r") for name in names]

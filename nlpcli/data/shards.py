@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.config.files import new_directory, sha256_file
+from nlpcli.config.files import AlreadyThere, new_directory, sha256_file
+from nlpcli.config.leftovers import is_free, sweep
 from nlpcli.data.encoding import Empty, ShardWriter, encode_all, token_dtype
 from nlpcli.data.readers import Piece, TextSource, blank, no_text, read_pieces
 from nlpcli.data.repeatable import repeatable
@@ -29,7 +29,7 @@ __all__ = ["ShardSet", "build_shards", "cache_folder"]
 
 _WORTH_A_PROCESS = 4_000_000
 """Bytes of text that keep a worker busy longer than it takes to start it."""
-_STALE_SECONDS = 24 * 3600
+_TRIES, _PAUSE = 20, 0.05  # seconds
 _COMPRESSED = (".gz", ".xz", ".zst")
 
 
@@ -78,18 +78,19 @@ def build_shards(
         if finished is not None:
             return finished
         if out is None:
-            _sweep(place.parent)
-        try:
-            with new_directory(place, replace=True) as folder:
-                job.write(files, folder, fingerprint, workers=_workers(files, workers))
-                if [_stamp(path) for path in files] != stamps:
-                    raise NlpcliError("the text was changed while it was read", hint="run it again")
-        except OSError:  # another process may have put the same set there first
-            finished = _finished(place, fingerprint, cached=out is None)
-            if finished is None:
-                raise
-            return finished
-        return ShardSet.open(place, verify=False)
+            sweep(place.parent)
+
+        def unfinished() -> bool:
+            return _finished(place, fingerprint, cached=out is None) is None
+
+        with (
+            suppress(AlreadyThere),  # another process has put the same set there meanwhile
+            new_directory(place, replace=unfinished) as folder,
+        ):
+            job.write(files, folder, fingerprint, workers=_workers(files, workers))
+            if [_stamp(path) for path in files] != stamps:
+                raise NlpcliError("the text was changed while it was read", hint="run it again")
+        return _opened(place)
 
 
 def cache_folder() -> Path:
@@ -135,7 +136,7 @@ class _Job:
         kept: Empty = "all" if self.keep_empty else "marks" if self.sentences else "none"
         writer = ShardWriter(folder, dtype, shard_tokens=self.shard_tokens, keep_empty=kept)
         encoded = encode_all(self._pieces(files), self.tokenizer, workers=workers)
-        with writer, contextlib.closing(encoded):
+        with writer, closing(encoded):
             for run in encoded:
                 writer.add(run)
         if not writer.totals[0]:
@@ -181,7 +182,7 @@ def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None
     if not place.exists():
         return None
     if not (place / INDEX).exists() and not cached:
-        if place.is_dir() and not any(place.iterdir()):
+        if is_free(place):
             return None
         raise NlpcliError(f"{place}: holds something that is not a shard set", hint="choose another folder")
     try:
@@ -198,12 +199,13 @@ def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None
     return found
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what builds that were killed left in the cache: unfinished folders untouched for a day."""
-    for aside in folder.glob(".*.tmp-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - max(path.stat().st_mtime for path in (aside, *aside.iterdir())) > _STALE_SECONDS:
-                shutil.rmtree(aside, ignore_errors=True)
+def _opened(place: Path) -> ShardSet:
+    """The set that was just put at `place`, for an instant perhaps replaced by another process's, which is the same."""
+    for _ in range(_TRIES):
+        with suppress(NlpcliError):
+            return ShardSet.open(place, verify=False)
+        time.sleep(_PAUSE)
+    return ShardSet.open(place, verify=False)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from nlpcli.config.files import sync_directory, writing
+from nlpcli.config.files import atomic_file
 from nlpcli.errors import NlpcliError
 
 SUFFIX = ".npy"
@@ -19,27 +18,16 @@ def write_vectors(path: Path, blocks: Iterable[np.ndarray], width: int) -> int:
 
     Returns: N. Raises: RunFailed when the disk is full, NlpcliError when the place can't be written.
     """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(aside, "wb") as file:
-                count = 0
-                _write_header(file, count, width)
-                begin = file.tell()
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
-                    count += len(block)
-                file.seek(0)
-                _write_header(file, count, width)
-                assert file.tell() == begin  # NumPy leaves room in the header for any number of rows
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-            sync_directory(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        count = 0
+        _write_header(file, count, width)
+        begin = file.tell()
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+            count += len(block)
+        file.seek(0)
+        _write_header(file, count, width)
+        assert file.tell() == begin  # NumPy leaves room in the header for any number of rows
     return count
 
 

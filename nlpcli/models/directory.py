@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from nlpcli import __version__
-from nlpcli.config.files import new_directory, sha256_file, write_together
+from nlpcli.config.files import AlreadyThere, new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
@@ -65,11 +65,14 @@ def save_tokenizer(path: Path, tokenizer: Tokenizer, name: str = TOKENIZER) -> N
     from nlpcli.text import load_tokenizer
 
     place = Path(path) / name
-    if not place.exists():
+    try:
         with new_directory(place) as folder:
             tokenizer.save(folder)
-    elif load_tokenizer(place).fingerprint != tokenizer.fingerprint:
-        raise NlpcliError(f"{place}: another tokenizer stands here", hint="choose another folder for this model")
+    except AlreadyThere:
+        if load_tokenizer(place).fingerprint == tokenizer.fingerprint:
+            return
+        hint = "choose another folder for this model"
+        raise NlpcliError(f"{place}: another tokenizer stands here", hint=hint) from None
 
 
 def save_model(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import new_directory
+from nlpcli.config.leftovers import is_free
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.directory import DESCRIPTION, WEIGHTS, LoadedModel, read_info
 from nlpcli.recipes.models import is_huggingface, open_model
@@ -103,7 +104,7 @@ def _may_replace(job: Conversion) -> bool:
         raise NlpcliError(f"{job.out}: is a file, not a folder")
     if job.out.resolve() == job.source.resolve():
         raise NlpcliError(f"{job.out}: is the model itself", hint="give another folder to write to")
-    if not any(job.out.iterdir()):
+    if is_free(job.out):
         return True
     if not job.overwrite:
         raise NlpcliError(f"{job.out}: is not empty", hint="give another folder, or --overwrite to replace the model")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpcli.config.files import write_atomic
+from nlpcli.config.leftovers import is_free
 from nlpcli.data.readers import read_lines
 from nlpcli.data.sample import sample_file
 from nlpcli.errors import NlpcliError
@@ -61,7 +62,7 @@ def prepare(folder: Path) -> dict[str, Path]:
 
     Raises: NlpcliError when `folder` exists and is not empty.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_free(folder):
         raise NlpcliError(
             f"{folder}: already exists", hint="name another folder with --out, or remove this one if it is not needed"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from nlpcli.config.leftovers import find_finished
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
 from nlpcli.recipes.models import description_of, task_of
@@ -29,7 +30,7 @@ def newest_run(task: str, root: Path = Path("runs")) -> Path:
 
     Raises: NlpcliError, with how to make one, when there is none.
     """
-    runs = [path.parent for path in Path(root).glob(f"*/{DESCRIPTION}") if _task_of(path.parent) == task]
+    runs = [path.parent for path in find_finished(root, f"*/{DESCRIPTION}") if _task_of(path.parent) == task]
     if not runs:
         raise NlpcliError(
             f"no model was given, and there is no run of {_NAMES.get(task, task)} under {root}/",
@@ -74,7 +75,7 @@ def locate_task(path: Path | None, *, say: Callable[[str], None], root: Path = P
         raise NlpcliError(
             f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint
         )
-    runs = [found.parent for found in Path(root).glob(f"**/{DESCRIPTION}") if _is_tuned(found.parent)]
+    runs = [found.parent for found in find_finished(root, f"**/{DESCRIPTION}") if _is_tuned(found.parent)]
     if not runs:
         raise NlpcliError(
             f"no model was given, and there is no fine-tuned run under {root}/",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.files import plain_name
 from nlpcli.errors import NlpcliError
 
 _MODULES = "modules.json"
@@ -48,7 +49,8 @@ def sentence_settings(path: Path, pooling: str | None = None) -> SentenceSetting
     for module in _list(path / _MODULES):
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            file = path / str(module.get("path", "")) / "config.json"
+            folder = module.get("path") or "."  # the folder itself
+            file = path / (folder if folder == "." else plain_name(folder, str(path / _MODULES))) / "config.json"
             pooling = _pooling(read_json(file), file)
         elif kind == "Normalize":
             normalize = True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from nlpcli import presets
-from nlpcli.config.files import write_atomic
+from nlpcli.config.files import AlreadyThere, write_atomic, write_new
+from nlpcli.config.leftovers import is_free, sweep
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
@@ -155,6 +157,22 @@ def _check_resumable(request: Request) -> None:
                 f"--resume goes on with what {request.out} holds, and {name} can't change that",
                 hint="single settings can be changed with --set",
             )
+    if not (request.out / CONFIG).exists():
+        raise _nothing_to_resume(request.out)
+
+
+def _nothing_to_resume(out: Path) -> NlpcliError:
+    if out.is_dir() and is_free(out):
+        return NlpcliError(
+            f"{out}: there is nothing to resume: the run was stopped before anything of it was saved",
+            hint="start it with the same command without --resume",
+        )
+    return NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)")
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run has something to be resumed from."""
+    return any((run / "checkpoints").glob("step-[0-9]*"))
 
 
 def check_same_task(base: RunConfig, config: RunConfig) -> None:
@@ -195,10 +213,10 @@ def choose_run(request: Request, stem: str) -> Path:
     out = request.out or _next_free(Path("runs"), stem)
     if request.resume:
         if not (out / CONFIG).exists():
-            raise NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)")
+            raise _nothing_to_resume(out)
     elif out.exists() and not out.is_dir():
         raise NlpcliError(f"{out}: is a file, not a folder for a run")
-    elif out.exists() and any(out.iterdir()):
+    elif not is_free(out):
         is_run = (out / CONFIG).exists()
         if not (is_run and request.overwrite):
             what = "already holds a run" if is_run else "is not empty"
@@ -207,27 +225,44 @@ def choose_run(request: Request, stem: str) -> Path:
 
 
 def open_run(run: Path, request: Request, config: RunConfig) -> None:
-    """Puts the resolved configuration into the run directory; of a run that is overwritten, the rest goes."""
-    if request.overwrite and not request.resume:
-        _clear(run)
-    write_atomic(run / CONFIG, dump_yaml(config.model_dump()))
+    """Puts the resolved configuration into the run directory; of a run that is overwritten, the rest goes.
+
+    Raises: NlpcliError when another process has begun a run there since the folder was chosen.
+    """
+    for folder in (run, run / "checkpoints", run / "checkpoints" / "average"):
+        sweep(folder)
+    content = dump_yaml(config.model_dump())
+    if request.resume or request.overwrite:
+        if not request.resume:
+            _clear(run)
+        write_atomic(run / CONFIG, content)
+        return
+    try:
+        write_new(run / CONFIG, content)
+    except AlreadyThere:
+        hint = "run it again for a folder of its own" if request.out is None else "choose another --out"
+        raise NlpcliError(f"{run}: another run has begun here meanwhile", hint=hint) from None
 
 
 def _next_free(root: Path, stem: str) -> Path:
     number = 1
-    while (root / f"{stem}-{number}").exists():
+    while os.path.lexists(root / f"{stem}-{number}"):
         number += 1
     return root / f"{stem}-{number}"
 
 
 def _clear(run: Path) -> None:
-    """Removes what a run consists of, and nothing else."""
+    """Removes what a run consists of, and nothing else.
+
+    The card goes first, so that what is left is not taken for finished; the configuration stays until it is replaced,
+    so that the folder is a run's at any moment.
+    """
     import shutil
 
+    for name in (CARD, "model.yaml", "model.safetensors", "metrics.jsonl", "samples.jsonl", OUTPUTS):
+        (run / name).unlink(missing_ok=True)
     for name in ("checkpoints", "tokenizer", "source-tokenizer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, "model.yaml", "model.safetensors", "metrics.jsonl", "samples.jsonl", OUTPUTS, CARD):
-        (run / name).unlink(missing_ok=True)
 
 
 def get_tokenizer(

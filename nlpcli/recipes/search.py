@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nlpcli.config.files import new_directory
+from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.data.readers import read_lines
 from nlpcli.data.vectors import open_vectors, write_vectors
@@ -73,7 +74,7 @@ class Searching:
             raise NlpcliError("--positive is a label of the model that reranks", hint="name one with --rerank DIR")
         if self.rerank is not None and self.candidates < self.top:
             raise NlpcliError(f"{self.candidates} candidates can't be reranked to the best {self.top}")
-        if self.save_index is not None and self.save_index.exists():
+        if self.save_index is not None and not is_free(self.save_index):
             raise NlpcliError(f"{self.save_index}: already exists", hint="name a new folder")
 
 

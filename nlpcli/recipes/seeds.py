@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import write_atomic
-from nlpcli.config.loading import merge
-from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, resolve
+from nlpcli.config.loading import load_yaml, merge
+from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, has_checkpoint, resolve
 
 SUMMARY = "seeds.json"
 
@@ -57,19 +57,35 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
         started = (run / CONFIG).exists() and not request.overwrite
         if not (started and (run / "README.md").exists()):  # the card is written last
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
-            settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
-            asked = replace(request, out=run, settings=settings, resume=started)
-            if started:  # the run's own folder says all of it
-                asked = replace(asked, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
-            finetune(asked, listener)
+            finetune(_of_seed(request, run, seed, started=started), listener)
         found.append(read_info(run)["metrics"])
     summary = Summary(out, seeds, found)
     write_atomic(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     return summary
 
 
+def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Request:
+    """What is asked of one seed's run, which begins anew where it was stopped before its first checkpoint.
+
+    A seed without a checkpoint is trained, where the call doesn't say how because it resumes, as the others were.
+    """
+    from nlpcli.models.directory import TOKENIZER
+
+    settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
+    resume = started and has_checkpoint(run)
+    asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
+    if resume:  # the run's own folder says all of it
+        return replace(asked, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
+    begun = next((path for path in (run, *sorted(run.parent.glob("seed-*"))) if (path / CONFIG).exists()), None)
+    if not request.resume or begun is None:
+        return asked
+    own = begun / TOKENIZER
+    tokenizer = own if own.is_dir() and not load_yaml(begun / CONFIG).get("init") else None
+    return replace(asked, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer)
+
+
 def _first_seed(request: Request) -> int:
     if request.resume:
-        numbers = [int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
-        return min(numbers, default=1)
+        numbers = (path.name.removeprefix("seed-") for path in Path(request.out).glob("seed-*"))
+        return min((int(number) for number in numbers if number.isdecimal()), default=1)
     return resolve(request).training.seed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.leftovers import find_finished
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 
@@ -35,7 +36,8 @@ class Start:
 def open_start(path: str) -> Start:
     """The model in a run's folder or a Hugging Face folder. Raises: NlpcliError as `open_model`."""
     folder = Path(path)
-    changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in folder.glob("*") if file.is_file()))
+    files = [file for file in find_finished(folder, "*") if file.is_file()]
+    changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in files))
     return _opened(path, folder.resolve(), changed)
 
 

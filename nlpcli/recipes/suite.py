@@ -13,7 +13,7 @@ from nlpcli.data.columns import squashed
 from nlpcli.data.suites import SUITES, FoundTask, SuiteTask, read_suite
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.suite_scores import MEAN, SuiteScores, check_model
-from nlpcli.recipes.run import CONFIG, Listener, Request, resolve
+from nlpcli.recipes.run import CONFIG, Listener, Request, has_checkpoint, resolve
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
@@ -310,8 +310,9 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
         merge({}, request.settings),
         {"task": found.task.task, "data": files, "examples": {**columns, "choices": list(columns["choices"])}},
     )
-    asked = replace(request, out=run, settings=settings, resume=started)
-    if started:  # the run's own folder says all of it
+    resume = started and has_checkpoint(run)  # one that was stopped before its first checkpoint begins anew
+    asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
+    if resume:  # the run's own folder says all of it
         asked = replace(asked, preset=None, config=None, tokenizer=None)
     dev, parts = read_dev(found)
     examples = Examples(list(found.read("train")), dev, SuiteScores(found.task, parts or None))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nlpcli.config.files import new_directory
+from nlpcli.config.leftovers import entries
 from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.models import is_huggingface
@@ -109,7 +110,7 @@ def _check_out(out: Path, overwrite: bool) -> bool:
         return False
     if not out.is_dir():
         raise NlpcliError(f"{out}: is a file, not a folder")
-    held = {entry.name for entry in out.iterdir()}
+    held = {entry.name for entry in entries(out)}
     if not held:
         return True
     files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}

@@ -65,10 +65,10 @@ class Snapshots:
     def add(self, model: nn.Module, step: int) -> None:
         for file in self.files:
             if int(file.stem.removeprefix("step-")) > step:  # of a run that was resumed before them
-                file.unlink()
+                file.unlink(missing_ok=True)
         write_atomic(self.folder / f"step-{step:08d}.safetensors", save(tensors_of(model.state_dict())))
         for file in self.files[: -self.keep]:
-            file.unlink()
+            file.unlink(missing_ok=True)
 
     def average(self) -> dict[str, torch.Tensor]:
         files = self.files

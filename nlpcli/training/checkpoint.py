@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from nlpcli.config.files import new_directory, sha256_file, write_atomic
+from nlpcli.config.files import new_directory, plain_name, sha256_file, write_atomic
 from nlpcli.config.loading import dump_yaml, load_yaml
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import load_weights, unshared
@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, dict[str, torch.Tensor]] | None:
     """The tensors of a checkpoint, or None when a digest does not agree."""
     try:
         digests = load_yaml(path / "state.yaml")["sha256"]
-        files = {name: path / f"{name}.safetensors" for name in digests}
+        files = {name: path / plain_name(f"{name}.safetensors", str(path)) for name in digests}
         if any(sha256_file(files[name]) != digest for name, digest in digests.items()):
             return None
         return {name: load_file(file) for name, file in files.items()}

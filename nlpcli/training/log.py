@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,13 @@ def read_samples(run: Path) -> list[dict[str, Any]]:
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     # half of a surrogate pair, which only JSON can bring in, is written as JSON writes it
-    with writing(path), open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+    with writing(path), open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_no_link) as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Opens no file that a link leads to: whoever put it there chose what is written to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

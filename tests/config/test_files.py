@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import resource
+import shutil
 import signal
 
 import pytest
 
-from nlpcli.config.files import new_directory, sha256_file, write_again, write_atomic, write_together
+from nlpcli.config.files import (
+    AlreadyThere,
+    new_directory,
+    plain_name,
+    sha256_file,
+    write_again,
+    write_atomic,
+    write_new,
+    write_together,
+)
 from nlpcli.errors import ExitStatus, NlpcliError, RunFailed
 
 
@@ -147,7 +158,7 @@ def test_a_directory_whose_filling_fails_leaves_nothing_behind(tmp_path, replace
     assert entries(tmp_path) == before
 
 
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("step", [2, 3])  # the first finds that something is there
 @pytest.mark.parametrize(("cause", "error"), [(no_room, RunFailed), (interrupted, KeyboardInterrupt)])
 def test_a_replacement_that_fails_puts_the_old_directory_back(tmp_path, monkeypatch, step, cause, error):
     (tmp_path / "a").mkdir()
@@ -197,3 +208,126 @@ def test_a_file_that_can_not_be_written_again_stays_as_it_was(tmp_path, monkeypa
     with pytest.raises(RunFailed, match="no space left"):
         write_again(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old" and entries(tmp_path) == ["a", "b"]
+
+
+# Another process is faster
+
+
+def another_process_puts(folder, monkeypatch, *, before):
+    """Fills `folder` as another process would, in the moment before the given call to `os.replace`."""
+    calls = []
+
+    def replace(source, goal, plain=os.replace):
+        calls.append(goal)
+        if len(calls) == before:
+            folder.mkdir(exist_ok=True)
+            (folder / "theirs").write_text("theirs")
+        return plain(source, goal)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def test_who_comes_second_is_told_that_the_folder_is_there(tmp_path, monkeypatch):
+    another_process_puts(tmp_path / "a", monkeypatch, before=1)
+    with pytest.raises(AlreadyThere, match="a: already exists"), new_directory(tmp_path / "a") as folder:
+        (folder / "ours").write_text("ours")
+    assert entries(tmp_path) == ["a", "a/theirs"]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_whether_the_other_folder_stays_is_asked_when_it_is_found(tmp_path, monkeypatch, stays):
+    another_process_puts(tmp_path / "a", monkeypatch, before=1)
+
+    def may_replace():
+        assert (tmp_path / "a" / "theirs").exists()
+        return not stays
+
+    with contextlib.suppress(AlreadyThere), new_directory(tmp_path / "a", replace=may_replace) as folder:
+        (folder / "ours").write_text("ours")
+    assert entries(tmp_path) == ["a", "a/theirs" if stays else "a/ours"]
+
+
+@pytest.mark.parametrize("before", [1, 3])
+def test_a_folder_that_appears_between_two_renames_is_replaced_as_asked(tmp_path, monkeypatch, before):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("old")
+    another_process_puts(tmp_path / "a", monkeypatch, before=before)
+    with new_directory(tmp_path / "a", replace=True) as folder:
+        (folder / "ours").write_text("ours")
+    assert entries(tmp_path) == ["a", "a/ours"]
+
+
+def test_a_folder_that_vanishes_between_two_renames_is_made(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("old")
+    calls = []
+
+    def replace(source, goal, plain=os.replace):
+        calls.append(goal)
+        if len(calls) == 2:
+            shutil.rmtree(tmp_path / "a")
+        return plain(source, goal)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with new_directory(tmp_path / "a", replace=True) as folder:
+        (folder / "ours").write_text("ours")
+    assert entries(tmp_path) == ["a", "a/ours"]
+
+
+def test_a_folder_of_leftovers_gives_way(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".config.yaml.tmp-999").write_text("x")
+    with new_directory(tmp_path / "a") as folder:
+        (folder / "ours").write_text("ours")
+    assert entries(tmp_path) == ["a", "a/ours"]
+
+
+def test_a_link_to_a_folder_leads_to_what_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a").symlink_to(tmp_path / "far")
+    with new_directory(tmp_path / "a", replace=True) as folder:
+        (folder / "ours").write_text("ours")
+    assert (tmp_path / "a").is_symlink() and (tmp_path / "far" / "ours").exists()
+
+
+def test_of_two_that_write_a_new_file_one_succeeds(tmp_path, monkeypatch):
+    plain = os.link
+
+    def late(source, goal):
+        (tmp_path / "a").write_text("theirs")
+        return plain(source, goal)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(AlreadyThere, match="a: already exists"):
+        write_new(tmp_path / "a", "ours")
+    assert (tmp_path / "a").read_text() == "theirs" and entries(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with links", "without links"])
+def test_a_new_file_is_written_where_nothing_is(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", no_room)
+    write_new(tmp_path / "b" / "a", "ours")
+    assert (tmp_path / "b" / "a").read_text() == "ours" and entries(tmp_path) == ["b", "b/a"]
+    for taken in (tmp_path / "b" / "a", tmp_path / "b"):
+        with pytest.raises(AlreadyThere):
+            write_new(taken, "again")
+
+
+# Names that a file gives
+
+
+@pytest.mark.parametrize("name", ["a", "model.safetensors", "ü b", "a..b", "...", "-", "n" * 255, "tokens-00000.bin"])
+def test_a_plain_name_is_taken(name):
+    assert plain_name(name, "file") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../a", "/etc/passwd", "a/b", "a/", "a\\b", "a\nb", "a\0b", "a\x7f", "n" * 256, "ü" * 128, 7, None,
+     ["a"], ".a.tmp-0123456789ab"],
+)  # fmt: skip
+def test_a_name_that_leads_elsewhere_is_refused_with_its_place(name):
+    with pytest.raises(NlpcliError, match=r"^grid\.yaml: name: .* can't be the name of a file or folder$") as caught:
+        plain_name(name, "grid.yaml: name")
+    assert len(caught.value.message) < 200 and "\n" not in caught.value.message

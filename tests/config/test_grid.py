@@ -96,3 +96,19 @@ def test_a_slug_is_a_plain_name_of_a_folder_and_its_own_slug(name):
     found = slug(name)
     assert slug(found) == found
     assert "/" not in found and not found.startswith((".", "-"))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".", "a\\\\b", "a\\nb", "n" * 256])
+def test_a_grid_whose_name_leads_elsewhere_is_refused_with_its_file(tmp_path, name):
+    path = tmp_path / "grid.yaml"
+    path.write_text(f'name: "{name}"\nequal: {{steps: 1}}\nrows: [{{name: a}}]\n')
+    with pytest.raises(NlpcliError, match="can't be the name of a file or folder") as caught:
+        load_grid(path)
+    assert caught.value.message.startswith(f"{path}: name: ")
+
+
+def test_a_grid_whose_file_gives_it_no_plain_name_is_refused(tmp_path):
+    path = tmp_path / "...yaml"
+    path.write_text("equal: {steps: 1}\nrows: [{name: a}]\n")
+    with pytest.raises(NlpcliError, match="can't be the name of a file or folder"):
+        load_grid(path)

@@ -62,9 +62,10 @@ def test_sharded_weights_are_put_together(gpt2, same_weights):
         index |= dict.fromkeys(part, f"part{number}.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     assert same_weights(read_huggingface(folder).weights, model)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../part0.safetensors"}}))
-    with pytest.raises(NlpcliError, match="is no file of this folder"):
-        read_huggingface(folder)
+    for outside in ("../part0.safetensors", "/part0.safetensors", "a/part0.safetensors", "..", ""):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": outside}}))
+        with pytest.raises(NlpcliError, match=r"index\.json: \".*\" can't be the name of a file"):
+            read_huggingface(folder)
 
 
 def test_a_pickle_is_read_only_when_asked_for_and_only_tensors_of_it(gpt2, same_weights, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.data.shard_set import INDEX, ShardSet
+from nlpcli.data.shard_set import INDEX, ShardSet, index_bytes
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 
@@ -149,6 +149,17 @@ def test_a_changed_index_is_refused(built):
         path.write_text(content, encoding="latin-1")
         with pytest.raises(NlpcliError, match="damaged shard set"):
             ShardSet.open(built.path)
+
+
+@pytest.mark.parametrize("name", ["../tokens-00000.bin", "tokens-/../../x", "/etc/passwd", "..", ""])
+def test_an_index_that_names_a_file_elsewhere_is_refused(built, name):
+    path = built.path / INDEX
+    index = json.loads(path.read_text())
+    index.pop("digest")
+    index["files"][name] = {"bytes": 1, "sha256": ""}
+    path.write_bytes(index_bytes(index))
+    with pytest.raises(NlpcliError, match=rf"{INDEX}: .* can't be the name of a file or folder"):
+        ShardSet.open(built.path)
 
 
 def test_a_folder_without_an_index_is_not_a_finished_set(tmp_path):

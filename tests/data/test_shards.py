@@ -5,10 +5,10 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.config.files import new_directory
 from nlpcli.data import encoding, readers, shards
 from nlpcli.data.readers import read_documents
 from nlpcli.data.shards import ShardSet, build_shards, cache_folder
@@ -338,6 +339,7 @@ def start(tmp_path, path, *, pause, workers=1):
     )
 
 
+@pytest.mark.processes
 def test_two_processes_that_build_the_same_set_both_get_it(tmp_path, characters):
     characters.save(tmp_path / "tok")
     path = corpus(tmp_path / "a.txt", 2000)
@@ -348,6 +350,51 @@ def test_two_processes_that_build_the_same_set_both_get_it(tmp_path, characters)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out", "script.py", "tok"]
 
 
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a damaged set"])
+@pytest.mark.parametrize("moment", [1, 2])
+def test_who_finishes_second_takes_the_finished_set(tmp_path, monkeypatch, characters, before, moment):
+    """The other process puts its set there between the last look and the rename."""
+    path = corpus(tmp_path / "a.txt", 50)
+    theirs, place = tmp_path / "theirs", shards.cache_folder() / "shards" / build_shards(path, characters).path.name
+    shutil.copytree(place, theirs)
+    shutil.rmtree(place)
+    if before != "nothing":
+        place.mkdir()
+    if before == "a damaged set":
+        (place / "index.json").write_text("{}")
+    calls = []
+
+    def replace(source, goal, plain=os.replace):
+        calls.append(source)
+        if len(calls) == moment:
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(theirs, place)
+        return plain(source, goal)
+
+    monkeypatch.setattr(os, "replace", replace)
+    found = build_shards(path, characters)
+    assert content(found.path) == content(theirs) and found.documents == 50
+    assert [entry.name for entry in place.parent.iterdir() if entry.name.startswith(".")] == []
+    if moment == 1:
+        assert len(calls) == 1  # theirs was not moved
+
+
+def test_who_finishes_second_beside_another_set_is_refused(tmp_path, monkeypatch, characters):
+    path, other = corpus(tmp_path / "a.txt", 50), corpus(tmp_path / "b.txt", 60)
+    build_shards(other, characters, out=tmp_path / "theirs")
+
+    def replace(source, goal, plain=os.replace):
+        if not (tmp_path / "out").exists():
+            shutil.copytree(tmp_path / "theirs", tmp_path / "out")
+        return plain(source, goal)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(NlpcliError, match="holds the shards of another text"):
+        build_shards(path, characters, out=tmp_path / "out")
+    assert content(tmp_path / "out") == content(tmp_path / "theirs")
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize(("kill", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGKILL, 1)])
 def test_an_interrupted_build_leaves_nothing_that_looks_finished(tmp_path, characters, kill, workers):
     characters.save(tmp_path / "tok")
@@ -363,6 +410,7 @@ def test_an_interrupted_build_leaves_nothing_that_looks_finished(tmp_path, chara
     assert build_shards(path, characters, out=tmp_path / "out").documents == 3000
 
 
+@pytest.mark.processes
 def test_workers_end_when_their_parent_is_killed(tmp_path, characters):
     characters.save(tmp_path / "tok")
     process = start(tmp_path, corpus(tmp_path / "a.txt", 3000), pause=0.5, workers=2)
@@ -372,17 +420,14 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, characters):
     process.communicate(timeout=30)  # the workers hold the other end of the pipe: it ends with the last of them
 
 
-def test_what_killed_builds_left_in_the_cache_is_removed_after_a_day(tmp_path, characters):
+def test_what_killed_builds_left_in_the_cache_is_removed_and_what_is_being_built_stays(tmp_path, characters):
     path = corpus(tmp_path / "a.txt", 9)
     folder = build_shards(path, characters).path.parent
-    for name, age in ((".old.tmp-1", 90_000), (".new.tmp-2", 0)):
-        (folder / name).mkdir()
-        (folder / name / "tokens-00000.bin").write_bytes(bytes(10))
-        stamp = time.time() - age
-        for entry in (folder / name / "tokens-00000.bin", folder / name):
-            os.utime(entry, (stamp, stamp))
-    build_shards(path, characters, documents="file")
-    assert not (folder / ".old.tmp-1").exists() and (folder / ".new.tmp-2").exists()
+    (folder / ".left.tmp-0123456789ab").mkdir()
+    (folder / ".left.tmp-0123456789ab" / "tokens-00000.bin").write_bytes(bytes(10))
+    with new_directory(folder / "live") as live:
+        build_shards(path, characters, documents="file")
+        assert live.is_dir() and not (folder / ".left.tmp-0123456789ab").exists()
 
 
 def test_nothing_in_a_set_is_pickled(tmp_path, characters):

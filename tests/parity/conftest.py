@@ -49,7 +49,10 @@ def few_words(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def read(tmp_path_factory) -> Callable[[Any], Any]:
-    """`read(model)`: the same model as ours, through a folder. What it gives has `.model`, `.config`, `.left_out` …"""
+    """`read(model)`: the same model as ours, through a folder. What it gives has `.model`, `.config`, `.left_out` …
+
+    Both compute in float64 from then on: they must be equal, and what float32 rounds differs between processors.
+    """
 
     def convert(theirs: Any) -> Any:
         folder = tmp_path_factory.mktemp(type(theirs).__name__)
@@ -58,6 +61,7 @@ def read(tmp_path_factory) -> Callable[[Any], Any]:
         found = read_huggingface(folder)
         model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
         load_weights(model, found.weights, str(folder))
-        return SimpleNamespace(model=model.eval(), folder=folder, **vars(found))
+        theirs.double()
+        return SimpleNamespace(model=model.double().eval(), folder=folder, **vars(found))
 
     return convert

@@ -112,7 +112,8 @@ def test_all_three_kinds_of_weights_are_those_of_encoder_decoders(scattered, rea
 @torch.no_grad()
 def test_both_streams_weights_are_xlnets(scattered, read):
     theirs = scattered(xlnet(), 9)
-    ours = read(theirs).model
+    ours = read(theirs).model.float()
+    theirs.float()  # its positions are float32 in any case
     tokens = ids(2, N)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(4))
     rank = torch.argsort(order).expand(2, N)

@@ -73,6 +73,11 @@ def test_broken_files_are_named(tmp_path):
     (tmp_path / "modules.json").write_text("{", "utf-8")
     with pytest.raises(NlpcliError, match=r"modules\.json: can't be read"):
         sentence_settings(tmp_path)
+    for outside in ("../1_Pooling", "/1_Pooling", "..", 7):
+        modules = [{"path": outside, "type": OLD + "Pooling"}]
+        (tmp_path / "modules.json").write_text(json.dumps(modules), "utf-8")
+        with pytest.raises(NlpcliError, match=r"modules\.json: .* can't be the name of a file or folder"):
+            sentence_settings(tmp_path)
     (tmp_path / "modules.json").write_text("{}", "utf-8")
     with pytest.raises(NlpcliError, match=r"modules\.json: not a list"):
         sentence_settings(tmp_path)

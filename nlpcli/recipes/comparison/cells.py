@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import presets
+from nlpcli.config.files import plain_name
 from nlpcli.config.grid import GridConfig, HeldOut, Variant, flat, load_grid, nested, variants
 from nlpcli.config.loading import apply_overrides, merge
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError, nearest, unknown
 from nlpcli.recipes.run import MEASURED, Request, check_one_vocabulary, resolve
 
+RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
+"""What a grid's folder holds beside its cells."""
 _DEFAULTS = {"translation": "transformer-tiny", "text-to-text": "t5-nano"}
 
 
@@ -93,6 +96,7 @@ def make_plan(job: Comparing) -> Plan:
     for variant in found:
         for seed in _seeds(job, variant, first):
             name = variant.name if seed == first else f"{variant.name}-seed-{seed}"
+            _check_name(job, name)
             change = merge(merge({}, variant.change), {"training": {"seed": seed}})
             cells.append(_resolved(job, grid, variant, merge(merge({}, common), change), out / name))
     _check_columns(job, grid, base.config)
@@ -105,6 +109,13 @@ def make_plan(job: Comparing) -> Plan:
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
         frozenset(chosen), frozenset(repeated) & frozenset(chosen),
     )  # fmt: skip
+
+
+def _check_name(job: Comparing, name: str) -> None:
+    """Refuses a cell whose folder can't be, or would be where a file of the grid is written."""
+    place = f"{job.grid}: a cell's name"
+    if plain_name(name, place).casefold() in (RESULTS, TABLE, PICTURE):
+        raise NlpcliError(f"{place}: '{name}' is a file of the grid's folder", hint="give the cell another name")
 
 
 def _named(given: Sequence[str], found: Sequence[Variant]) -> list[str]:

@@ -11,13 +11,14 @@ from typing import Any
 
 from nlpcli.config.files import sha256_file, write_atomic
 from nlpcli.config.grid import flat
+from nlpcli.config.leftovers import is_free
 from nlpcli.config.mixture import load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.opening import STDIN
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.card import CARD, read_card
 from nlpcli.recipes.comparison.cells import Cell
-from nlpcli.recipes.run import CONFIG
+from nlpcli.recipes.run import CONFIG, has_checkpoint
 
 RECORD = "cell.json"
 
@@ -110,7 +111,7 @@ def state_of(run: Path) -> str:
 
     Raises: NlpcliError when the folder holds something that is no cell.
     """
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+    if is_free(run):
         return NEW
     record = read_record(run)
     if record is None:
@@ -119,7 +120,7 @@ def state_of(run: Path) -> str:
         return FAILED
     if (run / CARD).exists():
         return FINISHED
-    return INTERRUPTED if _has_checkpoint(run) else STARTED
+    return INTERRUPTED if has_checkpoint(run) else STARTED
 
 
 def _unrecorded(run: Path) -> str:
@@ -127,7 +128,7 @@ def _unrecorded(run: Path) -> str:
     from nlpcli.models.directory import WEIGHTS
 
     is_run = run.is_dir() and (run / CONFIG).exists()
-    if is_run and ((run / CARD).exists() or (run / WEIGHTS).exists() or _has_checkpoint(run)):
+    if is_run and ((run / CARD).exists() or (run / WEIGHTS).exists() or has_checkpoint(run)):
         raise NlpcliError(
             f"{run}: holds a run that no grid made",
             hint="choose another --out, or replace it with --rerun CELL or --overwrite",
@@ -137,10 +138,6 @@ def _unrecorded(run: Path) -> str:
             f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
         )
     return STARTED
-
-
-def _has_checkpoint(run: Path) -> bool:
-    return any((run / "checkpoints").glob("step-[0-9]*"))
 
 
 def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:

@@ -7,14 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 from nlpcli.config.files import write_together
+from nlpcli.config.leftovers import sweep
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.comparison.cells import PICTURE, RESULTS, TABLE
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.results import Results, Row
 from nlpcli.recipes.comparison.table import heading, markdown
 from nlpcli.recipes.escaping import escaped
 from nlpcli.recipes.run import Listener
-
-RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 
 
 def write_results(results: Results, out: Path, listener: Listener) -> None:
@@ -22,6 +22,7 @@ def write_results(results: Results, out: Path, listener: Listener) -> None:
 
     Raises: NlpcliError when the place can't be written, RunFailed when the disk is full.
     """
+    sweep(out)
     text = json.dumps(results.as_dict(), ensure_ascii=False, indent=2) + "\n"
     contents: dict[Path, bytes | str] = {out / TABLE: markdown(results), out / RESULTS: text}
     drawn = _drawn(results, listener)

@@ -6,10 +6,12 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.files import sha256_file
+from nlpcli.config.files import plain_name, sha256_file
+from nlpcli.config.leftovers import entries
 from nlpcli.config.loading import load_yaml
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
@@ -115,7 +117,7 @@ def _go_on(path: Path, facts: Mapping[str, Any]) -> str | None:
 
 def _files(path: Path) -> dict[str, int]:
     """The entries of a folder with their sizes in bytes, what is inside included."""
-    return {entry.name + "/" * entry.is_dir(): _bytes_of(entry) for entry in sorted(path.iterdir())}
+    return {entry.name + "/" * entry.is_dir(): _bytes_of(entry) for entry in entries(path)}
 
 
 def _bytes_of(path: Path) -> int:
@@ -123,8 +125,9 @@ def _bytes_of(path: Path) -> int:
     seen: dict[tuple[int, int], int] = {}
     for entry in [path] if path.is_file() else path.rglob("*"):
         if entry.is_file() and not entry.is_symlink():
-            stat = entry.stat()
-            seen[stat.st_dev, stat.st_ino] = stat.st_size
+            with suppress(FileNotFoundError):  # a run that goes on renames and removes files
+                stat = entry.stat()
+                seen[stat.st_dev, stat.st_ino] = stat.st_size
     return sum(seen.values())
 
 
@@ -217,7 +220,7 @@ def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list
     """For each file of a checkpoint whether it is `right`, `wrong` or `missing`; and what is not, as findings."""
     checked = {}
     for name, digest in (state.get("sha256") or {}).items():
-        file = path / f"{name}.safetensors"
+        file = path / plain_name(f"{name}.safetensors", str(path / STATE))
         if not file.is_file():
             checked[name] = "missing"
         else:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.leftovers import find_finished
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
 from nlpcli.recipes.looking.asked import Given, Looking, Opened, Seen, View, not_possible
@@ -89,7 +90,7 @@ def _name(path: Path) -> str:
 
 def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
     """The run below `root` that was written last, of those that can do what is asked."""
-    runs = [found.parent for found in root.glob(f"**/{DESCRIPTION}") if _is_able(found.parent, job)]
+    runs = [found.parent for found in find_finished(root, f"**/{DESCRIPTION}") if _is_able(found.parent, job)]
     if not runs:
         raise NlpcliError(
             f"no model was given, and there is no run under {root}/ that can do this", hint="name one with --model"

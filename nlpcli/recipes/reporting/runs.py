@@ -7,10 +7,12 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.leftovers import find_finished
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
@@ -122,7 +124,7 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
 
 def runs_below(folder: Path) -> list[Path]:
     """The runs directly below a folder, seed-2 before seed-10."""
-    found = [path.parent for path in folder.glob(f"*/{CONFIG}")]
+    found = [path.parent for path in find_finished(folder, f"*/{CONFIG}")]
     return sorted(found, key=lambda run: [int(part) if part.isdigit() else part for part in _PARTS.split(run.name)])
 
 
@@ -130,8 +132,11 @@ _PARTS = re.compile(r"(\d+)")
 
 
 def _changed(run: Path) -> int:
-    files = (run / name for name in ("metrics.jsonl", CONFIG))
-    return max(file.stat().st_mtime_ns for file in files if file.exists())
+    times = [0]
+    for name in ("metrics.jsonl", CONFIG):
+        with suppress(FileNotFoundError):
+            times.append((run / name).stat().st_mtime_ns)
+    return max(times)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

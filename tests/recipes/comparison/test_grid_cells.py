@@ -79,6 +79,9 @@ def test_a_task_is_trained_as_it_usually_is(job):
         ("equal: {steps: 1}\nrows: [{name: b, set: {extends: transfomer}}]", "cell 'b': unknown preset 'transfomer'"),
         ("base: {}\nequal: {steps: 1}\nrows: [{name: b}]", "cell 'b': it is not said what is learnt"),
         ("base: {extends: 3}\nequal: {steps: 1}\nrows: [{name: b}]", "'extends' must be the name of a preset"),
+        ("equal: {steps: 1}\nrows: [{name: table.md}]", "a cell's name: 'table.md' is a file of the grid's folder"),
+        ("equal: {steps: 1}\nrows: [{name: Results.JSON}]", "'Results.JSON' is a file of the grid's folder"),
+        (f"equal: {{steps: 1}}\nrows: [{{name: {'n' * 256}}}]", "can't be the name of a file or folder"),
         ("equal: {steps: 1}\ncolumns: [model.head]\nrows: [{name: b}]", "columns: there is no setting 'model.head'"),
     ],
 )

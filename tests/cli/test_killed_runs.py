@@ -1,0 +1,175 @@
+"""A run that was killed at any moment can be started again, and what others put into its folder stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nlpcli.cli.main import main
+from nlpcli.config.loading import load_yaml
+from nlpcli.recipes import run as runs
+
+LEFT = [".config.yaml.tmp-999", ".config.yaml.tmp-0123456789ab", ".tokenizer.tmp-0123456789ab/", ".cell.json.tmp-1"]
+SMALL = [
+    f"--set={setting}"
+    for setting in (
+        "model.d_model=16", "model.heads=2", "model.d_ff=16", "model.encoder_layers=1", "model.decoder_layers=1",
+        "tokenizer.type=chars", "training.precision=float32", "training.warmup_steps=0", "training.batch_tokens=256",
+        "training.average_last=0", "data.context=16", "data.workers=1",
+    )
+]  # fmt: skip
+PRETRAIN = ["pretrain", "--objective", "clm", "--data", "text.txt", "--max-steps", "2", *SMALL]
+CLASSIFY = ["finetune", "--task", "classify", "--model", "bert-nano", "--train", "rows.tsv", "--dev", "rows.tsv",
+            "--max-steps", "2", *SMALL]  # fmt: skip
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """A command in this process and an empty folder with data: (status, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("One two three four. Five six.\n" * 100, encoding="utf-8")
+    Path("rows.tsv").write_text("label\ttext\n" + "good\tone two\nbad\tthree four\n" * 20, encoding="utf-8")
+
+    def run_it(*arguments: object) -> tuple[int, str]:
+        status = main([str(argument) for argument in arguments])
+        return status, capsys.readouterr().err
+
+    return run_it
+
+
+def leave(folder: str, *names: str) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name.endswith("/"):
+            Path(folder, name).mkdir()
+        else:
+            Path(folder, name).write_text("x")
+
+
+def hidden(folder: str) -> list[str]:
+    return [path.name for path in Path(folder).rglob(".*")]
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+@pytest.mark.parametrize("command", [PRETRAIN, CLASSIFY], ids=["pretrain", "finetune"])
+def test_a_run_killed_in_its_first_write_is_started_with_the_same_command(call, command, more):
+    leave("run", *LEFT)
+    status, err = call(*command, "--out", "run", *more)
+    assert status == 0, err
+    assert Path("run/model.safetensors").exists() and hidden("run") == []
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_run_killed_in_its_first_write_can_not_be_resumed_and_says_so(call, command):
+    leave("run", *LEFT)
+    status, err = call(command, "--resume", "--out", "run")
+    assert status == 2
+    assert "run: there is nothing to resume" in err and "without --resume" in err
+    assert len(hidden("run")) == len(LEFT)
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"]])
+def test_a_folder_with_a_strangers_file_beside_leftovers_is_refused_and_stays(call, more):
+    leave("run", *LEFT, "notes.txt")
+    command = PRETRAIN if more != ["--resume"] else ["pretrain"]
+    status, err = call(*command, "--out", "run", *more)
+    assert status == 2 and "run: " in err
+    assert Path("run/notes.txt").exists() and len(hidden("run")) == len(LEFT)
+
+
+def test_leftovers_beside_and_inside_a_run_that_is_resumed_are_swept(call):
+    status, err = call(*PRETRAIN, "--out", "run")
+    assert status == 0, err
+    leave("run", *LEFT)
+    leave("run/checkpoints", ".step-00000001.tmp-0123456789ab/")
+    leave("run/checkpoints/average", ".step-00000001.safetensors.tmp-0123456789ab")
+    status, err = call("pretrain", "--resume", "--out", "run", "--max-steps", 3)
+    assert status == 0 and hidden("run") == [], err
+
+
+@pytest.mark.parametrize("moment", ["rmtree", "unlink", "write_atomic"])
+def test_a_run_killed_while_it_is_overwritten_is_overwritten_by_the_same_command(call, monkeypatch, moment):
+    status, err = call(*PRETRAIN, "--out", "run")
+    assert status == 0, err
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    owner = {"rmtree": shutil, "unlink": Path, "write_atomic": runs}[moment]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, killed)
+        assert call(*PRETRAIN, "--out", "run", "--overwrite")[0] == 130
+    status, err = call(*PRETRAIN, "--out", "run", "--overwrite", "--lr", 0.5)
+    assert status == 0 and load_yaml(Path("run/config.yaml"))["training"]["lr"] == 0.5, err
+
+
+def test_two_runs_that_chose_the_same_folder_do_not_mix(call, monkeypatch):
+    plain = runs.open_run
+
+    def late(run, request, config):
+        leave(str(run), "config.yaml")
+        plain(run, request, config)
+
+    monkeypatch.setattr(runs, "open_run", late)
+    status, err = call(*PRETRAIN, "--out", "run")
+    assert status == 2 and "run: another run has begun here meanwhile" in err and "--out" in err
+    assert Path("run/config.yaml").read_text() == "x" and not Path("run/model.safetensors").exists()
+    status, err = call(*PRETRAIN)
+    assert status == 2 and "another run has begun here" in err and "run it again" in err
+
+
+def test_a_seed_killed_before_its_first_checkpoint_begins_anew(call):
+    status, err = call(*CLASSIFY, "--seeds", 2, "--out", "out")
+    assert status == 0, err
+    for name in ("README.md", "model.safetensors", "model.yaml"):
+        Path("out/seed-2", name).unlink()
+    shutil.rmtree("out/seed-2/checkpoints")
+    status, err = call("finetune", "--task", "classify", "--seeds", 2, "--resume", "--out", "out")
+    assert status == 0, err
+    assert json.loads(Path("out/seeds.json").read_text())["seeds"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [
+        (["tokenize", "train", "--type", "chars", "--out", "out", "text.txt"], "tokenizer.yaml"),
+        (["convert", "--to", "huggingface", "run", "out"], "config.json"),
+    ],
+    ids=["tokenize", "convert"],
+)
+def test_a_folder_of_leftovers_is_as_good_as_an_empty_one(call, command, made):
+    if command[0] == "convert":
+        assert call(*PRETRAIN, "--out", "run")[0] == 0
+    leave("out", *LEFT)
+    leave(".", ".out.tmp-0123456789ab/")
+    status, err = call(*command)
+    assert status == 0, err
+    assert Path("out", made).exists() and hidden(".") == []
+
+
+def test_a_seed_that_had_not_begun_is_trained_as_the_others_when_all_are_resumed(call):
+    assert call(*CLASSIFY, "--seeds", 2, "--out", "out")[0] == 0
+    shutil.rmtree("out/seed-2")
+    leave("out/seed-2", *LEFT)
+    leave("out/seed-of-a-stranger")
+    status, err = call("finetune", "--task", "classify", "--seeds", 2, "--resume", "--out", "out")
+    assert status == 0, err
+    first, second = (load_yaml(Path(f"out/seed-{seed}/config.yaml")) for seed in (1, 2))
+    assert second["training"].pop("seed") == first["training"].pop("seed") + 1 and first == second
+
+
+def test_a_cell_killed_in_its_first_write_is_trained(call):
+    Path("grid.yaml").write_text(
+        "base: {extends: gpt-mini, objective: clm, model: {d_model: 16, heads: 2, d_ff: 16, decoder_layers: 1},\n"
+        "  tokenizer: {type: chars}, training: {batch_tokens: 256, warmup_steps: 0, precision: float32}}\n"
+        "data: {train: [text.txt], context: 16}\nequal: {steps: 2}\nrows: [{name: a}]\n",
+        encoding="utf-8",
+    )
+    leave("out", ".results.json.tmp-0123456789ab", ".table.md.tmp-1")
+    leave("out/a", *LEFT)
+    status, err = call("compare", "grid.yaml", "--out", "out")
+    assert status == 0, err
+    assert Path("out/a/README.md").exists() and hidden("out") == []
