@@ -8,11 +8,11 @@ so that what a metric is given can be scored.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Example
@@ -34,6 +34,7 @@ HOLDING = {
 }
 """The kinds of items that a format can hold."""
 
+_NOT_FINITE = ("nan", "inf", "infinity")
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
 _LINE_BY_LINE = "line n is scored against line n of the reference; a missing one must stand there as a blank line"
 
@@ -163,12 +164,10 @@ def _label(line: str, place: str) -> str:
 
 
 def _number(line: str, place: str) -> float:
-    try:
-        number = float(line)
-    except ValueError as error:
-        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a number") from error
-    if not math.isfinite(number):
-        raise NlpcliError(f"{place}: '{line.strip()}' is not a finite number")
+    number = parse_float(line)
+    if number is None:
+        what = "finite number" if line.strip().lower().lstrip("+-") in _NOT_FINITE else "number"
+        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a {what}")
     return number
 
 

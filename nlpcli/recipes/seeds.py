@@ -11,6 +11,7 @@ from typing import Any
 
 from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import merge
+from nlpcli.config.numbers import parse_int
 from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, resolve
 
 SUMMARY = "seeds.json"
@@ -70,6 +71,6 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
 
 def _first_seed(request: Request) -> int:
     if request.resume:
-        numbers = [int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
-        return min(numbers, default=1)
+        numbers = [parse_int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
+        return min((number for number in numbers if number is not None), default=1)
     return resolve(request).training.seed
