@@ -45,10 +45,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to a question and where it starts: a character offset into the context."""
+    """An answer to a question and where it starts: a character offset into the context, None if it isn't in there."""
 
     text: str
-    start: int
+    start: int | None
 
 
 def read_texts(

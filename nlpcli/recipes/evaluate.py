@@ -69,8 +69,7 @@ class Evaluation:
 def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
-    Labels the model doesn't know are told with their places and count as mistakes. Questions whose answers are not in
-    their contexts are left out, which is told too.
+    Labels the model doesn't know are told with their places and count as mistakes.
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
@@ -80,7 +79,9 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     if parts and job.part is None:
         raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
     columns = columns_of(applied.loaded.info, job.columns, job.format)
-    examples = [example for name in job.data for example in read_labelled(applied.task, name, columns, warn)]
+    examples = [
+        example for name in job.data for example in read_labelled(applied.task, name, columns, warn, learnt=False)
+    ]
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
     return measure(applied, examples, job, warn=warn)

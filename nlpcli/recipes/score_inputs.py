@@ -18,7 +18,7 @@ from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Example
 from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
-from nlpcli.data.squad import read_questions
+from nlpcli.data.squad import read_answers
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.alignment import parse_links
 from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric
@@ -223,23 +223,25 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     first, *others = files.paths.references
     if others:
         raise NlpcliError(f"one data set has all right answers to its questions; {shown(others[0])} is another")
-    examples = list(read_questions(first))
-    places = [example.place for example in examples]
-    found = [Items(shown(first), [tuple(answer.text for answer in example.label) for example in examples], places)]
+    questions = list(read_answers(first))
+    places = [question.place for question in questions]
+    found = [Items(shown(first), [question.texts for question in questions], places)]
     for path in files.paths.all[1:]:
         answers = _predictions("\n".join(files.lines(path)), shown(path))
-        if not any(example.id in answers for example in examples):
+        if not any(question.id in answers for question in questions):
             raise NlpcliError(f"{shown(path)}: none of its {len(answers)} ids is a question of {shown(first)}")
-        found.append(Items(shown(path), [answers.get(example.id) for example in examples], places))
+        found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
     return found
 
 
 def _predictions(text: str, name: str) -> dict[str, str]:
     try:
         answers = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        place = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise NlpcliError(f"{name}{place}: not valid JSON ({error})") from error
+    except json.JSONDecodeError as error:
+        raise NlpcliError(f"{name}:{error.lineno}: not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        what = "too many brackets in brackets" if isinstance(error, RecursionError) else "a number of too many digits"
+        raise NlpcliError(f"{name}: not valid JSON ({what})") from error
     if not isinstance(answers, dict):
         raise NlpcliError(f"{name}: not an object of ids and answers", hint='it looks like {"id": "answer", ...}')
     for id, answer in answers.items():

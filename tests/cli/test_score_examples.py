@@ -11,6 +11,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from seqeval.metrics import f1_score as entity_f1
 from sklearn import metrics as sklearn
 
+from nlpcli.evaluation.answers import normalise_answer, words_f1
+
 GOLD, PREDICTED = list("aabbcca"), list("abbbcaa")
 TRUE_TAGS = ["B-PER I-PER O", "O B-LOC", "O"]
 SAID_TAGS = ["B-PER I-PER O", "O B-PER", "I-LOC"]
@@ -123,6 +125,44 @@ def test_answers_are_scored_against_a_squad_file_and_against_lines(files, run):
     assert run("score", "exact-match", "lines", "--ref", "other", "-b").stdout == "100.00\n"
     verbatim = run("score", "exact-match", "lines", "--ref", "other", "--normalize", "none")
     assert verbatim.stdout.startswith("EM 50.00 ") and "|norm:none|" in verbatim.stdout
+
+
+def official_squad(data, predictions, pair):
+    """The score of SQuAD 2.0's script, told again: it reads ids and the texts of answers, and nothing else."""
+    scores = []
+    for article in data["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                texts = [normalise_answer(answer["text"]) for answer in question["answers"]]
+                right = [text for text in texts if text] or [""]
+                scores.append(max(pair(normalise_answer(predictions[question["id"]]), text) for text in right))
+    return 100 * sum(scores) / len(scores)
+
+
+def test_what_squads_script_does_not_read_has_no_say_in_the_score(files, run):
+    bridge = "The bridge was opened in 1903 by the mayor."
+    questions = [
+        {"id": "start", "question": "When?", "answers": [{"text": "1903", "answer_start": 0}]},
+        {"id": "none", "question": "By whom?", "answers": [{"text": "the mayor"}]},
+        {"id": "beyond", "question": "?", "answers": [{"text": "bridge", "answer_start": 4000}]},
+        {"id": "text", "question": "?", "answers": [{"text": "bridge", "answer_start": "four"}]},
+        {"id": "nowhere", "question": "?", "answers": [{"text": "the king", "answer_start": 4}]},
+        {"id": "empty", "question": "?", "answers": [{"text": "", "answer_start": 4}]},
+        {"id": "marked", "answers": [{"text": "bridge", "answer_start": 4}], "is_impossible": True},
+    ]
+    data = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": bridge, "qas": questions}]}]}
+    said = {"start": "1903", "none": "mayor", "beyond": "a bridge", "text": "the old bridge", "nowhere": "king"}
+    said |= {"empty": "", "marked": "bridge"}
+    (files / "gold.json").write_text(json.dumps(data))
+    (files / "pred.json").write_text(json.dumps(said))
+    found = values(run("score", "squad", "pred.json", "--ref", "gold.json", "--json"))
+    assert found == pytest.approx(
+        {
+            "exact-match": official_squad(data, said, lambda a, b: float(a == b)),
+            "answer-f1": official_squad(data, said, words_f1),
+        }
+    )
+    assert found["exact-match"] == pytest.approx(100 * 6 / 7)
 
 
 def test_missing_predictions_count_nothing_and_are_told(files, run):
