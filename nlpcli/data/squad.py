@@ -172,10 +172,8 @@ def _answers(record: dict[str, Any], place: str, *, labelled: bool, spans: bool 
         texts, starts = _member(found, "text", list, place), found.get("answer_start")
         if not isinstance(starts, list) or len(starts) != len(texts):
             if spans:
-                counts = (
-                    f"{len(texts)} texts of answers, but {len(starts) if isinstance(starts, list) else 'no'} starts"
-                )
-                raise NlpcliError(f"{place}: {counts}")
+                named = f"{len(starts)} starts" if isinstance(starts, list) else "no starts"
+                raise NlpcliError(f"{place}: {len(texts)} texts of answers, but {named}")
             starts = [None] * len(texts)
         found = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(found, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +80,8 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     if parts and job.part is None:
         raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
     columns = columns_of(applied.loaded.info, job.columns, job.format)
-    examples = [
-        example for name in job.data for example in read_labelled(applied.task, name, columns, warn, learnt=False)
-    ]
+    read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
+    examples = list(itertools.chain.from_iterable(read))
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
     return measure(applied, examples, job, warn=warn)

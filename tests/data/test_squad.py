@@ -127,7 +127,7 @@ def test_without_spans_every_question_is_read_and_its_answers_start_where_they_s
     path = write(tmp_path / "dev.json", squad(*(record for record, _, _ in BAD.values())))
     read = list(read_questions(path, spans=False))
     assert [[answer.start for answer in example.label] for example in read] == [
-        [4], [35], [None], [4], [0], [None], [None], [4], [4, 4],
+        [4], [35], [None], [35], [0], [None], [None], [4], [4, 4],
     ]  # fmt: skip
     assert read == list(read_questions(path, labelled=False))
     assert [found.texts for found in read_answers(path)] == [
@@ -148,9 +148,8 @@ def test_right_answers_are_read_without_questions_contexts_or_starts(tmp_path, s
 
 
 def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
-    path = write(
-        tmp_path / "dev.json", squad(question(answers=[("9" * 5000, "The")])).replace('"9', "9").replace('9"', "9")
-    )
+    content = squad(question(answers=[("START", "The")])).replace('"START"', "9" * 5000)
+    path = write(tmp_path / "dev.json", content)
     with pytest.raises(NlpcliError, match=r"'answer_start' is .{40}, not a number"):
         list(read_questions(path))
 
