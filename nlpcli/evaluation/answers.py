@@ -24,7 +24,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import ANSWERS, Resampling, Score
+from nlpcli.evaluation.score import ANSWERS, Resampling, Score, reference_count
 
 Answers = Sequence[str]
 NORMALISATIONS = ("squad", "none")
@@ -98,7 +98,7 @@ class ExactMatch(ExampleMetric):
 
     def sentences(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[Score]:
         self._measured(hypotheses, references)
-        return self.per_example(100 * self.each(hypotheses, _together(references)), len(references))
+        return self.per_example(100 * self.each(hypotheses, _together(references)), reference_count(references))
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
         missing = sum(said is None for said in hypotheses)

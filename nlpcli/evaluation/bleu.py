@@ -18,7 +18,7 @@ import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.sacre import SacreMetric
-from nlpcli.evaluation.score import Lines, Score, check_segments
+from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
 
 SMOOTHING = tuple(sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS)
 TOKENIZERS = ("13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200")
@@ -66,7 +66,9 @@ class Bleu(SacreMetric):
         }
         self._effective_order = effective_order
 
-    def build(self, *, sentence: bool = False, references: Sequence[Lines] | None = None) -> sacrebleu.metrics.BLEU:
+    def build(
+        self, *, sentence: bool = False, references: Sequence[ReferenceLines] | None = None
+    ) -> sacrebleu.metrics.BLEU:
         return sacrebleu.metrics.BLEU(
             tokenize=self.tokenize,
             force=True,  # its suspicion of tokenised text is told by `cautions`
@@ -94,7 +96,7 @@ class Bleu(SacreMetric):
         if not self._effective_order and all(len(tokenizer(line).split()) < order for line in hypotheses):
             found.append(f"no line holds {order} tokens, so BLEU is 0: --effective-order leaves the longer n-grams out")
         if self.tokenize in ("13a", "none", "intl"):
-            sample = "".join(references[0][:_SAMPLE])
+            sample = "".join(filter(None, references[0][:_SAMPLE]))
             if 2 * len(_UNSPACED.findall(sample)) > len(sample):
                 found.append(
                     f"the references look like Chinese or Japanese, which '{self.tokenize}' does not cut into words"
@@ -104,7 +106,7 @@ class Bleu(SacreMetric):
 
 def bleu(
     hypotheses: Lines,
-    references: Sequence[Lines],
+    references: Sequence[ReferenceLines],
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
@@ -123,7 +125,11 @@ def bleu(
 
 @functools.lru_cache(maxsize=2)
 def _prepared(
-    tokenize: str, lowercase: bool, smooth: str, smooth_value: float | None, references: tuple[tuple[str, ...], ...]
+    tokenize: str,
+    lowercase: bool,
+    smooth: str,
+    smooth_value: float | None,
+    references: tuple[tuple[str | None, ...], ...],
 ) -> tuple[Bleu, sacrebleu.metrics.BLEU]:
     metric = Bleu(tokenize=tokenize, lowercase=lowercase, smooth=smooth, smooth_value=smooth_value)
     return metric, metric.build(references=references)

@@ -14,8 +14,12 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
 from nlpcli.evaluation.score import Lines, Score
+
+
+class _CHRF(PlainFloats, sacrebleu.metrics.CHRF):
+    pass
 
 
 class Chrf(SacreMetric):
@@ -59,7 +63,7 @@ class Chrf(SacreMetric):
         }
 
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.CHRF:
-        return sacrebleu.metrics.CHRF(**self._settings)
+        return _CHRF(**self._settings)
 
 
 class ChrfPlusPlus(Chrf):

@@ -13,8 +13,12 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
 from nlpcli.evaluation.score import Lines, Score
+
+
+class _TER(PlainFloats, sacrebleu.metrics.TER):
+    pass
 
 
 class Ter(SacreMetric):
@@ -43,7 +47,7 @@ class Ter(SacreMetric):
         }
 
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.TER:
-        return sacrebleu.metrics.TER(**self._settings)
+        return _TER(**self._settings)
 
     def details(self, score: Any) -> dict[str, Any]:
         return {"edits": score.num_edits, "reference_length": float(score.ref_length)}

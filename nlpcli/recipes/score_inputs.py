@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nlpcli.config.numbers import parse_float
@@ -21,7 +21,7 @@ from nlpcli.data.readers import read_lines
 from nlpcli.data.squad import read_answers
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.alignment import parse_links
-from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric
+from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric, without_blanks
 from nlpcli.evaluation.trn import in_order, parse_trn
 
 FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
@@ -36,7 +36,7 @@ HOLDING = {
 
 _NOT_FINITE = ("nan", "inf", "infinity")
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
-_LINE_BY_LINE = "line n is scored against line n of the reference; a missing one must stand there as a blank line"
+_LINE_BY_LINE = "line n is scored against line n of the reference; a blank line stands for what is missing in a file"
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ class Files:
             )
         found = _READERS[format](self, needs)
         _check_numbers(found, format)
+        if needs == TEXT_PAIRS:
+            found = _with_missing(found, len(self.paths.references))
         if needs == TAGS:
             _check_tags(found)
         count = len(self.paths.references)
@@ -257,6 +259,13 @@ _READERS: dict[str, Callable[[Files, str], list[Items]]] = {
     "conllu": _read_columns,
     "squad": _read_answers,
 }
+
+
+def _with_missing(found: list[Items], references: int) -> list[Items]:
+    """The same with None for each reference that is missing: a blank line in one of several reference sets."""
+    lines = without_blanks([text.items for text in found[:references]])
+    first = [replace(text, items=items) for text, items in zip(found, lines, strict=False)]
+    return [*first, *found[references:]]
 
 
 # Do they belong together?

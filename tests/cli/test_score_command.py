@@ -213,3 +213,26 @@ def test_a_reader_that_leaves_ends_the_command_quietly(files, nlpcli_command, en
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert errors.startswith("WER|") and len(errors.splitlines()) == 1
+
+
+def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(files, run):
+    hypotheses = ["I do", "the cat sat on the mat today", ""]
+    sets = [["this is a long ref", "the cat sat on the mat", ""], ["", "the cat is on the mat today", "  "]]
+    (files / "h").write_text("".join(f"{line}\n" for line in hypotheses))
+    for name, lines in zip(("r1", "r2"), sets, strict=True):
+        (files / name).write_text("".join(f"{line}\n" for line in lines))
+    missing = [sets[0], [None, *sets[1][1:]]]  # a line that is blank in all is an empty text
+    kinds = (sacrebleu.metrics.BLEU, sacrebleu.metrics.CHRF, sacrebleu.metrics.TER)
+    call = ("score", "bleu,chrf,ter,rouge1", "h", "--ref", "r1", "--ref", "r2", "--json")
+    rows = json.loads(run(*call).stdout)["scores"]
+    assert [row["value"] for row in rows[:3]] == [kind().corpus_score(hypotheses, missing).score for kind in kinds]
+    assert all("|nrefs:var|" in row["signature"] for row in rows)
+    for more in (["--confidence"], ["--baseline", "h"]):
+        again = json.loads(run(*call, *more, "--bootstrap-samples", "20").stdout)["scores"]
+        assert {row["value"] for row in again} == {row["value"] for row in rows}
+        assert all("|nrefs:var|bs:20|" in row["signature"] for row in again)
+    (files / "first").write_text("this is a long ref\n")
+    (files / "one").write_text("I do\n")
+    alone = run("score", "bleu,chrf,ter", "one", "--ref", "first", "--sentence").stdout
+    done = run("score", "bleu,chrf,ter", "h", "--ref", "r2", "--ref", "r1", "--sentence")
+    assert done.stdout.startswith(alone) and "nrefs:var" in done.stderr
