@@ -143,8 +143,12 @@ def command(
     positive: str = typer.Option(
         None, "--positive", metavar="LABEL", help="The label that binary counts (default 1).", rich_help_panel=_LABELS
     ),
-    labels: str = typer.Option(
-        None, "--labels", metavar="LABEL[,LABEL]", help="Count these only (default: all).", rich_help_panel=_LABELS
+    labels: list[str] = typer.Option(
+        None,
+        "--labels",
+        metavar="LABEL[,LABEL]",
+        help="Count these only (default: all; may be repeated). A value that is itself a label is not split at commas.",
+        rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(
         False, "--strict", help="Count only entities that are well-formed.", rich_help_panel=_TAGS
@@ -262,7 +266,7 @@ def command(
         "rouge_sentences": rouge_sentences,
         "average": average,
         "positive": positive,
-        "labels": None if labels is None else [label.strip() for label in labels.split(",")],
+        "labels": labels or None,
         "strict": strict,
         "scheme": scheme,
         "normalize": normalize,

@@ -157,8 +157,7 @@ class F1(ExampleMetric):
 
     def choices(self) -> str:
         positive = "" if self.positive is None else f"|positive:{self.positive}"
-        labels = "" if self.labels is None else f"|labels:{','.join(map(str, self.labels))}"
-        return f"average:{self.average}{positive}{labels}"
+        return f"average:{self.average}{positive}{_chosen(self.labels)}"
 
     def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
         gold, predicted = [(label,) for label in references[0]], [(label,) for label in hypotheses]
@@ -210,6 +209,14 @@ class Matthews(ExampleMetric):
             if len(set(lines)) == 1:
                 found.append(f"every {side} is '{next(iter(lines))}': there is no correlation, and 0 stands for it")
         return found
+
+
+def _chosen(labels: Sequence[Label] | None) -> str:
+    """The labels that are counted, for a signature; one with a comma or a bar stands in quotation marks."""
+    if labels is None:
+        return ""
+    quoted = (f'"{label}"' if {",", "|"} & set(str(label)) else str(label) for label in labels)
+    return f"|labels:{','.join(quoted)}"
 
 
 def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
@@ -282,8 +289,7 @@ class MultiLabelF1(ExampleMetric):
         self.average, self.labels = average, None if labels is None else tuple(labels)
 
     def choices(self) -> str:
-        labels = "" if self.labels is None else f"|labels:{','.join(map(str, self.labels))}"
-        return f"average:{self.average}|multi-label:yes{labels}"
+        return f"average:{self.average}|multi-label:yes{_chosen(self.labels)}"
 
     def measure(
         self, hypotheses: Sequence[Collection[Label]], references: Sequence[Sequence[Collection[Label]]]

@@ -272,3 +272,19 @@ def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, 
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr, done.stderr
+
+
+def test_a_label_with_a_comma_can_be_counted_alone_or_beside_others(files, run):
+    gold, said = ["a, b", "c", "a", "b", "a, b", "c"], ["a, b", "a, b", "a", "a", "c", "c"]
+    for name, labels in (("g", gold), ("s", said)):
+        (files / name).write_text("".join(f"{label}\n" for label in labels))
+    for call, labels, signed in (
+        (["--labels", "a, b"], ["a, b"], '|labels:"a, b"|'),
+        (["--labels", "a, b", "--labels", "c"], ["a, b", "c"], '|labels:"a, b",c|'),
+        (["--labels", '"a, b",c'], ["a, b", "c"], '|labels:"a, b",c|'),
+        (["--labels", "a,c"], ["a", "c"], "|labels:a,c|"),
+        (["--labels", "a", "--labels", "b"], ["a", "b"], "|labels:a,b|"),
+    ):
+        done = run("score", "f1", "s", "--ref", "g", *call, "-w", "6")
+        expected = 100 * sklearn.f1_score(gold, said, average="macro", labels=labels)
+        assert done.stdout.startswith(f"F1 {expected:.6f} ") and signed in done.stdout, done
