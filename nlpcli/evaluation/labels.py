@@ -20,7 +20,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import LABELS, Resampling, Score
+from nlpcli.evaluation.score import LABELS, Resampling, Score, counted
 
 AVERAGES = ("macro", "micro", "weighted", "binary")
 Label = Hashable
@@ -200,7 +200,7 @@ class Matthews(ExampleMetric):
             return 100 * above / np.sqrt(np.where(below > 0, below, np.inf))
 
         details = {"labels": len(counts.labels), "examples": counts.size}
-        summary = f"{len(counts.labels)} labels, {counts.size} examples"
+        summary = f"{counted(len(counts.labels), 'label')}, {counted(counts.size, 'example')}"
         return Measurement(counts.size, once(values, counts.size), values, summary, details)
 
     def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
@@ -230,7 +230,7 @@ def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
     details = {**together, "examples": counts.size, "labels": label_table(sums, counts.labels)}
     shown = f"precision = {together['precision']:.2f} recall = {together['recall']:.2f}"
     if average not in ("micro", "binary"):
-        shown = f"{average} average of {len(counts.labels)} labels"
+        shown = f"{average} average of {counted(len(counts.labels), 'label')}"
         details = {key: value for key, value in details.items() if key not in together}
     return Measurement(counts.size, once(values, counts.size), values, shown, details)
 

@@ -28,6 +28,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.lcs import common_length, common_places
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
 from nlpcli.evaluation.score import TEXT_PAIRS, Lines, ReferenceLines, Resampling, Score, reference_count
+from nlpcli.evaluation.scripts import SOUTHEAST_ASIAN, unspaced_script
 from nlpcli.text.porter import nltk_stem, rouge_stem
 from nlpcli.text.sentence_splitting import split_sentences
 
@@ -152,7 +153,11 @@ class Rouge(ExampleMetric):
 
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
         if self.tokenizer != "ascii":
-            return []
+            if unspaced_script(references[0]) != SOUTHEAST_ASIAN:
+                return []
+            return [
+                f"the references look like {SOUTHEAST_ASIAN}, whose words ROUGE takes for one: chrf counts characters"
+            ]
         texts = [text for text in references[0] if text is not None]
         letters = [sum(map(str.isalpha, text)) for text in texts]
         kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts]

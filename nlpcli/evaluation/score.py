@@ -106,17 +106,23 @@ class Metric(Protocol):
         """Sentences about input that looks unfit for these options, though it can be scored."""
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 question`, `2 questions`."""
+    return f"{count} {noun if count == 1 else noun + 's'}"
+
+
 def check_segments(hypotheses: Items, references: Sequence[Items], max_references: int | None = None) -> None:
     """Refuses what would be scored wrongly in silence. Raises: NlpcliError."""
     if not references:
         raise NlpcliError("there is no reference to score against")
     if max_references is not None and len(references) > max_references:
-        raise NlpcliError(f"this metric takes {max_references} reference, {len(references)} were given")
+        raise NlpcliError(f"this metric takes {counted(max_references, 'reference')}, {len(references)} were given")
     if len(hypotheses) == 0:  # an array has no truth value
         raise NlpcliError("there are no lines to score")
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
-            raise NlpcliError(f"{len(hypotheses)} hypotheses but {len(reference)} lines in reference {number}")
+            what = "1 hypothesis" if len(hypotheses) == 1 else f"{len(hypotheses)} hypotheses"
+            raise NlpcliError(f"{what} but {counted(len(reference), 'line')} in reference {number}")
     if all(None in reference for reference in references):
         for number, row in enumerate(zip(*references, strict=True), start=1):
             if all(item is None for item in row):

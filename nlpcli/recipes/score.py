@@ -153,7 +153,7 @@ class Scoring:
         rows: list[SystemScore] = []
         for name, metric in self.metrics.items():
             rows += self._scores(name, metric)
-        return ScoreReport(self._segments(), self.request.references, rows, self._warnings())
+        return ScoreReport(self._segments(), self.request.references, rows, self.warnings())
 
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
@@ -191,13 +191,15 @@ class Scoring:
             SystemScore(system.path, name, scored) for system, scored in zip(systems, others, strict=True)
         ]
 
-    def _warnings(self) -> list[str]:
-        found = [
-            sentence
-            for metric in self.metrics.values()
-            for system in self._systems(metric)
-            for sentence in metric.cautions(system.items, self._references(metric))
-        ]
+    def warnings(self, *, sentence: bool = False) -> list[str]:
+        """What looks wrong or has no effect, though it can be scored. sentence: for the scores of single segments."""
+        found = []
+        for metric in self.metrics.values():
+            cautions = getattr(metric, "sentence_cautions", metric.cautions) if sentence else metric.cautions
+            for system in self._systems(metric):
+                found += cautions(system.items, self._references(metric))
+        if "rouge_references" in self.request.options and len(self.request.references) == 1:
+            found.append("--rouge-references has no effect: there is one reference")
         return list(dict.fromkeys(found))
 
     def _systems(self, metric: Metric) -> list[Items]:
