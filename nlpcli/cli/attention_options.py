@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from nlpcli.errors import NlpcliError
 
-_NUMBERS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
+_NUMBERS = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*")
 _MOST = 10_000
 _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
 """What links of words are made of, besides the options that are about nothing else."""

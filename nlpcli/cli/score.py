@@ -42,7 +42,7 @@ def command(
         "-m",
         metavar="NAME[,NAME]",
         autocompletion=complete.metrics,
-        help="One of those below (may be repeated).",
+        help="One of the metrics above (may be repeated).",
     ),
     baseline: str = typer.Option(
         None, "--baseline", metavar="FILE", help="Another system: is the difference from it more than chance?"
@@ -67,12 +67,12 @@ def command(
     tokenize: str = typer.Option(
         None,
         "--tokenize",
-        help="13a (default), none, intl, char, zh, ja-mecab, ko-mecab, flores200.",
+        help="13a (default), none, intl, char, zh, ja-mecab, ko-mecab, flores101, flores200, spBLEU-1K.",
         rich_help_panel=_BLEU,
     ),
     smooth: str = typer.Option(None, "--smooth", help="exp (default), floor, add-k, none.", rich_help_panel=_BLEU),
     smooth_value: float = typer.Option(
-        None, "--smooth-value", help="The value of floor and add-k.", rich_help_panel=_BLEU
+        None, "--smooth-value", help="The value of floor and add-k (default 0.1 and 1).", rich_help_panel=_BLEU
     ),
     max_ngram_order: int = typer.Option(
         None, "--max-ngram-order", help="Longest n-gram (default 4).", rich_help_panel=_BLEU
@@ -95,10 +95,10 @@ def command(
         False, "--chrf-eps-smoothing", help="Smooth as chrF++.py does.", rich_help_panel=_CHRF
     ),
     ter_case_sensitive: bool = typer.Option(False, "--ter-case-sensitive", help="Case counts.", rich_help_panel=_TER),
-    ter_normalized: bool = typer.Option(False, "--ter-normalized", help="Tercom's tokenisation.", rich_help_panel=_TER),
+    ter_normalized: bool = typer.Option(False, "--ter-normalized", help="Tercom's tokenization.", rich_help_panel=_TER),
     ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Without punctuation.", rich_help_panel=_TER),
     ter_asian_support: bool = typer.Option(
-        False, "--ter-asian-support", help="Cut CJK into characters.", rich_help_panel=_TER
+        False, "--ter-asian-support", help="With the two above: Chinese and Japanese, too.", rich_help_panel=_TER
     ),
     remove_punctuation: bool = typer.Option(
         False, "--remove-punctuation", help="Drop punctuation.", rich_help_panel=_RATES
@@ -143,8 +143,12 @@ def command(
     positive: str = typer.Option(
         None, "--positive", metavar="LABEL", help="The label that binary counts (default 1).", rich_help_panel=_LABELS
     ),
-    labels: str = typer.Option(
-        None, "--labels", metavar="LABEL[,LABEL]", help="Count these only (default: all).", rich_help_panel=_LABELS
+    labels: list[str] = typer.Option(
+        None,
+        "--labels",
+        metavar="LABEL[,LABEL]",
+        help="Count these only (default: all; may be repeated). A value that is itself a label is not split at commas.",
+        rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(
         False, "--strict", help="Count only entities that are well-formed.", rich_help_panel=_TAGS
@@ -199,30 +203,39 @@ def command(
 
     \b
     Metrics, and what a line holds:
-      text      bleu, chrf, chrf++, ter; wer, cer, mer, wil; rouge1, rouge2, rougeL, rougeLsum (rouge: first three)
-      a label   accuracy, f1, mcc
-      a number  pearson, spearman
-      tags      entity-f1, tag-accuracy: those of a sentence with spaces between, or CoNLL files
-      an answer exact-match, answer-f1 (squad: both): also a SQuAD data set and answers {id: text}
-      links     aer: word alignments, 0-0 1-2 and 3p4 for a possible link (source word, target word)
-    perplexity is a model's on running text, without references: per token, word and byte, and bits per byte.
+      text       bleu, chrf, chrf++, ter
+                 wer, cer, mer, wil
+                 rouge1, rouge2, rougeL, rougeLsum (rouge: the first three)
+      a label    accuracy, f1, mcc
+      a number   pearson, spearman
+      tags       entity-f1, tag-accuracy
+                 the tags of a sentence with spaces between, or CoNLL files
+      an answer  exact-match, answer-f1 (squad: both)
+                 also a SQuAD data set and answers {id: text}
+      links      aer: 0-0 1-2, and 3p4 for a possible link
+                 (source word, target word)
 
     \b
-    For each score: name, value, interval, account and signature. Values are 0 to 100 (correlations -100 to
-    100) and higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are
-    normalised in this order: lowercase, punctuation, white space. p is the probability of a difference from
-    the baseline as large as this one by chance alone (paired bootstrap).
+      perplexity is a model's on running text, without references:
+      per token, word and byte, and bits per byte.
+
+    For each score: name, value, interval, details and signature. Values are 0 to 100 (correlations -100 to 100) and
+    higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are normalized in
+    this order: lowercase, punctuation, white space. p is the probability of a difference from the baseline as large as
+    this one by chance alone (paired bootstrap).
+
+    Several --ref files are several references for each line. A line blank in one of them has none there.
 
     \b
     Examples:
       nlpcli score --metric bleu,chrf hyp.txt --ref ref.txt --confidence
       nlpcli score bleu ours.txt --ref ref.txt --baseline theirs.txt
-      nlpcli score wer transcript.txt --ref ref.txt --lowercase --remove-punctuation --alignment
-      nlpcli score f1,accuracy predicted.txt --ref gold.txt --average micro
+      nlpcli score wer hyp.txt --ref ref.txt --lowercase --alignment
+      nlpcli score f1,accuracy predicted.txt --ref ref.txt --average micro
       nlpcli score entity-f1 predicted.conll --ref dev.conll
       nlpcli score squad predictions.json --ref dev-v1.1.json
-      nlpcli score rouge summaries.txt --ref ref.txt --rouge-stemmer porter
-      nlpcli score aer links.txt --ref gold.talp --one-based ref
+      nlpcli score rouge hyp.txt --ref ref.txt --rouge-stemmer porter
+      nlpcli score aer links.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
     from nlpcli.recipes import score as recipe
@@ -233,6 +246,8 @@ def command(
         _check_outputs(sentence=False, alignment=False, score_only=score_only, json=json)
         from nlpcli.recipes.perplexity import Reading
 
+        for warning in _without_effect(context, json=json, resampled=True):
+            terminal.warn(warning)
         reading = Reading(window, stride, memory, documents, field or "text", device=device or "auto", threads=threads)
         _write_perplexity(texts, model, reading, json=json, score_only=score_only, precision=precision)
         return
@@ -262,7 +277,7 @@ def command(
         "rouge_sentences": rouge_sentences,
         "average": average,
         "positive": positive,
-        "labels": None if labels is None else [label.strip() for label in labels.split(",")],
+        "labels": labels or None,
         "strict": strict,
         "scheme": scheme,
         "normalize": normalize,
@@ -288,7 +303,11 @@ def command(
     if "-" in request.hypotheses:
         terminal.announce_stdin()
     scoring = recipe.Scoring(request)
+    for warning in _without_effect(context, json=json, resampled=request.resampling is not None):
+        terminal.warn(warning)
     if sentence:
+        for warning in scoring.warnings(sentence=True):
+            terminal.warn(warning)
         write_sentences(scoring, json=json, precision=precision)
         return
     aligned = scoring.alignments() if alignment else {}
@@ -319,8 +338,7 @@ def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str,
 
 def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     """Raises: NlpcliError for options that belong to the other kind of call, and for references that are missing."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    given = {name for name in context.params if _given(context, name)}
     wrong = given.difference(_WITH_PERPLEXITY) if perplexity else given.intersection(_OF_PERPLEXITY)
     for parameter in context.command.params:
         if parameter.name in wrong:
@@ -328,6 +346,24 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
             raise NlpcliError(f"{parameter.opts[0]} {why}")
     if not perplexity and "references" not in given:
         raise NlpcliError("there is nothing to score against", hint="name the references with --ref FILE")
+
+
+def _without_effect(context: typer.Context, *, json: bool, resampled: bool) -> list[str]:
+    """A sentence for each option of the output and the resampling that changes nothing in this call."""
+    given = {name for name in context.params if _given(context, name)}
+    found = []
+    if not resampled:
+        for name, option in (("samples", "--bootstrap-samples"), ("seed", "--seed")):
+            if name in given:
+                found.append(f"{option} has no effect without --confidence or --baseline")
+    if json and "precision" in given:
+        found.append("--precision has no effect on --json, which has full precision")
+    return found
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _write_perplexity(

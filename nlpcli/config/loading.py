@@ -23,7 +23,7 @@ class Strict(BaseModel):
 _Config = TypeVar("_Config", bound=BaseModel)
 
 # YAML 1.1 takes 1e-3 for text; people who write it mean a number, as YAML 1.2 does.
-_EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_EXPONENT = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.loading import Strict, load_yaml, parse
+from nlpcli.config.numbers import parse_float
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -94,11 +95,7 @@ def _temperature(mixing: str) -> float:
     kind, colon, number = mixing.partition(":")
     if not colon:
         return {"proportional": 1.0, "equal": math.inf}.get(kind, 0.0)
-    try:
-        value = float(number)
-    except ValueError:
-        return 0.0
-    return value if kind == "temperature" and value < math.inf else 0.0
+    return parse_float(number) or 0.0 if kind == "temperature" else 0.0
 
 
 def load_mixture(path: Path | str) -> MixtureConfig:

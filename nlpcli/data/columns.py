@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.errors import NlpcliError, nearest, unknown
 
 FORMATS = ("auto", "tsv", "csv", "jsonl", "labelled-lines", "lines", "conll", "conllu", "squad")
@@ -68,7 +69,7 @@ class Columns:
         if self.header not in HEADERS:
             raise unknown("header", self.header, HEADERS)
         for name in self.named:
-            if name.isdecimal() and int(name) == 0:
+            if column_number(name) == 0:
                 raise NlpcliError(f"column {name}: columns are counted from 1")
 
     @property
@@ -81,7 +82,7 @@ class Columns:
         """Whether the first row of a table holds names."""
         if self.header != "auto":
             return self.header == "yes"
-        if any(not name.isdecimal() for name in self.named):
+        if any(column_number(name) is None for name in self.named):
             return True
         names = {squashed(cell) for cell in cells}
         return bool(names & _SURE) or len(names & _KNOWN) >= min(2, len(cells))
@@ -105,6 +106,11 @@ def squashed(name: str) -> str:
     return re.sub(r"[^\w#]|_", "", name.lower())
 
 
+def column_number(name: str) -> int | None:
+    """The number, from 1, by which a column is asked for; None where it is asked for by its name."""
+    return parse_int(name) if name.isascii() and name.isdecimal() else None
+
+
 _KNOWN = frozenset(name for pair in PAIRS for name in pair).union(TEXTS, LABELS, TARGETS, IDS)
 _SURE = frozenset(name for pair in PAIRS[:7] for name in pair if name not in ("premise", "hypothesis")).union(LABELS)
 
@@ -121,10 +127,11 @@ def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> in
             raise NlpcliError(f"{place}: {len(found)} columns are named '{wanted}'", hint="name it by its number")
         if found:
             return found[0]
-    if wanted.isdecimal():
-        if int(wanted) > width:
+    number = column_number(wanted)
+    if number is not None:
+        if number > width:
             raise NlpcliError(f"{place}: no column {wanted}, the row has {counted(width)}")
-        return int(wanted) - 1
+        return number - 1
     if names is None:
         raise NlpcliError(f"{place}: no column '{wanted}', for there is no header", hint="give its number, from 1")
     near = nearest(wanted, names)
@@ -245,7 +252,7 @@ def _label(
     if columns.label is not None:
         whole = columns.label in names or "," not in columns.label
         parts = [columns.label] if whole else columns.label.split(",")
-        if not labelled and not any(part in names or part.isdecimal() for part in parts):
+        if not labelled and not any(part in names or column_number(part) is not None for part in parts):
             return None
         return tuple(find(part, names, len(names), place) for part in parts)
     sure = _first(usual, LABELS, taken)
@@ -277,14 +284,6 @@ def _holds_labels(rows: Sequence[Sequence[str]], first: int, last: int) -> bool:
     right = [row[last] for row in rows if len(row) > max(first, last)]
     if any(len(cell.split()) != 1 for cell in left):
         return False
-    if all(map(_number, left)):
-        return not all(map(_number, right))
+    if all(parse_float(cell) is not None for cell in left):
+        return not all(parse_float(cell) is not None for cell in right)
     return len(set(left)) * _FEWER <= len(set(right))
-
-
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, counted, find, squashed
+from nlpcli.data.columns import Columns, column_number, counted, find, squashed
 from nlpcli.data.examples import Example, check_width
 from nlpcli.data.opening import inner_suffix, shown
 from nlpcli.data.readers import blank
@@ -131,7 +131,7 @@ def _word_and_tag(
         names, width, word, tag = None, len(cells), 0, len(cells) - 1
     if columns.text is not None:
         word = find(columns.text, names, width, place)
-    if columns.label is not None and (labelled or not columns.label.isdecimal() or int(columns.label) <= width):
+    if columns.label is not None and (labelled or (column_number(columns.label) or 0) <= width):
         tag = find(columns.label, names, width, place)
     elif tag == word:
         tag = None

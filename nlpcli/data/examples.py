@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, Places, by_names, by_numbers, counted, find, listed, squashed
+from nlpcli.data.columns import Columns, Places, by_names, by_numbers, column_number, counted, find, listed, squashed
 from nlpcli.data.tables import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
@@ -45,10 +45,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to a question and where it starts: a character offset into the context."""
+    """An answer to a question and where it starts: a character offset into the context, None if it isn't in there."""
 
     text: str
-    start: int
+    start: int | None
 
 
 def read_texts(
@@ -255,7 +255,7 @@ def _usual_choices(row: Row) -> list[int]:
 def _numbered(names: Sequence[str]) -> list[int]:
     """The columns `choice1`, `choice2`, … in the order of their numbers."""
     for stem in _NUMBERED:
-        found = [(re.fullmatch(rf"{stem}(\d+)", squashed(name)), i) for i, name in enumerate(names)]
+        found = [(re.fullmatch(rf"{stem}([0-9]{{1,9}})", squashed(name)), i) for i, name in enumerate(names)]
         numbers = sorted((int(match[1]), i) for match, i in found if match)
         if len(numbers) > 1:
             return [i for _, i in numbers]
@@ -282,7 +282,7 @@ def _stem(row: Row, columns: Columns) -> list[int]:
 
 def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool) -> str | None:
     names = row.names or ()
-    if columns.label is not None and (labelled or columns.label in names or columns.label.isdecimal()):
+    if columns.label is not None and (labelled or columns.label in names or column_number(columns.label) is not None):
         i = find(columns.label, row.names, len(row.cells), row.place)
     else:
         i = _usual(row, ("label", "goldlabel", "gold", "answer", "answerkey", "correct", "correctanswer", "target"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example
 from nlpcli.data.opening import shown
 from nlpcli.data.readers import blank
@@ -16,36 +18,53 @@ from nlpcli.errors import NlpcliError
 OnBad = Callable[[NlpcliError], None]
 
 
-def read_questions(path: Path | str, *, labelled: bool = True, on_bad: OnBad | None = None) -> Iterator[Example]:
+def read_questions(
+    path: Path | str, *, labelled: bool = True, spans: bool = True, on_bad: OnBad | None = None
+) -> Iterator[Example]:
     """Questions with their contexts and answers: texts = (question, context), label = the answers, id = the question's.
 
     SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines with `question`, `context`, `id` and
     `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts (in constant memory). A question
     marked `is_impossible`, or with an empty list of answers, has the label (); plausible answers are no answers.
     labelled: without it answers may be missing, and then the label is None.
+    spans: whether answers are to be learnt, so that each must stand in its context at its start. Without it, or without
+    `labelled`, their texts are what counts, as in SQuAD's scripts: an answer starts where its text stands nearest to
+    the start in the file, if any, and answers to a question that is marked as impossible are answers.
     on_bad: what is done with the error of a question whose answers don't stand in its context at their starts, or that
     is marked as impossible and answered; that question is left out. None: it is raised.
 
     Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
     """
-    first, lines = begin(path)
-    if _is_one_record(first):
-        found = _of_lines(lines, path)
-    else:
-        found = _of_articles(lines, path)
-    empty = True
-    for record, context, place in found:
-        empty = False
+    for record, context, place in _records(path):
         try:
-            example = _example(record, context, place, labelled=labelled)
+            example = _example(record, context, place, labelled=labelled, spans=labelled and spans)
         except BadAnswer as error:
             if on_bad is None:
                 raise
             on_bad(error)
             continue
         yield example
-    if empty:
-        raise NlpcliError(f"{shown(path)}: no questions in it")
+
+
+@dataclass(frozen=True)
+class RightAnswers:
+    """A question's id, the texts of all right answers to it (none: it has no answer), and its place in the file."""
+
+    id: str
+    texts: tuple[str, ...]
+    place: str
+
+
+def read_answers(path: Path | str) -> Iterator[RightAnswers]:
+    """The right answers in a file as `read_questions` reads it: neither questions, contexts nor starts are looked at.
+
+    Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
+    """
+    for record, _, place in _records(path, contexts=False):
+        if not isinstance(record, dict):
+            _member(record, "answers", list, place)
+        answers = _answers(record, place, labelled=True) or ()
+        yield RightAnswers(_id(record, place), tuple(text for text, _ in answers), place)
 
 
 class BadAnswer(NlpcliError):
@@ -54,37 +73,51 @@ class BadAnswer(NlpcliError):
 
 def parse_question(record: dict[str, Any], *, place: str, labelled: bool = False) -> Example:
     """One JSON object with `question` and `context`. Raises: NlpcliError as `read_questions`."""
-    return _example(record, _member(record, "context", str, place), place, labelled=labelled)
+    return _example(record, _member(record, "context", str, place), place, labelled=labelled, spans=labelled)
 
 
 Found = Iterator[tuple[dict[str, Any], str, str]]
 """Questions with their contexts and places."""
 
+Answers = list[tuple[str, Any]]
+"""The texts of answers, and their starts as they are in the file."""
+
+
+def _records(path: Path | str, *, contexts: bool = True) -> Found:
+    first, lines = begin(path)
+    empty = True
+    for found in (_of_lines if _is_one_record(first) else _of_articles)(lines, path, contexts=contexts):
+        empty = False
+        yield found
+    if empty:
+        raise NlpcliError(f"{shown(path)}: no questions in it")
+
 
 def _is_one_record(first: str) -> bool:
     try:
-        record = json.loads(first)
+        record = json.loads(first, parse_int=str)
     except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and "data" not in record
 
 
-def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:
+def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
     for number, line in lines:
         if not blank(line):
             place = f"{shown(path)}:{number}"
             record = parse_object(line, place)
-            yield record, _member(record, "context", str, place), place
+            needed = contexts or "answers" not in record  # what has neither is no question
+            yield record, _member(record, "context", str, place) if needed else "", place
 
 
-def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:
+def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
     place = shown(path)
     text, begun = [], 1
     for number, line in lines:
         begun = number if not text else begun
         text.append(line)
     try:
-        data = json.loads("".join(text))
+        data = json.loads("".join(text), parse_int=str)
     except json.JSONDecodeError as error:
         raise NlpcliError(
             f"{place}:{begun + error.lineno - 1}: not valid JSON ({error.msg})",
@@ -98,78 +131,91 @@ def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:
         where = f"{place}, article {a}"
         for p, paragraph in enumerate(_member(article, "paragraphs", list, where), start=1):
             where = f"{place}, article {a}, paragraph {p}"
-            context = _member(paragraph, "context", str, where)
+            context = _member(paragraph, "context", str, where) if contexts else ""
             for question in _member(paragraph, "qas", list, where):
                 name = question.get("id", "") if isinstance(question, dict) else ""
                 yield question, context, f"{place}, question {name}" if name else where
 
 
-def _example(record: Any, context: str, place: str, *, labelled: bool) -> Example:
+def _example(record: Any, context: str, place: str, *, labelled: bool, spans: bool) -> Example:
     question = as_text(_member(record, "question", str, place), "the question", place)
-    id = as_text(record.get("id", ""), "the id", place)
     context = as_text(context, "the context", place)
-    answers = _answers(record, place)
-    impossible = record.get("is_impossible", False) is True
-    if answers is None and impossible:
-        answers = ()
-    if answers is None and labelled:
-        raise NlpcliError(f"{place}: no answers", hint="a question without an answer has an empty list of them")
-    if answers and impossible:
+    pairs = _answers(record, place, labelled=labelled, spans=spans)
+    if pairs is None:
+        answers = None
+    elif spans:
+        answers = tuple(_span(text, start, context, place) for text, start in pairs)
+    else:
+        answers = tuple(Answer(text, _nearest_start(text, _start(start), context)) for text, start in pairs)
+    if spans and answers and _impossible(record):
         raise BadAnswer(f"{place}: marked as impossible, but it has the answer '{answers[0].text[:40]}'")
-    for answer in answers or ():
-        _check(answer, context, place)
-    return Example((question, context), answers, place, id)
+    return Example((question, context), answers, place, _id(record, place))
 
 
-def _answers(record: dict[str, Any], place: str) -> tuple[Answer, ...] | None:
+def _id(record: dict[str, Any], place: str) -> str:
+    return as_text(record.get("id", ""), "the id", place)
+
+
+def _impossible(record: dict[str, Any]) -> bool:
+    return record.get("is_impossible", False) is True
+
+
+def _answers(record: dict[str, Any], place: str, *, labelled: bool, spans: bool = False) -> Answers | None:
     found = record.get("answers")
+    if found is None and _impossible(record):
+        return []
+    if found is None and labelled:
+        raise NlpcliError(f"{place}: no answers", hint="a question without an answer has an empty list of them")
     if found is None:
         return None
-    if isinstance(found, dict):
-        texts, starts = (_member(found, key, list, place) for key in ("text", "answer_start"))
-        if len(texts) != len(starts):
-            raise NlpcliError(f"{place}: {len(texts)} texts of answers, but {len(starts)} starts")
+    if isinstance(found, dict):  # texts beside starts
+        texts, starts = _member(found, "text", list, place), found.get("answer_start")
+        if not isinstance(starts, list) or len(starts) != len(texts):
+            if spans:
+                named = f"{len(starts)} starts" if isinstance(starts, list) else "no starts"
+                raise NlpcliError(f"{place}: {len(texts)} texts of answers, but {named}")
+            starts = [None] * len(texts)
         found = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(found, list):
         raise NlpcliError(f"{place}: 'answers' is no list")
-    return tuple(_answer(answer, place) for answer in found)
+    texts = [as_text(_member(answer, "text", str, place), "an answer", place) for answer in found]
+    return [(text, answer.get("answer_start")) for text, answer in zip(texts, found, strict=True)]
 
 
-def _answer(answer: Any, place: str) -> Answer:
-    text = as_text(_member(answer, "text", str, place), "an answer", place)
-    start = answer.get("answer_start")
-    try:
-        return Answer(text, int(start))
-    except (TypeError, ValueError) as error:
-        raise NlpcliError(f"{place}: 'answer_start' is {json.dumps(start)[:40]}, not a number") from error
+def _start(value: Any) -> int | None:
+    """A start as JSON has it, None for what is no whole number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return parse_int(value) if isinstance(value, str) else None
 
 
-def _check(answer: Answer, context: str, place: str) -> None:
-    if not answer.text:
+def _span(text: str, value: Any, context: str, place: str) -> Answer:
+    """The answer to learn. Raises: BadAnswer where it does not stand in its context at its start."""
+    start = _start(value)
+    if start is None:
+        raise NlpcliError(f"{place}: 'answer_start' is {json.dumps(value)[:40]}, not a number")
+    if not text:
         raise BadAnswer(f"{place}: an empty answer")
-    there = context[answer.start : answer.start + len(answer.text)] if answer.start >= 0 else ""
-    if there == answer.text:
-        return
-    shown_text = answer.text if len(answer.text) <= 60 else f"{answer.text[:60]}…"
-    if answer.start < 0 or answer.start >= len(context):
+    there = context[start : start + len(text)] if start >= 0 else ""
+    if there == text:
+        return Answer(text, start)
+    shown_text = text if len(text) <= 60 else f"{text[:60]}…"
+    if start < 0 or start >= len(context):
         raise BadAnswer(
-            f"{place}: the answer '{shown_text}' starts at {answer.start}, outside its context of {len(context)} "
-            "characters"
+            f"{place}: the answer '{shown_text}' starts at {start}, outside its context of {len(context)} characters"
         )
-    nearest = _nearest_start(answer, context)
+    nearest = _nearest_start(text, start, context)
     raise BadAnswer(
-        f"{place}: the answer '{shown_text}' does not stand in its context at {answer.start}, there is '{there[:60]}'",
+        f"{place}: the answer '{shown_text}' does not stand in its context at {start}, there is '{there[:60]}'",
         hint="it does not stand in the context at all" if nearest is None else f"it stands at {nearest}",
     )
 
 
-def _nearest_start(answer: Answer, context: str) -> int | None:
-    before, after = (
-        context.rfind(answer.text, 0, answer.start + len(answer.text)),
-        context.find(answer.text, answer.start),
-    )
-    found = [start for start in (before, after) if start >= 0]
-    return min(found, key=lambda start: abs(start - answer.start)) if found else None
+def _nearest_start(text: str, start: int | None, context: str) -> int | None:
+    """Where a text stands in its context nearest to a start, or first; None where it is empty or nowhere."""
+    start = min(max(start or 0, 0), len(context))
+    found = [context.rfind(text, 0, start + len(text)), context.find(text, start)] if text else []
+    return min((place for place in found if place >= 0), key=lambda place: abs(place - start), default=None)
 
 
 def _member(record: Any, key: str, kind: type, place: str) -> Any:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Example, as_label
 from nlpcli.data.tables import as_text
 from nlpcli.errors import NlpcliError
@@ -137,10 +138,10 @@ def _text(record: Any, key: str, place: str) -> str:
 
 def _number(record: Any, key: str, place: str) -> int:
     value = record.get(key) if isinstance(record, dict) else None
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise NlpcliError(f"{place}: '{key}' should be a whole number, not {value!r}") from error
+    number = parse_int(value) if isinstance(value, str) else None
+    if number is None:
+        raise NlpcliError(f"{place}: '{key}' should be a whole number, not {value!r}")
+    return number
 
 
 def _member(record: Any, key: str, kind: type, place: str) -> Any:

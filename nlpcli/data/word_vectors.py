@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.opening import open_bytes, shown
 from nlpcli.errors import NlpcliError
 
@@ -100,7 +101,7 @@ def _width(line: bytes, number: int) -> int:
     """How many numbers a vector has: what the header says, or as many as end the first line behind its word."""
     header = _HEADER.fullmatch(line)
     if number == 1 and header:
-        return int(header[2])
+        return parse_int(header[2].decode()) or 0
     parts = re.split(rb"[ \t]+", line)
     count = 0
     while count < len(parts) - 1 and _NUMBER.fullmatch(parts[-1 - count]):
@@ -125,18 +126,18 @@ def _split(line: bytes, width: int, place: str) -> tuple[str, list[bytes]]:
 
 def _vector(numbers: list[bytes], place: str) -> np.ndarray:
     try:
-        vector = np.array(numbers, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinite, and refused below
+            # NumPy reads 1_0 as 10
+            vector = None if b"_" in b" ".join(numbers) else np.array(numbers, dtype=np.float32)
     except ValueError:
         vector = None
     if vector is None or not np.isfinite(vector).all():
         wrong = next(part for part in numbers if not _is_finite(part))
-        shown_part = wrong.decode("utf-8", "replace")
+        shown_part = wrong.decode("utf-8", "replace")[:40]
         raise NlpcliError(f"{place}: {shown_part!r} is not a finite number", hint=_FORM)
     return vector
 
 
 def _is_finite(part: bytes) -> bool:
-    try:
-        return bool(np.isfinite(np.float32(part)))
-    except ValueError:
-        return False
+    number = parse_float(part.decode("utf-8", "replace"))
+    return number is not None and abs(number) <= float(np.finfo(np.float32).max)

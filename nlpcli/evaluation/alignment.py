@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once
 from nlpcli.evaluation.score import LINKS, Score
@@ -42,12 +43,12 @@ def parse_links(line: str, place: str) -> Links:
     sure, possible = set(), set()
     for word in line.split():
         match = _LINK.fullmatch(word)
-        if match is None:
+        pair = match and (parse_int(match[1]), parse_int(match[3]))
+        if not match or None in pair:
             raise NlpcliError(
                 f"{place}: '{word[:40]}' is no link between two words",
                 hint="a line holds the links of a sentence pair: 0-0 1-2, and 3p4 for one that is possible",
             )
-        pair = (int(match[1]), int(match[3]))
         possible.add(pair)
         if match[2] == "-":
             sure.add(pair)

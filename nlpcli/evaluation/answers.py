@@ -24,7 +24,8 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import ANSWERS, Resampling, Score
+from nlpcli.evaluation.score import ANSWERS, Resampling, Score, counted, reference_count
+from nlpcli.evaluation.scripts import unspaced_script
 
 Answers = Sequence[str]
 NORMALISATIONS = ("squad", "none")
@@ -91,24 +92,31 @@ class ExactMatch(ExampleMetric):
         for name, group in (("has_answer", answerable), ("no_answer", ~answerable)):
             if group.any() and not group.all():
                 details |= {f"{name}_questions": int(group.sum()), name: 100 * float(each[group].mean())}
-        summary = f"{len(gold)} questions"
+        summary = counted(len(gold), "question")
         if "no_answer" in details:
             summary += f" (has answer = {details['has_answer']:.2f} no answer = {details['no_answer']:.2f})"
         return Measurement(len(gold), once(values, len(gold)), values, summary, details)
 
     def sentences(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[Score]:
         self._measured(hypotheses, references)
-        return self.per_example(100 * self.each(hypotheses, _together(references)), len(references))
+        return self.per_example(100 * self.each(hypotheses, _together(references)), reference_count(references))
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
         missing = sum(said is None for said in hypotheses)
-        return [f"{missing} of {len(hypotheses)} questions have no prediction: each counts 0"] if missing else []
+        of = f"{missing} of {counted(len(hypotheses), 'question')}"
+        have = "has" if missing == 1 else "have"
+        return [f"{of} {have} no prediction: {'it' if missing == 1 else 'each'} counts 0"] if missing else []
 
 
 class AnswerF1(ExactMatch):
     """The mean F1 of the words of predictions and right answers, in percent."""
 
     name: ClassVar[str] = "answer-F1"
+
+    def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
+        script = unspaced_script([answer for answers in references[0] for answer in answers])
+        unfit = [f"the answers look like {script}, whose words answer-F1 takes for one"] if script else []
+        return super().cautions(hypotheses, references) + unfit
 
     def pair(self, predicted: str, answer: str) -> float:
         return words_f1(predicted, answer)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,15 +17,16 @@ import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.sacre import SacreMetric
-from nlpcli.evaluation.score import Lines, Score, check_segments
+from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
+from nlpcli.evaluation.scripts import EAST_ASIAN, unspaced_script
 
 SMOOTHING = tuple(sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS)
-TOKENIZERS = ("13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200")
-_SHORT = {"ja": "ja-mecab", "ko": "ko-mecab"}
+TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)
+"""Those of the installed sacreBLEU."""
+_SHORT = {"ja": "ja-mecab", "ko": "ko-mecab", "spm": "flores101"}
 _PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+_AT_SPACES = ("13a", "none", "intl")
 _TOKENIZED = 100  # lines ending in " ." from which on sacreBLEU, too, suspects tokenised text
-_SAMPLE = 200  # lines enough to see in which script a text is written
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # kana and CJK ideographs
 
 
 class Bleu(SacreMetric):
@@ -54,6 +54,8 @@ class Bleu(SacreMetric):
         self.tokenize = _usable_tokenizer(_SHORT.get(tokenize, tokenize))
         if smooth not in SMOOTHING:
             raise unknown("smoothing", smooth, SMOOTHING)
+        if smooth_value is not None and not 0 <= smooth_value < float("inf"):
+            raise NlpcliError(f"the value of a smoothing is a number from 0, not {smooth_value}")
         if smooth_value is not None and sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS[smooth] is None:
             raise NlpcliError(f"smoothing '{smooth}' takes no value", hint="--smooth floor and --smooth add-k take one")
         if max_ngram_order < 1:
@@ -66,7 +68,9 @@ class Bleu(SacreMetric):
         }
         self._effective_order = effective_order
 
-    def build(self, *, sentence: bool = False, references: Sequence[Lines] | None = None) -> sacrebleu.metrics.BLEU:
+    def build(
+        self, *, sentence: bool = False, references: Sequence[ReferenceLines] | None = None
+    ) -> sacrebleu.metrics.BLEU:
         return sacrebleu.metrics.BLEU(
             tokenize=self.tokenize,
             force=True,  # its suspicion of tokenised text is told by `cautions`
@@ -86,25 +90,31 @@ class Bleu(SacreMetric):
         }
 
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
-        found = []
-        if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
-            found.append(f"{_TOKENIZED} or more lines end in ' .': BLEU expects detokenised text, or --tokenize none")
+        found = self.sentence_cautions(hypotheses, references)
         order = self._settings["max_ngram_order"]
         tokenizer = self.build().tokenizer
         if not self._effective_order and all(len(tokenizer(line).split()) < order for line in hypotheses):
             found.append(f"no line holds {order} tokens, so BLEU is 0: --effective-order leaves the longer n-grams out")
-        if self.tokenize in ("13a", "none", "intl"):
-            sample = "".join(references[0][:_SAMPLE])
-            if 2 * len(_UNSPACED.findall(sample)) > len(sample):
-                found.append(
-                    f"the references look like Chinese or Japanese, which '{self.tokenize}' does not cut into words"
-                )
+        return found
+
+    def sentence_cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
+        """The `cautions` that hold for the scores of single sentences, too."""
+        found = []
+        if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
+            found.append(f"{_TOKENIZED} or more lines end in ' .': BLEU expects detokenised text, or --tokenize none")
+        script = unspaced_script(references[0]) if self.tokenize in _AT_SPACES else None
+        if script:
+            remedy = "zh, ja-mecab or char" if script == EAST_ASIAN else "char or flores200"
+            found.append(
+                f"the references look like {script}, which '{self.tokenize}' does not cut into words: "
+                f"--tokenize {remedy}"
+            )
         return found
 
 
 def bleu(
     hypotheses: Lines,
-    references: Sequence[Lines],
+    references: Sequence[ReferenceLines],
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
@@ -123,15 +133,21 @@ def bleu(
 
 @functools.lru_cache(maxsize=2)
 def _prepared(
-    tokenize: str, lowercase: bool, smooth: str, smooth_value: float | None, references: tuple[tuple[str, ...], ...]
+    tokenize: str,
+    lowercase: bool,
+    smooth: str,
+    smooth_value: float | None,
+    references: tuple[tuple[str | None, ...], ...],
 ) -> tuple[Bleu, sacrebleu.metrics.BLEU]:
     metric = Bleu(tokenize=tokenize, lowercase=lowercase, smooth=smooth, smooth_value=smooth_value)
     return metric, metric.build(references=references)
 
 
 def _usable_tokenizer(name: str) -> str:
-    if name not in TOKENIZERS:
+    names = {known.lower(): known for known in TOKENIZERS}
+    if name.lower() not in names:
         raise unknown("tokenizer", name, TOKENIZERS)
+    name = names[name.lower()]
     if name in _PACKAGES:
         try:
             sacrebleu.metrics.BLEU(tokenize=name)
@@ -140,17 +156,23 @@ def _usable_tokenizer(name: str) -> str:
             raise NlpcliError(
                 f"tokenizer '{name}' needs a package that is not installed", hint=f"pip install '{package}'"
             ) from missing
-    elif name.startswith("flores"):
+    else:
         _require_model(name)
     return name
 
 
 def _require_model(name: str) -> None:
-    """sacreBLEU would fetch the model from the network, which this program never does."""
+    """sacreBLEU would fetch a tokenizer's model from the network, which this program never does."""
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
     from sacrebleu.utils import SACREBLEU_DIR
 
+    if name not in SPM_MODELS:
+        return
     url = SPM_MODELS[name]["url"]
     path = os.path.join(SACREBLEU_DIR, "models", os.path.basename(url))
     if not os.path.exists(path):
         raise NlpcliError(f"tokenizer '{name}' needs the model {path}", hint=f"download it once from {url}")
+    try:
+        sacrebleu.metrics.BLEU(tokenize=name)
+    except (OSError, RuntimeError) as error:
+        raise NlpcliError(f"tokenizer '{name}': {path} is no SentencePiece model", hint=f"get it from {url}") from error

@@ -14,8 +14,13 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import SacreMetric
-from nlpcli.evaluation.score import Lines, Score
+from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
+from nlpcli.evaluation.score import Lines, ReferenceLines, Score
+from nlpcli.evaluation.scripts import unspaced_script
+
+
+class _CHRF(PlainFloats, sacrebleu.metrics.CHRF):
+    pass
 
 
 class Chrf(SacreMetric):
@@ -58,8 +63,14 @@ class Chrf(SacreMetric):
             "eps_smoothing": chrf_eps_smoothing,
         }
 
+    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
+        script = unspaced_script(references[0]) if self._settings["word_order"] else None
+        if script is None:
+            return []
+        return [f"the references look like {script}, whose words chrF++ takes for one: chrf counts characters alone"]
+
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.CHRF:
-        return sacrebleu.metrics.CHRF(**self._settings)
+        return _CHRF(**self._settings)
 
 
 class ChrfPlusPlus(Chrf):

@@ -27,7 +27,8 @@ import numpy as np
 from nlpcli import __version__
 from nlpcli.evaluation.alternatives import nearest_reading
 from nlpcli.evaluation.bootstrap import interval, paired_p_value, resampled_sums
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments, counted
+from nlpcli.evaluation.scripts import unspaced_script
 
 HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
 
@@ -128,8 +129,20 @@ class WordErrorRate:
 
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
         if any(line and not line.isspace() for line in references[0]):
-            return []
+            return self._idle(references[0]) + self._unfit(references[0])
         return [f"no reference holds any {self.unit}: the rate is jiwer's convention for that case, not a share"]
+
+    def _idle(self, references: Lines) -> list[str]:
+        if not self._alternatives or any("{" in line.split() for line in references):
+            return []
+        return ["--alternatives has no effect: no reference has '{ A / B }' in it"]
+
+    def _unfit(self, references: Lines) -> list[str]:
+        script = unspaced_script(references) if self.unit == "words" else None
+        if script is None:
+            return []
+        what = f"whose words {self.name} takes for one where no spaces part them"
+        return [f"the references look like {script}, {what}: cer counts characters"]
 
     def rate(self, counts: np.ndarray) -> np.ndarray:
         """The rate in percent of counts (..., 4) in the order hits, substitutions, deletions, insertions."""
@@ -170,7 +183,7 @@ class WordErrorRate:
             self.signature(resampling),
             *bounds,
             p_value=p_value,
-            summary=f"{errors} errors in {total} {self.unit} ({kinds})",
+            summary=f"{counted(errors, 'error')} in {counted(total, self.unit[:-1])} ({kinds})",
             details={
                 "errors": errors,
                 "reference_length": total,

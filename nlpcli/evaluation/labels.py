@@ -20,7 +20,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import LABELS, Resampling, Score
+from nlpcli.evaluation.score import LABELS, Resampling, Score, counted
 
 AVERAGES = ("macro", "micro", "weighted", "binary")
 Label = Hashable
@@ -157,8 +157,7 @@ class F1(ExampleMetric):
 
     def choices(self) -> str:
         positive = "" if self.positive is None else f"|positive:{self.positive}"
-        labels = "" if self.labels is None else f"|labels:{','.join(map(str, self.labels))}"
-        return f"average:{self.average}{positive}{labels}"
+        return f"average:{self.average}{positive}{_chosen(self.labels)}"
 
     def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
         gold, predicted = [(label,) for label in references[0]], [(label,) for label in hypotheses]
@@ -201,7 +200,7 @@ class Matthews(ExampleMetric):
             return 100 * above / np.sqrt(np.where(below > 0, below, np.inf))
 
         details = {"labels": len(counts.labels), "examples": counts.size}
-        summary = f"{len(counts.labels)} labels, {counts.size} examples"
+        summary = f"{counted(len(counts.labels), 'label')}, {counted(counts.size, 'example')}"
         return Measurement(counts.size, once(values, counts.size), values, summary, details)
 
     def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
@@ -210,6 +209,14 @@ class Matthews(ExampleMetric):
             if len(set(lines)) == 1:
                 found.append(f"every {side} is '{next(iter(lines))}': there is no correlation, and 0 stands for it")
         return found
+
+
+def _chosen(labels: Sequence[Label] | None) -> str:
+    """The labels that are counted, for a signature; one with a comma or a bar stands in quotation marks."""
+    if labels is None:
+        return ""
+    quoted = (f'"{label}"' if {",", "|"} & set(str(label)) else str(label) for label in labels)
+    return f"|labels:{','.join(quoted)}"
 
 
 def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
@@ -223,7 +230,7 @@ def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
     details = {**together, "examples": counts.size, "labels": label_table(sums, counts.labels)}
     shown = f"precision = {together['precision']:.2f} recall = {together['recall']:.2f}"
     if average not in ("micro", "binary"):
-        shown = f"{average} average of {len(counts.labels)} labels"
+        shown = f"{average} average of {counted(len(counts.labels), 'label')}"
         details = {key: value for key, value in details.items() if key not in together}
     return Measurement(counts.size, once(values, counts.size), values, shown, details)
 
@@ -282,8 +289,7 @@ class MultiLabelF1(ExampleMetric):
         self.average, self.labels = average, None if labels is None else tuple(labels)
 
     def choices(self) -> str:
-        labels = "" if self.labels is None else f"|labels:{','.join(map(str, self.labels))}"
-        return f"average:{self.average}|multi-label:yes{labels}"
+        return f"average:{self.average}|multi-label:yes{_chosen(self.labels)}"
 
     def measure(
         self, hypotheses: Sequence[Collection[Label]], references: Sequence[Sequence[Collection[Label]]]

@@ -15,7 +15,7 @@ import numpy as np
 from nlpcli import __version__
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.bootstrap import drawn_weights, interval, paired_p_value
-from nlpcli.evaluation.score import Resampling, Score, check_segments
+from nlpcli.evaluation.score import Resampling, Score, check_segments, reference_count
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ExampleMetric:
     def corpus(
         self, hypotheses: Sequence[Any], references: Sequence[Sequence[Any]], resampling: Resampling | None = None
     ) -> Score:
-        return self._score(self._measured(hypotheses, references), len(references), resampling)
+        return self._score(self._measured(hypotheses, references), reference_count(references), resampling)
 
     def compare(
         self,
@@ -76,21 +76,21 @@ class ExampleMetric:
         resampling: Resampling,
     ) -> list[Score]:
         first, *others = [self._measured(system, references) for system in (baseline, *systems)]
-        drawn = first.resampled(resampling)
-        scores = [self._score(first, len(references), resampling, drawn)]
+        drawn, count = first.resampled(resampling), reference_count(references)
+        scores = [self._score(first, count, resampling, drawn)]
         for other in others:
             resampled = other.resampled(resampling)
             p_value = paired_p_value(resampled, drawn, abs(other.value - first.value))
-            scores.append(self._score(other, len(references), resampling, resampled, p_value))
+            scores.append(self._score(other, count, resampling, resampled, p_value))
         return scores
 
-    def signature(self, references: int = 1, resampling: Resampling | None = None) -> str:
-        """Every choice that moves the number, in the manner of sacreBLEU."""
+    def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
+        """Every choice that moves the number, in the manner of sacreBLEU. references: as `reference_count` says."""
         drawn = f"bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
         parts = [self.name, f"nrefs:{references}", drawn, self.choices(), f"nlpcli:{__version__}"]
         return "|".join(part for part in parts if part)
 
-    def per_example(self, values: Sequence[float], references: int = 1) -> list[Score]:
+    def per_example(self, values: Sequence[float], references: str = "1") -> list[Score]:
         """Sentence scores of these values."""
         signature = self.signature(references)
         return [Score(self.name, float(value), signature) for value in values]
@@ -102,7 +102,7 @@ class ExampleMetric:
     def _score(
         self,
         measured: Measurement,
-        references: int,
+        references: str,
         resampling: Resampling | None,
         resampled: np.ndarray | None = None,
         p_value: float | None = None,

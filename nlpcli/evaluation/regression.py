@@ -16,7 +16,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once
-from nlpcli.evaluation.score import NUMBERS, Resampling, Score
+from nlpcli.evaluation.score import NUMBERS, Resampling, Score, counted
 
 _ROUNDING = 1e-13  # a variance below this share of the mean square is none
 
@@ -44,7 +44,7 @@ class Pearson(ExampleMetric):
 
     @staticmethod
     def _measurement(values, size: int) -> Measurement:
-        return Measurement(size, once(values, size), values, f"{size} pairs", {"examples": size})
+        return Measurement(size, once(values, size), values, counted(size, "pair"), {"examples": size})
 
 
 class Spearman(Pearson):

@@ -27,7 +27,8 @@ from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.lcs import common_length, common_places
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, ReferenceLines, Resampling, Score, reference_count
+from nlpcli.evaluation.scripts import SOUTHEAST_ASIAN, unspaced_script
 from nlpcli.text.porter import nltk_stem, rouge_stem
 from nlpcli.text.sentence_splitting import split_sentences
 
@@ -126,12 +127,12 @@ class Rouge(ExampleMetric):
         """Hits, units of the hypothesis, units of the reference."""
         raise NotImplementedError
 
-    def each(self, hypotheses: Lines, references: Sequence[Lines]) -> np.ndarray:
+    def each(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> np.ndarray:
         """Precision, recall and F1 of each summary, 0 to 1, (summaries, 3)."""
         rows: list[_Row] = []
         for hypothesis, *others in zip(hypotheses, *references, strict=True):
             ours = self.prepared(hypothesis)
-            found = [_row(*self.hits(ours, self.prepared(other))) for other in others]
+            found = [_row(*self.hits(ours, self.prepared(other))) for other in others if other is not None]
             if self.several == "best":
                 rows.append(max(found, key=lambda row: row[2]))
             else:
@@ -148,13 +149,18 @@ class Rouge(ExampleMetric):
 
     def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
         self._measured(hypotheses, references)
-        return self.per_example(100 * self.each(hypotheses, references)[:, 2], len(references))
+        return self.per_example(100 * self.each(hypotheses, references)[:, 2], reference_count(references))
 
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
         if self.tokenizer != "ascii":
-            return []
-        letters = [sum(map(str.isalpha, text)) for text in references[0]]
-        kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in references[0]]
+            if unspaced_script(references[0]) != SOUTHEAST_ASIAN:
+                return []
+            return [
+                f"the references look like {SOUTHEAST_ASIAN}, whose words ROUGE takes for one: chrf counts characters"
+            ]
+        texts = [text for text in references[0] if text is not None]
+        letters = [sum(map(str.isalpha, text)) for text in texts]
+        kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts]
         if 2 * sum(kept) < sum(letters):
             return ["most letters of the references are not a-z, and ROUGE drops those: --rouge-tokenize unicode"]
         return []
@@ -228,7 +234,8 @@ class RougeLsum(Rouge):
 
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
         found = super().cautions(hypotheses, references)
-        if self.sentence_borders == "lines" and not any("\n" in text for text in (*hypotheses, *references[0])):
+        texts = [text for text in (*hypotheses, *references[0]) if text is not None]
+        if self.sentence_borders == "lines" and not any("\n" in text for text in texts):
             found.append("no text has more than one line, so ROUGE-Lsum is ROUGE-L: --rouge-sentences split cuts them")
         return found
 

@@ -17,9 +17,21 @@ from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.base import Signature
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments, reference_count
 
 _SEED = "SACREBLEU_SEED"  # the only door to sacreBLEU's random numbers
+
+
+class PlainFloats:
+    """Put before a sacreBLEU metric: its scores are Python's floats, and not NumPy's for some of the resamples.
+
+    sacreBLEU's mean of the resamples fails for a mixture of the two.
+    """
+
+    def _compute_score_from_stats(self, stats: Any) -> SacreScore:
+        score = super()._compute_score_from_stats(stats)  # type: ignore[misc]
+        score.score = float(score.score)
+        return score
 
 
 class SacreMetric:
@@ -55,9 +67,11 @@ class SacreMetric:
         check_segments(hypotheses, references)
         metric = self.build(sentence=True)
         scores = [
-            metric.sentence_score(hypothesis, list(refs))
-            for hypothesis, *refs in zip(hypotheses, *references, strict=True)
+            metric.sentence_score(hypothesis, [line for line in lines if line is not None])
+            for hypothesis, *lines in zip(hypotheses, *references, strict=True)
         ]
+        count = reference_count(references)
+        metric.num_refs = -1 if count == "var" else int(count)  # of all, and not of the last
         return [self._finish(score, metric.get_signature()) for score in scores]
 
     def compare(

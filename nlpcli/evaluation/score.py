@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from nlpcli.errors import NlpcliError
 
 Lines = Sequence[str]
+ReferenceLines = Sequence[str | None]  # None: this set has no reference for the line
 Items = Sequence[Any]
 
 # What a metric is computed from (`Metric.needs`): for each example one item on either side.
@@ -82,7 +83,8 @@ class Metric(Protocol):
     raises NlpcliError for such an item, and `check_reference` where a reference may hold others than a hypothesis.
 
     Shapes: hypotheses is a list of n items; references a list of r lists of n items. For text one line is one item,
-    blank or not. Raises: NlpcliError where the numbers of items differ or there are none.
+    blank or not; None is a missing reference, as in sacreBLEU, and does not count. Raises: NlpcliError where the
+    numbers of items differ, there are none, or one has no reference.
     """
 
     needs: ClassVar[str]
@@ -104,14 +106,55 @@ class Metric(Protocol):
         """Sentences about input that looks unfit for these options, though it can be scored."""
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 question`, `2 questions`."""
+    return f"{count} {noun if count == 1 else noun + 's'}"
+
+
 def check_segments(hypotheses: Items, references: Sequence[Items], max_references: int | None = None) -> None:
     """Refuses what would be scored wrongly in silence. Raises: NlpcliError."""
     if not references:
         raise NlpcliError("there is no reference to score against")
     if max_references is not None and len(references) > max_references:
-        raise NlpcliError(f"this metric takes {max_references} reference, {len(references)} were given")
+        raise NlpcliError(f"this metric takes {counted(max_references, 'reference')}, {len(references)} were given")
     if len(hypotheses) == 0:  # an array has no truth value
         raise NlpcliError("there are no lines to score")
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
-            raise NlpcliError(f"{len(hypotheses)} hypotheses but {len(reference)} lines in reference {number}")
+            what = "1 hypothesis" if len(hypotheses) == 1 else f"{len(hypotheses)} hypotheses"
+            raise NlpcliError(f"{what} but {counted(len(reference), 'line')} in reference {number}")
+    if all(None in reference for reference in references):
+        for number, row in enumerate(zip(*references, strict=True), start=1):
+            if all(item is None for item in row):
+                raise NlpcliError(f"line {number} has no reference")
+
+
+def without_blanks(references: Sequence[Lines]) -> list[list[str | None]]:
+    """Reference sets in which a blank line is None, a missing reference, where another set has text in this line.
+
+    A line that is blank in all sets, as in a single one, is the empty text.
+    """
+    rows = zip(*references, strict=True)
+    kept = [[line if line.strip() else None for line in row] if "".join(row).strip() else row for row in rows]
+    return [list(lines) for lines in zip(*kept, strict=True)] if kept else [list(lines) for lines in references]
+
+
+def reference_sets(texts: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """The references of n items, (n, any number), as sets of n each: None where an item has fewer than others.
+
+    An item without any has the empty text.
+    """
+    rows = [list(some) or [""] for some in texts]
+    most = max(map(len, rows), default=1)
+    return [[row[number] if number < len(row) else None for row in rows] for number in range(most)]
+
+
+def reference_count(references: Sequence[Items]) -> str:
+    """How many references an item has, for a signature: `2`, or `var` where some have more than others.
+
+    Of right answers () is a missing reference, unless all sets have it: then there is no answer.
+    """
+    if len(references) == 1:
+        return "1"
+    counts = {sum(item is not None and item != () for item in row) or len(row) for row in zip(*references, strict=True)}
+    return str(counts.pop()) if len(counts) == 1 else "var"

@@ -13,8 +13,13 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import SacreMetric
-from nlpcli.evaluation.score import Lines, Score
+from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
+from nlpcli.evaluation.score import Lines, ReferenceLines, Score
+from nlpcli.evaluation.scripts import EAST_ASIAN, SOUTHEAST_ASIAN, unspaced_script
+
+
+class _TER(PlainFloats, sacrebleu.metrics.TER):
+    pass
 
 
 class Ter(SacreMetric):
@@ -43,7 +48,22 @@ class Ter(SacreMetric):
         }
 
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.TER:
-        return sacrebleu.metrics.TER(**self._settings)
+        return _TER(**self._settings)
+
+    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
+        found = []
+        normalized, asian = self._settings["normalized"], self._settings["asian_support"]
+        if asian and not normalized and not self._settings["no_punct"]:
+            found.append("--ter-asian-support has no effect without --ter-normalized or --ter-no-punct")
+        script = unspaced_script(references[0])
+        if script == EAST_ASIAN and not (normalized and asian):
+            remedy = "--ter-normalized --ter-asian-support cuts them into characters"
+            found.append(f"the references look like {script}, which TER does not cut into words: {remedy}")
+        elif script == SOUTHEAST_ASIAN:
+            found.append(
+                f"the references look like {script}, which TER does not cut into words: chrf counts characters"
+            )
+        return found
 
     def details(self, score: Any) -> dict[str, Any]:
         return {"edits": score.num_edits, "reference_length": float(score.ref_length)}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.models.heads import TextHead, TokenHead, VectorHead
 from nlpcli.models.rows import Rows
@@ -45,7 +46,7 @@ class WithHead(nn.Module):
         self.side = side
         self.start = start
         self.how, _, count = layers.partition(":")
-        self.count = int(count or 0)
+        self.count = parse_int(count) or 0
         depth = _depth(body, side)
         if self.how != "last" and depth is None:
             raise NlpcliError(f"head.layers '{layers}': this family of models gives the last layer only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Bart, Noise
@@ -53,11 +54,11 @@ def _numbers(name: str, given: list[str]) -> list[float]:
         raise NlpcliError(
             f"noise '{':'.join([name, *given])}': {name} takes at most {takes}".replace("at most no", "no")
         )
-    try:
-        return [float(number) for number in (*given, *defaults[len(given) :])]
-    except ValueError:
+    numbers = [parse_float(number) for number in (*given, *defaults[len(given) :])]
+    if None in numbers:
         hint = ":".join([name, *defaults])
-        raise NlpcliError(f"noise '{':'.join([name, *given])}': not a number", hint=f"write it like {hint}") from None
+        raise NlpcliError(f"noise '{':'.join([name, *given])}': not a number", hint=f"write it like {hint}")
+    return numbers
 
 
 def _bart(steps: dict[str, list[float]], whole_words: bool) -> Bart:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import newest_run
 from nlpcli.recipes.models import check_one_tokenizer, open_model
@@ -52,7 +53,7 @@ class Vectors:
             raise unknown("pooling", self.pooling, POOLINGS)
         if self.layers is not None:
             how, _, count = self.layers.partition(":")
-            if self.layers != "last" and (how not in ("concat", "mean") or not count.isdecimal()):
+            if self.layers != "last" and (how not in ("concat", "mean") or parse_int(count) is None):
                 raise NlpcliError(
                     f"unknown layers '{self.layers}'", hint="choose last, concat:N or mean:N, such as concat:4"
                 )

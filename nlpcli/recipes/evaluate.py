@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +70,7 @@ class Evaluation:
 def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
-    Labels the model doesn't know are told with their places and count as mistakes. Questions whose answers are not in
-    their contexts are left out, which is told too.
+    Labels the model doesn't know are told with their places and count as mistakes.
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
@@ -80,7 +80,8 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     if parts and job.part is None:
         raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
     columns = columns_of(applied.loaded.info, job.columns, job.format)
-    examples = [example for name in job.data for example in read_labelled(applied.task, name, columns, warn)]
+    read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
+    examples = list(itertools.chain.from_iterable(read))
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
     return measure(applied, examples, job, warn=warn)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import LABELS, TARGETS, Columns, by_names, by_numbers, find, squashed
+from nlpcli.data.columns import LABELS, TARGETS, Columns, by_names, by_numbers, column_number, find, squashed
 from nlpcli.data.opening import inner_suffix
 from nlpcli.data.tables import Row, as_text, read_rows
 from nlpcli.errors import NlpcliError
@@ -57,7 +57,9 @@ class _Finder:
 
     def is_header(self, cells: Sequence[str]) -> bool:
         """Whether the first row of a table holds names: also if it has one that the template shows."""
-        named = self.columns.header == "auto" and any(cell in self.used and not cell.isdecimal() for cell in cells)
+        named = self.columns.header == "auto" and any(
+            cell in self.used and column_number(cell) is None for cell in cells
+        )
         return named or self.columns.is_header(cells)
 
     def record(self, row: Row) -> Record:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
-from nlpcli.evaluation.score import ANSWERS, LABELS, TEXT_PAIRS
+from nlpcli.evaluation.score import ANSWERS, LABELS, TEXT_PAIRS, reference_sets
 from nlpcli.recipes.prompting_template import Template
 from nlpcli.recipes.score import parse_metrics
 
@@ -38,9 +38,4 @@ def measure(
     """The score of the answers; gold: all that is right of each example, () where nothing is."""
     if metric.needs == ANSWERS:
         return metric.corpus(predicted, [gold], resampling)
-    several = max(map(len, gold), default=1) if metric.max_references != 1 else 1
-    # an example with fewer right answers than others has its first one again
-    columns = [
-        [right[place] if place < len(right) else "".join(right[:1]) for right in gold] for place in range(several)
-    ]
-    return metric.corpus(predicted, columns or [[""] * len(gold)], resampling)
+    return metric.corpus(predicted, reference_sets(gold)[: metric.max_references], resampling)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.loading import Strict, load_yaml, parse
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, nearest
 
 LABEL = "label"
@@ -238,8 +239,9 @@ def _list(record: Record, column: str) -> list[str]:
 
 def _numbered(first: str, count: int) -> list[str]:
     """`count` names from the first on: 0, 1, 2 or A, B, C."""
-    if first.isdecimal():
-        return [str(int(first) + i) for i in range(count)]
+    number = parse_int(first)
+    if number is not None:
+        return [str(number + i) for i in range(count)]
     return [first[:-1] + chr(ord(first[-1]) + i) for i in range(count)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.data.opening import STDIN
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
+from nlpcli.evaluation.score import LABELS
 from nlpcli.recipes.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ __all__ = [
     "SystemScore",
     "alignment_data",
     "alignment_text",
+    "chosen_labels",
     "parse_metrics",
     "score",
     "split_metric",
@@ -44,7 +47,7 @@ class ScoreRequest:
     words in columns, their tags in the last or in UPOS; `squad`: a data set of questions as the reference and answers
     {id: text} as hypotheses; `auto`: by the name of the reference (.conll, .conllu, .iob, .bio; .json is `squad`), else
     `lines`. resampling: how intervals are estimated; None for none. options: those of the metrics; each must belong to
-    at least one of them, and goes to all that have it.
+    at least one of them, and goes to all that have it; `labels` as `chosen_labels` reads them.
     """
 
     hypotheses: tuple[str, ...] = (STDIN,)
@@ -139,13 +142,18 @@ class Scoring:
             if metric.needs not in self._inputs:
                 self._inputs[metric.needs] = files.read(metric.needs, name)
             self._inputs[metric.needs].check(metric)
+        if request.options.get("labels"):
+            inputs = self._inputs[LABELS]
+            known = {label for text in (*inputs.references, *inputs.systems) for label in text.items}
+            labels = chosen_labels(request.options["labels"], known)
+            self.metrics = build_metrics(request.metrics, {**request.options, "labels": labels})
 
     def report(self) -> ScoreReport:
         """All scores of all systems; with a baseline its own come first."""
         rows: list[SystemScore] = []
         for name, metric in self.metrics.items():
             rows += self._scores(name, metric)
-        return ScoreReport(self._segments(), self.request.references, rows, self._warnings())
+        return ScoreReport(self._segments(), self.request.references, rows, self.warnings())
 
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
@@ -183,13 +191,15 @@ class Scoring:
             SystemScore(system.path, name, scored) for system, scored in zip(systems, others, strict=True)
         ]
 
-    def _warnings(self) -> list[str]:
-        found = [
-            sentence
-            for metric in self.metrics.values()
-            for system in self._systems(metric)
-            for sentence in metric.cautions(system.items, self._references(metric))
-        ]
+    def warnings(self, *, sentence: bool = False) -> list[str]:
+        """What looks wrong or has no effect, though it can be scored. sentence: for the scores of single segments."""
+        found = []
+        for metric in self.metrics.values():
+            cautions = getattr(metric, "sentence_cautions", metric.cautions) if sentence else metric.cautions
+            for system in self._systems(metric):
+                found += cautions(system.items, self._references(metric))
+        if "rouge_references" in self.request.options and len(self.request.references) == 1:
+            found.append("--rouge-references has no effect: there is one reference")
         return list(dict.fromkeys(found))
 
     def _systems(self, metric: Metric) -> list[Items]:
@@ -221,6 +231,25 @@ def alignment_data(aligned: Mapping[str, jiwer.WordOutput | jiwer.CharacterOutpu
     from nlpcli.evaluation.error_rate import edits
 
     return {"alignments": {unit: edits(output) for unit, output in aligned.items()}}
+
+
+def chosen_labels(values: Iterable[str], known: Collection[str]) -> list[str]:
+    """The labels that `--labels` names, each once.
+
+    A value that is itself a label in the files is this label, commas or not; any other is a list with commas between,
+    in which quotation marks hold a label with a comma together, as in CSV: `"a, b",c`.
+
+    Raises: NlpcliError for a value that names no label.
+    """
+    found: list[str] = []
+    for value in values:
+        whole = value.strip()
+        parts = [whole] if whole in known else next(csv.reader([whole], skipinitialspace=True), [])
+        labels = [part.strip() for part in parts]
+        if not labels or "" in labels:
+            raise NlpcliError(f"--labels '{value}' has an empty label")
+        found += labels
+    return list(dict.fromkeys(found))
 
 
 def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Metric]:

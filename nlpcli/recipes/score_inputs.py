@@ -8,20 +8,20 @@ so that what a metric is given can be scored.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Example
 from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
-from nlpcli.data.squad import read_questions
+from nlpcli.data.squad import read_answers
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.alignment import parse_links
-from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric
+from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric, without_blanks
 from nlpcli.evaluation.trn import in_order, parse_trn
 
 FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
@@ -34,8 +34,9 @@ HOLDING = {
 }
 """The kinds of items that a format can hold."""
 
+_NOT_FINITE = ("nan", "inf", "infinity")
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
-_LINE_BY_LINE = "line n is scored against line n of the reference; a missing one must stand there as a blank line"
+_LINE_BY_LINE = "line n is scored against line n of the reference; a blank line stands for what is missing in a file"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ class Files:
             )
         found = _READERS[format](self, needs)
         _check_numbers(found, format)
+        if needs == TEXT_PAIRS:
+            found = _with_missing(found, len(self.paths.references))
         if needs == TAGS:
             _check_tags(found)
         count = len(self.paths.references)
@@ -163,12 +166,10 @@ def _label(line: str, place: str) -> str:
 
 
 def _number(line: str, place: str) -> float:
-    try:
-        number = float(line)
-    except ValueError as error:
-        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a number") from error
-    if not math.isfinite(number):
-        raise NlpcliError(f"{place}: '{line.strip()}' is not a finite number")
+    number = parse_float(line)
+    if number is None:
+        what = "finite number" if line.strip().lower().lstrip("+-") in _NOT_FINITE else "number"
+        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a {what}")
     return number
 
 
@@ -224,23 +225,25 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     first, *others = files.paths.references
     if others:
         raise NlpcliError(f"one data set has all right answers to its questions; {shown(others[0])} is another")
-    examples = list(read_questions(first))
-    places = [example.place for example in examples]
-    found = [Items(shown(first), [tuple(answer.text for answer in example.label) for example in examples], places)]
+    questions = list(read_answers(first))
+    places = [question.place for question in questions]
+    found = [Items(shown(first), [question.texts for question in questions], places)]
     for path in files.paths.all[1:]:
         answers = _predictions("\n".join(files.lines(path)), shown(path))
-        if not any(example.id in answers for example in examples):
+        if not any(question.id in answers for question in questions):
             raise NlpcliError(f"{shown(path)}: none of its {len(answers)} ids is a question of {shown(first)}")
-        found.append(Items(shown(path), [answers.get(example.id) for example in examples], places))
+        found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
     return found
 
 
 def _predictions(text: str, name: str) -> dict[str, str]:
     try:
         answers = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        place = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise NlpcliError(f"{name}{place}: not valid JSON ({error})") from error
+    except json.JSONDecodeError as error:
+        raise NlpcliError(f"{name}:{error.lineno}: not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        what = "too many brackets in brackets" if isinstance(error, RecursionError) else "a number of too many digits"
+        raise NlpcliError(f"{name}: not valid JSON ({what})") from error
     if not isinstance(answers, dict):
         raise NlpcliError(f"{name}: not an object of ids and answers", hint='it looks like {"id": "answer", ...}')
     for id, answer in answers.items():
@@ -256,6 +259,13 @@ _READERS: dict[str, Callable[[Files, str], list[Items]]] = {
     "conllu": _read_columns,
     "squad": _read_answers,
 }
+
+
+def _with_missing(found: list[Items], references: int) -> list[Items]:
+    """The same with None for each reference that is missing: a blank line in one of several reference sets."""
+    lines = without_blanks([text.items for text in found[:references]])
+    first = [replace(text, items=items) for text, items in zip(found, lines, strict=False)]
+    return [*first, *found[references:]]
 
 
 # Do they belong together?

@@ -11,6 +11,7 @@ from typing import Any
 
 from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import load_yaml, merge
+from nlpcli.config.numbers import parse_int
 from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, has_checkpoint, resolve
 
 SUMMARY = "seeds.json"
@@ -86,6 +87,6 @@ def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Reques
 
 def _first_seed(request: Request) -> int:
     if request.resume:
-        numbers = (path.name.removeprefix("seed-") for path in Path(request.out).glob("seed-*"))
-        return min((int(number) for number in numbers if number.isdecimal()), default=1)
+        numbers = [parse_int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
+        return min((number for number in numbers if number is not None), default=1)
     return resolve(request).training.seed

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
+from nlpcli.config.numbers import parse_int
 from nlpcli.data.suites import FoundTask, candidate_of, group_of
 from nlpcli.recipes.finetuning.suite_scores import groups_of, likeliest
 
@@ -86,4 +87,5 @@ def _label(name: str, task: Any, label: str) -> Any:
 
 
 def _idx(text: str) -> Any:
-    return int(text) if text.isdecimal() else text
+    number = parse_int(text)
+    return text if number is None else number

@@ -13,6 +13,7 @@ import numpy as np
 
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import entries
+from nlpcli.config.numbers import parse_int
 from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.models import is_huggingface
@@ -221,15 +222,14 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
-    try:
-        ids = list(map(int, line.split()))
-    except ValueError:
-        wrong = next(word for word in line.split() if not word.lstrip("+-").isdecimal())
-        hint = "for lines of pieces give --input pieces" if wrong in tokenizer else None
-        raise NlpcliError(f"{place}: '{wrong}' is not an id", hint=hint) from None
-    for id_ in ids:
+    words = line.split()
+    ids = list(map(parse_int, words))
+    for word, id_ in zip(words, ids, strict=True):
+        if id_ is None:
+            hint = "for lines of pieces give --input pieces" if word in tokenizer else None
+            raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
-            raise NlpcliError(f"{place}: id {id_} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
+            raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
     return ids
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nlpcli.config.numbers import parse_int
 from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
@@ -80,10 +81,9 @@ def parse_layer(text: str | None) -> Layer:
     """What `--layer` says: a number, two joined by a comma, or "auto". Raises: NlpcliError for anything else."""
     if text is None or text == AUTO:
         return text
-    numbers = text.split(",")
-    if len(numbers) <= 2 and all(number.strip().isdecimal() for number in numbers):
-        first, *second = map(int, numbers)
-        return (first, *second) if second else first
+    numbers = [parse_int(number) for number in text.split(",")]
+    if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
+        return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
     raise NlpcliError(f"'{text}' is no layer", hint="a number from 1, one for each direction (3,2), or auto")
 
 

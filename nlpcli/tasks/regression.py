@@ -6,13 +6,13 @@ predicted beyond the ends of the range is cut off. A model from elsewhere predic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
@@ -127,11 +127,8 @@ class Regression:
 
 def score_in(example: Example) -> float:
     """The number that is an example's label. Raises: NlpcliError, naming its place, when it is none."""
-    try:
-        score = float(example.label)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
+    score = parse_float(example.label) if isinstance(example.label, str) else None
+    if score is None:
         raise NlpcliError(
             f"{example.place}: '{example.label}' is not a number",
             hint="name the column of the scores with --label, or use --task classify for names",

@@ -13,7 +13,6 @@ For the last one an example may have more texts, which are not like the first: t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_choices, read_texts
 from nlpcli.errors import NlpcliError, nearest, unknown
 from nlpcli.objectives.learning import Loss
@@ -310,11 +310,7 @@ def _check_texts(example: Example) -> None:
 
 
 def _number(label: Any) -> float | None:
-    try:
-        value = float(label)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
+    return parse_float(label) if isinstance(label, str) else None
 
 
 def _objective(examples: Sequence[Example]) -> str:

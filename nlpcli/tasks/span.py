@@ -164,6 +164,7 @@ class SpanExtraction:
         columns: Columns,
         *,
         labelled: bool = True,
+        spans: bool = True,
         on_bad: Callable[[NlpcliError], None] | None = None,
     ) -> Iterator[Example]:
         """Questions as `read_questions` reads them; without answers, from columns too."""
@@ -174,10 +175,10 @@ class SpanExtraction:
                 f"{path}: a table doesn't say where in their contexts answers stand",
                 hint="give questions with answers as SQuAD's JSON, or as JSON lines",
             )
-        return read_questions(path, labelled=labelled, on_bad=on_bad)
+        return read_questions(path, labelled=labelled, spans=spans, on_bad=on_bad)
 
     def check(self, example: Example) -> None:
-        _check(example)
+        """Nothing: whatever the right answers are, a prediction is compared with their texts."""
 
     def parse(self, line: str) -> Example:
         """Question and context, which a tab divides. Raises: NlpcliError without a tab."""
@@ -313,10 +314,11 @@ def best_spans(logits: np.ndarray, longest: int, count: int) -> list[tuple[float
 
 
 def _pieces_of(answers: Sequence[Any], spans: np.ndarray) -> tuple[int, int]:
-    """The first and last piece that has characters of the first answer; (-1, -1) without one."""
-    if not answers:
+    """The first and last piece that has characters of the first answer in the context; (-1, -1) without one."""
+    answer = next((answer for answer in answers if answer.start is not None), None)
+    if answer is None:
         return -1, -1
-    start, end = answers[0].start, answers[0].start + len(answers[0].text)
+    start, end = answer.start, answer.start + len(answer.text)
     first = int(np.searchsorted(spans[:, 1], start, side="right"))
     last = int(np.searchsorted(spans[:, 0], end, side="left")) - 1
     return (first, last) if first <= last else (-1, -1)
@@ -325,9 +327,10 @@ def _pieces_of(answers: Sequence[Any], spans: np.ndarray) -> tuple[int, int]:
 def _check(example: Example) -> None:
     """Raises: NlpcliError for an answer that does not stand in the context where it says."""
     for answer in example.label or ():
-        if not answer.text or example.texts[1][answer.start : answer.start + len(answer.text)] != answer.text:
+        start = answer.start
+        if not answer.text or start is None or example.texts[1][start : start + len(answer.text)] != answer.text:
             raise NlpcliError(
-                f"{example.place}: the answer '{answer.text[:60]}' does not stand in its context at {answer.start}"
+                f"{example.place}: the answer '{answer.text[:60]}' does not stand in its context at {start}"
             )
 
 

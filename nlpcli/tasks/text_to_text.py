@@ -247,10 +247,13 @@ class TextToText:
 
 
 def references(example: Example) -> tuple[str, ...]:
-    """All right answers of an example, () where none is known."""
+    """All right answers of an example, () where none is known; a blank one beside others is a missing one."""
     if example.label is None:
         return ()
-    return (example.label,) if isinstance(example.label, str) else tuple(example.label)
+    if isinstance(example.label, str):
+        return (example.label,)
+    found = tuple(example.label)
+    return tuple(text for text in found if not isinstance(text, str) or text.strip()) or found[:1]
 
 
 def one_line(text: str) -> str:

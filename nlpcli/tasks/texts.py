@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.rows import Row, Rows, stack
@@ -147,16 +148,14 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
 
 
 def _fractional(label: str) -> bool:
-    try:
-        value = float(label)
-    except ValueError:
-        return False
-    return not value.is_integer() or "." in label
+    value = parse_float(label)
+    return value is not None and (not value.is_integer() or "." in label)
 
 
 def _natural(label: str) -> tuple[int, float, str]:
     """Whole numbers by their value, before names."""
-    return (0, int(label), label) if label.lstrip("-").isdecimal() else (1, 0, label)
+    number = parse_int(label)
+    return (1, 0, label) if number is None else (0, number, label)
 
 
 def pair_line(line: str) -> Example:

@@ -138,7 +138,7 @@ def test_transcripts_are_matched_by_their_id_and_may_leave_a_choice(files, run):
     (files / "ref.trn").write_text("MOST { FIDELITY'S / FIDELITY } FUNDS (A_1)\nFOR { @ / AN } INVESTOR (a_2)\n")
     (files / "hyp.trn").write_text(";; ours\nfor an inventor (A_2)\n\nmost fidelity funds (a_1)\n")
     call = ("score", "wer", "hyp.trn", "--ref", "ref.trn", "--format", "trn", "--lowercase", "--alternatives")
-    assert run(*call).stdout.startswith("WER 16.67 1 errors in 6 words (sub = 1 del = 0 ins = 0) ")
+    assert run(*call).stdout.startswith("WER 16.67 1 error in 6 words (sub = 1 del = 0 ins = 0) ")
     (files / "hyp.trn").write_text("most fidelity funds (a_1)\n")
     refused(run(*call), "utterance 'a_2' of ref.trn is missing from hyp.trn")
 
@@ -213,3 +213,82 @@ def test_a_reader_that_leaves_ends_the_command_quietly(files, nlpcli_command, en
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert errors.startswith("WER|") and len(errors.splitlines()) == 1
+
+
+def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(files, run):
+    hypotheses = ["I do", "the cat sat on the mat today", ""]
+    sets = [["this is a long ref", "the cat sat on the mat", ""], ["", "the cat is on the mat today", "  "]]
+    (files / "h").write_text("".join(f"{line}\n" for line in hypotheses))
+    for name, lines in zip(("r1", "r2"), sets, strict=True):
+        (files / name).write_text("".join(f"{line}\n" for line in lines))
+    missing = [sets[0], [None, *sets[1][1:]]]  # a line that is blank in all is an empty text
+    kinds = (sacrebleu.metrics.BLEU, sacrebleu.metrics.CHRF, sacrebleu.metrics.TER)
+    call = ("score", "bleu,chrf,ter,rouge1", "h", "--ref", "r1", "--ref", "r2", "--json")
+    rows = json.loads(run(*call).stdout)["scores"]
+    assert [row["value"] for row in rows[:3]] == [kind().corpus_score(hypotheses, missing).score for kind in kinds]
+    assert all("|nrefs:var|" in row["signature"] for row in rows)
+    for more in (["--confidence"], ["--baseline", "h"]):
+        again = json.loads(run(*call, *more, "--bootstrap-samples", "20").stdout)["scores"]
+        assert {row["value"] for row in again} == {row["value"] for row in rows}
+        assert all("|nrefs:var|bs:20|" in row["signature"] for row in again)
+    (files / "first").write_text("this is a long ref\n")
+    (files / "one").write_text("I do\n")
+    alone = run("score", "bleu,chrf,ter", "one", "--ref", "first", "--sentence").stdout
+    done = run("score", "bleu,chrf,ter", "h", "--ref", "r2", "--ref", "r1", "--sentence")
+    assert done.stdout.startswith(alone) and "nrefs:var" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            ["ter", "--ter-asian-support"],
+            "--ter-asian-support has no effect without --ter-normalized or --ter-no-punct",
+        ),
+        (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
+        (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
+        (["wer", "--sentence", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
+        (["bleu", "--json", "-w", "4"], "--precision has no effect on --json, which has full precision"),
+        (["rouge1", "--rouge-references", "mean"], "--rouge-references has no effect: there is one reference"),
+        (["wer", "--alternatives"], "--alternatives has no effect: no reference has '{ A / B }' in it"),
+        (["ter", "--ter-asian-support", "--sentence"], "--ter-asian-support has no effect without"),
+    ],
+)
+def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call, said):
+    done = run("score", *call, "hyp.txt", "--ref", "ref.txt")
+    assert done.returncode == 0 and f"warning: {said}" in done.stderr
+    options = [part for part in call[1:] if part in ("--json", "--sentence")]
+    plain = run("score", call[0], "hyp.txt", "--ref", "ref.txt", *options)
+    assert "no effect" not in plain.stderr
+    value = json.loads(done.stdout)["scores"][0]["value"] if "--json" in call else done.stdout.split("|")[0]
+    assert value == (json.loads(plain.stdout)["scores"][0]["value"] if "--json" in call else plain.stdout.split("|")[0])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["ter", "--ter-asian-support", "--ter-normalized"],
+        ["ter", "--ter-asian-support", "--ter-no-punct"],
+        ["bleu", "--seed", "3", "--confidence", "--bootstrap-samples", "9"],
+        ["bleu", "--seed", "3", "--baseline", "other.txt", "--bootstrap-samples", "9"],
+        ["rouge1", "--rouge-references", "mean", "--ref", "other.txt"],
+        ["bleu", "--sentence"],
+    ],
+)
+def test_an_option_with_its_effect_is_taken_without_a_word(files, run, call):
+    assert "effect" not in run("score", *call, "hyp.txt", "--ref", "ref.txt").stderr
+
+
+def test_a_text_without_spaces_is_hinted_at_for_whole_texts_and_for_lines(files, run):
+    (files / "zh").write_text("今天天气很好\n", encoding="utf-8")
+    for call in (["wer"], ["ter"], ["bleu"], ["wer", "--sentence"], ["bleu", "--sentence"], ["ter", "-b"]):
+        done = run("score", *call, "zh", "--ref", "zh")
+        assert "warning: the references look like Chinese or Japanese" in done.stderr, call
+        assert "--effective-order" not in (done.stderr if "--sentence" in call else "")
+    assert run("score", "cer,chrf", "zh", "--ref", "zh").stderr == ""
+
+
+def test_the_help_keeps_to_eighty_columns_and_points_where_the_metrics_are(run):
+    text = run("score", "--help", COLUMNS="80").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert "One of the metrics above" in text

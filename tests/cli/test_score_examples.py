@@ -11,6 +11,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from seqeval.metrics import f1_score as entity_f1
 from sklearn import metrics as sklearn
 
+from nlpcli.evaluation.answers import normalise_answer, words_f1
+
 GOLD, PREDICTED = list("aabbcca"), list("abbbcaa")
 TRUE_TAGS = ["B-PER I-PER O", "O B-LOC", "O"]
 SAID_TAGS = ["B-PER I-PER O", "O B-PER", "I-LOC"]
@@ -125,6 +127,44 @@ def test_answers_are_scored_against_a_squad_file_and_against_lines(files, run):
     assert verbatim.stdout.startswith("EM 50.00 ") and "|norm:none|" in verbatim.stdout
 
 
+def official_squad(data, predictions, pair):
+    """The score of SQuAD 2.0's script, told again: it reads ids and the texts of answers, and nothing else."""
+    scores = []
+    for article in data["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                texts = [normalise_answer(answer["text"]) for answer in question["answers"]]
+                right = [text for text in texts if text] or [""]
+                scores.append(max(pair(normalise_answer(predictions[question["id"]]), text) for text in right))
+    return 100 * sum(scores) / len(scores)
+
+
+def test_what_squads_script_does_not_read_has_no_say_in_the_score(files, run):
+    bridge = "The bridge was opened in 1903 by the mayor."
+    questions = [
+        {"id": "start", "question": "When?", "answers": [{"text": "1903", "answer_start": 0}]},
+        {"id": "none", "question": "By whom?", "answers": [{"text": "the mayor"}]},
+        {"id": "beyond", "question": "?", "answers": [{"text": "bridge", "answer_start": 4000}]},
+        {"id": "text", "question": "?", "answers": [{"text": "bridge", "answer_start": "four"}]},
+        {"id": "nowhere", "question": "?", "answers": [{"text": "the king", "answer_start": 4}]},
+        {"id": "empty", "question": "?", "answers": [{"text": "", "answer_start": 4}]},
+        {"id": "marked", "answers": [{"text": "bridge", "answer_start": 4}], "is_impossible": True},
+    ]
+    data = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": bridge, "qas": questions}]}]}
+    said = {"start": "1903", "none": "mayor", "beyond": "a bridge", "text": "the old bridge", "nowhere": "king"}
+    said |= {"empty": "", "marked": "bridge"}
+    (files / "gold.json").write_text(json.dumps(data))
+    (files / "pred.json").write_text(json.dumps(said))
+    found = values(run("score", "squad", "pred.json", "--ref", "gold.json", "--json"))
+    assert found == pytest.approx(
+        {
+            "exact-match": official_squad(data, said, lambda a, b: float(a == b)),
+            "answer-f1": official_squad(data, said, words_f1),
+        }
+    )
+    assert found["exact-match"] == pytest.approx(100 * 6 / 7)
+
+
 def test_missing_predictions_count_nothing_and_are_told(files, run):
     (files / "few.json").write_text('{"q1": "paris"}')
     done = run("score", "exact-match", "few.json", "--ref", "squad.json", "-b", "-w", "4")
@@ -232,3 +272,19 @@ def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, 
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr, done.stderr
+
+
+def test_a_label_with_a_comma_can_be_counted_alone_or_beside_others(files, run):
+    gold, said = ["a, b", "c", "a", "b", "a, b", "c"], ["a, b", "a, b", "a", "a", "c", "c"]
+    for name, labels in (("g", gold), ("s", said)):
+        (files / name).write_text("".join(f"{label}\n" for label in labels))
+    for call, labels, signed in (
+        (["--labels", "a, b"], ["a, b"], '|labels:"a, b"|'),
+        (["--labels", "a, b", "--labels", "c"], ["a, b", "c"], '|labels:"a, b",c|'),
+        (["--labels", '"a, b",c'], ["a, b", "c"], '|labels:"a, b",c|'),
+        (["--labels", "a,c"], ["a", "c"], "|labels:a,c|"),
+        (["--labels", "a", "--labels", "b"], ["a", "b"], "|labels:a,b|"),
+    ):
+        done = run("score", "f1", "s", "--ref", "g", *call, "-w", "6")
+        expected = 100 * sklearn.f1_score(gold, said, average="macro", labels=labels)
+        assert done.stdout.startswith(f"F1 {expected:.6f} ") and signed in done.stdout, done

@@ -73,3 +73,27 @@ def test_one_caution_is_told_once_for_all_systems(tmp_path):
         (tmp_path / name).write_text("a long line .\n" * 100)
     hyp, same, ref = (str(tmp_path / name) for name in ("hyp", "same", "ref"))
     assert len(recipe.score(recipe.ScoreRequest((hyp, same), (ref,), ("bleu",))).warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen"),
+    [
+        (["a, b"], ["a, b"]),  # itself a label
+        (["a, b", "c"], ["a, b", "c"]),
+        ([" a, b "], ["a, b"]),
+        (['"a, b",c'], ["a, b", "c"]),
+        (['c, "a, b"'], ["c", "a, b"]),
+        (["c,d", "c"], ["c", "d"]),
+        (["c, e"], ["c", "e"]),
+        (["x,y"], ["x", "y"]),  # in no file
+        (['say "no"'], ['say "no"']),
+    ],
+)
+def test_labels_are_taken_whole_where_they_are_labels_and_split_at_commas_elsewhere(values, chosen):
+    assert recipe.chosen_labels(values, {"a, b", "c", "d", "e", 'say "no"'}) == chosen
+
+
+@pytest.mark.parametrize("value", ["", " ", "a,,b", "a,", '"",b'])
+def test_an_empty_label_is_refused(value):
+    with pytest.raises(NlpcliError, match="has an empty label"):
+        recipe.chosen_labels([value], {"a", "b"})

@@ -166,8 +166,17 @@ def test_answers_are_found_in_their_contexts(call):
     paragraphs[0]["qas"][0]["answers"] = [{"text": "green", "answer_start": 3}]
     write("bad.json", [json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]})])
     status, out, err = call("evaluate", "--model", "runs/x", "--data", "bad.json", "--json", whole=True)
-    assert status == 0 and json.loads(out)["examples"] == 35
-    assert "1 question left out: bad.json, question 0: the answer 'green' does not stand in its context at 3" in err
+    assert status == 0 and json.loads(out)["examples"] == 36 and "left out" not in err
+    paragraphs[0]["qas"][0]["answers"] = [{"text": COLOURS[0], "answer_start": 3}]
+    write("shifted.json", [json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]})])
+    shifted = json.loads(call("evaluate", "--model", "runs/x", "--data", "shifted.json", "--json"))
+    assert shifted["scores"] == found["scores"]  # only the text of an answer counts
+    assert len(call("predict", "--model", "runs/x", "--format", "squad", "bad.json").splitlines()) == 36
+    status, out, err = call(
+        *finetune("span", "--train", "bad.json", "--dev", "bad.json", steps=1, out="runs/bad"), whole=True
+    )
+    said = "1 question left out: bad.json, question 0: the answer 'green' does not stand in its context at 3"
+    assert status == 0 and err.count(said) == 1  # of the training set; all of the dev set count
     question = "which colour\there is a fox and it is blue today"
     out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))
     assert out == "blue\n\nblue\n"

@@ -232,6 +232,10 @@ def test_wrong_lines_are_named(inside, folders):
     for arguments, stdin, message in (
         (["decode", bpe], "5 6\n7 eight\n", "<stdin>:2: 'eight' is not an id"),
         (["decode", bpe], "5\n\n99999", "<stdin>:3: id 99999 is not in the vocabulary (0 to 319)"),
+        (["decode", bpe], "5\n1_0", "<stdin>:2: '1_0' is not an id"),
+        (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
+        (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
+        (["decode", bpe], "9" * 5000, f"<stdin>:1: '{'9' * 40}' is not an id\n"),
         (["decode", bpe], "▁the", "hint: for lines of pieces give --input pieces"),
         (["decode", bpe, "--input", "pieces"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a piece of this tokenizer"),
         (["decode", bpe, "--input", "piece"], "", "unknown form 'piece'\n  hint: did you mean 'pieces'?"),

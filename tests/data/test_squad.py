@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.data.examples import Answer, Example
-from nlpcli.data.squad import parse_question, read_questions
+from nlpcli.data.squad import parse_question, read_answers, read_questions
 from nlpcli.errors import NlpcliError
 
 CONTEXT = "The Broncos beat the Panthers. The Broncos won 24–10."
@@ -121,6 +121,37 @@ def test_bad_answers_can_be_collected_while_the_other_questions_are_read(tmp_pat
     bad: list[NlpcliError] = []
     assert [example.id for example in read_questions(path, on_bad=bad.append)] == ["q1", "last"]
     assert len(bad) == len(BAD)
+
+
+def test_without_spans_every_question_is_read_and_its_answers_start_where_they_stand(tmp_path):
+    path = write(tmp_path / "dev.json", squad(*(record for record, _, _ in BAD.values())))
+    read = list(read_questions(path, spans=False))
+    assert [[answer.start for answer in example.label] for example in read] == [
+        [4], [35], [None], [35], [0], [None], [None], [4], [4, 4],
+    ]  # fmt: skip
+    assert read == list(read_questions(path, labelled=False))
+    assert [found.texts for found in read_answers(path)] == [
+        tuple(answer.text for answer in example.label) for example in read
+    ]
+
+
+@pytest.mark.parametrize("start", [None, "x", -1, 10**6, 4.5, "1" * 5000, [4], True])
+def test_right_answers_are_read_without_questions_contexts_or_starts(tmp_path, start):
+    record = {"id": "q1", "answers": [{"text": "Broncos", "answer_start": start}, {"text": "The Broncos"}]}
+    for name, content in (
+        ("a.jsonl", json.dumps(record)),
+        ("a.json", json.dumps({"data": [{"paragraphs": [{"qas": [record]}]}]}, indent=1)),
+        ("b.jsonl", json.dumps({"id": "q1", "answers": {"text": ["Broncos", "The Broncos"], "answer_start": start}})),
+    ):
+        (found,) = read_answers(write(tmp_path / name, content))
+        assert (found.id, found.texts) == ("q1", ("Broncos", "The Broncos"))
+
+
+def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
+    content = squad(question(answers=[("START", "The")])).replace('"START"', "9" * 5000)
+    path = write(tmp_path / "dev.json", content)
+    with pytest.raises(NlpcliError, match=r"'answer_start' is .{40}, not a number"):
+        list(read_questions(path))
 
 
 # Files that are wrong

@@ -42,7 +42,9 @@ def test_a_line_holds_sure_and_possible_links_in_any_order():
     assert parse_links("", "x:1") == Links(frozenset(), frozenset())
 
 
-@pytest.mark.parametrize("word", ["1", "1-", "-1", "1-2-3", "1–2", "a-b", "1 - 2", "-1-2", "1.0-2", "²-1"])
+@pytest.mark.parametrize(
+    "word", ["1", "1-", "-1", "1-2-3", "1–2", "a-b", "1 - 2", "-1-2", "1.0-2", "²-1", "1_0-1", "١-0", "0-" + "9" * 5000]
+)
 def test_what_is_no_link_is_refused_with_its_place(word):
     with pytest.raises(NlpcliError, match=r"^gold:7: '.*' is no link"):
         parse_links(f"0-0 {word}", "gold:7")

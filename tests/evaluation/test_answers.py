@@ -82,7 +82,7 @@ def test_questions_with_and_without_answers_are_told_apart():
         "no_answer": 50.0,
     }
     assert ExactMatch().cautions(["Paris", "", "London", None], [gold]) == [
-        "1 of 4 questions have no prediction: each counts 0"
+        "1 of 4 questions has no prediction: it counts 0"
     ]
     assert ExactMatch().cautions(["x"], [[("x",)]]) == []
 

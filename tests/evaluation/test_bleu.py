@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 
@@ -8,10 +9,12 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
+from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+from sentencepiece import SentencePieceTrainer
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
-from nlpcli.evaluation.bleu import SMOOTHING, Bleu, bleu
+from nlpcli.evaluation.bleu import SMOOTHING, TOKENIZERS, Bleu, bleu
 
 LINE = st.lists(st.sampled_from(["the", "cat", "Cat", "sat", "on", "mat.", "don't", "，你好", "3.5%", "<a>"])).map(
     " ".join
@@ -136,6 +139,12 @@ def test_a_text_without_any_match_has_the_interval_zero_to_zero():
         ({"smooth": "exp", "smooth_value": 1.0}, "takes no value", "floor"),
         ({"max_ngram_order": 0}, "at least 1", None),
         ({"tokenize": "flores200"}, "needs the model", "download it once"),
+        ({"tokenize": "flores101"}, "needs the model", "download it once"),
+        ({"tokenize": "spBLEU-1K"}, "tokenizer 'spBLEU-1K' needs the model", "download it once"),
+        ({"tokenize": "spbleu-1k"}, "tokenizer 'spBLEU-1K' needs the model", "download it once"),
+        ({"smooth": "floor", "smooth_value": float("nan")}, "a number from 0, not nan", None),
+        ({"smooth": "add-k", "smooth_value": -1.0}, "a number from 0, not -1.0", None),
+        ({"smooth": "floor", "smooth_value": float("inf")}, "a number from 0, not inf", None),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_with_the_remedy(options, words, hint, monkeypatch, tmp_path):
@@ -143,6 +152,30 @@ def test_options_that_cannot_be_used_are_refused_with_the_remedy(options, words,
     with pytest.raises(NlpcliError, match=words) as refusal:
         Bleu(**options)
     assert hint is None or hint in refusal.value.hint
+
+
+def test_the_tokenizers_are_those_of_the_installed_sacrebleu():
+    assert set(BLEU.TOKENIZERS) == set(TOKENIZERS) and "13a" in TOKENIZERS
+
+
+@pytest.mark.parametrize("name", [name for name in SPM_MODELS if name in TOKENIZERS])
+def test_a_tokenizer_whose_model_is_there_is_used_and_a_damaged_model_is_named(name, monkeypatch, tmp_path):
+    monkeypatch.setattr("sacrebleu.utils.SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.SACREBLEU_DIR", str(tmp_path))
+    path = tmp_path / "models" / SPM_MODELS[name]["url"].rpartition("/")[2]
+    path.parent.mkdir()
+    path.write_bytes(b"no model")
+    with pytest.raises(NlpcliError, match=r"models/.* is no SentencePiece model"):
+        Bleu(tokenize=name)
+    lines = ["the cat sat on the mat", "it is raining today", "a dog and a cat"] * 5
+    trained = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=trained, vocab_size=23, model_type="unigram", minloglevel=2
+    )
+    path.write_bytes(trained.getvalue())
+    score = Bleu(tokenize=name).corpus(lines[:1], [lines[1:2]])
+    expected = BLEU(tokenize=SPM_MODELS[name]["signature"]).corpus_score(lines[:1], [lines[1:2]])
+    assert score.value == expected.score and f"|tok:{SPM_MODELS[name]['signature']}|" in score.signature
 
 
 @pytest.mark.parametrize(("name", "module"), [("ja", "ja_mecab"), ("ja-mecab", "ja_mecab"), ("ko", "ko_mecab")])

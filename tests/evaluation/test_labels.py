@@ -142,7 +142,7 @@ def test_labels_out_of_the_ordinary_are_cautioned_against():
         (lambda: labels.f1(["yes"], ["no"], "binary"), "which of the labels no, yes"),
         (lambda: labels.f1(["a"], ["b"], "binary", "c"), "unknown positive label 'c'"),
         (lambda: labels.f1(["a"], ["b"], "binary", "a", ["a"]), "counts the positive label alone"),
-        (lambda: labels.accuracy(["a"], ["a", "b"]), "2 hypotheses but 1 lines"),
+        (lambda: labels.accuracy(["a"], ["a", "b"]), "2 hypotheses but 1 line"),
         (lambda: labels.accuracy([], []), "no lines to score"),
         (lambda: labels.confusion(["a"], ["b"], ["a"]), "unknown label 'b'"),
         (lambda: labels.confusion(["a"], [], ["a"]), "0 predictions but 1"),

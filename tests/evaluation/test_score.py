@@ -28,7 +28,7 @@ def test_plain_data_leaves_out_what_was_not_estimated():
     [
         (["a"], [], "no reference"),
         ([], [[]], "no lines"),
-        (["a", "b"], [["a", "b"], ["a"]], "2 hypotheses but 1 lines in reference 2"),
+        (["a", "b"], [["a", "b"], ["a"]], "2 hypotheses but 1 line in reference 2"),
     ],
 )
 def test_segments_that_do_not_belong_together_are_refused(hypotheses, references, words):

@@ -235,7 +235,7 @@ def test_written_answers_are_measured_by_any_metric_of_texts(model, solve, token
     template = {"prompt": "{q}", "metric": ["answer-f1", "bleu", "accuracy"], "max_new_tokens": 4}
     _, scores, _ = solve(model(tokenizer), template, data, "dev.jsonl")
     assert [score.signature.split("|")[0] for score in scores] == ["answer-F1", "BLEU", "accuracy"]
-    assert "nrefs:2" in scores[1].signature
+    assert "nrefs:var" in scores[1].signature
 
 
 def test_examples_without_a_label_are_answered_and_not_measured(model, solve, tokenizer):

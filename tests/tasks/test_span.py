@@ -267,6 +267,18 @@ def test_an_answer_that_is_not_in_its_context_is_refused(make_context, tokenizer
         SpanExtraction.create([Example(("red", "a"), (), "x")], make_context("encoder", tokenizers["chars"]))
 
 
+def test_a_dev_question_whose_answer_is_nowhere_has_no_place_to_learn_and_no_fault(make_context, tokenizers):
+    task = SpanExtraction.create(TRAIN, make_context("encoder", tokenizers["chars"]))
+    nowhere = Example(("red", "red tree"), (Answer("house", None),), "x")
+    second = Example(("red", "red tree"), (Answer("house", None), Answer("tree", 4)), "x")
+    task.check(nowhere)
+    ((none,), (found,)) = task.encode([nowhere, second])
+    assert none.goal == (none.null, none.null)
+    assert found.spans[found.places.tolist().index(found.goal[0])].tolist() == [4, 5]
+    with pytest.raises(NlpcliError, match="does not stand in its context"):
+        SpanExtraction.create([nowhere], task.context)
+
+
 def test_whether_there_may_be_no_answer_is_found_in_the_data(make_context, tokenizers):
     context = make_context("encoder", tokenizers["chars"])
     assert not SpanExtraction.create(TRAIN, context).no_answer

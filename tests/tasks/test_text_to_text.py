@@ -90,6 +90,14 @@ def test_of_several_references_the_first_is_learnt(context):
     assert references(example(label=("one", "two"))) == ("one", "two")
 
 
+def test_a_blank_reference_beside_others_is_missing_and_not_learnt(context):
+    first, none = example(label=("", "two", " ")), example(label=("", " "))
+    assert references(first) == ("two",) and references(none) == ("",)
+    task = TextToText.create([first, none], context)
+    [[item], [empty]] = task.encode([first, none])
+    assert text(task, item.target) == "two" and empty.target == ()
+
+
 @pytest.mark.parametrize("label", [None, (), (3.0,)])
 def test_an_example_without_text_to_learn_is_told_with_its_place(context, label):
     with pytest.raises(NlpcliError, match=r"train\.tsv:2: no text to learn"):

@@ -98,6 +98,7 @@ def _texts(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[
 
 def _rouge(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
     from nlpcli.evaluation.rouge import Rouge1, Rouge2, RougeL
+    from nlpcli.evaluation.score import reference_sets
 
     settings = _rouge_settings(right)
     kinds = {"rougeL": RougeL, "rouge1": Rouge1, "rouge2": Rouge2}
@@ -113,6 +114,7 @@ def _rouge_settings(right: Sequence[Sequence[str]]) -> dict[str, str]:
 
 def _bleu(written: list[str], right: list[tuple[str, ...]], resampling: Any) -> dict[str, Score]:
     from nlpcli.evaluation.bleu import Bleu
+    from nlpcli.evaluation.score import reference_sets
 
     return {"bleu": Bleu().corpus(written, reference_sets(right), resampling)}
 
@@ -128,12 +130,6 @@ def _same_answer(written: list[str], right: list[tuple[str, ...]], resampling: A
     from nlpcli.evaluation.answers import exact_match
 
     return {"exact_match": exact_match(right, written, resampling)}
-
-
-def reference_sets(right: Sequence[Sequence[str]]) -> list[list[str]]:
-    """A list of lines for each reference; where an example has fewer than others its first stands again."""
-    most = max(len(texts) for texts in right)
-    return [[texts[i] if i < len(texts) else texts[0] for texts in right] for i in range(most)]
 
 
 def text_measures(task: Any, right: Sequence[Sequence[str]]) -> dict[str, tuple[str, dict[str, Any]]]:

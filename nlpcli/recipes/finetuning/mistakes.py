@@ -82,10 +82,11 @@ def _choice(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[flo
 def _text(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - ROUGE-L of the text."""
     from nlpcli.evaluation.rouge import rouge
+    from nlpcli.tasks.text_to_text import references
 
-    references = (example.label,) if isinstance(example.label, str) else example.label
-    score = max(rouge([prediction["text"]], [[reference]], "rougeL").value for reference in references)
-    return 1.0 - score / 100, " | ".join(references), prediction["text"]
+    right = references(example)
+    score = max(rouge([prediction["text"]], [[reference]], "rougeL").value for reference in right)
+    return 1.0 - score / 100, " | ".join(right), prediction["text"]
 
 
 _BADNESS = {

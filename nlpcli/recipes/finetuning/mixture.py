@@ -114,12 +114,12 @@ class _Examples:
         self.settings = settings
         self.kind = TASKS.load(settings.task)
         self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
-        self.train = self._read(settings.train, tell)
-        self.dev = self._read(settings.dev, tell)
+        self.train = self._read(settings.train, tell, learnt=True)
+        self.dev = self._read(settings.dev, tell, learnt=False)
 
-    def _read(self, paths: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
+    def _read(self, paths: Sequence[str], tell: Callable[[str], None], *, learnt: bool) -> list[Any]:
         columns = columns_of(self.columns)
-        found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell)]
+        found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell, learnt=learnt)]
         if not found:
             raise NlpcliError(f"{', '.join(paths)}: no examples for task '{self.name}'")
         return found

@@ -144,15 +144,15 @@ def columns_of(examples: ExamplesConfig) -> Any:
 def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener) -> tuple[list[Any], list[Any]]:
     """The examples to train on and those of the files of held-out ones, if any.
 
-    Questions whose answers are not in their contexts are left out, and the listener is told.
+    Training questions whose answers are not in their contexts are left out, and the listener is told.
 
     Raises: NlpcliError with file and line, and when there are none.
     """
     if not config.data.train:
         raise NlpcliError(f"{config.task} needs examples to learn from", hint="--train FILE --dev FILE")
     examples, dev = (
-        [example for path in paths for example in read_labelled(kind, path, columns, listener.note)]
-        for paths in (config.data.train, config.data.dev)
+        [example for path in paths for example in read_labelled(kind, path, columns, listener.note, learnt=learnt)]
+        for paths, learnt in ((config.data.train, True), (config.data.dev, False))
     )
     if config.data.dev and not dev:
         raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")

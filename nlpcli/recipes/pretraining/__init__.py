@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.config.tables import LazyTable
 from nlpcli.errors import NlpcliError
 
@@ -75,11 +75,8 @@ def builder(objective: str) -> str:
 
 
 def _weight(text: str, number: str) -> float:
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not 0 < weight < math.inf:
+    weight = parse_float(number)
+    if weight is None or weight <= 0:
         raise NlpcliError(f"objective '{text}': the weight '{number}' is not a positive number", hint="mlm=1+nsp=0.5")
     return weight
 

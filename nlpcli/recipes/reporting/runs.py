@@ -125,7 +125,7 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
 def runs_below(folder: Path) -> list[Path]:
     """The runs directly below a folder, seed-2 before seed-10."""
     found = [path.parent for path in find_finished(folder, f"*/{CONFIG}")]
-    return sorted(found, key=lambda run: [int(part) if part.isdigit() else part for part in _PARTS.split(run.name)])
+    return sorted(found, key=lambda run: [int(part) if part.isdecimal() else part for part in _PARTS.split(run.name)])
 
 
 _PARTS = re.compile(r"(\d+)")

@@ -14,6 +14,7 @@ from nlpcli import __version__
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Resampling, Score
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement
+from nlpcli.evaluation.score import reference_sets
 from nlpcli.recipes.reporting.runs import Outputs, Run
 from nlpcli.training.direction import higher_is_better
 
@@ -62,7 +63,7 @@ class PartMean(ExampleMetric):
         self.name = name
         self.exponential = exponential
 
-    def signature(self, references: int = 1, resampling: Resampling | None = None) -> str:
+    def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
         drawn = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
         return f"{self.name}|of:parts{drawn}|nlpcli:{__version__}"
 
@@ -192,10 +193,9 @@ def _same(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]
 
 
 def _texts(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    """Texts with one reference or several; where an item has fewer than others its first stands again."""
+    """Texts with one reference or several."""
     gold = [[item["gold"]] if isinstance(item["gold"], str) else item["gold"] for item in items]
-    most = max(map(len, gold))
-    return [item["said"] for item in items], [[own[i] if i < len(own) else own[0] for own in gold] for i in range(most)]
+    return [item["said"] for item in items], reference_sets(gold)
 
 
 _PREPARE = {
