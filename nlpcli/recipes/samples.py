@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
 from nlpcli.data.spread import spread
+from nlpcli.training.direction import in_percent
 
 if TYPE_CHECKING:
     from nlpcli.objectives.learning import Loss
@@ -103,4 +104,5 @@ class Parts:
         if perplexity:
             named["perplexity"] = {"metric": "perplexity", "options": {"of": "nats"}}
         tallies = dict.fromkeys(name for part in self.outputs for name in part.get("tallies", ()))
-        return named | {name: {"metric": "mean", "options": {"of": name}} for name in tallies}
+        units = {name: "percentage" if in_percent(name) else "mean" for name in tallies}
+        return named | {name: {"metric": units[name], "options": {"of": name}} for name in tallies}
