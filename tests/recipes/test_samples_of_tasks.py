@@ -100,7 +100,7 @@ def test_a_masked_language_model_shows_its_guesses_in_brackets():
     ("denoise", "bart-nano"), ("denoise", "t5-nano"), ("gap-sentences+mlm", "pegasus-nano"),
 ])  # fmt: skip
 def test_shares_of_every_objective_are_in_percent_wherever_they_are_written(objective, preset):
-    run = pretrained(objective, preset, data={"sentences": "lines", "context": 48}, noise={"gap_ratio": 0.5})
+    run = pretrained(objective, preset, data={"sentences": "lines", "context": 96}, noise={"gap_ratio": 0.5})
     shares = {name for name in run.info["metrics"] if not name.endswith("loss")}
     assert any(name.endswith("accuracy") for name in shares) and any(name.endswith("baseline") for name in shares)
     logged = [line for line in run.lines if line["kind"] == "dev"][-1]
