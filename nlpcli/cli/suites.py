@@ -73,6 +73,8 @@ def _folder(given: Mapping[str, Any]) -> str:
         raise NlpcliError("a suite is one folder, as it is distributed", hint="--train DIR")
     if given["resume"] and given["out"] is None:
         raise NlpcliError("--resume needs the folder to go on with", hint="name it with --out")
+    if given["resume"] and not given["out"].is_dir():
+        raise NlpcliError(f"{given['out']}: there is no such folder to resume", hint="leave --resume out to begin one")
     if given["resume"] and given["overwrite"]:
         raise NlpcliError("--resume keeps what --overwrite would replace", hint="leave one of them out")
     return given["train"][0]

@@ -220,6 +220,55 @@ def test_a_run_without_a_name_gets_a_new_one(call, pairs):
     assert [call(*arguments)[1] for _ in range(2)] == ["runs/clm-gpt-mini-1\n", "runs/clm-gpt-mini-2\n"]
 
 
+def test_a_run_is_named_after_what_is_trained(call, pairs):
+    lm = ["--data", "train.en", "--max-steps", 1, *SMALL]
+    pairs_ = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de", "--max-steps", 1, *SMALL]
+    write(pairs / "mine.yaml", ["extends: bart-nano", "objective: denoise"])
+    assert call("pretrain", "mlm", *lm)[1] == "runs/mlm-roberta-nano-1\n"
+    assert call("pretrain", "mlm", "--model", "runs/mlm-roberta-nano-1", *lm)[1] == "runs/mlm-roberta-nano-2\n"
+    assert call("pretrain", "plm", *lm)[1] == "runs/plm-xlnet-nano-1\n"
+    assert call("pretrain", "--config", "mine.yaml", *lm)[1] == "runs/denoise-mine-1\n"
+    Path("runs/mlm-roberta-nano-1").rename("my encoder")
+    assert call("pretrain", "mlm", "--model", "my encoder", *lm)[1] == "runs/mlm-my-encoder-1\n"
+    assert call("finetune", "translation", *pairs_)[1] == "runs/translation-transformer-tiny-1\n"
+    assert call("finetune", "--model", "bart-nano", *pairs_)[1] == "runs/translation-bart-nano-1\n"
+    denoiser = "runs/denoise-mine-1"
+    assert call("finetune", "--model", denoiser, *pairs_)[1] == "runs/translation-denoise-mine-1\n"
+
+
+def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs):
+    assert call(*pretrain(steps=1))[0] == 0 and call(*finetune(steps=1))[0] == 0
+    before = {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()}
+    for command, run, own in (("pretrain", "runs/t", "finetune"), ("finetune", "runs/lm", "pretrain")):
+        status, out, err = call(command, "--resume", "--out", run)
+        assert (status, out) == (2, "")
+        kind = "a fine-tuning run (task translation)" if own == "finetune" else "a pretraining run (clm)"
+        assert f"{run}: is {kind}, which 'nlpcli {command}' can't resume" in err
+        assert f"nlpcli {own} --resume --out {run}" in err
+    assert {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
+    for out, message, hint in (
+        ("runs/nothing", "runs/nothing: there is no such run to resume", "without --resume"),
+        ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
+        ("train.en", "train.en: is a file, not the folder of a run", "--out"),
+        ("empty", "empty: no run to resume (no config.yaml in it)", "--out"),
+        ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
+    ):
+        (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
+        (pairs / "empty").mkdir(exist_ok=True)
+        (pairs / "runs/lm/config.yaml").write_text("objective: clm\n")
+        status, stdout, err = call(command, "--resume", "--out", out)
+        assert (status, stdout) == (2, "") and message in err and hint in err, err
+    for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
+        status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
+        assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
+    status, _, err = call("finetune", "--resume", "--out", "runs/lm", "--seeds", 2)
+    assert status == 2 and "runs/lm: is one run" in err and "leave --seeds out" in err
+
+
 def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
     status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
     assert status == 0 and "pieces to give; taking them all" in err

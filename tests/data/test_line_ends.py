@@ -17,6 +17,7 @@ from nlpcli.data.tables import read_rows
 from nlpcli.data.word_vectors import read_word_vectors
 from nlpcli.recipes.inspection.scan import lenient_lines
 
+EMPTY = "\t_"
 QUESTION = {"question": "q", "context": "a b", "id": "1", "answers": [{"text": "a", "answer_start": 0}]}
 READERS = {
     "lines": ("one\ntwo\n\nthree\n", lambda path: list(read_lines(path))),
@@ -31,7 +32,7 @@ READERS = {
     "JSON lines": ('{"text": "a", "label": "x"}\n', lambda path: rows(path, "jsonl")),
     "labelled lines": ("__label__x a b\n", lambda path: rows(path, "auto")),
     "CoNLL columns": ("a X\nb O\n\nc O\n", lambda path: tagged(path, "conll")),
-    "CoNLL-U": ("# sent_id = 7\n1\ta\t_\tX" + 6 * "\t_" + "\n2\tb\t_\tY" + 6 * "\t_" + "\n", lambda path: tagged(path, "conllu")),
+    "CoNLL-U": (f"# sent_id = 7\n1\ta\t_\tX{6 * EMPTY}\n2\tb\t_\tY{6 * EMPTY}\n", lambda path: tagged(path, "conllu")),
     "questions in lines": (json.dumps(QUESTION) + "\n", lambda path: list(read_questions(path))),
     "questions in articles": (
         json.dumps({"data": [{"paragraphs": [{"context": "a b", "qas": [QUESTION]}]}]}, indent=1),

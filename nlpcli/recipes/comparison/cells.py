@@ -168,7 +168,7 @@ def _resolved(
     asked = merge(asked, {"training": grid.equal.limits()})
     try:
         command, request = _request(job, grid, asked, folder)
-        config = resolve(request)
+        config = resolve(request, command)
         if command == "finetune":
             config = config.model_copy(update={"task": config.task or "translation"})
         else:

@@ -70,7 +70,7 @@ def run_task(
     kind = TASKS.load(config.task)
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
-    run = choose_run(request, config.task)
+    run = choose_run(request, config, config.task)
     columns = columns_of(config.examples)
     given = given or Examples(*read_examples(kind, config, columns, listener))
     examples, dev = held_out(given, config)

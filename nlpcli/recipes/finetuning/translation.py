@@ -49,7 +49,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
-    run = choose_run(request, "translation")
+    run = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
     separate = _source_tokenizer(request, config, start, run, listener)
