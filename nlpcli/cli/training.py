@@ -85,6 +85,7 @@ class Asked:
     model: str | None
     config: Path | None
     resume: bool
+    sample: bool = False  # it learns from the data that come with the program
 
     @property
     def init(self) -> str | None:
@@ -100,7 +101,9 @@ class Asked:
         """The preset when nothing was named."""
         if self.resume or self.config is not None or self.model is not None:
             return None
-        return "transformer-tiny" if self.task == "translation" else _DEFAULTS.get(self.task, "bert-nano")
+        from nlpcli.recipes.finetune import default_preset
+
+        return default_preset(self.task, sample=self.sample)
 
     @property
     def base(self) -> str | Path | None:
@@ -126,17 +129,17 @@ def tell_model(asked: Asked) -> None:
         terminal.say(f"model: {asked.default} (the default{random})")
 
 
-_DEFAULTS = {"text-to-text": "t5-nano"}
-
-
-def names_data(given: Mapping[str, Any], base: str | Path | None) -> bool:
-    """Whether the text is named already: by the run to be resumed, by `base` (a preset or a file), or with --set."""
+def base_settings(given: Mapping[str, Any], base: str | Path | None) -> dict[str, Any]:
+    """The settings of `base`, a preset or a file, with those of --set laid over them, nested as in a run's."""
     from nlpcli.config.loading import apply_overrides
 
-    if given["resume"]:
-        return True
-    data = apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ()).get("data")
-    return isinstance(data, dict) and bool(data.get("train"))
+    return apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ())
+
+
+def chosen_in(settings: Mapping[str, Any], key: str) -> Any:
+    """What `settings` say of data.KEY, None where they say nothing."""
+    data = settings.get("data")
+    return data.get(key) if isinstance(data, dict) else None
 
 
 def command_line() -> str:

@@ -128,7 +128,7 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
     if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
         raise NlpcliError(
             "tuning.mode 'stages' trains a new source encoder before the rest, and this model gets none",
-            hint="ask for one with --source-layers (tuning.source_layers), or choose another --tune",
+            hint="ask for one with tuning.source_layers (nlpcli finetune --source-layers), or set another tuning.mode",
         )
     if not layers:
         return config
@@ -141,7 +141,7 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
     if config.model.source_layers:
         raise NlpcliError(
             f"{what} reads and writes with one tokenizer, and a source encoder (source_layers) has its own",
-            hint="it is for --task translation",
+            hint="it is for nlpcli finetune --task translation",
         )
 
 

@@ -142,6 +142,38 @@ def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
     assert "tinyshakespeare" in err and out == "runs/clm-gpt-mini-1\n"
 
 
+@pytest.mark.parametrize("arguments, documents", [
+    ([], "file"), (["mlm"], "paragraphs"), (["--set", "data.documents=lines"], "lines"),
+    (["--documents", "paragraphs"], "paragraphs"), (["--config", "lines.yaml"], "lines"),
+    (["--config", "mlm.yaml"], "paragraphs"), (["--config", "clm.yaml"], "file"),
+    (["--set", "objective=mlm"], "paragraphs"),
+])  # fmt: skip
+def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, monkeypatch, arguments, documents):
+    write(pairs / "text", ["one two three four five six", "", "seven eight nine one", "two three"])
+    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / "text")
+    write(pairs / "lines.yaml", ["extends: gpt-mini", "data: {documents: lines}"])
+    write(pairs / "mlm.yaml", ["extends: roberta-nano"])
+    write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
+    _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
+                     "--set", "data.dev_fraction=0.4")  # fmt: skip
+    assert f"(the sample that comes with nlpcli), documents: {documents}\n" in err
+    assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
+
+
+def test_the_sample_is_learnt_by_what_was_made_for_it_and_other_pairs_by_the_usual_preset(call, pairs, monkeypatch):
+    pairs_ = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de"]
+    small = ["--max-steps", 1, *SMALL]
+    assert "model: transformer-tiny (the default)" in call("finetune", *pairs_, *small)[2]
+    assert (
+        "model: transformer-tiny (the default)"
+        in call("finetune", "--set", "data.train=[train.en, train.de]", *small)[2]
+    )
+    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / Path(name).name.removesuffix(".gz"))
+    status, out, err = call("finetune", *small)
+    assert status == 0 and out == "runs/translation-transformer-mini-1\n"
+    assert "model: transformer-mini (the default)" in err and "the sample" in err
+
+
 def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
     write(pairs / "mine.yaml", ["extends: gpt-mini", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "mine.yaml", *SMALL[:7])

@@ -11,11 +11,10 @@ from typing import Any
 from nlpcli import presets
 from nlpcli.config.grid import GridConfig, HeldOut, Variant, flat, load_grid, nested, variants
 from nlpcli.config.loading import apply_overrides, merge
+from nlpcli.config.mistakes import suggestion
 from nlpcli.config.schema import RunConfig
-from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.run import MEASURED, Request, check_one_vocabulary, resolve
-
-_DEFAULTS = {"translation": "transformer-tiny", "text-to-text": "t5-nano"}
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,7 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
     for name in grid.shown().values():
         if name not in settings:
-            near = nearest(name, settings)
-            hint = f"did you mean '{near}'?" if near else "nlpcli config shows all settings"
+            hint = suggestion(RunConfig, name.split(".")) or "nlpcli config shows all settings"
             raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
 
 
@@ -224,13 +222,13 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
 
 def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
-    from nlpcli.recipes.finetune import defaults
+    from nlpcli.recipes.finetune import default_preset, defaults
     from nlpcli.tasks import TASKS
 
     TASKS.check(task)
     if settings.get("data", {}).get("mixture"):
         settings.setdefault("training", {}).setdefault("metric", "mean")
-    usual = {} if base or init else {"preset": _DEFAULTS.get(task, "bert-nano")}
+    usual = {} if base or init else {"preset": default_preset(task)}
     return usual | {"base": None if task == "translation" and not init else defaults(task, init=init)}
 
 
