@@ -155,6 +155,8 @@ class Watcher:
         self.run: Path | None = None
         self._stack = ExitStack()
         self._bar: Any = None
+        self._place = (0.0, "")  # the share of the run that is done, and its step
+        self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
         self.saved = False
 
     def note(self, text: str) -> None:
@@ -167,10 +169,21 @@ class Watcher:
     def started(self, progress: Any, share: float) -> None:
         if progress.step:
             terminal.say(f"going on after step {progress.step:,}")
+        self._place = (share, f"step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
     def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+        self._place = (share, f"step {progress.step:,}")
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
+
+    def working(self, what: str, done: int, total: int | None) -> None:
+        """How far an evaluation is; the first one may not know how many steps it has."""
+        total = total or self._steps.get(what)
+        if done:
+            self._steps[what] = max(done, self._steps.get(what, 0)) if total else done
+        if self._bar is not None:
+            share, step = self._place
+            self._bar.update(share, f"{step}  {terminal.how_far(what, done, total)}")
 
     def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
         short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
@@ -192,9 +205,12 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
 
     again: that command, where it is not the one that goes on with the run that was interrupted.
     """
+    from nlpcli.data.following import following
+
     watcher = Watcher(command)
     try:
-        yield watcher
+        with following(watcher.working):
+            yield watcher
     except KeyboardInterrupt:
         watcher.close()
         if watcher.saved:

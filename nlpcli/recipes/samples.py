@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
+from nlpcli.data.following import followed
 from nlpcli.data.spread import spread
 from nlpcli.training.direction import in_percent
 
@@ -92,7 +93,7 @@ class Parts:
         self.outputs: list[dict[str, Any]] = []
 
     def watch(self, losses: Iterable[Loss]) -> Iterator[Loss]:
-        for loss in losses:
+        for loss in followed(losses, "evaluating"):
             tallies = {name: [round(float(total), 4), count] for name, (total, count) in loss.tallies.items()}
             part = {"nats": round(float(loss.nll), 4), "tokens": loss.count}
             self.outputs.append({**part, "tallies": tallies} if tallies else part)

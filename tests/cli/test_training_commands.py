@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -245,6 +246,55 @@ def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
     ].keys()
     assert "window:sentence" in info["signatures"]["word_perplexity"]
     assert "sentences:4|beam:1" in info["signatures"]["bleu"]
+
+
+class Shown:
+    """A bar that remembers what it shows."""
+
+    def __init__(self):
+        self.texts = []
+
+    def update(self, completed, status=""):
+        self.texts.append((round(completed, 3), status))
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Every bar that a command has shown."""
+    found = []
+
+    @contextlib.contextmanager
+    def progress(description, **_):
+        found.append(Shown())
+        yield found[-1]
+
+    monkeypatch.setattr("nlpcli.cli.terminal.progress", progress)
+    return found
+
+
+@pytest.mark.parametrize("make, words", [(pretrain, ["evaluating"]), (finetune, ["evaluating", "translating"])])
+def test_an_evaluation_during_training_says_how_far_it_is(call, pairs, bars, make, words):
+    status, _, err = call(*make("--set", "training.evaluate_every=2", "--set", "training.log_every=1", steps=4))
+    assert status == 0, err
+    texts = [text for _, text in bars[0].texts]
+    for word in words:
+        assert any(text.startswith(f"step 2  {word}") for text in texts)
+        assert f"step 4  {word} 100 %" in texts  # the second time it is known how much there is
+    assert all(share == 0.5 for share, text in bars[0].texts if text.startswith("step 2  eval"))
+
+
+def test_evaluating_says_how_far_it_is(call, pairs, bars):
+    write(pairs / "train.tsv", ["text\tlabel", *(f"{word}\t{i % 2}" for i, word in enumerate(WORDS * 4))])
+    small = [item for item in SMALL if "average_last" not in item and "chars" not in item]
+    call("finetune", "classify", "--train", "train.tsv", "--out", "runs/c", "--max-steps", 2, *small, "--set",
+         "tokenizer.type=words")  # fmt: skip
+    assert "step 2  measuring the loss 100 %" in [text for _, text in bars[0].texts]
+    assert "step 2  evaluating 100 %" in [text for _, text in bars[0].texts]
+    status, _, err = call("evaluate", "--model", "runs/c", "train.tsv")
+    assert status == 0 and bars[-1].texts[-1] == (1.0, "evaluating 100 %"), err
+    call(*pretrain(steps=2))
+    call("score", "perplexity", "train.en", "--model", "runs/lm")
+    assert bars[-1].texts[-1][1].startswith("evaluating, ")
 
 
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):
