@@ -75,7 +75,8 @@ def command(
     suites.refuse_only(only)
     if predictions is not None:
         raise NlpcliError("--predictions are of a suite", hint="of other data: nlpcli predict FILE")
-    result = evaluate(job, say=terminal.say, warn=terminal.warn)
+    with terminal.evaluation("evaluate"):
+        result = evaluate(job, say=terminal.say, warn=terminal.warn)
     if json:
         terminal.write_json(result.as_dict())
     else:

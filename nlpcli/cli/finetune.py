@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,17 @@ def command(
     suites.refuse_only(only)
 
     chosen = task or task_name
+    if not resume:
+        chosen = chosen or training.base_settings(given, None).get("task")
     if not resume and config is None and chosen is None:
         chosen = "text-to-text" if mixture else "translation"
         terminal.say(f"task: {chosen} (the default)")
+    named = bool(resume or train or mixture)
     asked = training.Asked(chosen, model, config, resume)
+    if not named and not training.chosen_in(training.base_settings(given, asked.base), "train"):
+        asked = replace(asked, sample=True)
     training.tell_model(asked)
-    if not train and not mixture and not training.names_data(given, asked.base):
+    if asked.sample:
         train, held_out = _sample(chosen)
         dev = dev or held_out
         terminal.say(f"data: {' and '.join(train)} (the sample that comes with nlpcli)")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -82,8 +83,8 @@ def command(
     from nlpcli.recipes.pretraining import default_preset
 
     chosen = objective or objective_name
-    if chosen is None and noise is not None and not resume:
-        chosen = "denoise"
+    if not resume:
+        chosen = chosen or training.base_settings(given, None).get("objective") or ("denoise" if noise else None)
     if model is not None and preset is not None:
         raise NlpcliError("--preset begins with random weights and --model with those of a model; choose one of them")
     if not resume and config is None and preset is None:
@@ -92,12 +93,8 @@ def command(
             terminal.say("objective: clm (the default)")
         preset = default_preset(chosen, noise, overrides or ())
         terminal.say(f"{'preset' if model is None else 'settings as of preset'}: {preset} (the default)")
-    if not data and not training.names_data(given, config or preset):
-        from nlpcli.data.sample import sample_file
-
-        data = [str(sample_file("tinyshakespeare.txt.gz"))]
-        documents = documents or ("file" if chosen == "clm" else "paragraphs")
-        terminal.say(f"data: {data[0]} (the sample that comes with nlpcli), documents: {documents}")
+    if not resume and not data:
+        data, documents = _sample(documents, chosen, training.base_settings(given, config or preset))
     request = training.request(
         given,
         default="gpt-mini",
@@ -120,6 +117,21 @@ def command(
             return
         run, outcome = recipe.pretrain(request, watcher)
     training.report(run, outcome, json=json, use=recipe.use_of(run))
+
+
+def _sample(
+    documents: str | None, objective: str | None, settings: Mapping[str, Any]
+) -> tuple[list[str] | None, str | None]:
+    """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
+    from nlpcli.data.sample import sample_file
+
+    if training.chosen_in(settings, "train"):
+        return None, documents
+    data = str(sample_file("tinyshakespeare.txt.gz"))
+    usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
+    documents = documents or training.chosen_in(settings, "documents")
+    terminal.say(f"data: {data} (the sample that comes with nlpcli), documents: {documents or usual}")
+    return [data], documents or usual
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}

@@ -374,7 +374,8 @@ def _write_perplexity(
 
     if "-" in files:
         terminal.announce_stdin()
-    found = perplexity_of(model, files, reading, say=terminal.say)
+    with terminal.evaluation("score"):
+        found = perplexity_of(model, files, reading, say=terminal.say)
     rows = [SystemScore(file, score.name, score) for file, scores in found.items() for score in scores]
     if json:
         terminal.write_json({"scores": [{"text": row.system, **row.score.as_dict()} for row in rows]})

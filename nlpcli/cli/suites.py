@@ -20,7 +20,8 @@ def evaluate(name: str, job: Any, *, only: Sequence[str], predictions: Path | No
     """Prints the table of a suite, or the same as JSON."""
     from nlpcli.recipes.suite import evaluate_suite
 
-    report = evaluate_suite(name, job, only=only, predictions=predictions, say=terminal.say, warn=terminal.warn)
+    with terminal.evaluation("evaluate"):
+        report = evaluate_suite(name, job, only=only, predictions=predictions, say=terminal.say, warn=terminal.warn)
     _write(report, json=json)
 
 
@@ -42,7 +43,8 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> Non
         terminal.warn(f"{task} failed: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     job = Evaluating((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
     try:
-        report = evaluate_suite(name, job, only=given["only"] or (), say=terminal.say, warn=terminal.warn)
+        with terminal.evaluation("evaluate"):
+            report = evaluate_suite(name, job, only=given["only"] or (), say=terminal.say, warn=terminal.warn)
     except NlpcliError as error:  # data without a dev part: what was trained stays
         terminal.warn(error.message)
     else:
@@ -73,6 +75,8 @@ def _folder(given: Mapping[str, Any]) -> str:
         raise NlpcliError("a suite is one folder, as it is distributed", hint="--train DIR")
     if given["resume"] and given["out"] is None:
         raise NlpcliError("--resume needs the folder to go on with", hint="name it with --out")
+    if given["resume"] and not given["out"].is_dir():
+        raise NlpcliError(f"{given['out']}: there is no such folder to resume", hint="leave --resume out to begin one")
     if given["resume"] and given["overwrite"]:
         raise NlpcliError("--resume keeps what --overwrite would replace", hint="leave one of them out")
     return given["train"][0]

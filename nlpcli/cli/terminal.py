@@ -136,6 +136,27 @@ def progress(description: str, *, total: float | None = None, completed: float =
         lines.close()
 
 
+@contextmanager
+def evaluation(description: str) -> Iterator[None]:
+    """Progress of the evaluation that is done inside, as `progress` shows it."""
+    from nlpcli.data.following import following
+
+    with progress(description, total=1.0) as shown:
+
+        def update(what: str, done: int, total: int | None) -> None:
+            shown.update(done / total if total else 0.0, how_far(what, done, total))
+
+        with following(update):
+            yield
+
+
+def how_far(what: str, done: int, total: int | None) -> str:
+    """`evaluating 42 %`, or `evaluating, 12 steps` where the total is not known."""
+    if total:
+        return f"{what} {min(1.0, done / total):.0%}".replace("%", " %")
+    return f"{what}, {done:,} {'step' if done == 1 else 'steps'}" if done else what
+
+
 class _Bar:
     """A moving bar; lines said meanwhile appear above it."""
 

@@ -85,6 +85,7 @@ class Asked:
     model: str | None
     config: Path | None
     resume: bool
+    sample: bool = False  # it learns from the data that come with the program
 
     @property
     def init(self) -> str | None:
@@ -100,7 +101,9 @@ class Asked:
         """The preset when nothing was named."""
         if self.resume or self.config is not None or self.model is not None:
             return None
-        return "transformer-tiny" if self.task == "translation" else _DEFAULTS.get(self.task, "bert-nano")
+        from nlpcli.recipes.finetune import default_preset
+
+        return default_preset(self.task, sample=self.sample)
 
     @property
     def base(self) -> str | Path | None:
@@ -126,17 +129,17 @@ def tell_model(asked: Asked) -> None:
         terminal.say(f"model: {asked.default} (the default{random})")
 
 
-_DEFAULTS = {"text-to-text": "t5-nano"}
-
-
-def names_data(given: Mapping[str, Any], base: str | Path | None) -> bool:
-    """Whether the text is named already: by the run to be resumed, by `base` (a preset or a file), or with --set."""
+def base_settings(given: Mapping[str, Any], base: str | Path | None) -> dict[str, Any]:
+    """The settings of `base`, a preset or a file, with those of --set laid over them, nested as in a run's."""
     from nlpcli.config.loading import apply_overrides
 
-    if given["resume"]:
-        return True
-    data = apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ()).get("data")
-    return isinstance(data, dict) and bool(data.get("train"))
+    return apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ())
+
+
+def chosen_in(settings: Mapping[str, Any], key: str) -> Any:
+    """What `settings` say of data.KEY, None where they say nothing."""
+    data = settings.get("data")
+    return data.get(key) if isinstance(data, dict) else None
 
 
 def command_line() -> str:
@@ -152,6 +155,8 @@ class Watcher:
         self.run: Path | None = None
         self._stack = ExitStack()
         self._bar: Any = None
+        self._place = (0.0, "")  # the share of the run that is done, and its step
+        self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
         self.saved = False
 
     def note(self, text: str) -> None:
@@ -164,10 +169,21 @@ class Watcher:
     def started(self, progress: Any, share: float) -> None:
         if progress.step:
             terminal.say(f"going on after step {progress.step:,}")
+        self._place = (share, f"step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
     def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+        self._place = (share, f"step {progress.step:,}")
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
+
+    def working(self, what: str, done: int, total: int | None) -> None:
+        """How far an evaluation is; the first one may not know how many steps it has."""
+        total = total or self._steps.get(what)
+        if done:
+            self._steps[what] = max(done, self._steps.get(what, 0)) if total else done
+        if self._bar is not None:
+            share, step = self._place
+            self._bar.update(share, f"{step}  {terminal.how_far(what, done, total)}")
 
     def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
         short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
@@ -189,9 +205,12 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
 
     again: that command, where it is not the one that goes on with the run that was interrupted.
     """
+    from nlpcli.data.following import following
+
     watcher = Watcher(command)
     try:
-        yield watcher
+        with following(watcher.working):
+            yield watcher
     except KeyboardInterrupt:
         watcher.close()
         if watcher.saved:

@@ -14,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.files import plain_name
 from nlpcli.config.loading import Strict, load_yaml, merge, parse
+from nlpcli.config.mistakes import paths
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 
 _SEPARATOR = re.compile(r"[^A-Za-z0-9.=_]+")
@@ -110,10 +112,10 @@ class GridConfig(Strict):
             if not values:
                 raise ValueError(f"axis '{name}' has no values")
             if isinstance(values, list) and "." not in name and name not in _DIRECT:
-                raise ValueError(
-                    f"axis '{name}' lists values, and is no setting such as model.d_model; "
-                    "say what each value changes, as in small: {model.d_model: 64}"
-                )
+                meant = [path for path in paths(RunConfig) if path.rpartition(".")[2] == name]
+                whole = f"did you mean {' or '.join(meant)}?" if meant else "write it as in model.d_model, or"
+                more = "" if meant else " say what each value changes, as in small: {model.d_model: 64}"
+                raise ValueError(f"axis '{name}' lists values, and is no setting; {whole}{more}")
         return axes
 
     @model_validator(mode="after")

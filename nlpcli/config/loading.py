@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.config.mistakes import mistake
+from nlpcli.errors import NlpcliError
 
 
 class Strict(BaseModel):
@@ -79,31 +80,7 @@ def parse(kind: type[_Config], data: Mapping[str, Any], source: str) -> _Config:
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            choices = _fields_at(kind, first["loc"][:-1])
-            near = nearest(str(first["loc"][-1]), choices)
-            hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(choices)}"
-            raise NlpcliError(f"{source}: unknown key '{key}'", hint=hint) from None
-        if first["type"] == "missing":
-            raise NlpcliError(f"{source}: '{key}' is missing") from None
-        message = first["msg"].removeprefix("Value error, ")
-        place = f"{source}: {key}" if key else source
-        value = first["input"]
-        shown = f" (got {value!r})" if isinstance(value, (str, int, float, bool, list, type(None))) else ""
-        raise NlpcliError(f"{place}: {message[:1].lower()}{message[1:]}{shown}") from None
-
-
-def _fields_at(kind: type[BaseModel], location: Iterable[Any]) -> list[str]:
-    for part in location:
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
-        if not inner:
-            return []
-        kind = inner[0]
-    return list(kind.model_fields)
+        raise mistake(kind, data, source, error) from None
 
 
 def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _spelling(token: Any) -> str | None:
 def read_json(path: Path) -> dict[str, Any]:
     """Raises: NlpcliError when the file is not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise NlpcliError(f"{path}: not readable JSON ({error})") from None
     if not isinstance(content, dict):

@@ -73,6 +73,16 @@ def read_lines(path: Path | str, *, ends: bool = False) -> Iterator[str]:
         yield from _lines(stream, path, ends=ends)
 
 
+def split_lines(text: str) -> Iterator[str]:
+    """As `str.splitlines(keepends=True)`, but only at LF."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start : end + 1]
+        start = end + 1
+    if start < len(text):
+        yield text[start:]
+
+
 def count_lines(path: Path | str) -> int:
     """The number of lines `read_lines` gives. Raises: NlpcliError as there, except for bytes that are not UTF-8."""
     count, last = 0, b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def _lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     """The lines with vectors, and their numbers."""
     with open_bytes(path) as stream:
         for number, line in enumerate(stream, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if number <= _LOOKED_AT:
                 _check_text(line, path)
             line = line.rstrip(b" \t\r\n")  # fastText ends its lines with a space

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nlpcli.data.following import followed
 from nlpcli.decoding.attention import (
     NO_WORD,
     Alignment,
@@ -161,7 +162,8 @@ class Translator:
     def _translate_window(self, window: Sequence[Request], start: int) -> list[Translation]:
         results = [Translation(request, (self._blank(),)) for request in window]
         jobs = self._jobs(window, start)
-        for batch in cut_batches([len(job.source) for job in jobs], self.settings.batch_tokens):
+        batches = cut_batches([len(job.source) for job in jobs], self.settings.batch_tokens)
+        for batch in followed(batches, "translating", len(batches)):
             chosen = [jobs[i] for i in batch]
             for job, candidates in zip(chosen, self._search(chosen), strict=True):
                 results[job.place] = Translation(window[job.place], candidates)

@@ -16,7 +16,7 @@ class Loss:
 
     `total` carries the gradient; `nll` is the same without smoothing, for perplexities. `tallies` are further measures
     by name, each a sum and what it is divided by: parts of a data set add up both before they divide, so that
-    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 0.6.
+    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %.
     """
 
     total: Tensor

@@ -54,14 +54,14 @@ class Corpus:
 
     def texts(self) -> Iterator[str]:
         """What a tokenizer is trained on: the documents, line by line where a whole file is one."""
-        from nlpcli.data.readers import TextSource, read_documents, read_pieces
+        from nlpcli.data.readers import TextSource, read_documents, read_pieces, split_lines
 
         if self.settings.documents != "file":
             yield from read_documents(self.train, **self._format())
             return
         for path in self.train:
             for text, _ in read_pieces(path, TextSource("file")):
-                yield from text.splitlines(keepends=True)
+                yield from split_lines(text)
 
     def shards(self, tokenizer: Tokenizer, *, sentences: bool = False) -> tuple[ShardSet, ShardSet]:
         """The token ids to train on and those held out; with `sentences`, sentence by sentence.

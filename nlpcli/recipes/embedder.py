@@ -204,11 +204,10 @@ class Embedder:
 
 def _newest(say: Callable[[str], None]) -> Path:
     try:
-        path = newest_run("similarity")
+        found = newest_run("similarity")
     except NlpcliError:
-        path = newest_run("encoder")
-    say(f"model: {path} (the newest run that makes vectors; --model names another)")
-    return path
+        found = newest_run("encoder")
+    return found.report("the newest run that makes vectors", say)
 
 
 def _token_table(body: Any) -> torch.Tensor:

@@ -34,6 +34,14 @@ _OF_TASK: dict[str, dict[str, Any]] = {
 }
 
 
+def default_preset(task: str | None, *, sample: bool = False) -> str:
+    """What a task is trained with when no model is named. sample: on the data that come with the program, which are
+    few and short."""
+    if task == "translation":
+        return "transformer-mini" if sample else "transformer-tiny"
+    return "t5-nano" if task == "text-to-text" else "bert-nano"
+
+
 def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     """Trains a model for a task. Returns: the run directory and the `Outcome`.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nlpcli.config.leftovers import find_finished
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
+from nlpcli.recipes.card import read_card
 from nlpcli.recipes.models import description_of, task_of
+from nlpcli.recipes.run import CONFIG
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 
@@ -25,25 +29,65 @@ _MAKING = {
 }
 
 
-def newest_run(task: str, root: Path = Path("runs")) -> Path:
-    """The run below `root` whose finished model for `task` was written last.
+@dataclass(frozen=True)
+class Newest:
+    """A model that is taken since none was named, and what a user is told about it beside its name."""
+
+    path: Path
+    remark: str = ""
+
+    def report(self, what: str, say: Callable[[str], None]) -> Path:
+        """Names the model, and returns its folder. what: "the newest run of a language model"."""
+        say(f"model: {self.path} ({what}; --model names another)")
+        if self.remark:
+            say(self.remark)
+        return self.path
+
+
+def newest_model(accepts: Callable[[dict[str, Any]], bool], root: Path = Path("runs")) -> Newest | None:
+    """The model below `root` that was written last, of those whose model.yaml `accepts` takes.
+
+    A run that is finished goes before one that was interrupted or still trains: the latter's model may be that of its
+    first step. Damaged folders are left out.
+    """
+    last, step = None, 0
+    for run in sorted((path.parent for path in find_finished(root, f"**/{DESCRIPTION}")), key=_age, reverse=True):
+        info = _info(run)
+        if info is None or not accepts(info):
+            continue
+        if not (run / CONFIG).exists() or read_card(run):
+            newer = f"{last} is newer, but not finished; --model {last} takes its model, that of step {step:,}"
+            return Newest(run, "" if last is None else newer)
+        if last is None:
+            last, step = run, info.get("step", 0)
+    if last is None:
+        return None
+    return Newest(last, f"warning: the run {last} is not finished; its model is that of step {step:,}")
+
+
+def newest_run(task: str, root: Path = Path("runs")) -> Newest:
+    """The newest model below `root` for `task`, as `newest_model` finds it.
 
     Raises: NlpcliError, with how to make one, when there is none.
     """
-    runs = [path.parent for path in find_finished(root, f"*/{DESCRIPTION}") if _task_of(path.parent) == task]
-    if not runs:
+    found = newest_model(lambda info: info["task"] == task, root)
+    if found is None:
         raise NlpcliError(
             f"no model was given, and there is no run of {_NAMES.get(task, task)} under {root}/",
             hint=f"name one with --model, or make one: {_MAKING[task]}" if task in _MAKING else "name one with --model",
         )
-    return max(runs, key=lambda run: ((run / DESCRIPTION).stat().st_mtime_ns, run.name))
+    return found
 
 
-def _task_of(run: Path) -> str | None:
+def _info(run: Path) -> dict[str, Any] | None:
     try:
-        return read_info(run)["task"]
+        return read_info(run)
     except NlpcliError:  # a damaged run is not the newest usable one; whoever names it is told
         return None
+
+
+def _age(run: Path) -> tuple[int, str]:
+    return (run / DESCRIPTION).stat().st_mtime_ns, run.name
 
 
 def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
@@ -52,8 +96,7 @@ def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
     Raises: NlpcliError when there is no such model, or when it was trained for another task.
     """
     if path is None:
-        path = newest_run(task)
-        say(f"model: {path} (the newest run of {_NAMES[task]}; --model names another)")
+        path = newest_run(task).report(f"the newest run of {_NAMES[task]}", say)
     found = task_of(path)
     if found != task:
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
@@ -75,19 +118,10 @@ def locate_task(path: Path | None, *, say: Callable[[str], None], root: Path = P
         raise NlpcliError(
             f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint
         )
-    runs = [found.parent for found in find_finished(root, f"**/{DESCRIPTION}") if _is_tuned(found.parent)]
-    if not runs:
+    found = newest_model(lambda info: "problem" in info, root)
+    if found is None:
         raise NlpcliError(
             f"no model was given, and there is no fine-tuned run under {root}/",
             hint="name one with --model, or make one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
         )
-    newest = max(runs, key=lambda run: ((run / DESCRIPTION).stat().st_mtime_ns, run.name))
-    say(f"model: {newest} (the newest fine-tuned run; --model names another)")
-    return newest
-
-
-def _is_tuned(run: Path) -> bool:
-    try:
-        return "problem" in read_info(run)
-    except NlpcliError:
-        return False
+    return found.report("the newest fine-tuned run", say)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Score
 from nlpcli.recipes.locate import LANGUAGE_MODEL, locate
@@ -101,7 +102,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any
         batch_tokens=reading.batch_tokens,
     )
     with torch.inference_mode():
-        losses = [(float(loss.nll), loss.count) for loss in task.evaluate(model, device)]
+        losses = [(float(loss.nll), loss.count) for loss in followed(task.evaluate(model, device), "evaluating")]
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 
     memory = model.memory_length if remembers else 0

@@ -71,7 +71,7 @@ def _list(file: Path) -> list[dict[str, Any]]:
     import json
 
     try:
-        modules = json.loads(file.read_text("utf-8"))
+        modules = json.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise NlpcliError(f"{file}: can't be read ({error})") from None
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):

@@ -35,8 +35,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
-    base = Path(request.config or request.preset or request.default).stem
-    run = choose_run(request, f"{'-'.join(weights)}-{base}")
+    run = choose_run(request, config, "-".join(weights))
     with _materials(request, config, weights, run, listener) as materials:
         job = _job(materials)
         listener.note(job.summary)
@@ -80,7 +79,7 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
 
     Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
     """
-    config = resolve(request)
+    config = resolve(request, "pretrain")
     config = config.model_copy(update={"objective": config.objective or "clm"})
     check_one_vocabulary(config, "pretraining")
     weights = parse(config.objective)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any, Protocol
 
 from nlpcli import presets
 from nlpcli.config.files import AlreadyThere, write_atomic, write_new
+from nlpcli.config.grid import slug
 from nlpcli.config.leftovers import is_free, sweep
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
 from nlpcli.config.schema import ModelConfig, RunConfig
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, nearest
 from nlpcli.recipes.card import CARD, card_of
 from nlpcli.recipes.samples import OUTPUTS, Shown, write_outputs
 
@@ -67,9 +70,10 @@ class Request:
     command: str = ""
 
 
-def resolve(request: Request) -> RunConfig:
+def resolve(request: Request, command: str = "finetune") -> RunConfig:
     """Preset, then file, then options, then `--set`; a resumed run begins with its own configuration.
 
+    command: what trains it, which must be what trained a run that is resumed.
     Raises: NlpcliError for what is unknown, contradicts itself, or would make of a resumed run another one.
     """
     if request.config is not None and request.preset is not None:
@@ -82,6 +86,8 @@ def resolve(request: Request) -> RunConfig:
     else:
         data, source = _preset(request)
     base = parse(RunConfig, data, source)
+    if request.resume:
+        _check_command(request, command, base)
     merge(data, request.settings)
     data = apply_overrides(data, request.overrides)
     if data.get("init") and not request.resume:
@@ -124,7 +130,7 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
     if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
         raise NlpcliError(
             "tuning.mode 'stages' trains a new source encoder before the rest, and this model gets none",
-            hint="ask for one with --source-layers (tuning.source_layers), or choose another --tune",
+            hint="ask for one with tuning.source_layers (nlpcli finetune --source-layers), or set another tuning.mode",
         )
     if not layers:
         return config
@@ -137,13 +143,43 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
     if config.model.source_layers:
         raise NlpcliError(
             f"{what} reads and writes with one tokenizer, and a source encoder (source_layers) has its own",
-            hint="it is for --task translation",
+            hint="it is for nlpcli finetune --task translation",
+        )
+
+
+def check_run_to_resume(out: Path) -> None:
+    """Raises: NlpcliError where there is no run."""
+    if not out.exists():
+        near = nearest(out.name, [path.name for path in out.parent.glob("*") if (path / CONFIG).is_file()])
+        hint = f"did you mean '{out.parent / near}'?" if near else "without --resume a new run begins there"
+        raise NlpcliError(f"{out}: there is no such run to resume", hint=hint)
+    if out.is_file():
+        raise NlpcliError(f"{out}: is a file, not the folder of a run", hint="name a run's folder with --out")
+    if is_free(out):
+        raise NlpcliError(
+            f"{out}: there is nothing to resume: the run was stopped before anything of it was saved",
+            hint="start it with the same command without --resume",
+        )
+    if not (out / CONFIG).is_file():
+        below = sorted(path.parent for path in out.glob(f"*/{CONFIG}"))
+        hint = f"name one of the runs in it, such as {below[0]}" if below else "name a run's folder with --out"
+        raise NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)", hint=hint)
+
+
+def _check_command(request: Request, command: str, base: RunConfig) -> None:
+    """Raises: NlpcliError for a run that another command resumes."""
+    own = "finetune" if base.task else "pretrain"
+    if command != own:
+        what = f"a fine-tuning run (task {base.task})" if base.task else f"a pretraining run ({base.objective})"
+        raise NlpcliError(
+            f"{request.out}: is {what}, which 'nlpcli {command}' can't resume",
+            hint=f"nlpcli {own} --resume --out {shlex.quote(str(request.out))}",
         )
 
 
 def _check_resumable(request: Request) -> None:
     if request.out is None:
-        raise NlpcliError("--resume needs the run to go on with", hint="name it with --out")
+        raise NlpcliError("--resume needs the run to resume", hint="name it with --out")
     refused = {
         "a preset": request.preset,
         "--config": request.config,
@@ -157,17 +193,7 @@ def _check_resumable(request: Request) -> None:
                 f"--resume goes on with what {request.out} holds, and {name} can't change that",
                 hint="single settings can be changed with --set",
             )
-    if not (request.out / CONFIG).exists():
-        raise _nothing_to_resume(request.out)
-
-
-def _nothing_to_resume(out: Path) -> NlpcliError:
-    if out.is_dir() and is_free(out):
-        return NlpcliError(
-            f"{out}: there is nothing to resume: the run was stopped before anything of it was saved",
-            hint="start it with the same command without --resume",
-        )
-    return NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)")
+    check_run_to_resume(request.out)
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -205,23 +231,39 @@ def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> N
         listener.note(f"without effect on this run: {', '.join(changed)}")
 
 
-def choose_run(request: Request, stem: str) -> Path:
-    """The folder the run will have. Nothing is written yet, so that a run refused for its data leaves nothing behind.
+def choose_run(request: Request, config: RunConfig, what: str) -> Path:
+    """The folder the run will have: `--out`, or one under runs/ that is named after `what` is trained and the model.
 
+    Nothing is written yet, so that a run refused for its data leaves nothing behind.
     Raises: NlpcliError when the folder holds a run and neither resume nor overwrite is asked, or holds something else.
     """
-    out = request.out or _next_free(Path("runs"), stem)
+    out = request.out or _next_free(Path("runs"), f"{what}-{model_name(request, config).removeprefix(f'{what}-')}")
     if request.resume:
-        if not (out / CONFIG).exists():
-            raise _nothing_to_resume(out)
-    elif out.exists() and not out.is_dir():
+        return out
+    if out.exists() and not out.is_dir():
         raise NlpcliError(f"{out}: is a file, not a folder for a run")
-    elif not is_free(out):
+    if not is_free(out):
         is_run = (out / CONFIG).exists()
         if not (is_run and request.overwrite):
             what = "already holds a run" if is_run else "is not empty"
-            raise NlpcliError(f"{out}: {what}", hint="choose another --out, go on with --resume, or use --overwrite")
+            raise NlpcliError(
+                f"{out}: {what}", hint="choose another --out, resume the run with --resume, or use --overwrite"
+            )
     return out
+
+
+def model_name(request: Request, config: RunConfig) -> str:
+    """What the model of a run is called: after the file of its settings, the model it begins with, or its preset.
+
+    Of a model that is a run of ours the number at the end is left out: `mlm-roberta-nano` for runs/mlm-roberta-nano-1.
+    """
+    if request.config is not None:
+        name = request.config.stem
+    elif config.init:
+        name = re.sub(r"-\d+$", "", Path(config.init).resolve().name)
+    else:
+        name = Path(request.preset or request.default).stem
+    return slug(name) or "model"
 
 
 def open_run(run: Path, request: Request, config: RunConfig) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.files import write_atomic
+from nlpcli.data.following import followed
 from nlpcli.data.spread import spread
+from nlpcli.training.direction import in_percent
 
 if TYPE_CHECKING:
     from nlpcli.objectives.learning import Loss
@@ -91,7 +93,7 @@ class Parts:
         self.outputs: list[dict[str, Any]] = []
 
     def watch(self, losses: Iterable[Loss]) -> Iterator[Loss]:
-        for loss in losses:
+        for loss in followed(losses, "evaluating"):
             tallies = {name: [round(float(total), 4), count] for name, (total, count) in loss.tallies.items()}
             part = {"nats": round(float(loss.nll), 4), "tokens": loss.count}
             self.outputs.append({**part, "tallies": tallies} if tallies else part)
@@ -103,4 +105,5 @@ class Parts:
         if perplexity:
             named["perplexity"] = {"metric": "perplexity", "options": {"of": "nats"}}
         tallies = dict.fromkeys(name for part in self.outputs for name in part.get("tallies", ()))
-        return named | {name: {"metric": "mean", "options": {"of": name}} for name in tallies}
+        units = {name: "percentage" if in_percent(name) else "mean" for name in tallies}
+        return named | {name: {"metric": units[name], "options": {"of": name}} for name in tallies}

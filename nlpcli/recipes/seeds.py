@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import Any
 from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import load_yaml, merge
 from nlpcli.config.numbers import parse_int
-from nlpcli.recipes.run import CONFIG, Listener, Request, choose_run, has_checkpoint, resolve
+from nlpcli.errors import NlpcliError
+from nlpcli.recipes.run import CONFIG, Listener, Request, check_run_to_resume, choose_run, has_checkpoint, resolve
 
 SUMMARY = "seeds.json"
 
@@ -47,9 +49,11 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     from nlpcli.recipes.finetune import finetune
 
     out = request.out
-    if not request.resume:
+    if request.resume:
+        _check_seeds(out)
+    elif out is None:
         config = resolve(request)
-        out = choose_run(replace(request, overwrite=False), f"{config.task}-seeds") if out is None else out
+        out = choose_run(request, config, f"{config.task}-seeds")
     first = _first_seed(request)
     seeds = list(range(first, first + count))
     found: list[dict[str, float]] = []
@@ -83,6 +87,19 @@ def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Reques
     own = begun / TOKENIZER
     tokenizer = own if own.is_dir() and not load_yaml(begun / CONFIG).get("init") else None
     return replace(asked, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer)
+
+
+def _check_seeds(out: Path | None) -> None:
+    """Raises: NlpcliError where there are no runs of several seeds to resume."""
+    if out is None:
+        raise NlpcliError("--resume needs the folder of the seeds to resume", hint="name it with --out")
+    if any(out.glob(f"seed-*/{CONFIG}")):
+        return
+    check_run_to_resume(out)
+    raise NlpcliError(
+        f"{out}: is one run, and --seeds resumes a folder with a run for each seed",
+        hint=f"leave --seeds out: nlpcli finetune --resume --out {shlex.quote(str(out))}",
+    )
 
 
 def _first_seed(request: Request) -> int:

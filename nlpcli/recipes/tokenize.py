@@ -14,7 +14,7 @@ import numpy as np
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import entries
 from nlpcli.config.numbers import parse_int
-from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces
+from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces, split_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.models import is_huggingface
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
@@ -130,7 +130,7 @@ def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[
     count = 0
     for path in found:
         for text, _ in read_pieces(path, source):
-            for line in _lines(text):
+            for line in split_lines(text):
                 if not blank(line):
                     count += 1
                     if on_line is not None and count % _TOLD_EVERY == 0:
@@ -138,16 +138,6 @@ def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[
                 yield line
     if not count:
         raise no_text(found)
-
-
-def _lines(text: str) -> Iterator[str]:
-    """As `str.splitlines(keepends=True)`, but only at LF."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start : end + 1]
-        start = end + 1
-    if start < len(text):
-        yield text[start:]
 
 
 def open_tokenizer(directory: Path) -> Tokenizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
+from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Batch, Loss
 from nlpcli.tasks.task import Item, Task
@@ -97,16 +98,13 @@ def predict_items(
     device: torch.device,
     *,
     batch_tokens: int = 4096,
-    tell: Callable[[int], None] = lambda done: None,
 ) -> list[Any]:
-    """The outputs of all items, in their order. tell: is told how many are done."""
+    """The outputs of all items, in their order."""
     outputs: list[Any] = [None] * len(items)
-    done = 0
     with torch.inference_mode():
-        for batch in batches_of(items, max_tokens=batch_tokens):
+        batches = batches_of(items, max_tokens=batch_tokens)
+        for batch in followed(batches, "evaluating", len(batches)):
             chosen = [items[i] for i in batch]
             for place, output in zip(batch, task.outputs(model, task.collate(chosen).to(device)), strict=True):
                 outputs[place] = output
-            done += len(batch)
-            tell(done)
     return outputs

@@ -89,7 +89,9 @@ class CharacterModel:
         return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError("a text has only one segmentation into characters: --sampling is not possible with chars")
+        raise NlpcliError(
+            "a text has only one segmentation into characters: subword sampling is not possible with chars"
+        )
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [join_surfaces(self.surfaces, sequence) for sequence in ids]

@@ -76,7 +76,7 @@ class HuggingFaceModel:
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(
-            "--sampling is not possible with a tokenizer of the type huggingface",
+            "subword sampling is not possible with a tokenizer of the type huggingface",
             hint="it is with unigram, bpe and byte-bpe",
         )
 

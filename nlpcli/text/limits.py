@@ -34,7 +34,7 @@ def too_large(size: int, possible: int) -> VocabularyTooLarge:
     """The error for a size beyond what the text has."""
     error = VocabularyTooLarge(
         f"a vocabulary of {size} is too large for this text: the largest possible is {possible}",
-        hint=f"give --vocab-size {possible} or less, or more text",
+        hint=f"{_set(possible)} or less, or give more text",
     )
     error.possible = possible
     return error
@@ -42,8 +42,13 @@ def too_large(size: int, possible: int) -> VocabularyTooLarge:
 
 def too_small(size: int, least: int, named: str, *, coverage: float | None = None) -> NlpcliError:
     """What every vocabulary of this text has to hold does not fit; `named` says what that is."""
-    remedy = f", or a --character-coverage below {coverage}" if coverage is not None else ""
+    remedy = f", or of 'nlpcli tokenize train' a --character-coverage below {coverage}" if coverage is not None else ""
     return NlpcliError(
         f"a vocabulary of {size} is too small: {named} alone are {least}",
-        hint=f"give --vocab-size {least} or more{remedy}",
+        hint=f"{_set(least)} or more{remedy}",
     )
+
+
+def _set(size: int) -> str:
+    """How the size of a vocabulary is set, by those who train a tokenizer alone and by those who train a model."""
+    return f"set the vocabulary size ('nlpcli tokenize train --vocab-size', or tokenizer.vocab_size of a run) to {size}"

@@ -98,7 +98,7 @@ class MarianModel:
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(
-            "--sampling is not possible with a tokenizer of the type marian",
+            "subword sampling is not possible with a tokenizer of the type marian",
             hint="it is with unigram, bpe and byte-bpe",
         )
 

@@ -102,7 +102,9 @@ def _checked(text: str) -> str:
 
 def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage: float, max_lines: int | None) -> None:
     if vocab_size is None and kind not in COUNTED:
-        raise NlpcliError(f"'{kind}' needs a vocabulary size", hint="for example --vocab-size 8000")
+        raise NlpcliError(
+            f"'{kind}' needs a vocabulary size", hint="for example 'nlpcli tokenize train --vocab-size 8000'"
+        )
     if vocab_size is not None and vocab_size < 1:
         raise NlpcliError(f"a vocabulary of {vocab_size} is not possible")
     if not 0.0 < character_coverage <= 1.0:

@@ -84,7 +84,7 @@ class WordPieceModel:
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
         raise NlpcliError(
-            "--sampling is not possible with wordpiece, which has one segmentation for a word",
+            "subword sampling is not possible with wordpiece, which has one segmentation for a word",
             hint="it is with unigram, bpe and byte-bpe",
         )
 

@@ -82,7 +82,7 @@ class WordModel:
         return self.encode(texts), [[unit.span() for unit in _UNITS.finditer(text)] for text in texts]
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError("a text has only one segmentation into words: --sampling is not possible with words")
+        raise NlpcliError("a text has only one segmentation into words: subword sampling is not possible with words")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [self._decode(sequence) for sequence in ids]

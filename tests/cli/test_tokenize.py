@@ -241,7 +241,7 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe, "--input", "piece"], "", "unknown form 'piece'\n  hint: did you mean 'pieces'?"),
         (["encode", bpe, "--output", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),
         (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
-        (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "--sampling is not possible with wordpiece"),
+        (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "subword sampling is not possible with wordpiece"),
         (["encode", bpe], b"a\n\xff", "<stdin>:2: not valid UTF-8"),
         (["info", bpe, "-"], "", "<stdin>: no text in it"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -142,6 +143,38 @@ def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
     assert "tinyshakespeare" in err and out == "runs/clm-gpt-mini-1\n"
 
 
+@pytest.mark.parametrize("arguments, documents", [
+    ([], "file"), (["mlm"], "paragraphs"), (["--set", "data.documents=lines"], "lines"),
+    (["--documents", "paragraphs"], "paragraphs"), (["--config", "lines.yaml"], "lines"),
+    (["--config", "mlm.yaml"], "paragraphs"), (["--config", "clm.yaml"], "file"),
+    (["--set", "objective=mlm"], "paragraphs"),
+])  # fmt: skip
+def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, monkeypatch, arguments, documents):
+    write(pairs / "text", ["one two three four five six", "", "seven eight nine one", "two three"])
+    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / "text")
+    write(pairs / "lines.yaml", ["extends: gpt-mini", "data: {documents: lines}"])
+    write(pairs / "mlm.yaml", ["extends: roberta-nano"])
+    write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
+    _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
+                     "--set", "data.dev_fraction=0.4")  # fmt: skip
+    assert f"(the sample that comes with nlpcli), documents: {documents}\n" in err
+    assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
+
+
+def test_the_sample_is_learnt_by_what_was_made_for_it_and_other_pairs_by_the_usual_preset(call, pairs, monkeypatch):
+    pairs_ = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de"]
+    small = ["--max-steps", 1, *SMALL]
+    assert "model: transformer-tiny (the default)" in call("finetune", *pairs_, *small)[2]
+    assert (
+        "model: transformer-tiny (the default)"
+        in call("finetune", "--set", "data.train=[train.en, train.de]", *small)[2]
+    )
+    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / Path(name).name.removesuffix(".gz"))
+    status, out, err = call("finetune", *small)
+    assert status == 0 and out == "runs/translation-transformer-mini-1\n"
+    assert "model: transformer-mini (the default)" in err and "the sample" in err
+
+
 def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
     write(pairs / "mine.yaml", ["extends: gpt-mini", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "mine.yaml", *SMALL[:7])
@@ -215,9 +248,107 @@ def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
     assert "sentences:4|beam:1" in info["signatures"]["bleu"]
 
 
+class Shown:
+    """A bar that remembers what it shows."""
+
+    def __init__(self):
+        self.texts = []
+
+    def update(self, completed, status=""):
+        self.texts.append((round(completed, 3), status))
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """Every bar that a command has shown."""
+    found = []
+
+    @contextlib.contextmanager
+    def progress(description, **_):
+        found.append(Shown())
+        yield found[-1]
+
+    monkeypatch.setattr("nlpcli.cli.terminal.progress", progress)
+    return found
+
+
+@pytest.mark.parametrize("make, words", [(pretrain, ["evaluating"]), (finetune, ["evaluating", "translating"])])
+def test_an_evaluation_during_training_says_how_far_it_is(call, pairs, bars, make, words):
+    status, _, err = call(*make("--set", "training.evaluate_every=2", "--set", "training.log_every=1", steps=4))
+    assert status == 0, err
+    texts = [text for _, text in bars[0].texts]
+    for word in words:
+        assert any(text.startswith(f"step 2  {word}") for text in texts)
+        assert f"step 4  {word} 100 %" in texts  # the second time it is known how much there is
+    assert all(share == 0.5 for share, text in bars[0].texts if text.startswith("step 2  eval"))
+
+
+def test_evaluating_says_how_far_it_is(call, pairs, bars):
+    write(pairs / "train.tsv", ["text\tlabel", *(f"{word}\t{i % 2}" for i, word in enumerate(WORDS * 4))])
+    small = [item for item in SMALL if "average_last" not in item and "chars" not in item]
+    call("finetune", "classify", "--train", "train.tsv", "--out", "runs/c", "--max-steps", 2, *small, "--set",
+         "tokenizer.type=words")  # fmt: skip
+    assert "step 2  measuring the loss 100 %" in [text for _, text in bars[0].texts]
+    assert "step 2  evaluating 100 %" in [text for _, text in bars[0].texts]
+    status, _, err = call("evaluate", "--model", "runs/c", "train.tsv")
+    assert status == 0 and bars[-1].texts[-1] == (1.0, "evaluating 100 %"), err
+    call(*pretrain(steps=2))
+    call("score", "perplexity", "train.en", "--model", "runs/lm")
+    assert bars[-1].texts[-1][1].startswith("evaluating, ")
+
+
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):
     arguments = [argument for argument in pretrain(steps=1) if argument not in ("--out", "runs/lm")]
     assert [call(*arguments)[1] for _ in range(2)] == ["runs/clm-gpt-mini-1\n", "runs/clm-gpt-mini-2\n"]
+
+
+def test_a_run_is_named_after_what_is_trained(call, pairs):
+    lm = ["--data", "train.en", "--max-steps", 1, *SMALL]
+    pairs_ = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de", "--max-steps", 1, *SMALL]
+    write(pairs / "mine.yaml", ["extends: bart-nano", "objective: denoise"])
+    assert call("pretrain", "mlm", *lm)[1] == "runs/mlm-roberta-nano-1\n"
+    assert call("pretrain", "mlm", "--model", "runs/mlm-roberta-nano-1", *lm)[1] == "runs/mlm-roberta-nano-2\n"
+    assert call("pretrain", "plm", *lm)[1] == "runs/plm-xlnet-nano-1\n"
+    assert call("pretrain", "--config", "mine.yaml", *lm)[1] == "runs/denoise-mine-1\n"
+    Path("runs/mlm-roberta-nano-1").rename("my encoder")
+    assert call("pretrain", "mlm", "--model", "my encoder", *lm)[1] == "runs/mlm-my-encoder-1\n"
+    assert call("finetune", "translation", *pairs_)[1] == "runs/translation-transformer-tiny-1\n"
+    assert call("finetune", "--model", "bart-nano", *pairs_)[1] == "runs/translation-bart-nano-1\n"
+    denoiser = "runs/denoise-mine-1"
+    assert call("finetune", "--model", denoiser, *pairs_)[1] == "runs/translation-denoise-mine-1\n"
+
+
+def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs):
+    assert call(*pretrain(steps=1))[0] == 0 and call(*finetune(steps=1))[0] == 0
+    before = {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()}
+    for command, run, own in (("pretrain", "runs/t", "finetune"), ("finetune", "runs/lm", "pretrain")):
+        status, out, err = call(command, "--resume", "--out", run)
+        assert (status, out) == (2, "")
+        kind = "a fine-tuning run (task translation)" if own == "finetune" else "a pretraining run (clm)"
+        assert f"{run}: is {kind}, which 'nlpcli {command}' can't resume" in err
+        assert f"nlpcli {own} --resume --out {run}" in err
+    assert {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
+    for out, message, hint in (
+        ("runs/nothing", "runs/nothing: there is no such run to resume", "without --resume"),
+        ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
+        ("train.en", "train.en: is a file, not the folder of a run", "--out"),
+        ("empty", "empty: no run to resume (no config.yaml in it)", "--out"),
+        ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
+    ):
+        (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
+        (pairs / "empty").mkdir(exist_ok=True)
+        (pairs / "runs/lm/config.yaml").write_text("objective: clm\n")
+        status, stdout, err = call(command, "--resume", "--out", out)
+        assert (status, stdout) == (2, "") and message in err and hint in err, err
+    for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
+        status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
+        assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
+    status, _, err = call("finetune", "--resume", "--out", "runs/lm", "--seeds", 2)
+    assert status == 2 and "runs/lm: is one run" in err and "leave --seeds out" in err
 
 
 def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):

@@ -77,22 +77,22 @@ def test_a_file_that_cant_be_read_is_named(tmp_path):
         ),
         (
             {"model": {"d_model": "wide"}},
-            "model.d_model: input should be a valid integer, unable to parse string as an integer (got 'wide')",
+            "model.d_model: must be a whole number (got 'wide')",
             None,
         ),
-        ({"model": {"d_model": 0}}, "model.d_model: input should be greater than or equal to 1 (got 0)", None),
+        ({"model": {"d_model": 0}}, "model.d_model: must be at least 1 (got 0)", None),
         (
             {"model": {"d_model": 2.5}},
-            "model.d_model: input should be a valid integer, got a number with a fractional part (got 2.5)",
+            "model.d_model: must be a whole number (got 2.5)",
             None,
         ),
         (
             {"model": {"tie": "some"}},
-            "model.tie: input should be 'all', 'source-target', 'target-output' or 'none' (got 'some')",
+            "model.tie: must be 'all', 'source-target', 'target-output' or 'none' (got 'some')",
             None,
         ),
-        ({"training": {"lr": -1}}, "training.lr: input should be greater than 0 (got -1)", None),
-        ({"model": {"dropout": 1.0}}, "model.dropout: input should be less than 1 (got 1.0)", None),
+        ({"training": {"lr": -1}}, "training.lr: must be greater than 0 (got -1)", None),
+        ({"model": {"dropout": 1.0}}, "model.dropout: must be less than 1 (got 1.0)", None),
         (
             {"model": {"d_model": 10, "heads": 4}},
             "model: d_model 10 can't be split into 4 heads; set d_key and d_value",

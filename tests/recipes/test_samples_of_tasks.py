@@ -95,6 +95,26 @@ def test_a_masked_language_model_shows_its_guesses_in_brackets():
     assert "loss" not in run.outputs.measures  # a sum of two means is none itself
 
 
+@pytest.mark.parametrize("objective, preset", [
+    ("mlm", "roberta-nano"), ("mlm+nsp", "bert-nano"), ("sop", "bert-nano"), ("plm", "xlnet-nano"),
+    ("denoise", "bart-nano"), ("denoise", "t5-nano"), ("gap-sentences+mlm", "pegasus-nano"),
+])  # fmt: skip
+def test_shares_of_every_objective_are_in_percent_wherever_they_are_written(objective, preset):
+    run = pretrained(objective, preset, data={"sentences": "lines", "context": 96}, noise={"gap_ratio": 0.5})
+    shares = {name for name in run.info["metrics"] if not name.endswith("loss")}
+    assert any(name.endswith("accuracy") for name in shares) and any(name.endswith("baseline") for name in shares)
+    logged = [line for line in run.lines if line["kind"] == "dev"][-1]
+    card = (run.path / "README.md").read_text()
+    again = {score.name: score for score in final_scores(run, Resampling(50, 1))}
+    for name in shares:
+        right, count = map(sum, zip(*(item["tallies"][name] for item in run.outputs.items), strict=True))
+        assert run.info["metrics"][name] == pytest.approx(100 * right / count, abs=1e-5)
+        assert logged[name] == pytest.approx(100 * right / count)
+        assert f"| {name} | {100 * right / count:.4f} |" in card
+        assert again[name].value == pytest.approx(100 * right / count, abs=1e-5)
+        assert len(run.outputs.items) < 10 or again[name].low <= again[name].value <= again[name].high
+
+
 @pytest.mark.parametrize(
     "objective, preset", [("denoise", "bart-nano"), ("denoise", "t5-nano"), ("plm", "xlnet-nano"), ("clm", "gpt-mini")]
 )

@@ -12,13 +12,13 @@ from nlpcli import presets
 from nlpcli.config.files import plain_name
 from nlpcli.config.grid import GridConfig, HeldOut, Variant, flat, load_grid, nested, variants
 from nlpcli.config.loading import apply_overrides, merge
+from nlpcli.config.mistakes import suggestion
 from nlpcli.config.schema import RunConfig
-from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.run import MEASURED, Request, check_one_vocabulary, resolve
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 """What a grid's folder holds beside its cells."""
-_DEFAULTS = {"translation": "transformer-tiny", "text-to-text": "t5-nano"}
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,7 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
     for name in grid.shown().values():
         if name not in settings:
-            near = nearest(name, settings)
-            hint = f"did you mean '{near}'?" if near else "nlpcli config shows all settings"
+            hint = suggestion(RunConfig, name.split(".")) or "nlpcli config shows all settings"
             raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
 
 
@@ -179,7 +178,7 @@ def _resolved(
     asked = merge(asked, {"training": grid.equal.limits()})
     try:
         command, request = _request(job, grid, asked, folder)
-        config = resolve(request)
+        config = resolve(request, command)
         if command == "finetune":
             config = config.model_copy(update={"task": config.task or "translation"})
         else:
@@ -235,13 +234,13 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
 
 def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
-    from nlpcli.recipes.finetune import defaults
+    from nlpcli.recipes.finetune import default_preset, defaults
     from nlpcli.tasks import TASKS
 
     TASKS.check(task)
     if settings.get("data", {}).get("mixture"):
         settings.setdefault("training", {}).setdefault("metric", "mean")
-    usual = {} if base or init else {"preset": _DEFAULTS.get(task, "bert-nano")}
+    usual = {} if base or init else {"preset": default_preset(task)}
     return usual | {"base": None if task == "translation" and not init else defaults(task, init=init)}
 
 

@@ -28,7 +28,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
     panels = _panels(results)
     if not panels:
         raise NlpcliError("no cell is finished, so there is nothing to draw")
-    percent = {heading(name) for name in results.metrics if higher_is_better(name)}
+    bounded = {heading(name) for name in results.metrics if higher_is_better(name)}
     with plain_settings(colours):
         rows = _places(results.rows)
         named = {row.name: _label(row, results.is_product) for row in results.rows}
@@ -39,7 +39,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, numbers) in zip(axes, panels, strict=True):
             _panel(axis, title, numbers, results.rows, rows, colours)
-            _scale(axis, [number.mean for number in numbers.values()], percent=title in percent)
+            _scale(axis, [number.mean for number in numbers.values()], bounded=title in bounded)
         _label_rows(axes[0], results.rows, named, rows, colours)
         figure.subplots_adjust(left=label / width, right=0.99, top=1 - 0.35 / height, bottom=0.35 / height, wspace=0.08)
         return as_bytes(figure, format, dpi)
@@ -142,10 +142,10 @@ def _label_rows(
             )  # fmt: skip
 
 
-def _scale(axis: Any, values: Sequence[float], *, percent: bool) -> None:
+def _scale(axis: Any, values: Sequence[float], *, bounded: bool) -> None:
     """Few ticks, large numbers with a unit; logarithmic where numbers without an upper end lie far apart."""
     ticker = needed("matplotlib.ticker")
-    if not percent and min(values) > 0 and max(values) > 4 * min(values):
+    if not bounded and min(values) > 0 and max(values) > 4 * min(values):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(ticker.LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
         axis.xaxis.set_minor_locator(ticker.NullLocator())

@@ -47,6 +47,7 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
     job = Translating(
         files=(test.source,), model=cell.folder, device=config.training.device, threads=config.training.threads
     )
+    listener.note(f"{cell.name}: translating {test.source}")
     output = [
         translation.candidates[0].text
         for window in translate(job, say=listener.note, warn=listener.note)

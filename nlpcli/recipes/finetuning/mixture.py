@@ -53,7 +53,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     for settings in mixture.tasks.values():
         check_kind(TASKS.load(settings.task), config)
     tell_unused(config, _UNUSED, listener)
-    run = choose_run(request, "mixture")
+    run = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None

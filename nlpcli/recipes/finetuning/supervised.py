@@ -11,6 +11,7 @@ import numpy as np
 
 from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
 from nlpcli.recipes.finetuning.reading import read_labelled
@@ -70,7 +71,7 @@ def run_task(
     kind = TASKS.load(config.task)
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
-    run = choose_run(request, config.task)
+    run = choose_run(request, config, config.task)
     columns = columns_of(config.examples)
     given = given or Examples(*read_examples(kind, config, columns, listener))
     examples, dev = held_out(given, config)
@@ -221,7 +222,8 @@ class Measured:
 
         flat = [item for group in self.items for item in group]
         nats, count = 0.0, 0
-        for batch in batches_of(flat, max_tokens=self.batch_tokens):
+        batches = batches_of(flat, max_tokens=self.batch_tokens)
+        for batch in followed(batches, "measuring the loss", len(batches)):
             loss = self.task.loss(model, self.task.collate([flat[i] for i in batch]).to(self.device))
             nats, count = nats + float(loss.nll), count + loss.count
         outputs = iter(predict_items(self.task, model, flat, self.device, batch_tokens=self.batch_tokens))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.schema import RunConfig
+from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of
 from nlpcli.recipes.finetuning.tuning import Tuned, has_new_source_encoder
@@ -49,7 +50,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
-    run = choose_run(request, "translation")
+    run = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
     separate = _source_tokenizer(request, config, start, run, listener)
@@ -88,7 +89,8 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     shown = Shown(config.training.samples)
 
     def evaluate(model: Any) -> dict[str, float]:
-        metrics = text_metrics(task.evaluate(model, machine.device), dev.target, tokenizer, signatures)
+        losses = followed(task.evaluate(model, machine.device), "evaluating")
+        metrics = text_metrics(losses, dev.target, tokenizer, signatures)
         output = translated(model)
         translated.show(output, shown, measured=measures_bleu)
         if measures_bleu:

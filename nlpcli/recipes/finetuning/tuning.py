@@ -138,5 +138,5 @@ def _check_scratch(config: RunConfig) -> None:
         if there:
             raise NlpcliError(
                 f"tuning.{name} is for a model that was trained before, and this one begins with random weights",
-                hint="name a run or a Hugging Face folder with --model, and leave --fresh out",
+                hint="name a run or a Hugging Face folder with --model, and leave tuning.fresh out",
             )

@@ -85,7 +85,7 @@ def run_state(path: Path) -> dict[str, Any]:
 def read_lines_of_metrics(path: Path) -> list[dict[str, Any]]:
     """The objects of a `metrics.jsonl`; a line that was cut off by a crash is left out."""
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
         except ValueError:

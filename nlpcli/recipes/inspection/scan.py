@@ -23,24 +23,24 @@ _KEPT = 100_000  # places of an oddity
 _FEW_LETTERS = 4  # of a script, before a line counts as written in it
 
 
-def lenient_lines(path: Path | str, limit: int | None = None) -> Iterator[tuple[str, str | None]]:
+def lenient_lines(path: Path | str, limit: int | None = None) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The lines of a text file, also of one that is not quite text, and what is odd about each one's bytes.
 
-    That is None, or `encoding` (bytes that are no UTF-8 become U+FFFD), `crlf`, or `bom`. limit: the most lines.
+    That is any of `bom`, `crlf` and `encoding` (bytes that are no UTF-8 become U+FFFD). limit: the most lines.
     Raises: NlpcliError for a file that is missing, or compressed and damaged.
     """
     with open_bytes(path) as stream:
         for number, raw in enumerate(islice(stream, limit)):
-            odd = None
+            odd: tuple[str, ...] = ()
             if not number and raw.startswith(codecs.BOM_UTF8):
-                raw, odd = raw[len(codecs.BOM_UTF8) :], "bom"
+                raw, odd = raw[len(codecs.BOM_UTF8) :], ("bom",)
             raw = raw.removesuffix(b"\n")
             if raw.endswith(b"\r"):
-                raw, odd = raw[:-1], odd or "crlf"
+                raw, odd = raw[:-1], (*odd, "crlf")
             try:
                 yield raw.decode("utf-8"), odd
             except UnicodeDecodeError:
-                yield raw.decode("utf-8", "replace"), "encoding"
+                yield raw.decode("utf-8", "replace"), (*odd, "encoding")
 
 
 def blocks(path: Path | str, limit: int | None = None) -> Iterator[list[str]]:
@@ -103,8 +103,9 @@ class Scan:
             block, before = [line for line, _ in found], len(self) + 1
             marks = {number: odd for number, (_, odd) in enumerate(found, before) if odd}
             for number, odd in marks.items():
-                self._note(odd, number)
-            self.add(block, {number for number, odd in marks.items() if odd == "encoding"})
+                for name in odd:
+                    self._note(name, number)
+            self.add(block, {number for number, odd in marks.items() if "encoding" in odd})
             yield block
 
     def add(self, block: Sequence[str], broken: Container[int] = ()) -> None:

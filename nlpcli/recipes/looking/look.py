@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.config.leftovers import find_finished
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import DESCRIPTION, read_info
+from nlpcli.recipes.locate import newest_model
 from nlpcli.recipes.looking.asked import Given, Looking, Opened, Seen, View, not_possible
 from nlpcli.recipes.models import open_model
 
@@ -90,21 +89,15 @@ def _name(path: Path) -> str:
 
 def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
     """The run below `root` that was written last, of those that can do what is asked."""
-    runs = [found.parent for found in find_finished(root, f"**/{DESCRIPTION}") if _is_able(found.parent, job)]
-    if not runs:
+    found = newest_model(lambda info: _is_able(info, job), root)
+    if found is None:
         raise NlpcliError(
             f"no model was given, and there is no run under {root}/ that can do this", hint="name one with --model"
         )
-    newest = max(runs, key=lambda run: ((run / DESCRIPTION).stat().st_mtime_ns, run.name))
-    say(f"model: {newest} (the newest run; --model names another)")
-    return newest
+    return found.report("the newest run", say)
 
 
-def _is_able(run: Path, job: Looking) -> bool:
-    try:
-        info = read_info(run)
-    except NlpcliError:  # a damaged run is not the newest usable one; whoever names it is told
-        return False
+def _is_able(info: dict[str, Any], job: Looking) -> bool:
     family = info["model"].get("family")
     if job.order is not None and family != "xlnet":
         return False

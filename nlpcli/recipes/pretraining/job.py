@@ -10,6 +10,7 @@ from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining import default_preset
 from nlpcli.recipes.samples import Shown
+from nlpcli.training.direction import in_percent
 
 if TYPE_CHECKING:
     from nlpcli.data.shards import ShardSet
@@ -65,7 +66,8 @@ class Builder:
 
 
 def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The mean loss in nats, and the means of the tallies that the losses carry, over the held-out text.
+    """The mean loss in nats, and the means of the tallies that the losses carry, over the held-out text: those of
+    losses in nats, shares such as accuracies in percent.
 
     joint: the parts of a sum and their weights; then the loss is Σ weight · mean of the tally `<part>_loss`, so that
     the best weights of a run are the best for all parts.
@@ -79,7 +81,8 @@ def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) ->
             entry = sums.setdefault(name, [0.0, 0])
             entry[0] += float(total)
             entry[1] += number
-    means = {name: total / max(number, 1) for name, (total, number) in sums.items()}
+    units = {name: 100 if in_percent(name) else 1 for name in sums}
+    means = {name: units[name] * total / max(number, 1) for name, (total, number) in sums.items()}
     if joint:
         return {"loss": sum(weight * means[f"{part}_loss"] for part, weight in joint.items()), **means}
     return {"loss": nats / max(count, 1), **means}

@@ -104,7 +104,7 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
         if not below:
             raise NlpcliError("no run was given, and there is none under runs/", hint="nlpcli report RUN")
         newest = max(below, key=lambda run: (_changed(run), run.name))
-        say(f"run: {newest} (the newest one)")
+        say(f"run: {newest} (the newest one{'' if read_card(newest) else ', not finished'})")
         return [newest]
     found: list[Path] = []
     for path in map(Path, paths):

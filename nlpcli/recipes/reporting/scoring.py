@@ -50,8 +50,17 @@ class Paired:
         return (self.difference > 0) == higher_is_better(self.metric)
 
 
+_OF_MEANS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": lambda means: means,
+    "percentage": lambda means: 100 * means,
+    "perplexity": np.exp,
+}
+
+
 class PartMean(ExampleMetric):
-    """Σ sums / Σ counts over the parts of a text (windows, batches), or exp of it: items are (sum, count).
+    """Σ sums / Σ counts over the parts of a text (windows, batches), in percent, or exp of it: items are (sum, count).
+
+    kind: `mean`, `percentage` or `perplexity`, which is exp of the mean.
 
     Parts are drawn with replacement. They follow each other in a text, so the interval is of texts of the same kind,
     made of parts like these.
@@ -59,9 +68,9 @@ class PartMean(ExampleMetric):
 
     needs: ClassVar[str] = "parts of a text"
 
-    def __init__(self, name: str, *, exponential: bool = False) -> None:
+    def __init__(self, name: str, kind: str = "mean") -> None:
         self.name = name
-        self.exponential = exponential
+        self.kind = kind
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
         drawn = f"|bs:{resampling.samples}|seed:{resampling.seed}" if resampling else ""
@@ -73,7 +82,7 @@ class PartMean(ExampleMetric):
         def values(weights: np.ndarray) -> np.ndarray:
             below = weights @ counts
             means = (weights @ sums) / np.where(below > 0, below, 1)
-            return np.exp(means) if self.exponential else means
+            return _OF_MEANS[self.kind](means)
 
         value = float(values(np.ones((1, len(sums))))[0])
         return Measurement(len(sums), value, values, f"{len(sums)} parts")
@@ -149,20 +158,20 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     items = [item for item in outputs.items if "part" not in how or item.get("part") == how["part"]]
     kind, options = how.get("metric"), dict(how.get("options") or {})
     try:
-        if kind in ("mean", "perplexity"):
-            return _of_parts(items, name, options["of"], exponential=kind == "perplexity")
+        if kind in _OF_MEANS:
+            return _of_parts(items, name, options["of"], kind)
         said, gold = _PREPARE.get(kind, _plain)(items)
         return _Measured(_metric(kind, options), said, gold, str(how.get("suffix", "")))
     except (KeyError, TypeError, ValueError, NlpcliError):  # of another version, or damaged
         return None
 
 
-def _of_parts(items: list[dict[str, Any]], name: str, of: str, *, exponential: bool) -> _Measured | None:
+def _of_parts(items: list[dict[str, Any]], name: str, of: str, kind: str) -> _Measured | None:
     if len(items) < _LEAST_PARTS:
         return None
     pairs = [(item["nats"], item["tokens"]) if of == "nats" else tuple(item["tallies"].get(of, (0.0, 0)))
              for item in items]  # fmt: skip
-    return _Measured(PartMean(name, exponential=exponential), pairs, [pairs], "")
+    return _Measured(PartMean(name, kind), pairs, [pairs], "")
 
 
 def _metric(kind: str, options: dict[str, Any]) -> Any:

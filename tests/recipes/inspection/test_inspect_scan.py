@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_a_scan_counts_every_line(tmp_path_factory, texts):
     ]
 
 
+@given(st.lists(st.sampled_from([b"one\r\n", b"two\n", b"\xff\r\n", b"\xffx\n", b"\r\n"]), min_size=1), st.booleans())
+def test_each_line_is_counted_for_everything_odd_in_it(tmp_path_factory, lines, marked):
+    path = tmp_path_factory.mktemp("odd") / "text"
+    path.write_bytes(codecs.BOM_UTF8 * marked + b"".join(lines))
+    found = scan(path)
+    for name, is_odd in (("crlf", lambda line: line.endswith(b"\r\n")), ("encoding", lambda line: b"\xff" in line)):
+        assert list(found.odd.get(name, [])) == [i for i, line in enumerate(lines, 1) if is_odd(line)]
+    assert list(found.odd.get("bom", [])) == [1] * marked
+
+
 def test_the_portions_make_no_difference(tmp_path, monkeypatch):
     path = tmp_path / "text"
     path.write_text("".join(f"line {i % 7}\n" for i in range(50)), "utf-8")
@@ -66,7 +77,9 @@ def test_the_portions_make_no_difference(tmp_path, monkeypatch):
 def test_bytes_that_are_no_text_are_told_and_not_refused(tmp_path):
     path = tmp_path / "text.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfone\r\ntwo \xff\nthree"))
-    assert list(lenient_lines(path)) == [("one", "bom"), ("two \ufffd", "encoding"), ("three", None)]
+    assert list(lenient_lines(path)) == [
+        ("one", ("bom", "crlf")), ("two \ufffd", ("encoding",)), ("three", ()),
+    ]  # fmt: skip
     found = scan(path)
     assert list(found.odd["encoding"]) == [2]
     assert fetch(path, [3, 1]) == {1: "one", 3: "three"}

@@ -200,7 +200,7 @@ def test_a_mean_over_parts_is_that_of_the_whole_and_its_interval_the_bootstraps(
     parts = [(float(rng.gamma(30)), int(rng.integers(20, 40))) for _ in range(60)]
     nats, tokens = np.array(parts).T
     score = PartMean("loss").corpus(parts, [parts], RESAMPLING)
-    perplexity = PartMean("perplexity", exponential=True).corpus(parts, [parts], RESAMPLING)
+    perplexity = PartMean("perplexity", "perplexity").corpus(parts, [parts], RESAMPLING)
     assert score.value == pytest.approx(nats.sum() / tokens.sum())
     assert perplexity.value == pytest.approx(np.exp(score.value))
     assert (perplexity.low, perplexity.high) == pytest.approx((np.exp(score.low), np.exp(score.high)))

@@ -1,0 +1,151 @@
+"""What is wrong with a setting, in sentences of this program: one for each kind of error that pydantic finds."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from nlpcli.errors import NlpcliError, nearest
+
+_LONGEST = 80  # characters of a value that is quoted
+_GROUP = "must be a group of settings, 'name: value'"
+_SENTENCES = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a whole number of fewer digits",
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be a text",
+    "string_unicode": "holds half of a surrogate pair, which is no Unicode text",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list, such as [a, b]"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), _GROUP),
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "none_required": "must be null",
+    "invalid_key": "is no name of a setting; names are texts",
+    "recursion_loop": "holds itself",
+}
+
+
+def mistake(kind: type[BaseModel], data: Mapping[str, Any], source: str, error: ValidationError) -> NlpcliError:
+    """The first mistake in `data` as one sentence; `source` (a file, an option) is named in it."""
+    errors = error.errors(include_url=False)
+    place = _place(errors[0]["loc"], data, errors[0]["type"])
+    alike = [found for found in errors if _place(found["loc"], data, found["type"])[: len(place)] == place]
+    place = max((_place(found["loc"], data, found["type"]) for found in alike), key=len)  # of a union, what fits best
+    alike = [found for found in alike if _place(found["loc"], data, found["type"]) == place]
+    first, key = alike[0], ".".join(map(str, place))
+    if first["type"] == "extra_forbidden":
+        return NlpcliError(f"{source}: unknown key '{key}'", hint=suggestion(kind, place))
+    if first["type"] == "missing":
+        return NlpcliError(f"{source}: '{key}' is missing")
+    wrong = " or ".join(dict.fromkeys(_sentence(found) for found in alike)).replace(" or must be ", " or ")
+    return NlpcliError(f"{source}: {key}{': ' if key else ''}{wrong}{_got(first['input'])}", hint=_choice(first))
+
+
+def _place(location: Sequence[Any], data: Any, type_: str) -> tuple[Any, ...]:
+    """The keys that lead to a value; pydantic's names for the branches of a union are none."""
+    found: list[Any] = []
+    for number, part in enumerate(location):
+        inside = isinstance(data, Mapping) and part in data
+        inside = inside or (isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data))
+        if inside:
+            found.append(part)
+            data = data[part]
+        elif type_ == "missing" and number == len(location) - 1:
+            found.append(part)
+    return tuple(found)
+
+
+def _sentence(error: Any) -> str:
+    type_, context = error["type"], error.get("ctx") or {}
+    if type_ in ("value_error", "assertion_error"):  # our own words
+        own = str(context.get("error") or error["msg"])
+        return own[:1].lower() + own[1:]
+    if type_ in ("too_short", "too_long", "string_too_short", "string_too_long"):
+        number = context.get("min_length", context.get("max_length"))
+        unit = "character" if type_.startswith("string") else "value"
+        return f"must have at {'least' if 'short' in type_ else 'most'} {number} {unit}{'s' * (number != 1)}"
+    return _SENTENCES.get(type_, "is not possible here").format(**{k: _plain(v) for k, v in context.items()})
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _got(value: Any) -> str:
+    """The value for a reader, where it is short or can be cut."""
+    if not isinstance(value, (str, int, float, bool, list, datetime.date, type(None))):
+        return ""
+    text = "null" if value is None else str(value) if isinstance(value, datetime.date) else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else text
+    return f" (got {text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'})"
+
+
+def _choice(error: Any) -> str | None:
+    """The nearest of several values that are possible."""
+    if error["type"] not in ("literal_error", "enum") or not isinstance(error["input"], str):
+        return None
+    near = nearest(error["input"], re.findall(r"'([^']*)'", str(error["ctx"]["expected"])))
+    return f"did you mean '{near}'?" if near else None
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def suggestion(kind: type[BaseModel], place: Sequence[Any]) -> str | None:
+    """What was meant by the unknown key at `place`: a setting of that name elsewhere, or one of nearly that name."""
+    name, settings = str(place[-1]), dict.fromkeys(paths(kind))
+    same = [path for path in settings if path.rpartition(".")[2] == name]
+    if same:
+        return _did_you_mean(same)
+    choices = _fields_at(kind, place[:-1])
+    if near := nearest(name, choices):
+        return f"did you mean '{near}'?"
+    near = nearest(name, [path.rpartition(".")[2] for path in settings])
+    if near:
+        return _did_you_mean([path for path in settings if path.rpartition(".")[2] == near])
+    return f"known here: {', '.join(choices)}" if choices else None
+
+
+def _did_you_mean(paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return f"did you mean '{paths[0]}'?"
+    return f"did you mean one of {', '.join(paths)}?"
+
+
+def paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The settings of a configuration by their whole names, such as `training.lr`."""
+    for name, field in kind.model_fields.items():
+        below = _model_in(field.annotation)
+        if below is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from paths(below, f"{prefix}{name}.")
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The group of settings that a field holds, if it is one (or one or null)."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
+    return next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
+
+
+def _fields_at(kind: type[BaseModel], place: Sequence[Any]) -> list[str]:
+    for part in place:
+        annotation: Any = kind.model_fields[part].annotation if part in kind.model_fields else None
+        inner = [item for item in (annotation, *get_args(annotation)) if isinstance(item, type)]
+        inner = [item for item in inner if issubclass(item, BaseModel)]
+        if inner:
+            kind = inner[0]
+        elif annotation is not None:
+            return []
+    return list(kind.model_fields)
