@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nlpcli.config.files import write_together
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.results import Results, Row
 from nlpcli.recipes.comparison.table import heading, markdown
-from nlpcli.recipes.escaping import escaped
 from nlpcli.recipes.run import Listener
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
