@@ -330,7 +330,7 @@ def train(
     from nlpcli.training.loop import Trainer
 
     shown = shown or Shown()
-    whole = config.tuning.mode == "full" and machine.device.type == "cpu"
+    whole = config.tuning.mode == "all" and not config.tuning.lora_rank and machine.device.type == "cpu"
     check_size(config.model, tokenizer.vocab_size, whole=whole, resumed=run if request.resume else None)
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)

@@ -39,8 +39,8 @@ class Progress:
     operations: float = 0.0  # floating-point operations of all steps, estimated from those counted
     operations_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
     learning: int = 0  # parameters that learned then, of a run that trains them by a plan
-    best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
-    kept: dict[str, float] = field(default_factory=dict)  # all metrics of the weights that were kept
+    best: dict[str, dict[str, int | float]] = field(default_factory=dict)  # metric -> {"value", "step"}
+    kept: dict[str, int | float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved
     evaluated: int = -1  # step of the last evaluation
     data: str = ""  # fingerprint of what was trained on
