@@ -13,7 +13,7 @@ from typing import Any
 VALUE = 300
 """The most characters of a value that a sentence quotes."""
 
-SENTENCE, HINT = 1200, 600
+SENTENCE, HINT = 800, 1100
 """The most characters of a sentence, and of a hint below it."""
 
 # C0, DEL and C1 steer terminals (but the tab, which only moves on); the others end lines or turn the reading direction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from nlpcli.config.schema import ModelConfig
@@ -18,17 +19,17 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
     Raises: NlpcliError with the sizes.
     """
     from nlpcli.models.build import count_parameters, outline
-    from nlpcli.models.directory import check_layers, stored_shapes
+    from nlpcli.models.directory import check_layers
     from nlpcli.recipes.start import body_config
     from nlpcli.training.checkpoint import stored_model
     from nlpcli.training.device import total_memory
 
-    file = None if resumed is None else stored_model(resumed)
-    stored = None if file is None else stored_shapes(file)
-    if stored is not None:
+    found = None if resumed is None else stored_model(resumed)
+    file, stored = found or (None, {})
+    if file is not None:
         check_layers(config, stored, str(file))
     count = count_parameters(outline(body_config(config), vocab_size))
-    if stored is not None and count > sum(_product(shape) for shape in stored.values()):
+    if file is not None and count > sum(map(math.prod, stored.values())):
         raise NlpcliError(
             f"{file}: holds fewer numbers than the {count:,} of the model in the run's config.yaml",
             hint="the run's configuration was changed; put it back",
@@ -42,10 +43,3 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
             f"and this machine has {memory / 1e9:,.0f} GB",
             hint="make the model smaller: model.d_model, model.d_ff, layers, or the vocabulary",
         )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product

@@ -5,6 +5,7 @@ Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import nn
 from nlpcli.config.files import new_directory, sha256_file, write_atomic
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import load_weights, unshared
+from nlpcli.models.directory import Shape, load_weights, stored_shapes, unshared
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
@@ -192,10 +193,12 @@ def _read(path: Path, state: _State) -> dict[str, dict[str, torch.Tensor]] | Non
         return None
 
 
-def stored_model(run: Path) -> Path | None:
-    """The weights in the newest checkpoint of a run that says what it holds."""
-    files = (path / "model.safetensors" for path in reversed(checkpoints(run)) if _state(path) is not None)
-    return next((file for file in files if file.is_file()), None)
+def stored_model(run: Path) -> tuple[Path, dict[str, Shape]] | None:
+    """The newest checkpoint's file of weights that can be read, and the shapes in it."""
+    for path in reversed(checkpoints(run)):
+        with contextlib.suppress(NlpcliError):
+            return path / "model.safetensors", stored_shapes(path / "model.safetensors")
+    return None
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
