@@ -6,6 +6,10 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+from nlpcli.escaping import shortened
+
+_LONGEST_NAME = 200
+
 
 class ExitStatus(IntEnum):
     """What a command tells the shell."""
@@ -45,6 +49,8 @@ def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliE
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice most like `name`, or None when nothing is near."""
+    if len(name) > _LONGEST_NAME:  # nothing is near; the comparison would take long
+        return None
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -54,4 +60,4 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> NlpcliError:
     choices = list(choices)
     near = nearest(name, choices)
     hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(choices)}"
-    return NlpcliError(f"unknown {kind} '{name}'", hint=hint)
+    return NlpcliError(f"unknown {kind} '{shortened(name)}'", hint=hint)

@@ -105,7 +105,8 @@ def _write(results: Any, format: str) -> None:
         found = table.table(results, width=_width())
         _write_lines(table.text_lines(found))
         for name, matrix in table.matrices(results):
-            terminal.write_line(f"\n{name}")
+            terminal.write_line()
+            terminal.write_report(name)
             _write_lines(table.text_lines(matrix))
         for note in found.notes:
             terminal.say(note)

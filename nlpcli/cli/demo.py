@@ -27,7 +27,8 @@ def command(
     terminal.say(f"The sample data is now in {out / 'data'}, and all that follows goes to {out}.")
     steps = demo.steps(out, files, minutes)
     for number, step in enumerate(steps, start=1):
-        terminal.say(f"\n[{number}/{len(steps)}] {step.title}:\n\n  {step.line}\n")
+        for line in ("", f"[{number}/{len(steps)}] {step.title}:", "", f"  {step.line}", ""):
+            terminal.say(line)
         status = step.run()
         if status != 0:
             terminal.say(f"nlpcli: step {number} of the demo ended with status {status}")
@@ -40,15 +41,14 @@ def command(
 def _show_examples(examples) -> None:
     terminal.write_line()
     for source, hypothesis, reference in examples:
-        terminal.write_line(f"  source      {source}")
-        terminal.write_line(f"  translation {hypothesis}")
-        terminal.write_line(f"  reference   {reference}")
+        terminal.write_report(f"  source      {source}")
+        terminal.write_report(f"  translation {hypothesis}")
+        terminal.write_report(f"  reference   {reference}")
         terminal.write_line()
 
 
 def _show_what_next(out: Path) -> None:
-    terminal.say(
-        f"""\
+    text = f"""\
 To try next:
 
   echo "Where is my book?" | nlpcli translate --model {out}/translator
@@ -56,4 +56,5 @@ To try next:
   nlpcli config show transformer-mini        every setting of the translator's model, ready to edit
   nlpcli demo --minutes 30 --out demo-30     the same with more time: better translations
   nlpcli finetune --help                     your own data"""
-    )
+    for line in text.splitlines():
+        terminal.say(line)

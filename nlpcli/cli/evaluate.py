@@ -86,7 +86,7 @@ def command(
 def _print(result: Any) -> None:
     for name, score in result.scores.items():
         parts = [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
-        terminal.write_line("\t".join(part for part in parts if part))
+        terminal.write_report("\t".join(part for part in parts if part))
     if result.confusion is not None:
         labels, table = result.confusion
         terminal.write_line()

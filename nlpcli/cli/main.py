@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from nlpcli.errors import ExitStatus, NlpcliError, RunFailed, nearest
+from nlpcli.escaping import HINT, sentence
 
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
 TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
@@ -71,9 +72,9 @@ def _run(arguments: list[str]) -> int:
 def _tell(error: BaseException, arguments: list[str]) -> int:
     """Says on stderr what `error` means to the user and returns the exit status that goes with it."""
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else ExitStatus.OK if error.code is None else ExitStatus.FAILED
+        return _ended(_code(error), arguments)
     if hasattr(error, "exit_code") and not hasattr(error, "format_message"):  # typer.Exit
-        return error.exit_code
+        return _ended(error.exit_code, arguments)
     if isinstance(error, BrokenPipeError):
         _drop(sys.stdout)
         return ExitStatus.OK
@@ -85,10 +86,25 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     shown = _in_words(error, arguments)
     _show_traceback(error)
     _drop_unwritable()
-    print(f"nlpcli: {shown.message}", file=sys.stderr)
+    print(f"nlpcli: {sentence(shown.message)}", file=sys.stderr)
     if shown.hint:
-        print(f"  hint: {shown.hint}", file=sys.stderr)
+        print(f"  hint: {sentence(shown.hint, HINT)}", file=sys.stderr)
     return shown.status
+
+
+def _code(error: SystemExit) -> int:
+    if error.code is None:
+        return ExitStatus.OK
+    return error.code if isinstance(error.code, int) else ExitStatus.FAILED
+
+
+def _ended(status: int, arguments: list[str]) -> int:
+    """The exit status a command ended with, if what it wrote has arrived."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _tell(error, arguments)
+    return status
 
 
 def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
@@ -98,6 +114,8 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
         return _usage(error, arguments)
     if isinstance(error, OSError):
         return _system(error)
+    if isinstance(error, RecursionError):
+        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows where it was read")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
         return RunFailed("out of memory", hint="make the batches smaller, or the model")
@@ -141,6 +159,8 @@ def _given(parameter, arguments: list[str]) -> str | None:
 def _system(error: OSError) -> NlpcliError:
     place = f"{error.filename}: " if error.filename is not None else ""
     reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.EBADF and not place:
+        return RunFailed("standard output is closed", hint="send the results to a file or to another program")
     if error.errno in _NO_ROOM:
         where = place or "standard output: "
         return RunFailed(f"{where}no space left on the disk", hint="free some room, then run it again")

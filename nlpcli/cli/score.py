@@ -322,7 +322,8 @@ def command(
         for text in filter(
             None, (recipe.alignment_text(output, width=alignment_width()) for output in aligned.values())
         ):
-            terminal.write_line(text)
+            for line in text.split("\n"):
+                terminal.write_report(line)
         write_report(report, precision)
 
 

@@ -35,7 +35,7 @@ def write_report(report: ScoreReport, precision: int) -> None:
     """A line for each score of one system; a table and its signature for each metric of several."""
     if len({(row.system, row.baseline) for row in report.scores}) == 1:
         for row in report.scores:
-            terminal.write_line(row.score.line(precision))
+            terminal.write_report(row.score.line(precision))
         return
     for metric in dict.fromkeys(row.metric for row in report.scores):
         rows = [row for row in report.scores if row.metric == metric]
@@ -47,7 +47,7 @@ def write_report(report: ScoreReport, precision: int) -> None:
         }
         columns = {heading: cells for heading, cells in columns.items() if any(cells)}
         terminal.write_table(list(columns), zip(*columns.values(), strict=True))
-        terminal.write_line(rows[0].score.signature)
+        terminal.write_report(rows[0].score.signature)
 
 
 def alignment_width() -> int | None:

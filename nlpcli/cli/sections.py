@@ -110,7 +110,7 @@ def _places(lines: Sequence[int]) -> str:
 
 
 def _example(example, indent: str, width: int) -> Iterator[Line]:
-    from nlpcli.recipes.inspection.characters import visible
+    from nlpcli.escaping import visible
 
     number = f"{int(example.line):,}: "
     names = max(len(name) for name in example.shown) + _GAP

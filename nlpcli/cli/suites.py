@@ -99,4 +99,4 @@ def _write(report: Any, *, json: bool) -> None:
     terminal.write_table(["task", "examples", "metrics", "score"], report.rows())
     terminal.write_line()
     for name, signature in report.signatures():
-        terminal.write_line(f"{name.replace('_', ' ')}\t{signature}")
+        terminal.write_report(f"{name.replace('_', ' ')}\t{signature}")

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from nlpcli.escaping import printable, sentence
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,20 +20,32 @@ def prepare_streams() -> None:
     """UTF-8 and bare line feeds on stdout in every locale; nothing that can be written may raise for its encoding.
 
     A lone surrogate (which only JSON escapes can bring in) is written as its escape, which in JSON means the same.
-    A stream the caller has closed takes what is written to it and forgets it.
+    Results for a standard output that the caller has closed fail as soon as there are any; talk is forgotten.
     """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        _occupy(number, mode)
     if sys.stdout is None:
-        sys.stdout = _nowhere()
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = _nowhere()
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")
+def _occupy(number: int, mode: int) -> None:
+    """Puts nothing where a standard stream is closed, or the next file that is opened would be taken for it.
+
+    mode: O_RDONLY makes every attempt to write fail.
+    """
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, mode)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
 
 
 # --- results -----------------------------------------------------------------------------------------------------
@@ -43,10 +57,15 @@ def stdout() -> TextIO:
 
 
 def write_line(text: str = "", *, flush: bool = False) -> None:
-    """One line of results on stdout."""
+    """One line of results on stdout, as it is: data for the next program."""
     sys.stdout.write(text + "\n")
     if flush:
         sys.stdout.flush()
+
+
+def write_report(text: str = "") -> None:
+    """One line for people on stdout: what could steer a terminal is spelled out."""
+    write_line(printable(text))
 
 
 def write_styled(parts: Iterable[tuple[str, str]]) -> None:
@@ -54,7 +73,7 @@ def write_styled(parts: Iterable[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(*parts)
+    line = Text.assemble(*((printable(text), style) for text, style in parts))
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if console.is_terminal and not console.no_color:
         console.print(line)
@@ -64,11 +83,12 @@ def write_styled(parts: Iterable[tuple[str, str]]) -> None:
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right."""
-    body = [[str(cell) for cell in row] for row in rows]
-    columns = list(zip(*([list(headings), *body]), strict=True))
+    headings = [printable(heading) for heading in headings]
+    body = [[printable(str(cell)) for cell in row] for row in rows]
+    columns = list(zip(*([headings, *body]), strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     right = [bool(body) and all(_is_number(cell) for cell in column[1:]) for column in columns]
-    for line in [list(headings), *body]:
+    for line in [headings, *body]:
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
         write_line("  ".join(cells).rstrip())
 
@@ -94,9 +114,12 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+_TALK = 1900  # the most characters of a line
+
+
 def say(text: str) -> None:
     """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(sentence(text, _TALK), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -174,7 +197,7 @@ class _Bar:
             redirect_stdout=False,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(description, total=total, completed=completed, status="")
+        self._task = self._progress.add_task(printable(description), total=total, completed=completed, status="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -184,7 +207,7 @@ class _Bar:
         self._progress.stop()
 
     def update(self, completed: float, status: str = "") -> None:
-        self._progress.update(self._task, completed=completed, status=status)
+        self._progress.update(self._task, completed=completed, status=printable(status))
 
 
 class _Lines:

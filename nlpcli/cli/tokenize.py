@@ -202,4 +202,4 @@ def _write_description(description: dict) -> None:
             shown = f"{value:.4g}"
         else:
             shown = str(value)
-        terminal.write_line(f"{key.replace('_', ' '):<22}{shown}")
+        terminal.write_report(f"{key.replace('_', ' '):<22}{shown}")

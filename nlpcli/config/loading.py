@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nlpcli.config.mistakes import mistake
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted, shortened
 
 
 class Strict(BaseModel):
@@ -27,52 +29,149 @@ _Config = TypeVar("_Config", bound=BaseModel)
 _EXPONENT = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
+_MOST_BYTES = 32 * 2**20  # of a file in YAML; a configuration has some thousand
+_MOST_ALIASED = 100_000  # values and characters that the aliases of a text stand for
+_DEEPEST = 64
+_LARGEST = 1024  # bits of a number, as many as a double can reach
+_PLAIN = ("null", "bool", "int", "float", "str", "timestamp", "seq", "map")
+
+
 class _Loader(yaml.SafeLoader):
-    """Plain data only, and no key twice."""
+    """Plain data only, no key twice, no deep nesting, and no more behind aliases than a person would write."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._size = self._aliased = self._depth = 0
+        self._open: set[str] = set()
+        self._sizes: dict[str, int] = {}
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            self._count_alias(event)
+            return super().compose_node(parent, index)
+        anchor, before = event.anchor, self._size
+        self._size += 1 + len(getattr(event, "value", ""))
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {_DEEPEST}", event.start_mark)
+        if anchor is not None:
+            self._open.add(anchor)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if anchor is not None:
+            self._open.discard(anchor)
+            self._sizes[anchor] = self._size - before
+        return node
+
+    def _count_alias(self, event: yaml.AliasEvent) -> None:
+        if event.anchor in self._open:
+            problem = f"'*{shortened(event.anchor, 40)}' stands inside itself"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        size = self._sizes.get(event.anchor, 0)
+        self._size += size
+        self._aliased += size
+        if self._aliased > _MOST_ALIASED:
+            problem = f"its aliases stand for more than {_MOST_ALIASED:,} values and characters"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+                    problem = f"'{shortened(key.value)}' stands twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node):
+        value = super().construct_yaml_int(node)
+        if value.bit_length() > _LARGEST:
+            raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
+        return value
+
+
+_Loader.yaml_constructors = {
+    f"tag:yaml.org,2002:{kind}": getattr(_Loader, f"construct_yaml_{kind}") for kind in _PLAIN
+} | {None: _Loader.construct_undefined}
+
 
 def _from_yaml(text: str) -> Any:
-    loader = _Loader(text)
+    """The value of a text in YAML. Raises: yaml.YAMLError, ValueError."""
     try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises: NlpcliError with file and line when it can't be read as one."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NlpcliError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise NlpcliError(f"{path}: is a folder, not a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise NlpcliError(f"{path}: not valid UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise NlpcliError(f"{path}: can't be read ({error.strerror})") from None
+    text = _text_of(Path(path), "YAML")
     try:
         data = _from_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise NlpcliError(f"{place}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
-    except (ValueError, RecursionError) as error:  # an impossible date; a thousand brackets
+    except ValueError as error:  # an impossible date; a number of thousands of digits
         raise NlpcliError(f"{path}: not valid YAML ({error})") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise NlpcliError(f"{path}:1: expected 'key: value' lines, found a {type(data).__name__}")
+    _check_keys(data, str(path))
     return data
+
+
+def _check_keys(data: Mapping[Any, Any], source: str) -> None:
+    """Raises: NlpcliError for a group of settings whose names are neither texts nor numbers."""
+    for key, value in data.items():
+        if not isinstance(key, (str, int, float)):
+            raise NlpcliError(f"{source}: the key {quoted(key)} is no name")
+        if isinstance(value, Mapping):
+            _check_keys(value, source)
+
+
+def _text_of(path: Path, form: str) -> str:
+    """A configuration file's text. Raises: NlpcliError for what can't be read, and for what is far too long."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise NlpcliError(f"{path}: more than {_MOST_BYTES // 2**20} MiB, too much for a file of settings")
+        return data.decode("utf-8")
+    except FileNotFoundError:
+        raise NlpcliError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise NlpcliError(f"{path}: is a folder, not a {form} file") from None
+    except UnicodeDecodeError as error:
+        raise NlpcliError(f"{path}: not valid UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of settings. Raises: NlpcliError when it can't be read as one."""
+    data = from_json(_text_of(Path(path), "JSON"), str(path))
+    if not isinstance(data, dict):
+        raise NlpcliError(f"{path}: expected a JSON object, found a {type(data).__name__}")
+    return data
+
+
+def from_json(text: str | bytes, source: str) -> Any:
+    """The value of a text in JSON. Raises: NlpcliError, naming `source`, also for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise NlpcliError(f"{source}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise NlpcliError(f"{source}: not valid JSON ({reason})") from None
 
 
 def parse(kind: type[_Config], data: Mapping[str, Any], source: str) -> _Config:
@@ -89,12 +188,17 @@ def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         keys = key.strip().split(".")
-        if not equals or not all(keys):
+        if not equals or not all(keys) or len(keys) > _DEEPEST:
             raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example --set training.lr=0.001")
         try:
             value = _from_yaml(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise NlpcliError(f"--set {assignment}: '{text}' is not a YAML value") from None
+        except yaml.YAMLError as error:
+            reason = getattr(error, "problem", None) or "unreadable"
+            raise NlpcliError(f"--set {key}: {quoted(text)} is not a YAML value ({reason})") from None
+        except ValueError as error:
+            raise NlpcliError(f"--set {key}: {quoted(text)} is not a YAML value ({error})") from None
+        if isinstance(value, Mapping):
+            _check_keys(value, f"--set {key}")
         merge(result, _nested(keys, value), f"--set {assignment}")
     return result
 

@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from nlpcli.errors import NlpcliError, nearest
+from nlpcli.escaping import VALUE, quoted, shortened
 
-_LONGEST = 80  # characters of a value that is quoted
 _GROUP = "must be a group of settings, 'name: value'"
 _SENTENCES = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
@@ -43,7 +43,7 @@ def mistake(kind: type[BaseModel], data: Mapping[str, Any], source: str, error: 
     alike = [found for found in errors if _place(found["loc"], data, found["type"])[: len(place)] == place]
     place = max((_place(found["loc"], data, found["type"]) for found in alike), key=len)  # of a union, what fits best
     alike = [found for found in alike if _place(found["loc"], data, found["type"]) == place]
-    first, key = alike[0], ".".join(map(str, place))
+    first, key = alike[0], ".".join(shortened(str(part)) for part in place)
     if first["type"] == "extra_forbidden":
         return NlpcliError(f"{source}: unknown key '{key}'", hint=suggestion(kind, place))
     if first["type"] == "missing":
@@ -69,7 +69,7 @@ def _place(location: Sequence[Any], data: Any, type_: str) -> tuple[Any, ...]:
 def _sentence(error: Any) -> str:
     type_, context = error["type"], error.get("ctx") or {}
     if type_ in ("value_error", "assertion_error"):  # our own words
-        own = str(context.get("error") or error["msg"])
+        own = shortened(str(context.get("error") or error["msg"]), 2 * VALUE)
         return own[:1].lower() + own[1:]
     if type_ in ("too_short", "too_long", "string_too_short", "string_too_long"):
         number = context.get("min_length", context.get("max_length"))
@@ -86,9 +86,8 @@ def _got(value: Any) -> str:
     """The value for a reader, where it is short or can be cut."""
     if not isinstance(value, (str, int, float, bool, list, datetime.date, type(None))):
         return ""
-    text = "null" if value is None else str(value) if isinstance(value, datetime.date) else repr(value)
-    text = str(value).lower() if isinstance(value, bool) else text
-    return f" (got {text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'})"
+    text = "null" if value is None else str(value) if isinstance(value, datetime.date) else quoted(value)
+    return f" (got {str(value).lower() if isinstance(value, bool) else text})"
 
 
 def _choice(error: Any) -> str | None:

@@ -13,6 +13,9 @@ from nlpcli.config.loading import Strict
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 
 Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, lt=2**31)]
+SizeOrNone = Annotated[int, Field(ge=0, lt=2**31)]
+Layers = Annotated[int, Field(ge=1, le=2000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -23,19 +26,19 @@ class ModelConfig(Strict):
         "transformer", description="BERT, GPT, BART, T5 and their kin are settings of 'transformer'"
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field("encoder-decoder", description="which stacks it has")
-    d_model: Positive = Field(512, description="width of the residual stream")
-    heads: Positive = Field(8, description="attention heads a layer")
-    d_ff: Positive = Field(2048, description="inner width of the feed-forward layers")
-    encoder_layers: Positive = 6
-    decoder_layers: Positive = 6
-    source_layers: Annotated[int, Field(ge=0)] = Field(
+    d_model: Size = Field(512, description="width of the residual stream")
+    heads: Size = Field(8, description="attention heads a layer")
+    d_ff: Size = Field(2048, description="inner width of the feed-forward layers")
+    encoder_layers: Layers = 6
+    decoder_layers: Layers = 6
+    source_layers: Annotated[int, Field(ge=0, le=2000)] = Field(
         0, description="of an encoder under the encoder, which reads sources in a vocabulary of their own; 0: none"
     )
-    source_vocab_size: Positive | None = Field(
+    source_vocab_size: Size | None = Field(
         None, description="pieces of that vocabulary; as many as the target's when null"
     )
-    d_key: Positive | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
-    d_value: Positive | None = Field(None, description="width of a head's values; d_model / heads when null")
+    d_key: Size | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
+    d_value: Size | None = Field(None, description="width of a head's values; d_model / heads when null")
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["post", "pre"] = Field("post", description="normalise after the residual sum, or before")
     norm_eps: float = Field(1e-5, gt=0)
@@ -51,11 +54,11 @@ class ModelConfig(Strict):
         "sinusoidal",
         description="sinusoids interleaved as in the paper, or all sines before all cosines (Marian); relative: T5's",
     )
-    max_length: Positive = Field(1024, description="longest sequence; a longer source is cut when translated")
-    position_offset: Annotated[int, Field(ge=0)] = Field(0, description="unused rows before learned positions (BART 2)")
-    relative_buckets: Positive = Field(32, description="of relative positions")
-    relative_distance: Positive = Field(128, description="beyond it all relative positions share a bucket")
-    segments: Annotated[int, Field(ge=0)] = Field(0, description="kinds of segments with an embedding each (BERT 2)")
+    max_length: Size = Field(1024, description="longest sequence; a longer source is cut when translated")
+    position_offset: SizeOrNone = Field(0, description="unused rows before learned positions (BART 2)")
+    relative_buckets: Size = Field(32, description="of relative positions")
+    relative_distance: Size = Field(128, description="beyond it all relative positions share a bucket")
+    segments: SizeOrNone = Field(0, description="kinds of segments with an embedding each (BERT 2)")
     scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
     tie: Literal["all", "source-target", "target-output", "none"] = Field(
         "all", description="which of source embedding, target embedding and output projection are one matrix"
@@ -67,13 +70,13 @@ class ModelConfig(Strict):
     mlm_head: bool = Field(False, description="an encoder's layer before the vocabulary (BERT)")
     pooler: bool = Field(False, description="tanh(W x) of an encoder's first state (BERT)")
     pair_head: bool = Field(False, description="two classes from the pooled state: next sentence, or sentence order")
-    memory_length: Annotated[int, Field(ge=0)] = Field(
+    memory_length: SizeOrNone = Field(
         0, description="states of earlier segments that are remembered (Transformer-XL, XLNet)"
     )
-    clamp_length: Annotated[int, Field(ge=0)] = Field(
+    clamp_length: SizeOrNone = Field(
         0, description="relative distances beyond it count as it (Transformer-XL, XLNet); 0 leaves them"
     )
-    adaptive_cutoffs: list[Positive] = Field([], description="vocabulary borders of an adaptive softmax; none: full")
+    adaptive_cutoffs: list[Size] = Field([], description="vocabulary borders of an adaptive softmax; none: full")
     share_position_biases: bool = Field(True, description="one pair of attention biases for all layers")
     dropout: Fraction = Field(0.1, description="on every sublayer's output and on the embeddings")
     attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")

@@ -96,15 +96,17 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     pairs = [pair for pair in pairs if cls is None or pair.theirs.startswith(family.prefix) or pair.theirs in weights]
     try:
         found = heads.tensors_in(cls, pairs, weights, ours, tuned)
+        if kept:
+            found = _as_they_were(found, kept, cls, stored, weights, ours, tuned)
+        if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
+            found = halved(found, back=True)
     except KeyError as error:
         raise NlpcliError(f"{path}: lacks the weight {error}") from None
-    if kept:
-        found = _as_they_were(found, kept, cls, stored, weights, ours, tuned)
-    if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
-        found = halved(found, back=True)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise NlpcliError(f"{path}: a weight has another shape than {CONFIG} says ({_first_line(error)})") from None
     used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
-    rows = next(tensor.size(0) for name, tensor in found.items() if name.endswith("embedding.tokens.weight"))
+    rows = _rows_of(found, path)
     tokenizer = read_tokenizer(
         path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
     )
@@ -113,6 +115,14 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     if tuned:
         found = {name if name.startswith(heads.OURS) else _BODY + name: tensor for name, tensor in found.items()}
     return Checkpoint(ours, found, tokenizer, _info(path, theirs, ours, tokenizer) | tuned, left_out)
+
+
+def _rows_of(weights: Weights, path: Path) -> int:
+    """The size of the vocabulary that the model has vectors for."""
+    tables = [tensor for name, tensor in weights.items() if name.endswith("embedding.tokens.weight")]
+    if not tables or tables[0].dim() != 2:
+        raise NlpcliError(f"{path}: holds no table of the tokens' vectors")
+    return tables[0].size(0)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -231,9 +241,14 @@ def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
             )
         for file in files:
             try:
-                found |= torch.load(file, map_location="cpu", weights_only=True)
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:  # the library raises many kinds
                 raise NlpcliError(f"{file}: can't be read as tensors only ({_first_line(error)})") from None
+            if not isinstance(loaded, dict) or not all(
+                isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
+            ):
+                raise NlpcliError(f"{file}: holds no state dict, which gives each weight by its name")
+            found |= loaded
     return {name: tensor.float() for name, tensor in found.items() if tensor.is_floating_point()}
 
 

@@ -14,6 +14,8 @@ def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) 
     halves: all sines, then all cosines, as in tensor2tensor, Marian and PEGASUS; a permutation of the columns.
     Returns: (length, width) float32 for the positions start … start + length - 1.
     """
+    if torch.get_default_device().type == "meta":  # only the shape is asked for
+        return torch.empty(length, width)
     position = torch.arange(start, start + length, dtype=torch.float64)[:, None]
     rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = position * rate  # (length, width / 2)
@@ -65,6 +67,8 @@ class RotaryPositions(nn.Module):
         self.register_buffer("table", self._make(initial_length), persistent=False)
 
     def _make(self, length: int) -> Tensor:
+        if torch.get_default_device().type == "meta":
+            return torch.empty(2, length, len(range(0, self.width, 2)))
         rate = self.base ** (-torch.arange(0, self.width, 2, dtype=torch.float64) / self.width)
         angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
         return torch.stack((angle.cos(), angle.sin())).float()  # (2, length, width / 2)

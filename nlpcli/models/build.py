@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 from nlpcli.models.initialisation import initialise
 from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
@@ -16,6 +20,37 @@ from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.with_head import WithHead
 from nlpcli.models.with_heads import WithHeads
 from nlpcli.models.xlnet import XLNet
+
+_FILLING = ("normal_", "uniform_")
+
+
+class _NoValues(TorchFunctionMode):
+    """Fills nothing: where only shapes are asked for, these functions of the meta device take a second to load."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").endswith(_FILLING):  # of tensors, and in torch.nn.init
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            func = torch.empty
+        elif func is torch.Tensor.mul:  # by a number, in constructors
+            return args[0]
+        return func(*args, **kwargs)
+
+
+def outline(
+    config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """The model of `build_model` without memory for its numbers: names, shapes and counts.
+
+    Raises: NlpcliError for settings that no model can be built with.
+    """
+    try:
+        with torch.device("meta"), _NoValues():
+            return _built(config, vocab_size, head, first_weights=False)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise NlpcliError(f"no model can be built with these settings ({shortened(why)})") from None
 
 
 def build_model(
@@ -25,11 +60,18 @@ def build_model(
 
     head: the settings of `WithHead` for a task that needs one on top; those of several by name under `heads`.
     """
+    return _built(config, vocab_size, head, first_weights=True)
+
+
+def _built(
+    config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None, *, first_weights: bool
+) -> nn.Module:
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
     model = _BUILDERS[config.family](config, vocab_size)
     layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
-    initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
+    if first_weights:
+        initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
     if config.source_layers:
         size = config.source_vocab_size or vocab_size
         add_source_encoder(model, config, layers=config.source_layers, vocab_size=size)

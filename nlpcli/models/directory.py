@@ -7,7 +7,7 @@ Nothing that is loaded is ever unpickled, and the weights' digest is checked bef
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,15 +111,70 @@ def save_model(
 
 def unshared(weights: Mapping[str, Any]) -> dict[str, Any]:
     """A state dict with each shared matrix under its first name only."""
-    seen: set[tuple[int, int]] = set()
+    return _first_names(weights, lambda tensor: (tensor.data_ptr(), tensor.numel()))
+
+
+def _first_names(weights: Mapping[str, Any], identity: Callable[[Any], Any]) -> dict[str, Any]:
+    seen = set()
     result = {}
     for name, tensor in weights.items():
-        key = (tensor.data_ptr(), tensor.numel())
+        key = identity(tensor)
         if tensor.numel() and key in seen:
             continue
         seen.add(key)
         result[name] = tensor
     return result
+
+
+Shape = tuple[int, ...]
+
+
+def stored_shapes(file: Path) -> dict[str, Shape]:
+    """Name and shape of each tensor that a safetensors file holds. Raises: NlpcliError when it can't be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise NlpcliError(f"{file}: not a readable safetensors file ({error})") from None
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file, on the CPU. Raises: NlpcliError when it can't be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file, device="cpu")
+    except (OSError, SafetensorError) as error:
+        raise NlpcliError(f"{file}: not a readable safetensors file ({error})") from None
+
+
+def check_shapes(
+    config: ModelConfig, vocab_size: int, head: Mapping[str, Any] | None, stored: Mapping[str, Shape], source: str
+) -> None:
+    """Refuses a description of another model than the one whose weights are stored, before it takes any memory.
+
+    Raises: NlpcliError when no such model can be built, and as `load_weights`.
+    """
+    from nlpcli.models.build import outline
+
+    check_layers(config, stored, source)
+    try:
+        own = outline(config, vocab_size, head).state_dict(keep_vars=True)
+    except NlpcliError as error:
+        raise NlpcliError(f"{source}: {error.message}", hint="its description was changed") from None
+    _compare({name: tuple(tensor.shape) for name, tensor in own.items()}, _first_names(own, id), stored, source)
+
+
+def check_layers(config: ModelConfig, stored: Mapping[str, Shape], source: str) -> None:
+    """Raises: NlpcliError for more layers than there are weights, which would take long to compare."""
+    layers = config.source_layers
+    layers += config.encoder_layers if config.kind != "decoder" else 0
+    layers += config.decoder_layers if config.kind != "encoder" else 0
+    if layers > len(stored):
+        raise NlpcliError(f"{source}: {len(stored)} weights can't be those of {layers:,} layers")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
@@ -128,16 +183,20 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> N
     Raises: NlpcliError when a weight is missing, left over, or has another shape.
     """
     own = model.state_dict()
-    needed = unshared(own)
-    missing = [name for name in needed if name not in weights]
-    extra = [name for name in weights if name not in own]
-    wrong = [name for name in weights if name in own and own[name].shape != weights[name].shape]
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    _compare(shapes, unshared(own), {name: tuple(tensor.shape) for name, tensor in weights.items()}, source)
+    model.load_state_dict(weights, strict=False)
+
+
+def _compare(own: Mapping[str, Shape], needed: Iterable[str], stored: Mapping[str, Shape], source: str) -> None:
+    missing = [name for name in needed if name not in stored]
+    extra = [name for name in stored if name not in own]
+    wrong = [name for name in stored if name in own and own[name] != stored[name]]
     for names, what in ((missing, "lacks"), (extra, "has an unexpected"), (wrong, "has the wrong shape for")):
         if names:
             raise NlpcliError(
                 f"{source}: {what} weight '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1))
             )
-    model.load_state_dict(weights, strict=False)
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -159,9 +218,6 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
 
     Raises: NlpcliError for a missing, truncated or altered directory, or a tokenizer that is not the model's own.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from nlpcli.models.build import build_model
 
     path = Path(path)
@@ -182,10 +238,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     source = _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_layers else None
     if source is not None and source.vocab_size != config.source_vocab_size:
         raise NlpcliError(f"{path / DESCRIPTION}: source_vocab_size is not the tokenizer's {source.vocab_size}")
-    try:
-        weights = load_file(weights_file, device="cpu")
-    except SafetensorError as error:
-        raise NlpcliError(f"{weights_file}: not a readable safetensors file ({error})") from None
+    check_shapes(config, info["vocab_size"], info.get("head"), stored_shapes(weights_file), str(weights_file))
+    weights = read_tensors(weights_file)
     model = build_model(config, info["vocab_size"], info.get("head"))
     load_weights(model, weights, str(weights_file))
     return LoadedModel(model.to(device).eval(), tokenizer, config, info, path, source)

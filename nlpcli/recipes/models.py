@@ -7,7 +7,7 @@ from typing import Any
 
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import DESCRIPTION, LoadedModel, load_model, load_weights, read_info
+from nlpcli.models.directory import DESCRIPTION, LoadedModel, check_shapes, load_model, load_weights, read_info
 
 _THEIRS = "config.json"
 
@@ -46,10 +46,11 @@ def open_model(path: Path, device: str = "cpu", *, allow_pickle: bool = False) -
     from nlpcli.models.build import build_model
 
     found = read_huggingface(path, allow_pickle=allow_pickle)
+    info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
+    config, shapes = ModelConfig.model_validate(found.config), {n: tuple(t.shape) for n, t in found.weights.items()}
+    check_shapes(config, found.tokenizer.vocab_size, found.info.get("head"), shapes, str(path))
     model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
     load_weights(model, found.weights, str(path))
-    info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
-    config = ModelConfig.model_validate(found.config)
     return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
 
 

@@ -403,9 +403,12 @@ def train(
 
     from nlpcli.models.build import build_model, count_parameters
     from nlpcli.models.directory import SOURCE_TOKENIZER, save_model, save_tokenizer
+    from nlpcli.recipes.model_size import check_size
     from nlpcli.training.loop import Trainer
 
     shown = shown or Shown()
+    whole = config.tuning.mode == "all" and not config.tuning.lora_rank and machine.device.type == "cpu"
+    check_size(config.model, tokenizer.vocab_size, whole=whole, resumed=run if request.resume else None)
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:

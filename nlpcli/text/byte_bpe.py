@@ -6,23 +6,37 @@ Every text has a segmentation, because all 256 bytes are pieces; there is no unk
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from nlpcli.text.interruptible import interruptible
 from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.rust import quiet_threads
 from nlpcli.text.surfaces import join_surfaces, word_starts
+from nlpcli.text.trainer_process import train
 
 if TYPE_CHECKING:
     import numpy as np
 
 _BYTES = 256
+
+
+def learn(texts: Iterator[str], settings: Mapping[str, Any]) -> bytes:
+    """The library's tokenizer of `size` ids, of which those with `names` come first."""
+    quiet_threads()
+    learner = _tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings["size"],
+        special_tokens=settings["names"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    return learner.to_str().encode()
 
 
 class ByteBpeModel:
@@ -54,17 +68,9 @@ class ByteBpeModel:
         least = len(options.special.all()) + _BYTES
         if size < least:
             raise too_small(size, least, "special tokens and bytes")
-        learner = _tokenizer(models.BPE())
         # no piece of the byte alphabet holds a space, so that no merge can end in the spelling of a special token
         names = [f" {options.special.names[id_]}" for id_ in sorted(options.special.names)]
-        trainer = trainers.BpeTrainer(
-            vocab_size=size,
-            special_tokens=names,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        interruptible(lambda: learner.train_from_iterator(texts, trainer))
-        learned = json.loads(learner.to_str())["model"]
+        learned = json.loads(train(learn, texts, {"size": size, "names": names}))["model"]
         if not learned["merges"] and size > least:
             raise no_text()
         if len(learned["vocab"]) < size:

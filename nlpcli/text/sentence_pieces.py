@@ -10,19 +10,19 @@ from __future__ import annotations
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import sentencepiece
 
 from nlpcli.errors import NlpcliError
-from nlpcli.text.interruptible import interruptible
 from nlpcli.text.lattice import UnigramLattice
 from nlpcli.text.limits import no_text, too_large, too_small
 from nlpcli.text.merge_dropout import MergeDropout, uniform
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.offsets import Encoded, Span, moved_back
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK, join_surfaces, printable, word_starts
+from nlpcli.text.trainer_process import train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,15 @@ _UNKNOWN_PENALTY = 10.0  # the library's: how much less probable than the rarest
 _LONGEST_SENTENCE = 4192  # bytes; the library's trainer leaves out what is longer
 _THREADS = 4  # fixed, because the order of additions shows in the last digits of the scores
 _ERRORS_ONLY = 2
+
+
+def learn(sentences: Iterator[str], settings: Mapping[str, Any]) -> bytes:
+    """The model that the library trains on sentences with its own settings."""
+    sentencepiece.set_min_log_level(_ERRORS_ONLY)
+    written = io.BytesIO()
+    # a list, because an interrupt must not come up inside the library
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(list(sentences)), model_writer=written, **settings)
+    return written.getvalue()
 
 
 class _SentencePieces(ABC):
@@ -64,9 +73,6 @@ class _SentencePieces(ABC):
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> _SentencePieces:
         """Raises: NlpcliError when the vocabulary size does not fit the text; it names the limit."""
-        sentencepiece.set_min_log_level(_ERRORS_ONLY)
-        written = io.BytesIO()
-        sentences = list(_sentences(texts))  # what reading may raise must not pass through the library
         settings = {
             "model_type": cls.model_type,
             "vocab_size": options.vocab_size,
@@ -80,12 +86,11 @@ class _SentencePieces(ABC):
             "minloglevel": _ERRORS_ONLY,
             **_special_arguments(options),
         }
-        learn = sentencepiece.SentencePieceTrainer.train
         try:
-            interruptible(lambda: learn(sentence_iterator=iter(sentences), model_writer=written, **settings))
+            proto = train(learn, _sentences(texts), settings)
         except RuntimeError as error:
             raise _explained(str(error), options) from None
-        return cls(written.getvalue(), lossless=options.byte_fallback)
+        return cls(proto, lossless=options.byte_fallback)
 
     @classmethod
     def from_bytes(cls, data: bytes, options: TrainingOptions) -> _SentencePieces:

@@ -9,23 +9,34 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from nlpcli.errors import NlpcliError
-from nlpcli.text.interruptible import interruptible
 from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.rust import quiet_threads
+from nlpcli.text.trainer_process import train
 
 if TYPE_CHECKING:
     import numpy as np
 
 CONTINUATION = "##"
 _REPEATED = 1000  # copies of a word handed to the trainer at once
+
+
+def learn(texts: Iterator[str], settings: Mapping[str, Any]) -> bytes:
+    """The library's tokenizer of `size` ids, of which those with `names` come first."""
+    quiet_threads()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=settings["size"], special_tokens=settings["names"], show_progress=False
+    )
+    learner = _tokenizer(models.WordPiece(unk_token="<unk>"), lowercase=settings["lowercase"])
+    learner.train_from_iterator(texts, trainer)
+    return learner.to_str().encode()
 
 
 class WordPieceModel:
@@ -60,10 +71,8 @@ class WordPieceModel:
         least = len(reserved) + len(first.union(continuing))
         if size < least:
             raise too_small(size, least, "special tokens and characters", coverage=options.character_coverage)
-        trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=reserved, show_progress=False)
-        learner = _tokenizer(models.WordPiece(unk_token="<unk>"), lowercase=options.lowercase)
-        interruptible(lambda: learner.train_from_iterator(_repeated(words), trainer))
-        learned = json.loads(learner.to_str())["model"]["vocab"]
+        settings = {"size": size, "names": reserved, "lowercase": options.lowercase}
+        learned = json.loads(train(learn, _repeated(words), settings))["model"]["vocab"]
         if len(learned) < size:
             raise too_large(size, len(learned))
         unk = options.special.names[options.special.unk]

@@ -5,6 +5,8 @@ Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from nlpcli.config.files import new_directory, plain_name, sha256_file, write_atomic
-from nlpcli.config.loading import dump_yaml, load_yaml
+from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import load_weights, unshared
+from nlpcli.models.directory import Shape, load_weights, stored_shapes, unshared
 
 FOLDER = "checkpoints"
+_NEEDED = ("model", "optimizer", "random")
 
 
 @dataclass
@@ -36,8 +40,8 @@ class Progress:
     operations: float = 0.0  # floating-point operations of all steps, estimated from those counted
     operations_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
     learning: int = 0  # parameters that learned then, of a run that trains them by a plan
-    best: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> {"value", "step"}
-    kept: dict[str, float] = field(default_factory=dict)  # all metrics of the weights that were kept
+    best: dict[str, dict[str, int | float]] = field(default_factory=dict)  # metric -> {"value", "step"}
+    kept: dict[str, int | float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved
     evaluated: int = -1  # step of the last evaluation
     data: str = ""  # fingerprint of what was trained on
@@ -106,22 +110,39 @@ def load_checkpoint(
     """
     found = checkpoints(run)
     for path in reversed(found):
-        parts = _read(path)
-        if parts is None:
+        state = _state(path)
+        parts = None if state is None else _read(path, state)
+        if state is None or parts is None:
             continue
         load_weights(model, parts["model"], str(path))
-        _load_optimizer(optimizer, parts["optimizer"])
-        torch.set_rng_state(parts["random"]["cpu"])
         device = _device_of(model)
-        if device.type == "cuda" and "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"], device)
-        if average is not None:  # one that was asked for only now begins with the weights of now
-            saved = parts.get("average", parts["model"])
-            for name, tensor in average.items():
-                tensor.copy_(saved[name])
-        return Progress(**load_yaml(path / "state.yaml")["progress"]), _carry(parts, device)
+        try:
+            _load_rest(parts, device, optimizer, average)
+            return state.progress, _carry(parts, device)
+        except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+            raise NlpcliError(
+                f"{path}: does not fit this run ({' '.join(str(error).split())})",
+                hint="remove it to resume from the checkpoint before it, or start anew with another --out",
+            ) from None
     what = "all checkpoints are damaged" if found else "no checkpoint to resume from"
     raise NlpcliError(f"{run}: {what}", hint="start anew with another --out")
+
+
+def _load_rest(
+    parts: Mapping[str, Mapping[str, torch.Tensor]],
+    device: torch.device,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor] | None,
+) -> None:
+    """Everything but the weights. Raises: whatever torch and dictionaries raise for tensors of another run."""
+    _load_optimizer(optimizer, parts["optimizer"])
+    torch.set_rng_state(parts["random"]["cpu"])
+    if device.type == "cuda" and "cuda" in parts["random"]:
+        torch.cuda.set_rng_state(parts["random"]["cuda"], device)
+    if average is not None:  # one that was asked for only now begins with the weights of now
+        saved = parts.get("average", parts["model"])
+        for name, tensor in average.items():
+            tensor.copy_(saved[name])
 
 
 def _carry(parts: Mapping[str, Mapping[str, torch.Tensor]], device: torch.device) -> list[torch.Tensor] | None:
@@ -134,16 +155,50 @@ def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _read(path: Path) -> dict[str, dict[str, torch.Tensor]] | None:
+class _State(Strict):
+    """What `state.yaml` says: how far the run was, and the digest of each file of tensors beside it."""
+
+    progress: Progress
+    sha256: dict[str, str]
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> _State:
+        progress = self.progress
+        counts = (progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning)
+        if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.operations)):
+            raise ValueError("a run can't be there")
+        if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
+            raise ValueError("a best value has no step")
+        if not set(_NEEDED) <= self.sha256.keys() <= {*_NEEDED, "average", "carry"}:
+            raise ValueError("other files than a checkpoint's")
+        return self
+
+
+def _state(path: Path) -> _State | None:
+    """What is said of a checkpoint, None when its description is damaged."""
+    try:
+        return parse(_State, load_yaml(path / "state.yaml"), str(path / "state.yaml"))
+    except NlpcliError:
+        return None
+
+
+def _read(path: Path, state: _State) -> dict[str, dict[str, torch.Tensor]] | None:
     """The tensors of a checkpoint, or None when a digest does not agree."""
     try:
-        digests = load_yaml(path / "state.yaml")["sha256"]
-        files = {name: path / plain_name(f"{name}.safetensors", str(path)) for name in digests}
-        if any(sha256_file(files[name]) != digest for name, digest in digests.items()):
+        files = {name: path / plain_name(f"{name}.safetensors", str(path)) for name in state.sha256}
+        if any(sha256_file(files[name]) != digest for name, digest in state.sha256.items()):
             return None
         return {name: load_file(file) for name, file in files.items()}
-    except (OSError, KeyError, NlpcliError, SafetensorError):
+    except (OSError, NlpcliError, SafetensorError):
         return None
+
+
+def stored_model(run: Path) -> tuple[Path, dict[str, Shape]] | None:
+    """The newest checkpoint's file of weights that can be read, and the shapes in it."""
+    for path in reversed(checkpoints(run)):
+        with contextlib.suppress(NlpcliError):
+            return path / "model.safetensors", stored_shapes(path / "model.safetensors")
+    return None
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

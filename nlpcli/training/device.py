@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -31,6 +33,16 @@ class Machine:
 
     def describe(self) -> str:
         return f"{self.device}, {self.precision} ({self.reason}), {self.threads} CPU thread{'s' * (self.threads != 1)}"
+
+
+def total_memory() -> int | None:
+    """The bytes of memory that this machine, or the group of processes this one is in, has; None: not known."""
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on Windows
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(ValueError, OSError):  # no limit is the word "max"
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
 
 
 def choose_device(name: str) -> torch.device:

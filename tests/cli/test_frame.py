@@ -203,17 +203,58 @@ def test_stdout_is_utf8_with_bare_line_feeds_in_every_locale(driver, env):
     assert err == b""
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
-def test_a_closed_stream_is_no_fault(environment, closed):
-    done = subprocess.run(
-        ["bash", "-c", f'"$0" -m nlpcli --version {closed}', sys.executable],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+def in_a_shell(environment, line, cwd):
+    """Runs `line`, in which $0 is this Python, in a shell."""
+    return subprocess.run(
+        ["bash", "-c", line, sys.executable], env=environment, capture_output=True, text=True, check=False, cwd=cwd
     )
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
+def test_a_closed_stream_that_nothing_needs_is_no_fault(environment, tmp_path, closed):
+    done = in_a_shell(environment, f'"$0" -m nlpcli --version {closed}', tmp_path)
     assert done.returncode == 0
-    assert done.stderr == ""
+    assert done.stderr == "" and done.stdout.startswith("nlpcli ")
+
+
+WITH_RESULTS = [
+    "--version",
+    "--help",
+    "score --help",
+    "config list",
+    "config show gpt-mini",
+    "inspect a.txt",
+    "score --metric bleu --ref a.txt a.txt",
+    "score --metric bleu --json --ref a.txt a.txt",
+    "score --metric wer --sentence --ref a.txt a.txt",
+]
+
+
+@pytest.mark.parametrize("arguments", WITH_RESULTS)
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_results_that_nobody_can_read_are_one_sentence_and_status_1(environment, tmp_path, arguments, closed):
+    (tmp_path / "a.txt").write_text("a small cat sat there\n")
+    done = in_a_shell(environment, f'"$0" -m nlpcli {arguments} {closed}', tmp_path)
+    assert done.returncode == 1
+    assert "nlpcli: standard output is closed\n  hint: " in done.stderr
+    assert in_a_shell(environment, f'"$0" -m nlpcli {arguments} {closed} 2>&-', tmp_path).returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", WITH_RESULTS)
+def test_results_that_have_no_room_are_one_sentence_and_status_1(environment, tmp_path, arguments):
+    (tmp_path / "a.txt").write_text("a small cat sat there\n")
+    done = in_a_shell(environment, f'"$0" -m nlpcli {arguments} > /dev/full', tmp_path)
+    assert done.returncode == 1
+    assert "nlpcli: standard output: no space left on the disk\n  hint: " in done.stderr
+
+
+def test_a_file_is_never_taken_for_a_closed_stream(environment, tmp_path):
+    """The next file that a program opens gets the number of a closed stream, and then what is printed."""
+    line = '"$0" -m nlpcli tokenize train --type chars --out tok a.txt <&- >&- 2>&-'
+    (tmp_path / "a.txt").write_text("a small cat sat there\n")
+    in_a_shell(environment, line, tmp_path)
+    assert in_a_shell(environment, '"$0" -m nlpcli tokenize encode tok a.txt', tmp_path).returncode == 0
 
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback(driver):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nlpcli.config.loading import Strict, apply_overrides, dump_yaml, load_yaml, merge, parse
+from nlpcli.config.loading import Strict, apply_overrides, dump_yaml, from_json, load_yaml, merge, parse
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 
 
 def read(tmp_path, content):
@@ -26,7 +27,15 @@ def test_a_file_is_a_mapping_and_an_empty_one_an_empty_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[" * 5000, r"run\.yaml: not valid YAML \("),
+        ("[" * 5000, r"run\.yaml:1: not valid YAML \(nested deeper than 64\)"),
+        ("a: &x {b: *x}\n", r"run\.yaml:1: not valid YAML \('\*x' stands inside itself\)"),
+        ("a: &x\n- [1, *x]\n", r"run\.yaml:2: not valid YAML \('\*x' stands inside itself\)"),
+        ("a: 0x" + "f" * 400, r"run\.yaml:1: not valid YAML \(the number is too large\)"),
+        ("a: " + "9" * 5000, r"run\.yaml: not valid YAML \("),
+        ("~: 1\n", r"run\.yaml: the key None is no name"),
+        ("a: {(2020-01-01): 1}\nb: {2020-01-01: 1}\n", r"run\.yaml: the key datetime.date\(2020, 1, 1\) is no name"),
+        ("a: !!binary aGk=\n", r"run\.yaml:1: not valid YAML \(could not determine"),
+        ("a: !!set {b}\n", r"run\.yaml:1: not valid YAML \(could not determine"),
         ("a: 1\nb: [1, 2\nc: 3\n", r"run\.yaml:3: not valid YAML \("),
         ("a: 1\n\tb: 2\n", r"run\.yaml:2: not valid YAML \("),
         ("a: b: c\n", r"run\.yaml:1: not valid YAML \("),
@@ -223,3 +232,68 @@ def test_merging_goes_into_groups_and_replaces_lists():
     assert merge(base, {"m": {"l": [3]}, "n": {"y": 2}}) == {"m": {"x": 1, "l": [3]}, "n": {"y": 2}}
     with pytest.raises(NlpcliError, match=r"^here: 'x' holds a value, not a group of settings$"):
         merge(base, {"m": {"x": {"z": 1}}}, "here")
+
+
+def bomb(levels: int, width: int, leaf: str = "x") -> str:
+    """Lists of the list before: width ** levels leaves in some bytes."""
+    lines = [f"a0: &a0 [{', '.join([leaf] * width)}]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(9, 9),
+        bomb(7, 12),
+        "a: &a " + "x" * 2000 + "\nb: [" + ", ".join(["*a"] * 1000) + "]\n",
+        "a: &a {" + ", ".join(f"k{n}: 1" for n in range(300)) + "}\nb: {<<: ["
+        + ", ".join(["*a"] * 500) + "]}\n",
+    ],
+)  # fmt: skip
+def test_aliases_that_stand_for_more_than_anyone_writes_are_refused(tmp_path, text):
+    with pytest.raises(NlpcliError, match=r"run\.yaml:\d+: not valid YAML \(its aliases stand for more than 100,000"):
+        read(tmp_path, text)
+    with pytest.raises(NlpcliError, match=r"--set model: .* is not a YAML value \(its aliases stand for") as caught:
+        apply_overrides({}, ["model=[{" + text.replace("\n", "}, {") + "}]"])
+    assert len(caught.value.message) < 600
+
+
+@given(st.integers(1, 5), st.integers(1, 5))
+def test_aliases_as_people_use_them_are_read(levels, width):
+    (found,) = apply_overrides({}, ["m=[{" + bomb(levels, width).strip().replace("\n", "}, {") + "}]"]).values()
+    assert str(found).count("x") == sum(width ** (n + 1) for n in range(levels))
+
+
+def test_a_file_without_end_is_not_read_whole():
+    with pytest.raises(NlpcliError, match=r"/dev/zero: more than 32 MiB"):
+        load_yaml("/dev/zero")
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.floats(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+@example(10**400)
+@example({"a": "\x1b]0;title\x07"})
+def test_a_wrong_value_is_quoted_in_bounded_length(value):
+    with pytest.raises(NlpcliError) as caught:
+        parse(ModelConfig, {"norm": value, "heads": value, "attention": value}, "run.yaml")
+    assert len(caught.value.message) < 1000
+
+
+def test_a_wrong_value_of_any_size_is_quoted_at_once():
+    assert len(quoted([["x" * 10_000] * 10_000] * 10_000)) <= 300
+
+
+@pytest.mark.parametrize("text", ["a." * 2000 + "a=1", "a.b=" + "[" * 3000, "a=" + "9" * 5000, "a.b=!!binary aGk="])
+def test_an_assignment_that_reaches_too_far_is_refused(text):
+    with pytest.raises(NlpcliError, match="--set a"):
+        apply_overrides({}, [text])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "{", '"\\ud8', ""])
+def test_json_that_cannot_be_read_is_named_with_its_place(text):
+    with pytest.raises(NlpcliError, match=r"^file:3: not valid JSON \("):
+        from_json(text, "file:3")

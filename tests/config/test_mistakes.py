@@ -18,6 +18,7 @@ from nlpcli.config.mistakes import paths, suggestion
 from nlpcli.config.mixture import MixtureConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 from nlpcli.recipes.prompting_template import Template
 
 NINES, FEWER = "9" * 5000, "must be a whole number of fewer digits"
@@ -54,7 +55,7 @@ class Kinds(Strict):
 
 @pytest.mark.parametrize("data, message, hint", [
     ({"training": {"max_steps": "3x"}}, "training.max_steps: must be a whole number (got '3x')", None),
-    ({"training": {"max_steps": NINES}}, f"training.max_steps: {FEWER} (got '{NINES[:78]}…)", None),
+    ({"training": {"max_steps": NINES}}, f"training.max_steps: {FEWER} (got {quoted(NINES)})", None),
     ({"training": {"lr": "fast"}}, "training.lr: must be a number (got 'fast')", None),
     ({"training": {"lr": [1]}}, "training.lr: must be a number (got [1])", None),
     ({"training": {"lr": None}}, "training.lr: must be a number (got null)", None),

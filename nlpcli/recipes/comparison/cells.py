@@ -281,12 +281,9 @@ def parameters(cell: Cell) -> int:
 
     Raises: NlpcliError for a model that can't be built.
     """
-    import torch
+    from nlpcli.models.build import count_parameters, outline
 
-    from nlpcli.models.build import build_model, count_parameters
-
-    with torch.device("meta"):
-        return count_parameters(build_model(cell.config.model, pieces(cell)))
+    return count_parameters(outline(cell.config.model, pieces(cell)))
 
 
 def pieces(cell: Cell) -> int:

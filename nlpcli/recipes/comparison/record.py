@@ -216,12 +216,9 @@ def _processor() -> str:
 
 
 def _parameters(info: Mapping[str, Any]) -> int:
-    import torch
+    from nlpcli.models.build import count_parameters, outline
 
-    from nlpcli.models.build import build_model, count_parameters
-
-    with torch.device("meta"):
-        return count_parameters(build_model(info["model"], info["vocab_size"], info.get("head")))
+    return count_parameters(outline(info["model"], info["vocab_size"], info.get("head")))
 
 
 def with_tokenizer(cells: Iterable[Cell], key: str) -> Path | None:

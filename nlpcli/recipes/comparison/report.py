@@ -9,11 +9,11 @@ from pathlib import Path
 from nlpcli.config.files import write_together
 from nlpcli.config.leftovers import sweep
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.cells import PICTURE, RESULTS, TABLE
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.results import Results, Row
 from nlpcli.recipes.comparison.table import heading, markdown
-from nlpcli.recipes.escaping import escaped
 from nlpcli.recipes.run import Listener
 
 

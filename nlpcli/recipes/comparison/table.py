@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
-from nlpcli.recipes.escaping import escaped
 from nlpcli.training.direction import higher_is_better
 
 _NAMES = {

@@ -127,11 +127,3 @@ def spelled(character: str) -> str:
     """A character for a reader: itself where it can be seen, and its number: `é U+00E9`."""
     code = f"U+{ord(character):04X}"
     return f"{character} {code}" if character.isprintable() and not character.isspace() else code
-
-
-def visible(text: str) -> str:
-    """A line with what can't be seen spelled out: `a<U+00A0>b`."""
-    return "".join(
-        c if c == " " or (c.isprintable() and not c.isspace()) else "→" if c == "\t" else f"<U+{ord(c):04X}>"
-        for c in text
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nlpcli.recipes.escaping import escaped
+from nlpcli.escaping import escaped
 from nlpcli.recipes.reporting import words
 from nlpcli.recipes.reporting.report import Report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from nlpcli.escaping import printable
 from nlpcli.recipes.reporting import words
 from nlpcli.recipes.reporting.report import Report
 from nlpcli.visualization.charts import Panel, short_number
@@ -27,7 +28,7 @@ def as_text(report: Report, *, width: int = 80, unicode: bool = True) -> str:
     lines += _samples(report, width)
     if report.missing:
         lines += ["", "MISSING", *(line for sentence in report.missing for line in _hanging(sentence, width))]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(printable(line.rstrip()) for line in lines) + "\n"
 
 
 def _letters(report: Report) -> list[str]:

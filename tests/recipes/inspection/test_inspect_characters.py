@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.recipes.inspection.characters import ODDITIES, Scripts, oddities, script_of, spelled, visible
+from nlpcli.escaping import visible
+from nlpcli.recipes.inspection.characters import ODDITIES, Scripts, oddities, script_of, spelled
 
 
 @pytest.mark.parametrize(
