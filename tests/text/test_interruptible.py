@@ -30,6 +30,7 @@ def test_the_result_and_the_error_are_those_of_the_work():
     assert interruptible(threading.current_thread) is not threading.current_thread()
 
 
+@pytest.mark.processes
 def test_an_interrupt_is_answered_while_the_work_goes_on():
     with subprocess.Popen([sys.executable, "-c", _LONG_WORK], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "begun\n"
