@@ -41,7 +41,6 @@ def test_the_same_seed_gives_the_same_weights(run_clm):
     assert not same(weights(first), weights(other))
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     "settings",
     [
@@ -67,7 +66,6 @@ def test_an_interrupted_run_ends_with_the_very_weights_of_an_uninterrupted_one(r
     )
 
 
-@pytest.mark.processes
 def test_metrics_after_a_resume_hold_each_step_once(run_clm, quiet):
     with pytest.raises(KeyboardInterrupt):
         run_clm("broken", quiet(interrupt_at=27), "training.save_every=10")

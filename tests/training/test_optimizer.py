@@ -102,7 +102,6 @@ def test_the_state_numbers_all_parameters_and_loads_into_a_new_one():
         assert all(torch.equal(value, again["state"][index][name]) for name, value in values.items())
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("settings", [(), ("training.ema_decay=0.9",)], ids=["plain", "running average"])
 def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet, settings):
     settings = ("training.optimizer=muon", "training.weight_decay=0.1", *settings)

@@ -52,7 +52,6 @@ def interrupt_evaluation(monkeypatch):
     return at
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("number", [1, 2, 4, 5], ids=["the first", "a later one", "the last", "the average's"])
 @pytest.mark.parametrize("settings", [(), ("training.ema_decay=0.9",)], ids=["plain", "running average"])
 def test_an_evaluation_is_given_up_for_an_interrupt_and_made_up_for(
@@ -73,7 +72,6 @@ def test_an_evaluation_is_given_up_for_an_interrupt_and_made_up_for(
     )  # fmt: skip
 
 
-@pytest.mark.processes
 def test_an_interrupt_before_the_first_evaluation_leaves_a_model_and_no_trace_in_what_follows(run_clm, quiet):
     settings = ("training.average_last=3",)
     whole, outcome = run_clm("whole", None, *settings)

@@ -39,7 +39,6 @@ def test_a_run_with_samples_is_the_run_without_them_to_the_bit(run_clm):
     ]  # fmt: skip
 
 
-@pytest.mark.processes
 def test_a_resumed_run_leaves_the_samples_and_outputs_of_an_uninterrupted_one(run_clm, quiet):
     whole, _ = run_clm("whole")
     with pytest.raises(KeyboardInterrupt):

@@ -55,7 +55,6 @@ rows:
     ]  # fmt: skip
 
 
-@pytest.mark.processes
 def test_an_interrupted_grid_goes_on_and_ends_as_if_nothing_had_been(job, told):
     (whole,) = (row for row in compare(job(out=Path("whole"), only=("heads-1",)), told).rows if row.folders)
 
