@@ -144,7 +144,7 @@ def test_windows_and_causality_are_those_of_the_attention_that_is_trained(size, 
     assert torch.equal(Causal().dense(n, m), causal_mask(n, m))
     assert torch.equal(Window(width).dense(n, m), window_mask(n, m, width))
     torch.manual_seed(m)
-    query, key = torch.randn(1, 2, n, 4), torch.randn(1, 2, m, 4)
+    query, key = (torch.randn(1, 2, length, 4, dtype=torch.float64) for length in (n, m))
     ours = softmax_weights(query, key, allowed=parse(f"causal & window:{width}").dense(n, m))
     theirs = softmax_weights(query, key, allowed=window_mask(n, m, width), causal=True)
     assert torch.equal(ours > 0, parse(f"causal & window:{width}").dense(n, m).expand(1, 2, n, m))
@@ -156,7 +156,7 @@ def test_a_model_with_a_window_computes_what_the_pattern_allows(width):
     def decoder(attention):
         torch.manual_seed(5)
         settings = {"kind": "decoder", "d_model": 16, "heads": 2, "d_ff": 32, "decoder_layers": 2}
-        return build_model({**settings, "attention": [attention]}, 23).eval()
+        return build_model({**settings, "attention": [attention]}, 23).double().eval()
 
     text = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(1))
     windowed, plain = decoder(f"window:{width}"), decoder("full")

@@ -50,14 +50,15 @@ def check(layer, outputs, weights, value):
     """Rows sum to one or nothing, and weights times values, merged and projected, are the output."""
     silent, beside, through = outputs
     assert torch.equal(silent, beside)
-    assert torch.allclose(silent, through, atol=1e-5)
+    rounded = 64 * 2**-23 * max(1.0, float(silent.detach().abs().max()))  # tens of float32 roundings, on any processor
+    assert torch.allclose(silent, through, rtol=0, atol=rounded)
     assert not weights[0].requires_grad
     for recorded in weights:
         sums = recorded.sum(-1)
         assert bool((((sums - 1).abs() < 1e-5) | (sums == 0)).all())
         context = recorded @ value.repeat_interleave(recorded.size(0) // value.size(0), dim=0)
         again = layer.output(context.transpose(1, 2).flatten(2))
-        assert torch.allclose(again, silent, atol=1e-5)
+        assert torch.allclose(again, silent, rtol=0, atol=rounded)
 
 
 @given(

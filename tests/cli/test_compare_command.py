@@ -74,6 +74,7 @@ def test_a_grid_is_trained_once_and_told_in_every_form(call):
     assert Path("docs/grid.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.processes
 def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
     plain = training.Watcher.evaluated
 

@@ -112,6 +112,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_the_demo_and_its_step_cleanly(tmp_path, environment):
     process = subprocess.Popen(
         [sys.executable, "-c", LONG, "demo"],

@@ -165,6 +165,7 @@ def command():
 """
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_ends_the_command_quietly(driver):
     process = driver(ENDLESS)
     assert process.stdout.readline() == b"a line of results\n"
@@ -173,6 +174,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(driver):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.processes
 def test_a_reader_that_left_before_the_last_flush_is_met_quietly_too(driver):
     reader, writer = os.pipe()
     os.close(reader)
@@ -257,6 +259,7 @@ def test_a_file_is_never_taken_for_a_closed_stream(environment, tmp_path):
     assert in_a_shell(environment, '"$0" -m nlpcli tokenize encode tok a.txt', tmp_path).returncode == 0
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_with_130_and_without_a_traceback(driver):
     process = driver("import time\ndef command():\n    print('ready', flush=True)\n    time.sleep(60)\n")
     assert process.stdout.readline() == b"ready\n"
@@ -265,6 +268,7 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(driver):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.processes
 def test_ctrl_c_while_libraries_are_loading_is_clean_too(driver):
     body = "def command():\n    print('ready', flush=True)\n    import torch\n    print('loaded')\n"
     process = driver(body)

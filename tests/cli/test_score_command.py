@@ -203,6 +203,7 @@ def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, 
     refused(run("score", *call), *words)
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_ends_the_command_quietly(files, nlpcli_command, environment):
     (files / "many.txt").write_text("a b c\n" * 20_000)
     command = [*nlpcli_command, "score", "wer", "many.txt", "--ref", "many.txt", "--sentence"]

@@ -136,6 +136,7 @@ def on_a_terminal(arguments: list[str], environment: dict[str, str]) -> tuple[in
     return process.wait(timeout=30), shown.decode("utf-8")
 
 
+@pytest.mark.processes
 def test_progress_on_a_terminal_is_a_moving_bar_with_lines_above_it(environment):
     status, shown = on_a_terminal(["-c", BAR], {**environment, "TERM": "xterm-256color", "COLUMNS": "100"})
     assert status == 0
@@ -143,6 +144,7 @@ def test_progress_on_a_terminal_is_a_moving_bar_with_lines_above_it(environment)
     assert "\x1b[" in shown
 
 
+@pytest.mark.processes
 def test_an_interrupted_bar_gives_the_cursor_back(environment):
     status, shown = on_a_terminal(["-c", BAR, "stop"], {**environment, "TERM": "xterm-256color"})
     assert status == 3

@@ -95,6 +95,7 @@ def test_sampling_is_repeated_by_its_seed(run, folders):
     assert run("tokenize", "decode", folders / "bpe", stdin=sample()).stdout == text + "\n" * (text[-1] != "\n")
 
 
+@pytest.mark.processes
 def test_line_buffered_answers_before_the_next_line_comes(nlpcli_command, environment, folders):
     child = subprocess.Popen(
         [*nlpcli_command, "tokenize", "encode", str(folders / "chars"), "--line-buffered"],

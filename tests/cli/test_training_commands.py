@@ -359,6 +359,7 @@ def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs)
 # --- interruption ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environment, pairs):
     command = [str(a) for a in pretrain("--set", "training.log_every=1", steps=100000)]
     process = subprocess.Popen(

@@ -190,6 +190,7 @@ def test_the_newest_translation_run_is_taken_and_named(call, model, text, tmp_pa
     assert err.startswith("model: runs/new (the newest run of a translation model")
 
 
+@pytest.mark.processes
 def test_line_buffered_answers_each_line_before_the_next(nlpcli_command, environment, model, tmp_path):
     process = subprocess.Popen(
         [*nlpcli_command, "translate", "--model", str(model), "--line-buffered", "--max-length", "4"],
@@ -204,6 +205,7 @@ def test_line_buffered_answers_each_line_before_the_next(nlpcli_command, environ
     process.stdout.close()
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_ends_it_quietly(nlpcli_command, environment, model, tmp_path):
     (tmp_path / "many.txt").write_text("der mann\n" * 3000, encoding="utf-8")
     process = subprocess.Popen(

@@ -48,6 +48,7 @@ def test_unequal_numbers_of_lines_are_refused_with_both(tmp_path, pieces):
         ParallelShards.build(tmp_path / "a.en.gz", write(tmp_path / "a.de", TARGET), pieces)
 
 
+@pytest.mark.processes
 def test_pipes_are_read_once_and_compared_too(tmp_path, pieces):
     for lines in (SOURCE, SOURCE[:3]):
         os.mkfifo(tmp_path / "pipe")

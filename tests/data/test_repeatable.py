@@ -22,6 +22,7 @@ def test_standard_input_can_be_read_twice(tmp_path, monkeypatch):
         assert not any(path.exists() for path in files)
 
 
+@pytest.mark.processes
 def test_a_pipe_can_be_read_twice_in_the_format_of_its_name(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     with (

@@ -300,6 +300,7 @@ def test_bad_bytes_of_standard_input_are_named_so(characters, monkeypatch):
         build_shards("-", characters)
 
 
+@pytest.mark.processes
 def test_a_named_pipe_is_read_once(tmp_path, characters):
     os.mkfifo(tmp_path / "pipe")
     writer = subprocess.Popen(["sh", "-c", f"printf 'the cat\\nsat\\n' > {tmp_path / 'pipe'}"])
@@ -437,6 +438,7 @@ def test_nothing_in_a_set_is_pickled(tmp_path, characters):
     assert all(b"\x80\x04" not in (found.path / name).read_bytes()[:2] for name in index["files"])
 
 
+@pytest.mark.processes
 def test_a_set_reaches_another_process_by_its_path(tmp_path, characters):
     found = build_shards(corpus(tmp_path / "a.txt", 100), characters)
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -26,7 +26,7 @@ def test_every_word_with_a_piece_has_shares_that_sum_to_one(transformer, tokeniz
 
 
 def test_looks_are_the_same_alone_and_together_and_in_any_batch(transformer, tokenizer, pairs):
-    model = transformer(decoder_layers=2)
+    model = transformer(decoder_layers=2).double()
     together = Aligner(model, tokenizer).shares(pairs, LOOKS)
     for look, found in zip(LOOKS, together, strict=True):
         [alone] = Aligner(model, tokenizer, AlignerSettings(batch_tokens=40)).shares(pairs, [look])

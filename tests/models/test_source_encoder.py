@@ -35,7 +35,7 @@ def made(name, layers=1, vocab_size=30):
     model = build_model(config, 12)
     if layers:
         add_source_encoder(model, config, layers=layers, vocab_size=vocab_size)
-    return model.eval()
+    return model.double().eval()
 
 
 class Same(nn.Module):

@@ -13,6 +13,7 @@ def send(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_interrupts(number):
     with Interrupts() as interrupts:
@@ -26,6 +27,7 @@ def test_the_first_signal_is_noted_and_the_second_interrupts(number):
         assert not isinstance(caught.value, Interrupted)
 
 
+@pytest.mark.processes
 def test_work_that_can_be_done_again_is_given_up_at_the_first_signal():
     with Interrupts() as interrupts:
         with pytest.raises(Interrupted), interrupts.at_once():
