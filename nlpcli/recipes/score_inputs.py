@@ -8,6 +8,7 @@ so that what a metric is given can be scored.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
