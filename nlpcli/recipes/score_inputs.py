@@ -8,6 +8,7 @@ so that what a metric is given can be scored.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,6 @@ HOLDING = {
 }
 """The kinds of items that a format can hold."""
 
-_NOT_FINITE = ("nan", "inf", "infinity")
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
 _LINE_BY_LINE = "line n is scored against line n of the reference; a blank line stands for what is missing in a file"
 
@@ -168,9 +168,18 @@ def _label(line: str, place: str) -> str:
 def _number(line: str, place: str) -> float:
     number = parse_float(line)
     if number is None:
-        what = "finite number" if line.strip().lower().lstrip("+-") in _NOT_FINITE else "number"
-        raise NlpcliError(f"{place}: '{line.strip()[:40]}' is not a {what}")
+        raise NlpcliError(
+            f"{place}: '{line.strip()[:40]}' is not a {'number' if _is_finite(line) else 'finite number'}"
+        )
     return number
+
+
+def _is_finite(line: str) -> bool:
+    """Whether a text that is no number is not even `nan`, `inf` or a number beyond the range of floats."""
+    try:
+        return math.isfinite(float(line))
+    except ValueError:
+        return True
 
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
