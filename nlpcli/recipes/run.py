@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import re
 import shlex
@@ -284,23 +283,14 @@ def get_tokenizer(
     """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
     from nlpcli.models.directory import TOKENIZER
     from nlpcli.recipes.tokenize import open_tokenizer
-    from nlpcli.text import load_tokenizer, train_tokenizer
-    from nlpcli.text.limits import VocabularyTooLarge
+    from nlpcli.recipes.tokenizer_cache import trained_tokenizer
+    from nlpcli.text import load_tokenizer
 
     if request.resume:
         return load_tokenizer(run / TOKENIZER)
     if request.tokenizer is not None:
         return open_tokenizer(Path(request.tokenizer))
-    settings = config.tokenizer
-    listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
-    make = functools.partial(
-        train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
-    )
-    try:
-        return make(texts(), vocab_size=settings.vocab_size)
-    except VocabularyTooLarge as error:
-        listener.note(f"the text has only {error.possible:,} pieces to give; taking them all")
-        return make(texts(), vocab_size=error.possible)
+    return trained_tokenizer(texts, config.tokenizer, listener.note)
 
 
 MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
