@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nlpcli import presets
+from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
 from nlpcli.config.grid import slug
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
@@ -376,7 +377,9 @@ def train(
         open_run(run, request, config)
         listener.opened(run)
         optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
-        listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
+        listener.note(
+            f"{counted(count_parameters(model), 'parameter')}; {machine.describe()}; {optimizer}, denormals flushed"
+        )
         save_tokenizer(run, tokenizer)
         if source_tokenizer is not None:
             save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)

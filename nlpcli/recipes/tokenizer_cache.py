@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import __version__
+from nlpcli.config.counting import counted
 from nlpcli.config.files import new_directory
 from nlpcli.config.schema import TokenizerConfig
 from nlpcli.errors import NlpcliError
@@ -25,7 +26,7 @@ def trained_tokenizer(
     from nlpcli.text import load_tokenizer
     from nlpcli.text.training import COUNTED
 
-    what = f"{settings.type}, {settings.vocab_size:,} pieces"
+    what = f"{settings.type}, {counted(settings.vocab_size, 'piece')}"
     if settings.type in COUNTED:  # to count is as much work as to look whether it was done before
         note(f"training a tokenizer: {what}")
         return _trained(texts, settings, note)
@@ -60,7 +61,7 @@ def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note
 
 
 def _all_pieces(count: int) -> str:
-    return f"the text has only {count:,} pieces to give; taking them all"
+    return f"the text has only {counted(count, 'piece')} to give; taking them all"
 
 
 def _place(texts: Iterable[str], settings: TokenizerConfig) -> Path:
