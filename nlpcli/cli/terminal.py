@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from nlpcli.config.counting import counted
 from nlpcli.escaping import printable, sentence
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def how_far(what: str, done: int, total: int | None) -> str:
     """`evaluating 42 %`, or `evaluating, 12 steps` where the total is not known."""
     if total:
         return f"{what} {min(1.0, done / total):.0%}".replace("%", " %")
-    return f"{what}, {done:,} {'step' if done == 1 else 'steps'}" if done else what
+    return f"{what}, {counted(done, 'step')}" if done else what
 
 
 class _Bar:

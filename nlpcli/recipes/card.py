@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 
 CARD = "README.md"
 _FIELD = re.compile(r"^- (command|data|trained|machine|ended|kept): (.*)$", re.MULTILINE)
-_PARAMETERS = re.compile(r"([\d,]+) parameters\.")
+_PARAMETERS = re.compile(r"([\d,]+) parameters?\.")
 
 
 def read_card(run: Path) -> dict[str, str]:
@@ -46,11 +47,11 @@ def card_of(
     )
     return f"""# {run.name}
 
-{config.description or "A model"}: {config.task or config.objective}, {parameters:,} parameters.
+{config.description or "A model"}: {config.task or config.objective}, {counted(parameters, "parameter")}.
 
 - command: `{command}`
 - data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
-- trained: {progress.step} steps, {progress.tokens:,} tokens, {progress.seconds / 60:.1f} minutes
+- trained: {counted(progress.step, "step")}, {counted(progress.tokens, "token")}, {progress.seconds / 60:.1f} minutes
 - machine: {machine.describe()}
 - ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
 - kept: {outcome.kept}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nlpcli import presets
+from nlpcli.config.counting import counted
 from nlpcli.config.files import AlreadyThere, write_atomic, write_new
 from nlpcli.config.grid import slug
 from nlpcli.config.leftovers import is_free, sweep
@@ -313,23 +313,14 @@ def get_tokenizer(
     """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
     from nlpcli.models.directory import TOKENIZER
     from nlpcli.recipes.tokenize import open_tokenizer
-    from nlpcli.text import load_tokenizer, train_tokenizer
-    from nlpcli.text.limits import VocabularyTooLarge
+    from nlpcli.recipes.tokenizer_cache import trained_tokenizer
+    from nlpcli.text import load_tokenizer
 
     if request.resume:
         return load_tokenizer(run / TOKENIZER)
     if request.tokenizer is not None:
         return open_tokenizer(Path(request.tokenizer))
-    settings = config.tokenizer
-    listener.note(f"training a tokenizer: {settings.type}, {settings.vocab_size:,} pieces")
-    make = functools.partial(
-        train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
-    )
-    try:
-        return make(texts(), vocab_size=settings.vocab_size)
-    except VocabularyTooLarge as error:
-        listener.note(f"the text has only {error.possible:,} pieces to give; taking them all")
-        return make(texts(), vocab_size=error.possible)
+    return trained_tokenizer(texts, config.tokenizer, listener.note)
 
 
 MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -418,7 +409,9 @@ def train(
         open_run(run, request, config)
         listener.opened(run)
         optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
-        listener.note(f"{count_parameters(model):,} parameters; {machine.describe()}; {optimizer}, denormals flushed")
+        listener.note(
+            f"{counted(count_parameters(model), 'parameter')}; {machine.describe()}; {optimizer}, denormals flushed"
+        )
         save_tokenizer(run, tokenizer)
         if source_tokenizer is not None:
             save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)

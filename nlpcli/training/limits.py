@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.training.checkpoint import Progress
 
@@ -26,15 +27,15 @@ def share_done(progress: Progress, settings: TrainingConfig, plan_length: int) -
 def limit_reached(progress: Progress, settings: TrainingConfig, plan_length: int) -> str | None:
     """Why the run ends here, in words; None where it goes on."""
     if settings.max_steps and progress.step >= settings.max_steps:
-        return f"{progress.step} steps done"
+        return f"{counted(progress.step, 'step')} done"
     if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
-        return f"{settings.max_minutes:g} minutes are over"
+        return f"{counted(settings.max_minutes, 'minute')} {'is' if settings.max_minutes == 1 else 'are'} over"
     if settings.max_tokens and progress.tokens >= settings.max_tokens:
-        return f"{progress.tokens:,} tokens read"
+        return f"{counted(progress.tokens, 'token')} read"
     if settings.max_operations and progress.operations >= settings.max_operations:
         return f"{progress.operations:.3g} operations done"
     if settings.max_epochs and share_done(progress, settings, plan_length) >= 1.0:
-        return f"{settings.max_epochs:g} epochs done"
+        return f"{counted(settings.max_epochs, 'epoch')} done"
     if settings.patience and progress.stale >= settings.patience:
-        return f"'{settings.metric}' has not improved for {progress.stale} evaluations"
+        return f"'{settings.metric}' has not improved for {counted(progress.stale, 'evaluation')}"
     return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.naming import fitting
 from nlpcli.models.depth import FINAL, HEAD, Group, depth_groups
@@ -63,7 +64,8 @@ class Plan:
                 parameter.requires_grad_(parameter in stage.parameters)
             count = sum(parameter.numel() for parameter in stage.parameters)
             total = sum(parameter.numel() for parameter in self.model.parameters())
-            said = f"from step {progress.step + 1} on {stage.name}: {count:,} of {total:,} parameters learn"
+            trained = f"{count:,} of {counted(total, 'parameter')} {'is' if count == 1 else 'are'} trained"
+            said = f"from step {progress.step + 1:,} on {stage.name}: {trained}"
         if self._still:
             for part in self.model.children():
                 if not any(parameter.requires_grad for parameter in part.parameters()):

@@ -248,6 +248,16 @@ def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
     assert "sentences:4|beam:1" in info["signatures"]["bleu"]
 
 
+def test_looking_at_examples_twice_trains_one_tokenizer_and_training_takes_it_too(call, pairs, monkeypatch):
+    monkeypatch.setenv("NLPCLI_CACHE", str(pairs / "cache"))
+    small = [item for item in SMALL if "chars" not in item]
+    look = ["pretrain", "mlm", "--data", "train.en", *small, "--set", "tokenizer.vocab_size=300"]
+    first, second, train = (call(*look, *more)[2] for more in (["--show", 1], ["--show", 2], ["--max-steps", 1]))
+    assert "training a tokenizer" in first
+    for err in (second, train):
+        assert "training a tokenizer" not in err and "as it was trained on this text before" in err
+
+
 class Shown:
     """A bar that remembers what it shows."""
 

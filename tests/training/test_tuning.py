@@ -246,7 +246,7 @@ def test_what_is_trained_is_said_whenever_it_changes(trainer):
         "from step 5 on head, encoder.2",
         "from step 9 on head, encoder.2, encoder.1",
     ]
-    assert all(note.endswith(f"of {total:,} parameters learn") for note in one.observer.notes)
+    assert all(note.endswith(f"of {total:,} parameters are trained") for note in one.observer.notes)
 
 
 def test_in_stages_what_is_named_is_trained_first_and_then_everything(trainer):

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.mixture import MixedTask, MixtureConfig, load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
@@ -98,7 +99,8 @@ def _mixed(
     for part, rate in zip(parts, rates, strict=True):
         own = sets[part.name]
         listener.note(
-            f"{part.name}: {len(own.train):,} examples, {len(own.dev):,} to measure on; {rate:.1%} of what is drawn"
+            f"{part.name}: {counted(len(own.train), 'training example')}, {len(own.dev):,} in the dev set; "
+            f"{rate:.1%} of what is drawn"
         )
         for note in getattr(part.task, "notes", ()):
             listener.note(f"{part.name}: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 
@@ -27,5 +28,4 @@ def read_labelled(
     bad: list[NlpcliError] = []
     yield from kind.read(path, columns, on_bad=bad.append)
     if bad:
-        questions = "1 question" if len(bad) == 1 else f"{len(bad):,} questions"
-        tell(f"{questions} left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
+        tell(f"{counted(len(bad), 'question')} left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))

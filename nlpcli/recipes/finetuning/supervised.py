@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.following import followed
@@ -100,7 +101,7 @@ def run_task(
     )
     for note in getattr(task, "notes", ()):
         listener.note(note)
-    listener.note(f"{len(examples):,} examples to learn from, {len(dev):,} to measure on" + _told(task))
+    listener.note(f"{counted(len(examples), 'training example')}, {len(dev):,} in the dev set" + _told(task))
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
     names = given.scoring.names if given.scoring else measures_of(task, dev)
     info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
@@ -172,7 +173,10 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
         return examples, list(given.dev)
     held = max(1, round(len(examples) * config.data.dev_fraction))
     if held >= len(examples):
-        raise NlpcliError(f"{len(examples)} examples are too few to hold some out", hint="name others with --dev")
+        raise NlpcliError(
+            f"{counted(len(examples), 'example')} can't be split into a training and a dev set",
+            hint="name a dev set with --dev",
+        )
     order = np.random.default_rng(len(examples)).permutation(len(examples))
     chosen = set(order[:held].tolist())
     return (
@@ -253,7 +257,7 @@ def _told(task: Any) -> str:
     if not labels:
         return ""
     shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
-    return f"; {len(labels)} labels: {shown}"
+    return f"; {counted(len(labels), 'label')}: {shown}"
 
 
 def max_length_of(config: RunConfig) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
@@ -81,7 +82,9 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     )
     if config.model.positions == "learned":
         _check_positions(config, dev.lengths + task.around)
-    listener.note(f"{len(task):,} pairs" + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out)))
+    listener.note(
+        counted(len(task), "pair") + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out))
+    )
 
     signatures: dict[str, str] = {}
     translated = DevTranslations(config, sides, machine.device)
@@ -147,8 +150,8 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     if has_new_source_encoder(config, start):
         lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
         tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
-        size = f"{layers} layer{'s' * (layers > 1)}"
-        listener.note(f"a new encoder of {size} reads sources in {tokenizer.vocab_size:,} pieces of their own")
+        size = counted(layers, "layer")
+        listener.note(f"a new encoder of {size} reads sources in {counted(tokenizer.vocab_size, 'token')} of their own")
         return tokenizer
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.run import Listener
@@ -107,7 +108,8 @@ class Tuned:
             )  # fmt: skip
             learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
             self.listener.note(
-                f"adapters of rank {settings.lora_rank} on {len(names)} layers: {learnt:,} numbers learn"
+                f"adapters of rank {settings.lora_rank} on {counted(len(names), 'layer')}: "
+                f"{counted(learnt, 'trainable parameter')}"
             )
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import plain_name, sha256_file
 from nlpcli.config.leftovers import entries
 from nlpcli.config.loading import load_yaml
@@ -240,10 +241,10 @@ def inspect_runs(path: Path) -> Inspection:
     facts: dict[str, Any] = {"runs": runs}
     sections = [Section("Runs", rows, ("name", "learns", "state", "step", "reached"))]
     seeds = path / "seeds.json"
-    title = f"a folder of {len(runs)} runs"
+    title = f"a folder of {counted(len(runs), 'run')}"
     if seeds.is_file():
         facts["metrics"] = _seeds(seeds)
-        title = f"a run with {len(runs)} seeds"
+        title = f"a run with {counted(len(runs), 'seed')}"
         table = [[name, f"{m['mean']:.4g}", f"{m['deviation']:.3g}"] for name, m in facts["metrics"].items()]
         sections.append(Section("Over the seeds", table, ("metric", "mean", "deviation")))
     return Inspection("runs", title, str(path), facts, sections)

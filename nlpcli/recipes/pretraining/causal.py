@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized
@@ -91,7 +92,8 @@ def prepare(materials: Materials) -> Job:
         evaluate=evaluate,
         measures=MEASURED,
         fingerprint=train_shards.fingerprint,
-        summary=f"{sized(train_shards)}; {dev_shards.tokens:,} tokens held out, scored in windows of {data.context} "
+        summary=f"{sized(train_shards)}; {counted(dev_shards.tokens, 'token')} in the dev set, "
+        f"scored in windows of {data.context} "
         f"with stride {task.stride}",
         signatures=signatures,
         shown=shown,

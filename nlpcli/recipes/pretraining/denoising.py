@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_kind, check_positions, sized, tallied
@@ -44,7 +45,8 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     length = noise_of(config, weights).text_length(config.data.context)
     if length < 2:
         raise NlpcliError(
-            f"data.context {config.data.context} leaves room for texts of {length} token, and nothing to tell it from",
+            f"data.context {config.data.context} leaves room for texts of {counted(length, 'token')}, "
+            "and nothing to tell it from",
             hint="set it to at least 4; 128 or more is usual",
         )
 
@@ -100,7 +102,7 @@ def prepare(materials: Materials) -> Job:
             *["mlm_accuracy"] * bool(task.mlm),
         ),
         fingerprint=train.fingerprint,
-        summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+        summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.recipes.pretraining.job import (
     Builder,
@@ -91,7 +92,7 @@ def prepare(materials: Materials) -> Job:
         evaluate=evaluate,
         measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
         fingerprint=train.fingerprint,
-        summary=f"{sized(train)} as {task.format}; {dev.tokens:,} tokens held out",
+        summary=f"{sized(train)} as {task.format}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
     )
 

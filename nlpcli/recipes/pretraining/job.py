@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.pretraining import default_preset
@@ -129,6 +130,6 @@ def _article(noun: str) -> str:
 def sized(shards: ShardSet) -> str:
     """How much text there is, for a person."""
     if shards.sentences is None:
-        return f"{shards.documents:,} documents, {shards.tokens:,} tokens to train on"
+        return f"{counted(shards.documents, 'document')}, {counted(shards.tokens, 'token')} to train on"
     documents = int((shards.lengths == 0).sum())
-    return f"{shards.documents - documents:,} sentences, {shards.tokens:,} tokens to train on"
+    return f"{counted(shards.documents - documents, 'sentence')}, {counted(shards.tokens, 'token')} to train on"

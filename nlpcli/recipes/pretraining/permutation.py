@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.recipes.pretraining.job import Builder, Job, Materials, check_context, check_kind, sized, tallied
 from nlpcli.recipes.pretraining.shown import guesses
@@ -51,7 +52,7 @@ def prepare(materials: Materials) -> Job:
         evaluate=evaluate,
         measures=("loss", "accuracy", "baseline"),
         fingerprint=train.fingerprint,
-        summary=f"{sized(train)}; {dev.tokens:,} tokens held out",
+        summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
     )
 

@@ -73,8 +73,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the model card, which is written last, is that of the steps that were done."""
-        trained = re.match(r"(\d+) steps", self.card.get("trained", ""))
-        return trained is not None and int(trained[1]) >= self.step
+        trained = re.match(r"([\d,]+) steps?", self.card.get("trained", ""))
+        return trained is not None and int(trained[1].replace(",", "")) >= self.step
 
     @property
     def ended(self) -> str:
