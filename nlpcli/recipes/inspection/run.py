@@ -11,7 +11,7 @@ from typing import Any
 
 from nlpcli.config.files import sha256_file
 from nlpcli.config.loading import load_yaml
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.models.directory import DESCRIPTION, read_info
 from nlpcli.recipes.card import read_card
 from nlpcli.recipes.inspection.findings import Finding, Inspection, Section, amount, size
@@ -26,6 +26,7 @@ _SETTINGS = ("optimizer", "lr", "schedule", "batch_tokens", "batch_size", "accum
 # --- a run -------------------------------------------------------------------------------------------------------
 
 
+@reads_description
 def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
     """A run's folder, and the model it has kept so far. Raises: NlpcliError as `inspect_model`, and for a damaged
     configuration."""
@@ -230,6 +231,7 @@ def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list
 # --- several -----------------------------------------------------------------------------------------------------
 
 
+@reads_description
 def inspect_runs(path: Path) -> Inspection:
     """A folder of runs: each with its state and what it reached."""
     runs = [_one_of_many(run) for run in sorted(path.iterdir()) if (run / CONFIG).is_file()]
