@@ -139,7 +139,7 @@ def check(line: list[str], capsys, about: object) -> None:
 def test_a_changed_folder_is_one_sentence(made, tmp_path, monkeypatch, capsys, folder):
     names = ("t.txt", "c.tsv", "lm", folder)
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, 2**32))
     def one(seed):
         rng = random.Random(seed)
@@ -169,7 +169,7 @@ def test_vectors_that_are_no_numbers_are_named_with_their_row(made, tmp_path, mo
     np.save("v.npy", vectors)
     lines = [
         ["search", "--model", str(made / "lm"), "--vectors", "v.npy", "--texts", str(made / "t.txt"), "cat"],
-        ["cluster", "--vectors", "v.npy", "--clusters", "2", str(made / "t.txt")],
+        ["cluster", "--vectors", "v.npy", "--k", "2", str(made / "t.txt")],
     ]
     for line in lines:
         with contextlib.suppress(SystemExit):
