@@ -65,8 +65,6 @@ COMMANDS = {
         ["predict", "--model", "cls", "t.txt"],
         ["evaluate", "--model", "cls", "c.tsv"],
         ["inspect", "cls"],
-        ["finetune", "--task", "classify", "--model", "cls", "--train", "c.tsv", "--dev", "c.tsv", "--max-steps", "1",
-         "--out", "out"],
     ],
     "hf": [["convert", "hf", "out"], ["inspect", "hf"], ["generate", "--model", "hf", "--prompt", "the"]],
     "idx": [["search", "--vectors", "idx", "--model", "lm", "a cat"], ["inspect", "idx"]],
