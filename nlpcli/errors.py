@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from typing import ParamSpec, TypeVar
 
 from nlpcli.escaping import shortened
 
+_P, _R = ParamSpec("_P"), TypeVar("_R")
 _LONGEST_NAME = 200
 
 
@@ -41,6 +45,36 @@ class RunFailed(NlpcliError):
     """The call was right, but the work could not be finished (disk full, loss not finite)."""
 
     status = ExitStatus.FAILED
+
+
+_DAMAGE = (TypeError, AttributeError, KeyError, ValueError, IndexError, OverflowError, RecursionError)
+
+
+@contextmanager
+def described_by(path: object) -> Iterator[None]:
+    """What goes wrong inside is due to a description in the folder or file `path` that nobody checked value by value.
+
+    Raises: NlpcliError, naming `path`, for what Python raises about values of other kinds.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise NlpcliError(
+            f"{path}: a value in its description is not of the kind that belongs there ({shortened(why)})",
+            hint="the folder was changed or is damaged; take it again from where it came from",
+        ) from error
+
+
+def reads_description(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """For functions whose first argument is the folder or file that they read, see `described_by`."""
+
+    @functools.wraps(function)
+    def guarded(*args: _P.args, **more: _P.kwargs) -> _R:
+        with described_by(args[0] if args else more["path"]):
+            return function(*args, **more)
+
+    return guarded
 
 
 def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliError:

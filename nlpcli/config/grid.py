@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from nlpcli.errors import NlpcliError
 _SEPARATOR = re.compile(r"[^A-Za-z0-9.=_]+")
 _DIRECT = ("extends", "init", "task", "objective")
 """The settings of a run that stand in no section."""
+MOST_CELLS = 2000
 _LIMITS = {
     "steps": "max_steps",
     "epochs": "max_epochs",
@@ -162,6 +164,7 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
 
     Raises: NlpcliError when two would have the same name, or change the same.
     """
+    _check_count(grid, source)
     found = [*_product(grid), *(_row(row, grid) for row in grid.rows)]
     names: dict[str, Variant] = {}
     changes: dict[str, Variant] = {}
@@ -176,6 +179,21 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
             raise NlpcliError(f"{source}: the cells '{changes[change].name}' and '{variant.name}' are the same")
         changes[change] = variant
     return found
+
+
+def _check_count(grid: GridConfig, source: str) -> None:
+    """Raises: NlpcliError for more trainings than anyone runs, before any is worked out."""
+    count = math.prod(map(len, grid.axes.values())) * _seeds(grid.seeds) if grid.axes else 0
+    count += sum(_seeds(grid.seeds if row.seeds is None else row.seeds) for row in grid.rows)
+    if count > MOST_CELLS:
+        raise NlpcliError(
+            f"{source}: {count:,} trainings are too many; a grid holds at most {MOST_CELLS:,}",
+            hint="take fewer values, axes or seeds, or split it into several files",
+        )
+
+
+def _seeds(seeds: int | list[int]) -> int:
+    return seeds if isinstance(seeds, int) else len(seeds)
 
 
 def _row(row: Row, grid: GridConfig) -> Variant:

@@ -22,7 +22,7 @@ from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, reads_description, unknown
 from nlpcli.text import Tokenizer
 
 FAMILIES = LazyTable(
@@ -70,6 +70,7 @@ class Checkpoint:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
+@reads_description
 def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """The checkpoint in the folder `path`; its weights as 32-bit numbers under our names.
 
@@ -125,6 +126,7 @@ def _rows_of(weights: Weights, path: Path) -> int:
     return tables[0].size(0)
 
 
+@reads_description
 def read_description(path: Path) -> dict[str, Any]:
     """`task` and, for a fine-tuned model, `problem` and `head`, as model.yaml has them.
 

@@ -61,16 +61,34 @@ class TextSource:
         return _BY_SUFFIX.get(inner_suffix(path), "auto") if self.format == "auto" else self.format
 
 
-def read_lines(path: Path | str, *, ends: bool = False) -> Iterator[str]:
+LONGEST_LINE = 4 * 2**20
+"""Bytes of a line that is encoded at once; a tokenizer needs up to a hundred times as much memory."""
+
+
+def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = None) -> Iterator[str]:
     """The lines of a text file, or of standard input for "-", without their ends.
 
     Plain or compressed (.gz, .xz, .zst); a byte order mark at the beginning is dropped; one CR before the LF is too.
-    Each line is given as soon as it is complete. ends: leave LF, and CR before it, in place.
+    Each line is given as soon as it is complete. ends: leave LF, and CR before it, in place. longest: a line's bytes.
 
-    Raises: NlpcliError for a file that is missing, damaged or not UTF-8 (with line and column).
+    Raises: NlpcliError for a file that is missing, damaged or not UTF-8 (with line and column), and a longer line.
     """
     with open_bytes(path) as stream:
-        yield from _lines(stream, path, ends=ends)
+        lines = stream if longest is None else _bounded(stream, path, longest)
+        yield from _lines(lines, path, ends=ends)
+
+
+def _bounded(stream: BinaryIO, path: Path | str, longest: int) -> Iterator[bytes]:
+    """The lines of a stream, none of which is held in memory beyond the bound."""
+    number = 0
+    while raw := stream.readline(longest + 1):
+        number += 1
+        if len(raw) > longest:
+            raise NlpcliError(
+                f"{shown(path)}:{number}: a line of more than {longest:,} bytes, which is too long to be read at once",
+                hint="break it into lines, as at the ends of sentences",
+            )
+        yield raw
 
 
 def split_lines(text: str) -> Iterator[str]:
@@ -213,7 +231,7 @@ def _has_inner_blank(lines: list[str]) -> bool:
     return bool(filled) and filled[-1] + 1 != len(filled)
 
 
-def _lines(stream: BinaryIO, path: Path | str, *, ends: bool = False) -> Iterator[str]:
+def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> Iterator[str]:
     for number, raw in enumerate(stream, start=1):
         if number == 1 and raw.startswith(codecs.BOM_UTF8):
             raw = raw[len(codecs.BOM_UTF8) :]

@@ -46,7 +46,7 @@ def open_vectors(path: Path) -> np.ndarray:
         raise NlpcliError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy raises what it likes for a damaged header
         raise NlpcliError(f"{path}: not a whole file of vectors ({_one_line(error)})", hint=_MAKING) from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
         shape = getattr(vectors, "shape", "several arrays")
@@ -57,6 +57,19 @@ def open_vectors(path: Path) -> np.ndarray:
     return vectors
 
 
+def finite_vectors(path: Path) -> np.ndarray:
+    """The same, after a look at all numbers. Raises: NlpcliError also for one that is not finite, with its row."""
+    vectors = open_vectors(path)
+    for start in range(0, len(vectors), _BLOCK):
+        wrong = np.flatnonzero(~np.isfinite(vectors[start : start + _BLOCK]).all(axis=1))
+        if len(wrong):
+            raise NlpcliError(
+                f"{path}: vector {start + int(wrong[0]) + 1:,} holds a number that is not finite", hint=_MAKING
+            )
+    return vectors
+
+
+_BLOCK = 4096  # vectors looked at together
 _MAKING = "make one with: nlpcli embed --model DIR --output vectors.npy FILE"
 
 

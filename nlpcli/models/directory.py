@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from nlpcli import __version__
 from nlpcli.config.files import AlreadyThere, new_directory, sha256_file, write_together
@@ -40,6 +40,22 @@ class _Description(BaseModel):
     tokenizer: str
     sha256: str
     source_tokenizer: str | None = None
+    head: dict[str, Any] | None = None
+    problem: dict[str, Any] | None = None
+    columns: dict[str, Any] | None = None
+    layout: dict[str, Any] | None = None
+    parts: dict[str, Any] | None = None
+    decoding: dict[str, Any] | None = None
+    metrics: dict[str, float] | None = None
+    signatures: dict[str, str] | None = None
+    step: Annotated[int, Field(ge=0)] | None = None
+    context: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_length: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    document_end: bool | None = None
+    source_start: list[int] | None = None
+    target_start: list[int] | None = None
+    read_from: str | None = None
+    pooling: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nlpcli.data.opening import STDIN
-from nlpcli.data.vectors import open_vectors, unit
+from nlpcli.data.vectors import finite_vectors, unit
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.embed import Embedding, check_files, read_texts, tell_cut, windows
 from nlpcli.recipes.embedder import Embedder, Vectors
@@ -82,7 +82,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
 def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[list[str], np.ndarray]:
     lines = read_texts(Embedding(tuple(job.files)))
     if job.vectors is not None:
-        vectors = open_vectors(job.vectors)
+        vectors = finite_vectors(job.vectors)
         texts = [line.text for line in lines]
         if len(texts) != len(vectors):
             raise NlpcliError(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nlpcli.data.opening import STDIN, check_opens, shown
-from nlpcli.data.readers import read_lines
+from nlpcli.data.readers import LONGEST_LINE, read_lines
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
@@ -90,7 +90,7 @@ def read_texts(job: Embedding) -> Iterator[Line]:
     """The lines of all files. Raises: NlpcliError naming file and line for what can't be read."""
     for path in job.files:
         as_json = is_json(path, job.format, job.field)
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
             name = job.field or "text"
             record = read_record(line, f"{shown(path)}:{number}", name) if as_json else None
             yield Line(line if record is None else record[name], record)

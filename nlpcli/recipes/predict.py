@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.tasks import ExamplesConfig
 from nlpcli.data.opening import STDIN, inner_suffix, shown
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError, described_by, unknown
 from nlpcli.recipes.locate import locate_task
 
 if TYPE_CHECKING:
@@ -86,14 +86,15 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
 
     machine = prepare(device, "float32", threads)
     loaded = open_model(path, str(machine.device))
-    info, model = choose_part(loaded.info, loaded.model, part)
-    loaded = replace(loaded, model=model, info=info)
-    context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
-    task = TASKS.load(info["task"]).restore(info["problem"], context)
-    if hasattr(task, "generator"):
-        from nlpcli.recipes.finetuning.generation import BeamGenerator
+    with described_by(path):
+        info, model = choose_part(loaded.info, loaded.model, part)
+        loaded = replace(loaded, model=model, info=info)
+        context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
+        task = TASKS.load(info["task"]).restore(info["problem"], context)
+        if hasattr(task, "generator"):
+            from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-        task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
+            task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
     return Applied(loaded, task, machine.device)
 
 
@@ -152,9 +153,9 @@ def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
 
 def _lines(task: Any, path: str) -> Iterable[Example]:
     from nlpcli.data.examples import Example
-    from nlpcli.data.readers import blank, read_lines
+    from nlpcli.data.readers import LONGEST_LINE, blank, read_lines
 
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
         place = f"{shown(path)}:{number}"
         try:
             yield replace(task.parse(line), place=place)

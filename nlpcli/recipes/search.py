@@ -14,7 +14,7 @@ from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.data.readers import read_lines
-from nlpcli.data.vectors import open_vectors, write_vectors
+from nlpcli.data.vectors import finite_vectors, write_vectors
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embed import Embedding, check_files, read_texts, tell_cut, windows
 from nlpcli.recipes.embedder import Embedder, Vectors
@@ -105,7 +105,7 @@ class Search:
         settings = job.settings if saved is None else _as_saved(job.settings, saved, job.vectors)
         vectors = texts = None
         if job.vectors is not None:
-            vectors = open_vectors(job.vectors / VECTORS if saved else job.vectors)
+            vectors = finite_vectors(job.vectors / VECTORS if saved else job.vectors)
             texts = list(read_lines(job.vectors / TEXTS if saved else job.texts))
             _check_lengths(vectors, texts, job)
         self.rerank = None if job.rerank is None else _Reranker(job, say=say)

@@ -14,7 +14,16 @@ import numpy as np
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import entries
 from nlpcli.config.numbers import parse_int
-from nlpcli.data.readers import TextSource, blank, find_files, no_text, read_lines, read_pieces, split_lines
+from nlpcli.data.readers import (
+    LONGEST_LINE,
+    TextSource,
+    blank,
+    find_files,
+    no_text,
+    read_lines,
+    read_pieces,
+    split_lines,
+)
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.models import is_huggingface
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
@@ -173,9 +182,15 @@ def encode_lines(
     if not 0.0 <= sampling <= 1.0:
         raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
     rng = np.random.default_rng(seed)
-    for lines in _batches((line for path in files for line in read_lines(path)), 1 if line_buffered else _BATCH):
+    for lines in _batches(
+        (line for path in files for line in read_lines(path, longest=LONGEST_LINE)), 1 if line_buffered else _BATCH
+    ):
         for ids in tokenizer.encode(lines, sampling=sampling, rng=rng):
             yield " ".join(map(str if output == "ids" else tokenizer.id_to_piece, ids))
+
+
+def _lines_of(files: Sequence[str]) -> Iterator[str]:
+    return (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
 
 
 def decode_lines(
@@ -264,7 +279,7 @@ def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:
     if tokenizer.kind != "byte-bpe":
         byte_ids = frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
     total = dict.fromkeys(("lines", "words", "characters", "pieces", "unknown", "bytes", "changed_lines"), 0)
-    for lines in _batches((line for path in files for line in read_lines(path)), _BATCH):
+    for lines in _batches(_lines_of(files), _BATCH):
         encoded = tokenizer.encode(lines)
         total["lines"] += len(lines)
         for line, ids, back in zip(lines, encoded, tokenizer.decode(encoded), strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.data.opening import check_opens, shown
-from nlpcli.data.readers import read_lines
+from nlpcli.data.readers import LONGEST_LINE, read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
@@ -156,7 +156,7 @@ def read_requests(job: Translating) -> Iterator[Request]:
     count = 0
     for path in job.files:
         as_json = is_json(path, job.format, job.input_field)
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
             place = f"{shown(path)}:{number}"
             count += 1
             prefix = job.prefix

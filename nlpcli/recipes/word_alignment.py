@@ -29,6 +29,8 @@ WINDOW = 1024  # pairs read ahead, and those by which layers are chosen
 
 Layer = int | str | tuple[int, int] | None
 
+_LONGEST = 16_384  # bytes of a line; the weights of a pair grow with the product of its lengths
+
 
 @dataclass(frozen=True)
 class Aligning:
@@ -206,10 +208,10 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
     """Each line of the sources with its line of the target. Raises: NlpcliError where their numbers differ."""
     from nlpcli.decoding.aligner import Pair
 
-    targets = read_lines(job.target)
+    targets = read_lines(job.target, longest=_LONGEST)
     count = 0
     for path in job.sources:
-        for number, source in enumerate(read_lines(path), start=1):
+        for number, source in enumerate(read_lines(path, longest=_LONGEST), start=1):
             place = f"{shown(path)}:{number}"
             target = next(targets, None)
             if target is None:

@@ -112,3 +112,13 @@ def test_a_grid_whose_file_gives_it_no_plain_name_is_refused(tmp_path):
     path.write_text("equal: {steps: 1}\nrows: [{name: a}]\n")
     with pytest.raises(NlpcliError, match="can't be the name of a file or folder"):
         load_grid(path)
+
+
+def test_more_trainings_than_anyone_runs_are_counted_before_any_is_worked_out(tmp_path):
+    axes = "".join(f"  axis{n}: {{{', '.join(f'v{i}: {{}}' for i in range(200))}}}\n" for n in range(4))
+    found = grid(tmp_path, f"equal: {{steps: 1}}\naxes:\n{axes}")
+    with pytest.raises(NlpcliError, match=r"1,600,000,000 trainings are too many; a grid holds at most 2,000"):
+        variants(found)
+    found = grid(tmp_path, "equal: {steps: 1}\nseeds: 3000\naxes:\n  training.lr: [0.1]\n")
+    with pytest.raises(NlpcliError, match="3,000 trainings are too many"):
+        variants(found)

@@ -348,3 +348,12 @@ def test_an_empty_file_among_others_does_no_harm(tmp_path):
 def test_documents_come_from_standard_input_too(monkeypatch):
     feed(monkeypatch, PLAY.encode())
     assert len(list(read_documents("-"))) == 2
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_a_line_beyond_the_bound_is_named_and_not_held_in_memory(tmp_path, compress):
+    path = tmp_path / "text"
+    path.write_bytes(compress(b"short\n" + b"x" * 100 + b"\n"))
+    assert list(read_lines(path, longest=101)) == ["short", "x" * 100]
+    with pytest.raises(NlpcliError, match=r"text:2: a line of more than 100 bytes"):
+        list(read_lines(path, longest=100))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -335,3 +337,56 @@ def test_the_tokenizer_of_sources_stays_for_good(with_source, tokenizer):
     path, _ = with_source
     with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: another tokenizer stands here"):
         save(path, tokenizer, source_tokenizer=tokenizer, source_layers=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"d_model": 60_000, "d_ff": 60_000},
+        {"d_ff": 2**31 - 1, "d_model": 2**31 - 2},
+        {"encoder_layers": 2000},
+        {"decoder_layers": 10**9},
+        {"heads": 2**30, "d_key": 2**30, "d_value": 2**30},
+        {"positions": "learned", "max_length": 2**31 - 1},
+        {"segments": 10**9},
+        {"source_layers": 1, "source_vocab_size": 10**9},
+        {"positions": "relative", "relative_buckets": 10**9},
+        {"max_length": []},
+        {"d_model": 10**30},
+    ],
+    ids=str,
+)
+def test_a_description_of_a_larger_model_than_the_file_holds_takes_no_memory(saved, change):
+    path, _ = saved
+    info = yaml.safe_load((path / DESCRIPTION).read_text())
+    info["model"] |= change
+    (path / DESCRIPTION).write_text(yaml.safe_dump(info))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, limits[1]))
+    try:
+        with pytest.raises(NlpcliError) as caught:
+            load_model(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert str(path) in caught.value.message and len(caught.value.message) < 600
+
+
+@pytest.mark.parametrize("head", [{"kind": "text", "outputs": 10**12, "pooling": "first"}, {"kind": "x"}, {"a": 1}])
+def test_a_head_that_the_file_does_not_hold_takes_no_memory(saved, head):
+    path, _ = saved
+    info = yaml.safe_load((path / DESCRIPTION).read_text()) | {"head": head}
+    (path / DESCRIPTION).write_text(yaml.safe_dump(info))
+    with pytest.raises(NlpcliError, match=r"model\.safetensors: "):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_length", []), ("metrics", [1]), ("step", -1), ("source_start", "x"), ("problem", 3)]
+)
+def test_values_of_another_kind_in_a_description_are_named(saved, key, value):
+    path, _ = saved
+    info = yaml.safe_load((path / DESCRIPTION).read_text()) | {key: value}
+    (path / DESCRIPTION).write_text(yaml.safe_dump(info))
+    with pytest.raises(NlpcliError, match=rf"model\.yaml: {key}"):
+        read_info(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nlpcli import presets
 from nlpcli.config.schema import ModelConfig
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.recipes.inspection.cost import as_facts, memory, operations
 from nlpcli.recipes.inspection.findings import Inspection, Section, amount, percent, size
 from nlpcli.recipes.inspection.parts import layers_by_stack, parameters_by_part, shared_matrices
@@ -30,6 +30,7 @@ _USES = {
 }
 
 
+@reads_description
 def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
     """The model in a folder of this program or of Hugging Face; its digest and its tokenizer are checked.
 

@@ -14,7 +14,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.files import plain_name, sha256_file
 from nlpcli.config.leftovers import entries
 from nlpcli.config.loading import load_yaml
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.models.directory import DESCRIPTION, read_info
 from nlpcli.recipes.card import read_card
 from nlpcli.recipes.inspection.findings import Finding, Inspection, Section, amount, size
@@ -29,6 +29,7 @@ _SETTINGS = ("optimizer", "lr", "schedule", "batch_tokens", "batch_size", "accum
 # --- a run -------------------------------------------------------------------------------------------------------
 
 
+@reads_description
 def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
     """A run's folder, and the model it has kept so far. Raises: NlpcliError as `inspect_model`, and for a damaged
     configuration."""
@@ -234,6 +235,7 @@ def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list
 # --- several -----------------------------------------------------------------------------------------------------
 
 
+@reads_description
 def inspect_runs(path: Path) -> Inspection:
     """A folder of runs: each with its state and what it reached."""
     runs = [_one_of_many(run) for run in sorted(path.iterdir()) if (run / CONFIG).is_file()]

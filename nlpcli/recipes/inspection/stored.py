@@ -16,7 +16,7 @@ from nlpcli.data.readers import read_lines
 from nlpcli.data.shard_set import INDEX, ShardSet
 from nlpcli.data.suites import SUITES, FoundTask, read_suite
 from nlpcli.data.vectors import open_vectors
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.recipes.inspection.findings import Inspection, Section, finding, size
 from nlpcli.recipes.inspection.scan import lengths
 from nlpcli.recipes.inspection.text import histogram, length_cells
@@ -25,6 +25,7 @@ _BLOCK = 4096  # vectors looked at together
 _FEW_TASKS = 2  # that make a folder one of a suite
 
 
+@reads_description
 def inspect_shards(path: Path) -> Inspection:
     """A finished shard set, its digests checked. Raises: NlpcliError when it is damaged."""
     shards = ShardSet.open(path)
@@ -95,6 +96,7 @@ def inspect_vectors(path: Path) -> Inspection:
     return Inspection("vectors", title, str(path), facts, [Section("Vectors", rows)], findings)
 
 
+@reads_description
 def inspect_index(path: Path) -> Inspection:
     """An index that `nlpcli search --save-index` left. Raises: NlpcliError where its parts don't fit together."""
     said = load_yaml(path / "index.yaml")

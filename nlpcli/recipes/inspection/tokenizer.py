@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nlpcli.data.readers import no_text, read_lines
+from nlpcli.errors import reads_description
 from nlpcli.recipes.inspection.characters import script_of, spelled
 from nlpcli.recipes.inspection.findings import Example, Finding, Inspection, Section, finding, percent
 from nlpcli.recipes.tokenize import describe, open_tokenizer
@@ -31,6 +32,7 @@ _SAMPLES = {
 }
 
 
+@reads_description
 def inspect_tokenizer(
     path: Path, *, text: Sequence[str] = (), show: int = 3, on_line: Callable[[int], None] | None = None
 ) -> Inspection:

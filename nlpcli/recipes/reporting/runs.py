@@ -15,7 +15,7 @@ from typing import Any
 from nlpcli.config.leftovers import find_finished
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.recipes.card import read_card
 from nlpcli.recipes.samples import OUTPUTS
 from nlpcli.training.log import read_metrics, read_samples
@@ -144,6 +144,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
 
 
+@reads_description
 def read_run(path: Path, name: str | None = None) -> Run:
     """Raises: NlpcliError for a folder that is no run, or whose configuration can't be read."""
     path = Path(path)
