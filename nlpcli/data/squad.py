@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.data.examples import Answer, Example
+from nlpcli.data.json_objects import begins_list, parse_object, read_objects
 from nlpcli.data.opening import shown
 from nlpcli.data.readers import blank
-from nlpcli.data.tables import as_text, begin, parse_object
+from nlpcli.data.tables import as_text, begin
 from nlpcli.errors import NlpcliError
 
 OnBad = Callable[[NlpcliError], None]
@@ -19,8 +20,9 @@ OnBad = Callable[[NlpcliError], None]
 def read_questions(path: Path | str, *, labelled: bool = True, on_bad: OnBad | None = None) -> Iterator[Example]:
     """Questions with their contexts and answers: texts = (question, context), label = the answers, id = the question's.
 
-    SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines with `question`, `context`, `id` and
-    `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts (in constant memory). A question
+    SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines, or a list of objects, with
+    `question`, `context`, `id` and `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts
+    (lines in constant memory). A question
     marked `is_impossible`, or with an empty list of answers, has the label (); plausible answers are no answers.
     labelled: without it answers may be missing, and then the label is None.
     on_bad: what is done with the error of a question whose answers don't stand in its context at their starts, or that
@@ -29,7 +31,9 @@ def read_questions(path: Path | str, *, labelled: bool = True, on_bad: OnBad | N
     Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
     """
     first, lines = begin(path)
-    if _is_one_record(first):
+    if begins_list(first):
+        found = _of_objects(lines, path)
+    elif _is_one_record(first):
         found = _of_lines(lines, path)
     else:
         found = _of_articles(lines, path)
@@ -75,6 +79,11 @@ def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:
             place = f"{shown(path)}:{number}"
             record = parse_object(line, place)
             yield record, _member(record, "context", str, place), place
+
+
+def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:
+    for record, place in read_objects(iter(lines), path):
+        yield record, _member(record, "context", str, place), place
 
 
 def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str) -> Found:

@@ -125,10 +125,10 @@ class Choice:
             "candidates": list(candidates),
         }
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         """The likeliest candidates as the data names them, each with its probability."""
         probabilities, candidates = prediction["probabilities"], prediction["candidates"]
-        ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[:top]
+        ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[: top or 1]
         written = [(STYLES[self.style](i, candidates), probabilities[i]) for i in ranked]
         return "\t".join(f"{' '.join(label.split())}\t{probability:.4f}" for label, probability in written)
 

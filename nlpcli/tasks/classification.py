@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.data.labels import one_field
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
@@ -132,9 +133,9 @@ class Classification:
             "probabilities": {self.labels[i]: probabilities[i] for i in ranked},
         }
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        chosen = list(prediction["probabilities"].items())[:top]
-        return "\t".join(f"{label}\t{probability:.4f}" for label, probability in chosen)
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        chosen = list(prediction["probabilities"].items())[: top or 1]
+        return "\t".join(f"{one_field(label)}\t{probability:.4f}" for label, probability in chosen)
 
 
 def _language_model_loss(body: nn.Module, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:

@@ -6,13 +6,13 @@ predicted beyond the ends of the range is cut off. A model from elsewhere predic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
@@ -121,17 +121,14 @@ class Regression:
         share = outputs[0] if self.low is None else min(max(outputs[0], 0.0), 1.0)
         return {"score": self._least + share * self._span}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         return f"{prediction['score']:.4f}"
 
 
 def score_in(example: Example) -> float:
     """The number that is an example's label. Raises: NlpcliError, naming its place, when it is none."""
-    try:
-        score = float(example.label)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
+    score = parse_float(example.label) if isinstance(example.label, str) else None
+    if score is None:
         raise NlpcliError(
             f"{example.place}: '{example.label}' is not a number",
             hint="name the column of the scores with --label, or use --task classify for names",

@@ -13,7 +13,6 @@ For the last one an example may have more texts, which are not like the first: t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
+from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_choices, read_texts
+from nlpcli.data.labels import one_field
 from nlpcli.errors import NlpcliError, nearest, unknown
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.task import Context, Prediction
@@ -245,10 +246,10 @@ class Similarity:
         found.vectors = vectors
         return found
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         fields = [f"{score:.4f}" for score in prediction.get("scores", [prediction["score"]])]
-        for label, chance in list(prediction.get("probabilities", {}).items())[:top]:
-            fields += [label, f"{chance:.4f}"]
+        for label, chance in list(prediction.get("probabilities", {}).items())[: top or 1]:
+            fields += [one_field(label), f"{chance:.4f}"]
         return "\t".join(fields)
 
 
@@ -310,11 +311,7 @@ def _check_texts(example: Example) -> None:
 
 
 def _number(label: Any) -> float | None:
-    try:
-        value = float(label)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
+    return parse_float(label) if isinstance(label, str) else None
 
 
 def _objective(examples: Sequence[Example]) -> str:

@@ -285,9 +285,9 @@ class SpanExtraction:
                 found |= {"answer": "", "start": None, "end": None, "probability": math.exp(null - total)}
         return found | {"nbest": nbest}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """The answer, "" if there is none, on one line; for a top above 1 the best answers with their probabilities."""
-        if top == 1:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """The answer, "" if there is none, on one line; with `top` so many answers with their probabilities."""
+        if top is None:
             return " ".join(prediction["answer"].split())
         chosen = prediction["nbest"][:top]
         return "\t".join(f"{' '.join(one['answer'].split())}\t{one['probability']:.4f}" for one in chosen)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Columns, Example
+from nlpcli.data.labels import one_field
 from nlpcli.data.tag_schemes import entities
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.models.rows import Row, Rows, stack
@@ -198,9 +199,9 @@ class Tagging:
             found["entities"] = _entities(example.texts, tags)
         return found
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """The tags of a sentence, divided by spaces as the words are."""
-        return " ".join(prediction["tags"])
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """The tags of a sentence with spaces between them; white space in a tag (of other tools) is an underscore."""
+        return " ".join("_".join(one_field(tag).split()) for tag in prediction["tags"])
 
 
 def windows(sizes: Sequence[int], room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:

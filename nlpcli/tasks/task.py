@@ -94,6 +94,6 @@ class Task(Protocol):
         """What the outputs for an example's items say of it."""
         ...
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         """A prediction as a plain line of tab-separated fields."""
         ...

@@ -162,7 +162,7 @@ class TextToText:
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
         """Several references stand in several columns, whose names commas divide, or in one as a JSON list."""
-        return read_texts(path, columns, labelled=labelled)
+        return read_texts(path, columns, labelled=labelled, names=False)
 
     def check(self, example: Example) -> None:
         found = references(example)
@@ -242,7 +242,7 @@ class TextToText:
     def prediction(self, example: Example, items: Sequence[TextItem], outputs: Sequence[list[int]]) -> Prediction:
         return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip()}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         return one_line(prediction["text"]).replace("\t", " ")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.rows import Row, Rows, stack
@@ -132,10 +133,11 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
             f"{where}all examples have the same label '{next(iter(found), '')}'; there is nothing to tell apart",
             hint="name the column of the labels with --label",
         )
-    numbers = [label for label in found if _fractional(label)]
-    if numbers and len(found) > 2:
+    numbers = {label: parse_float(label) for label in found}
+    scores = [label for label, number in numbers.items() if number is not None and (number % 1 or "." in label)]
+    if scores and len(found) > 2 and None not in numbers.values():
         raise NlpcliError(
-            f"{found[numbers[0]].place}: '{numbers[0]}' looks like a score and {what} would take it for a name",
+            f"{found[scores[0]].place}: '{scores[0]}' looks like a score and {what} would take it for a name",
             hint="use --task regress for scores",
         )
     if len(found) > 50 and len(found) > len(examples) // 2:
@@ -146,17 +148,10 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
     return sorted(found, key=_natural)
 
 
-def _fractional(label: str) -> bool:
-    try:
-        value = float(label)
-    except ValueError:
-        return False
-    return not value.is_integer() or "." in label
-
-
-def _natural(label: str) -> tuple[int, float, str]:
+def _natural(label: str) -> tuple[int, int, str]:
     """Whole numbers by their value, before names."""
-    return (0, int(label), label) if label.lstrip("-").isdecimal() else (1, 0, label)
+    number = parse_int(label)
+    return (1, 0, label) if number is None else (0, number, label)
 
 
 def pair_line(line: str) -> Example:

@@ -131,7 +131,7 @@ def test_bad_answers_can_be_collected_while_the_other_questions_are_read(tmp_pat
     [
         ("a.json", "", r"a.json: is empty"),
         ("a.json", '\n{\n"data": [}', r"a.json:3: not valid JSON"),
-        ("a.json", "[\n1]", r"a.json: not SQuAD's format"),
+        ("a.json", "[\n1]", r"a.json:2: not a JSON object in the list"),
         ("a.json", '{"data": {}}', r"a.json: not SQuAD's format"),
         ("a.json", '{"data": []}', r"a.json: no questions in it"),
         ("a.json", '{"data": [{"title": "x"}]}', r"a.json, article 1: there is no 'paragraphs'"),
