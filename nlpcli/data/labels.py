@@ -17,6 +17,15 @@ _OF_NUMPY = re.compile(rf"\[(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\]
 _SHOWN = 40
 
 
+class UnknownLabel(NlpcliError):
+    """A label that is right in its form and that the model can't predict, since training did not have it.
+
+    effect: what becomes of it where predictions are measured.
+    """
+
+    effect = "it counts as a mistake"
+
+
 def stripped(text: str) -> str:
     """`text` without white space of any kind, and byte order marks, at its ends; inside and in case it stays as it is.
 

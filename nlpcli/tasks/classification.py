@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import one_field
+from nlpcli.data.labels import UnknownLabel, one_field
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
 
 
@@ -25,6 +25,9 @@ class Classification:
 
     name: ClassVar[str] = "classify"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "label"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "both_orders", "lm_weight"}
     )
@@ -94,7 +97,7 @@ class Classification:
     def check(self, example: Example) -> None:
         if example.label not in self._index:
             near = nearest(str(example.label), self.labels)
-            raise NlpcliError(
+            raise UnknownLabel(
                 f"{example.place}: label '{example.label}' is not one the model was trained with",
                 hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
             )

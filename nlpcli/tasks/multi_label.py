@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import clean_label, join_labels, one_field, split_labels
+from nlpcli.data.labels import UnknownLabel, clean_label, join_labels, one_field, split_labels
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
@@ -26,6 +26,9 @@ class MultiLabel:
 
     name: ClassVar[str] = "multi-label"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "labels"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "threshold", "label_separator"}
     )
@@ -101,7 +104,7 @@ class MultiLabel:
         for label in self.labels_in(example):
             if label not in self._index:
                 near = nearest(label, self.labels)
-                raise NlpcliError(
+                raise UnknownLabel(
                     f"{example.place}: label '{label}' is not one the model was trained with",
                     hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
                 )

@@ -91,6 +91,9 @@ class SpanExtraction:
 
     name: ClassVar[str] = "span"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = frozenset({"text", "text2"})
+    answer: ClassVar[str] = "answer"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "layers", "stride", "max_answer", "no_answer", "threshold"}
     )
@@ -189,6 +192,8 @@ class SpanExtraction:
         contexts = self._contexts({example.texts[1]: None for example in examples})
         questions = self.context.tokenizer.encode([example.texts[0] for example in examples])
         longest = min(_LONGEST_QUESTION, self._room // 2)
+        for example, question in zip(examples, questions, strict=True):
+            self.context.tell_cut(example, longest, len(question))
         return [
             self._items(example, question[:longest], contexts[example.texts[1]])
             for example, question in zip(examples, questions, strict=True)

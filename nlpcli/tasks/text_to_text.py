@@ -19,7 +19,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.learning import Loss
 from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
 from nlpcli.tasks.layout import Layout
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 
 Generator = Callable[[nn.Module, Tensor, Tensor | None], list[list[int]]]
 """Writes: model, source ids (rows, m), their mask or None -> ids of each target, without start and end."""
@@ -98,6 +98,9 @@ class TextToText:
 
     name: ClassVar[str] = "text-to-text"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder", "decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "text"
+    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset(
         {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
     )
@@ -190,6 +193,8 @@ class TextToText:
         room, limit = self._room()
         sources = self.tokenizer.encode([self.wording.source(example.texts) for example in examples])
         targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
+        for example, source in zip(examples, sources, strict=True):
+            self.context.tell_cut(example, room, len(source))
         self.cut_sources += sum(len(source) > room for source in sources)
         self.cut_targets += sum(len(target) > limit for target in targets)
         if self.wording.framed:

@@ -55,6 +55,7 @@ class TextReader:
     """
 
     def __init__(self, context: Context, *, truncate: str = "longest", both_orders: bool = False) -> None:
+        self.context = context
         self.tokenizer = context.tokenizer
         self.layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self.max_length = context.max_length
@@ -66,11 +67,12 @@ class TextReader:
         """The rows of each example."""
         texts = [text for example in examples for text in example.texts]
         ids = iter(self.tokenizer.encode(texts))
-        return [self._laid_out([next(ids) for _ in example.texts]) for example in examples]
+        return [self._laid_out(example, [next(ids) for _ in example.texts]) for example in examples]
 
-    def _laid_out(self, texts: list[list[int]]) -> tuple[Row, ...]:
+    def _laid_out(self, example: Example, texts: list[list[int]]) -> tuple[Row, ...]:
         orders = [texts, texts[::-1]] if self.both_orders and len(texts) > 1 else [texts]
         room = self.layout.room(len(texts), self.max_length)
+        self.context.tell_cut(example, room, sum(map(len, texts)))
         return tuple(self.layout.row(*cut(order, room, self.truncate)) for order in orders)
 
     def collate(self, items: Sequence[RowsItem], goal: Tensor | None) -> RowsBatch:

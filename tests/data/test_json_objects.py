@@ -104,7 +104,8 @@ def test_a_text_of_one_column_is_separated_by_commas():
 @pytest.mark.parametrize(
     ("head", "what"),
     [(b"PAR1\x15\x04\x15", "a Parquet file"), (b"ARROW1\x00\x00", "an Arrow file"),
-     (b"PK\x03\x04\x14\x00", "a zip archive"), (b"\x80\x04\x95", "a pickle"), (b"SQLite format 3\x00", "an SQLite database"), (b"%PDF-1.7\n", "a PDF"),
+     (b"PK\x03\x04\x14\x00", "a zip archive"), (b"\x80\x04\x95", "a pickle"),
+     (b"SQLite format 3\x00", "an SQLite database"), (b"%PDF-1.7\n", "a PDF"),
      (b"BZh91AY&SY", "compressed by bzip2"), (b"\x89PNG\r\n\x1a\n", "a picture")],
 )  # fmt: skip
 def test_a_binary_file_is_named_by_what_it_is(tmp_path, head, what):

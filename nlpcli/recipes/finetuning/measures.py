@@ -45,10 +45,17 @@ def _sets(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[s
     gold = [task.labels_in(example) for example in examples]
     predicted = [prediction["labels"] for prediction in predictions]
     scores = {
-        f"{average}_f1": multilabel_f1(gold, predicted, labels=task.labels, average=average, resampling=resampling)
+        f"{average}_f1": multilabel_f1(
+            gold, predicted, labels=all_labels(task, gold), average=average, resampling=resampling
+        )
         for average in ("macro", "micro")
     }
     return scores | {"accuracy": subset_accuracy(gold, predicted, resampling)}
+
+
+def all_labels(task: Any, gold: Sequence[Sequence[str]]) -> list[str]:
+    """The labels that a task knows, and behind them those that only the data has."""
+    return [*task.labels, *sorted({label for labels in gold for label in labels} - set(task.labels))]
 
 
 def _numbers(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[str, Score]:
