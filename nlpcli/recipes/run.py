@@ -249,10 +249,13 @@ def get_tokenizer(
         train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
     )
     try:
-        return make(texts(), vocab_size=settings.vocab_size)
+        tokenizer = make(texts(), vocab_size=settings.vocab_size)
     except VocabularyTooLarge as error:
         listener.note(f"the text has only {error.possible:,} pieces to give; taking them all")
-        return make(texts(), vocab_size=error.possible)
+        tokenizer = make(texts(), vocab_size=error.possible)
+    if note := getattr(tokenizer.model, "note", None):
+        listener.note(f"warning: {note}")
+    return tokenizer
 
 
 MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")

@@ -87,6 +87,24 @@ class Cuts:
             tell(f"{_examples(self.count)} longer than the model reads and cut, first {self.first}")
 
 
+def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
+    """Warns of dev examples whose texts the training data has, too."""
+    from nlpcli.data.overlap import Placed, shared
+
+    sides = ((Placed(example.texts, example.place) for example in some) for some in (dev, train))
+    if found := shared(*sides):
+        warn(shared_words(found, "examples"))
+
+
+def shared_words(found: Any, what: str) -> str:
+    """A sentence about a `Shared`. what: the held-out things, in the plural."""
+    count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
+    return (
+        f"{count} dev {what} stand in the training data, too, first {found.held_out} ({found.training}): "
+        "scores on them say little about new text"
+    )
+
+
 def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
     """Says how many examples have no text, if any."""
     blank = [example for example in examples if not has_text(example)]

@@ -13,7 +13,7 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
-from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_unknown, unknown_labels
+from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
@@ -89,6 +89,7 @@ def run_task(
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
     task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
     tell_blank(dev, warn)
+    tell_shared(dev, examples, warn)
     items = task.encode(examples)
     prepare_generation(task, config)
     learnable = Supervised(
