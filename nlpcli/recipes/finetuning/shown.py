@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nlpcli.recipes.finetuning.measures import all_labels, text_measures
+from nlpcli.recipes.finetuning.measures import all_labels, binary_f1, text_measures
 from nlpcli.recipes.finetuning.similarity import ranks
 from nlpcli.tasks.text_to_text import references
 
@@ -59,7 +59,7 @@ def _labels(task: Any, examples: Any, predictions: Any) -> Any:
     pairs = [(example.label, said["label"]) for example, said in zip(examples, predictions, strict=True)]
     measures = {"accuracy": ("accuracy", {}), "macro_f1": ("f1", {"average": "macro"}), "mcc": ("mcc", {})}
     if len(task.labels) == 2:
-        measures["f1"] = ("f1", {"average": "binary", "positive": task.labels[1]})
+        measures["f1"] = ("f1", binary_f1(task.labels[1], *zip(*pairs, strict=True)))
     return pairs, measures
 
 

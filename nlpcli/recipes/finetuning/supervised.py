@@ -272,10 +272,12 @@ def fingerprint(examples: Iterable[Any]) -> str:
 
 
 def _told(task: Any) -> str:
+    from nlpcli.data.labels import join_labels
+
     labels = getattr(task, "labels", None)
     if not labels:
         return ""
-    shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    shown = join_labels(labels[:8], ", ") + (", …" if len(labels) > 8 else "")
     return f"; {len(labels)} labels: {shown}"
 
 
