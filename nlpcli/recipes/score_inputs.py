@@ -16,6 +16,7 @@ from typing import Any
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Example
+from nlpcli.data.labels import stripped
 from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.data.squad import read_questions
@@ -156,7 +157,7 @@ def _read_lines(files: Files, needs: str) -> list[Items]:
 
 
 def _label(line: str, place: str) -> str:
-    label = line.strip()
+    label = stripped(line)
     if not label:
         raise NlpcliError(f"{place}: there is no label")
     return label

@@ -181,3 +181,15 @@ def test_dev_data_without_the_second_label_is_measured(run):
     write("dev.tsv", "new\tneg\n")
     told = tuned(run, "classify", "--train", "train.tsv", "--dev", "dev.tsv", "--lr", 1e-9)
     assert "f1 " in told
+
+
+def test_a_model_that_writes_text_leaves_blank_lines_blank_whatever_its_prefix(run):
+    write("train.tsv", "".join(f"a b {i}\tb a\n" for i in range(6)))
+    start = ["--task", "text-to-text", "--model", "t5-nano", *SMALL[2:], "--prefix", "sort: "]
+    status, _, told = run("finetune", *start, "--train", "train.tsv", "--out", "m")
+    assert status == 0, told
+    write("in.txt", "\na b\n \n")
+    _, out, _ = run("predict", "--model", "m", "--json", "in.txt")
+    assert [json.loads(line)["text"] is None for line in out.splitlines()] == [True, False, True]
+    _, out, _ = run("predict", "--model", "m", "in.txt")
+    assert out.split("\n")[0] == out.split("\n")[2] == "" and out.count("\n") == 3
