@@ -35,7 +35,10 @@ def command(
     static: bool = typer.Option(False, "--static", help="With --tokens: also the vector a word begins from."),
     similarity: bool = typer.Option(False, "--similarity", help="With --tokens: a table of cosines of all pairs."),
     format: str = typer.Option("auto", "--format", help="auto, lines or jsonl (JSON lines keep their other fields)."),
-    field: str = typer.Option(None, "--field", help="JSON field to embed; implies jsonl. Default: text."),
+    field: str = typer.Option(
+        None, "--field", help="JSON field to embed, or a path (data.text); implies jsonl. Default: text."
+    ),
+    output_field: str = typer.Option("vector", "--output-field", help="JSON field for the vector."),
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
@@ -68,8 +71,16 @@ def command(
         threads=threads,
     )
     job = Embedding(
-        files=tuple(files or ["-"]), vectors=vectors, format=format, field=field, word=word, only=tuple(only)
+        files=tuple(files or ["-"]),
+        vectors=vectors,
+        format=format,
+        field=field,
+        output_field=output_field,
+        word=word,
+        only=tuple(only),
     )
+    if output_field != "vector" and (tokens or (output is not None and output.suffix == ".npy")):
+        raise NlpcliError("--output-field names the vector in JSON objects of lines", hint="leave it out")
     suffix = _suffix(output, tokens, similarity)
     if tokens:
         words_given = {"--pooling": pooling is not None, "--normalize": normalize is not None}
@@ -80,7 +91,7 @@ def command(
     if tokens:
         _words(job, output, static, similarity)
         return
-    width, portions = embed(job, say=terminal.say, warn=terminal.warn)
+    width, portions = embed(job, objects=suffix != ".npy", say=terminal.say, warn=terminal.warn)
     if suffix == ".npy":
         from nlpcli.data.vectors import write_vectors
 
@@ -88,7 +99,10 @@ def command(
         terminal.say(f"{output}: {count:,} vectors of {width} numbers")
         return
     _write(
-        ([json_line(line, vector) for line, vector in zip(window, block, strict=True)] for window, block in portions),
+        (
+            [json_line(line, vector, output_field) for line, vector in zip(window, block, strict=True)]
+            for window, block in portions
+        ),
         output,
     )
 

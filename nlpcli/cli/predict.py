@@ -19,7 +19,7 @@ def command(
     ),
     model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
     json: bool = typer.Option(False, "--json", help="JSON lines with all that is predicted."),
-    top: int = typer.Option(1, "--top", min=1, help="So many labels or candidates, each with its probability."),
+    top: int = typer.Option(None, "--top", min=1, help="So many labels or answers, each with its probability."),
     format: str = typer.Option(
         "auto", "--format", help="lines (a tab between two texts), tsv, csv, jsonl, conll, conllu, squad."
     ),
@@ -45,15 +45,21 @@ def command(
     Out comes, by task: label and probability; labels; a score; tags; an answer; text. A model for span reads lines
     of question, tab, context.
     """
-    from nlpcli.recipes.predict import Predicting, predict
+    from nlpcli.errors import NlpcliError
+    from nlpcli.recipes.predict import Predicting, as_record, predict
     from nlpcli.recipes.translate import write_lines
 
+    if json and top is not None:
+        raise NlpcliError(
+            "--json gives the probabilities of all labels, and --top is for plain lines", hint="leave out one"
+        )
     names = [*(files or ["-"])]
     job = Predicting(
         files=tuple(names),
         model=model,
         format=format,
         columns={"text": text, "text2": text2, "choices": list(choices or [])},
+        top=top,
         part=part,
         batch_tokens=batch_tokens,
         line_buffered=line_buffered or ("-" in names and sys.stdin is not None and sys.stdin.isatty()),
@@ -66,12 +72,11 @@ def command(
     def lines():
         from json import dumps
 
-        for task, window in predict(job, say=terminal.say):
+        for task, window in predict(job, say=terminal.say, warn=terminal.warn):
             portion = []
             for example, prediction in window:
                 if json:
-                    named = {"id": example.id} if example.id else {}
-                    portion.append(dumps({**named, **prediction}, ensure_ascii=False))
+                    portion.append(dumps(as_record(task, example, prediction), ensure_ascii=False))
                 else:
                     portion.append(task.line(prediction, top) if prediction else "")
             yield portion

@@ -89,6 +89,8 @@ def train(
         f"{out}: {type_}, {done.tokenizer.vocab_size:,} pieces from {done.lines:,} lines{drawn}, "
         f"in {terminal.duration(done.seconds)}"
     )
+    if done.note:
+        terminal.warn(done.note)
     if json:
         terminal.write_json({"out": str(out), **recipe.describe(done.tokenizer)})
 

@@ -65,7 +65,9 @@ def command(
     repetition_penalty: float = typer.Option(1.0, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
     allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Do not forbid the unknown token."),
     format: str = typer.Option("auto", "--format", help="auto, text or jsonl (JSON lines keep their other fields)."),
-    field: str = typer.Option(None, "--field", help="JSON field to translate; implies jsonl. Default: text."),
+    field: str = typer.Option(
+        None, "--field", help="JSON field to translate, or a path (data.text); implies jsonl. Default: text."
+    ),
     output_field: str = typer.Option("translation", "--output-field", help="JSON field for the translation."),
     json: bool = typer.Option(False, "--json", help="One JSON object for each line, with scores."),
     line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before reading the next."),
@@ -95,6 +97,7 @@ def command(
     if drawing and not sample:
         name = "--" + next(iter(drawing)).replace("_", "-")
         raise NlpcliError(f"{name} says how to draw translations, and they are searched for", hint="add --sample")
+    layout = recipe.Layout(n_best, scores, alignments, json, output_field)
     job = recipe.Translating(
         files=tuple(files),
         model=model,
@@ -114,6 +117,7 @@ def command(
         ),
         format=format,
         input_field=field,
+        added=layout.fields,
         prefix=target_prefix,
         prefix_file=target_prefix_file,
         alignments=alignments,
@@ -124,7 +128,6 @@ def command(
         device=device,
         threads=threads,
     )
-    layout = recipe.Layout(n_best, scores, alignments, json, output_field)
     if "-" in job.files:
         terminal.announce_stdin()
     if output is None:

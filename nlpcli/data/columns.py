@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,11 @@ _KNOWN = frozenset(name for pair in PAIRS for name in pair).union(TEXTS, LABELS,
 _SURE = frozenset(name for pair in PAIRS[:7] for name in pair if name not in ("premise", "hypothesis")).union(LABELS)
 
 
+def usual_names(cells: Sequence[str]) -> int:
+    """How many of the cells are usual names of columns."""
+    return len({squashed(cell) for cell in cells} & _KNOWN)
+
+
 def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> int:
     """The column with a name, or with a number counted from 1.
 
@@ -124,7 +129,7 @@ def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> in
         found = [i for i, name in enumerate(names) if name == wanted]
         found = found or [i for i, name in enumerate(names) if name.lower() == wanted.lower()]
         if len(found) > 1:
-            raise NlpcliError(f"{place}: {len(found)} columns are named '{wanted}'", hint="name it by its number")
+            raise ambiguous(found, names, place, None)
         if found:
             return found[0]
     number = column_number(wanted)
@@ -148,24 +153,24 @@ def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, label
 
     Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
     """
-    width, usual = len(names), _first_of_each(names)
+    width, usual = len(names), Usual(names, place)
     explicit = [None if name is None else find(name, names, width, place) for name in (columns.text, columns.text2)]
     taken = {i for i in explicit if i is not None}
     found: tuple[int, ...] | None = None
     if texts == 1 or (texts is None and explicit[0] is not None and explicit[1] is None):
-        found = (_first(usual, TEXTS, taken) if explicit[0] is None else explicit[0],)
+        found = (usual.first(TEXTS, taken, "--text") if explicit[0] is None else explicit[0],)
     elif None not in explicit:
         found = tuple(explicit)
     else:
-        found = _pair(usual, explicit)
+        found = usual.pair(explicit)
         if found is None and explicit[1] is not None:
-            found = (_first(usual, TEXTS, taken), explicit[1])
+            found = (usual.first(TEXTS, taken, "--text"), explicit[1])
         elif found is None and texts is None:
-            found = (_first(usual, TEXTS, taken),)
+            found = (usual.first(TEXTS, taken, "--text"),)
     if found is None or None in found:
         what = "the second text" if found is None and taken else "the texts" if found is None else "the text"
         raise _cannot_tell(what, names, place, "--text2" if taken else "--text")
-    id = find(columns.id, names, width, place) if columns.id else _first(usual, IDS, set(found))
+    id = find(columns.id, names, width, place) if columns.id else usual.first(IDS, set(found), None)
     label = _label(columns, names, usual, set(found), labelled=labelled, place=place)
     return Places(found, label, id)
 
@@ -226,28 +231,63 @@ def counted(width: int) -> str:
     return "1 column" if width == 1 else f"{width} columns"
 
 
-def _first_of_each(names: Sequence[str]) -> dict[str, int]:
-    usual: dict[str, int] = {}
-    for i, name in enumerate(names):
-        usual.setdefault(squashed(name), i)
-    return usual
+class Usual:
+    """The columns that are found by usual names; a name that several columns have picks none of them."""
+
+    def __init__(self, names: Sequence[str], place: str) -> None:
+        self.names, self.place = names, place
+        self._places: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            self._places.setdefault(squashed(name), []).append(i)
+
+    def first(self, wanted: Iterable[str], taken: Collection[int], option: str | None) -> int | None:
+        """The column with the first of the names that one has, `taken` ones left out; None where none has one.
+
+        Raises: NlpcliError where several columns have it; without `option`, which names one, it is None then, too.
+        """
+        for name in wanted:
+            found = [i for i in self._places.get(name, ()) if i not in taken]
+            if len(found) > 1 and option is not None:
+                raise ambiguous(found, self.names, self.place, option)
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def all(self, wanted: Iterable[str], taken: Collection[int], option: str | None) -> list[int]:
+        """The columns that have any of the names, one for each. Raises: NlpcliError as `first`."""
+        found = (self.first([name], taken, option) for name in wanted)
+        return [i for i in found if i is not None]
+
+    def pair(self, explicit: Sequence[int | None]) -> tuple[int, int] | None:
+        """The first pair of usual names that is there and has the columns that were asked for. Raises: as `first`."""
+        for names in PAIRS:
+            places = [self._places.get(name, []) for name in names]
+            if not all(places) or any(i is not None and i not in p for i, p in zip(explicit, places, strict=True)):
+                continue
+            for option, i, found in zip(("--text", "--text2"), explicit, places, strict=True):
+                if i is None and len(found) > 1:
+                    raise ambiguous(found, self.names, self.place, option)
+            first, second = (found[0] if i is None else i for i, found in zip(explicit, places, strict=True))
+            return first, second
+        return None
 
 
-def _first(usual: dict[str, int], wanted: Iterable[str], taken: set[int]) -> int | None:
-    return next((usual[name] for name in wanted if name in usual and usual[name] not in taken), None)
-
-
-def _pair(usual: dict[str, int], explicit: Sequence[int | None]) -> tuple[int, int] | None:
-    for first, second in PAIRS:
-        if first in usual and second in usual:
-            pair = (usual[first], usual[second])
-            if all(wanted in (None, i) for wanted, i in zip(explicit, pair, strict=True)):
-                return pair
-    return None
+def ambiguous(found: Sequence[int], names: Sequence[str], place: str, option: str | None) -> NlpcliError:
+    """The error for columns, from 0, that all have the name that is looked for. option: with which one is named."""
+    numbers = [str(i + 1) for i in found]
+    which = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
+    different = list(dict.fromkeys(names[i] for i in found))
+    both = "both" if len(found) == 2 else "all"
+    said = f"are {both} named '{listed(different)}'"
+    if len(different) > 1:
+        said = f"have names that mean the same: {listed(different)}"
+    return NlpcliError(
+        f"{place}: columns {which} {said}", hint=f"choose one by its number, such as {option or 'column'} {numbers[0]}"
+    )
 
 
 def _label(
-    columns: Columns, names: Sequence[str], usual: dict[str, int], taken: set[int], *, labelled: bool, place: str
+    columns: Columns, names: Sequence[str], usual: Usual, taken: set[int], *, labelled: bool, place: str
 ) -> tuple[int, ...] | None:
     if columns.label is not None:
         whole = columns.label in names or "," not in columns.label
@@ -255,10 +295,11 @@ def _label(
         if not labelled and not any(part in names or column_number(part) is not None for part in parts):
             return None
         return tuple(find(part, names, len(names), place) for part in parts)
-    sure = _first(usual, LABELS, taken)
+    option = "--label" if labelled else None
+    sure = usual.first(LABELS, taken, option)
     if sure is not None:
         return (sure,)
-    found = [usual[name] for name in TARGETS if name in usual and usual[name] not in taken]
+    found = usual.all(TARGETS, taken, option)
     if len(found) == 1:
         return (found[0],)
     if len(found) > 1 and labelled:

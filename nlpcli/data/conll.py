@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, column_number, counted, find, squashed
+from nlpcli.data.columns import Columns, Usual, column_number, counted, find, squashed
 from nlpcli.data.examples import Example, check_width
+from nlpcli.data.json_objects import begins_list
+from nlpcli.data.labels import clean_tag
 from nlpcli.data.opening import inner_suffix, shown
 from nlpcli.data.readers import blank
 from nlpcli.data.tables import Lines, Row, as_text, begin, record_row, rows_in
@@ -20,6 +22,7 @@ FIELDS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "dep
 
 _WORDS = ("words", "tokens", "text", "sentence")
 _TAGS = ("tags", "nertags", "postags", "labels", "label", "upos", "ner")
+_BY_SUFFIX = {".conllu": "conllu", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
 _COMMENT = re.compile(r"# ?(sent_id|text|newdoc|newpar|global\.columns)\b")
 
 
@@ -32,8 +35,8 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
     `conllu`: the word is FORM and the tag UPOS, unless `columns` name others (form, lemma, upos, xpos, feats, head,
     deprel, deps, misc); comments, the lines of multiword tokens (`3-4`) and of empty nodes (`8.1`) are left out;
     `sent_id` is the id.
-    `jsonl`: lists under the keys `words` or `tokens` and `tags`, `ner_tags` or `labels`; `tsv`, `csv`: columns of these
-    names, with words and tags separated by spaces.
+    `jsonl`: objects with lists under the keys `words` or `tokens` and `tags`, `ner_tags` or `labels`; `tsv`, `csv`:
+    columns of these names, with words and tags separated by spaces.
     `auto`: .conllu, .jsonl and .csv say what they are; else `jsonl` if the first line begins with a brace, `conllu` if
     it is one of its comments, and else `conll`.
 
@@ -46,7 +49,7 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
     if format in ("conll", "conllu"):
         yield from _sentences(lines, path, columns, format, labelled=labelled)
     elif format in ("jsonl", "tsv", "csv"):
-        rows = rows_in(lines, path, format, lambda cells: _is_header(columns, cells), first)
+        rows = rows_in(lines, path, format, lambda cells: _is_header(columns, cells), first, columns.named)
         yield from (_listed(row, columns, labelled=labelled) for row in rows)
     else:
         raise NlpcliError(f"{shown(path)}: format '{format}' is not one of words with tags")
@@ -54,14 +57,13 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
 
 def parse_tagged(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
     """One JSON object with lists of words and tags. Raises: NlpcliError as `read_tagged`."""
-    return _listed(record_row(record, place), columns, labelled=labelled)
+    return _listed(record_row(record, place, columns.named), columns, labelled=labelled)
 
 
 def _format_of(path: Path | str, first: str) -> str:
-    suffix = {".conllu": "conllu", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}.get(inner_suffix(path))
-    if suffix:
-        return suffix
-    if first.startswith("{"):
+    if inner_suffix(path) in _BY_SUFFIX:
+        return _BY_SUFFIX[inner_suffix(path)]
+    if first.startswith("{") or begins_list(first):
         return "jsonl"
     return "conllu" if _COMMENT.match(first) else "conll"
 
@@ -114,7 +116,7 @@ def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *,
         sentence.line = sentence.line or number
         sentence.words.append(cells[word])
         if tag is not None:
-            sentence.tags.append(cells[tag])
+            sentence.tags.append(clean_tag(cells[tag], len(sentence.words), place))
     if sentence.words:
         yield sentence.example(path)
     elif empty:
@@ -159,6 +161,8 @@ def _listed(row: Row, columns: Columns, *, labelled: bool) -> Example:
     tags = _column(row, columns.label, _TAGS, None if len(row.cells) == 1 else 1, needed=labelled)
     texts = _list(row.cells[words], "words", row.place)
     label = None if tags is None or row.cells[tags] is None else _list(row.cells[tags], "tags", row.place)
+    if label is not None:
+        label = tuple(clean_tag(tag, number, row.place) for number, tag in enumerate(label, start=1))
     if label is None and labelled:
         raise NlpcliError(f"{row.place}: no column of tags found", hint="name it with --label")
     if label is not None and len(label) != len(texts):
@@ -176,8 +180,8 @@ def _column(
         return find(wanted, row.names, len(row.cells), row.place)
     if row.names is None:
         return position
-    there = {squashed(name): i for i, name in enumerate(row.names)}
-    return next((there[name] for name in usual if name in there), None)
+    option = ("--text" if usual is _WORDS else "--label") if needed else None
+    return Usual(row.names, row.place).first(usual, (), option)
 
 
 def _list(value: Any, what: str, place: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,29 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, Places, by_names, by_numbers, column_number, counted, find, listed, squashed
+from nlpcli.data.columns import (
+    IDS,
+    Columns,
+    Places,
+    Usual,
+    ambiguous,
+    by_names,
+    by_numbers,
+    column_number,
+    counted,
+    find,
+    listed,
+    squashed,
+)
+from nlpcli.data.labels import clean_label, stripped
 from nlpcli.data.tables import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
 _LOOK_AHEAD_ROWS = 1000
-_QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
-_OF_NUMPY = re.compile(rf"\[(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\]")
 _NUMBERED = ("choice", "ending", "option", "candidate", "alternative", "solution", "answer")
 _LISTS = ("choices", "endings", "options", "candidates", "alternatives")
 _STEMS = ("premise", "startphrase", "ctx", "context", "article", "passage", "text", "question", "query", "sentence")
+_CHOICE_LABELS = ("label", "goldlabel", "gold", "answer", "answerkey", "correct", "correctanswer", "target")
 _WITH_QUESTION = ("context", "article", "passage")
 
 
@@ -52,7 +64,7 @@ class Answer:
 
 
 def read_texts(
-    path: Path | str, columns: Columns, *, texts: int | None = None, labelled: bool = True
+    path: Path | str, columns: Columns, *, texts: int | None = None, labelled: bool = True, names: bool = True
 ) -> Iterator[Example]:
     """Texts, or pairs of texts, with their labels: TSV, CSV, JSON lines, or lines that begin with their label.
 
@@ -60,18 +72,21 @@ def read_texts(
     `nlpcli.data.tables.read_rows` for the formats and `nlpcli.data.columns.by_numbers` for tables without a header.
     texts: how many texts an example has; None: what the columns say. labelled: without it the label may be missing; it
     is taken where there is one. A JSON list is a label of several parts, an empty cell a label "".
+    names: whether labels are names (or numbers), which `clean_label` makes ready; otherwise they are texts and stay as
+    they are.
 
     Raises: NlpcliError, with file and line, for a column that is not there, for rows with fewer cells than the header
-        or the first row have, or with more where the columns were not named, and as `read_rows`.
+        or the first row have, or with more where the columns were not named, and as `read_rows` and `clean_label`.
     """
-    return examples_in(read_rows(path, columns.format, columns.is_header), columns, texts=texts, labelled=labelled)
+    rows = read_rows(path, columns.format, columns.is_header, columns.named)
+    return examples_in(rows, columns, texts=texts, labelled=labelled, names=names)
 
 
 def examples_in(
-    rows: Iterator[Row], columns: Columns, *, texts: int | None = None, labelled: bool = True
+    rows: Iterator[Row], columns: Columns, *, texts: int | None = None, labelled: bool = True, names: bool = True
 ) -> Iterator[Example]:
     """The examples in rows that were read already. Raises: NlpcliError as `read_texts`."""
-    finder = _Finder(columns, texts=texts, labelled=labelled)
+    finder = _Finder(columns, texts=texts, labelled=labelled, label_names=names)
     for row in _looked_ahead(rows, finder):
         yield finder.example(row)
 
@@ -80,7 +95,7 @@ def parse_record(
     record: dict[str, Any], columns: Columns, *, place: str, texts: int | None = None, labelled: bool = False
 ) -> Example:
     """One JSON object as an example of one text or two. Raises: NlpcliError as `read_texts`."""
-    return _Finder(columns, texts=texts, labelled=labelled).example(record_row(record, place))
+    return _Finder(columns, texts=texts, labelled=labelled).example(record_row(record, place, columns.named))
 
 
 def read_choices(path: Path | str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
@@ -94,56 +109,24 @@ def read_choices(path: Path | str, columns: Columns, *, labelled: bool = True) -
 
     Raises: NlpcliError as `read_texts`, and for less than two candidates.
     """
-    for row in read_rows(path, columns.format, lambda cells: _is_header_of_choices(columns, cells)):
+    is_header = lambda cells: _is_header_of_choices(columns, cells)  # noqa: E731
+    for row in read_rows(path, columns.format, is_header, columns.named):
         yield parse_choices_row(row, columns, labelled=labelled)
 
 
 def parse_choices(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
     """One JSON object as an example of a multiple choice. Raises: NlpcliError as `read_choices`."""
-    return parse_choices_row(record_row(record, place), columns, labelled=labelled)
-
-
-def split_labels(label: str | Sequence[str] | None, separator: str = ",") -> tuple[str, ...]:
-    """The labels in a cell: a list as JSON, Python (`['joy', 'fear']`) or NumPy (`[1 3]`) print it, or separated parts.
-
-    Space around labels, and empty ones, are dropped; an empty cell, `[]` and None hold no label.
-    """
-    if label is None:
-        return ()
-    if not isinstance(label, str):
-        return tuple(label)
-    text = label.strip()
-    if text.startswith("[") and text.endswith("]"):
-        found = _literal_list(text)
-        if found is not None:
-            return found
-        text = text[1:-1]
-        separator = "," if "," in text else None  # NumPy prints arrays without commas: [0 2]
-    return tuple(part.strip() for part in text.split(separator) if part.strip())
-
-
-def _literal_list(text: str) -> tuple[str, ...] | None:
-    try:
-        values = json.loads(text, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError):
-        if _OF_NUMPY.fullmatch(text):  # which Python would read as one string
-            return tuple(part[1:-1] for part in _QUOTED.findall(text))
-        try:
-            values = ast.literal_eval(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            return None
-    if not all(isinstance(value, str | int | float) for value in values):
-        return None
-    return tuple(as_text(value, "a label", "") for value in values)
+    return parse_choices_row(record_row(record, place, columns.named), columns, labelled=labelled)
 
 
 class _Finder:
     """Makes examples of rows; finds the columns anew when the names of a row are not those of the last one."""
 
-    def __init__(self, columns: Columns, *, texts: int | None, labelled: bool) -> None:
+    def __init__(self, columns: Columns, *, texts: int | None, labelled: bool, label_names: bool = True) -> None:
         self.columns = columns
         self.texts = texts
         self.labelled = labelled
+        self.label_names = label_names
         self.lenient = columns.text is not None and (columns.label is not None or not labelled)
         self.places: Places | None = None
         self.names: tuple[str, ...] | None = None
@@ -171,19 +154,27 @@ class _Finder:
 
     def _label(self, values: Sequence[Any], numbers: Sequence[int], place: str) -> str | tuple[str, ...] | None:
         if len(values) == 1:
-            return as_label(values[0], self._named(numbers[0]), place)
+            return as_label(values[0], self._named(numbers[0]), place, names=self.label_names)
         parts = [(value, i) for value, i in zip(values, numbers, strict=True) if value is not None]
-        return tuple(as_text(value, self._named(i), place) for value, i in parts)
+        return tuple(_label_part(value, self._named(i), place, names=self.label_names) for value, i in parts)
 
     def _named(self, i: int) -> str:
         return f"column {i + 1}" if self.names is None else f"'{listed(self.names[i : i + 1])}'"
 
 
-def as_label(value: Any, what: str, place: str) -> str | tuple[str, ...] | None:
-    """A cell as a label: a list is one of several parts, null is none. Raises: NlpcliError as `as_text`."""
+def as_label(value: Any, what: str, place: str, *, names: bool = True) -> str | tuple[str, ...] | None:
+    """A cell as a label: a list is one of several parts, null is none. names: see `read_texts`.
+
+    Raises: NlpcliError as `as_text` and `clean_label`.
+    """
     if isinstance(value, list):
-        return tuple(as_text(part, f"a part of {what}", place) for part in value)
-    return None if value is None else as_text(value, what, place)
+        return tuple(_label_part(part, f"a part of {what}", place, names=names) for part in value)
+    return None if value is None else _label_part(value, what, place, names=names)
+
+
+def _label_part(value: Any, what: str, place: str, *, names: bool) -> str:
+    text = as_text(value, what, place)
+    return clean_label(text, place) if names else text
 
 
 def check_width(row: Row, width: int, least: int, *, more: bool) -> None:
@@ -237,13 +228,17 @@ def parse_choices_row(row: Row, columns: Columns, *, labelled: bool) -> Example:
         raise NlpcliError(f"{place}: {len(candidates) or 'no'} candidate, there must be at least two to choose from")
     stem = " ".join(as_text(cells[i], "the text", place) for i in _stem(row, columns))
     label = _choice_label(row, columns, {*numbers}, labelled=labelled)
-    id = find(columns.id, names, len(cells), place) if columns.id else _usual(row, ("id", "idx", "index", "guid"))
+    id = find(columns.id, names, len(cells), place) if columns.id else _usual(row, IDS[:4], None)
     return Example((stem, *candidates), label, place, _id(cells, id, place))
 
 
 def _usual_choices(row: Row) -> list[int]:
     found = _numbered(row.names or ())
-    lists = [i for name in _LISTS for i, other in enumerate(row.names or ()) if squashed(other) == name]
+    several = [i for i in found if [squashed(row.names[j]) for j in found].count(squashed(row.names[i])) > 1]
+    if several:
+        same = [i for i in several if squashed(row.names[i]) == squashed(row.names[several[0]])]
+        raise ambiguous(same, row.names, row.place, "--choices")
+    lists = [i for name in _LISTS if (i := _usual(row, [name], "--choices")) is not None]
     if len(found) < 2 and not lists:
         there = f"there are: {listed(row.names)}" if row.names else "there is no header"
         raise NlpcliError(
@@ -262,19 +257,18 @@ def _numbered(names: Sequence[str]) -> list[int]:
     return []
 
 
-def _usual(row: Row, wanted: Sequence[str]) -> int | None:
-    there = {squashed(name): i for i, name in reversed(list(enumerate(row.names or ())))}
-    return next((there[name] for name in wanted if name in there), None)
+def _usual(row: Row, wanted: Sequence[str], option: str | None) -> int | None:
+    return Usual(row.names or (), row.place).first(wanted, (), option)
 
 
 def _stem(row: Row, columns: Columns) -> list[int]:
     explicit = [find(name, row.names, len(row.cells), row.place) for name in (columns.text, columns.text2) if name]
     if columns.text:
         return explicit
-    first = _usual(row, _STEMS)
+    first = _usual(row, _STEMS, "--text")
     if first is None:
         raise NlpcliError(f"{row.place}: no column has a usual name of the text", hint="name it with --text")
-    question = _usual(row, ("question",))
+    question = _usual(row, ("question",), "--text2")
     if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
         explicit = [question]
     return [first, *explicit]
@@ -285,10 +279,10 @@ def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool
     if columns.label is not None and (labelled or columns.label in names or column_number(columns.label) is not None):
         i = find(columns.label, row.names, len(row.cells), row.place)
     else:
-        i = _usual(row, ("label", "goldlabel", "gold", "answer", "answerkey", "correct", "correctanswer", "target"))
+        i = _usual(row, _CHOICE_LABELS, "--label" if labelled else None)
     value = None if i is None or i in taken else row.cells[i]
     if value is None:
         if labelled:
             raise NlpcliError(f"{row.place}: no column says which candidate is right", hint="name it with --label")
         return None
-    return as_text(value, "the label", row.place)
+    return stripped(as_text(value, "the label", row.place))

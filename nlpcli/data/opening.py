@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,29 @@ STDIN = "-"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
 _READ = 1 << 20
+
+_RECORDS = "write its records as JSON lines first, with pandas for instance: read_{0}(…).to_json('a.jsonl', "
+_RECORDS += "orient='records', lines=True)"
+_BINARY = (
+    (re.compile(rb"PAR1[\x00-\x08\x0e-\x1f]"), "a Parquet file", _RECORDS.format("parquet")),
+    (re.compile(rb"ARROW1\x00"), "an Arrow file", _RECORDS.format("feather")),
+    (re.compile(rb"\xff\xff\xff\xff[\x00-\xff]{3}\x00"), "a stream of Arrow", _RECORDS.format("feather")),
+    (re.compile(rb"Obj\x01"), "an Avro file", "write its records as JSON lines first"),
+    (re.compile(rb"PK(\x03\x04|\x05\x06)"), "a zip archive (so are .xlsx, .docx, .npz and .pt files)",
+     "unpack it, save a spreadsheet as CSV, or a document as plain text"),
+    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "a file of an old Office program (.xls, .doc)",
+     "save it as CSV or as plain text"),
+    (re.compile(rb"\x80[\x02-\x05][\x00-\xff]"), "a pickle of Python, which is never loaded",
+     "write its records as JSON lines first"),
+    (re.compile(rb"SQLite format 3\x00"), "an SQLite database", "export its table as CSV: sqlite3 -csv -header"),
+    (re.compile(rb"%PDF-\d"), "a PDF", "take its text out first: pdftotext a.pdf a.txt"),
+    (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", _RECORDS.format("hdf")),
+    (re.compile(rb"\x93NUMPY"), "an array of NumPy (.npy)", "write its texts one a line first"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "compressed by bzip2, which is not read", "unpack it first: bunzip2"),
+    (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7z archive", "unpack it first: 7z x"),
+    (re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF[\x00-\xff]{4}WEBP"), "a picture", None),
+)  # fmt: skip
+"""What binary files begin with, what they are, and what to do about it."""
 
 
 def shown(path: Path | str) -> str:
@@ -65,6 +89,15 @@ def check_opens(path: Path | str) -> None:
     if str(path) != STDIN and (Path(path).is_file() or not Path(path).exists() or Path(path).is_dir()):
         with open_bytes(path):
             pass
+
+
+def check_text(path: Path | str, head: bytes) -> None:
+    """Raises: NlpcliError, naming what it is, for a file whose decompressed bytes begin as those of a binary format."""
+    for mark, what, hint in _BINARY:
+        if mark.match(head):
+            raise NlpcliError(f"{shown(path)}: is {what}, not a text file", hint=hint)
+    if head[257:262] == b"ustar":
+        raise NlpcliError(f"{shown(path)}: is a tar archive, not a text file", hint="unpack it first: tar -xf")
 
 
 def looks_like_text(path: Path) -> bool:

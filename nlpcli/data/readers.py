@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import glob
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
-from nlpcli.data.opening import STDIN, check_opens, inner_suffix, looks_like_text, open_bytes, shown
-from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.data.json_objects import read_objects, text_member
+from nlpcli.data.opening import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.errors import NlpcliError, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
 PIECE_CHARACTERS = 1 << 18
 """A document longer than this is handed on in pieces, cut at ends of lines, so that its length needs no memory."""
 
 _LOOK_AHEAD_LINES = 2000
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "tsv"}
 
 Piece = tuple[str, bool]
 """A stretch of a document, and whether the document ends with it."""
@@ -37,10 +37,12 @@ class TextSource:
 
     format: `lines`: one document a line. `paragraphs`: blank lines stand between documents, line ends inside one are
         kept. `file`: a whole file is one document and every character of it counts, line ends included, as in
-        character language models. `jsonl`: one JSON object a line, its text under the key `field`. `tsv`: one
-        document a line, in the tab-separated column `column`, counted from 1.
-        `auto`, for each file: `jsonl` for .jsonl and .ndjson, `tsv` for .tsv; else `paragraphs` if there is a blank
-        line near the beginning (running text: books, articles, plays), `lines` if there is none (lists of sentences).
+        character language models. `jsonl`: one JSON object a line, or a list of objects (see
+        `nlpcli.data.json_objects`), each text under the key, or at the path, `field`. `tsv`: one document a line, in
+        the tab-separated column `column`, counted from 1.
+        `auto`, for each file: `jsonl` for .jsonl, .ndjson and .json, `tsv` for .tsv; else `paragraphs` if there is a
+        blank line near the beginning (running text: books, articles, plays), `lines` if there is none (lists of
+        sentences).
 
     Source: blank lines between documents are the input format of BERT's pretraining (Devlin et al. 2019, released
     code); one sentence a line is that of the translation corpora.
@@ -233,8 +235,9 @@ def _has_inner_blank(lines: list[str]) -> bool:
 
 def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> Iterator[str]:
     for number, raw in enumerate(stream, start=1):
-        if number == 1 and raw.startswith(codecs.BOM_UTF8):
-            raw = raw[len(codecs.BOM_UTF8) :]
+        if number == 1:
+            check_text(path, raw)
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -280,6 +283,8 @@ def _whole(stream: BinaryIO, path: Path | str) -> Iterator[Piece]:
     rest, line, first = "", 1, True
     while True:
         block = stream.read(PIECE_CHARACTERS)
+        if first:
+            check_text(path, block)
         try:
             text = decode(block, final=not block)
         except UnicodeDecodeError as error:
@@ -305,28 +310,8 @@ def _not_utf8_in_block(path: Path | str, error: UnicodeDecodeError, rest: str, l
 
 
 def _json_lines(lines: Iterable[str], path: Path | str, field: str) -> Iterator[Piece]:
-    for number, line in enumerate(lines, start=1):
-        if blank(line):
-            continue
-        place = f"{shown(path)}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise NlpcliError(
-                f"{place}: not valid JSON ({reason})", hint="each line must be one JSON object"
-            ) from error
-        if not isinstance(record, dict):
-            raise NlpcliError(f"{place}: not a JSON object", hint='each line must look like {"text": "..."}')
-        if field not in record:
-            near = nearest(field, record)
-            hint = f"did you mean '{near}'?" if near else f"its fields are: {', '.join(record) or 'none'}"
-            raise NlpcliError(f"{place}: no field '{field}'", hint=hint)
-        if not isinstance(record[field], str):
-            raise NlpcliError(f"{place}: field '{field}' holds {json.dumps(record[field])[:40]}, not a text")
-        if "\\u" in line and any("\ud800" <= character <= "\udfff" for character in record[field]):
-            raise NlpcliError(f"{place}: field '{field}' holds half of a surrogate pair, which is no Unicode text")
-        yield record[field], True
+    for record, place in read_objects(enumerate(lines, start=1), path, numbers=True):
+        yield text_member(record, field, place), True
 
 
 def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Piece]:

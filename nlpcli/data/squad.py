@@ -10,9 +10,10 @@ from typing import Any
 
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example
+from nlpcli.data.json_objects import begins_list, parse_object, read_objects
 from nlpcli.data.opening import shown
 from nlpcli.data.readers import blank
-from nlpcli.data.tables import as_text, begin, parse_object
+from nlpcli.data.tables import as_text, begin
 from nlpcli.errors import NlpcliError
 
 OnBad = Callable[[NlpcliError], None]
@@ -23,8 +24,9 @@ def read_questions(
 ) -> Iterator[Example]:
     """Questions with their contexts and answers: texts = (question, context), label = the answers, id = the question's.
 
-    SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines with `question`, `context`, `id` and
-    `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts (in constant memory). A question
+    SQuAD's JSON (articles, paragraphs, questions; read as a whole), or JSON lines, or a list of objects, with
+    `question`, `context`, `id` and `answers`: a list of {"text", "answer_start"}, or one of texts beside one of starts
+    (lines in constant memory). A question
     marked `is_impossible`, or with an empty list of answers, has the label (); plausible answers are no answers.
     labelled: without it answers may be missing, and then the label is None.
     spans: whether answers are to be learnt, so that each must stand in its context at its start. Without it, or without
@@ -86,7 +88,8 @@ Answers = list[tuple[str, Any]]
 def _records(path: Path | str, *, contexts: bool = True) -> Found:
     first, lines = begin(path)
     empty = True
-    for found in (_of_lines if _is_one_record(first) else _of_articles)(lines, path, contexts=contexts):
+    read = _of_objects if begins_list(first) else _of_lines if _is_one_record(first) else _of_articles
+    for found in read(lines, path, contexts=contexts):
         empty = False
         yield found
     if empty:
@@ -108,6 +111,12 @@ def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: b
             record = parse_object(line, place)
             needed = contexts or "answers" not in record  # what has neither is no question
             yield record, _member(record, "context", str, place) if needed else "", place
+
+
+def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
+    for record, place in read_objects(iter(lines), path):
+        needed = contexts or "answers" not in record
+        yield record, _member(record, "context", str, place) if needed else "", place
 
 
 def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:

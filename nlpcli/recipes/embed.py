@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlpcli.data.opening import STDIN, check_opens, shown
-from nlpcli.data.readers import LONGEST_LINE, read_lines
+from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
-from nlpcli.recipes.records import is_json, read_record
+from nlpcli.recipes.records import Input, check_first, read_inputs
 
 FORMATS = ("auto", "lines", "jsonl")
 WORD_VECTORS = ("mean", "first")
@@ -35,15 +34,16 @@ _WORD = re.compile(rf"[{_UNSPACED}]{_MARK}*|{_RUN}(?:['’\-]{_RUN})*|[^\w\s]{_M
 class Embedding:
     """What to embed, and how.
 
-    files: names, "-" for standard input. format: `auto` is JSON lines for .jsonl and .ndjson, and wherever `field`, the
-    JSON field of the text ("text"), is given. word: of a word's pieces the `mean`, or the `first` one. only: words (or
-    several words on end) that are looked for, in any case; none: all words.
+    files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
+    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
+    the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
     """
 
     files: Sequence[str] = (STDIN,)
     vectors: Vectors = field(default_factory=Vectors)
     format: str = "auto"
     field: str | None = None
+    output_field: str = "vector"
     word: str = "mean"
     only: tuple[str, ...] = ()
 
@@ -54,13 +54,11 @@ class Embedding:
             raise unknown("vector of a word", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
             raise NlpcliError("an empty word can't be looked for")
-
-
-class Line(NamedTuple):
-    """A line of the input: its text, and the JSON object it stood in."""
-
-    text: str
-    record: dict[str, Any] | None
+        if self.output_field == (self.field or "text"):
+            raise NlpcliError(
+                f"the vector can't stand in the field '{self.output_field}', which holds the text",
+                hint="name another field with --output-field",
+            )
 
 
 class Word(NamedTuple):
@@ -86,14 +84,10 @@ class Compared(NamedTuple):
 # --- texts -------------------------------------------------------------------------------------------------------
 
 
-def read_texts(job: Embedding) -> Iterator[Line]:
-    """The lines of all files. Raises: NlpcliError naming file and line for what can't be read."""
+def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
+    """The lines of all files. added: see `read_inputs`. Raises: NlpcliError, with file and line, for bad input."""
     for path in job.files:
-        as_json = is_json(path, job.format, job.field)
-        for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
-            name = job.field or "text"
-            record = read_record(line, f"{shown(path)}:{number}", name) if as_json else None
-            yield Line(line if record is None else record[name], record)
+        yield from read_inputs(path, job.format, job.field, added)
 
 
 def check_files(files: Sequence[str]) -> None:
@@ -104,24 +98,28 @@ def check_files(files: Sequence[str]) -> None:
         check_opens(path)
 
 
-def windows(lines: Iterator[Line], size: int = WINDOW) -> Iterator[list[Line]]:
+def windows(lines: Iterator[Input], size: int = WINDOW) -> Iterator[list[Input]]:
     while window := list(islice(lines, size)):
         yield window
 
 
 def embed(
-    job: Embedding, *, say: Callable[[str], None], warn: Callable[[str], None]
-) -> tuple[int, Iterator[tuple[list[Line], np.ndarray]]]:
+    job: Embedding, *, objects: bool = True, say: Callable[[str], None], warn: Callable[[str], None]
+) -> tuple[int, Iterator[tuple[list[Input], np.ndarray]]]:
     """The numbers of a vector, and lines with their vectors (n, width) in the portions in which they are ready.
+
+    objects: whether vectors are added to the JSON objects that come in, which must not have such a field then.
 
     Raises: NlpcliError for bad input, after all vectors before it were given.
     """
+    added = (job.output_field,) if objects else ()
     check_files(job.files)
+    check_first(job.files, job.format, job.field, added)
     embedder = Embedder(job.vectors, say=say)
     say(f"vectors: {embedder.describe()}")
 
-    def portions() -> Iterator[tuple[list[Line], np.ndarray]]:
-        for window in windows(read_texts(job)):
+    def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
+        for window in windows(read_texts(job, added)):
             yield window, embedder.vectors([line.text for line in window])
         tell_cut(embedder, warn)
 
@@ -134,17 +132,18 @@ def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
         warn(f"{lines} longer than {embedder.max_length} tokens; the rest was not read (--max-length)")
 
 
-def json_line(line: Line, vector: np.ndarray) -> str:
+def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:
     """The object a line stood in, or one with its text, and its vector beside."""
     record = line.record if line.record is not None else {"text": line.text}
-    return _with_vectors({name: value for name, value in record.items() if name != "vector"}, vector=vector)
+    return _with_vectors(record, **{output_field: vector})
 
 
 def _with_vectors(record: dict[str, Any], **vectors: np.ndarray) -> str:
     """Nine digits: just enough for each number to be read back as the same one."""
     parts = [json.dumps(record, ensure_ascii=False)[:-1]] if record else ["{"]
     for name, vector in vectors.items():
-        parts.append(f'{"" if parts[-1] == "{" else ", "}"{name}": [{", ".join(f"{x:.9g}" for x in vector.tolist())}]')
+        key, numbers = json.dumps(name, ensure_ascii=False), ", ".join(f"{x:.9g}" for x in vector.tolist())
+        parts.append(f"{'' if parts[-1] == '{' else ', '}{key}: [{numbers}]")
     return "".join(parts) + "}"
 
 

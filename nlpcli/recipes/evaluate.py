@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import scores_of
 from nlpcli.recipes.finetuning.mistakes import Mistake, mistakes
-from nlpcli.recipes.finetuning.reading import read_labelled
+from nlpcli.recipes.finetuning.reading import Cuts, check_columns, read_labelled, tell_blank, tell_unknown
 from nlpcli.recipes.locate import locate_task
 from nlpcli.recipes.predict import Applied, columns_of, open_task
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
-_SHOWN = 5
 _CONFUSED = ("classify", "tag")
 
 
@@ -70,21 +69,27 @@ class Evaluation:
 def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:
     """Predicts every example and measures the predictions.
 
-    Labels the model doesn't know are told with their places and count as mistakes.
+    Labels the model doesn't know are named with their places and count as mistakes; so are texts that are cut, or
+    missing.
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
     path = locate_task(job.model, say=say)
-    applied = open_task(path, device=job.device, threads=job.threads, part=job.part)
+    cuts = Cuts()
+    applied = open_task(path, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
     parts = applied.loaded.info.get("parts")
     if parts and job.part is None:
         raise NlpcliError(f"{path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
+    check_columns(applied.task, job.columns)
     columns = columns_of(applied.loaded.info, job.columns, job.format)
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
     examples = list(itertools.chain.from_iterable(read))
     if not examples:
         raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
-    return measure(applied, examples, job, warn=warn)
+    tell_blank(examples, warn)
+    result = measure(applied, examples, job, warn=warn)
+    cuts.tell(warn)
+    return result
 
 
 def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
@@ -104,28 +109,6 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
         _confusion(task, examples, predictions) if job.confusion else None,
         mistakes(task, examples, predictions, job.worst) if job.worst else [],
     )
-
-
-def tell_unknown(task: Any, examples: Sequence[Any], warn: Callable[[str], None]) -> None:
-    """Warns of labels that the task doesn't know, with their places: of the first few by name.
-
-    Raises: NlpcliError when it knows none of them.
-    """
-    told = 0
-    for example in examples:
-        try:
-            task.check(example)
-        except NlpcliError as error:
-            told += 1
-            if told <= _SHOWN:
-                warn(f"{error.message}; it counts as a mistake")
-    if told == len(examples):
-        raise NlpcliError(
-            f"{examples[0].place}: not one of the {told:,} labels is one the model was trained with",
-            hint="is it the right file? name the column of the labels with --label",
-        )
-    if told > _SHOWN:
-        warn(f"and {told - _SHOWN} more such labels")
 
 
 def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.config.tasks import ExamplesConfig
 from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.errors import NlpcliError, described_by, unknown
+from nlpcli.recipes.finetuning.reading import check_columns, has_text
 from nlpcli.recipes.locate import locate_task
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Columns, Example
     from nlpcli.models.directory import LoadedModel
+    from nlpcli.tasks.task import OnCut
 
 FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines")
 WINDOW = 1024  # examples read ahead
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "squad",
     ".tsv": "tsv",
     ".csv": "csv",
     ".conll": "conll",
@@ -36,7 +37,8 @@ class Predicting:
 
     model: a run; None stands for the newest one of a task. files: names, "-" for standard input. format: `lines` are
     plain, a tab between two texts; the others are read as for training, with the columns the model was trained with
-    unless `columns` names others; `auto` goes by a file's name. part: of a model that learnt several tasks, the one
+    unless `columns` names others; `auto` goes by a file's name. top: how many answers a line shows, None for what is
+    usual. part: of a model that learnt several tasks, the one
     that is meant. line_buffered: each line is answered before the next is read.
     """
 
@@ -44,6 +46,7 @@ class Predicting:
     model: Path | None = None
     format: str = "auto"
     columns: dict[str, Any] = field(default_factory=dict)
+    top: int | None = None
     part: str | None = None
     batch_tokens: int = 4096
     line_buffered: bool = False
@@ -72,8 +75,15 @@ class Applied:
         ]
 
 
-def open_task(path: Path, *, device: str = "auto", threads: int | None = None, part: str | None = None) -> Applied:
-    """The fine-tuned model in the folder `path`. part: see `Predicting`.
+def open_task(
+    path: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    part: str | None = None,
+    on_cut: OnCut | None = None,
+) -> Applied:
+    """The fine-tuned model in the folder `path`. part: see `Predicting`. on_cut: is told of texts that are cut.
 
     Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
     """
@@ -89,7 +99,7 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
     with described_by(path):
         info, model = choose_part(loaded.info, loaded.model, part)
         loaded = replace(loaded, model=model, info=info)
-        context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
+        context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)), on_cut)
         task = TASKS.load(info["task"]).restore(info["problem"], context)
         if hasattr(task, "generator"):
             from nlpcli.recipes.finetuning.generation import BeamGenerator
@@ -98,22 +108,49 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
     return Applied(loaded, task, machine.device)
 
 
-def predict(job: Predicting, *, say: Callable[[str], None]) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
+def predict(
+    job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
     """The task, and examples with their predictions, in the portions in which they are ready.
 
-    A blank line where the task needs more than one text has an example without texts, and nothing is predicted of it.
+    Nothing is predicted of an example without text, such as a blank line: its prediction is {}. `warn` is told of each
+    text that is cut.
 
-    Raises: NlpcliError naming file and line for what can't be read.
+    Raises: NlpcliError naming file and line for what can't be read, and for options without effect on the task.
     """
     if list(job.files).count(STDIN) > 1:
         raise NlpcliError("standard input can be read only once")
     path = locate_task(job.model, say=say)
-    applied = open_task(path, device=job.device, threads=job.threads, part=job.part)
-    examples = read_unlabelled(applied, job)
+    cut: set[str] = set()
+
+    def on_cut(example: Example, room: int, tokens: int) -> None:
+        if example.place not in cut:  # once, however many candidates stand beside a text
+            warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
+            cut.add(example.place)
+
+    applied = open_task(path, device=job.device, threads=job.threads, part=job.part, on_cut=on_cut)
+    _check_options(applied.task, job)
+    examples = read_unlabelled(applied, job, say=say)
     size = 1 if job.line_buffered else WINDOW
     while window := list(islice(examples, size)):
-        predictions = iter(applied.predict([e for e in window if e.texts], batch_tokens=job.batch_tokens))
-        yield applied.task, [(example, next(predictions) if example.texts else {}) for example in window]
+        predictions = iter(applied.predict([e for e in window if has_text(e)], batch_tokens=job.batch_tokens))
+        yield applied.task, [(example, next(predictions) if has_text(example) else {}) for example in window]
+        cut.clear()
+
+
+def as_record(task: Any, example: Example, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction as plain data, with the example's id if it has one; None where nothing was predicted."""
+    named = {"id": example.id} if example.id else {}
+    return {**named, **(prediction or {task.answer: None})}
+
+
+def _check_options(task: Any, job: Predicting) -> None:
+    if job.top is not None and not task.ranks:
+        raise NlpcliError(
+            f"--top has no effect on a model for {task.name}, which gives one answer",
+            hint="leave it out; --json gives all that is predicted",
+        )
+    check_columns(task, job.columns)
 
 
 def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
@@ -126,17 +163,21 @@ def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Colu
     return Columns(**{**chosen, "choices": tuple(chosen["choices"])})
 
 
-def format_of(path: str, format: str) -> str:
+def format_of(path: str, format: str, task: str) -> str:
     """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    if format == "auto" and inner_suffix(path) == ".json":
+        return "squad" if task == "span" else "jsonl"
     return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
 
 
-def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
+def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], None]) -> Iterator[Example]:
     """The examples in the files of `job`, without their labels."""
+    from nlpcli.data.tables import separator_note
+
     for path in job.files:
-        format = format_of(path, job.format)
+        format = format_of(path, job.format, applied.task.name)
         if format == "lines":
             given = [name for name, value in job.columns.items() if value]
             if given:
@@ -147,6 +188,8 @@ def read_unlabelled(applied: Applied, job: Predicting) -> Iterator[Example]:
             yield from _lines(applied.task, path)
             continue
         columns = columns_of(applied.loaded.info, job.columns, format)
+        if note := separator_note(path, format):
+            say(note)
         for example in applied.task.read(path, columns, labelled=False):
             yield replace(example, label=None)
 
@@ -157,10 +200,10 @@ def _lines(task: Any, path: str) -> Iterable[Example]:
 
     for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
         place = f"{shown(path)}:{number}"
+        if blank(line):
+            yield Example((), place=place)
+            continue
         try:
             yield replace(task.parse(line), place=place)
         except NlpcliError as error:
-            if blank(line):
-                yield Example((), place=place)
-                continue
             raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import LABELS, TARGETS, Columns, by_names, by_numbers, column_number, find, squashed
+from nlpcli.data.columns import LABELS, TARGETS, Columns, ambiguous, by_names, by_numbers, column_number, find, squashed
+from nlpcli.data.json_objects import begins_list
+from nlpcli.data.labels import stripped
 from nlpcli.data.opening import inner_suffix
-from nlpcli.data.tables import Row, as_text, read_rows
+from nlpcli.data.tables import Row, as_text, begin, read_rows
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.prompting_template import Record
 
@@ -28,12 +30,19 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     """
     if columns.format in _UNFIT:
         raise NlpcliError(f"format {columns.format} holds tagged words, and a prompt is made of texts")
-    if columns.format == "squad" or (columns.format == "auto" and inner_suffix(path) == ".json"):
+    if columns.format == "squad" or (columns.format == "auto" and _is_squad(path)):
         yield from _questions(path)
         return
     finder = _Finder(columns, used)
-    for row in read_rows(path, columns.format, finder.is_header):
+    for row in read_rows(path, columns.format, finder.is_header, [*columns.named, *sorted(used)]):
         yield finder.record(row)
+
+
+def _is_squad(path: Path | str) -> bool:
+    """Whether a file is named as SQuAD's are, and doesn't begin a list of records."""
+    if inner_suffix(path) != ".json":
+        return False
+    return not Path(path).is_file() or not begins_list(begin(path)[0])
 
 
 def _questions(path: Path | str) -> Iterator[Record]:
@@ -70,12 +79,18 @@ class _Finder:
                 hint="is there a tab or a separator too many or too few? format csv reads quoted cells",
             )
         if names != self.names:
+            for name in self.used:
+                found = [place for place, other in enumerate(names) if other == name]
+                if len(found) > 1:
+                    raise ambiguous(found, names, row.place, None)
             self.texts = self._find_texts(row, names)
             self.label = self._find_label(row, names)
             self.names = names
         fields = {name: _value(cell, name, row.place) for name, cell in zip(names, row.cells, strict=True)}
         fields |= {name: fields[names[place]] for name, place in self.texts.items()}
-        label = None if self.label is None else _answers(fields[names[self.label]], row.place)
+        label = None
+        if self.label is not None:
+            label = _answers(_value(row.cells[self.label], names[self.label], row.place), row.place)
         return Record(fields, label, row.place)
 
     def _find_texts(self, row: Row, names: tuple[str, ...]) -> dict[str, int]:
@@ -121,9 +136,9 @@ def _plain(value: Any) -> bool:
 
 
 def _answers(value: Any, place: str) -> tuple[str, ...] | None:
+    found = value if isinstance(value, list) else [value]
     if value is None or value == "":
         return None
-    found = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in found):
         raise NlpcliError(f"{place}: the label is neither a text nor a list of texts")
-    return tuple(found)
+    return tuple(map(stripped, found))

@@ -17,6 +17,7 @@ from nlpcli.config.numbers import parse_float
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Example
+from nlpcli.data.labels import stripped
 from nlpcli.data.opening import STDIN, inner_suffix, shown
 from nlpcli.data.readers import read_lines
 from nlpcli.data.squad import read_answers
@@ -159,7 +160,7 @@ def _read_lines(files: Files, needs: str) -> list[Items]:
 
 
 def _label(line: str, place: str) -> str:
-    label = line.strip()
+    label = stripped(line)
     if not label:
         raise NlpcliError(f"{place}: there is no label")
     return label

@@ -221,7 +221,7 @@ def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
 
 
 def _measure(found: FoundTask, applied: Applied, job: Evaluating, warn: Callable[[str], None]) -> TaskResult:
-    from nlpcli.recipes.evaluate import tell_unknown
+    from nlpcli.recipes.finetuning.reading import tell_unknown
 
     examples, parts = read_dev(found)
     tell_unknown(applied.task, examples, warn)

@@ -71,6 +71,11 @@ class Trained:
     lines_read: int
     seconds: float
 
+    @property
+    def note(self) -> str | None:
+        """What is to be said of the text and a tokenizer of this kind."""
+        return getattr(self.tokenizer.model, "note", None)
+
 
 def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None = None) -> Trained:
     """Trains a tokenizer on the lines of files and writes its folder, whole or not at all.

@@ -54,10 +54,13 @@ def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note
         train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
     )
     try:
-        return make(texts(), vocab_size=settings.vocab_size)
+        tokenizer = make(texts(), vocab_size=settings.vocab_size)
     except VocabularyTooLarge as error:
         note(_all_pieces(error.possible))
-        return make(texts(), vocab_size=error.possible)
+        tokenizer = make(texts(), vocab_size=error.possible)
+    if warning := getattr(tokenizer.model, "note", None):
+        note(f"warning: {warning}")
+    return tokenizer
 
 
 def _all_pieces(count: int) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.data.opening import check_opens, shown
-from nlpcli.data.readers import LONGEST_LINE, read_lines
+from nlpcli.data.opening import check_opens
+from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
-from nlpcli.recipes.records import is_json, read_record
+from nlpcli.recipes.records import check_first, read_inputs
 
 if TYPE_CHECKING:
     from nlpcli.decoding.translator import Candidate, Request, Translation
@@ -55,7 +55,8 @@ class Translating:
 
     `model` None stands for the newest run; `files` are names, "-" for standard input; `prefix` begins every
     translation, `prefix_file` holds a prefix for each line; `format` auto is JSON lines for .jsonl and .ndjson, and
-    wherever `input_field` is given. See `TranslatorSettings` for the sizes.
+    wherever `input_field`, a key or a path to one, is given; `added` are the names of the fields that the output adds
+    to an object. See `TranslatorSettings` for the sizes.
     """
 
     files: Sequence[str] = ("-",)
@@ -63,6 +64,7 @@ class Translating:
     search: Search = field(default_factory=Search)
     format: str = "auto"
     input_field: str | None = None
+    added: tuple[str, ...] = ()
     prefix: str = ""
     prefix_file: Path | None = None
     alignments: bool = False
@@ -78,6 +80,11 @@ class Translating:
             raise unknown("format", self.format, FORMATS)
         if self.prefix and self.prefix_file is not None:
             raise NlpcliError("a target prefix for all lines and a file of prefixes exclude each other")
+        if (self.input_field or "text") in self.added:
+            raise NlpcliError(
+                f"the translation can't stand in the field '{self.input_field or 'text'}', which holds the source",
+                hint="name another field with --output-field",
+            )
 
 
 def translate(
@@ -89,6 +96,7 @@ def translate(
     """
     for path in [*job.files, *([] if job.prefix_file is None else [job.prefix_file])]:
         check_opens(path)
+    check_first(job.files, job.format, job.input_field, job.added)
     model = locate(TRANSLATION, job.model, say=say)
     from nlpcli.decoding.translator import Translator, TranslatorSettings
     from nlpcli.training.device import prepare
@@ -155,9 +163,7 @@ def read_requests(job: Translating) -> Iterator[Request]:
     prefixes = read_lines(job.prefix_file) if job.prefix_file is not None else None
     count = 0
     for path in job.files:
-        as_json = is_json(path, job.format, job.input_field)
-        for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
-            place = f"{shown(path)}:{number}"
+        for text, place, record in read_inputs(path, job.format, job.input_field, job.added):
             count += 1
             prefix = job.prefix
             if prefixes is not None:
@@ -167,8 +173,6 @@ def read_requests(job: Translating) -> Iterator[Request]:
                         f"{place}: {job.prefix_file} has only {count - 1} lines",
                         hint="it must have a line for each line to translate; a blank one forces nothing",
                     )
-            record = read_record(line, place, job.input_field or "text") if as_json else None
-            text = line if record is None else record[job.input_field or "text"]
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:
         raise NlpcliError(f"{job.prefix_file}: has more lines than the {count} to translate")
@@ -192,6 +196,12 @@ class Layout:
     alignments: bool = False
     as_json: bool = False
     output_field: str = "translation"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that are added to an object."""
+        more = {"score": self.scores or self.as_json, "alignment": self.alignments, "nbest": self.n_best > 1}
+        return (self.output_field, *(f"{self.output_field}_{name}" for name, wanted in more.items() if wanted))
 
     def lines(self, translation: Translation, number: int) -> list[str]:
         """The lines for the translation of line `number`, from 0; exactly one unless it is a list of the n best."""

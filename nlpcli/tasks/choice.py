@@ -7,15 +7,17 @@ one score (Radford et al. 2018, section 3.3; Devlin et al. 2019, section 4.4).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nlpcli.data.examples import Columns, Example, read_choices
+from nlpcli.data.labels import UnknownLabel
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
 
 
@@ -24,6 +26,9 @@ class Choice:
 
     name: ClassVar[str] = "choice"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
+    answer: ClassVar[str] = "label"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate"})
     measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
@@ -62,17 +67,15 @@ class Choice:
 
     def check(self, example: Example) -> None:
         if self._right(example) is None:
-            raise NlpcliError(
+            raise UnknownLabel(
                 f"{example.place}: label '{example.label}' is none of the {len(example.texts) - 1} candidates",
                 hint=f"in the training examples labels were {_SPOKEN[self.style]}",
             )
 
-    def choice_in(self, example: Example) -> str:
-        """The text of the right candidate. Raises: NlpcliError, naming its place, where the label is none of them."""
-        self.check(example)
+    def choice_in(self, example: Example) -> str | None:
+        """The text of the right candidate; None where the label is none of them."""
         right = self._right(example)
-        assert right is not None
-        return example.texts[1 + right]
+        return None if right is None else example.texts[1 + right]
 
     def _right(self, example: Example) -> int | None:
         return None if example.label is None else place_of(str(example.label), example.texts[1:], self.style)
@@ -88,7 +91,11 @@ class Choice:
         return Example(fields)
 
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
-        pairs = [Example((example.texts[0], candidate)) for example in examples for candidate in example.texts[1:]]
+        pairs = [
+            replace(example, texts=(example.texts[0], candidate))
+            for example in examples
+            for candidate in example.texts[1:]
+        ]
         rows = iter(self.reader.rows(pairs))
         return [
             [RowsItem(tuple(next(rows)[0] for _ in example.texts[1:]), self._right(example))] for example in examples
@@ -125,10 +132,10 @@ class Choice:
             "candidates": list(candidates),
         }
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         """The likeliest candidates as the data names them, each with its probability."""
         probabilities, candidates = prediction["probabilities"], prediction["candidates"]
-        ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[:top]
+        ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[: top or 1]
         written = [(STYLES[self.style](i, candidates), probabilities[i]) for i in ranked]
         return "\t".join(f"{' '.join(label.split())}\t{probability:.4f}" for label, probability in written)
 

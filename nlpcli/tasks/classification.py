@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.data.labels import UnknownLabel, one_field
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
 
 
@@ -24,6 +25,9 @@ class Classification:
 
     name: ClassVar[str] = "classify"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "label"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "both_orders", "lm_weight"}
     )
@@ -93,7 +97,7 @@ class Classification:
     def check(self, example: Example) -> None:
         if example.label not in self._index:
             near = nearest(str(example.label), self.labels)
-            raise NlpcliError(
+            raise UnknownLabel(
                 f"{example.place}: label '{example.label}' is not one the model was trained with",
                 hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
             )
@@ -132,9 +136,9 @@ class Classification:
             "probabilities": {self.labels[i]: probabilities[i] for i in ranked},
         }
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        chosen = list(prediction["probabilities"].items())[:top]
-        return "\t".join(f"{label}\t{probability:.4f}" for label, probability in chosen)
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        chosen = list(prediction["probabilities"].items())[: top or 1]
+        return "\t".join(f"{one_field(label)}\t{probability:.4f}" for label, probability in chosen)
 
 
 def _language_model_loss(body: nn.Module, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from nlpcli.data.examples import Columns, Example, read_texts, split_labels
+from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.data.labels import UnknownLabel, clean_label, join_labels, one_field, split_labels
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
@@ -25,6 +26,9 @@ class MultiLabel:
 
     name: ClassVar[str] = "multi-label"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "labels"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "threshold", "label_separator"}
     )
@@ -94,13 +98,13 @@ class MultiLabel:
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
-        return read_texts(path, columns, labelled=labelled)
+        return read_texts(path, columns, labelled=labelled, names=False)  # a separator may be anything
 
     def check(self, example: Example) -> None:
         for label in self.labels_in(example):
             if label not in self._index:
                 near = nearest(label, self.labels)
-                raise NlpcliError(
+                raise UnknownLabel(
                     f"{example.place}: label '{label}' is not one the model was trained with",
                     hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
                 )
@@ -144,15 +148,15 @@ class MultiLabel:
             "probabilities": dict(sorted(probabilities.items(), key=lambda pair: -pair[1])),
         }
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """The labels, joined; with `top` above 1 so many labels with their probabilities."""
-        if top > 1:
-            chosen = list(prediction["probabilities"].items())[:top]
-            return "\t".join(f"{label}\t{probability:.4f}" for label, probability in chosen)
-        return self.separator.join(prediction["labels"])
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """The labels as `join_labels` writes them; with `top` so many labels with their probabilities."""
+        if top is None:
+            return join_labels(prediction["labels"], self.separator)
+        chosen = list(prediction["probabilities"].items())[:top]
+        return "\t".join(f"{one_field(label)}\t{probability:.4f}" for label, probability in chosen)
 
 
 def _labels(example: Example, separator: str) -> tuple[str, ...]:
     if example.label is None:
         raise NlpcliError(f"{example.place}: no labels to learn")
-    return example.label if isinstance(example.label, tuple) else split_labels(example.label, separator)
+    return tuple(clean_label(label, example.place) for label in split_labels(example.label, separator))

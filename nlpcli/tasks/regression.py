@@ -14,10 +14,17 @@ from torch import nn
 
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_texts
+from nlpcli.data.labels import UnknownLabel
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+
+
+class OutOfRange(UnknownLabel):
+    """A score outside of the range that a model predicts."""
+
+    effect = "the model predicts no scores outside of it"
 
 
 class Regression:
@@ -25,6 +32,9 @@ class Regression:
 
     name: ClassVar[str] = "regress"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "score"
+    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate", "both_orders", "minimum", "maximum"})
     measures: tuple[str, ...] = ("spearman", "pearson")
 
@@ -88,7 +98,7 @@ class Regression:
     def check(self, example: Example) -> None:
         score = score_in(example)
         if self.low is not None and self.high is not None and not self.low <= score <= self.high:
-            raise NlpcliError(
+            raise OutOfRange(
                 f"{example.place}: the score {score:g} is not in the range from {self.low:g} to {self.high:g}",
                 hint="set head.minimum and head.maximum",
             )
@@ -121,7 +131,7 @@ class Regression:
         share = outputs[0] if self.low is None else min(max(outputs[0], 0.0), 1.0)
         return {"score": self._least + share * self._span}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         return f"{prediction['score']:.4f}"
 
 

@@ -14,6 +14,7 @@ For the last one an example may have more texts, which are not like the first: t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +23,10 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_choices, read_texts
+from nlpcli.data.labels import UnknownLabel, one_field
 from nlpcli.errors import NlpcliError, nearest, unknown
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, side
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
@@ -51,6 +53,8 @@ class Similarity:
 
     name: ClassVar[str] = "similarity"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
+    answer: ClassVar[str] = "score"
     options: ClassVar[frozenset[str]] = frozenset(
         {"pooling", "layers", "objective", "minimum", "maximum", "margin", "scale"}
     )
@@ -131,6 +135,10 @@ class Similarity:
         kinds = {"cosine": "scores", "softmax": "labels", "contrastive": "two", "multiple-negatives": "pairs"}
         return MEASURES[kinds[self.objective]]
 
+    @property
+    def ranks(self) -> bool:
+        return self.objective == "softmax"
+
     def judged(self, examples: Sequence[Example]) -> str:
         """What examples can be measured by, a key of `MEASURES`: it need not be what was learnt from."""
         labels = {example.label for example in examples}
@@ -138,6 +146,8 @@ class Similarity:
             return "pairs"
         if self.labels and labels <= self._index.keys():
             return "labels" if self.objective == "softmax" else "two"
+        if self.objective == "softmax" and any(_number(label) is None for label in labels):
+            return "labels"
         return "scores"
 
     def score_in(self, example: Example) -> float:
@@ -171,7 +181,7 @@ class Similarity:
         if example.label is None or example.label in self._index or _number(example.label) is not None:
             return
         near = nearest(str(example.label), self.labels)
-        raise NlpcliError(
+        raise (UnknownLabel if self.objective == "softmax" else NlpcliError)(
             f"{example.place}: label '{example.label}' is not one the model was trained with"
             if self.labels
             else f"{example.place}: '{example.label}' is not a score",
@@ -187,7 +197,7 @@ class Similarity:
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
         for example in examples:
             _check_texts(example)
-        rows = iter(self.reader.rows([Example((text,)) for example in examples for text in example.texts]))
+        rows = iter(self.reader.rows([replace(e, texts=(text,)) for e in examples for text in e.texts]))
         return [[RowsItem(tuple(next(rows)[0] for _ in example.texts), self._goal(example))] for example in examples]
 
     def _goal(self, example: Example) -> float | int | None:
@@ -245,10 +255,10 @@ class Similarity:
         found.vectors = vectors
         return found
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         fields = [f"{score:.4f}" for score in prediction.get("scores", [prediction["score"]])]
-        for label, chance in list(prediction.get("probabilities", {}).items())[:top]:
-            fields += [label, f"{chance:.4f}"]
+        for label, chance in list(prediction.get("probabilities", {}).items())[: top or 1]:
+            fields += [one_field(label), f"{chance:.4f}"]
         return "\t".join(fields)
 
 

@@ -91,6 +91,9 @@ class SpanExtraction:
 
     name: ClassVar[str] = "span"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = frozenset({"text", "text2"})
+    answer: ClassVar[str] = "answer"
+    ranks: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "layers", "stride", "max_answer", "no_answer", "threshold"}
     )
@@ -190,6 +193,8 @@ class SpanExtraction:
         contexts = self._contexts({example.texts[1]: None for example in examples})
         questions = self.context.tokenizer.encode([example.texts[0] for example in examples])
         longest = min(_LONGEST_QUESTION, self._room // 2)
+        for example, question in zip(examples, questions, strict=True):
+            self.context.tell_cut(example, longest, len(question))
         return [
             self._items(example, question[:longest], contexts[example.texts[1]])
             for example, question in zip(examples, questions, strict=True)
@@ -286,9 +291,9 @@ class SpanExtraction:
                 found |= {"answer": "", "start": None, "end": None, "probability": math.exp(null - total)}
         return found | {"nbest": nbest}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """The answer, "" if there is none, on one line; for a top above 1 the best answers with their probabilities."""
-        if top == 1:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """The answer, "" if there is none, on one line; with `top` so many answers with their probabilities."""
+        if top is None:
             return " ".join(prediction["answer"].split())
         chosen = prediction["nbest"][:top]
         return "\t".join(f"{' '.join(one['answer'].split())}\t{one['probability']:.4f}" for one in chosen)

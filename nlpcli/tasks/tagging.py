@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Columns, Example
+from nlpcli.data.labels import UnknownLabel, one_field
 from nlpcli.data.tag_schemes import entities
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.errors import nearest
 from nlpcli.models.rows import Row, Rows, stack
 from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.layout import Layout
@@ -73,6 +74,9 @@ class Tagging:
 
     name: ClassVar[str] = "tag"
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    columns: ClassVar[frozenset[str]] = frozenset({"text", "label"})
+    answer: ClassVar[str] = "tags"
+    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset({"dropout", "layers", "recurrent", "scheme"})
 
     def __init__(self, context: Context, tags: Tags, *, head: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
@@ -132,7 +136,7 @@ class Tagging:
         for number, tag in enumerate(self.tags_in(example), 1):
             if tag not in self._index:
                 near = nearest(tag, self.labels)
-                raise NlpcliError(
+                raise UnknownLabel(
                     f"{example.place}: tag '{tag}' of word {number} is not one the model was trained with",
                     hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
                 )
@@ -198,9 +202,9 @@ class Tagging:
             found["entities"] = _entities(example.texts, tags)
         return found
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """The tags of a sentence, divided by spaces as the words are."""
-        return " ".join(prediction["tags"])
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """The tags of a sentence with spaces between them; white space in a tag (of other tools) is an underscore."""
+        return " ".join("_".join(one_field(tag).split()) for tag in prediction["tags"])
 
 
 def windows(sizes: Sequence[int], room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:

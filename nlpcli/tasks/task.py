@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -17,18 +17,31 @@ Prediction = dict[str, Any]
 """What is predicted of one example, as plain data."""
 
 
+TEXT_COLUMNS = frozenset({"text", "text2", "label"})
+"""The columns of a text or two with a label."""
+
+OnCut = Callable[[Example, int, int], None]
+"""Is told of an example whose text is cut: how many tokens are read, and how many it has."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a task stands on.
 
     model: the body's configuration. info: what model.yaml, or the folder it was read from, says of it. max_length: the
-    most tokens of a sequence, special ones included.
+    most tokens of a sequence, special ones included. on_cut: see `OnCut`.
     """
 
     tokenizer: Tokenizer
     model: ModelConfig
     info: Mapping[str, Any] = field(default_factory=dict)
     max_length: int = 256
+    on_cut: OnCut | None = None
+
+    def tell_cut(self, example: Example, room: int, tokens: int) -> None:
+        """Tells of an example of which `room` of `tokens` tokens are read, if these are fewer."""
+        if tokens > room and self.on_cut is not None:
+            self.on_cut(example, room, tokens)
 
 
 class Item(Protocol):
@@ -40,13 +53,18 @@ class Item(Protocol):
 class Task(Protocol):
     """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
 
-    options: the settings of the configuration's `head` that `create` takes. kinds: of models it can stand on. measures:
+    options: the settings of the configuration's `head` that `create` takes. columns: those of the data that are read.
+    answer: the key of a prediction that holds what is predicted. ranks: whether `line` gives as many answers as `top`
+    says. kinds: of models it can stand on. measures:
     the names of its metrics, the deciding one first; `nlpcli.recipes.finetuning.measures` computes them.
     """
 
     name: ClassVar[str]
     options: ClassVar[frozenset[str]]
+    columns: ClassVar[frozenset[str]]
+    answer: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
+    ranks: bool
     measures: tuple[str, ...]
 
     @classmethod
@@ -71,7 +89,8 @@ class Task(Protocol):
         ...
 
     def check(self, example: Example) -> None:
-        """Raises: NlpcliError, naming its place, for an example whose label the task doesn't know."""
+        """Raises: UnknownLabel, naming its place, for an example whose label the task doesn't know, and another
+        NlpcliError for one that is no label of such a task at all."""
         ...
 
     def parse(self, line: str) -> Example:
@@ -94,6 +113,6 @@ class Task(Protocol):
         """What the outputs for an example's items say of it."""
         ...
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
-        """A prediction as a plain line of tab-separated fields."""
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
+        """A prediction as a plain line of tab-separated fields; with `top` so many answers and their probabilities."""
         ...

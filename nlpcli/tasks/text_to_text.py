@@ -19,7 +19,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.learning import Loss
 from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
 from nlpcli.tasks.layout import Layout
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 
 Generator = Callable[[nn.Module, Tensor, Tensor | None], list[list[int]]]
 """Writes: model, source ids (rows, m), their mask or None -> ids of each target, without start and end."""
@@ -98,6 +98,9 @@ class TextToText:
 
     name: ClassVar[str] = "text-to-text"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder", "decoder")
+    columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
+    answer: ClassVar[str] = "text"
+    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset(
         {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
     )
@@ -162,7 +165,7 @@ class TextToText:
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
         """Several references stand in several columns, whose names commas divide, or in one as a JSON list."""
-        return read_texts(path, columns, labelled=labelled)
+        return read_texts(path, columns, labelled=labelled, names=False)
 
     def check(self, example: Example) -> None:
         found = references(example)
@@ -190,6 +193,8 @@ class TextToText:
         room, limit = self._room()
         sources = self.tokenizer.encode([self.wording.source(example.texts) for example in examples])
         targets = self.tokenizer.encode([one_line((*references(example), "")[0]) for example in examples])
+        for example, source in zip(examples, sources, strict=True):
+            self.context.tell_cut(example, room, len(source))
         self.cut_sources += sum(len(source) > room for source in sources)
         self.cut_targets += sum(len(target) > limit for target in targets)
         if self.wording.framed:
@@ -242,7 +247,7 @@ class TextToText:
     def prediction(self, example: Example, items: Sequence[TextItem], outputs: Sequence[list[int]]) -> Prediction:
         return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip()}
 
-    def line(self, prediction: Prediction, top: int = 1) -> str:
+    def line(self, prediction: Prediction, top: int | None = None) -> str:
         return one_line(prediction["text"]).replace("\t", " ")
 
 

@@ -55,6 +55,7 @@ class TextReader:
     """
 
     def __init__(self, context: Context, *, truncate: str = "longest", both_orders: bool = False) -> None:
+        self.context = context
         self.tokenizer = context.tokenizer
         self.layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self.max_length = context.max_length
@@ -66,11 +67,12 @@ class TextReader:
         """The rows of each example."""
         texts = [text for example in examples for text in example.texts]
         ids = iter(self.tokenizer.encode(texts))
-        return [self._laid_out([next(ids) for _ in example.texts]) for example in examples]
+        return [self._laid_out(example, [next(ids) for _ in example.texts]) for example in examples]
 
-    def _laid_out(self, texts: list[list[int]]) -> tuple[Row, ...]:
+    def _laid_out(self, example: Example, texts: list[list[int]]) -> tuple[Row, ...]:
         orders = [texts, texts[::-1]] if self.both_orders and len(texts) > 1 else [texts]
         room = self.layout.room(len(texts), self.max_length)
+        self.context.tell_cut(example, room, sum(map(len, texts)))
         return tuple(self.layout.row(*cut(order, room, self.truncate)) for order in orders)
 
     def collate(self, items: Sequence[RowsItem], goal: Tensor | None) -> RowsBatch:
@@ -133,10 +135,11 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
             f"{where}all examples have the same label '{next(iter(found), '')}'; there is nothing to tell apart",
             hint="name the column of the labels with --label",
         )
-    numbers = [label for label in found if _fractional(label)]
-    if numbers and len(found) > 2:
+    numbers = {label: parse_float(label) for label in found}
+    scores = [label for label, number in numbers.items() if number is not None and (number % 1 or "." in label)]
+    if scores and len(found) > 2 and None not in numbers.values():
         raise NlpcliError(
-            f"{found[numbers[0]].place}: '{numbers[0]}' looks like a score and {what} would take it for a name",
+            f"{found[scores[0]].place}: '{scores[0]}' looks like a score and {what} would take it for a name",
             hint="use --task regress for scores",
         )
     if len(found) > 50 and len(found) > len(examples) // 2:
@@ -145,11 +148,6 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
             hint="name the column of the labels with --label",
         )
     return sorted(found, key=_natural)
-
-
-def _fractional(label: str) -> bool:
-    value = parse_float(label)
-    return value is not None and (not value.is_integer() or "." in label)
 
 
 def _natural(label: str) -> tuple[int, float, str]:

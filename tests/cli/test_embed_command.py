@@ -77,10 +77,10 @@ def test_numbers_in_json_read_back_as_the_same_ones(call, model, text, tmp_path)
 
 
 def test_json_lines_keep_their_other_fields(call, model, tmp_path):
-    (tmp_path / "in.jsonl").write_text('{"id": 7, "text": "a plane", "vector": 0}\n\n', "utf-8")
+    (tmp_path / "in.jsonl").write_text('{"id": 7, "text": "a plane", "note": 0}\n\n', "utf-8")
     _, lines, _ = call("--model", model, tmp_path / "in.jsonl")
     first, second = map(json.loads, lines)
-    assert (first["id"], first["text"], len(first["vector"])) == (7, "a plane", 16)
+    assert (first["id"], first["text"], first["note"], len(first["vector"])) == (7, "a plane", 0, 16)
     assert (second["text"], len(second["vector"])) == ("", 16)
     _, lines, _ = call("--model", model, "--field", "said", stdin='{"said": "a plane"}\n')
     assert json.loads(lines[0])["vector"] == first["vector"]

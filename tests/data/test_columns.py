@@ -108,7 +108,7 @@ def test_a_label_that_is_not_needed_may_be_missing():
             r"several columns could hold the label: score, sentim",
         ),
         ("sentence label", Columns(label="lable"), None, r"f:1: no column 'lable'; there are: sentence, label"),
-        ("text text label", Columns(text="text"), None, r"f:1: 2 columns are named 'text'"),
+        ("text text label", Columns(text="text"), None, r"f:1: columns 1 and 2 are both named 'text'"),
         ("text label", Columns(label="3"), None, r"f:1: no column 3, the row has 2 columns"),
     ],
 )

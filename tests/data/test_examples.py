@@ -16,12 +16,12 @@ from nlpcli.data.examples import (
     parse_record,
     read_choices,
     read_texts,
-    split_labels,
 )
+from nlpcli.data.labels import split_labels
 from nlpcli.errors import NlpcliError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-LABEL = st.text("abc123 .-", min_size=1, max_size=5)
+LABEL = st.text("abc123 .-", min_size=1, max_size=5).map(str.strip).filter(bool)
 
 
 def write(path, content):

@@ -162,7 +162,7 @@ def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
     [
         ("a.json", "", r"a.json: is empty"),
         ("a.json", '\n{\n"data": [}', r"a.json:3: not valid JSON"),
-        ("a.json", "[\n1]", r"a.json: not SQuAD's format"),
+        ("a.json", "[\n1]", r"a.json:2: not a JSON object in the list"),
         ("a.json", '{"data": {}}', r"a.json: not SQuAD's format"),
         ("a.json", '{"data": []}', r"a.json: no questions in it"),
         ("a.json", '{"data": [{"title": "x"}]}', r"a.json, article 1: there is no 'paragraphs'"),

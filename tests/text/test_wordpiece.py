@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from nlpcli.text import train_tokenizer
+from nlpcli.text.limits import VocabularyTooLarge
 
 TEXTS = st.text(
     st.one_of(
@@ -96,3 +97,26 @@ def test_the_most_frequent_pair_is_merged_first_however_many_copies_there_are():
     # "ab" stands 2502 times against 2501 of "cd": more copies than are handed to the trainer at once
     tokenizer = train_tokenizer("wordpiece", ["cd " * 2501 + "ab " * 2502], vocab_size=14)
     assert [tokenizer.id_to_piece(id_) for id_ in range(7, 14)] == ["##b", "##d", "a", "b", "c", "d", "ab"]
+
+
+def trained_with_all_pieces(texts):
+    try:
+        return train_tokenizer("wordpiece", texts, vocab_size=500)
+    except VocabularyTooLarge as error:
+        return train_tokenizer("wordpiece", texts, vocab_size=error.possible)
+
+
+@pytest.mark.parametrize("length", [101, 450, 1000])
+def test_a_long_word_of_the_training_text_is_cut_into_pieces_which_is_told(length):
+    word = ("มานีมีตาดีมากวันนี้อากาศดี" * 40)[:length]
+    tokenizer = trained_with_all_pieces([word, "มานี มี"] * 3)
+    [pieces] = tokenizer.encode([word])
+    assert tokenizer.special.unk not in pieces
+    assert "1 word has more than 100 characters: " in tokenizer.model.note
+    [again] = type(tokenizer.model).from_bytes(tokenizer.model.to_bytes(), None).encode([word])
+    assert again == pieces
+
+
+def test_a_word_that_would_take_too_long_is_unknown_and_told_and_usual_words_are_not_told():
+    assert "1 of more than 1,000 will be <unk>" in trained_with_all_pieces(["ab" * 501, "a b ab"]).model.note
+    assert trained_with_all_pieces(["a" * 100, "b"]).model.note is None

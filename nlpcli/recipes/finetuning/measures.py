@@ -34,7 +34,7 @@ def _labels(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict
     scores = {"accuracy": accuracy(gold, predicted, resampling)}
     scores["macro_f1"] = f1(gold, predicted, average="macro", resampling=resampling)
     if len(task.labels) == 2:
-        scores["f1"] = f1(gold, predicted, average="binary", positive=task.labels[1], resampling=resampling)
+        scores["f1"] = f1(gold, predicted, **binary_f1(task.labels[1], gold, predicted), resampling=resampling)
     scores["mcc"] = matthews(gold, predicted, resampling)
     return scores
 
@@ -45,10 +45,24 @@ def _sets(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[s
     gold = [task.labels_in(example) for example in examples]
     predicted = [prediction["labels"] for prediction in predictions]
     scores = {
-        f"{average}_f1": multilabel_f1(gold, predicted, labels=task.labels, average=average, resampling=resampling)
+        f"{average}_f1": multilabel_f1(
+            gold, predicted, labels=all_labels(task, gold), average=average, resampling=resampling
+        )
         for average in ("macro", "micro")
     }
     return scores | {"accuracy": subset_accuracy(gold, predicted, resampling)}
+
+
+def binary_f1(positive: str, gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+    """The settings of F1 of one label; it is 0 where the label neither occurs nor is predicted."""
+    if positive in gold or positive in predicted:
+        return {"average": "binary", "positive": positive}
+    return {"average": "macro", "labels": [positive]}
+
+
+def all_labels(task: Any, gold: Sequence[Sequence[str]]) -> list[str]:
+    """The labels that a task knows, and behind them those that only the data has."""
+    return [*task.labels, *sorted({label for labels in gold for label in labels} - set(task.labels))]
 
 
 def _numbers(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[str, Score]:

@@ -75,6 +75,8 @@ def _answer(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[flo
 def _choice(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - the probability of the right candidate."""
     right, said = task.choice_in(example), prediction["choice"]
+    if right is None:
+        return 1.0, str(example.label), said
     probability = prediction["probabilities"][prediction["candidates"].index(right)]
     return 0.0 if said == right else 1.0 - probability, right, said
 

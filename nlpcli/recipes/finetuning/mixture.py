@@ -13,7 +13,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.measures import measures_of
-from nlpcli.recipes.finetuning.reading import read_labelled
+from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown
 from nlpcli.recipes.finetuning.supervised import (
     UNUSED,
     Measured,
@@ -66,13 +66,15 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     tuned = Tuned(
         config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
     )
-    context = Context(tuned.tokenizer, body, known, max_length_of(config))
+    cuts = Cuts()
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
     learnable = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
         {name: Measured(task, sets[name].dev, machine.device, config=config.training)
          for name, task in tasks.items()}
     )  # fmt: skip
+    cuts.tell(listener.note)
     together = _Together(tasks)
     outcome = train(
         request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
@@ -116,6 +118,7 @@ class _Examples:
         self.settings = settings
         self.kind = TASKS.load(settings.task)
         self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
+        self.warn = lambda text: tell(f"warning: {name}: {text}")
         self.train = self._read(settings.train, tell, learnt=True)
         self.dev = self._read(settings.dev, tell, learnt=False)
 
@@ -135,8 +138,9 @@ class _Examples:
         if "label_smoothing" in self.kind.options:
             options["label_smoothing"] = config.training.label_smoothing
         task = self.kind.create(self.train, context, **options)
-        for example in self.dev:
-            task.check(example)
+        tell_unknown(task, self.dev, self.warn, shown=1)
+        tell_blank(self.dev, self.warn)
+        tell_shared(self.dev, self.train, self.warn)
         prepare_generation(task, config)
         return task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nlpcli.recipes.finetuning.measures import text_measures
+from nlpcli.recipes.finetuning.measures import all_labels, binary_f1, text_measures
 from nlpcli.recipes.finetuning.similarity import ranks
 from nlpcli.tasks.text_to_text import references
 
@@ -33,7 +33,7 @@ def _written(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[st
     if kind == "multi-label":
         return ", ".join(task.labels_in(example)), ", ".join(prediction["labels"])
     if kind == "choice":
-        return task.choice_in(example), prediction["choice"]
+        return task.choice_in(example) or str(example.label), prediction["choice"]
     if kind == "tag":
         return " ".join(task.tags_in(example)), " ".join(prediction["tags"])
     if kind == "span":
@@ -59,14 +59,14 @@ def _labels(task: Any, examples: Any, predictions: Any) -> Any:
     pairs = [(example.label, said["label"]) for example, said in zip(examples, predictions, strict=True)]
     measures = {"accuracy": ("accuracy", {}), "macro_f1": ("f1", {"average": "macro"}), "mcc": ("mcc", {})}
     if len(task.labels) == 2:
-        measures["f1"] = ("f1", {"average": "binary", "positive": task.labels[1]})
+        measures["f1"] = ("f1", binary_f1(task.labels[1], *zip(*pairs, strict=True)))
     return pairs, measures
 
 
 def _sets(task: Any, examples: Any, predictions: Any) -> Any:
     gold, said = [task.labels_in(example) for example in examples], [found["labels"] for found in predictions]
     pairs = [(sorted(true), sorted(told)) for true, told in zip(gold, said, strict=True)]
-    options = {"labels": list(task.labels)}
+    options = {"labels": all_labels(task, gold)}
     measures = {f"{name}_f1": ("label-sets-f1", {"average": name, **options}) for name in ("macro", "micro")}
     return pairs, {**measures, "accuracy": ("label-sets-accuracy", {})}
 
@@ -78,10 +78,15 @@ def _numbers(task: Any, examples: Any, predictions: Any) -> Any:
 
 def _choices(task: Any, examples: Any, predictions: Any) -> Any:
     pairs = [
-        (list(example.texts[1:]).index(task.choice_in(example)), said["candidates"].index(said["choice"]))
+        (_place(example, task.choice_in(example)), said["candidates"].index(said["choice"]))
         for example, said in zip(examples, predictions, strict=True)
     ]
     return pairs, {"accuracy": ("accuracy", {})}
+
+
+def _place(example: Any, choice: str | None) -> int:
+    """The place of a candidate, from 0; -1 for none of them."""
+    return -1 if choice is None else list(example.texts[1:]).index(choice)
 
 
 def _tags(task: Any, examples: Any, predictions: Any) -> Any:

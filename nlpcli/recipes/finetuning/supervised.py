@@ -15,7 +15,7 @@ from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import measures_of, scores_of
-from nlpcli.recipes.finetuning.reading import read_labelled
+from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
@@ -82,11 +82,16 @@ def run_task(
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
-    context = Context(tuned.tokenizer, body, known, max_length_of(config))
+    cuts = Cuts()
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
     if "label_smoothing" in kind.options:
         options["label_smoothing"] = config.training.label_smoothing
-    task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, drawn=not given.dev)
+    warn = warner(listener)
+    create = lambda some: kind.create(some, context, **options)  # noqa: E731
+    task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
+    tell_blank(dev, warn)
+    tell_shared(dev, examples, warn)
     items = task.encode(examples)
     prepare_generation(task, config)
     learnable = Supervised(
@@ -103,6 +108,8 @@ def run_task(
         listener.note(note)
     listener.note(f"{counted(len(examples), 'training example')}, {len(dev):,} in the dev set" + _told(task))
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
+    if not hasattr(task, "cut_sources"):  # which are among the notes
+        cuts.tell(listener.note)
     names = given.scoring.names if given.scoring else measures_of(task, dev)
     info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
@@ -185,15 +192,28 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
     )
 
 
-def _task_of(create: Callable[[Sequence[Any]], Any], examples: list[Any], dev: list[Any], *, drawn: bool) -> Any:
-    """The task that `examples` make, of which those held out are some, too. drawn: whether they were at random.
+def warner(listener: Listener) -> Callable[[str], None]:
+    """Tells a listener of what is not as the user may expect."""
+    return lambda text: listener.note(f"warning: {text}")
+
+
+def _task_of(
+    create: Callable[[Sequence[Any]], Any],
+    examples: list[Any],
+    dev: list[Any],
+    *,
+    drawn: bool,
+    warn: Callable[[str], None],
+) -> Any:
+    """The task that `examples` make; `warn` is told of labels that only those held out have.
+
+    drawn: whether these were taken from the examples at random.
 
     Raises: NlpcliError for what is wrong in the data, and where they lack something only without those drawn.
     """
     try:
         task = create(examples)
-        for example in dev:
-            task.check(example)
+        tell_unknown(task, dev, warn, shown=1)
         return task
     except NlpcliError as error:
         if not drawn:
@@ -206,7 +226,10 @@ def _task_of(create: Callable[[Sequence[Any]], Any], examples: list[Any], dev: l
 
 
 class Measured:
-    """A model's loss and scores on held-out examples; `shown` has what it predicted."""
+    """A model's loss and scores on held-out examples; `shown` has what it predicted.
+
+    The loss is that of examples whose label the task knows.
+    """
 
     def __init__(
         self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
@@ -215,6 +238,8 @@ class Measured:
         self.scores_of = scoring or scores_of
         self.examples = examples
         self.items = task.encode(examples)
+        unknown = unknown_labels(task, examples)  # which have no loss
+        self.learnable = [item for group, no in zip(self.items, unknown, strict=True) if no is None for item in group]
         self.device = device
         self.batch_tokens = config.batch_tokens
         self.signatures: dict[str, str] = {}
@@ -226,9 +251,9 @@ class Measured:
 
         flat = [item for group in self.items for item in group]
         nats, count = 0.0, 0
-        batches = batches_of(flat, max_tokens=self.batch_tokens)
+        batches = batches_of(self.learnable, max_tokens=self.batch_tokens)
         for batch in followed(batches, "measuring the loss", len(batches)):
-            loss = self.task.loss(model, self.task.collate([flat[i] for i in batch]).to(self.device))
+            loss = self.task.loss(model, self.task.collate([self.learnable[i] for i in batch]).to(self.device))
             nats, count = nats + float(loss.nll), count + loss.count
         outputs = iter(predict_items(self.task, model, flat, self.device, batch_tokens=self.batch_tokens))
         predictions = [
@@ -253,10 +278,12 @@ def fingerprint(examples: Iterable[Any]) -> str:
 
 
 def _told(task: Any) -> str:
+    from nlpcli.data.labels import join_labels
+
     labels = getattr(task, "labels", None)
     if not labels:
         return ""
-    shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    shown = join_labels(labels[:8], ", ") + (", …" if len(labels) > 8 else "")
     return f"; {counted(len(labels), 'label')}: {shown}"
 
 
@@ -305,8 +332,7 @@ def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
 
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
-    if kind.name not in ("choice", "similarity"):
-        unread.append("examples.choices")
+    unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
     tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of
+from nlpcli.recipes.finetuning.reading import shared_words
+from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of, warner
 from nlpcli.recipes.finetuning.tuning import Tuned, has_new_source_encoder
 from nlpcli.recipes.run import (
     MEASURED,
@@ -49,8 +50,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
     source, target = config.data.train
-    for pair in (config.data.train, config.data.dev):
-        _check_parallel(*pair)
+    _check_parallel(config.data.train, config.data.dev, warner(listener))
     run = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
@@ -263,12 +263,23 @@ def _check_positions(config: RunConfig, dev: Any) -> None:
         )
 
 
-def _check_parallel(source: str, target: str) -> None:
-    """Reads both files once, before anything is written: every fault of theirs is told at the start."""
+def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Reads all files once, before anything is written: every fault of theirs is told at the start.
+
+    `warn` is told of dev pairs that the training data has, too, and of sides of the dev set that are exchanged.
+    """
+    from nlpcli.data.overlap import placed_pairs, shared, swapped
     from nlpcli.data.readers import read_parallel
 
-    for _ in read_parallel(source, target):
+    for _ in read_parallel(*train):
         pass
+    found = shared(placed_pairs(read_parallel(*dev), dev[0]), placed_pairs(read_parallel(*train), train[0]))
+    if found:
+        warn(shared_words(found, "pairs"))
+    if swapped(read_parallel(*dev), read_parallel(*train)):
+        warn(
+            f"{dev[0]} looks like the language of {train[1]}, and {dev[1]} like that of {train[0]}: --dev SOURCE TARGET"
+        )
 
 
 def _lines(config: RunConfig) -> Iterator[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.data.language_sides import Sides
+from nlpcli.data.overlap import SWAPPED
 from nlpcli.data.repeatable import repeatable
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.inspection import languages, overlap, text
@@ -21,10 +23,9 @@ from nlpcli.recipes.inspection.findings import Example, Finding, Inspection, Sec
 from nlpcli.recipes.inspection.pairs import SIDES, Pairs
 from nlpcli.recipes.inspection.ratios import LIMIT, Ratio, parting
 from nlpcli.recipes.inspection.scan import Scan, blocks, fetch, repeated
-from nlpcli.recipes.inspection.sides import Sides
 
-SWAPPED, WRONG = 6.0, 12.0
-"""Nats of evidence: of both lines of a pair together for being exchanged, of one for being in the other language."""
+WRONG = 12.0
+"""Nats of evidence of a line for being in the other language."""
 
 _LONG_WORDS, _LONG_CHARACTERS = 4, 20  # of a line that is hardly the same in two languages by nature
 _FEW = 0.01  # share of a side's lines, below which a script is not one of the side's own

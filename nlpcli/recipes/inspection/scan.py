@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nlpcli.data.opening import open_bytes
+from nlpcli.data.overlap import normal
 from nlpcli.recipes.inspection.characters import Scripts, oddities
 
 BLOCK = 2000  # lines
@@ -48,13 +48,6 @@ def blocks(path: Path | str, limit: int | None = None) -> Iterator[list[str]]:
     lines = (line for line, _ in lenient_lines(path, limit))
     while block := list(islice(lines, BLOCK)):
         yield block
-
-
-def normal(line: str) -> str:
-    """A line without differences of case, of white space and of compatible characters (NFKC)."""
-    if not line.isascii():
-        line = unicodedata.normalize("NFKC", line)
-    return " ".join(line.casefold().split())
 
 
 class Scan:

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nlpcli
+from nlpcli.data.overlap import normal
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection.overlap import compare
 from nlpcli.recipes.inspection.pairs import Pairs
 from nlpcli.recipes.inspection.parallel import Corpus, inspect_parallel
-from nlpcli.recipes.inspection.scan import Scan, normal
+from nlpcli.recipes.inspection.scan import Scan
 from nlpcli.text import train_tokenizer
 
 DATA = Path(nlpcli.__file__).resolve().parents[1] / "sample_data" / "tatoeba-en-de"

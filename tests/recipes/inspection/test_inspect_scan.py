@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.data.overlap import normal
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection import scan as scanning
-from nlpcli.recipes.inspection.scan import fetch, found_in, lengths, lenient_lines, normal, repeated, scan
+from nlpcli.recipes.inspection.scan import fetch, found_in, lengths, lenient_lines, repeated, scan
 
 VALUES = st.lists(st.integers(0, 6), max_size=12)
 

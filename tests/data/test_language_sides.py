@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nlpcli
-from nlpcli.recipes.inspection.sides import Sides
+from nlpcli.data.language_sides import Sides
 
 DATA = Path(nlpcli.__file__).resolve().parents[1] / "sample_data" / "tatoeba-en-de"
 
