@@ -18,13 +18,14 @@ class Hypothesis:
 
     `ids` are the new tokens, without the prefix and without the end. `logprob` is log p(ids, end | prefix, source) in
     nats under the model itself; `score` is what the search ranked by (`logprob` where it ranked by that). `ended` is
-    False when the length limit cut it.
+    False when the length limit cut it; `end` is the token that ended it, where a search tells.
     """
 
     ids: tuple[int, ...]
     score: float
     logprob: float
     ended: bool
+    end: int | None = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, length_limits
+from nlpcli.decoding.rules import GenerationRules
 from nlpcli.decoding.selection import log_normalizer
 from nlpcli.models.decodable import Decodable
 
@@ -34,9 +35,9 @@ def roll_out(
     state: Any,
     prefixes: Sequence[Sequence[int]],
     *,
-    eos: int | None,
+    eos: int | Sequence[int] | None,
     max_length: int | Sequence[int],
-    constraints: Constraints,
+    constraints: Constraints | GenerationRules,
     choose: Choose,
     stop: Stop | None = None,
     renewal: Renewal | None = None,
@@ -46,6 +47,7 @@ def roll_out(
 
     - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
       gives the next tokens (rows,);
+    - eos: the id that ends a text, or several;
     - stop(new ids) ends a row early, its last tokens included;
     - renewal: how to go on when the model's positions are used up; without it rows are cut there;
     - watch(row, id) is told each token as it is chosen.
@@ -64,13 +66,16 @@ class _RollOut:
         model: Decodable,
         state: Any,
         prefixes: Sequence[Sequence[int]],
-        eos: int | None,
+        eos: int | Sequence[int] | None,
         max_length: int | Sequence[int],
-        constraints: Constraints,
+        constraints: Constraints | GenerationRules,
         renewal: Renewal | None,
     ) -> None:
-        self.model, self.state, self.eos, self.constraints, self.renewal = model, state, eos, constraints, renewal
+        self.model, self.state, self.constraints, self.renewal = model, state, constraints, renewal
         device = device_of(model)
+        ends = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        self.eos = ends[0] if ends else None
+        self.ends_of_text = torch.tensor(ends, dtype=torch.long, device=device)
         self.prefixes = Prefixes.of(prefixes, device)
         limits = length_limits(
             max_length,
@@ -100,7 +105,7 @@ class _RollOut:
         self.logprobs = self.logprobs + logprobs
         self.history = torch.cat((self.history, tokens[:, None]), 1)
         self.unread = tokens[:, None]
-        ended = tokens == self.eos if self.eos is not None else torch.zeros_like(tokens, dtype=torch.bool)
+        ended = torch.isin(tokens, self.ends_of_text)
         if forced is not None:
             ended &= free
         if watch is not None:
@@ -124,6 +129,9 @@ class _RollOut:
         return logits
 
     def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:
+        if isinstance(self.constraints, GenerationRules):
+            tokens = choose(self.constraints.apply(logits.float(), self.history, self.rows), self.rows, position)
+            return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - log_normalizer(logits)
         logits = self.constraints.penalize(logits, self.history)
         normalizer = log_normalizer(logits)
         minimum = self.constraints.min_length
@@ -143,7 +151,7 @@ class _RollOut:
         columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone])
         for row, text, logprob, complete in zip(*(column.tolist() for column in columns), strict=True):
             ids = tuple(text[self.prefixes.lengths[row] : len(text) - complete])
-            self.done[row] = Hypothesis(ids, logprob, logprob, complete)
+            self.done[row] = Hypothesis(ids, logprob, logprob, complete, text[-1] if complete else None)
         stay = (~leaving).nonzero()[:, 0]
         self.rows, self.history, self.unread = self.rows[stay], self.history[stay], self.unread[stay]
         self.logprobs = self.logprobs[stay]

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nlpcli.config.generation import Generation
 from nlpcli.decoding.attention import (
     NO_WORD,
     Alignment,
@@ -27,6 +28,7 @@ from nlpcli.decoding.attention import (
     words_of_pieces,
 )
 from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.generation import generate
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.links import links_of_targets
@@ -79,6 +81,7 @@ class TranslatorSettings:
     included; `window`: lines read ahead; a translation may have `length_factor` · |source| + `length_constant` pieces,
     or `max_length` where that is set; sources longer than `max_source_length` pieces are cut. `source_start` and
     `target_start` are ids that come before every source and every translation; bos for the latter when None.
+    `generation`: decode as `transformers` does, with these settings and not with `search`; `seed`: of samples then.
     """
 
     search: BeamSettings | SamplingSettings = field(default_factory=BeamSettings)
@@ -93,6 +96,8 @@ class TranslatorSettings:
     target_start: tuple[int, ...] | None = None
     alignments: bool = False
     alignment_layer: int | None = None
+    generation: Generation | None = None
+    seed: int = 1
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_tokens", "window", "max_source_length"):
@@ -211,6 +216,8 @@ class Translator:
         prefixes = [[*self._start, *job.prefix] for job in jobs]
         limits = [self._limit(job) for job in jobs]
         search = settings.search
+        if settings.generation is not None:
+            return self._generated(settings.generation, jobs, state)
         if isinstance(search, SamplingSettings):
             n = settings.samples
             index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
@@ -229,6 +236,31 @@ class Translator:
             found = greedy_search(self.model, state, prefixes, **arguments)
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
         return beam_search(self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search)
+
+    def _generated(self, generation: Generation, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
+        """The hypotheses as `transformers` finds them. A forced first token stands before a prefix."""
+        first = generation.forced_bos_token_id
+        forced = [] if first is None else [first]
+        prefixes = [[*self._start, *(forced + job.prefix if job.prefix else [])] for job in jobs]
+        limits = [
+            generation.new_tokens(len(prefix), self._limit(job)) for prefix, job in zip(prefixes, jobs, strict=True)
+        ]
+        n = self.settings.samples if generation.do_sample else 1
+        index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
+        rows = index.tolist()
+        found = generate(
+            self.model,
+            self.model.reorder(state, index, n) if n > 1 else state,
+            [prefixes[row] for row in rows],
+            generation,
+            limits=[limits[row] for row in rows],
+            special=self.tokenizer.special,
+            sources=[jobs[row].source for row in rows],
+            n_best=self.settings.samples,
+            seed=self.settings.seed,
+            streams=[(job.line, k) for job in jobs for k in range(n)],
+        )
+        return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
 
     def _limit(self, job: _Job) -> int:
         if self.settings.max_length is not None:

@@ -93,7 +93,9 @@ def open_task(path: Path, *, device: str = "auto", threads: int | None = None, p
     if hasattr(task, "generator"):
         from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-        task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
+        task.generator = BeamGenerator(
+            DecodingConfig(**info.get("decoding", {})), task, generation=info.get("generation")
+        )
     return Applied(loaded, task, machine.device)
 
 
