@@ -52,7 +52,8 @@ def written_generation(theirs: Config, special: SpecialTokens, info: Mapping[str
     ids = {name: theirs[name] for name in names if theirs.get(name) is not None}
     if info.get("generation"):
         return {**ids, **info["generation"]}  # which may name other ids
-    return ids | {"suppress_tokens": sorted(special.all() - {special.eos, *special.sentinels})}
+    written = {special.eos, *special.sentinels, ids.get("forced_bos_token_id")}
+    return ids | {"suppress_tokens": sorted(special.all() - written)}
 
 
 def as_json(data: Mapping[str, Any]) -> bytes:

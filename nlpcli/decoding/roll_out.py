@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints
-from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, length_limits
+from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.rules import GenerationRules
 from nlpcli.decoding.selection import log_normalizer
 from nlpcli.models.decodable import Decodable
@@ -42,6 +42,7 @@ def roll_out(
     stop: Stop | None = None,
     renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
+    room_for_end: bool = False,
 ) -> list[Hypothesis]:
     """One continuation of each prefix, token by token.
 
@@ -50,11 +51,12 @@ def roll_out(
     - eos: the id that ends a text, or several;
     - stop(new ids) ends a row early, its last tokens included;
     - renewal: how to go on when the model's positions are used up; without it rows are cut there;
-    - watch(row, id) is told each token as it is chosen.
+    - watch(row, id) is told each token as it is chosen;
+    - room_for_end: the end comes on top of `max_length`, otherwise it is one of the tokens.
 
     The logits the model returns are overwritten.
     """
-    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renewal)
+    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renewal, room_for_end)
     while len(roll.rows):
         roll.advance(choose, stop, watch)
     return [hypothesis for hypothesis in roll.done if hypothesis is not None]
@@ -70,6 +72,7 @@ class _RollOut:
         max_length: int | Sequence[int],
         constraints: Constraints | GenerationRules,
         renewal: Renewal | None,
+        room_for_end: bool,
     ) -> None:
         self.model, self.state, self.constraints, self.renewal = model, state, constraints, renewal
         device = device_of(model)
@@ -86,6 +89,7 @@ class _RollOut:
         self.ends = torch.tensor(
             [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
         )
+        self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end and bool(ends)), device=device)
         self.done: list[Hypothesis | None] = [None] * len(prefixes)
         self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that still go on
         self.history = self.prefixes.first  # (rows, position)
@@ -102,22 +106,23 @@ class _RollOut:
         if forced is not None:
             free = forced < 0
             tokens, logprobs = torch.where(free, tokens, forced), torch.where(free, logprobs, 0.0)
-        self.logprobs = self.logprobs + logprobs
-        self.history = torch.cat((self.history, tokens[:, None]), 1)
-        self.unread = tokens[:, None]
         ended = torch.isin(tokens, self.ends_of_text)
         if forced is not None:
             ended &= free
+        too_many = (self.ends[self.rows] <= position) & ~ended  # where nothing but the end had room
+        self.logprobs = self.logprobs + logprobs.masked_fill(too_many, 0.0)
+        self.history = torch.cat((self.history, tokens[:, None]), 1)
+        self.unread = tokens[:, None]
         if watch is not None:
-            written = (~ended if forced is None else ~ended & free).tolist()
+            written = (~(ended | too_many) if forced is None else ~(ended | too_many) & free).tolist()
             for row, token, new in zip(self.rows.tolist(), tokens.tolist(), written, strict=True):
                 if new:
                     watch(row, token)
-        leaving = ended | (self.ends[self.rows] <= position + 1)
+        leaving = ended | (self.ends[self.rows] + self.only_end[self.rows] <= position + 1)
         if stop is not None:
             leaving |= self._stopped(stop)
         if bool(leaving.any()):
-            self._leave(leaving, ended)
+            self._leave(leaving, ended, ended | too_many)
 
     def _logits(self) -> Tensor:
         renewal = self.renewal
@@ -135,7 +140,8 @@ class _RollOut:
         logits = self.constraints.penalize(logits, self.history)
         normalizer = log_normalizer(logits)
         minimum = self.constraints.min_length
-        early = self.prefixes.shorter_than(minimum, position, self.rows) if minimum else None
+        start = self.constraints.counted_from
+        early = self.prefixes.shorter_than(minimum, position, self.rows, start) if minimum else None
         logits = self.constraints.ban_(logits, self.history, self.eos, early)
         tokens = choose(logits, self.rows, position)
         return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - normalizer
@@ -146,11 +152,12 @@ class _RollOut:
         found = [len(text) > start and stop(text[start:]) for text, start in zip(texts, starts, strict=True)]
         return torch.tensor(found, device=self.rows.device)
 
-    def _leave(self, leaving: Tensor, ended: Tensor) -> None:
+    def _leave(self, leaving: Tensor, ended: Tensor, without_last: Tensor) -> None:
+        """Files the rows that leave; without_last: those whose last token is no part of the text."""
         gone = leaving.nonzero()[:, 0]
-        columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone])
-        for row, text, logprob, complete in zip(*(column.tolist() for column in columns), strict=True):
-            ids = tuple(text[self.prefixes.lengths[row] : len(text) - complete])
+        columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone], without_last[gone])
+        for row, text, logprob, complete, shorter in zip(*(column.tolist() for column in columns), strict=True):
+            ids = tuple(text[self.prefixes.lengths[row] : len(text) - shorter])
             self.done[row] = Hypothesis(ids, logprob, logprob, complete, text[-1] if complete else None)
         stay = (~leaving).nonzero()[:, 0]
         self.rows, self.history, self.unread = self.rows[stay], self.history[stay], self.unread[stay]

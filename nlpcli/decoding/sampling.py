@@ -73,6 +73,7 @@ def sample(
     stop: Stop | None = None,
     renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
+    room_for_end: bool = False,
 ) -> list[list[Hypothesis]]:
     """One random continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
 
@@ -100,6 +101,7 @@ def sample(
         stop=stop,
         renewal=renewal,
         watch=watch,
+        room_for_end=room_for_end,
     )
     return [[hypothesis] for hypothesis in found]
 

@@ -29,15 +29,24 @@ def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callab
     if left_out:
         warn(f"{loaded.path}: decoding settings that are not honored here: {', '.join(left_out)}")
     chosen = {name: value for name, value in given.items() if value is not None}
-    if "max_new_tokens" in chosen:
-        chosen["max_length"] = None
+    for one, other in (
+        ("max_new_tokens", "max_length"),
+        ("min_new_tokens", "min_length"),
+    ):  # each takes the other's place
+        if one in chosen:
+            said = {name: value for name, value in said.items() if name != other}
+        elif other in chosen:
+            said = {name: value for name, value in said.items() if name != one}
     settings = parse(Generation, {"eos_token_id": special.eos, **said, **chosen}, str(loaded.path))
     if loaded.config.kind == "encoder-decoder" and settings.start is None:
         settings = settings.model_copy(update={"decoder_start_token_id": special.bos})
     check_ids(settings, loaded.tokenizer.vocab_size, loaded.path)
-    least, most = settings.min_new_tokens, settings.max_new_tokens
-    if least is not None and most is not None and least > most:
-        raise NlpcliError(f"{loaded.path}: at least {least} new tokens and at most {most} contradict each other")
+    least, most = ("min_length", "max_length") if "min_length" in chosen else ("min_new_tokens", "max_new_tokens")
+    if least in chosen and (limit := getattr(settings, most)) is not None and chosen[least] > limit:
+        raise NlpcliError(
+            f"{loaded.path}: the minimum length is above the model's {most} {limit}",
+            hint="set the maximum length on the command line, too",
+        )
     return settings
 
 

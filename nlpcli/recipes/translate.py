@@ -65,8 +65,8 @@ class Search:
             "top_k": self.top_k,
             "top_p": self.top_p,
             "min_p": self.min_p,
-            "min_new_tokens": self.min_length,
-            "max_new_tokens": max_length,
+            "min_length": None if self.min_length is None else self.min_length + 1,  # with the start
+            "max_length": None if max_length is None else max_length + 1,
             "no_repeat_ngram_size": self.no_repeat_ngram,
             "repetition_penalty": self.repetition_penalty,
         }

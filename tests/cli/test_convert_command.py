@@ -152,6 +152,7 @@ def test_bart_reads_and_writes_what_stands_around_its_texts(call, tmp_path):
         config["decoder_start_token_id"] = config["eos_token_id"]
         if name == "generation_config.json":  # as published
             config["forced_bos_token_id"] = config["bos_token_id"]
+            config["suppress_tokens"].remove(config["bos_token_id"])
         (tmp_path / "hf" / name).write_text(json.dumps(config))
     source = write_lines(tmp_path / "source", LINES)
     limits = ["--max-length", 9, "--beam-size", 1, "--device", "cpu"]

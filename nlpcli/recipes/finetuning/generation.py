@@ -83,12 +83,12 @@ class BeamGenerator:
             prefixes = [self.start] * len(source)
         if self.generation is not None:
             return self._generated(model, state, sources, prefixes)
-        given = {"eos": self.special.eos, "max_length": self.most + 1}  # the end counts
+        given = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
         if self.settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:
             found = beam_search(model, state, prefixes, settings=self.settings, **given)
-        return [list(hypotheses[0].ids[: self.most]) if hypotheses else [] for hypotheses in found]
+        return [list(hypotheses[0].ids) if hypotheses else [] for hypotheses in found]
 
     def _generated(
         self, model: Any, state: Any, sources: list[list[int]], prefixes: list[list[int]]

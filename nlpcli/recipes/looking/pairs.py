@@ -104,9 +104,9 @@ def _written(
     model, special, usual = opened.model, opened.writes.special, TranslatorSettings()
     read = [*start, *source_ids(source, opened.reads.special)]
     state = model.init_state(model.encode(opened.tensor(read)))
-    most = math.ceil(usual.length_factor * len(source)) + usual.length_constant + 1  # and the end
+    most = math.ceil(usual.length_factor * len(source)) + usual.length_constant
     if generation is not None:
-        limits, first = [generation.new_tokens(1, most)], target_start[:1]
+        limits, first = [generation.new_tokens(1, most + 1)], target_start[:1]
         [[best, *_]] = generate(model, state, [first], generation, limits=limits, special=special, sources=[read])
         return list(best.ids[len(target_start) - 1 :])  # which begin with what is forced
     [hypotheses] = beam_search(
@@ -115,6 +115,7 @@ def _written(
         [target_start],
         eos=special.eos,
         max_length=[most],
+        room_for_end=True,
         settings=search_settings(Search(), special, opened.loaded.info.get("decoding", {})),
     )
     return list(hypotheses[0].ids) if hypotheses else []
