@@ -23,7 +23,7 @@ from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
-from nlpcli.errors import NlpcliError, unknown
+from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 
 FAMILIES = LazyTable(
@@ -156,7 +156,10 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise unknown("model type", str(kind), FAMILIES)
+        raise NlpcliError(
+            f"{path / CONFIG}: unknown model type '{kind}': models of this family are not supported",
+            hint=f"the families that are: {', '.join(FAMILIES)}",
+        )
     own = theirs.setdefault(_OWN, {})
     sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]
     if not all(isinstance(section, dict) for section in sections):
