@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +327,8 @@ def write_huggingface(
     cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
     architecture = cls.name if cls else family.architecture(config)
     special = tokenizer.special
+    if family.model_type == "pegasus":  # whose targets begin with the padding token, as other programs take for granted
+        special = replace(special, pad=special.bos)
     ids = {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
     theirs = {
         "architectures": [architecture],
@@ -359,6 +361,7 @@ def write_huggingface(
         segments=theirs.get("type_vocab_size", 0) > 1 or (family.model_type == "xlnet" and bool(head)),
         layout=layout,
         left=family.model_type == "xlnet" and bool(head),
+        padding=special.pad,
     )
     if head and cls is None:
         files |= sentence_files(config, head, _reads(config, info))
