@@ -62,7 +62,9 @@ def command(
     min_p: float = typer.Option(None, "--min-p", help="With --sample: only those this near to the most probable one."),
     seed: int = typer.Option(None, "--seed", help="With --sample: another seed, other draws."),
     max_length: int = typer.Option(
-        None, "--max-length", help="Most tokens of a translation; twice those of the source and 50."
+        None,
+        "--max-length",
+        help="Most tokens of a translation, its prefix included; twice those of the source and 50.",
     ),
     min_length: int = typer.Option(None, "--min-length", help="Fewest tokens of a translation."),
     no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
