@@ -77,7 +77,7 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = No
     kept = dict(said)
     if task is not None:
         kept.pop("max_length", None)
-        kept["max_new_tokens"] = task.wording.max_target + 1  # and the end
+        kept["max_new_tokens"] = task.wording.max_target  # the end counted, as there
         if task.wording.no_repeat_ngram:
             kept["no_repeat_ngram_size"] = task.wording.no_repeat_ngram
     usual = type(decoding)()
