@@ -82,16 +82,57 @@ def _rebuild(kind: type[NlpcliError], message: str, hint: str | None) -> NlpcliE
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `name`, or None when nothing is near."""
+    """The choice of which `name` may be a slip of the finger, or None where none is that near.
+
+    Case, hyphens and the like don't count. Of the rest one character may be missing, too many, wrong or exchanged with
+    its neighbor, two in a name of six or more; digits are not mistaken for others.
+    """
     if len(name) > _LONGEST_NAME:  # nothing is near; the comparison would take long
         return None
-    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return found[0] if found else None
+    plain = _plain(name)
+    slips = 1 if len(plain) < 6 else 2
+    found = []
+    for choice in choices:
+        other = _plain(choice)
+        same_digits = [c for c in plain if c.isdigit()] == [c for c in other if c.isdigit()]
+        distance = _distance(plain, other, slips) if same_digits else None
+        if distance is not None:
+            found.append((distance, -difflib.SequenceMatcher(None, name, choice).ratio(), choice))
+    return min(found)[2] if found else None
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> NlpcliError:
-    """The error for a name that is not in a table, with the nearest right spelling."""
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character not in "-_ .")
+
+
+def _distance(one: str, other: str, most: int) -> int | None:
+    """Insertions, deletions, replacements and swaps of neighbors between two words, None for more than `most`."""
+    if abs(len(one) - len(other)) > most:
+        return None
+    before, last = [], list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                row[-1] = min(row[-1], before[j - 2] + 1)
+        before, last = last, row
+    return last[-1] if last[-1] <= most else None
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], absent: Iterable[str] = ()) -> NlpcliError:
+    """The error for a name that is not in a table, with the right spelling of what may be a slip.
+
+    absent: names that mean something elsewhere and have no near relation here, in small letters without hyphens.
+    """
     choices = list(choices)
+    if _plain(name) in absent:
+        return NlpcliError(f"the {kind} '{name}' is not supported", hint=f"choose one of: {', '.join(choices)}")
     near = nearest(name, choices)
     hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(choices)}"
     return NlpcliError(f"unknown {kind} '{shortened(name)}'", hint=hint)
+
+
+def is_absent(name: str, absent: Iterable[str]) -> bool:
+    """Whether a name is one of those in `absent`, see `unknown`."""
+    return _plain(name) in absent

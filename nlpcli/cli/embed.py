@@ -28,7 +28,7 @@ def command(
         None, "--normalize/--no-normalize", help="Bring vectors to the length 1. Default: the model's own way, or not."
     ),
     layers: str = typer.Option(None, "--layers", help="last, concat:N or mean:N of the last N layers."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="Most tokens of a line; the rest is cut off."),
+    max_length: int = typer.Option(None, "--max-length", min=1, help="Most tokens of a line, special ones counted."),
     tokens: bool = typer.Option(False, "--tokens", help="Vectors of words in their contexts instead of lines."),
     word: str = typer.Option("mean", "--word", help="With --tokens: mean of a word's pieces, or the first."),
     only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: this word only (repeatable)."),

@@ -33,17 +33,17 @@ def command(
         [], "--prompt", "-p", metavar="TEXT", help="Text to continue (may be repeated); lines of stdin without it."
     ),
     model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest language model below runs/."),
-    max_new_tokens: int = typer.Option(200, "--max-new-tokens", "-n", help="Most tokens to add."),
+    max_new_tokens: int = typer.Option(None, "--max-new-tokens", "-n", help="Most tokens to add. Default: 200."),
     num_samples: int = typer.Option(1, "--num-samples", help="Continuations of each prompt."),
     greedy: bool = typer.Option(False, "--greedy", help="Always the most probable token; nothing is drawn."),
-    temperature: float = typer.Option(1.0, "--temperature", help="Below 1 more probable, above 1 more various."),
-    top_k: int = typer.Option(0, "--top-k", help="Only the k most probable tokens; 0: all."),
-    top_p: float = typer.Option(1.0, "--top-p", help="Only the most probable tokens with this mass together."),
-    min_p: float = typer.Option(0.0, "--min-p", help="Only tokens this near to the most probable one."),
-    seed: int = typer.Option(1, "--seed", help="The same seed draws the same text."),
-    min_length: int = typer.Option(0, "--min-length", help="Fewest tokens to add."),
-    no_repeat_ngram: int = typer.Option(0, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
-    repetition_penalty: float = typer.Option(1.0, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
+    temperature: float = typer.Option(None, "--temperature", help="Below 1 more probable, above 1 more various."),
+    top_k: int = typer.Option(None, "--top-k", help="Only the k most probable tokens; 0: all."),
+    top_p: float = typer.Option(None, "--top-p", help="Only the most probable tokens with this mass together."),
+    min_p: float = typer.Option(None, "--min-p", help="Only tokens this near to the most probable one."),
+    seed: int = typer.Option(None, "--seed", help="The same seed draws the same text. Default: 1."),
+    min_length: int = typer.Option(None, "--min-length", help="Fewest tokens to add."),
+    no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
+    repetition_penalty: float = typer.Option(None, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
     stop: list[str] = typer.Option([], "--stop", metavar="TEXT", help="End before this text (may be repeated)."),
     echo: bool = typer.Option(
         None,
@@ -86,7 +86,8 @@ def command(
     """Continue a text with a language model.
 
     A text ends where the model ends it, or after --max-new-tokens. Several texts are separated by a line '---'.
-    Beyond the model's context it forgets the beginning.
+    Beyond the model's context it forgets the beginning. A model from a Hugging Face folder is decoded as its
+    generation_config.json says, greedily if it says nothing, unless an option says otherwise.
 
     With --template a model solves a task without training: candidates are ranked by their likelihood after the prompt,
     or the answer is written. One line for each example; the metric goes to standard error. See docs/prompting.md.
@@ -109,7 +110,8 @@ def command(
         columns = Columns(format=format or "auto", header=header or "auto", text=text, text2=text2, label=label)
         _solve(
             Prompting(
-                template=template, data=data, model=model, shots=shots, examples=examples, columns=columns, seed=seed,
+                template=template, data=data, model=model, shots=shots, examples=examples, columns=columns,
+                seed=1 if seed is None else seed,
                 device=device, threads=threads,
             ),
             json=json, echo=bool(echo), seeded="seed" in given,

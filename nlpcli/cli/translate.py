@@ -33,11 +33,15 @@ def command(
         None, "--length-penalty", help="Above 0 favours longer translations. Default: the model's, or 1."
     ),
     length_normalization: str = typer.Option(
-        "wu", "--length-normalization", help="wu: divide by ((5 + length) / 6)^penalty; average: by length^penalty."
+        None,
+        "--length-normalization",
+        help="wu: divide by ((5 + length) / 6)^penalty; average: by length^penalty. Default: wu.",
     ),
-    coverage_penalty: float = typer.Option(0.0, "--coverage-penalty", help="Above 0 favours attention to every word."),
+    coverage_penalty: float = typer.Option(None, "--coverage-penalty", help="Above 0 favours attention to every word."),
     patience: float = typer.Option(
-        1.0, "--patience", help="A sentence is done with patience * beam-size finished hypotheses; inf: with all."
+        None,
+        "--patience",
+        help="A sentence is done with patience * beam-size finished hypotheses; inf: with all. Default: 1.",
     ),
     n_best: int = typer.Option(1, "--n-best", help="Translations for each line."),
     scores: bool = typer.Option(False, "--scores", help="After each translation a tab and its score."),
@@ -58,11 +62,13 @@ def command(
     min_p: float = typer.Option(None, "--min-p", help="With --sample: only those this near to the most probable one."),
     seed: int = typer.Option(None, "--seed", help="With --sample: another seed, other draws."),
     max_length: int = typer.Option(
-        None, "--max-length", help="Most tokens of a translation; twice those of the source and 50."
+        None,
+        "--max-length",
+        help="Most tokens of a translation, its prefix included; twice those of the source and 50.",
     ),
-    min_length: int = typer.Option(0, "--min-length", help="Fewest tokens of a translation."),
-    no_repeat_ngram: int = typer.Option(0, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
-    repetition_penalty: float = typer.Option(1.0, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
+    min_length: int = typer.Option(None, "--min-length", help="Fewest tokens of a translation."),
+    no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
+    repetition_penalty: float = typer.Option(None, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
     allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Do not forbid the unknown token."),
     format: str = typer.Option("auto", "--format", help="auto, text or jsonl (JSON lines keep their other fields)."),
     field: str = typer.Option(
@@ -80,7 +86,8 @@ def command(
     """Translate text: one line out for each line in, in the same order, blank for blank.
 
     A line too long for the model is cut, with a warning that names it. With --n-best the output is Moses' list
-    (number ||| translation ||| logprob= L ||| score), numbers from 0.
+    (number ||| translation ||| logprob= L ||| score), numbers from 0. A model from a Hugging Face folder is decoded as
+    its generation_config.json says, unless an option says otherwise.
 
     \b
     Examples:

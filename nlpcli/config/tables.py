@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nlpcli.errors import unknown
@@ -12,11 +12,13 @@ from nlpcli.errors import unknown
 class LazyTable:
     """Choices such as the objectives or the metrics: `name -> "module:attribute"`.
 
-    Listing the names imports nothing; `load` imports one module and returns its attribute.
+    Listing the names imports nothing; `load` imports one module and returns its attribute. absent: names that people
+    know from elsewhere and that are not here, see `nlpcli.errors.unknown`.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, str], absent: Iterable[str] = ()) -> None:
         self.kind = kind
+        self.absent = frozenset(absent)
         self._entries = dict(entries)
 
     def names(self) -> list[str]:
@@ -25,7 +27,7 @@ class LazyTable:
     def check(self, name: str) -> str:
         """`name` itself. Raises: NlpcliError with the nearest spelling when it is not in the table."""
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries)
+            raise unknown(self.kind, name, self._entries, self.absent)
         return name
 
     def place(self, name: str) -> str:

@@ -134,7 +134,7 @@ BART = Family(
     },
     defaults=_DEFAULTS,
     read=lambda theirs, weights: _read(theirs, weights) | {"position_offset": _OFFSET},
-    write=_write,
+    write=lambda ours: _write(ours) | {"normalize_before": False, "normalize_embedding": True},  # for CTranslate2
     pairs=_bart_pairs,
     architecture=lambda ours: "BartForConditionalGeneration",
     ignored=_IGNORED,
@@ -183,7 +183,14 @@ PEGASUS = Family(
     fixed={**_FIXED, "norm_position": "pre", "positions": (*_SINUSOIDAL, "learned")},
     defaults=_DEFAULTS,
     read=lambda theirs, weights: _read(theirs, weights) | {"positions": _kind_of_positions(theirs, weights)},
-    write=lambda ours: _write(ours) | {"static_position_embeddings": True},
+    write=lambda ours: (
+        _write(ours)
+        | {
+            "static_position_embeddings": True,
+            "normalize_before": True,
+            "normalize_embedding": False,
+        }
+    ),
     pairs=_pegasus_pairs,
     architecture=lambda ours: "PegasusForConditionalGeneration",
     ignored=(*_IGNORED, "embed_positions.weight"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.config.tables import LazyTable
 from nlpcli.convert import heads
 from nlpcli.convert.family import Family
+from nlpcli.convert.generation import FILE as GENERATION
+from nlpcli.convert.generation import as_json, kept_generation, written_generation
 from nlpcli.convert.pairs import Config, Pair, Weights, halved, has
 from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
-from nlpcli.errors import NlpcliError, reads_description, unknown
+from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.text import Tokenizer
 
 FAMILIES = LazyTable(
@@ -167,7 +168,10 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise unknown("model type", str(kind), FAMILIES)
+        raise NlpcliError(
+            f"{path / CONFIG}: unknown model type '{kind}': models of this family are not supported",
+            hint=f"the families that are: {', '.join(FAMILIES)}",
+        )
     own = theirs.setdefault(_OWN, {})
     sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]
     if not all(isinstance(section, dict) for section in sections):
@@ -205,14 +209,21 @@ def _other_stack(family: Family) -> tuple[str, ...]:
 
 
 def _info(path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
-    if theirs[_OWN]["info"]:
-        return dict(theirs[_OWN]["info"])
+    own = theirs[_OWN]
+    writes = ours["kind"] != "encoder" and heads.class_in(theirs) is None
+    generation = kept_generation(path, theirs, own.get("generation")) if writes else None
+    if own["info"]:
+        return {**own["info"], **({"generation": generation} if generation and "generation" in own else {})}
     info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
+    if generation is not None:
+        info["generation"] = generation
     if ours["kind"] == "decoder":
         info["document_end"] = "eos" not in tokenizer.special.absent
     if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
         bos, eos = tokenizer.special.bos, tokenizer.special.eos
-        info |= {"source_start": [bos], "target_start": [theirs.get("decoder_start_token_id", eos), bos]}
+        said = generation or {}
+        start = said.get("decoder_start_token_id", theirs.get("decoder_start_token_id", eos))
+        info |= {"source_start": [bos], "target_start": [start, said.get("forced_bos_token_id", bos)]}
     if heads.class_in(theirs) is not None:  # it was tuned on what its tokenizer makes of texts
         layout = layout_of(tokenizer, ours)
         info |= {"max_length": _longest(path, ours)} | ({"layout": layout} if layout else {})
@@ -331,6 +342,8 @@ def write_huggingface(
     cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
     architecture = cls.name if cls else family.architecture(config)
     special = tokenizer.special
+    if family.model_type == "pegasus":  # whose targets begin with the padding token, as other programs take for granted
+        special = replace(special, pad=special.bos)
     ids = {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
     theirs = {
         "architectures": [architecture],
@@ -340,8 +353,9 @@ def write_huggingface(
         "dtype": "float32",
         _OWN: {"model": config, "info": dict(info)},
     }
+    first, *forced = info.get("target_start") or [special.bos]
     if config["kind"] == "encoder-decoder":
-        theirs |= {"decoder_start_token_id": special.bos, "forced_eos_token_id": None}
+        theirs |= {"decoder_start_token_id": first, "forced_eos_token_id": None}
     if cls:
         theirs |= heads.settings_out(cls, info)
     if head:
@@ -362,12 +376,15 @@ def write_huggingface(
         segments=theirs.get("type_vocab_size", 0) > 1 or (family.model_type == "xlnet" and bool(head)),
         layout=layout,
         left=family.model_type == "xlnet" and bool(head),
+        padding=special.pad,
     )
     if head and cls is None:
         files |= sentence_files(config, head, _reads(config, info))
     elif config["kind"] != "encoder" and cls is None:
-        files["generation_config.json"] = _as_json(_generation(theirs, tokenizer))
-    files[CONFIG] = _as_json(theirs)
+        more = {"forced_bos_token_id": forced[0]} if forced else {}
+        theirs[_OWN]["generation"] = written_generation({**theirs, **more}, special, info)
+        files[GENERATION] = as_json(theirs[_OWN]["generation"])
+    files[CONFIG] = as_json(theirs)
     files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})
     if kept:
         files[KEPT] = save({name: tensor.detach().cpu().clone() for name, tensor in kept.items()})
@@ -392,14 +409,3 @@ def _reads(config: Config, info: Mapping[str, Any]) -> int | None:
 def _rows(weights: Weights) -> dict[str, int]:
     tokens = next(tensor for name, tensor in weights.items() if name.endswith("embedding.tokens.weight"))
     return {"vocab_size": tokens.size(0)}
-
-
-def _generation(theirs: Config, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Special tokens are never written, as here; sentinels are what a model that restores text writes."""
-    kept = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-    never = sorted(tokenizer.special.all() - {tokenizer.special.eos, *tokenizer.special.sentinels})
-    return {name: theirs[name] for name in kept if name in theirs} | {"suppress_tokens": never}
-
-
-def _as_json(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

@@ -111,7 +111,10 @@ class Family:
         whole = {**self.defaults, **theirs}
         for name, value in self.only.items():
             if whole.get(name, value) != value:
-                raise NlpcliError(f"{place}: a {self.title} with {name} {_shown(whole[name])} is not known here")
+                raise NlpcliError(
+                    f"{place}: a {self.title} with {name} {_shown(whole[name])} is not known here",
+                    hint=f"{name} {_shown(value)} is supported",
+                )
         missing = [name for name in self.same.values() if name not in whole]
         if missing:
             raise NlpcliError(f"{place}: '{missing[0]}' is missing")

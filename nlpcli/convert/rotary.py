@@ -1,7 +1,8 @@
 """Decoders with rotary positions (Su et al. 2021), which no GPT has: GPT-NeoX (Black et al. 2022) and Qwen3 (2025).
 
 They are here for what is trained here: the former is GPT-2's block, the latter one of RMSNorm, SwiGLU and normalised
-queries and keys.
+queries and keys. Published models of both have settings that are refused by name: parallel residuals and rotary
+positions in a part of each head, grouped-query attention and another base of the angles.
 """
 
 from __future__ import annotations
@@ -39,8 +40,17 @@ def _rope(theirs: Config, share: float) -> None:
     kind = said.get("rope_type", said.get("type", "default"))
     base = said.get("rope_theta", theirs.get("rotary_emb_base", theirs["rope_theta"]))
     part = said.get("partial_rotary_factor", theirs.get("rotary_pct", share))
-    if kind != "default" or base != _BASE or part != 1.0:
-        raise ValueError(f"rotary positions of type {kind!r} with base {base:g}, of {part:g} of each head")
+    wrong = [
+        f"{name} {value!r} (only {known!r} is supported)"
+        for name, value, known in (
+            ("rope_type", kind, "default"),
+            ("rope_theta", base, _BASE),
+            ("partial_rotary_factor (rotary_pct)", part, 1.0),
+        )
+        if value != known
+    ]
+    if wrong:
+        raise ValueError(", ".join(wrong))
 
 
 def _written_rope() -> dict[str, Any]:
@@ -119,7 +129,13 @@ GPT_NEOX = Family(
         "activation": tuple(WRITTEN_ACTIVATIONS),
         "initialisation": "normal",
     },
-    defaults={**_DEFAULTS, "layer_norm_eps": 1e-5, "hidden_dropout": 0.0, "hidden_act": "gelu"},
+    defaults={
+        **_DEFAULTS,
+        "layer_norm_eps": 1e-5,
+        "hidden_dropout": 0.0,
+        "hidden_act": "gelu",
+        "use_parallel_residual": True,
+    },
     only={"use_parallel_residual": False, "attention_bias": True},
     read=_neox_read,
     write=_neox_write,
@@ -162,7 +178,11 @@ def _qwen_read(theirs: Config, weights: Weights) -> dict[str, Any]:
     if theirs["hidden_act"] not in _QWEN_ACTIVATIONS:
         raise ValueError(f"activation {theirs['hidden_act']!r}")
     if theirs.get("num_key_value_heads") not in (None, theirs["num_attention_heads"]):
-        raise ValueError("several heads of it share keys and values")
+        shared = theirs["num_key_value_heads"]
+        raise ValueError(
+            f"num_key_value_heads {shared} for {theirs['num_attention_heads']} heads: grouped-query attention is not "
+            "supported"
+        )
     return {
         "activation": _QWEN_ACTIVATIONS[theirs["hidden_act"]],
         "d_value": theirs["head_dim"],

@@ -35,6 +35,7 @@ def tokenizer_files(
     segments: bool = False,
     layout: Mapping[str, Any] | None = None,
     left: bool = False,
+    padding: int | None = None,
 ) -> dict[str, bytes]:
     """File name -> content: tokenizer.json, tokenizer_config.json and special_tokens_map.json (Marian's own files for
     a tokenizer that was read from there).
@@ -42,11 +43,14 @@ def tokenizer_files(
     kind: of the model, which decides what `transformers` puts around a text: `<cls> A <sep> B <sep>` for an encoder,
     `A <eos>` for an encoder-decoder, nothing for a decoder. layout: what is put there instead, see
     `nlpcli.convert.templates`. segments: whether the model reads token types. left: padding goes before a text.
+    padding: the id that pads, where it is not the tokenizer's own.
 
     Raises: NlpcliError for what the `tokenizers` library cannot express.
     """
     special = tokenizer.special
     tokens = {f"{role}_token": special.names[getattr(special, role)] for role in ROLES if role not in special.absent}
+    if padding is not None:
+        tokens["pad_token"] = special.names[padding]
     more = [special.names[id_] for id_ in special.sentinels]
     names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     config: dict[str, Any] = {

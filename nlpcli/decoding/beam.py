@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints
-from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, length_limits
+from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.ranking import Ranking, log_coverage
 from nlpcli.decoding.selection import log_normalizer, top_candidates
 from nlpcli.errors import NlpcliError
@@ -64,14 +64,15 @@ def beam_search(
     eos: int | None,
     max_length: int | Sequence[int],
     settings: BeamSettings | None = None,
+    room_for_end: bool = False,
 ) -> list[list[Hypothesis]]:
     """The best continuations of each prefix, best first; hypotheses cut by `max_length` only where too few ended.
 
     prefixes: for each row of `state` the tokens to begin with, bos and any forced target tokens; max_length: how many
-    tokens each may be continued by, the end counted. The logits the model returns are overwritten. Without `eos`
-    every hypothesis runs to its limit.
+    tokens each may be continued by, the end counted unless there is `room_for_end` besides. The logits the model
+    returns are overwritten. Without `eos` every hypothesis runs to its limit.
     """
-    return _Search(model, state, prefixes, eos, max_length, settings or BeamSettings()).run()
+    return _Search(model, state, prefixes, eos, max_length, settings or BeamSettings(), room_for_end).run()
 
 
 class _Search:
@@ -85,11 +86,13 @@ class _Search:
         eos: int | None,
         max_length: int | Sequence[int],
         settings: BeamSettings,
+        room_for_end: bool,
     ) -> None:
         self.model, self.state, self.settings, self.eos = model, state, settings, eos
         self.device = device_of(model)
         self.prefixes = Prefixes.of(prefixes, self.device)
         self.limits = length_limits(max_length, self.prefixes.lengths, model.max_length)
+        self.only_end = end_steps(max_length, self.limits, room_for_end and eos is not None)
         self.finished: list[list[Hypothesis]] = [[] for _ in prefixes]
         self.cut: list[list[Hypothesis]] = [[] for _ in prefixes]
         self.sentences = list(range(len(prefixes)))  # those still searched, in the order of their rows
@@ -116,8 +119,7 @@ class _Search:
                 break
             tokens = self._advance(values, beams, chosen, kept)
         n = self.settings.n_best
-        best = [sorted(ended, key=_score, reverse=True)[:n] for ended in self.finished]
-        return [(ended + sorted(cut, key=_score, reverse=True))[:n] for ended, cut in zip(best, self.cut, strict=True)]
+        return [_ranked(ended, cut)[:n] for ended, cut in zip(self.finished, self.cut, strict=True)]
 
     def _step(self, tokens: Tensor) -> Tensor:
         if not self.settings.ranking.coverage_penalty:
@@ -146,8 +148,8 @@ class _Search:
         return values, beams, tokens
 
     def _too_early(self) -> Tensor | None:
-        minimum = self.settings.constraints.min_length
-        early = self.prefixes.shorter_than(minimum, self.history.shape[1], self.where) if minimum else None
+        minimum, start = self.settings.constraints.min_length, self.settings.constraints.counted_from
+        early = self.prefixes.shorter_than(minimum, self.history.shape[1], self.where, start) if minimum else None
         return None if early is None else early.repeat_interleave(self.width)
 
     def _finish(self, values: Tensor, beams: Tensor, tokens: Tensor) -> None:
@@ -197,13 +199,14 @@ class _Search:
             finished, written = self.finished[sentence], length - self.prefixes.lengths[sentence]
             if len(finished) >= self.settings.enough or best[place] == -math.inf:
                 continue
-            if written >= self.limits[sentence]:
-                if len(finished) < self.settings.n_best:
-                    self._cut(place, values[place], beams[place], tokens[place])
+            if written == self.limits[sentence] and len(finished) < self.settings.n_best:
+                self._cut(place, values[place], beams[place], tokens[place])
+            most = self.limits[sentence] + self.only_end[sentence]
+            if written >= most:
                 continue
             if written > 0 and len(finished) >= self.settings.n_best:
                 worst = sorted(map(_score, finished), reverse=True)[self.settings.n_best - 1]
-                if worst >= self.settings.ranking.bound(best[place], written + 1, self.limits[sentence]):
+                if worst >= self.settings.ranking.bound(best[place], written + 1, most):
                     continue
             kept.append(place)
         self.sentences = [self.sentences[place] for place in kept]
@@ -237,3 +240,10 @@ class _Search:
 
 def _score(hypothesis: Hypothesis) -> float:
     return hypothesis.score
+
+
+def _ranked(finished: list[Hypothesis], cut: list[Hypothesis]) -> list[Hypothesis]:
+    """Best first, those that ended before those that were cut; a text that ended after all is there once."""
+    ended = {hypothesis.ids for hypothesis in finished}
+    cut = [hypothesis for hypothesis in cut if hypothesis.ids not in ended]
+    return sorted(finished, key=_score, reverse=True) + sorted(cut, key=_score, reverse=True)

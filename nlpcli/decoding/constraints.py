@@ -17,7 +17,8 @@ class Constraints:
     """Limits on what is written. Nothing is limited by default.
 
     - `suppress`: ids that are never chosen;
-    - `min_length`: the end may not come before that many tokens;
+    - `min_length`: the end may not come before that many tokens after the prefix, or after the first `counted_from`
+      tokens of it where that is set;
     - `no_repeat_ngram`: no n-gram of this length may occur twice (Paulus et al. 2018, section 2.5); 0 allows all;
     - `repetition_penalty`: logits of tokens already there are divided (if positive) or multiplied by it (Keskar et al.
       2019, section 4.1, in the form that also lowers negative logits); 1 changes nothing.
@@ -30,6 +31,7 @@ class Constraints:
     min_length: int = 0
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
+    counted_from: int | None = None
 
     def __post_init__(self) -> None:
         if self.min_length < 0:

@@ -26,6 +26,7 @@ def greedy_search(
     stop: Stop | None = None,
     renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
+    room_for_end: bool = False,
 ) -> list[list[Hypothesis]]:
     """The greedy continuation of each prefix, as the only one of its list; see `roll_out` for the arguments."""
     found = roll_out(
@@ -39,5 +40,6 @@ def greedy_search(
         stop=stop,
         renewal=renewal,
         watch=watch,
+        room_for_end=room_for_end,
     )
     return [[hypothesis] for hypothesis in found]

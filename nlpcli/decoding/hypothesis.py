@@ -18,13 +18,14 @@ class Hypothesis:
 
     `ids` are the new tokens, without the prefix and without the end. `logprob` is log p(ids, end | prefix, source) in
     nats under the model itself; `score` is what the search ranked by (`logprob` where it ranked by that). `ended` is
-    False when the length limit cut it.
+    False when the length limit cut it; `end` is the token that ended it, where a search tells.
     """
 
     ids: tuple[int, ...]
     score: float
     logprob: float
     ended: bool
+    end: int | None = None
 
 
 @dataclass
@@ -59,12 +60,17 @@ class Prefixes:
         column = position - self.first.shape[1]
         return self.forced[sentences, column] if column < self.forced.shape[1] else None
 
-    def shorter_than(self, minimum: int, position: int, sentences: Tensor) -> Tensor | None:
-        """True (sentences,) where fewer than `minimum` tokens follow the prefix at `position`; None where none is."""
-        if position - max(self.lengths) >= minimum:
+    def shorter_than(
+        self, minimum: int, position: int, sentences: Tensor, counted_from: int | None = None
+    ) -> Tensor | None:
+        """True (sentences,) where fewer than `minimum` tokens follow the prefix at `position`; None where none is.
+
+        counted_from: the place from which tokens are counted, the prefix's end if None.
+        """
+        if position - (max(self.lengths) if counted_from is None else counted_from) >= minimum:
             return None
         lengths = torch.tensor(self.lengths, device=sentences.device)
-        return position - lengths[sentences] < minimum
+        return position - (lengths if counted_from is None else lengths.clamp(max=counted_from))[sentences] < minimum
 
 
 def device_of(model: Any) -> torch.device:
@@ -76,7 +82,7 @@ def device_of(model: Any) -> torch.device:
 def length_limits(
     max_length: int | Sequence[int], prefix_lengths: Sequence[int], window: int | None, *, renewable: bool = False
 ) -> list[int]:
-    """How many tokens (the end counted) each sentence may get: its own limit, and what the model's positions allow.
+    """How many tokens each sentence may get: its own limit, and what the model's positions allow.
 
     A model with `window` positions can read that many tokens, so the last one it writes need not have a position;
     `renewable`: the search can begin anew when they are used up.
@@ -95,3 +101,12 @@ def length_limits(
     if renewable:
         return limits
     return [min(limit, window + 1 - length) for limit, length in zip(limits, prefix_lengths, strict=True)]
+
+
+def end_steps(max_length: int | Sequence[int], limits: Sequence[int], room_for_end: bool) -> list[int]:
+    """1 for each sentence that may still end after its last token, else 0: there must be a position to read it.
+
+    limits: what `length_limits` makes of `max_length`; where it is less, all positions are used up.
+    """
+    wanted = [max_length] * len(limits) if isinstance(max_length, int) else max_length
+    return [int(room_for_end and limit == most) for limit, most in zip(limits, wanted, strict=True)]

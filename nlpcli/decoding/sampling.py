@@ -18,6 +18,7 @@ from torch import Tensor
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.roll_out import Renewal, Stop, roll_out
+from nlpcli.decoding.rules import GenerationRules
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
@@ -64,18 +65,21 @@ def sample(
     state: Any,
     prefixes: Sequence[Sequence[int]],
     *,
-    eos: int | None,
+    eos: int | Sequence[int] | None,
     max_length: int | Sequence[int],
     settings: SamplingSettings | None = None,
+    rules: GenerationRules | None = None,
     streams: Sequence[tuple[int, ...]] | None = None,
     stop: Stop | None = None,
     renewal: Renewal | None = None,
     watch: Callable[[int, int], None] | None = None,
+    room_for_end: bool = False,
 ) -> list[list[Hypothesis]]:
     """One random continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
 
     streams: what tells a row's random numbers from those of others, such as (line, number of the sample); tuples of one
-    length. The row's place by default. `logprob` is under the model itself, before temperature and cuts.
+    length. The row's place by default. rules: in the place of the constraints of `settings`.
+    `logprob` is under the model itself, before temperature and cuts.
     """
     settings = settings or SamplingSettings()
     uniform = _Uniform(settings.seed, streams or [(row,) for row in range(len(prefixes))])
@@ -92,11 +96,12 @@ def sample(
         prefixes,
         eos=eos,
         max_length=max_length,
-        constraints=settings.constraints,
+        constraints=rules or settings.constraints,
         choose=choose,
         stop=stop,
         renewal=renewal,
         watch=watch,
+        room_for_end=room_for_end,
     )
     return [[hypothesis] for hypothesis in found]
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from nlpcli.config.generation import Generation
 from nlpcli.data.following import followed
 from nlpcli.decoding.attention import (
     NO_WORD,
@@ -28,6 +29,7 @@ from nlpcli.decoding.attention import (
     words_of_pieces,
 )
 from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.generation import generate
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.links import links_of_targets
@@ -77,9 +79,11 @@ class TranslatorSettings:
     """How to search and how to batch; the batch's size and the window change the speed, not the translations.
 
     `search`: beam search, or sampling of `samples` translations each; `batch_tokens`: source tokens in a batch, padding
-    included; `window`: lines read ahead; a translation may have `length_factor` · |source| + `length_constant` pieces,
-    or `max_length` where that is set; sources longer than `max_source_length` pieces are cut. `source_start` and
-    `target_start` are ids that come before every source and every translation; bos for the latter when None.
+    included; `window`: lines read ahead; a translation may have `length_factor` · |source| + `length_constant` tokens,
+    the end not counted, or `max_length` with its prefix where that is set; sources longer than `max_source_length`
+    tokens are cut. `source_start` and `target_start` are ids that come before every source and every translation; bos
+    for the latter when None.
+    `generation`: decode as `transformers` does, with these settings and not with `search`; `seed`: of samples then.
     """
 
     search: BeamSettings | SamplingSettings = field(default_factory=BeamSettings)
@@ -94,6 +98,8 @@ class TranslatorSettings:
     target_start: tuple[int, ...] | None = None
     alignments: bool = False
     alignment_layer: int | None = None
+    generation: Generation | None = None
+    seed: int = 1
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_tokens", "window", "max_source_length"):
@@ -101,6 +107,9 @@ class TranslatorSettings:
                 raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
         if self.max_length is not None and self.max_length < 1:
             raise NlpcliError(f"the maximum length must be at least 1, not {self.max_length}")
+        least = getattr(self.search.constraints, "min_length", 0)
+        if self.max_length is not None and self.generation is None and least > self.max_length:
+            raise NlpcliError(f"the minimum length {least} is above the maximum length {self.max_length}")
 
 
 @dataclass
@@ -137,6 +146,8 @@ class Translator:
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
         self._searched: Any = model
         search = self.settings.search
+        counted = replace(search.constraints, counted_from=len(self._start))  # a prefix is part of a translation
+        self._search_settings = search = replace(search, constraints=counted)
         if isinstance(search, BeamSettings) and search.ranking.coverage_penalty:
             self._searched = Attending(model, self.settings.alignment_layer)
 
@@ -190,6 +201,12 @@ class Translator:
                 self.warn(f"{place}: cut to {longest} of its {len(ids)} tokens, more than the model reads")
             if self.model.max_length is not None and len(prefix) >= self.model.max_length:
                 raise NlpcliError(f"{place}: the target prefix has {len(prefix)} tokens, more than the model can write")
+            if self.settings.max_length is not None and len(prefix) >= self.settings.max_length:
+                raise NlpcliError(
+                    f"{place}: the target prefix has {len(prefix)} tokens, and a translation at most "
+                    f"{self.settings.max_length}",
+                    hint="raise --max-length",
+                )
             source = [*start_ids, *source_ids(ids[:longest], self.source_tokenizer.special)]
             jobs.append(_Job(i, start + i, source, prefix))
         return jobs
@@ -212,7 +229,9 @@ class Translator:
         settings, special = self.settings, self.tokenizer.special
         prefixes = [[*self._start, *job.prefix] for job in jobs]
         limits = [self._limit(job) for job in jobs]
-        search = settings.search
+        search = self._search_settings
+        if settings.generation is not None:
+            return self._generated(settings.generation, jobs, state)
         if isinstance(search, SamplingSettings):
             n = settings.samples
             index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
@@ -223,20 +242,48 @@ class Translator:
                 eos=special.eos,
                 max_length=[limit for limit in limits for _ in range(n)],
                 settings=search,
+                room_for_end=True,
                 streams=[(job.line, k) for job in jobs for k in range(n)],
             )
             return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
         if search.beam_size == 1 and search.enough == 1 and not search.ranking.coverage_penalty:
             arguments = {"eos": special.eos, "max_length": limits, "constraints": search.constraints}
-            found = greedy_search(self.model, state, prefixes, **arguments)
+            found = greedy_search(self.model, state, prefixes, room_for_end=True, **arguments)
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
-        return beam_search(self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search)
+        return beam_search(
+            self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search, room_for_end=True
+        )
+
+    def _generated(self, generation: Generation, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
+        """The hypotheses as `transformers` finds them. A forced first token stands before a prefix."""
+        first = generation.forced_bos_token_id
+        forced = [] if first is None else [first]
+        prefixes = [[*self._start, *(forced + job.prefix if job.prefix else [])] for job in jobs]
+        limits = [
+            generation.new_tokens(len(prefix), self._limit(job) + 1) for prefix, job in zip(prefixes, jobs, strict=True)
+        ]
+        n = self.settings.samples if generation.do_sample else 1
+        index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
+        rows = index.tolist()
+        found = generate(
+            self.model,
+            self.model.reorder(state, index, n) if n > 1 else state,
+            [prefixes[row] for row in rows],
+            generation,
+            limits=[limits[row] for row in rows],
+            special=self.tokenizer.special,
+            sources=[jobs[row].source for row in rows],
+            n_best=self.settings.samples,
+            seed=self.settings.seed,
+            streams=[(job.line, k) for job in jobs for k in range(n)],
+        )
+        return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
 
     def _limit(self, job: _Job) -> int:
         if self.settings.max_length is not None:
-            return self.settings.max_length + 1  # and the end
+            return self.settings.max_length - len(job.prefix)
         pieces = len(job.source) - len(self.settings.source_start) - 1
-        return math.ceil(self.settings.length_factor * pieces) + self.settings.length_constant + 1
+        return math.ceil(self.settings.length_factor * pieces) + self.settings.length_constant
 
     def _align(
         self, jobs: Sequence[_Job], source: torch.Tensor, mask: torch.Tensor, texts: list[list[list[int]]]
@@ -259,10 +306,16 @@ class Translator:
         source_words = pad(
             [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in pieces], NO_WORD
         )
-        target_words = pad([words_of_pieces(self.tokenizer, ids) for ids in flat], NO_WORD)
+        target_words = pad([self._target_words(ids) for ids in flat], NO_WORD)
         looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))
         words = (tuple(sorted(links_of_targets(weights))) for weights in looked.cpu().numpy())
         return [[next(words) for _ in group] for group in texts]
+
+    def _target_words(self, ids: Sequence[int]) -> list[int]:
+        """The number of the word of each id; special ones belong to none."""
+        special = self.tokenizer.special.all()
+        words = iter(words_of_pieces(self.tokenizer, [id_ for id_ in ids if id_ not in special]))
+        return [NO_WORD if id_ in special else next(words) for id_ in ids]
 
     def _candidates(
         self, hypotheses: Sequence[Hypothesis], texts: Sequence[list[int]], alignments: Sequence[Alignment] | None

@@ -34,6 +34,11 @@ METRICS = LazyTable(
         "rougelsum": "nlpcli.evaluation.rouge:RougeLsum",
         "aer": "nlpcli.evaluation.alignment:AlignmentErrorRate",
     },
-)
+    absent=(
+        "meteor", "comet", "cometkiwi", "bertscore", "bleurt", "bartscore", "moverscore", "prism", "yisi", "metricx",
+        "nist", "gleu", "ribes", "lepor", "per", "cider", "spice", "sari", "mauve", "rougew", "rouges", "rougesu",
+        "sembleu", "sentbleu", "unieval", "geval", "gemba", "questeval", "wip", "blanc", "sbert", "qe", "xcomet",
+    ),
+)  # fmt: skip
 
 __all__ = ["METRICS", "Metric", "Resampling", "Score"]

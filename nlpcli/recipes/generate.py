@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.errors import NlpcliError
+from nlpcli.recipes.generation import check_lengths, generation_of
 from nlpcli.recipes.locate import LANGUAGE_MODEL, locate
 from nlpcli.recipes.models import open_model
 
@@ -17,34 +18,39 @@ if TYPE_CHECKING:
     from nlpcli.text import Tokenizer
 
 
+MOST_TOKENS = 200
+
+
 @dataclass(frozen=True)
 class Generating:
     """With what to continue texts, and how.
 
     `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
-    drawn; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
-    once, which changes the speed only.
+    sampled; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
+    once, which changes the speed only. What is None is as a model's Hugging Face folder says; where it says nothing, a
+    continuation has up to 200 tokens and nothing else is limited.
     """
 
     model: Path | None = None
-    max_new_tokens: int = 200
+    max_new_tokens: int | None = None
     samples: int = 1
     greedy: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int = 1
-    min_length: int = 0
-    no_repeat_ngram: int = 0
-    repetition_penalty: float = 1.0
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    min_length: int | None = None
+    no_repeat_ngram: int | None = None
+    repetition_penalty: float | None = None
     stop: tuple[str, ...] = ()
     rows: int = field(default=32)
     device: str = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "samples", "rows"):
+        check_lengths(self.min_length, self.max_new_tokens, ("--min-length", "--max-new-tokens"))
+        for name in ("samples", "rows"):
             if getattr(self, name) < 1:
                 raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
         if self.greedy and self.samples > 1:
@@ -53,6 +59,23 @@ class Generating:
             )
         if "" in self.stop:
             raise NlpcliError("an empty text can't end a continuation")
+
+    def as_generation(self) -> dict[str, Any]:
+        """The same in the names of `Generation`; None where the model decides."""
+        sampled = ("temperature", "top_k", "top_p", "min_p", "seed")
+        samples = self.samples > 1 or any(getattr(self, name) is not None for name in sampled)
+        return {
+            "do_sample": False if self.greedy else True if samples else None,
+            "num_beams": 1 if self.greedy or samples else None,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "min_new_tokens": self.min_length,
+            "max_new_tokens": self.max_new_tokens,
+            "no_repeat_ngram_size": self.no_repeat_ngram,
+            "repetition_penalty": self.repetition_penalty,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,7 @@ class Generator:
         self.model: Any = loaded.model
         self.tokenizer = loaded.tokenizer
         self.eos = end_of(loaded)
+        self.generation = generation_of(loaded, job.as_generation(), warn=warn)
         self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
         self.window = window_of(loaded)
         self.nothing = beginning(loaded)
@@ -98,6 +122,7 @@ class Generator:
             yield self._continue(rows, stream)
 
     def _continue(self, rows: list[tuple[int, str, int]], stream: Callable[[str], None] | None) -> list[Continuation]:
+        from nlpcli.decoding.generation import generate
         from nlpcli.decoding.greedy import greedy_search
         from nlpcli.decoding.roll_out import Renewal
         from nlpcli.decoding.sampling import sample
@@ -105,20 +130,27 @@ class Generator:
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
         prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
-        settings = self._settings()
+        most = self.job.max_new_tokens or MOST_TOKENS
+        streams = [(number, k) for number, _, k in rows]
         arguments: dict[str, Any] = {
-            "eos": self.eos,
-            "max_length": self.job.max_new_tokens,
             "stop": stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None,
             "renewal": None if self.remembers else Renewal(self.model.init_state, self.window),
             "watch": watch,
         }
         state = self.model.init_state(len(rows))
-        if self.job.greedy:
-            found = greedy_search(self.model, state, prefixes, constraints=settings.constraints, **arguments)
+        if self.generation is not None:
+            limits = [self.generation.new_tokens(len(prefix), most) for prefix in prefixes]
+            found = generate(
+                self.model, state, prefixes, self.generation, limits=limits, special=self.tokenizer.special,
+                seed=self._seed, streams=streams, **arguments,
+            )  # fmt: skip
         else:
-            streams = [(number, k) for number, _, k in rows]
-            found = sample(self.model, state, prefixes, settings=settings, streams=streams, **arguments)
+            settings = self._settings()
+            arguments |= {"eos": self.eos, "max_length": most}
+            if self.job.greedy:
+                found = greedy_search(self.model, state, prefixes, constraints=settings.constraints, **arguments)
+            else:
+                found = sample(self.model, state, prefixes, settings=settings, streams=streams, **arguments)
         return [
             self._continuation(row, prefix, hypotheses[0])
             for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)
@@ -133,14 +165,21 @@ class Generator:
         from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.sampling import SamplingSettings
 
-        job = self.job
         constraints = Constraints(
             suppress=never_written(self.tokenizer.special, end=self.eos is not None),
-            min_length=job.min_length,
-            no_repeat_ngram=job.no_repeat_ngram,
-            repetition_penalty=job.repetition_penalty,
+            **self._given("min_length", "no_repeat_ngram", "repetition_penalty"),
         )
-        return SamplingSettings(job.temperature, job.top_k, job.top_p, job.min_p, job.seed, constraints=constraints)
+        drawing = self._given("temperature", "top_k", "top_p", "min_p")
+        return SamplingSettings(**drawing, seed=self._seed, constraints=constraints)
+
+    @property
+    def _seed(self) -> int:
+        return 1 if self.job.seed is None else self.job.seed
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of the job's settings that are set."""
+        values = {name: getattr(self.job, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Any) -> Continuation:
         number, prompt, k = row

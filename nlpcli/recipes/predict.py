@@ -104,7 +104,8 @@ def open_task(
         if hasattr(task, "generator"):
             from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-            task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
+            settings = DecodingConfig(**info.get("decoding", {}))
+            task.generator = BeamGenerator(settings, task, generation=info.get("generation"))
     return Applied(loaded, task, machine.device)
 
 

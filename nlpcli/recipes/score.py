@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.data.opening import STDIN
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.errors import NlpcliError, is_absent, nearest, unknown
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
 from nlpcli.evaluation.score import LABELS
 from nlpcli.recipes.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
@@ -107,6 +107,9 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     names = [name.strip().lower() for name in first.split(",")]
     if all(name in METRICS or name in FAMILIES for name in names):
         return parse_metrics([first]), tuple(rest)
+    absent = next((name for name in names if is_absent(name, METRICS.absent)), None)
+    if absent and not Path(first).exists():
+        raise unknown("metric", absent, METRICS, METRICS.absent)
     near = None if "/" in first or "." in first else nearest(names[0], [*METRICS, *FAMILIES])
     if near and not Path(first).exists():
         raise NlpcliError(f"'{first}' is neither a metric nor a file", hint=f"did you mean '{near}'?")

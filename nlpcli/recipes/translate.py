@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.data.opening import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.recipes.generation import check_lengths, generation_of
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
 from nlpcli.recipes.records import check_first, read_inputs
 
 if TYPE_CHECKING:
+    from nlpcli.config.generation import Generation
     from nlpcli.decoding.translator import Candidate, Request, Translation
+    from nlpcli.models.directory import LoadedModel
     from nlpcli.text import SpecialTokens
 
 FORMATS = ("auto", "text", "jsonl")
@@ -27,26 +30,46 @@ WINDOW = 1024  # lines read ahead
 class Search:
     """Beam search; with `sample` set, sampling of `n_best` translations instead.
 
-    `beam_size` and `length_penalty` are those the model was measured with in training when they are None, the beam at
-    least `n_best` wide.
+    What is None is as the model says: `beam_size` and `length_penalty` those it was measured with in training, the beam
+    at least `n_best` wide; of a model from a Hugging Face folder, everything its decoding settings say. Where it says
+    nothing, nothing is limited.
     """
 
     beam_size: int | None = None
     length_penalty: float | None = None
-    length_normalization: str = "wu"
-    coverage_penalty: float = 0.0
-    patience: float = 1.0
+    length_normalization: str | None = None
+    coverage_penalty: float | None = None
+    patience: float | None = None
     n_best: int = 1
     sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
     seed: int = 1
-    min_length: int = 0
-    no_repeat_ngram: int = 0
-    repetition_penalty: float = 1.0
+    min_length: int | None = None
+    no_repeat_ngram: int | None = None
+    repetition_penalty: float | None = None
     allow_unknown: bool = False
+
+    def as_generation(self, max_length: int | None) -> dict[str, Any]:
+        """The same in the names of `Generation`; None where the model decides."""
+        beams = self.beam_size
+        if self.n_best > 1 and beams is None and not self.sample:
+            beams = max(self.n_best, 1)
+        return {
+            "num_beams": beams,
+            "do_sample": True if self.sample else False if beams is not None else None,
+            "length_penalty": self.length_penalty,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "min_length": None if self.min_length is None else self.min_length + 1,  # with the start
+            "max_length": None if max_length is None else max_length + 1,
+            "no_repeat_ngram_size": self.no_repeat_ngram,
+            "repetition_penalty": self.repetition_penalty,
+        }
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,7 @@ class Translating:
                 f"the translation can't stand in the field '{self.input_field or 'text'}', which holds the source",
                 hint="name another field with --output-field",
             )
+        check_lengths(self.search.min_length, self.max_length)
 
 
 def translate(
@@ -105,14 +129,19 @@ def translate(
     threads = job.threads or (1 if job.line_buffered else None)
     machine = prepare(job.device, "float32", threads)
     loaded = open_model(model, str(machine.device))
+    generation = _generation(job, loaded, warn)
     settings = TranslatorSettings(
         search=search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
+        generation=generation,
+        seed=job.search.seed,
         samples=job.search.n_best,
         window=1 if job.line_buffered else WINDOW,
         max_length=job.max_length,
         max_source_length=loaded.config.max_length,
         source_start=tuple(loaded.info.get("source_start", ())),
-        target_start=tuple(loaded.info.get("target_start", ())) or None,
+        target_start=(tuple(loaded.info.get("target_start", ())) or None)
+        if generation is None
+        else (generation.start,),
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
@@ -124,6 +153,24 @@ def translate(
     yield from translator.windows(read_requests(job))
 
 
+def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:
+    """How a model from a Hugging Face folder decodes, None for any other.
+
+    Raises: NlpcliError for options of a search that such a model isn't searched with.
+    """
+    given = job.search.as_generation(job.max_length)
+    found = generation_of(loaded, given, warn=warn)
+    if found is None:
+        return None
+    for name in ("length_normalization", "coverage_penalty", "patience"):
+        if getattr(job.search, name) is not None:
+            raise NlpcliError(
+                f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as by transformers",
+                hint="leave the option out; its generation_config.json says how to search",
+            )
+    return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
+
+
 def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str, Any]) -> Any:
     """`search` in the words of `nlpcli.decoding`; trained: what the model was measured with in training."""
     from nlpcli.decoding.beam import BeamSettings
@@ -133,21 +180,25 @@ def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str
 
     constraints = Constraints(
         suppress=never_written(special, unknown=search.allow_unknown),
-        min_length=search.min_length,
-        no_repeat_ngram=search.no_repeat_ngram,
-        repetition_penalty=search.repetition_penalty,
+        **_given(search, "min_length", "no_repeat_ngram", "repetition_penalty"),
     )
     if search.sample:
-        return SamplingSettings(
-            search.temperature, search.top_k, search.top_p, search.min_p, search.seed, constraints=constraints
-        )
+        drawing = _given(search, "temperature", "top_k", "top_p", "min_p", "seed")
+        return SamplingSettings(**drawing, constraints=constraints)
     size, penalty = search.beam_size, search.length_penalty
     if size is None:
         size = max(trained.get("beam_size", BeamSettings.beam_size), search.n_best)
     if penalty is None:
         penalty = trained.get("length_penalty", Ranking.length_penalty)
-    ranking = Ranking(penalty, search.length_normalization, search.coverage_penalty)
-    return BeamSettings(size, search.n_best, search.patience, ranking=ranking, constraints=constraints)
+    named = {"normalization": search.length_normalization, "coverage_penalty": search.coverage_penalty}
+    ranking = Ranking(penalty, **{name: value for name, value in named.items() if value is not None})
+    return BeamSettings(size, search.n_best, **_given(search, "patience"), ranking=ranking, constraints=constraints)
+
+
+def _given(search: Search, *names: str) -> dict[str, Any]:
+    """Those of the settings that are set."""
+    values = {name: getattr(search, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # --- input -------------------------------------------------------------------------------------------------------

@@ -47,7 +47,10 @@ def test_published_gpt2_files_have_no_prefix_and_carry_masks(gpt2, same_weights)
     found = read_huggingface(folder)
     assert same_weights(found.weights, model)
     assert found.left_out == []
-    assert found.info == {"task": "language-model", "read_from": "gpt2", "document_end": True}
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert found.info == {
+        "task": "language-model", "read_from": "gpt2", "document_end": True, "generation": generation
+    }  # fmt: skip
 
 
 def test_sharded_weights_are_put_together(gpt2, same_weights):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -124,10 +127,39 @@ def test_the_length_limit_depends_on_the_source(transformer, tokenizer):
     lines = ["hund", "der mann mit hund und ball und ball"]
     for line, item in zip(lines, job.translate(lines), strict=True):
         pieces = len(tokenizer.encode([line])[0])
-        length = math.ceil(1.5 * pieces) + 3
+        length = math.ceil(1.5 * pieces) + 2
         candidate = item.candidates[0]
         assert not candidate.ended
         assert candidate.score == pytest.approx(candidate.logprob / ((5 + length) / 6))
+
+
+SEARCHES = [BeamSettings(1), BeamSettings(4), BeamSettings(4, n_best=3), SamplingSettings(seed=3)]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("prefix", ["", "ein"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_no_translation_is_longer_or_shorter_than_the_limits_say(transformer, tokenizer, search, prefix, ends):
+    words = SimpleNamespace(
+        special=tokenizer.special, encode=tokenizer.encode, decode=lambda rows: list(map(str, rows))
+    )
+    given = len(tokenizer.encode([prefix])[0])
+    for most in range(given + 1, given + 6):
+        for least in (0, most):
+            limits = Constraints(NEVER if ends else (*NEVER, 3), least)
+            job = translator(transformer(), words, search=replace(search, constraints=limits), max_length=most)
+            [found] = job.translate([Request("der mann mit hund", prefix=prefix)])
+            lengths = [len(json.loads(candidate.text)) for candidate in found.candidates]
+            assert max(lengths) <= most
+            assert min(lengths) >= least
+            assert ends or set(lengths) == {most}
+            assert len({candidate.text for candidate in found.candidates}) == len(lengths)
+            assert all(not candidate.ended for candidate in found.candidates) or ends
+
+
+def test_a_prefix_as_long_as_a_translation_may_be_is_refused(transformer, tokenizer):
+    with pytest.raises(NlpcliError, match=r"in:3: the target prefix has \d+ tokens, and a translation at most 1"):
+        list(translator(transformer(), tokenizer, max_length=1).translate([Request("der mann", "in:3", "ein hund")]))
 
 
 def test_translations_begin_with_the_forced_prefix(transformer, tokenizer):

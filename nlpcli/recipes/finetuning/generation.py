@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.generation import IDS, Generation
+from nlpcli.config.loading import parse
 from nlpcli.config.schema import DecodingConfig
 
 if TYPE_CHECKING:
@@ -18,11 +21,18 @@ class BeamGenerator:
     is sure of a short answer soon has a beam full of improbable ends.
 
     task: the `TextToText` whose targets are written, within the limits of its wording. beam_size: that of `decoding` if
-    None. min_length: the end may not come before that many tokens.
+    None. min_length: the end may not come before that many tokens. generation: decoding settings that the model has
+    from a Hugging Face folder, with which it writes as `transformers` does.
     """
 
     def __init__(
-        self, decoding: DecodingConfig, task: Any, *, beam_size: int | None = None, min_length: int = 0
+        self,
+        decoding: DecodingConfig,
+        task: Any,
+        *,
+        beam_size: int | None = None,
+        min_length: int = 0,
+        generation: Mapping[str, Any] | None = None,
     ) -> None:
         from nlpcli.decoding.beam import BeamSettings
         from nlpcli.decoding.constraints import Constraints, never_written
@@ -32,6 +42,10 @@ class BeamGenerator:
         self.start = task.start
         self.in_stream = task.in_stream
         self.most = task.wording.max_target
+        self.generation: Generation | None = None
+        if generation:
+            given = {"eos_token_id": self.special.eos, **generation, **({"num_beams": beam_size} if beam_size else {})}
+            self.generation = parse(Generation, given, "the model's decoding settings")
         suppress, ngram = never_written(self.special), task.wording.no_repeat_ngram
         self.settings = BeamSettings(
             beam_size or decoding.beam_size,
@@ -43,6 +57,9 @@ class BeamGenerator:
     @property
     def signature(self) -> str:
         """What moves the texts that are written, as signatures of scores say it."""
+        if self.generation is not None:
+            said = self.generation.model_dump(exclude_defaults=True)
+            return "|".join(f"{name}:{value}" for name, value in said.items() if name not in IDS)
         settings = self.settings
         ngram = settings.constraints.no_repeat_ngram
         parts = [f"beam:{settings.beam_size}"]
@@ -57,15 +74,33 @@ class BeamGenerator:
         from nlpcli.decoding.beam import beam_search
         from nlpcli.decoding.greedy import greedy_search
 
+        kept = source == source if mask is None else mask
+        sources = [row[own].tolist() for row, own in zip(source, kept, strict=True)]
         if self.in_stream:
-            state = model.init_state(len(source))
-            prefixes = [row[kept].tolist() for row, kept in zip(source, mask, strict=True)]
+            state, prefixes = model.init_state(len(source)), sources
         else:
             state = model.init_state(model.encode(source, mask))
             prefixes = [self.start] * len(source)
-        given = {"eos": self.special.eos, "max_length": self.most + 1}  # the end counts
+        if self.generation is not None:
+            return self._generated(model, state, sources, prefixes)
+        given = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
         if self.settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:
             found = beam_search(model, state, prefixes, settings=self.settings, **given)
+        return [list(hypotheses[0].ids) if hypotheses else [] for hypotheses in found]
+
+    def _generated(
+        self, model: Any, state: Any, sources: list[list[int]], prefixes: list[list[int]]
+    ) -> list[list[int]]:
+        from nlpcli.decoding.generation import generate
+
+        settings = self.generation
+        assert settings is not None
+        if not self.in_stream:
+            prefixes = [[self.special.bos if settings.start is None else settings.start]] * len(sources)
+        found = generate(
+            model, state, prefixes, settings, limits=[settings.new_tokens(len(p), self.most + 1) for p in prefixes],
+            special=self.special, sources=sources,
+        )  # fmt: skip
         return [list(hypotheses[0].ids[: self.most]) if hypotheses else [] for hypotheses in found]

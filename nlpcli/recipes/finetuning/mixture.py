@@ -27,6 +27,7 @@ from nlpcli.recipes.finetuning.supervised import (
     with_metric,
 )
 from nlpcli.recipes.finetuning.tuning import Tuned
+from nlpcli.recipes.generation import tuned_info
 from nlpcli.recipes.run import Listener, Request, choose_run, tell_unused, train
 from nlpcli.recipes.samples import Shown, digest
 from nlpcli.recipes.start import body_config, info_of, open_start
@@ -170,7 +171,9 @@ class _Together:
             name: {**described, "columns": sets[name].columns.model_dump()}
             for name, described in self.describe().items()
         }
-        info = {**context.info, "max_length": context.max_length, "parts": parts}
+        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if hasattr(task, "wording") else 0)
+        known = tuned_info(context.info, config.decoding, longest)
+        info = {**known, "max_length": context.max_length, "parts": parts}
         if any(hasattr(task, "generator") for task in self.tasks.values()):
             info["decoding"] = config.decoding.model_dump()
         if self.heads:

@@ -18,6 +18,7 @@ from nlpcli.recipes.finetuning.measures import measures_of, scores_of
 from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
+from nlpcli.recipes.generation import tuned_info
 from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
 from nlpcli.recipes.samples import Shown
 from nlpcli.recipes.start import Start, body_config, info_of, open_start
@@ -111,7 +112,8 @@ def run_task(
     if not hasattr(task, "cut_sources"):  # which are among the notes
         cuts.tell(listener.note)
     names = given.scoring.names if given.scoring else measures_of(task, dev)
-    info = {**context.info, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
+    known = tuned_info(context.info, config.decoding, task)
+    info = {**known, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
@@ -353,4 +355,7 @@ def prepare_generation(task: Any, config: RunConfig) -> None:
     if hasattr(task, "generator"):
         from nlpcli.recipes.finetuning.generation import BeamGenerator
 
-        task.generator = BeamGenerator(config.decoding, task, beam_size=config.training.bleu_beam_size)
+        task.generator = BeamGenerator(
+            config.decoding, task, beam_size=config.training.bleu_beam_size,
+            generation=tuned_info(task.context.info, config.decoding, task).get("generation"),
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.reading import shared_words
 from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of, warner
 from nlpcli.recipes.finetuning.tuning import Tuned, has_new_source_encoder
+from nlpcli.recipes.generation import tuned_info
 from nlpcli.recipes.run import (
     MEASURED,
     Listener,
@@ -104,7 +105,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     outcome = train(
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
-        info={**info, "task": "translation", "decoding": config.decoding.model_dump()},
+        info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
         tuned=tuned, source_tokenizer=separate, shown=shown,

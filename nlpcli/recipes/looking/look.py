@@ -115,7 +115,7 @@ def _task(info: dict[str, Any], loaded: Any) -> Any:
 
     context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
     task = TASKS.load(info["task"]).restore(info["problem"], context)
-    task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task)
+    task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task, generation=info.get("generation"))
     return task
 
 

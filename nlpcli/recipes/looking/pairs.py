@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
+from nlpcli.config.generation import Generation
 from nlpcli.decoding.beam import beam_search
+from nlpcli.decoding.generation import generate
 from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import source_ids
+from nlpcli.recipes.generation import generation_of
 from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
 from nlpcli.recipes.looking.rows import asked_and_answered, log_probability
 from nlpcli.recipes.looking.tokens import Part, side
@@ -73,8 +76,12 @@ def _pair(opened: Opened, given: Given) -> _Pair:
         opened.warn(f"{given.place}: cut to {longest} of its {len(source)} tokens, more than the model reads")
     source = source[:longest]
     target_start = list(info.get("target_start", ())) or [writes.special.bos]
+    generation = generation_of(opened.loaded, {}, warn=opened.warn)
+    if generation is not None:
+        first = generation.forced_bos_token_id
+        target_start = [generation.start, *([] if first is None else [first])]
     if given.target is None:
-        target = _written(opened, start, source, target_start)
+        target = _written(opened, start, source, target_start, generation)
     else:
         [target] = writes.encode([given.target])
         room = math.inf if model.max_length is None else model.max_length - len(target_start)
@@ -87,16 +94,28 @@ def _pair(opened: Opened, given: Given) -> _Pair:
 
 
 @torch.no_grad()
-def _written(opened: Opened, start: list[int], source: list[int], target_start: list[int]) -> list[int]:
-    """The best target that beam search finds, with the beam the model was measured with in training."""
-    model, special, limits = opened.model, opened.writes.special, TranslatorSettings()
-    ids = opened.tensor([*start, *source_ids(source, opened.reads.special)])
+def _written(
+    opened: Opened, start: list[int], source: list[int], target_start: list[int], generation: Generation | None
+) -> list[int]:
+    """The best target that beam search finds, with the beam the model was measured with in training.
+
+    generation: decoding settings from a Hugging Face folder, which replace it.
+    """
+    model, special, usual = opened.model, opened.writes.special, TranslatorSettings()
+    read = [*start, *source_ids(source, opened.reads.special)]
+    state = model.init_state(model.encode(opened.tensor(read)))
+    most = math.ceil(usual.length_factor * len(source)) + usual.length_constant
+    if generation is not None:
+        limits, first = [generation.new_tokens(1, most + 1)], target_start[:1]
+        [[best, *_]] = generate(model, state, [first], generation, limits=limits, special=special, sources=[read])
+        return list(best.ids[len(target_start) - 1 :])  # which begin with what is forced
     [hypotheses] = beam_search(
         model,
-        model.init_state(model.encode(ids)),
+        state,
         [target_start],
         eos=special.eos,
-        max_length=[math.ceil(limits.length_factor * len(source)) + limits.length_constant + 1],  # and the end
+        max_length=[most],
+        room_for_end=True,
         settings=search_settings(Search(), special, opened.loaded.info.get("decoding", {})),
     )
     return list(hypotheses[0].ids) if hypotheses else []

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpcli.convert.checkpoint import FAMILIES
+from nlpcli.errors import nearest, unknown
+from nlpcli.evaluation import METRICS
+
+WORDS = st.text(string.ascii_lowercase, min_size=4, max_size=14)
+
+
+@given(WORDS, st.data())
+def test_one_slip_in_a_word_is_understood(word, data):
+    place = data.draw(st.integers(0, len(word) - 2))
+    slips = [word[:place] + word[place + 1 :], word[:place] + "x" + word[place:],
+             word[:place] + word[place + 1] + word[place] + word[place + 2 :]]  # fmt: skip
+    assert {nearest(slip, ["0", word]) for slip in slips} == {word}
+
+
+@given(WORDS)
+def test_what_shares_no_more_than_half_of_a_word_is_no_slip(word):
+    assert nearest(word, ["0" * len(word), word[: len(word) // 2], word + word]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [("meteor", METRICS), ("rouge3", METRICS), ("f2", METRICS), ("comet", METRICS), ("xlm-roberta", FAMILIES),
+     ("llama", FAMILIES), ("qwen2", FAMILIES), ("train.json", ["test.json.gz", "a"])],
+)  # fmt: skip
+def test_another_name_is_not_taken_for_a_slip(name, choices):
+    assert nearest(name, choices) is None
+
+
+@pytest.mark.parametrize("name", ["meteor", "COMET", "BERTScore", "bert-score", "BLEURT", "GLEU", "per"])
+def test_metrics_of_the_field_that_are_not_here_are_named_as_such(name):
+    error = unknown("metric", name, METRICS, METRICS.absent)
+    assert error.message == f"the metric '{name}' is not supported"
+    assert error.hint is not None and error.hint.startswith("choose one of: bleu, ")
+
+
+def test_case_and_hyphens_are_no_difference():
+    assert nearest("Rouge-L", METRICS) == "rougel"
+    assert nearest("norm_position", ["norm-position"]) == "norm-position"
+
+
+def test_no_metric_is_both_here_and_absent():
+    assert not METRICS.absent & {name.replace("-", "") for name in METRICS}
