@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def command(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to embed; '-' or none: standard input."),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     output: Path = typer.Option(
-        None, "--output", "-o", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
+        None, "--out", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
     ),
     pooling: str = typer.Option(
         None, "--pooling", help="mean, first, max or last state. Default: the model's own, or mean."
@@ -46,7 +46,7 @@ def command(
 
     \b
     Examples:
-      nlpcli embed --model runs/similarity --output corpus.npy corpus.txt
+      nlpcli embed --model runs/similarity --out corpus.npy corpus.txt
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
       nlpcli embed --model runs/encoder --tokens --only plane --similarity --static lines.txt
     """
@@ -97,7 +97,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     if output is None:
         return None
     if similarity:
-        raise NlpcliError("a table of cosines goes to standard output", hint="leave --output out, or --similarity")
+        raise NlpcliError("a table of cosines goes to standard output", hint="leave --out out, or --similarity")
     if tokens and output.suffix == ".npy":
         raise NlpcliError(f"{output}: words and their vectors are JSON lines", hint="name a file that ends in .jsonl")
     if output.suffix not in (".npy", ".jsonl"):

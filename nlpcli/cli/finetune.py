@@ -5,14 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
 from nlpcli.cli import complete, suites, terminal, training
 from nlpcli.cli.spread import Spreading
-
-Command = Spreading
 
 _TRAIN = "Examples: TSV, CSV, JSON lines, CoNLL columns, SQuAD; for translation two parallel files, SOURCE TARGET."
 _SAMPLES = {
@@ -29,12 +27,24 @@ _USES = {
 }
 
 
+class Command(Spreading):
+    """The task is an argument or the value of --task."""
+
+    exclusive: ClassVar = (
+        ("task_name", "task"),
+        ("suite", "mixture"),
+        ("mixture", "train"),
+        ("resume", "overwrite"),
+        ("resume", "fresh"),
+    )
+    needed: ClassVar = {"only": ("suite",)}
+
+
 def command(
     task_name: str = typer.Argument(None, metavar="TASK", help="The same as --task.", autocompletion=complete.tasks),
     task: str = typer.Option(
         None,
         "--task",
-        "-t",
         help="classify, multi-label, regress, choice, tag, span, similarity, text-to-text, translation.",
         autocompletion=complete.tasks,
     ),
@@ -43,7 +53,6 @@ def command(
     model: str = typer.Option(
         None,
         "--model",
-        "-m",
         metavar="DIR|PRESET|FILE",
         help="What it begins with: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
         autocompletion=complete.presets,

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import complete, terminal, training
-from nlpcli.errors import NlpcliError
+from nlpcli.cli import complete, convention, terminal, training
+
+
+class Command(convention.Command):
+    """The objective is an argument or the value of --objective."""
+
+    exclusive: ClassVar = (
+        ("objective_name", "objective"),
+        ("model", "preset"),
+        ("config", "preset"),
+        ("resume", "overwrite"),
+        ("resume", "show"),
+    )
 
 
 def command(
@@ -25,16 +37,14 @@ def command(
         None, "--noise", help="What 'denoise' does to the text: mask, delete, infill, permute, rotate; spans, iid, …"
     ),
     data: list[str] = typer.Option(
-        None, "--data", "-d", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
+        None, "--data", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
     ),
     dev: list[str] = typer.Option(
         None, "--dev", metavar="PATH", help="Held-out text; else the last 5 % of the data (data.dev_fraction)."
     ),
-    preset: str = typer.Option(
-        None, "--preset", "-p", help="A preset or a YAML file.", autocompletion=complete.presets
-    ),
+    preset: str = typer.Option(None, "--preset", help="A preset or a YAML file.", autocompletion=complete.presets),
     model: Path = typer.Option(
-        None, "--model", "-m", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
+        None, "--model", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
     ),
     documents: str = typer.Option(
         None, "--documents", help="How documents stand in files: auto, lines, paragraphs, file, jsonl or tsv."
@@ -84,8 +94,6 @@ def command(
     chosen = objective or objective_name
     if chosen is None and noise is not None and not resume:
         chosen = "denoise"
-    if model is not None and preset is not None:
-        raise NlpcliError("--preset begins with random weights and --model with those of a model; choose one of them")
     if not resume and config is None and preset is None:
         if chosen is None:
             chosen = "clm"

@@ -69,7 +69,7 @@ def open_vectors(path: Path) -> np.ndarray:
     return vectors
 
 
-_MAKING = "make one with: nlpcli embed --model DIR --output vectors.npy FILE"
+_MAKING = "make one with: nlpcli embed --model DIR --out vectors.npy FILE"
 
 
 def _one_line(error: Exception) -> str:

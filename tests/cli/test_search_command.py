@@ -189,7 +189,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
         (["--vectors", "idx"], "idx: no such index"),
         (["--vectors", "."], ".: no saved index"),
         (["--corpus", "c.txt", "--index", "tree"], "unknown index 'tree'"),
-        (["--corpus", "c.txt", "--positive", "yes"], "--positive is a label of the model that reranks"),
+        (["--corpus", "c.txt", "--positive", "yes"], "--positive has no effect without --rerank"),
         (["--corpus", "c.txt", "--rerank", "nowhere"], "nowhere: no such model folder"),
     ],
 )
