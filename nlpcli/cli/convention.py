@@ -107,7 +107,7 @@ class Command(TyperCommand):
         named = {parameter.name: parameter for parameter in self.params}
         for first, second in self.exclusive:
             if _is_on(ctx, first) and _is_on(ctx, second) and not _agree(ctx, first, second):
-                one, other = (shown_name(named[name], ctx) for name in (first, second))
+                one, other = (shown_name(named[name]) for name in (first, second))
                 raise NlpcliError(f"{one} and {other} exclude each other", hint="leave out one of them")
         for name, others in self.needed.items():
             if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
@@ -125,9 +125,11 @@ def long_name(parameter: Any) -> str:
     return next(name for name in parameter.opts if name.startswith("--"))
 
 
-def shown_name(parameter: Any, ctx: Any) -> str:
+def shown_name(parameter: Any) -> str:
     """The name of an option, or what the help calls an argument."""
-    return long_name(parameter) if parameter.param_type_name == "option" else parameter.make_metavar(ctx).strip("[].")
+    if parameter.param_type_name == "option":
+        return long_name(parameter)
+    return (parameter.metavar or parameter.name.upper()).strip("[].")
 
 
 def is_folder(parameter: Any) -> bool:

@@ -34,6 +34,7 @@ def command(
     only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: this word only (repeatable)."),
     static: bool = typer.Option(False, "--static", help="With --tokens: also the vector a word begins from."),
     similarity: bool = typer.Option(False, "--similarity", help="With --tokens: a table of cosines of all pairs."),
+    json: bool = typer.Option(False, "--json", help="JSON lines, also of --similarity.", show_default=False),
     format: str = typer.Option("auto", "--format", help="auto, lines or jsonl (JSON lines keep their other fields)."),
     field: str = typer.Option(None, "--field", help="JSON field to embed; implies jsonl. Default: text."),
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),

@@ -42,7 +42,7 @@ def command(
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
     choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    header: str = typer.Option(None, "--header", help="auto, yes or no: does the first row name the columns?"),
+    header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
     part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
     json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
     results: Path = OUT_FILE,

@@ -81,7 +81,7 @@ def command(
         None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labelled-lines, lines."
     ),
     header: str = typer.Option(
-        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: are the columns named?"
+        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: whether the first row names the columns."
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),

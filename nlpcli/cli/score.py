@@ -57,7 +57,10 @@ def command(
         help="One of those above (may be repeated).",
     ),
     baseline: str = typer.Option(
-        None, "--baseline", metavar="FILE", help="Another system: is the difference from it more than chance?"
+        None,
+        "--baseline",
+        metavar="FILE",
+        help="Another system; tells whether the difference from it is more than chance.",
     ),
     confidence: bool = typer.Option(False, "--confidence", help="95 % interval by bootstrap resampling."),
     samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for --confidence and --baseline."),
