@@ -78,12 +78,12 @@ def command(
         for number, (size, place) in enumerate(zip(found.sizes, found.central.tolist(), strict=True), start=1):
             text = found.texts[place]
             if json:
-                terminal.write_json({"cluster": number, "size": size, "central": text, "line": place + 1})
+                terminal.write_json({"cluster": number - 1, "size": size, "line": place + 1, "text": text})
             else:
                 terminal.write_line(f"{number}\t{size}\t{text}")
         return
     for group, text in zip(found.groups.tolist(), found.texts, strict=True):
         if json:
-            terminal.write_json({"cluster": group, "text": text})
+            terminal.write_json({"text": text, "cluster": group - 1})
         else:
             terminal.write_line(f"{group}\t{text}")

@@ -79,7 +79,7 @@ def command(
     if "-" in job.files:
         terminal.announce_stdin()
     if tokens:
-        _words(job, output, static, similarity)
+        _words(job, output, static, similarity, json=json)
         return
     width, portions = embed(job, say=terminal.say, warn=terminal.warn)
     if suffix == ".npy":
@@ -106,7 +106,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     return output.suffix
 
 
-def _words(job: Embedding, output: Path | None, static: bool, similarity: bool) -> None:
+def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
     from nlpcli.recipes.embed import MOST_COMPARED, compare, embed_words, word_line
 
     portions = embed_words(job, say=terminal.say, warn=terminal.warn)
@@ -124,6 +124,12 @@ def _words(job: Embedding, output: Path | None, static: bool, similarity: bool) 
         + [f"{one.line}: {one.around}" for one in (pair.first, pair.second)]
         for pair in compare(words)
     ]
+    if json:
+        for pair in compare(words):
+            both = [{"line": one.line, "index": one.index - 1, "word": one.text} for one in (pair.first, pair.second)]
+            cosines = {"cosine": pair.cosine} | ({"static": pair.static} if static else {})
+            terminal.write_json({"words": both, **cosines})
+        return
     terminal.write_table(["cosine", *["static"] * static, "one", "the other"], rows)
 
 

@@ -211,8 +211,8 @@ def _type(generator, prompt: str, echo: bool) -> None:
 
 def _record(one) -> dict:
     return {
-        "prompt": one.prompt,
-        "text": one.text,
+        "text": one.prompt,
+        "continuation": one.text,
         "tokens": one.tokens,
         "logprob": round(one.logprob, 6),
         "finished": one.finished,

@@ -46,7 +46,7 @@ def command(
     Out comes, by task: label and probability; labels; a score; tags; an answer; text. A model for span reads lines
     of question, tab, context.
     """
-    from nlpcli.recipes.predict import Predicting, predict
+    from nlpcli.recipes.predict import Predicting, predict, record
 
     names = [*(files or ["-"])]
     job = Predicting(
@@ -70,8 +70,7 @@ def command(
             portion = []
             for example, prediction in window:
                 if json:
-                    named = {"id": example.id} if example.id else {}
-                    portion.append(dumps({**named, **prediction}, ensure_ascii=False))
+                    portion.append(dumps(record(task, example, prediction), ensure_ascii=False))
                 else:
                     portion.append(task.line(prediction, top) if prediction else "")
             yield portion

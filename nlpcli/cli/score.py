@@ -339,7 +339,7 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     for parameter in context.command.params:
         if parameter.name in wrong:
             why = "means nothing to perplexity" if perplexity else "belongs to perplexity"
-            raise NlpcliError(f"{parameter.opts[0]} {why}")
+            raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
         raise NlpcliError("there is nothing to score against", hint="name the references with --ref FILE")
 
@@ -355,7 +355,7 @@ def _write_perplexity(
     found = perplexity_of(model, files, reading, say=terminal.say)
     rows = [SystemScore(file, score.name, score) for file, scores in found.items() for score in scores]
     if json:
-        terminal.write_json({"scores": [{"text": row.system, **row.score.as_dict()} for row in rows]})
+        terminal.write_json({"scores": [{"file": row.system, **row.score.as_dict()} for row in rows]})
     elif score_only:
         write_numbers(ScoreReport(0, (), rows, []), precision)
     else:

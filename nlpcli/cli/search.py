@@ -109,4 +109,4 @@ def _record(answer, *, reranked: bool) -> dict:
         | ({"cosine": round(hit.cosine, 6)} if reranked else {})
         for hit in answer.hits
     ]
-    return {"query": answer.query, "hits": hits}
+    return {"text": answer.query, "hits": hits}

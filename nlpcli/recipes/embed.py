@@ -224,8 +224,8 @@ def _around(text: str, span: Span) -> str:
 
 
 def word_line(word: Word, *, static: bool = False) -> str:
-    """A word as a JSON object. static: with the vector it begins from as well."""
-    record = {"line": word.line, "index": word.index, "word": word.text}
+    """A word as a JSON object; its index in the line counts from 0. static: with the vector it begins from as well."""
+    record = {"line": word.line, "index": word.index - 1, "word": word.text}
     vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
     return _with_vectors(record, **vectors)
 

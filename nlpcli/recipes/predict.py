@@ -163,3 +163,13 @@ def _lines(task: Any, path: str) -> Iterable[Example]:
                 yield Example((), place=place)
                 continue
             raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
+
+
+def record(task: Any, example: Example, prediction: dict[str, Any]) -> dict[str, Any]:
+    """A prediction as JSON has it: the id, the text or the two texts that were read, and what was predicted."""
+    texts = (" ".join(example.texts),) if task.name == "tag" else example.texts or ("",)
+    found: dict[str, Any] = {"id": example.id} if example.id else {}
+    found |= dict(zip(("text", "text2"), texts, strict=False))
+    if "text" in prediction:  # a text was written
+        return {**found, "prediction": prediction["text"]}
+    return {**found, **prediction}

@@ -45,6 +45,11 @@ SMALL = ["--model", "tiny.yaml", "--lr", "0.01", "--batch-size", "16", "--out", 
                                                       "evaluate_every=1000", "warmup_fraction=0"))]  # fmt: skip
 
 
+def score_in(found, metric):
+    """The score of a metric in the JSON of an evaluation."""
+    return next(score for score in found["scores"] if score["metric"] == metric)
+
+
 @pytest.fixture
 def call(capsys, monkeypatch, tmp_path):
     """A command in this process and a folder with data: (status, stdout, stderr)."""
@@ -78,8 +83,8 @@ def test_one_model_does_each_of_its_tasks_by_the_prefix_of_the_task(call):
     Path("typed.txt").write_text("colour : the red dog\nthe red dog what\n", encoding="utf-8")
     assert must(call("predict", "--model", "runs/x", "typed.txt")) == "red\ndog\n"
     found = json.loads(must(call("evaluate", "--as", "beast", "--model", "runs/x", "--data", "train.tsv", "--json")))
-    assert found["scores"]["accuracy"]["value"] == 100
-    assert "beam:5" in found["scores"]["accuracy"]["signature"]
+    assert score_in(found, "accuracy")["value"] == 100
+    assert "beam:5" in score_in(found, "accuracy")["signature"]
     info = load_yaml(Path("runs/x/model.yaml"))
     assert info["task"] == "text-to-text" and list(info["parts"]) == ["colour", "beast"]
     assert info["metrics"]["mean"] == pytest.approx(

@@ -88,7 +88,7 @@ def test_a_line_of_the_corpus_finds_itself_first(run, model, corpus):
 def test_lines_of_standard_input_are_queries_and_blank_ones_find_nothing(call, model, corpus):
     status, lines, _ = call("--model", model, "--corpus", corpus, "--json", "-k", 3, stdin="a cat sleeps\n\nthe sun\n")
     found = [json.loads(line) for line in lines]
-    assert status == 0 and [answer["query"] for answer in found] == ["a cat sleeps", "", "the sun"]
+    assert status == 0 and [answer["text"] for answer in found] == ["a cat sleeps", "", "the sun"]
     assert [len(answer["hits"]) for answer in found] == [3, 0, 3]
     assert found[0]["hits"][0] == {"line": 6, "score": pytest.approx(1, abs=1e-5), "text": "a cat sleeps"}
 

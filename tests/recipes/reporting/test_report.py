@@ -67,7 +67,9 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
             {"run": "a", "kind": kind, "x": [row["step"] for row in rows], "y": [row[name] for row in rows]}
         ]
     assert [line["kind"] for line in panels["loss (nats)"]] == ["train", "dev"]
-    assert run["scores"]["loss"]["value"] == pytest.approx(lines[-1]["loss"])
+    assert next(score for score in run["scores"] if score["metric"] == "loss")["value"] == pytest.approx(
+        lines[-1]["loss"]
+    )
 
 
 @pytest.mark.parametrize("x", ["tokens", "minutes", "operations"])
@@ -89,7 +91,8 @@ def test_the_interval_of_bleu_is_that_of_nlpcli_score_on_the_same_outputs(make_r
                  str(tmp_path / "said")]) == 0  # fmt: skip
     [scored] = json.loads(capsys.readouterr().out)["scores"]
     assert main(["report", str(folder), "--format", "json"]) == 0
-    bleu = json.loads(capsys.readouterr().out)["runs"][0]["scores"]["bleu"]
+    bleu = json.loads(capsys.readouterr().out)["runs"][0]["scores"]
+    bleu = next(score for score in bleu if score["metric"] == "bleu")
     assert (bleu["value"], bleu["low"], bleu["high"]) == (scored["value"], scored["low"], scored["high"])
     assert bleu["signature"] == scored["signature"] + "|sentences:60|beam:1"
 
