@@ -90,9 +90,11 @@ def command(
 
 
 def _print(result: Any) -> None:
-    for name, score in result.scores.items():
-        parts = [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
-        terminal.write_line("\t".join(part for part in parts if part))
+    rows = [
+        [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
+        for name, score in result.scores.items()
+    ]
+    terminal.write_columns(["metric", "value", "95 % interval", "details", "signature"], rows)
     if result.confusion is not None:
         labels, table = result.confusion
         terminal.write_line()

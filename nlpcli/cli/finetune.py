@@ -133,7 +133,7 @@ def command(
         return
     suites.refuse_only(only)
 
-    chosen = task or task_name
+    chosen = _named(task or task_name)
     if not resume and config is None and chosen is None:
         chosen = "text-to-text" if mixture else "translation"
         terminal.say(f"task: {chosen} (the default)")
@@ -201,6 +201,16 @@ def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
             for name, mean, deviation, values in summary.rows()
         ],
     )
+
+
+def _named(task: str | None) -> str | None:
+    """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
+    from nlpcli.tasks import TASKS
+
+    found = None if task is None else TASKS.check(task)
+    if found != task:
+        terminal.say(f"task: {found} ({task})")
+    return found
 
 
 def _task_of(run: Path) -> str:

@@ -91,7 +91,7 @@ def command(
     from nlpcli.recipes import pretrain as recipe
     from nlpcli.recipes.pretraining import default_preset
 
-    chosen = objective or objective_name
+    chosen, noise = _named(objective or objective_name, noise)
     if chosen is None and noise is not None and not resume:
         chosen = "denoise"
     if not resume and config is None and preset is None:
@@ -128,6 +128,21 @@ def command(
             return
         run, outcome = recipe.pretrain(request, watcher)
     training.report(run, outcome, json=json, use=recipe.use_of(run))
+
+
+def _named(objective: str | None, noise: str | None) -> tuple[str | None, str | None]:
+    """The objective of this name or synonym, and the noise that goes with it where none was given."""
+    from nlpcli.recipes.pretraining import SYNONYMS, parse
+
+    if objective is None:
+        return None, noise
+    if objective.lower() not in SYNONYMS:
+        parse(objective)
+        return objective, noise
+    found, usual = SYNONYMS[objective.lower()]
+    noise = noise or usual
+    terminal.say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
+    return found, noise
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}
