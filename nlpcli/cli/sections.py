@@ -36,14 +36,14 @@ def _table(section: Section, width: int) -> Iterator[Line]:
     # names that would be cut have lines of their own
     stacked = len(natural) > 2 and _fitted(natural, width)[0] < natural[0] == max(natural)
     indent = " " * _GAP * stacked
-    for number, lines in enumerate(grid([row[stacked:] for row in rows], width - len(indent))):
+    for number, lines in enumerate(_grid([row[stacked:] for row in rows], width - len(indent))):
         style = "" if number else "dim"
         if stacked:
             yield [(cut(rows[number][0], width), style)]
         yield from ([(indent + line, style)] for line in lines)
 
 
-def grid(rows: Sequence[Sequence[str]], width: int) -> Iterator[list[str]]:
+def _grid(rows: Sequence[Sequence[str]], width: int) -> Iterator[list[str]]:
     """The lines of each row; headings are the first. The last cell is folded where it is too wide, others are cut."""
     widths = _fitted(_natural(rows), width)
     right = [_numeric(column[1:]) for column in zip(*rows, strict=True)]

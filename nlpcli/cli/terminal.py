@@ -67,7 +67,8 @@ def write_styled(parts: Iterable[tuple[str, str]]) -> None:
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right.
 
-    Where that is wider than the terminal, the last column is continued below itself, or below its row, in whole words.
+    Where that is wider than the terminal, the last column is continued below itself, or below its row, in whole words;
+    where that is not enough, the first column has lines of its own.
     """
     body = [[str(cell) for cell in row] for row in rows]
     columns = list(zip(*([list(headings), *body]), strict=True))
@@ -76,20 +77,16 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     room = columns_of_output()
     fits = room is None or sum(widths) + 2 * (len(widths) - 1) <= room
     before = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    if not fits and before - 2 > room:  # without the last column, too
-        from nlpcli.cli.sections import grid
-
-        for lines in grid([list(headings), *body], room):
-            for line in lines:
-                write_line(line)
-        return
+    stacked = not fits and before - 2 > room
     for line in [list(headings), *body]:
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
         if fits:
             write_line("  ".join(cells).rstrip())
             continue
-        begin = "  ".join(cells[:-1])
-        for part in _last_column(begin, line[-1], before, room):
+        if stacked:
+            write_line(line[0])
+        begin = "  " + "  ".join(cells[1:-1]) if stacked else "  ".join(cells[:-1])
+        for part in _last_column(begin, line[-1], len(begin) + 2, room):
             write_line(part)
 
 
