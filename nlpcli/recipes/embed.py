@@ -17,7 +17,7 @@ from nlpcli.data.readers import read_lines
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
-from nlpcli.recipes.records import is_json, read_record
+from nlpcli.recipes.records import check_field, is_json, read_record
 
 FORMATS = ("auto", "lines", "jsonl")
 WORD_VECTORS = ("mean", "first")
@@ -50,6 +50,7 @@ class Embedding:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.field)
         if self.word not in WORD_VECTORS:
             raise unknown("vector of a word", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):

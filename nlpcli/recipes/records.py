@@ -16,6 +16,12 @@ def is_json(path: str, format: str, field: str | None) -> bool:
     )
 
 
+def check_field(format: str, field: str | None) -> None:
+    """Raises: NlpcliError for a field of JSON where the format says that lines are plain."""
+    if field is not None and format not in ("auto", "jsonl"):
+        raise NlpcliError(f"--field and --format {format} exclude each other", hint="leave out one of them")
+
+
 def read_record(line: str, place: str, name: str) -> dict[str, Any] | None:
     """The JSON object of a line, None for a blank one.
 

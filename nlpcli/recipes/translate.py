@@ -13,7 +13,7 @@ from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
-from nlpcli.recipes.records import is_json, read_record
+from nlpcli.recipes.records import check_field, is_json, read_record
 
 if TYPE_CHECKING:
     from nlpcli.decoding.translator import Candidate, Request, Translation
@@ -76,6 +76,7 @@ class Translating:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
             raise NlpcliError("a target prefix for all lines and a file of prefixes exclude each other")
 

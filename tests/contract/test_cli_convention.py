@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -237,6 +238,142 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
         status, out, err = call(*name.split(), *words, "--out", wanted)
         assert (status, out) == (2, "") and "is a file, not a folder" in err
     assert files_in(tmp_path) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["pretrain", "clm", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["pretrain", "mlm", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["pretrain", "plm", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["finetune", "--set", "training.metric=blue"], "training.metric 'blue' is not measured"),
+        (["finetune", "classify", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["finetune", "tag", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["finetune", "similarity", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
+        (["pretrain", "--set", "training.device=mps"], "device 'mps' is not supported"),
+        (["finetune", "classify", "--set", "training.device=cuda:99"], "device 'cuda:99' is not there"),
+        (["finetune", "--set", "training.precision=float8"], "training.precision"),
+        (["pretrain", "--set", "training.learning=1"], "training.learning"),
+        (["pretrain", "nsq"], "unknown objective 'nsq'"),
+        (["pretrain", "--objective", "mlm+nsq"], "unknown objective 'nsq'"),
+        (["finetune", "sentimental"], "unknown task 'sentimental'"),
+        (["pretrain", "--preset", "gpt-mni"], "unknown preset 'gpt-mni'"),
+        (["finetune", "--model", "transformer-tny"], "'transformer-tny'"),
+        (["finetune", "classify", "--label", "nowhere"], "nowhere"),
+        (["finetune", "classify", "--train", "none.tsv"], "none.tsv: no such file"),
+        (["tokenize", "train", "--type", "bpx", "--out", "t", "none.txt"], "unknown tokenizer type 'bpx'"),
+        (["translate", "--field", "text", "--format", "text"], "--field and --format text exclude each other"),
+        (["embed", "--field", "text", "--format", "lines"], "--field and --format lines exclude each other"),
+        (["report", "--metric", "x", "runs", "--out", "r.xyz"], "r.xyz"),
+        (["convert", "--to", "onyx", "nothing", "out"], "unknown form 'onyx'"),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_any_work(call, tmp_path, words, told):
+    status, out, err = call(*words)
+    assert (status, out) == (2, "") and told in err
+    assert "training a tokenizer" not in err and files_in(tmp_path) == []
+
+
+# --- names that people type --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "task"),
+    [("ner", "tag"), ("POS", "tag"), ("qa", "span"), ("question_answering", "span"), ("sentiment", "classify"),
+     ("classification", "classify"), ("summarize", "text-to-text"), ("summarization", "text-to-text"),
+     ("translate", "translation"), ("sts", "regress")],
+)  # fmt: skip
+def test_a_task_is_understood_by_its_usual_names(call, tmp_path, typed, task):
+    for words in (["--task", typed], [typed]):
+        status, _, err = call("finetune", *words, "--train", "none.tsv", "--dev", "none.tsv")
+        assert status == 2 and f"task: {task} ({typed})" in err and "unknown task" not in err
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "objective"),
+    [("causal", "clm"), ("lm", "clm"), ("gpt", "clm"), ("bert", "mlm+nsp"), ("roberta", "mlm"), ("t5", "denoise"),
+     ("BART", "denoise"), ("xlnet", "plm"), ("pegasus", "gap-sentences")],
+)  # fmt: skip
+def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, objective):
+    status, _, err = call("pretrain", typed, "--data", "none.txt")
+    assert status == 2 and f"objective: {objective} ({typed})" in err and "none.txt: no such file" in err
+    status, _, err = call("pretrain", "--set", f"objective={typed}", "--data", "none.txt")
+    assert status == 2 and f"objective '{typed}'" in err and objective in err
+    assert files_in(tmp_path) == []
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tokenizer(call):
+    Path("text.txt").write_text("the cat sat\non the mat\n" * 20, "utf-8")
+    assert call("tokenize", "train", "--type", "chars", "--out", "tok", "text.txt")[0] == 0
+    return "tok"
+
+
+KEYED_BY_DATA = ("special", "scripts")
+"""Objects whose keys are names that the data have, not names of fields."""
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield key
+            if key not in KEYED_BY_DATA:
+                yield from keys_of(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from keys_of(entry)
+
+
+def test_json_is_a_line_for_each_input_or_one_object_and_its_keys_are_snake_case(call, tokenizer):
+    Path("hyp.txt").write_text("the cat sat on the mat\nb\n", "utf-8")
+    Path("ids.txt").write_text("10 11\n12\n", "utf-8")
+    calls = {  # lines that are to come
+        ("tokenize", "encode", "tok", "hyp.txt"): 2,
+        ("tokenize", "encode", "tok", "hyp.txt", "--as", "tokens"): 2,
+        ("tokenize", "decode", "tok", "ids.txt"): 2,
+        ("tokenize", "info", "tok", "hyp.txt"): 1,
+        ("score", "bleu,chrf", "hyp.txt", "--ref", "hyp.txt"): 1,
+        ("score", "bleu,chrf", "hyp.txt", "--ref", "hyp.txt", "--sentence"): 2,
+        ("inspect", "hyp.txt"): 1,
+        ("config", "show", "gpt-mini"): 1,
+        ("visualize-attention", "--pattern", "window:2", "--length", "4"): 1,
+        ("visualize-attention", "--positions", "relative", "--length", "4"): 1,
+    }
+    for words, count in calls.items():
+        status, out, err = call(*words, "--json")
+        assert status == 0, (words, err)
+        found = [json.loads(line) for line in out.splitlines()]
+        assert len(found) == count and all(isinstance(one, dict) for one in found), words
+        names = list(keys_of(found))
+        assert [key for key in names if not re.fullmatch(r"[a-z][a-z0-9_]*", key)] == [], words
+        assert call(*words, "-j", "-o", "out.json")[:2] == (0, "")
+        assert Path("out.json").read_text("utf-8") == out, words
+
+
+def test_filters_echo_the_text_they_read(call, tokenizer):
+    Path("in.txt").write_text("the cat\nsat\n", "utf-8")
+    lines = call("tokenize", "encode", tokenizer, "in.txt", "--json")[1].splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["the cat", "sat"]
+    lines = call("score", "wer", "in.txt", "--ref", "in.txt", "--sentence", "--json")[1].splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["the cat", "sat"]
+
+
+def test_a_score_has_one_form(call):
+    from nlpcli.evaluation import Score
+    from nlpcli.recipes.reporting.data import _score
+    from nlpcli.recipes.reporting.scoring import Final
+
+    form = ["metric", "value", "low", "high", "signature"]
+    assert list(Score("BLEU", 1.0, "BLEU|x").as_dict("bleu")) == form
+    assert list(_score(Final("bleu", 1.0))) == form
+    Path("a.txt").write_text("a b c d\n", "utf-8")
+    out = call("score", "bleu", "a.txt", "--ref", "a.txt", "--json")[1]
+    [score] = json.loads(out)["scores"]
+    assert set(form) <= set(score) and score["metric"] == "bleu" and score["low"] is None
 
 
 # --- width -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from nlpcli.recipes.run import (
     MEASURED,
     Listener,
     Request,
+    check_metric,
     choose_run,
     get_tokenizer,
     tell_unused,
@@ -49,6 +50,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     source, target = config.data.train
     for pair in (config.data.train, config.data.dev):
         _check_parallel(*pair)
+    check_metric(config, (*MEASURED, "bleu"))
     run = choose_run(request, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
