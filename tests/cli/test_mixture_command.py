@@ -50,6 +50,12 @@ def score_in(found, metric):
     return next(score for score in found["scores"] if score["metric"] == metric)
 
 
+def but(usual, *given):
+    """`given`, and what is left of `usual` without the options, and their values, that `given` names."""
+    named = [place for place, word in enumerate(usual) if word in given and str(word).startswith("--")]
+    return [*given, *(word for place, word in enumerate(usual) if place not in named and place - 1 not in named)]
+
+
 @pytest.fixture
 def call(capsys, monkeypatch, tmp_path):
     """A command in this process and a folder with data: (status, stdout, stderr)."""
@@ -104,17 +110,17 @@ def test_tasks_with_heads_of_their_own_share_a_body(call):
 
 def test_a_mixture_begins_with_a_model_that_is_there_and_is_the_beginning_of_another(call):
     must(call("finetune", "--mixture", "heads.yaml", "--max-steps", 2, *SMALL))
-    again = ["--model", "runs/x", "--out", "runs/y", "--max-steps", 2]
-    status, _, err = call("finetune", "--mixture", "texts.yaml", *SMALL, *again)
+    again = but(SMALL, "--model", "runs/x", "--out", "runs/y", "--max-steps", 2)
+    status, _, err = call("finetune", "--mixture", "texts.yaml", *again)
     assert status == 0, err
-    status, _, err = call("finetune", "--mixture", "heads.yaml", *SMALL, *again, "--out", "runs/z")
+    status, _, err = call("finetune", "--mixture", "heads.yaml", *but(again, "--out", "runs/z"))
     assert status == 0 and "new: tasks.colour.head" in err
 
 
 def test_a_resumed_mixture_ends_like_one_that_was_not_interrupted(call):
     limits = [*SMALL, "--set=training.schedule=constant", "--set=training.evaluate_every=5"]
     must(call("finetune", "--mixture", "texts.yaml", *limits, "--max-steps", 10))
-    must(call("finetune", "--mixture", "texts.yaml", *limits, "--out", "runs/y", "--max-steps", 5))
+    must(call("finetune", "--mixture", "texts.yaml", *but(limits, "--out", "runs/y", "--max-steps", 5)))
     must(call("finetune", "--resume", "--out", "runs/y", "--max-steps", 10))
     assert Path("runs/x/model.safetensors").read_bytes() == Path("runs/y/model.safetensors").read_bytes()
 

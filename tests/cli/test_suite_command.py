@@ -31,6 +31,12 @@ def put(path: str, rows) -> None:
     Path(path).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
+def but(usual, *given):
+    """`given`, and what is left of `usual` without the options, and their values, that `given` names."""
+    named = [place for place, word in enumerate(usual) if word in given and str(word).startswith("--")]
+    return [*given, *(word for place, word in enumerate(usual) if place not in named and place - 1 not in named)]
+
+
 @pytest.fixture
 def call(capsys, monkeypatch, tmp_path):
     """A command in this process and an empty folder: its stdout and stderr; it must end with the status given."""
@@ -98,7 +104,7 @@ def test_done_tasks_are_not_learnt_again_and_a_bad_one_does_not_stop_the_others(
     glue("CoLA", "MRPC")
     good = Path("GLUE/CoLA/train.tsv").read_text()
     put("GLUE/CoLA/train.tsv", ["gj04\tonly two"])
-    call_it = ["finetune", "--suite", "glue", "--train", "GLUE", *SMALL, "--max-steps", "2", "--out", "runs/glue"]
+    call_it = ["finetune", "--suite", "glue", "--train", "GLUE", *but(SMALL, "--max-steps", "2", "--out", "runs/glue")]
     out, err = call(*call_it, status=1)
     assert "CoLA/train.tsv:1" in err and "--resume" in err
     assert "no model: CoLA" in out and out.splitlines()[1].startswith("MRPC")
@@ -123,7 +129,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         rows = [{"premise": "p", "choice1": a, "choice2": b, "question": "cause", "label": k, "idx": 5}
                 for a, b, k in [("red cat", "blue cat", 0), ("blue cow", "red cow", 1)] * 6]  # fmt: skip
         put(f"SG/COPA/{split}.jsonl", map(json.dumps, rows))
-    call("finetune", "--suite", "superglue", "--train", "SG", *SMALL, "--max-steps", 10, "--out", "runs/sg")
+    call("finetune", "--suite", "superglue", "--train", "SG", *but(SMALL, "--max-steps", 10, "--out", "runs/sg"))
     out, _ = call("evaluate", "--suite", "superglue", "--model", "runs/sg", "--data", "SG", "--predictions", "answers",
                   "--json")  # fmt: skip
     tasks = json.loads(out)["tasks"]
@@ -151,7 +157,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["finetune", "--suite", "gleu", "--train", "GLUE"], "did you mean 'glue'"),
         (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "colla"], "did you mean 'cola'"),
         (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "rte"], "no training data of RTE"),
-        (["finetune", "--only", "rte", "--task", "classify"], "--suite NAME"),
+        (["finetune", "--only", "rte", "--task", "classify"], "--only has no effect without --suite"),
         (["evaluate", "--suite", "glue", "--data", "GLUE"], "--model DIR"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "GLUE"], "CoLA: no model"),
