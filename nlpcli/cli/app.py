@@ -14,6 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from nlpcli import __version__
+from nlpcli.cli import help
+from nlpcli.cli.convention import Command
 from nlpcli.errors import unknown
 
 PROGRAM = "nlpcli"
@@ -65,8 +67,7 @@ Examples:
 'nlpcli COMMAND --help' explains a command.
 """
 
-# Lines of help are not stretched beyond what reads well; shorter terminals get shorter lines.
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 class Group(TyperGroup):
@@ -78,11 +79,13 @@ class Group(TyperGroup):
             raise unknown("command", name, self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            # Lines too long for the terminal are continued, not cut.
-            formatter.write_dl([(name, command.get_short_help_str(limit=200)) for name, command in commands])
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        sections = [*help.option_sections(self, ctx), ("Commands", self.rows(ctx))]
+        formatter.write(help.page(self, ctx, sections=sections))
+
+    def rows(self, ctx: Any) -> list[help.Row]:
+        """Each command with what it does."""
+        return help.described((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
 
 
 class Commands(Group):
@@ -94,9 +97,8 @@ class Commands(Group):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return build_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    def rows(self, ctx: Any) -> list[help.Row]:
+        return list(COMMANDS.items())
 
 
 def build_command(name: str) -> Any:
@@ -107,7 +109,7 @@ def build_command(name: str) -> Any:
     if hasattr(module, "app"):
         outer.add_typer(module.app, name=name, help=COMMANDS[name], cls=Group)
     else:
-        cls = getattr(module, "Command", None)
+        cls = getattr(module, "Command", Command)
         outer.command(name=name, short_help=COMMANDS[name], cls=cls)(module.command)
     return typer.main.get_command(outer).commands[name]  # type: ignore[attr-defined]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from typer.core import TyperCommand
-
+from nlpcli.cli import convention
 from nlpcli.errors import NlpcliError
 
 _NUMBERS = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*")
@@ -17,8 +16,10 @@ _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--laye
 """What links of words are made of, besides the options that are about nothing else."""
 
 
-class Command(TyperCommand):
+class Command(convention.Command):
     """`--layer 1 2` as `--layer 1 --layer 2`; what is no number after it is a text."""
+
+    exclusive: ClassVar = (("json", "format"),)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         result: list[str] = []

@@ -156,7 +156,9 @@ class Canvas:
         if self.format == "json":
             import json
 
-            self.write_lines(json.dumps({**asdict(one), "texts": texts}) for one in numbers)
+            from nlpcli.visualization.numbers import from_zero
+
+            self.write_lines(json.dumps({**from_zero(asdict(one)), "texts": texts}) for one in numbers)
             return
         if self.format != "terminal":
             raise NlpcliError(f"--stats are a table, not {self.format}", hint="take --format terminal or json")

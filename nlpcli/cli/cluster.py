@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import convention, terminal
+from nlpcli.cli.convention import OUT_FILE
+
+
+class Command(convention.Command):
+    """How many groups there are is either given or follows from distances."""
+
+    exclusive: ClassVar = (("k", "distance"), ("distance", "seed"))
 
 
 def command(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to group; '-' or none: standard input."),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     vectors: Path = typer.Option(
         None, "--vectors", metavar="FILE", help="The lines' vectors, made before (.npy); no model is needed."
     ),
@@ -21,6 +29,7 @@ def command(
     ),
     summary: bool = typer.Option(False, "--summary", help="For each group its number, size and most central line."),
     json: bool = typer.Option(False, "--json", help="JSON lines."),
+    results: Path = OUT_FILE,
     seed: int = typer.Option(1, "--seed", help="The same seed makes the same groups."),
     pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
     layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
@@ -69,12 +78,12 @@ def command(
         for number, (size, place) in enumerate(zip(found.sizes, found.central.tolist(), strict=True), start=1):
             text = found.texts[place]
             if json:
-                terminal.write_json({"cluster": number, "size": size, "central": text, "line": place + 1})
+                terminal.write_json({"cluster": number - 1, "size": size, "line": place + 1, "text": text})
             else:
                 terminal.write_line(f"{number}\t{size}\t{text}")
         return
     for group, text in zip(found.groups.tolist(), found.texts, strict=True):
         if json:
-            terminal.write_json({"cluster": group, "text": text})
+            terminal.write_json({"text": text, "cluster": group - 1})
         else:
             terminal.write_line(f"{group}\t{text}")

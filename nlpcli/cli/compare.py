@@ -22,6 +22,7 @@ class Command(Spreading):
     """Options that take several values at once."""
 
     spread: ClassVar = ("--train", "--data", "--dev", "--test", "--cells", "--rerun")
+    exclusive: ClassVar = (("json", "format"), ("dry_run", "report"), ("dry_run", "rerun"))
 
 
 def command(
@@ -31,7 +32,7 @@ def command(
     test: list[str] = typer.Option(
         None, "--test", metavar="FILE...", help="SOURCE TARGET: finished translators are scored on it (BLEU)."
     ),
-    out: Path = typer.Option(None, "--out", "-o", metavar="DIR", help="The grid's folder; else runs/NAME."),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="The grid's folder; else runs/NAME."),
     cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Run these only."),
     rerun: list[str] = typer.Option(None, "--rerun", metavar="CELL...", help="Repeat these, finished or not."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Repeat all cells, or those of --cells."),
@@ -40,7 +41,8 @@ def command(
         None, "--tokenizer", metavar="DIR", help="A finished tokenizer for all cells; else one is trained."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid, show its cells, and train nothing."),
-    format: str = typer.Option("terminal", "--format", "-f", help="Of the table: terminal, markdown, csv or json."),
+    format: str = typer.Option("terminal", "--format", help="Of the table: terminal, markdown, csv or json."),
+    json: bool = typer.Option(False, "--json", help="The same as --format json."),
     report: Path = typer.Option(
         None, "--report", metavar="FILE.md", help="Also write the table and the picture as a page in Markdown."
     ),
@@ -54,6 +56,8 @@ def command(
 
     The same call again goes on where it stopped, and repeats nothing that is finished. Ctrl-C saves first.
     """
+    if json:
+        format = "json"
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
     from nlpcli.recipes.comparison import Comparing, compare, preview, write_report

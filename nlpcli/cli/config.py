@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from nlpcli.cli import complete, terminal
+from nlpcli.cli.convention import OUT_FILE, Command
 
 app = typer.Typer(no_args_is_help=False)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show(
     name: str = typer.Argument(
         ..., metavar="NAME|FILE", help="A preset, a YAML file or a run's folder.", autocompletion=complete.presets
@@ -18,6 +21,7 @@ def show(
         [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (may be repeated)."
     ),
     json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+    results: Path = OUT_FILE,
 ) -> None:
     """Print a configuration in full, as YAML with a comment for each key.
 
@@ -36,8 +40,11 @@ def show(
         terminal.stdout().write(recipe.show(config))
 
 
-@app.command("list")
-def list_presets(json: bool = typer.Option(False, "--json", help="One JSON object for each preset.")) -> None:
+@app.command("list", cls=Command)
+def list_presets(
+    json: bool = typer.Option(False, "--json", help="One JSON object for each preset."),
+    results: Path = OUT_FILE,
+) -> None:
     """List the presets: name, shape and the source of the numbers."""
     from dataclasses import asdict, fields
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import convention, terminal
+from nlpcli.errors import NlpcliError
 
 _SHOWN = 5
 
 
+class Command(convention.Command):
+    """The folder that is written is an argument or the value of --out."""
+
+    exclusive: ClassVar = (("folder", "out"),)
+
+
 def command(
     source: Path = typer.Argument(..., metavar="MODEL", help="A run's folder, or a Hugging Face checkpoint folder."),
-    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    folder: Path = typer.Argument(None, metavar="OUT", help="The same as --out."),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="The folder to write."),
     to: str = typer.Option(None, "--to", help="huggingface or nlpcli; the form that MODEL doesn't have."),
     allow_pickle: bool = typer.Option(
         False, "--allow-pickle", help="Read weights from a pytorch_model.bin, of which only tensors are taken."
@@ -38,7 +47,10 @@ def command(
     """
     from nlpcli.recipes.convert import Conversion, convert
 
-    done = convert(Conversion(source, out, to, allow_pickle, overwrite))
+    target = out or folder
+    if target is None:
+        raise NlpcliError("a folder to write is missing", hint=f"nlpcli convert {source} OUT")
+    done = convert(Conversion(source, target, to, allow_pickle, overwrite))
     terminal.say(f"{done.out}: {done.model}, {done.parameters:,} parameters, {done.vocab_size:,} pieces")
     if done.left_out:
         more = f" and {len(done.left_out) - _SHOWN} more" if len(done.left_out) > _SHOWN else ""

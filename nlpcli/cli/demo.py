@@ -10,10 +10,13 @@ from nlpcli.cli import terminal
 
 
 def command(
-    out: Path = typer.Option(Path("nlpcli-demo"), "--out", help="A new folder for everything the demo makes."),
+    out: Path = typer.Option(
+        Path("nlpcli-demo"), "--out", metavar="DIR", help="A new folder for everything the demo makes."
+    ),
     minutes: float = typer.Option(
         3.0, "--minutes", min=0.01, help="How long the translator is trained; more minutes, better translations."
     ),
+    json: bool = typer.Option(False, "--json", help="Print the folder and the translations as JSON."),
 ) -> None:
     """Train and score a small translator on the sample data, step by step.
 
@@ -34,7 +37,13 @@ def command(
             terminal.say(f"nlpcli: step {number} of the demo ended with status {status}")
             terminal.say(f"  hint: what the steps before it made is in {out}")
             raise typer.Exit(status if status > 0 else 128 - status)
-    _show_examples(demo.examples(out, files))
+    examples = demo.examples(out, files)
+    if json:
+        names = ("text", "translation", "reference")
+        rows = [dict(zip(names, example, strict=True)) for example in examples]
+        terminal.write_json({"out": str(out), "examples": rows})
+    else:
+        _show_examples(examples)
     _show_what_next(out)
 
 

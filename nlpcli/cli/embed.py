@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def command(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to embed; '-' or none: standard input."),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     output: Path = typer.Option(
-        None, "--output", "-o", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
+        None, "--out", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
     ),
     pooling: str = typer.Option(
         None, "--pooling", help="mean, first, max or last state. Default: the model's own, or mean."
@@ -34,6 +34,7 @@ def command(
     only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: this word only (repeatable)."),
     static: bool = typer.Option(False, "--static", help="With --tokens: also the vector a word begins from."),
     similarity: bool = typer.Option(False, "--similarity", help="With --tokens: a table of cosines of all pairs."),
+    json: bool = typer.Option(False, "--json", help="JSON lines, also of --similarity.", show_default=False),
     format: str = typer.Option("auto", "--format", help="auto, lines or jsonl (JSON lines keep their other fields)."),
     field: str = typer.Option(
         None, "--field", help="JSON field to embed, or a path (data.text); implies jsonl. Default: text."
@@ -49,7 +50,7 @@ def command(
 
     \b
     Examples:
-      nlpcli embed --model runs/similarity --output corpus.npy corpus.txt
+      nlpcli embed --model runs/similarity --out corpus.npy corpus.txt
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
       nlpcli embed --model runs/encoder --tokens --only plane --similarity --static lines.txt
     """
@@ -89,7 +90,7 @@ def command(
     if "-" in job.files:
         terminal.announce_stdin()
     if tokens:
-        _words(job, output, static, similarity)
+        _words(job, output, static, similarity, json=json)
         return
     width, portions = embed(job, objects=suffix != ".npy", say=terminal.say, warn=terminal.warn)
     if suffix == ".npy":
@@ -111,7 +112,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     if output is None:
         return None
     if similarity:
-        raise NlpcliError("a table of cosines goes to standard output", hint="leave --output out, or --similarity")
+        raise NlpcliError("a table of cosines goes to standard output", hint="leave --out out, or --similarity")
     if tokens and output.suffix == ".npy":
         raise NlpcliError(f"{output}: words and their vectors are JSON lines", hint="name a file that ends in .jsonl")
     if output.suffix not in (".npy", ".jsonl"):
@@ -119,7 +120,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     return output.suffix
 
 
-def _words(job: Embedding, output: Path | None, static: bool, similarity: bool) -> None:
+def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
     from nlpcli.recipes.embed import MOST_COMPARED, compare, embed_words, word_line
 
     portions = embed_words(job, say=terminal.say, warn=terminal.warn)
@@ -137,6 +138,12 @@ def _words(job: Embedding, output: Path | None, static: bool, similarity: bool) 
         + [f"{one.line}: {one.around}" for one in (pair.first, pair.second)]
         for pair in compare(words)
     ]
+    if json:
+        for pair in compare(words):
+            both = [{"line": one.line, "index": one.index - 1, "word": one.text} for one in (pair.first, pair.second)]
+            cosines = {"cosine": pair.cosine} | ({"static": pair.static} if static else {})
+            terminal.write_json({"words": both, **cosines})
+        return
     terminal.write_table(["cosine", *["static"] * static, "one", "the other"], rows)
 
 

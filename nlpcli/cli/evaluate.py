@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
 from nlpcli.cli import suites, terminal
+from nlpcli.cli.convention import OUT_FILE
 from nlpcli.cli.spread import Spreading
 
-Command = Spreading
+
+class Command(Spreading):
+    """Data are arguments or values of --data."""
+
+    exclusive: ClassVar = (("files", "data"), ("suite", "confusion"), ("suite", "worst"))
+    needed: ClassVar = {"samples": ("confidence",), "seed": ("confidence",)}
 
 
 def command(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="The same as --data."),
-    data: list[str] = typer.Option(None, "--data", "-d", metavar="FILE...", help="Labelled examples, as for training."),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
+    data: list[str] = typer.Option(None, "--data", metavar="FILE...", help="Labelled examples, as for training."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run (default: the newest)."),
     suite: str = typer.Option(
         None, "--suite", help="glue, superglue or russian-superglue: the folder in --data whole."
     ),
@@ -36,9 +42,10 @@ def command(
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
     choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    header: str = typer.Option(None, "--header", help="auto, yes or no: does the first row name the columns?"),
+    header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
     part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
     json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
+    results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
@@ -84,9 +91,11 @@ def command(
 
 
 def _print(result: Any) -> None:
-    for name, score in result.scores.items():
-        parts = [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
-        terminal.write_report("\t".join(part for part in parts if part))
+    rows = [
+        [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
+        for name, score in result.scores.items()
+    ]
+    terminal.write_columns(["metric", "value", "95 % interval", "details", "signature"], rows)
     if result.confusion is not None:
         labels, table = result.confusion
         terminal.write_line()

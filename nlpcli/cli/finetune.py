@@ -6,14 +6,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
 from nlpcli.cli import complete, suites, terminal, training
 from nlpcli.cli.spread import Spreading
-
-Command = Spreading
 
 _TRAIN = "Examples: TSV, CSV, JSON lines, CoNLL columns, SQuAD; for translation two parallel files, SOURCE TARGET."
 _SAMPLES = {
@@ -30,12 +28,24 @@ _USES = {
 }
 
 
+class Command(Spreading):
+    """The task is an argument or the value of --task."""
+
+    exclusive: ClassVar = (
+        ("task_name", "task"),
+        ("suite", "mixture"),
+        ("mixture", "train"),
+        ("resume", "overwrite"),
+        ("resume", "fresh"),
+    )
+    needed: ClassVar = {"only": ("suite",)}
+
+
 def command(
     task_name: str = typer.Argument(None, metavar="TASK", help="The same as --task.", autocompletion=complete.tasks),
     task: str = typer.Option(
         None,
         "--task",
-        "-t",
         help="classify, multi-label, regress, choice, tag, span, similarity, text-to-text, translation.",
         autocompletion=complete.tasks,
     ),
@@ -44,7 +54,6 @@ def command(
     model: str = typer.Option(
         None,
         "--model",
-        "-m",
         metavar="DIR|PRESET|FILE",
         help="What it begins with: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
         autocompletion=complete.presets,
@@ -54,7 +63,7 @@ def command(
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
     choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
     format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
-    header: str = typer.Option(None, "--header", help="auto, yes or no: does the first row name the columns?"),
+    header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
     objective: str = typer.Option(
         None, "--objective", help="similarity: softmax, cosine, contrastive, multiple-negatives."
     ),
@@ -125,7 +134,7 @@ def command(
         return
     suites.refuse_only(only)
 
-    chosen = task or task_name
+    chosen = _named(task or task_name)
     if not resume:
         chosen = chosen or training.base_settings(given, None).get("task")
     if not resume and config is None and chosen is None:
@@ -198,6 +207,16 @@ def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
             for name, mean, deviation, values in summary.rows()
         ],
     )
+
+
+def _named(task: str | None) -> str | None:
+    """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
+    from nlpcli.tasks import TASKS
+
+    found = None if task is None else TASKS.check(task)
+    if found != task:
+        terminal.say(f"task: {found} ({task})")
+    return found
 
 
 def _task_of(run: Path) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
-from nlpcli.cli.grouped import Grouped
+from nlpcli.cli import convention, terminal
+from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.recipes.prompting import Prompting
-
-Command = Grouped
 
 SEPARATOR = "---"
 _PANEL = "Solving a task by prompts"
@@ -27,13 +25,19 @@ _CONTINUING = (
 )  # fmt: skip
 
 
+class Command(convention.Command):
+    """Tokens are either the most probable ones or drawn."""
+
+    exclusive: ClassVar = tuple(("greedy", name) for name in ("temperature", "top_k", "top_p", "min_p", "seed"))
+
+
 def command(
     context: typer.Context,
     prompt: list[str] = typer.Option(
-        [], "--prompt", "-p", metavar="TEXT", help="Text to continue (may be repeated); lines of stdin without it."
+        [], "--prompt", metavar="TEXT", help="Text to continue (may be repeated); lines of stdin without it."
     ),
     model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest language model below runs/."),
-    max_new_tokens: int = typer.Option(None, "--max-new-tokens", "-n", help="Most tokens to add. Default: 200."),
+    max_new_tokens: int = typer.Option(None, "--max-new-tokens", help="Most tokens to add. Default: 200."),
     num_samples: int = typer.Option(1, "--num-samples", help="Continuations of each prompt."),
     greedy: bool = typer.Option(False, "--greedy", help="Always the most probable token; nothing is drawn."),
     temperature: float = typer.Option(None, "--temperature", help="Below 1 more probable, above 1 more various."),
@@ -51,6 +55,7 @@ def command(
         help="Print the prompt before its continuation; with --template, put it into the JSON.",
     ),
     json: bool = typer.Option(False, "--json", help="One JSON object for each continuation, with its probability."),
+    results: Path = OUT_FILE,
     template: Path = typer.Option(
         None,
         "--template",
@@ -58,9 +63,7 @@ def command(
         rich_help_panel=_PANEL,
         help="A YAML file that says how an example reads.",
     ),
-    data: str = typer.Option(
-        "-", "--data", "-d", metavar="FILE", rich_help_panel=_PANEL, help="The examples to be solved."
-    ),
+    data: str = typer.Option("-", "--data", metavar="FILE", rich_help_panel=_PANEL, help="The examples to be solved."),
     shots: int = typer.Option(
         0, "--shots", rich_help_panel=_PANEL, help="Examples with answers that each prompt shows."
     ),
@@ -78,7 +81,7 @@ def command(
         None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labelled-lines, lines."
     ),
     header: str = typer.Option(
-        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: are the columns named?"
+        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: whether the first row names the columns."
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
@@ -210,8 +213,8 @@ def _type(generator, prompt: str, echo: bool) -> None:
 
 def _record(one) -> dict:
     return {
-        "prompt": one.prompt,
-        "text": one.text,
+        "text": one.prompt,
+        "continuation": one.text,
         "tokens": one.tokens,
         "logprob": round(one.logprob, 6),
         "finished": one.finished,

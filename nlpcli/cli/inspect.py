@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.cli.convention import OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.recipes.inspection.findings import Inspection
@@ -38,6 +39,7 @@ def command(
     limit: int = typer.Option(None, "--limit", min=1, help="Read only so many lines of each text."),
     strict: bool = typer.Option(False, "--strict", help="Exit status 1 when a fault is found."),
     json: bool = typer.Option(False, "--json", help="One JSON object, with all line numbers."),
+    results: Path = OUT_FILE,
 ) -> int:
     """Say what a file or folder is: a model, tokenizer, run, checkpoint, shard set, text, or parallel corpus.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.cli.convention import OUT_FILE
 from nlpcli.cli.spread import Spreading
 
 Command = Spreading
@@ -17,7 +18,7 @@ def command(
     files: list[str] = typer.Argument(
         None, metavar="[FILE]...", help="What to read; standard input when none is named."
     ),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A fine-tuned run (default: the newest)."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run (default: the newest)."),
     json: bool = typer.Option(False, "--json", help="JSON lines with all that is predicted."),
     top: int = typer.Option(None, "--top", min=1, help="So many labels or answers, each with its probability."),
     format: str = typer.Option(
@@ -29,7 +30,7 @@ def command(
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
     choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
     part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
-    output: Path = typer.Option(None, "--output", "-o", metavar="FILE", help="Write here instead of standard output."),
+    results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before the next is read."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
@@ -46,8 +47,7 @@ def command(
     of question, tab, context.
     """
     from nlpcli.errors import NlpcliError
-    from nlpcli.recipes.predict import Predicting, as_record, predict
-    from nlpcli.recipes.translate import write_lines
+    from nlpcli.recipes.predict import Predicting, predict, record
 
     if json and top is not None:
         raise NlpcliError(
@@ -76,14 +76,11 @@ def command(
             portion = []
             for example, prediction in window:
                 if json:
-                    portion.append(dumps(as_record(task, example, prediction), ensure_ascii=False))
+                    portion.append(dumps(record(task, example, prediction), ensure_ascii=False))
                 else:
                     portion.append(task.line(prediction, top) if prediction else "")
             yield portion
 
-    if output is not None:
-        write_lines(output, (line for portion in lines() for line in portion))
-        return
     for portion in lines():
         terminal.stdout().writelines(line + "\n" for line in portion)
         terminal.stdout().flush()

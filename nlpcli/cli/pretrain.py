@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
-from nlpcli.cli import complete, terminal, training
-from nlpcli.errors import NlpcliError
+from nlpcli.cli import complete, convention, terminal, training
+
+
+class Command(convention.Command):
+    """The objective is an argument or the value of --objective."""
+
+    exclusive: ClassVar = (
+        ("objective_name", "objective"),
+        ("model", "preset"),
+        ("config", "preset"),
+        ("resume", "overwrite"),
+        ("resume", "show"),
+    )
 
 
 def command(
@@ -26,16 +37,14 @@ def command(
         None, "--noise", help="What 'denoise' does to the text: mask, delete, infill, permute, rotate; spans, iid, …"
     ),
     data: list[str] = typer.Option(
-        None, "--data", "-d", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
+        None, "--data", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
     ),
     dev: list[str] = typer.Option(
         None, "--dev", metavar="PATH", help="Held-out text; else the last 5 % of the data (data.dev_fraction)."
     ),
-    preset: str = typer.Option(
-        None, "--preset", "-p", help="A preset or a YAML file.", autocompletion=complete.presets
-    ),
+    preset: str = typer.Option(None, "--preset", help="A preset or a YAML file.", autocompletion=complete.presets),
     model: Path = typer.Option(
-        None, "--model", "-m", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
+        None, "--model", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
     ),
     documents: str = typer.Option(
         None, "--documents", help="How documents stand in files: auto, lines, paragraphs, file, jsonl or tsv."
@@ -82,11 +91,9 @@ def command(
     from nlpcli.recipes import pretrain as recipe
     from nlpcli.recipes.pretraining import default_preset
 
-    chosen = objective or objective_name
+    chosen, noise = _named(objective or objective_name, noise)
     if not resume:
         chosen = chosen or training.base_settings(given, None).get("objective") or ("denoise" if noise else None)
-    if model is not None and preset is not None:
-        raise NlpcliError("--preset begins with random weights and --model with those of a model; choose one of them")
     if not resume and config is None and preset is None:
         if chosen is None:
             chosen = "clm"
@@ -132,6 +139,21 @@ def _sample(
     documents = documents or training.chosen_in(settings, "documents")
     terminal.say(f"data: {data} (the sample that comes with nlpcli), documents: {documents or usual}")
     return [data], documents or usual
+
+
+def _named(objective: str | None, noise: str | None) -> tuple[str | None, str | None]:
+    """The objective of this name or synonym, and the noise that goes with it where none was given."""
+    from nlpcli.recipes.pretraining import SYNONYMS, parse
+
+    if objective is None:
+        return None, noise
+    if objective.lower() not in SYNONYMS:
+        parse(objective)
+        return objective, noise
+    found, usual = SYNONYMS[objective.lower()]
+    noise = noise or usual
+    terminal.say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
+    return found, noise
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}

@@ -15,6 +15,7 @@ class Command(Spreading):
     """`--metric` takes several names at once."""
 
     spread: ClassVar = ("--metric",)
+    exclusive: ClassVar = (("json", "format"),)
 
 
 def command(
@@ -24,10 +25,11 @@ def command(
         help="Runs, or folders of runs; the first is what others are compared with. Without one: the newest run "
         "directly below runs/.",
     ),
-    out: Path = typer.Option(None, "--out", "-o", metavar="FILE", help="Write the report to this file."),
+    out: Path = typer.Option(None, "--out", metavar="FILE", help="Write the report to this file."),
     format: str = typer.Option(
-        None, "--format", "-f", help="terminal, html, markdown, png, svg, pdf or json (by the file's name)."
+        None, "--format", help="terminal, html, markdown, png, svg, pdf or json (by the file's name)."
     ),
+    json: bool = typer.Option(False, "--json", help="The same as --format json."),
     x: str = typer.Option("step", "--x", help="The axis of the curves: step, tokens, minutes or operations."),
     metric: list[str] = typer.Option(
         None, "--metric", metavar="NAME...", help="Draw the curves of these metrics only, beside the loss."
@@ -57,7 +59,7 @@ def command(
     from nlpcli.recipes.reporting.forms import PICTURES, format_of, text_of, write_report
     from nlpcli.recipes.reporting.report import Asked, make_report
 
-    form = format_of(format, out)
+    form = format_of("json" if json else format, out)
     for name, given, of in (
         ("--theme", theme, (*PICTURES, "markdown")), ("--width", width, ("terminal",)),
         ("--ascii", ascii or None, ("terminal",)), ("--samples", None if samples == 5 else samples, _WORDS),

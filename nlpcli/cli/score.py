@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import complete, terminal
-from nlpcli.cli.grouped import Grouped
+from nlpcli.cli import complete, convention, terminal
+from nlpcli.cli.convention import OUT_FILE
 from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.recipes.perplexity import Reading
-
-Command = Grouped
 
 _TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
@@ -23,7 +21,22 @@ _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of a
 _LINKS = "Alignment error rate"
 _PERPLEXITY = "Perplexity"
 _OF_PERPLEXITY = ("model", "window", "stride", "memory", "documents", "field", "device", "threads")
-_WITH_PERPLEXITY = ("arguments", "metrics", "json", "score_only", "precision", *_OF_PERPLEXITY)
+_WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "precision", *_OF_PERPLEXITY)
+
+
+class Command(convention.Command):
+    """Scores have one form of output."""
+
+    exclusive: ClassVar = (
+        ("json", "score_only"),
+        ("json", "precision"),
+        ("alignment", "score_only"),
+        ("alignment", "sentence"),
+        ("sentence", "score_only"),
+        ("sentence", "confidence"),
+        ("sentence", "baseline"),
+    )
+    needed: ClassVar = {"samples": ("confidence", "baseline"), "seed": ("confidence", "baseline")}
 
 
 def command(
@@ -34,18 +47,20 @@ def command(
         help="Hypotheses, a file for each system; standard input when there is none.",
     ),
     references: list[str] = typer.Option(
-        [], "--ref", "-r", metavar="FILE", help="References (may be repeated: several references for each line)."
+        [], "--ref", metavar="FILE", help="References (may be repeated: several references for each line)."
     ),
     metrics: list[str] = typer.Option(
         [],
         "--metric",
-        "-m",
         metavar="NAME[,NAME]",
         autocompletion=complete.metrics,
         help="One of the metrics above (may be repeated).",
     ),
     baseline: str = typer.Option(
-        None, "--baseline", metavar="FILE", help="Another system: is the difference from it more than chance?"
+        None,
+        "--baseline",
+        metavar="FILE",
+        help="Another system; tells whether the difference from it is more than chance.",
     ),
     confidence: bool = typer.Option(False, "--confidence", help="95 % interval by bootstrap resampling."),
     samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for --confidence and --baseline."),
@@ -53,8 +68,9 @@ def command(
     sentence: bool = typer.Option(False, "--sentence", help="A score for each example; one line out for each in."),
     alignment: bool = typer.Option(False, "--alignment", help="Show which words or characters differ (wer, cer ...)."),
     json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
-    score_only: bool = typer.Option(False, "--score-only", "-b", help="The bare number, one line for each score."),
-    precision: int = typer.Option(2, "--precision", "--width", "-w", min=0, max=15, help="Digits after the point."),
+    results: Path = OUT_FILE,
+    score_only: bool = typer.Option(False, "--score-only", help="The bare number, one line for each score."),
+    precision: int = typer.Option(2, "--precision", min=0, max=15, help="Digits after the point."),
     format: str = typer.Option(
         "auto",
         "--format",
@@ -62,7 +78,7 @@ def command(
         "data set and answers {id: text}. auto goes by the reference's name: .conll, .conllu, .iob, .bio, .json.",
     ),
     lowercase: bool = typer.Option(
-        False, "--lowercase", "-lc", help="BLEU, error rates: lowercase both sides first.", rich_help_panel=_TEXT
+        False, "--lowercase", help="BLEU, error rates: lowercase both sides first.", rich_help_panel=_TEXT
     ),
     tokenize: str = typer.Option(
         None,
@@ -212,12 +228,10 @@ def command(
                  the tags of a sentence with spaces between, or CoNLL files
       an answer  exact-match, answer-f1 (squad: both)
                  also a SQuAD data set and answers {id: text}
-      links      aer: 0-0 1-2, and 3p4 for a possible link
+      links      aer: word alignments, 0-0 1-2, and 3p4 for a possible link
                  (source word, target word)
 
-    \b
-      perplexity is a model's on running text, without references:
-      per token, word and byte, and bits per byte.
+    perplexity is a model's on running text, without references: per token, word and byte, and bits per byte.
 
     For each score: name, value, interval, details and signature. Values are 0 to 100 (correlations -100 to 100) and
     higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are normalized in
@@ -243,7 +257,6 @@ def command(
     texts = _texts_of_perplexity(metrics, arguments or [])
     _check_given(context, perplexity=texts is not None)
     if texts is not None:
-        _check_outputs(sentence=False, alignment=False, score_only=score_only, json=json)
         from nlpcli.recipes.perplexity import Reading
 
         for warning in _without_effect(context, json=json, resampled=True):
@@ -299,7 +312,6 @@ def command(
         resampling=recipe.Resampling(samples, seed) if confidence or baseline is not None else None,
         options={name: value for name, value in options.items() if value is not None and value is not False},
     )
-    _check_outputs(sentence=sentence, alignment=alignment, score_only=score_only, json=json)
     if "-" in request.hypotheses:
         terminal.announce_stdin()
     scoring = recipe.Scoring(request)
@@ -344,7 +356,7 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     for parameter in context.command.params:
         if parameter.name in wrong:
             why = "means nothing to perplexity" if perplexity else "belongs to perplexity"
-            raise NlpcliError(f"{parameter.opts[0]} {why}")
+            raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
         raise NlpcliError("there is nothing to score against", hint="name the references with --ref FILE")
 
@@ -379,20 +391,8 @@ def _write_perplexity(
         found = perplexity_of(model, files, reading, say=terminal.say)
     rows = [SystemScore(file, score.name, score) for file, scores in found.items() for score in scores]
     if json:
-        terminal.write_json({"scores": [{"text": row.system, **row.score.as_dict()} for row in rows]})
+        terminal.write_json({"scores": [{"file": row.system, **row.score.as_dict()} for row in rows]})
     elif score_only:
         write_numbers(ScoreReport(0, (), rows, []), precision)
     else:
         write_report(ScoreReport(0, (), rows, []), precision)
-
-
-def _check_outputs(*, sentence: bool, alignment: bool, score_only: bool, json: bool) -> None:
-    forms = {"--json": json, "--score-only": score_only, "--alignment": alignment, "--sentence": sentence}
-    for first, second in (
-        ("--json", "--score-only"),
-        ("--alignment", "--score-only"),
-        ("--alignment", "--sentence"),
-        ("--sentence", "--score-only"),
-    ):
-        if forms[first] and forms[second]:
-            raise NlpcliError(f"{first} and {second} do not go together")

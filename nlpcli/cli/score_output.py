@@ -16,9 +16,11 @@ def write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:
     rows = scoring.sentences()
     for score in rows[0]:
         terminal.say(score.signature)
-    for row in rows:
+    for item, row in zip(scoring.hypotheses(), rows, strict=True):
         if json:
-            terminal.write_json({name: score.value for name, score in zip(names, row, strict=True)})
+            text = {"text": item} if isinstance(item, str) else {}
+            scores = [score.as_dict(name) for name, score in zip(names, row, strict=True)]
+            terminal.write_json({**text, "scores": scores})
         else:
             terminal.write_line("\t".join(f"{score.value:.{precision}f}" for score in row))
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import convention, terminal
+from nlpcli.cli.convention import OUT_FILE
+
+
+class Command(convention.Command):
+    """Lines to search are given as text or as vectors."""
+
+    exclusive: ClassVar = (("corpus", "vectors"),)
+    needed: ClassVar = {"texts": ("vectors",), "candidates": ("rerank",), "positive": ("rerank",)}
 
 
 def command(
     queries: list[str] = typer.Argument(None, metavar="[QUERY]...", help="What to look for; else lines of stdin."),
-    model: Path = typer.Option(None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     corpus: list[str] = typer.Option([], "--corpus", metavar="FILE", help="Lines to search (repeatable)."),
     vectors: Path = typer.Option(
         None, "--vectors", metavar="PATH", help="Their vectors, made before: a .npy file, or a saved index."
     ),
     texts: str = typer.Option(None, "--texts", metavar="FILE", help="The lines of the .npy file."),
-    top: int = typer.Option(10, "--top", "-k", min=1, help="Hits for each query."),
+    top: int = typer.Option(10, "--top", min=1, help="Hits for each query."),
     index: str = typer.Option(
         None, "--index", help="exact, or an approximate faiss or hnsw. Default: as saved, or exact."
     ),
@@ -33,6 +42,7 @@ def command(
     layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
     max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
     json: bool = typer.Option(False, "--json", help="One JSON object for each query."),
+    results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
@@ -99,4 +109,4 @@ def _record(answer, *, reranked: bool) -> dict:
         | ({"cosine": round(hit.cosine, 6)} if reranked else {})
         for hit in answer.hits
     ]
-    return {"query": answer.query, "hits": hits}
+    return {"text": answer.query, "hits": hits}

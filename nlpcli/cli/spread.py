@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+from nlpcli.cli.convention import LETTERS, Command
 
 
 def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
@@ -25,10 +25,11 @@ def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     return result if given else [*result, current]
 
 
-class Spreading(TyperCommand):
+class Spreading(Command):
     """A command whose options `spread` may be given several values at once."""
 
     spread: Collection[str] = ("--train", "--dev", "--data", "--choices", "--only")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread(args, self.spread))
+        letters = {LETTERS[name] for name in self.spread if name in LETTERS}
+        return super().parse_args(ctx, spread(args, {*self.spread, *letters}))

@@ -49,6 +49,8 @@ def _occupy(number: int, mode: int) -> None:
             os.close(nowhere)
 
 
+_LEAST_LAST = 30  # columns of a table's last column, below which it has lines of its own
+
 # --- results -----------------------------------------------------------------------------------------------------
 
 
@@ -83,15 +85,62 @@ def write_styled(parts: Iterable[tuple[str, str]]) -> None:
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right."""
+    """Rows under headings on stdout, in columns as wide as they need to be; numbers are set to the right.
+
+    Where that is wider than the terminal, the last column is continued below itself, or below its row, in whole words;
+    where that is not enough, the first column has lines of its own.
+    """
     headings = [printable(heading) for heading in headings]
     body = [[printable(str(cell)) for cell in row] for row in rows]
     columns = list(zip(*([headings, *body]), strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     right = [bool(body) and all(_is_number(cell) for cell in column[1:]) for column in columns]
+    room = columns_of_output()
+    fits = room is None or sum(widths) + 2 * (len(widths) - 1) <= room
+    before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    stacked = not fits and before - 2 > room
     for line in [headings, *body]:
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
-        write_line("  ".join(cells).rstrip())
+        if fits:
+            write_line("  ".join(cells).rstrip())
+            continue
+        if stacked:
+            write_line(line[0])
+        begin = "  " + "  ".join(cells[1:-1]) if stacked else "  ".join(cells[:-1])
+        for part in _last_column(begin, line[-1], len(begin) + 2, room):
+            write_line(part)
+
+
+def _last_column(begin: str, text: str, before: int, room: int) -> Iterator[str]:
+    """A row's other cells, and its last one beside them, or below where there is little room beside."""
+    from nlpcli.cli.sections import wrapped
+
+    if room - before >= _LEAST_LAST:
+        first, *rest = wrapped(text, room - before) or [""]
+        yield f"{begin}  {first}".rstrip()
+        yield from (" " * before + line for line in rest)
+    else:
+        yield begin.rstrip()
+        yield from ("    " + line for line in wrapped(text, room - 4) if line)
+
+
+def write_columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows for a person as a table without its empty columns; in a pipe or a file with tabs between what is filled."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            write_report("\t".join(cell for cell in row if cell))
+        return
+    filled = [place for place in range(len(headings)) if any(row[place] for row in rows)]
+    write_table([headings[place] for place in filled], [[row[place] for place in filled] for row in rows])
+
+
+def columns_of_output() -> int | None:
+    """The columns that results should keep to: those of the terminal, or of COLUMNS; None where any width will do."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        import shutil
+
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def write_json(value: object) -> None:

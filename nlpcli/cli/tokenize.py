@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import complete, terminal
+from nlpcli.cli.convention import OUT_FILE, Command
 
 app = typer.Typer(no_args_is_help=False)
 
@@ -15,16 +16,15 @@ _FILES = typer.Argument(None, metavar="FILE", help="Text, also .gz, .xz or .zst;
 _LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Answer each line before reading the next.")
 
 
-@app.command("train")
+@app.command("train", cls=Command)
 def train(
     files: list[str] = typer.Argument(
         ..., metavar="FILE...", help="Text files, folders or globs, also compressed; '-' is standard input."
     ),
-    out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="The tokenizer's folder."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="The tokenizer's folder."),
     type_: str = typer.Option(
         "unigram",
         "--type",
-        "-t",
         help="unigram, bpe, wordpiece, byte-bpe, chars or words.",
         autocompletion=complete.tokenizers,
     ),
@@ -56,7 +56,7 @@ def train(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a tokenizer that is already there."),
     json: bool = typer.Option(False, "--json", help="Print what was made as JSON."),
 ) -> None:
-    """Learn pieces from text.
+    """Train a tokenizer on text.
 
     \b
     nlpcli tokenize train --type unigram --vocab-size 8000 --out tok/ train.en train.de
@@ -95,11 +95,11 @@ def train(
         terminal.write_json({"out": str(out), **recipe.describe(done.tokenizer)})
 
 
-@app.command("encode")
+@app.command("encode", cls=Command)
 def encode(
     directory: Path = _DIRECTORY,
     files: list[str] = _FILES,
-    output: str = typer.Option("ids", "--output", help="ids or pieces."),
+    form: str = typer.Option("ids", "--as", metavar="FORM", help="ids or tokens."),
     sampling: float = typer.Option(
         0.0,
         "--sampling",
@@ -108,32 +108,40 @@ def encode(
     ),
     seed: int = typer.Option(0, "--seed", help="Seed of --sampling."),
     line_buffered: bool = _LINE_BUFFERED,
+    json: bool = typer.Option(False, "--json", help="One JSON object for each line: its text, and ids or tokens."),
+    results: Path = OUT_FILE,
 ) -> None:
-    """Turn lines into lines of ids or pieces: one line out for each line in.
+    """Turn lines into lines of ids or tokens: one line out for each line in.
 
     \b
     nlpcli tokenize encode tok/ < text
-    nlpcli tokenize encode tok/ --output pieces a.txt b.txt.gz
+    nlpcli tokenize encode tok/ --as tokens a.txt b.txt.gz
     """
     from nlpcli.recipes import tokenize as recipe
 
     tokenizer = recipe.open_tokenizer(directory)
     lines = recipe.encode_lines(
-        tokenizer, _inputs(files), output=output, sampling=sampling, seed=seed, line_buffered=line_buffered
+        tokenizer, _inputs(files), form=form, sampling=sampling, seed=seed, line_buffered=line_buffered
     )
-    for line in lines:
-        terminal.write_line(line, flush=line_buffered)
+    for text, symbols in lines:
+        if json:
+            terminal.write_json({"text": text, form: symbols})
+        else:
+            terminal.write_line(" ".join(map(str, symbols)))
+        if line_buffered:
+            terminal.stdout().flush()
 
 
-@app.command("decode")
+@app.command("decode", cls=Command)
 def decode(
     directory: Path = _DIRECTORY,
     files: list[str] = _FILES,
-    input_: str = typer.Option("ids", "--input", help="ids or pieces."),
+    form: str = typer.Option("ids", "--as", metavar="FORM", help="What the lines hold: ids or tokens."),
     line_buffered: bool = _LINE_BUFFERED,
-    json: bool = typer.Option(False, "--json", help="Write each text as a JSON string, line ends inside it kept."),
+    json: bool = typer.Option(False, "--json", help="One JSON object for each line, line ends inside a text kept."),
+    results: Path = OUT_FILE,
 ) -> None:
-    """Turn lines of ids or pieces into text: one line out for each line in.
+    """Turn lines of ids or tokens into text: one line out for each line in.
 
     \b
     nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
@@ -142,9 +150,9 @@ def decode(
 
     tokenizer = recipe.open_tokenizer(directory)
     warned = False
-    for text in recipe.decode_lines(tokenizer, _inputs(files), input=input_, line_buffered=line_buffered):
+    for symbols, text in recipe.decode_lines(tokenizer, _inputs(files), form=form, line_buffered=line_buffered):
         if json:
-            terminal.write_json(text)
+            terminal.write_json({form: symbols, "text": text})
         else:
             if "\n" in text:
                 if not warned:
@@ -156,13 +164,14 @@ def decode(
             terminal.stdout().flush()
 
 
-@app.command("info")
+@app.command("info", cls=Command)
 def info(
     directory: Path = _DIRECTORY,
     files: list[str] = typer.Argument(
         None, metavar="FILE", help="Text to measure the tokenizer on; '-' is standard input."
     ),
     json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+    results: Path = OUT_FILE,
 ) -> None:
     """Show what a tokenizer is and, given a text, how it cuts it.
 

@@ -18,9 +18,9 @@ from nlpcli.cli import terminal
 if TYPE_CHECKING:
     from nlpcli.recipes.run import Request
 
-CONFIG = typer.Option(None, "--config", "-c", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
+CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
 SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
-OUT = typer.Option(None, "--out", "-o", metavar="DIR", help="The run's folder (a new one under runs/).")
+OUT = typer.Option(None, "--out", metavar="DIR", help="The run's folder (a new one under runs/).")
 TOKENIZER = typer.Option(
     None, "--tokenizer", metavar="DIR", help="A finished tokenizer; else one is trained on the text."
 )

@@ -6,27 +6,41 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
-from nlpcli.errors import NlpcliError
+from nlpcli.cli import convention, terminal
+from nlpcli.cli.convention import OUT_FILE
 
 if TYPE_CHECKING:
     from nlpcli.recipes.translate import Layout, Translating
 
 
+class Command(convention.Command):
+    """Translations are either searched for or drawn."""
+
+    exclusive: ClassVar = (
+        ("sample", "beam_size"),
+        ("sample", "length_penalty"),
+        ("sample", "length_normalization"),
+        ("sample", "coverage_penalty"),
+        ("sample", "patience"),
+        ("target_prefix", "target_prefix_file"),
+    )
+    needed: ClassVar = {
+        **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "seed"), ("sample",)),
+        "alignment_layer": ("alignments",),
+    }
+
+
 def command(
     files: list[str] = typer.Argument(None, metavar="FILE", help="Lines to translate; '-' or none: stdin."),
-    model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest translation run below runs/."),
-    output: Path = typer.Option(
-        None, "--output", "-o", metavar="FILE", help="Write here, all or nothing, not to stdout."
-    ),
+    model: Path = typer.Option(None, "--model", help="Model folder; the newest translation run below runs/."),
+    results: Path = OUT_FILE,
     beam_size: int = typer.Option(
         None,
         "--beam-size",
-        "-b",
         help="Hypotheses kept in beam search; 1 is greedy search. Default: the model's, or 5.",
     ),
     length_penalty: float = typer.Option(
@@ -101,9 +115,6 @@ def command(
     files = files or ["-"]
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     drawing = {name: value for name, value in drawing.items() if value is not None}
-    if drawing and not sample:
-        name = "--" + next(iter(drawing)).replace("_", "-")
-        raise NlpcliError(f"{name} says how to draw translations, and they are searched for", hint="add --sample")
     layout = recipe.Layout(n_best, scores, alignments, json, output_field)
     job = recipe.Translating(
         files=tuple(files),
@@ -137,12 +148,9 @@ def command(
     )
     if "-" in job.files:
         terminal.announce_stdin()
-    if output is None:
-        for lines in _lines(job, layout):
-            terminal.stdout().writelines(line + "\n" for line in lines)
-            terminal.stdout().flush()
-    else:
-        recipe.write_lines(output, (line for lines in _lines(job, layout) for line in lines))
+    for lines in _lines(job, layout):
+        terminal.stdout().writelines(line + "\n" for line in lines)
+        terminal.stdout().flush()
 
 
 def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:

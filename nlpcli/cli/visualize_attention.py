@@ -26,7 +26,7 @@ def command(
         None, metavar="TEXT", help="What the model reads; the lines of standard input when none is given."
     ),
     model: Path = typer.Option(
-        None, "--model", "-m", metavar="DIR", help="A run or a Hugging Face folder; the newest run below runs/."
+        None, "--model", metavar="DIR", help="A run or a Hugging Face folder; the newest run below runs/."
     ),
     text_a: str = typer.Option(None, "--text-a", metavar="TEXT", help="The first text of a pair."),
     text_b: str = typer.Option(None, "--text-b", metavar="TEXT", help="The second."),
@@ -62,12 +62,10 @@ def command(
     format: str = typer.Option(
         None,
         "--format",
-        "-f",
         help="terminal, png, svg, pdf, html, json, npz or pharaoh. Default: by the name of --out, or terminal.",
     ),
-    out: Path = typer.Option(
-        None, "--out", "-o", metavar="FILE", help="Write here, all or nothing, not to standard output."
-    ),
+    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    out: Path = typer.Option(None, "--out", metavar="FILE", help="Write here, all or nothing, not to standard output."),
     width: int = typer.Option(None, "--width", min=20, help="Columns; those of the terminal."),
     color: str = typer.Option(None, "--color", help="auto (on a terminal, unless NO_COLOR is set), always or never."),
     view: str = typer.Option(None, "--view", help="In the terminal: matrix, grid (of small maps), or auto."),
@@ -131,7 +129,15 @@ def command(
     from nlpcli.recipes.looking.texts import Texts
 
     canvas = Canvas.of(
-        format, out, width=width, color=color, view=view, links=links or None, theme=theme, dpi=dpi, title=title
+        "json" if json else format,
+        out,
+        width=width,
+        color=color,
+        view=view,
+        links=links or None,
+        theme=theme,
+        dpi=dpi,
+        title=title,
     )
     options = Options(
         reading={

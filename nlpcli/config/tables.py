@@ -12,23 +12,32 @@ from nlpcli.errors import unknown
 class LazyTable:
     """Choices such as the objectives or the metrics: `name -> "module:attribute"`.
 
-    Listing the names imports nothing; `load` imports one module and returns its attribute. absent: names that people
-    know from elsewhere and that are not here, see `nlpcli.errors.unknown`.
+    Listing the names imports nothing; `load` imports one module and returns its attribute. synonyms: what people call
+    an entry elsewhere. absent: names that people know from elsewhere and that are not here (`nlpcli.errors.unknown`).
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], absent: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str],
+        *,
+        synonyms: Mapping[str, str] | None = None,
+        absent: Iterable[str] = (),
+    ) -> None:
         self.kind = kind
         self.absent = frozenset(absent)
         self._entries = dict(entries)
+        self._synonyms = dict(synonyms or {})
 
     def names(self) -> list[str]:
         return list(self._entries)
 
     def check(self, name: str) -> str:
-        """`name` itself. Raises: NlpcliError with the nearest spelling when it is not in the table."""
-        if name not in self._entries:
+        """`name`, or the entry it is a synonym of. Raises: NlpcliError with the nearest spelling for another name."""
+        found = self._synonyms.get(name.lower().replace("_", "-"), name)
+        if found not in self._entries:
             raise unknown(self.kind, name, self._entries, self.absent)
-        return name
+        return found
 
     def place(self, name: str) -> str:
         """Where `name` is found, as "module:attribute"."""

@@ -70,7 +70,7 @@ def finite_vectors(path: Path) -> np.ndarray:
 
 
 _BLOCK = 4096  # vectors looked at together
-_MAKING = "make one with: nlpcli embed --model DIR --output vectors.npy FILE"
+_MAKING = "make one with: nlpcli embed --model DIR --out vectors.npy FILE"
 
 
 def _one_line(error: Exception) -> str:

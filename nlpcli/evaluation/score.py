@@ -53,11 +53,16 @@ class Score:
         parts = [self.name, f"{self.value:.{precision}f}", self.interval(precision), self.summary, self.signature]
         return " ".join(part for part in parts if part)
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields in full precision; those without a value are left out."""
-        optional = {"low": self.low, "high": self.high, "mean": self.mean, "p_value": self.p_value}
+    def as_dict(self, metric: str | None = None) -> dict[str, Any]:
+        """All fields in full precision; low and high are None without an interval, others without a value left out.
+
+        metric: the name the score is asked for by, where it differs from that in print (bleu, BLEU).
+        """
+        bounds = {"low": self.low, "high": self.high}
+        optional = {"mean": self.mean, "p_value": self.p_value}
         given = {key: value for key, value in optional.items() if value is not None}
-        return {"name": self.name, "value": self.value, **given, "signature": self.signature, **self.details}
+        named = {"metric": metric or self.name, "value": self.value, **bounds}
+        return {**named, **given, "signature": self.signature, **self.details}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from nlpcli.recipes.models import is_huggingface, open_model
 
 OURS, HUGGINGFACE = "nlpcli", "huggingface"
 FORMS = (HUGGINGFACE, OURS)
+SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def convert(job: Conversion) -> Converted:
     from nlpcli.models.directory import save_model, unshared
 
     theirs = is_huggingface(job.source)
-    form = job.to or (OURS if theirs else HUGGINGFACE)
+    form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs else HUGGINGFACE)
     if form not in FORMS:
         raise unknown("form", form, FORMS)
     if not theirs:

@@ -16,7 +16,7 @@ from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
-from nlpcli.recipes.records import Input, check_first, read_inputs
+from nlpcli.recipes.records import Input, check_field, check_first, read_inputs
 
 FORMATS = ("auto", "lines", "jsonl")
 WORD_VECTORS = ("mean", "first")
@@ -50,6 +50,7 @@ class Embedding:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.field)
         if self.word not in WORD_VECTORS:
             raise unknown("vector of a word", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
@@ -223,8 +224,8 @@ def _around(text: str, span: Span) -> str:
 
 
 def word_line(word: Word, *, static: bool = False) -> str:
-    """A word as a JSON object. static: with the vector it begins from as well."""
-    record = {"line": word.line, "index": word.index, "word": word.text}
+    """A word as a JSON object; its index in the line counts from 0. static: with the vector it begins from as well."""
+    record = {"line": word.line, "index": word.index - 1, "word": word.text}
     vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
     return _with_vectors(record, **vectors)
 

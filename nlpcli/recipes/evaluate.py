@@ -57,7 +57,7 @@ class Evaluation:
         result: dict[str, Any] = {
             "model": str(self.model),
             "examples": self.examples,
-            "scores": {name: score.as_dict() for name, score in self.scores.items()},
+            "scores": [score.as_dict(name) for name, score in self.scores.items()],
         }
         if self.confusion is not None:
             result["confusion"] = {"labels": self.confusion[0], "table": self.confusion[1]}

@@ -48,8 +48,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
     config = resolve(request)
-    config = config.model_copy(update={"task": config.task or "translation"})
-    TASKS.check(config.task)
+    config = config.model_copy(update={"task": TASKS.check(config.task or "translation")})
     if config.task == "translation":
         from nlpcli.recipes.finetuning.translation import translation
 
@@ -74,6 +73,7 @@ def defaults(task: str, *, init: str | None) -> dict[str, Any]:
     from nlpcli.config.loading import merge
     from nlpcli.recipes.start import open_start
 
+    task = TASKS.check(task)
     base = merge(merge({}, DEFAULTS), _OF_TASK.get(task, {}))
     base["training"]["lr"] = SCRATCH_RATE if init is None else rate_for(open_start(init).config.d_model)
     if task == "translation":

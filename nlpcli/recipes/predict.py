@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -139,12 +139,6 @@ def predict(
         cut.clear()
 
 
-def as_record(task: Any, example: Example, prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """A prediction as plain data, with the example's id if it has one; None where nothing was predicted."""
-    named = {"id": example.id} if example.id else {}
-    return {**named, **(prediction or {task.answer: None})}
-
-
 def _check_options(task: Any, job: Predicting) -> None:
     if job.top is not None and not task.ranks:
         raise NlpcliError(
@@ -208,3 +202,17 @@ def _lines(task: Any, path: str) -> Iterable[Example]:
             yield replace(task.parse(line), place=place)
         except NlpcliError as error:
             raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
+
+
+def record(task: Any, example: Example, prediction: dict[str, Any]) -> dict[str, Any]:
+    """A prediction as JSON has it: the id, the text or the two texts that were read, and what was predicted.
+
+    Where nothing was predicted, the answer is None.
+    """
+    texts = (" ".join(example.texts),) if task.name == "tag" else example.texts or ("",)
+    found: dict[str, Any] = {"id": example.id} if example.id else {}
+    found |= dict(zip(("text", "text2"), texts, strict=False))
+    prediction = prediction or {task.answer: None}
+    if "text" in prediction:  # a text was written
+        return {**found, "prediction": prediction["text"]}
+    return {**found, **prediction}

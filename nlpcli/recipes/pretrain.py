@@ -16,7 +16,17 @@ from nlpcli.recipes.finetuning.supervised import OF_EXAMPLES, tokenizer_of
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.pretraining import OBJECTIVES, builder, parse
 from nlpcli.recipes.pretraining.job import Job, Materials
-from nlpcli.recipes.run import Listener, Request, check_one_vocabulary, choose_run, resolve, tell_unused, train
+from nlpcli.recipes.run import (
+    MEASURED,
+    Listener,
+    Request,
+    check_metric,
+    check_one_vocabulary,
+    choose_run,
+    resolve,
+    tell_unused,
+    train,
+)
 from nlpcli.recipes.start import Start, open_start
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
@@ -35,6 +45,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
+    _check_metric(config, weights)
     run = choose_run(request, config, "-".join(weights))
     with _materials(request, config, weights, run, listener) as materials:
         job = _job(materials)
@@ -49,6 +60,15 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
             shown=job.shown,
         )  # fmt: skip
     return run, outcome
+
+
+def _check_metric(config: RunConfig, weights: dict[str, float]) -> None:
+    """Raises: NlpcliError for a metric that no such objective has, before any text is read."""
+    if "clm" in weights:
+        check_metric(config, MEASURED)
+    elif not config.training.metric.endswith(("accuracy", "baseline", "kept", "_loss")):
+        own = [name for name in weights if name in ("mlm", "nsp", "sop")]
+        check_metric(config, ("loss", *([f"{name}_accuracy" for name in own] or ["accuracy", "baseline"])))
 
 
 def without_model(preset: str) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     if data.get("init") and not request.resume:
         data["model"] = merge(_shape_of(data["init"]), data.get("model") or {})
     config = parse(RunConfig, data, "the settings given")
+    _check_device(config.training.device)
     if request.resume:
         check_same_task(base, config)
     else:
@@ -104,6 +105,23 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
             hint=f"set one of: {', '.join(f'training.{name}' for name in LIMITS)}",
         )
     return config
+
+
+def _check_device(name: str) -> None:
+    """Raises: NlpcliError for a device that this machine does not have."""
+    if name not in ("auto", "cpu"):
+        from nlpcli.training.device import choose_device
+
+        choose_device(name)
+
+
+def check_metric(config: RunConfig, measured: Sequence[str]) -> None:
+    """Raises: NlpcliError when the metric that selects the model is not among those that are measured."""
+    if config.training.metric not in ("auto", *measured):
+        raise NlpcliError(
+            f"training.metric '{config.training.metric}' is not measured in this run",
+            hint=f"choose one of: {', '.join(measured)}",
+        )
 
 
 def _preset(request: Request) -> tuple[dict[str, Any], str]:
@@ -385,11 +403,7 @@ def train(
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
     checkpoint that does not fit it, before anything is written or removed.
     """
-    if config.training.metric not in measured:
-        raise NlpcliError(
-            f"training.metric '{config.training.metric}' is not measured in this run",
-            hint=f"choose one of: {', '.join(measured)}",
-        )
+    check_metric(config, measured)
     import torch
 
     from nlpcli.models.build import build_model, count_parameters

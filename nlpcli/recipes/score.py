@@ -81,8 +81,7 @@ class ScoreReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain data in full precision, for JSON."""
         rows = [
-            {"system": row.system, "metric": row.metric, "baseline": row.baseline, **row.score.as_dict()}
-            for row in self.scores
+            {"system": row.system, "baseline": row.baseline, **row.score.as_dict(row.metric)} for row in self.scores
         ]
         return {"segments": self.segments, "references": list(self.references), "scores": rows}
 
@@ -168,6 +167,10 @@ class Scoring:
             for metric in self.metrics.values()
         ]
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def hypotheses(self) -> list[Any]:
+        """What the one system has for each segment, as the first metric reads it."""
+        return list(self._systems(next(iter(self.metrics.values())))[0].items)
 
     def alignments(self) -> dict[str, jiwer.WordOutput | jiwer.CharacterOutput]:
         """The alignments behind the error rates of the one system, by the unit that is aligned."""

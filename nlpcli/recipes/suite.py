@@ -78,7 +78,7 @@ class SuiteReport:
                 "examples": task.examples,
                 "score": task.score,
                 "counts": task.counts,
-                "scores": {name: score.as_dict() for name, score in task.scores.items()},
+                "scores": [score.as_dict(name) for name, score in task.scores.items()],
             }
             for task in self.tasks
         }

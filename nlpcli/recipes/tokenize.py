@@ -31,7 +31,7 @@ from nlpcli.text.normalization import normalizer
 from nlpcli.text.surfaces import BYTE_PIECES
 from nlpcli.text.training import COUNTED, MAX_LINES
 
-FORMS = ("ids", "pieces")
+FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
 _SHOWN_PIECES = 20
@@ -173,25 +173,24 @@ def encode_lines(
     tokenizer: Tokenizer,
     files: Sequence[str],
     *,
-    output: str = "ids",
+    form: str = "ids",
     sampling: float = 0.0,
     seed: int = 0,
     line_buffered: bool = False,
-) -> Iterator[str]:
-    """One line of ids, or of pieces, separated by spaces, for each line of the files. "-" is standard input.
+) -> Iterator[tuple[str, list[int] | list[str]]]:
+    """Each line of the files with its ids, or its tokens. "-" is standard input.
 
     line_buffered: each line is answered before the next is read.
     Raises: NlpcliError for bad input, an unknown form, or sampling where the kind has none.
     """
-    _check_form(output)
+    _check_form(form)
     if not 0.0 <= sampling <= 1.0:
         raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
     rng = np.random.default_rng(seed)
-    for lines in _batches(
-        (line for path in files for line in read_lines(path, longest=LONGEST_LINE)), 1 if line_buffered else _BATCH
-    ):
-        for ids in tokenizer.encode(lines, sampling=sampling, rng=rng):
-            yield " ".join(map(str if output == "ids" else tokenizer.id_to_piece, ids))
+    lines_of_files = (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
+    for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
+        for line, ids in zip(lines, tokenizer.encode(lines, sampling=sampling, rng=rng), strict=True):
+            yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
 
 
 def _lines_of(files: Sequence[str]) -> Iterator[str]:
@@ -199,21 +198,22 @@ def _lines_of(files: Sequence[str]) -> Iterator[str]:
 
 
 def decode_lines(
-    tokenizer: Tokenizer, files: Sequence[str], *, input: str = "ids", line_buffered: bool = False
-) -> Iterator[str]:
-    """The text of each line of ids, or of pieces. It may hold line ends, when the ids say so.
+    tokenizer: Tokenizer, files: Sequence[str], *, form: str = "ids", line_buffered: bool = False
+) -> Iterator[tuple[list[int] | list[str], str]]:
+    """The ids, or tokens, of each line with their text. It may hold line ends, when the ids say so.
 
-    Raises: NlpcliError with file and line for what is no id or piece of this tokenizer.
+    Raises: NlpcliError with file and line for what is no id or token of this tokenizer.
     """
-    _check_form(input)
-    parse = _parse_ids if input == "ids" else _parse_pieces
+    _check_form(form)
+    parse = _parse_ids if form == "ids" else _parse_tokens
     rows = (
         parse(tokenizer, line, f"{_shown(path)}:{number}")
         for path in files
         for number, line in enumerate(read_lines(path), 1)
     )
     for batch in _batches(rows, 1 if line_buffered else _BATCH):
-        yield from tokenizer.decode(batch)
+        for ids, text in zip(batch, tokenizer.decode(batch), strict=True):
+            yield ids if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids], text
 
 
 def _check_form(form: str) -> None:
@@ -236,19 +236,19 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
     ids = list(map(parse_int, words))
     for word, id_ in zip(words, ids, strict=True):
         if id_ is None:
-            hint = "for lines of pieces give --input pieces" if word in tokenizer else None
+            hint = "for lines of tokens give --as tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
             raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
     return ids
 
 
-def _parse_pieces(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
-    pieces = [piece for piece in line.split(" ") if piece]
-    for piece in pieces:
-        if piece not in tokenizer:
-            raise NlpcliError(f"{place}: '{piece}' is not a piece of this tokenizer")
-    return [tokenizer.piece_to_id(piece) for piece in pieces]
+def _parse_tokens(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
+    tokens = [token for token in line.split(" ") if token]
+    for token in tokens:
+        if token not in tokenizer:
+            raise NlpcliError(f"{place}: '{token}' is not a token of this tokenizer")
+    return [tokenizer.piece_to_id(token) for token in tokens]
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:

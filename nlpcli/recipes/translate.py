@@ -14,7 +14,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.generation import check_lengths, generation_of
 from nlpcli.recipes.locate import TRANSLATION, locate
 from nlpcli.recipes.models import open_model
-from nlpcli.recipes.records import check_first, read_inputs
+from nlpcli.recipes.records import check_field, check_first, read_inputs
 
 if TYPE_CHECKING:
     from nlpcli.config.generation import Generation
@@ -101,6 +101,7 @@ class Translating:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
             raise NlpcliError("a target prefix for all lines and a file of prefixes exclude each other")
         if (self.input_field or "text") in self.added:

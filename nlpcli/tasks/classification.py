@@ -86,6 +86,8 @@ class Classification:
     def head(self) -> dict[str, Any]:
         return self._head
 
+    possible_measures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "f1", "mcc")
+
     @property
     def measures(self) -> tuple[str, ...]:
         return ("accuracy", "macro_f1", *["f1"] * (len(self.labels) == 2), "mcc")

@@ -129,6 +129,10 @@ class Similarity:
     def head(self) -> dict[str, Any]:
         return self._head
 
+    possible_measures: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(name for names in MEASURES.values() for name in names)
+    )
+
     @property
     def measures(self) -> tuple[str, ...]:
         """For held-out data labelled as the training data was."""

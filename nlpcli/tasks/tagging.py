@@ -124,6 +124,8 @@ class Tagging:
         """The scheme in which tags mark entities, None where they don't."""
         return self.tags.scheme
 
+    possible_measures: ClassVar[tuple[str, ...]] = ("entity_f1", "accuracy")
+
     @property
     def measures(self) -> tuple[str, ...]:
         return ("entity_f1", "accuracy") if self.scheme else ("accuracy",)

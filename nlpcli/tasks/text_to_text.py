@@ -152,6 +152,10 @@ class TextToText:
     def head(self) -> dict[str, Any]:
         return {}
 
+    possible_measures: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(name for names in MEASURES.values() for name in names)
+    )
+
     @property
     def measures(self) -> tuple[str, ...]:
         return MEASURES[self.wording.measure]

@@ -102,6 +102,12 @@ def _without_nan(values: Any) -> Any:
     return values if np.isfinite(values) else None
 
 
+def from_zero(row: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one head as JSON has them: its layer and its own number from 0."""
+    layer, head = _shifted((row["layer"], row["head"]), -1)
+    return {**row, "layer": layer, "head": head}
+
+
 # --- NPZ ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,14 +157,19 @@ def _about(attention: Attention) -> dict[str, Any]:
                 "name": site.name,
                 "title": site.title,
                 "signed": site.signed,
-                "layers": list(site.layers),
-                "heads": list(site.heads),
+                "layers": _shifted(site.layers, -1),
+                "heads": _shifted(site.heads, -1),
                 "queries": _side_as_json(site.queries),
                 "keys": _side_as_json(site.keys),
             }
             for site in attention.sites
         ],
     }
+
+
+def _shifted(numbers: Iterable[int | str], by: int) -> list[int | str]:
+    """Layers and heads count from 1 for people and from 0 in these files; names such as `mean` stay."""
+    return [number + by if isinstance(number, int) else number for number in numbers]
 
 
 def _side_as_json(side: Side) -> dict[str, list]:
@@ -193,7 +204,7 @@ def _attention(about: dict[str, Any], weights: list[Any], place: str) -> Attenti
 def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
     name = _part(entry, "name", place)
     queries, keys = (_side(_part(entry, side, place), f"{place}, '{name}', {side}") for side in ("queries", "keys"))
-    layers, heads = (tuple(_part(entry, part, place)) for part in ("layers", "heads"))
+    layers, heads = (tuple(_shifted(_part(entry, part, place), 1)) for part in ("layers", "heads"))
     shape = (len(layers), len(heads), len(queries), len(keys))
     try:
         numbers = np.asarray(weights, dtype=np.float32)

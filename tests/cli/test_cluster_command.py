@@ -70,7 +70,7 @@ def test_the_summary_tells_size_and_most_central_line(call, far_apart, tmp_path)
     _, out, _ = call(*far_apart, "--k", 3, "--summary")
     assert out == ["1\t3\ta dog plays", "2\t2\tthe sun shines", "3\t1\t"]
     _, out, _ = call(*far_apart, "--k", 3, "--summary", "--json")
-    assert json.loads(out[0]) == {"cluster": 1, "size": 3, "central": "a dog plays", "line": 3}
+    assert json.loads(out[0]) == {"cluster": 0, "size": 3, "line": 3, "text": "a dog plays"}
 
 
 def test_the_border_decides_how_many_groups_there_are(call, far_apart):
@@ -84,7 +84,7 @@ def test_lines_are_embedded_when_there_are_no_vectors_yet(run, model):
     assert done.returncode == 0 and "vectors: 16 numbers" in done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["text"] for one in found] == LINES
-    assert {one["cluster"] for one in found} == {1, 2}
+    assert {one["cluster"] for one in found} == {0, 1}
     again = run("cluster", "--model", model, "--k", 2, "--json", "--seed", 1, stdin=text)
     assert again.stdout == done.stdout
 

@@ -67,6 +67,7 @@ def test_a_grid_is_trained_once_and_told_in_every_form(call):
     status, out, _ = call("--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["cell"], row["heads"], row["step"]) for row in rows] == [("base", "2", "6"), ("one-head", "1", "6")]
+    Path("docs").mkdir()
     status, out, _ = call("--format", "markdown", "--report", "docs/grid.md")
     page = Path("docs/grid.md").read_text(encoding="utf-8")
     assert out in page and page.startswith("# grid\n\n    nlpcli compare grid.yaml --train train.en train.de")

@@ -84,7 +84,7 @@ def test_samples_of_several_prompts_do_not_depend_on_each_other(call, model):
     both = call("--model", model, "-p", "ay", "-p", "me! what light", "--num-samples", 2, "--json")[1]
     records = [json.loads(line) for line in both.splitlines()]
     assert [(record["prompt_number"], record["sample"]) for record in records] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert len({record["text"] for record in records}) == 4
+    assert len({record["continuation"] for record in records}) == 4
     first = json.loads(call("--model", model, "-p", "ay", "--json")[1])
     assert first.pop("logprob") == pytest.approx(records[0]["logprob"], abs=1e-3)
     assert first == {name: value for name, value in records[0].items() if name != "logprob"}
@@ -99,10 +99,10 @@ def test_the_prompt_is_left_out_on_request(call, model):
 
 
 def test_a_stop_text_ends_a_continuation_and_is_left_out(call, model):
-    whole = json.loads(call("--model", model, "-p", "ROMEO:", "-n", 60, "--json")[1])["text"]
+    whole = json.loads(call("--model", model, "-p", "ROMEO:", "-n", 60, "--json")[1])["continuation"]
     stop = whole[20:22]
     record = json.loads(call("--model", model, "-p", "ROMEO:", "-n", 60, "--json", "--stop", stop)[1])
-    assert record["text"] == whole[: whole.index(stop)]
+    assert record["continuation"] == whole[: whole.index(stop)]
     assert record["finished"]
 
 

@@ -69,8 +69,8 @@ def test_several_texts_stand_under_each_other(call):
 
 def test_json_has_every_score_in_full(call):
     scores = json.loads(call("perplexity", "a.txt", "--model", "runs/lm", "--json")[1])["scores"]
-    assert [score["name"] for score in scores] == ["loss/token", "ppl/token", "ppl/word", "ppl/byte", "bits/byte"]
-    assert {score["text"] for score in scores} == {"a.txt"} and all("signature" in score for score in scores)
+    assert [score["metric"] for score in scores] == ["loss/token", "ppl/token", "ppl/word", "ppl/byte", "bits/byte"]
+    assert {score["file"] for score in scores} == {"a.txt"} and all("signature" in score for score in scores)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_json_has_every_score_in_full(call):
         (["bleu", "a.txt"], "name the references with --ref"),
         (["perplexity", "a.txt", "--memory", "3"], "has no memory"),
         (["perplexity", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["perplexity", "a.txt", "--json", "--score-only"], "do not go together"),
+        (["perplexity", "a.txt", "--json", "--score-only"], "exclude each other"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, arguments, message):

@@ -88,7 +88,7 @@ def test_a_line_of_the_corpus_finds_itself_first(run, model, corpus):
 def test_lines_of_standard_input_are_queries_and_blank_ones_find_nothing(call, model, corpus):
     status, lines, _ = call("--model", model, "--corpus", corpus, "--json", "-k", 3, stdin="a cat sleeps\n\nthe sun\n")
     found = [json.loads(line) for line in lines]
-    assert status == 0 and [answer["query"] for answer in found] == ["a cat sleeps", "", "the sun"]
+    assert status == 0 and [answer["text"] for answer in found] == ["a cat sleeps", "", "the sun"]
     assert [len(answer["hits"]) for answer in found] == [3, 0, 3]
     assert found[0]["hits"][0] == {"line": 6, "score": pytest.approx(1, abs=1e-5), "text": "a cat sleeps"}
 
@@ -189,7 +189,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
         (["--vectors", "idx"], "idx: no such index"),
         (["--vectors", "."], ".: no saved index"),
         (["--corpus", "c.txt", "--index", "tree"], "unknown index 'tree'"),
-        (["--corpus", "c.txt", "--positive", "yes"], "--positive is a label of the model that reranks"),
+        (["--corpus", "c.txt", "--positive", "yes"], "--positive has no effect without --rerank"),
         (["--corpus", "c.txt", "--rerank", "nowhere"], "nowhere: no such model folder"),
     ],
 )

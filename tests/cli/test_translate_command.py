@@ -31,6 +31,10 @@ def write_model(path: Path, task: str = "translation", kind: str = "encoder-deco
     return path
 
 
+USUAL = {"--max-length": "8", "--device": "cpu"}
+"""Options of every call here that are not given by the call itself."""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("translate") / "model")
@@ -50,7 +54,9 @@ def call(capsys, monkeypatch):
     def run_it(*arguments: object, stdin: bytes | None = None) -> tuple[int, list[str], str]:
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        status = main(["translate", "--max-length", "8", "--device", "cpu", *map(str, arguments)])
+        given = [*map(str, arguments)]
+        usual = [word for pair in USUAL.items() if pair[0] not in given for word in pair]
+        status = main(["translate", *usual, *given])
         captured = capsys.readouterr()
         return status, captured.out.split("\n")[:-1], captured.err
 
@@ -289,7 +295,7 @@ def test_a_damaged_model_folder_is_refused(run, call, text, tmp_path):
         (["--length-normalization", "averge"], "unknown length normalization 'averge'"),
         (["--format", "jsn"], "unknown format 'jsn'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--temperature", "0.5"], "--temperature says how to draw"),
+        (["--temperature", "0.5"], "--temperature has no effect without --sample"),
         (["--sample", "--top-p", "2"], "top-p must lie above 0 and be at most 1"),
         (["--sample", "--temperature", "0"], "temperature must be a positive number"),
         (["--batch-tokens", "0"], "batch tokens must be at least 1"),

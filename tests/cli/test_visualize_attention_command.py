@@ -418,7 +418,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--pattern", "random:3", "--seed", -1), "invalid value '-1' for '--seed'"),
         (("--pattern", "causal", "--seed", 4), "--seed is about chance, and the pattern has none"),
         (("--pattern", "random:3:7", "--seed", 4), "--seed is about chance, and the pattern has none"),
-        (("--pattern", "causal", "--device", "cuda"), "--device is about a model"),
+        (("--pattern", "causal", "--device", "cpu"), "--device is about a model"),
         (("--pattern", "causal", "--threads", 4), "--threads is about a model"),
         (("--explain", "The cat", "--pattern", "causal"), "--explain excludes --pattern"),
         (("--explain", "The cat", "--length", 8), "--length has no effect on --explain"),

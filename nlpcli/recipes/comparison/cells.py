@@ -237,7 +237,7 @@ def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]
     from nlpcli.recipes.finetune import default_preset, defaults
     from nlpcli.tasks import TASKS
 
-    TASKS.check(task)
+    task = TASKS.check(task)
     if settings.get("data", {}).get("mixture"):
         settings.setdefault("training", {}).setdefault("metric", "mean")
     usual = {} if base or init else {"preset": default_preset(task)}

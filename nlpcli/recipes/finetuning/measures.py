@@ -19,6 +19,11 @@ def measures_of(task: Any, examples: Sequence[Any] = ()) -> tuple[str, ...]:
     return measures_on(task, examples) if task.name == "similarity" and examples else tuple(task.measures)
 
 
+def possible_measures(kind: Any) -> tuple[str, ...]:
+    """The names of all metrics that a class of tasks may have, whatever its labels turn out to be."""
+    return getattr(kind, "possible_measures", None) or kind.measures
+
+
 def scores_of(
     task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], resampling: Resampling | None = None
 ) -> dict[str, Score]:

@@ -14,12 +14,12 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.finetuning.measures import measures_of, scores_of
+from nlpcli.recipes.finetuning.measures import measures_of, possible_measures, scores_of
 from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.generation import tuned_info
-from nlpcli.recipes.run import Listener, Request, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.recipes.run import Listener, Request, check_metric, choose_run, get_tokenizer, tell_unused, train
 from nlpcli.recipes.samples import Shown
 from nlpcli.recipes.start import Start, body_config, info_of, open_start
 from nlpcli.tasks import TASKS
@@ -73,6 +73,8 @@ def run_task(
     kind = TASKS.load(config.task)
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
+    if given is None:
+        check_metric(config, ("loss", *possible_measures(kind)))
     run = choose_run(request, config, config.task)
     columns = columns_of(config.examples)
     given = given or Examples(*read_examples(kind, config, columns, listener))

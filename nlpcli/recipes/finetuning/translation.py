@@ -19,6 +19,7 @@ from nlpcli.recipes.run import (
     MEASURED,
     Listener,
     Request,
+    check_metric,
     choose_run,
     get_tokenizer,
     tell_unused,
@@ -51,6 +52,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
     source, target = config.data.train
+    check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
     run = choose_run(request, config, "translation")
     machine = prepare(config.training.device, config.training.precision, config.training.threads)

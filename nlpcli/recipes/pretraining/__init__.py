@@ -22,6 +22,20 @@ OBJECTIVES = LazyTable(
 )
 """Name -> the `Builder` of the objective. Objectives of one builder can be learnt together."""
 
+SYNONYMS: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("causal", "causal-lm", "lm", "language-model", "language-modeling", "gpt", "gpt2"), ("clm", None)),
+    **dict.fromkeys(("masked", "masked-lm", "roberta"), ("mlm", None)),
+    "bert": ("mlm+nsp", None),
+    "albert": ("mlm+sop", None),
+    "t5": ("denoise", "spans"),
+    "span-corruption": ("denoise", "spans"),
+    "bart": ("denoise", "infill,permute"),
+    "denoising": ("denoise", None),
+    **dict.fromkeys(("pegasus", "gsg"), ("gap-sentences", None)),
+    **dict.fromkeys(("xlnet", "permutation"), ("plm", None)),
+}
+"""What an objective is called elsewhere, often by its model: the objective, and the noise of `denoise`."""
+
 PRESETS = {
     "clm": "gpt-mini",
     "mlm": "roberta-nano",
@@ -46,6 +60,10 @@ def parse(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split("+"):
         name, equals, number = (piece.strip() for piece in part.partition("="))
+        if name.lower() in SYNONYMS:
+            meant, noise = SYNONYMS[name.lower()]
+            hint = f"write {meant}" + (f" with noise.kinds {noise}" if noise else "")
+            raise NlpcliError(f"objective '{text}': {name} has another name here", hint=hint)
         OBJECTIVES.check(name)
         if name in weights:
             raise NlpcliError(f"objective '{text}': '{name}' comes twice")

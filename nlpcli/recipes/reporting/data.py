@@ -21,7 +21,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "kept": run.kept,
             "metric": run.metric,
             "cost": cost,
-            "scores": {score.name: _filled(asdict(score)) for score in scores},
+            "scores": [_score(score) for score in scores],
         }
         for run, cost, scores in zip(report.runs, report.cost, report.scores, strict=True)
     ]
@@ -37,8 +37,9 @@ def as_dict(report: Report) -> dict[str, Any]:
     return _finite(found)
 
 
-def _filled(score: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in score.items() if key != "name" and value is not None}
+def _score(score: Any) -> dict[str, Any]:
+    """The form that all commands give a score."""
+    return {"metric": score.name, **{key: value for key, value in asdict(score).items() if key != "name"}}
 
 
 def _panel(panel: Any) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
             {"run": "a", "kind": kind, "x": [row["step"] for row in rows], "y": [row[name] for row in rows]}
         ]
     assert [line["kind"] for line in panels["loss (nats)"]] == ["train", "dev"]
-    assert run["scores"]["loss"]["value"] == pytest.approx(lines[-1]["loss"])
+    loss = next(score["value"] for score in run["scores"] if score["metric"] == "loss")
+    assert loss == pytest.approx(lines[-1]["loss"])
 
 
 @pytest.mark.parametrize("x", ["tokens", "minutes", "operations"])
@@ -89,7 +90,8 @@ def test_the_interval_of_bleu_is_that_of_nlpcli_score_on_the_same_outputs(make_r
                  str(tmp_path / "said")]) == 0  # fmt: skip
     [scored] = json.loads(capsys.readouterr().out)["scores"]
     assert main(["report", str(folder), "--format", "json"]) == 0
-    bleu = json.loads(capsys.readouterr().out)["runs"][0]["scores"]["bleu"]
+    bleu = json.loads(capsys.readouterr().out)["runs"][0]["scores"]
+    bleu = next(score for score in bleu if score["metric"] == "bleu")
     assert (bleu["value"], bleu["low"], bleu["high"]) == (scored["value"], scored["low"], scored["high"])
     assert bleu["signature"] == scored["signature"] + "|sentences:60|beam:1"
 
@@ -291,6 +293,7 @@ def test_a_file_named_like_another_form_is_refused(make_run, tmp_path, capsys):
 
 def test_markdown_is_written_with_its_picture_beside(make_run, tmp_path, capsys):
     folder = make_run("a")
+    (tmp_path / "out").mkdir()
     assert main(["report", str(folder), "--out", str(tmp_path / "out" / "r.md")]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in ("r.md", "r.png")]
     text = (tmp_path / "out" / "r.md").read_text()
@@ -303,6 +306,7 @@ def test_every_form_is_written_and_the_same_again(make_run, tmp_path, format, ca
     runs = [make_run("a"), make_run("b", rate=0.7, shift=1)]
     files = [tmp_path / str(n) / f"r.{format}" for n in (1, 2)]
     for file in files:
+        file.parent.mkdir()
         assert (
             main(["report", *map(str, runs), "--format", format, "--out", str(file), "--bootstrap-samples", "50"]) == 0
         )

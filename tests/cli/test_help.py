@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import typer
 
-from nlpcli.cli.grouped import Grouped
+from nlpcli.cli.convention import Command
 
 
 def test_help_shows_options_under_their_headings_after_the_others():
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-    @app.command(cls=Grouped)
+    @app.command(cls=Command)
     def command(
         text: str = typer.Argument(..., help="The text."),
         deep: bool = typer.Option(False, "--deep", help="Go deep.", rich_help_panel="Depth"),

@@ -1,0 +1,176 @@
+"""What holds for every command: letters and synonyms of options, what excludes what, and checks before any work.
+
+docs/cli.md states it for users, tests/contract/test_cli_convention.py walks all commands.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand
+
+from nlpcli.cli import help
+from nlpcli.errors import NlpcliError
+
+LETTERS = {
+    "--model": "-m",
+    "--out": "-o",
+    "--config": "-c",
+    "--json": "-j",
+    "--data": "-d",
+    "--task": "-t",
+    "--prompt": "-p",
+    "--max-new-tokens": "-n",
+    "--beam-size": "-b",
+    "--ref": "-r",
+    "--top": "-k",
+    "--format": "-f",
+}
+"""The letter of an option, the same in every command that has the option."""
+
+SYNONYMS = {"--out": "--output"}
+"""What people type by habit."""
+
+FILES = ("--out", "--report")
+FOLDERS = ("--out", "--save-index", "--predictions")
+"""Options that name what is written. `--out` is a file where the help calls it FILE."""
+
+RESULTS = "results"
+"""The parameter behind `--out` of a command that leaves the file to this class: standard output goes there."""
+
+
+class Command(TyperCommand):
+    """A command of the program.
+
+    exclusive: pairs of parameters of which one may be given, such as a positional argument and the option that means
+    the same. needed: parameters by those of which one must be given (or be on) for them to have an effect.
+    """
+
+    exclusive: ClassVar[Collection[tuple[str, str]]] = ()
+    needed: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            for name in [name for name in parameter.opts if name in LETTERS]:
+                if LETTERS[name] not in parameter.opts:
+                    parameter.opts.insert(0, LETTERS[name])
+            parameter.opts += [SYNONYMS[name] for name in parameter.opts if name in SYNONYMS]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(help.page(self, ctx, sections=help.option_sections(self, ctx)))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        given = list(args)
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        self._refuse_repeated(order, given)
+        rest = super().parse_args(ctx, args)
+        self._refuse_contradictions(ctx)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        from nlpcli.cli import outputs
+
+        for parameter in self.params:
+            path = ctx.params.get(parameter.name)
+            if path is not None and isinstance(path, Path):
+                if is_written(parameter, FILES) and not is_folder(parameter):
+                    outputs.check_file(path)
+                elif is_written(parameter, FOLDERS):
+                    outputs.check_folder(path)
+        outputs.check_device(ctx.params.get("device"))
+        with outputs.redirected(ctx.params.get(RESULTS)):
+            return super().invoke(ctx)
+
+    def _refuse_repeated(self, order: Iterable[Any], args: Sequence[str]) -> None:
+        """Raises: NlpcliError for a second value of an option that takes one, and for a flag and its opposite."""
+        counts = Counter(id(parameter) for parameter in order)
+        for parameter in self.params:
+            if parameter.param_type_name != "option":
+                continue
+            name = long_name(parameter)
+            if not parameter.is_flag and not parameter.multiple and counts[id(parameter)] > 1:
+                values = ", ".join(_values(parameter, args))
+                raise NlpcliError(f"{name} takes one value, and is given twice: {values}", hint="leave out one of them")
+            both = [next((arg for arg in args if arg in names), None) for names in _sides(parameter)]
+            if counts[id(parameter)] > 1 and all(both):
+                raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave out one of them")
+
+    def _refuse_contradictions(self, ctx: Any) -> None:
+        """Raises: NlpcliError for parameters that exclude each other, and for those without effect on the others."""
+        named = {parameter.name: parameter for parameter in self.params}
+        for first, second in self.exclusive:
+            if _is_on(ctx, first) and _is_on(ctx, second) and not _agree(ctx, first, second):
+                one, other = (shown_name(named[name]) for name in (first, second))
+                raise NlpcliError(f"{one} and {other} exclude each other", hint="leave out one of them")
+        for name, others in self.needed.items():
+            if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
+                wanted = " or ".join(long_name(named[other]) for other in others)
+                raise NlpcliError(f"{long_name(named[name])} has no effect without {wanted}", hint=f"add {wanted}")
+
+
+def _agree(ctx: Any, first: str, second: str) -> bool:
+    """Whether two parameters mean the same: `--json --format json`."""
+    return (first, second) == ("json", "format") and ctx.params[second] == "json"
+
+
+def long_name(parameter: Any) -> str:
+    """The name of an option that is told: `--out`."""
+    return next(name for name in parameter.opts if name.startswith("--"))
+
+
+def shown_name(parameter: Any) -> str:
+    """The name of an option, or what the help calls an argument."""
+    if parameter.param_type_name == "option":
+        return long_name(parameter)
+    return (parameter.metavar or parameter.name.upper()).strip("[].")
+
+
+def is_folder(parameter: Any) -> bool:
+    """Whether the value of an option that names what is written is a folder."""
+    return not (parameter.metavar or "").startswith("FILE")
+
+
+def is_written(parameter: Any, options: Collection[str]) -> bool:
+    """Whether a parameter is one of these options, or the argument that stands for `--out`."""
+    return any(name in options for name in parameter.opts) or parameter.metavar in ("OUT", "[OUT]")
+
+
+def _sides(parameter: Any) -> tuple[Collection[str], Collection[str]]:
+    return parameter.opts, parameter.secondary_opts
+
+
+def _values(parameter: Any, args: Sequence[str]) -> list[str]:
+    """What the call gives for an option, as far as it stands apart or after an equals sign."""
+    found = []
+    for place, argument in enumerate(args):
+        name, equals, value = argument.partition("=")
+        if argument in parameter.opts:
+            found.append(" ".join(args[place + 1 : place + 1 + parameter.nargs]))
+        elif equals and name.startswith("--") and name in parameter.opts:
+            found.append(value)
+        elif argument[:2] in parameter.opts and not argument.startswith("--"):
+            found.append(argument[2:])
+    return found
+
+
+def _is_given(ctx: Any, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_on(ctx: Any, name: str) -> bool:
+    """Whether the call gives a parameter, and does not turn it off."""
+    return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
+
+
+OUT_FILE = typer.Option(
+    None, "--out", metavar="FILE", help="Write here, all or nothing, instead of to standard output."
+)
+"""For the parameter `results`."""

@@ -1,0 +1,75 @@
+"""What is checked and prepared before a command works: where its results go, and the device it asks for."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from nlpcli.errors import NlpcliError
+
+_USUAL_DEVICES = (None, "auto", "cpu")
+_BLOCK = 1 << 20  # characters
+
+
+def check_file(path: Path) -> None:
+    """Raises: NlpcliError when no file can be written at `path`; its folder must be there."""
+    if path.is_dir():
+        raise NlpcliError(f"{path}: is a folder, not a file", hint="name a file in it")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise NlpcliError(f"{path}: is not a plain file", hint="without --out results go to standard output")
+    folder = path.parent
+    if not folder.exists():
+        raise NlpcliError(f"{path}: there is no folder {folder}", hint=f"make it first: mkdir -p {folder}")
+    if not folder.is_dir():
+        raise NlpcliError(f"{path}: {folder} is a file, not a folder")
+    _check_writable(path, folder)
+
+
+def check_folder(path: Path) -> None:
+    """Raises: NlpcliError when no folder can be written at `path`."""
+    if path.exists() and not path.is_dir():
+        raise NlpcliError(f"{path}: is a file, not a folder")
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise NlpcliError(f"{path}: {there} is a file, not a folder")
+    _check_writable(path, there)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NlpcliError(f"{path}: no permission to write here", hint="name another place with --out")
+
+
+def check_device(name: str | None) -> None:
+    """Raises: NlpcliError for a device that is unknown or that this machine does not have."""
+    if name not in _USUAL_DEVICES:
+        from nlpcli.training.device import choose_device
+
+        choose_device(name)
+
+
+@contextmanager
+def redirected(path: Path | None) -> Iterator[None]:
+    """Standard output goes to the file `path`, all of it or, after an error, nothing; None changes nothing."""
+    if path is None:
+        yield
+        return
+    from nlpcli.config.files import write_atomic, writing
+
+    with ExitStack() as stack:
+        with writing(path):
+            file = stack.enter_context(
+                tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", newline="\n", dir=path.parent)
+            )
+        terminal, sys.stdout = sys.stdout, file
+        try:
+            yield
+        finally:
+            sys.stdout = terminal
+        file.seek(0)
+        write_atomic(path, iter(lambda: file.read(_BLOCK), ""))
