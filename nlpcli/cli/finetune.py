@@ -35,7 +35,6 @@ class Command(Spreading):
         ("task_name", "task"),
         ("suite", "mixture"),
         ("mixture", "train"),
-        ("resume", "overwrite"),
         ("resume", "fresh"),
     )
     needed: ClassVar = {"only": ("suite",)}

@@ -17,8 +17,6 @@ class Command(convention.Command):
     exclusive: ClassVar = (
         ("objective_name", "objective"),
         ("model", "preset"),
-        ("config", "preset"),
-        ("resume", "overwrite"),
         ("resume", "show"),
     )
 

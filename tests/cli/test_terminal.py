@@ -156,3 +156,30 @@ def test_no_color_and_dumb_terminals_get_neither_colours_nor_a_moving_bar(enviro
     status, shown = on_a_terminal(["-c", BAR], {**environment, **variables})
     assert status == 0
     assert shown == "evaluated\r\n"
+
+
+def test_a_table_too_wide_for_the_terminal_keeps_to_it_and_breaks_no_word(capsys, monkeypatch):
+    rows = [["a", "12", "some words that go on and on and on and on"], ["bb", "3", "few"]]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    terminal.write_table(["name", "value", "what"], rows)
+    whole = capsys.readouterr().out
+    assert len(whole.splitlines()) == 3
+    for columns in (48, 30, 12):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal.write_table(["name", "value", "what"], rows)
+        shown = capsys.readouterr().out
+        assert sorted(shown.split()) == sorted(whole.split())
+        assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_columns_are_divided_by_tabs_in_a_pipe_and_aligned_on_a_terminal(capsys, monkeypatch):
+    rows = [["accuracy", "90.00", "", "Accuracy|x"], ["f1", "9.00", "", "F1|y"]]
+    terminal.write_columns(["metric", "value", "95 % interval", "signature"], rows)
+    assert capsys.readouterr().out == "accuracy\t90.00\tAccuracy|x\nf1\t9.00\tF1|y\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    terminal.write_columns(["metric", "value", "95 % interval", "signature"], rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "metric    value  signature",
+        "accuracy  90.00  Accuracy|x",
+        "f1         9.00  F1|y",
+    ]
