@@ -24,6 +24,8 @@ def smaller(arguments: list[str]) -> list[str]:
     command = arguments[:1]
     if command == ["demo"]:
         return [*arguments, "--minutes", "0.05"]
+    if command == ["compare"]:
+        return [*arguments, *_FEW_STEPS[2:]]
     trains = command in (["pretrain"], ["finetune"]) and not {"--show", "--dry-run", "--help"} & set(arguments)
     if not trains:
         return arguments
