@@ -1,0 +1,133 @@
+"""Every command line in README and docs runs as it stands, page by page, with short trainings and short test files.
+
+A line that ends in `# your files` names files that only a reader has; it is parsed by `test_documentation.py`, not run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nlpcli
+
+ROOT = Path(nlpcli.__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLACEHOLDER = "# your files"
+_COMMAND = re.compile(r"(?:nlpcli|echo|cat|zcat|printf|head) ")
+_LINES = 40  # that a dev or test file keeps
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The lines a reader can type: commands in indented blocks, and in tables the column headed "command"."""
+    lines = []
+    column = None
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        column = column if cells else None
+        if "command" in cells:
+            column = cells.index("command")
+        code = re.match(r"    (?:\$ )?(\S.*)", line)
+        if column is not None and column < len(cells):
+            code = re.fullmatch(r"`(nlpcli .*)`", cells[column])
+        if code and _COMMAND.match(code[1]):
+            lines.append(code[1])
+    return lines
+
+
+def written_files(page: Path) -> dict[str, str]:
+    """Files that a page has its reader write: the name in backquotes before a block of YAML. Budgets are small."""
+    text = page.read_text(encoding="utf-8").replace("tokens: 2500000", "tokens: 2000")
+    return dict(re.findall(r"`([\w.-]+\.yaml)`:\n\n```yaml\n(.*?)```", text, re.DOTALL))
+
+
+def to_run(page: Path) -> list[str]:
+    return [line for line in shell_lines(page) if not line.endswith(PLACEHOLDER) and "COMMAND" not in line]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Path]:
+    """The socket of a running command server."""
+    path = tmp_path_factory.mktemp("server") / "socket"
+    command = [sys.executable, str(Path(__file__).with_name("command_server.py")), str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield path
+        process.terminate()
+
+
+@pytest.fixture
+def project(tmp_path, server) -> Path:
+    """A folder like the checkout, with short dev and test files, and `nlpcli` on the PATH."""
+    binary = tmp_path / "bin" / "nlpcli"
+    binary.parent.mkdir()
+    client = Path(__file__).with_name("command_server.py")
+    binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{client}" "{server}" "$@"\n')
+    binary.chmod(0o755)
+    folder = tmp_path / "project"
+    for source in (ROOT / "sample_data").rglob("*"):
+        if source.is_file():
+            target = folder / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.name.startswith(("dev.", "test.")):
+                target.write_text(shortened(source), encoding="utf-8")
+            else:
+                target.symlink_to(source)
+    for name in ("benchmarks", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def shortened(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        data = json.loads(text)
+        data["data"] = data["data"][:_LINES]
+        return json.dumps(data)
+    if path.suffix == ".conll":
+        return "\n\n".join(text.split("\n\n")[:_LINES]) + "\n"
+    return "".join(text.splitlines(keepends=True)[:_LINES])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_in_their_order(page, project, tmp_path):
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "COLUMNS": "80"}
+    for name, text in written_files(page).items():
+        (project / name).write_text(text, encoding="utf-8")
+    failed = []
+    for line in to_run(page):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=project, env=environment, capture_output=True, timeout=300,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if done.returncode != expected_status(page, line):
+            failed.append(f"{line}\n    status {done.returncode}: {done.stderr.decode()[-400:]}")
+    assert not failed, "\n" + "\n".join(failed)
+
+
+def expected_status(page: Path, line: str) -> int:
+    """2 for a call that a page shows together with its error, else 0."""
+    text = page.read_text(encoding="utf-8")
+    return 2 if f"$ {line}\n    nlpcli: " in text else 0
+
+
+def test_the_pages_have_commands_and_few_of_them_are_placeholders():
+    lines = [line for page in PAGES for line in shell_lines(page)]
+    placeholders = [line for line in lines if line.endswith(PLACEHOLDER)]
+    assert len(lines) > 150
+    assert len(placeholders) < len(lines) / 6
+
+
+def test_short_files_are_still_of_their_kind():
+    labelled = ROOT / "sample_data" / "labelled"
+    with gzip.open(labelled / "find-translation" / "train.json.gz", "rt", encoding="utf-8") as file:
+        assert set(json.loads(shortened(labelled / "find-translation" / "dev.json"))) == set(json.load(file))
+    assert shortened(labelled / "names" / "dev.conll").count("\n\n") == _LINES - 1
