@@ -22,7 +22,10 @@ class PositionBias(Protocol):
 
 
 class PassBias:
-    """A `ScoreBias` out of a module, for one pass: what one layer has asked for, the next is given again."""
+    """A `ScoreBias` out of a module that looks at distances only, for one pass.
+
+    What one layer has asked for, the next is given again.
+    """
 
     def __init__(self, module: PositionBias) -> None:
         self.module = module
@@ -34,7 +37,13 @@ class PassBias:
         return self._known[n, m]
 
     def between(self, query: Positions, key: Positions) -> Tensor:
-        if (query, key) not in self._known:
+        name = (
+            (query.start - key.start, len(query), len(key)) if key.first == 0 else (query, key)
+        )  # only distances count
+        if name not in self._known:
             device = next(iter(self.module.parameters())).device
-            self._known[query, key] = self.module.between(query.tensor(device), key.tensor(device))
-        return self._known[query, key]
+            self._known[name] = self.at(query.tensor(device), key.tensor(device))
+        return self._known[name]
+
+    def at(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.module.between(query, key)

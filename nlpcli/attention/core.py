@@ -32,7 +32,11 @@ class ScoreBias(Protocol):
         ...
 
     def between(self, query: Positions, key: Positions) -> Tensor:
-        """The same for the queries and keys at chosen positions."""
+        """The same for the queries and keys at chosen positions, worked out once."""
+        ...
+
+    def at(self, query: Tensor, key: Tensor) -> Tensor:
+        """The same for any positions (n,) and (m,)."""
         ...
 
 

@@ -233,6 +233,8 @@ class Strided(Numbered):
         return (query - key) % self.step == 0
 
     def reach(self, first: int, last: int, length: int) -> list[Range]:
+        if last - first >= self.step:
+            return [(0, length)]
         begin = first % self.step - self.step
         return _within(
             ((start, start + last - first) for start in range(begin, length, self.step)),

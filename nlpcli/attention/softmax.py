@@ -12,8 +12,7 @@ from nlpcli.attention.core import ScoreBias
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Full, Pattern, split_causal
 from nlpcli.attention.states import KeyValueCache, Positions
-
-_HALVES = (torch.bfloat16, torch.float16)
+from nlpcli.attention.tiles import HALVES, tiled_attention, tiling
 
 
 class SoftmaxAttention:
@@ -36,6 +35,11 @@ class SoftmaxAttention:
         dropout: float = 0.0,
     ) -> Tensor:
         n, m = query.size(-2), key.size(-2)
+        tiles = None
+        if mask.permutation is None and not (mask.pattern.counts_on_length and mask.keys is not None):
+            tiles = tiling(mask.pattern, n, m)
+        if tiles is not None:
+            return tiled_attention(query, key, value, tiles, mask, bias=bias, scale=self.scale, dropout=dropout)
         causal, allowed = mask.split(n, m, device=query.device)
         added = None if bias is None else bias.dense(n, m)
         return softmax_attention(
@@ -127,7 +131,7 @@ def softmax_attention(
     `causal` lets query i see the keys up to i + m - n: the last query sees everything.
     Returns: (batch, heads, n, d_value). A query that may see nothing gives zeros.
     """
-    if query.device.type == "cpu" and query.dtype in _HALVES and query.requires_grad:
+    if query.device.type == "cpu" and query.dtype in HALVES and query.requires_grad:
         return _in_float32(query, key, value, allowed, causal, bias, scale, dropout)
     n, m = query.size(-2), key.size(-2)
     if causal and n == 1:
