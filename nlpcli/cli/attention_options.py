@@ -133,7 +133,7 @@ class Options:
 
     def _has_chance(self) -> bool:
         """Whether a seed makes another pattern of it."""
-        from nlpcli.attention.patterns import parse
+        from nlpcli.attention.pattern_parser import parse
 
         return parse(self.pattern, seed=0) != parse(self.pattern, seed=1)
 

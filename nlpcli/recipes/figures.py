@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nlpcli.attention.patterns import Causal, parse
+from nlpcli.attention.pattern_parser import parse
+from nlpcli.attention.patterns import Causal
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.positions import RelativeBias, RotaryPositions, sinusoids
 from nlpcli.visualization.maps import Attention, Side, Site

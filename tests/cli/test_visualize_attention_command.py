@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlpcli.attention.patterns import parse
+from nlpcli.attention.pattern_parser import parse
 from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
 from nlpcli.config.schema import ModelConfig

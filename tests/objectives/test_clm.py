@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.objectives import clm
-from nlpcli.objectives.clm import CausalLanguageModelling, same_document
+from nlpcli.objectives.clm import CausalLanguageModelling, document_numbers
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 8
@@ -188,7 +189,7 @@ def test_with_a_document_mask_no_loss_depends_on_another_document(shards, tokeni
     model.decoder_embedding.register_forward_hook(lambda module, ids, x: read.append(x) or x)
     ids = torch.tensor([[5, 6, 7, eos, 8, 9, eos, 10, 11, 6, 5]])
     document = (ids[0, :-1] == eos).cumsum(0)
-    hidden = model.hidden(ids[:, :-1], same_document(ids[:, :-1], eos))
+    hidden = model.hidden(ids[:, :-1], AttentionMask(documents=document_numbers(ids[:, :-1], eos)))
     losses = F.cross_entropy(model.logits(hidden)[0], ids[0, 1:], reduction="none")
     for i, loss in enumerate(losses):
         [slope] = torch.autograd.grad(loss, read[0], retain_graph=True)
@@ -205,8 +206,8 @@ def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer
         windows = PackedWindows(shards, 30, eos=eos, batch_size=2, seed=1)
         task = CausalLanguageModelling(windows, TokenStream(shards, eos=eos), context=30, document_mask=masked)
         batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
-        allowed = same_document(batch.ids[:, :-1], eos) if masked else None
-        logits = model.logits(model.hidden(batch.ids[:, :-1], allowed)).flatten(0, 1)
+        mask = AttentionMask(documents=document_numbers(batch.ids[:, :-1], eos)) if masked else None
+        logits = model.logits(model.hidden(batch.ids[:, :-1], mask)).flatten(0, 1)
         wanted = F.cross_entropy(logits, batch.ids[:, 1:].flatten(), reduction="sum")
         assert torch.allclose(task.loss(model, batch, None)[0].nll, wanted, rtol=1e-5)
         found = sum(float(part.nll) for part in task.evaluate(model, torch.device("cpu")))
