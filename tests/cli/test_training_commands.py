@@ -220,7 +220,7 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
 def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     status, _, err = call(*arguments, "--max-epochs", 1)
-    assert status == 0 and "1 epochs done" in err
+    assert status == 0 and "1 epoch done" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
     assert (training["max_steps"], training["max_epochs"], training["max_minutes"]) == (None, 1.0, None)
 
@@ -345,7 +345,7 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
         ("runs/nothing", "runs/nothing: there is no such run to resume", "without --resume"),
         ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
-        ("train.en", "train.en: is a file, not the folder of a run", "--out"),
+        ("train.en", "train.en: is a file, not a folder", ""),
         ("empty", "empty: no run to resume (no config.yaml in it)", "--out"),
         ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
     ):
