@@ -175,7 +175,7 @@ def check_run_to_resume(out: Path) -> None:
         raise NlpcliError(f"{out}: is a file, not the folder of a run", hint="name a run's folder with --out")
     if is_free(out):
         raise NlpcliError(
-            f"{out}: there is nothing to resume: the run was stopped before anything of it was saved",
+            f"{out}: there is nothing to resume: no run has saved anything here",
             hint="start it with the same command without --resume",
         )
     if not (out / CONFIG).is_file():
