@@ -28,7 +28,8 @@ class AttentionKind:
     target: "module:class", made with the numbers of `form`, such as "linformer:K". causal: a position's context
     depends on it and those before it only, and `step` gives it; bidirectional: on the whole text. patterns: it keeps to
     any pattern besides full and causal; bias: it takes numbers added to its scores; documents: it keeps documents of
-    one row apart; dropout: of its weights. why: the reason for what it can't do, after "it", for the refusal.
+    one row apart; dropout: of its weights; constant_state: what it remembers does not grow with the text. why: the
+    reason for what it can't do, after "it", for the refusal.
     """
 
     target: str
@@ -39,12 +40,16 @@ class AttentionKind:
     bias: bool = False
     documents: bool = False
     dropout: bool = False
+    constant_state: bool = False
     why: str = ""
 
 
 KINDS: dict[str, AttentionKind] = {
     "softmax": AttentionKind(
         "nlpcli.attention.softmax:SoftmaxAttention", "softmax", patterns=True, bias=True, documents=True, dropout=True
+    ),
+    "linear": AttentionKind(
+        "nlpcli.attention.linear:LinearAttention", "linear", constant_state=True, why="keeps sums over all keys"
     ),
 }
 """Name -> what it can do. A new kind is a file and a line here; the contract tests run over the table."""
@@ -102,7 +107,10 @@ def check_attention(texts: Sequence[str], *, setting: str, needs: Sequence[str])
     Raises: NlpcliError that names the entry, what it can't do, and kinds that can.
     """
     for text in texts:
-        entry = parse_attention(text)
+        try:
+            entry = parse_attention(text)
+        except NlpcliError as error:
+            raise NlpcliError(f"{setting}: {error.message}", hint=error.hint) from None
         if "causal" in needs:
             try:
                 decoder_pattern(entry.pattern)

@@ -36,10 +36,14 @@ class AttentionMask:
         """The same, where `pattern` allows it besides."""
         return replace(self, pattern=pattern & self.pattern if self.pattern != Full() else pattern)
 
-    @property
-    def is_pattern(self) -> bool:
-        """Whether the pattern is all there is."""
-        return self.keys is None and self.documents is None and self.permutation is None
+    @functools.cached_property
+    def causality(self) -> tuple[bool, Pattern]:
+        """Whether the pattern is causal besides, and the rest of it."""
+        return split_causal(self.pattern)
+
+    @functools.cached_property
+    def _padding(self) -> Tensor | None:
+        return None if self.keys is None else self.keys[:, None, None, :]
 
     def dense(self, n: int, m: int, *, device: torch.device | str = "cpu") -> Tensor | None:
         """Boolean, True = may attend, broadcasting to (rows, heads, n, m); None where everything may be seen."""
@@ -47,12 +51,14 @@ class AttentionMask:
 
     def split(self, n: int, m: int, *, device: torch.device | str = "cpu") -> tuple[bool, Tensor | None]:
         """As `dense`, causality apart: whether the mask is causal besides, and the rest."""
-        causal, rest = split_causal(self.pattern)
+        causal, rest = self.causality
+        if rest == _FULL and self.documents is None and self.permutation is None:
+            return causal, self._padding
         return causal, _both(self._by_position(rest, n, m, device), self.content(n, m))
 
     def content(self, n: int, m: int) -> Tensor | None:
         """What the other parts than the pattern allow, as `dense` gives it."""
-        found = None if self.keys is None else self.keys[:, None, None, :]
+        found = self._padding
         if self.documents is not None:
             own = self.documents[:, None, m - n :, None] == self.documents[:, None, None, :]
             found = _both(found, own)
@@ -61,7 +67,7 @@ class AttentionMask:
         return found
 
     def _by_position(self, pattern: Pattern, n: int, m: int, device: torch.device | str) -> Tensor | None:
-        if pattern == Full():
+        if pattern == _FULL:
             return None
         if not pattern.counts_on_length or self.keys is None:
             return dense_pattern(pattern, n, m, torch.device(device))

@@ -13,6 +13,8 @@ from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import RotaryPositions
 
+_NO_MASK = AttentionMask()
+
 
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2): a `SequenceMixer`.
@@ -78,7 +80,7 @@ class MultiHeadAttention(nn.Module):
         With a memory the layer's pattern does not apply. `width` consecutive rows of x share one row of `memory` (the
         beam of one source sentence); then the mask has no pattern, documents or permutation.
         """
-        given = mask or AttentionMask()
+        given = _NO_MASK if mask is None else mask
         if memory is None:
             memory = self.project_memory(x)
             given = self._mask if mask is None else mask.within(self.pattern)
@@ -88,14 +90,15 @@ class MultiHeadAttention(nn.Module):
             query = query.view(rows // width, width, heads, n, d_key).transpose(1, 2)
             query = query.reshape(rows // width, heads, width * n, d_key)
         dropout = self.dropout if self.training else 0.0
+        if self.recorder is None:
+            found = self.core.forward(query, memory.key, memory.value, given, bias=bias, dropout=dropout)
+            return self._merged(apart(found, width))
+        weights = apart(self.core.weights(query, memory.key, given, bias=bias), width)
 
         def context() -> Tensor:
             found = self.core.forward(query, memory.key, memory.value, given, bias=bias, dropout=dropout)
             return apart(found, width)
 
-        if self.recorder is None:
-            return self._merged(context())
-        weights = apart(self.core.weights(query, memory.key, given, bias=bias), width)
         return self._merged(recorded(self.recorder, weights, memory.value, context, dropout=dropout))
 
     def start(self) -> DecodingState:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern, split_causal
+from nlpcli.attention.patterns import Full, Pattern
 from nlpcli.attention.states import KeyValueCache, Positions
-from nlpcli.attention.tiles import HALVES, tiled_attention, tiling
+from nlpcli.attention.tiles import HALVES, LEAST, tiled_attention, tiling
+
+_FULL = Full()
 
 
 class SoftmaxAttention:
@@ -36,7 +38,7 @@ class SoftmaxAttention:
     ) -> Tensor:
         n, m = query.size(-2), key.size(-2)
         tiles = None
-        if mask.permutation is None and not (mask.pattern.counts_on_length and mask.keys is not None):
+        if n >= LEAST and mask.permutation is None and not (mask.pattern.counts_on_length and mask.keys is not None):
             tiles = tiling(mask.pattern, n, m)
         if tiles is not None:
             return tiled_attention(query, key, value, tiles, mask, bias=bias, scale=self.scale, dropout=dropout)
@@ -59,10 +61,10 @@ class SoftmaxAttention:
         *,
         bias: ScoreBias | None = None,
     ) -> tuple[Tensor, KeyValueCache]:
-        held, positions, after = state.append(key, value)
+        held, after = state.append(key, value)
         if not state.length:
             return self.forward(query, key, value, mask, bias=bias), after
-        allowed, added = self._of_step(query, positions, mask, bias)
+        allowed, added = self._of_step(query, state, mask, bias)
         context = softmax_attention(query, held.key, held.value, allowed=allowed, bias=added, scale=self.scale)
         return context, after
 
@@ -80,8 +82,9 @@ class SoftmaxAttention:
             causal, allowed = mask.split(n, m, device=query.device)
             added = None if bias is None else bias.dense(n, m)
             return softmax_weights(query, key, allowed=allowed, causal=causal, bias=added, scale=self.scale)
-        held, positions, _ = state.append(key, key)
-        allowed, added = self._of_step(query, positions, mask, bias)
+        held, _ = state.append(key, key)
+        positions = state.seen_after(key.size(-2))
+        allowed, added = self._of_step(query, state, mask, bias)
         found = softmax_weights(query, held.key, allowed=allowed, bias=added, scale=self.scale)
         if len(positions) == positions.end:
             return found
@@ -89,13 +92,16 @@ class SoftmaxAttention:
         return found.new_zeros(*found.shape[:-1], positions.end).index_copy(-1, places, found)
 
     def _of_step(
-        self, query: Tensor, positions: Positions, mask: AttentionMask, bias: ScoreBias | None
+        self, query: Tensor, state: KeyValueCache, mask: AttentionMask, bias: ScoreBias | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What n new queries may see of the keys at `positions`, and what is added to their scores."""
+        """What n new queries may see of the keys after `state`, and what is added to their scores."""
         n = query.size(-2)
-        allowed = _step_mask(mask.pattern, n, positions, query.device)
-        new = Positions(0, positions.end - n, positions.end)
-        return allowed, None if bias is None else bias.between(new, positions)
+        causal, rest = mask.causality
+        allowed = None
+        if rest != _FULL or (causal and n > 1):
+            allowed = _step_mask(mask.pattern, n, state.seen_after(n), query.device)
+        new = Positions(0, state.length, state.length + n)
+        return allowed, None if bias is None else bias.between(new, state.seen_after(n))
 
 
 @functools.lru_cache(maxsize=16)
@@ -104,9 +110,6 @@ def _step_mask(pattern: Pattern, n: int, positions: Positions, device: torch.dev
 
     Layers share it: it must not be written to.
     """
-    causal, rest = split_causal(pattern)
-    if rest == Full() and (n == 1 or not causal):
-        return None
     with torch.inference_mode(False):  # what was made while translating must serve training, too
         keys = positions.tensor(device)
         found = pattern.allows(keys[-n:, None], keys[None, :], positions.end).expand(n, len(positions))

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from nlpcli.attention.patterns import Horizon
 
-_LEAST = 32
+_SHORT = 64  # positions that are copied in less time than they are written in place
+_ROOM = 8
+"""A buffer grows by so many positions, or by a part of its length: the kernel reads a half empty one more slowly."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeyValue:
     """Projected keys (rows, heads, m, d_key) and values (rows, heads, m, d_value) of what is attended to."""
 
@@ -32,7 +34,9 @@ class KeyValue:
 
     def part(self, start: int, end: int) -> KeyValue:
         """The positions from `start` to before `end`, as a view."""
-        return KeyValue(self.key[:, :, start:end], self.value[:, :, start:end])
+        if start == 0 and end == self.key.size(2):
+            return self
+        return KeyValue(self.key.narrow(2, start, end - start), self.value.narrow(2, start, end - start))
 
     @property
     def length(self) -> int:
@@ -59,18 +63,22 @@ class Positions:
 
 
 class _Buffer:
-    """Memory of `pair`, of whose positions the first `filled` are taken, by whichever cache."""
+    """Memory of `pair`, of whose positions the first `filled` are taken, by whichever cache.
 
-    def __init__(self, pair: KeyValue, filled: int) -> None:
-        self.pair, self.filled = pair, filled
+    selected: its rows have just been chosen, as beam search does at each step. Room for more would be copied for
+    nothing when they are chosen again, so that the next step makes none.
+    """
+
+    def __init__(self, pair: KeyValue, filled: int, *, selected: bool = False) -> None:
+        self.pair, self.filled, self.selected = pair, filled, selected
 
 
 class KeyValueCache:
     """The keys and values that a decoder with this horizon must remember.
 
-    With an unbounded horizon the buffer doubles. With a bounded one it holds at most twice the newest positions, and
-    the first ones are kept apart once the newest have moved beyond them. Where gradients are recorded nothing is
-    written in place.
+    With an unbounded horizon the buffer grows by an eighth each time. With a bounded one it holds little more than the
+    newest positions, and the first ones are kept apart once the newest have moved beyond them. Where gradients are
+    recorded nothing is written in place, nor while there are few positions, which are copied in less time.
     """
 
     def __init__(self, horizon: Horizon | None = None) -> None:
@@ -80,17 +88,22 @@ class KeyValueCache:
         self._offset = 0  # the position of the buffer's first
         self._first: KeyValue | None = None
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[KeyValue, Positions, KeyValueCache]:
-        """What a step may look at: the positions remembered and the n new ones, key (rows, heads, n, d_key) and value;
-        their places in the text; and the cache after the step."""
+    def append(self, key: Tensor, value: Tensor) -> tuple[KeyValue, KeyValueCache]:
+        """What a step may look at, the positions remembered and the n new ones, key (rows, heads, n, d_key) and value,
+        and the cache after the step."""
         new = self._copy()
         begin = new._begin()
         new._write(KeyValue(key, value), begin)
         newest = new._buffer.pair.part(begin - new._offset, new.length - new._offset)
         held = newest if new._first is None else new._first.extended(newest.key, newest.value)
-        first = 0 if new._first is None else new._first.length
-        new._forget()
-        return held, Positions(first, begin, new.length), new
+        if self.horizon.last is not None:
+            new._forget()
+        return held, new
+
+    def seen_after(self, n: int) -> Positions:
+        """The places in the text of what a step of n more positions may look at."""
+        begin = self._begin()
+        return Positions(self.horizon.first if begin else 0, begin, self.length + n)
 
     @property
     def held(self) -> int:
@@ -101,7 +114,8 @@ class KeyValueCache:
     def select(self, index: Tensor) -> KeyValueCache:
         new = self._copy()
         if self._buffer is not None:
-            new._buffer = _Buffer(self._buffer.pair.select(index), self.length - self._offset)
+            used = self.length - self._offset
+            new._buffer = _Buffer(self._buffer.pair.part(0, used).select(index), used, selected=True)
             new._first = None if self._first is None else self._first.select(index)
         return new
 
@@ -130,26 +144,18 @@ class KeyValueCache:
             return
         if begin:
             self._keep_first()
-        if torch.is_grad_enabled():
+        if used + n <= _SHORT or buffer.selected or torch.is_grad_enabled():
             held = buffer.pair.part(begin - self._offset, used).extended(pair.key, pair.value)
             self._buffer, self._offset = _Buffer(held, held.length), begin
             return
         if buffer.filled != used or used + n > buffer.pair.length or not _writable(buffer.pair):
             held = buffer.pair.part(begin - self._offset, used)
             used = held.length
-            buffer = self._buffer = _Buffer(_room(held, self._capacity(used + n)), used)
+            buffer = self._buffer = _Buffer(_room(held, used + n), used)
             self._offset = begin
-        buffer.pair.key[:, :, used : used + n] = pair.key
-        buffer.pair.value[:, :, used : used + n] = pair.value
+        buffer.pair.key.narrow(2, used, n).copy_(pair.key)
+        buffer.pair.value.narrow(2, used, n).copy_(pair.value)
         buffer.filled = used + n
-
-    def _capacity(self, needed: int) -> int:
-        room = max(2 * needed, _LEAST)
-        return room if self.horizon.last is None else max(needed, min(room, self._most()))
-
-    def _most(self) -> int:
-        """Positions in the largest buffer of a bounded horizon."""
-        return self.horizon.first + 2 * max(self.horizon.last, 1)
 
     def _keep_first(self) -> None:
         """Keeps the first positions of the horizon apart, before the buffer, which still has them, moves on."""
@@ -159,16 +165,17 @@ class KeyValueCache:
 
     def _forget(self) -> None:
         """Lets go of a buffer that a long step has made larger than the horizon needs."""
-        begin = self._begin()
-        if self.horizon.last is None or not begin or self._buffer.pair.length <= self._most():
+        begin, last = self._begin(), self.horizon.last
+        if not begin or self._buffer.pair.length <= self.horizon.first + 2 * max(last, 1) + _ROOM:
             return
         self._keep_first()
         held = self._buffer.pair.part(begin - self._offset, self.length - self._offset)
-        self._buffer, self._offset = _Buffer(_room(held, self._capacity(held.length + 1)), held.length), begin
+        self._buffer, self._offset = _Buffer(_room(held, held.length), held.length), begin
 
 
-def _room(held: KeyValue, capacity: int) -> KeyValue:
-    """A copy of `held` with room for `capacity` positions."""
+def _room(held: KeyValue, needed: int) -> KeyValue:
+    """A copy of `held` with room for `needed` positions and some more."""
+    capacity = needed + max(_ROOM, needed // _ROOM)
     found = []
     for x in (held.key, held.value):
         rows, heads, length, width = x.shape

@@ -27,7 +27,7 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Pattern, Range, split_causal, union
 from nlpcli.attention.states import Positions
 
-LEAST = 256  # queries below which a matrix is faster
+LEAST = 256  # queries below which one large call is faster
 _WORTHWHILE = 0.6  # of the pairs of full attention: with more, one large call is faster
 _BLOCK = 128
 _NEAR = 32  # ranges of keys that are nearer to each other are read as one

@@ -80,6 +80,7 @@ def command(
     source_tokenizer: Path = typer.Option(
         None, "--source-tokenizer", metavar="DIR", help="Of the new source encoder; else one is trained on the sources."
     ),
+    attention: list[str] = training.ATTENTION,
     tune: str = typer.Option(
         None, "--tune", help="all, head (frozen body), gradual (from the top down), stages (--source-layers first)."
     ),
@@ -179,6 +180,7 @@ def _request(given: Mapping[str, Any], asked: training.Asked, **more: Any) -> An
         examples__choices=list(given["choices"] or []),
         examples__format=given["format"],
         examples__header=given["header"],
+        model__attention=list(given["attention"] or []),
         head__objective=given["objective"],
         head__prefix=given["prefix"],
         tuning__mode=given["tune"],

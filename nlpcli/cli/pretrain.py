@@ -53,6 +53,7 @@ def command(
     ),
     context: int = typer.Option(None, "--context", min=1, help="Tokens in one window."),
     document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across documents."),
+    attention: list[str] = training.ATTENTION,
     show: int = typer.Option(
         None, "--show", min=1, metavar="N", help="Print N examples, before and after, and train nothing."
     ),
@@ -115,6 +116,7 @@ def command(
         data__context=context,
         data__document_mask=document_mask,
         noise__kinds=noise,
+        model__attention=list(attention or []),
     )
     with training.watched("pretrain") as watcher:
         if show is not None:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from nlpcli.recipes.run import Request
 
 CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
+ATTENTION = typer.Option(
+    None,
+    "--attention",
+    metavar="PATTERN",
+    help='Which keys each query may attend to: "window:128+global:2"; several take turns.',
+)
 SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
 OUT = typer.Option(None, "--out", metavar="DIR", help="The run's folder (a new one under runs/).")
 TOKENIZER = typer.Option(

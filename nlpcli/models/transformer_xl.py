@@ -196,7 +196,7 @@ class TransformerXL(nn.Module):
 
         def present(number: int, x: Tensor) -> KeyValue:
             own = self.layers[number].project(x)
-            held, _, after = state.layers[number].append(own.key, own.value)
+            held, after = state.layers[number].append(own.key, own.value)
             layers.append(after)
             return held
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nlpcli.attention.kinds import check_attention
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
@@ -28,6 +29,8 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
             "a document mask needs documents, and this text is read without borders between them",
             hint="set data.documents to lines or paragraphs",
         )
+    if data.document_mask:
+        check_attention(model.attention, setting="data.document_mask with model.attention", needs=["documents"])
     stride = data.eval_stride or data.context
     if stride > data.context:
         raise NlpcliError(
