@@ -23,6 +23,7 @@ from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
 from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
+from nlpcli.convert.zero_start import ZeroStart
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.text import Tokenizer
 
@@ -47,8 +48,9 @@ FAMILIES = LazyTable(
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-KEPT = "nlpcli.safetensors"  # weights of ours that would not come back from theirs as they were
+KEPT = "nlpcli.safetensors"  # weights that would not come back from theirs as they were
 _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
+_ZERO_START = "zero_start"  # there: what was changed so that targets begin with a zero vector
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _WITHOUT_HEADS = ("BertModel", "RobertaModel")
 _BODY = "body."  # before the names of a model's weights under a head
@@ -84,7 +86,9 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     cls = heads.class_in(theirs)
     tuned = _tuned(theirs)
     weights = _full_names(_tensors(path, allow_pickle), family)
-    kept = _load(path / KEPT) if tuned and (path / KEPT).exists() else {}
+    kept = _load(path / KEPT) if (path / KEPT).exists() else {}
+    theirs, weights, zero_start = _before_zero_start(theirs, weights, kept, family)
+    kept = kept if tuned else {}
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
@@ -109,14 +113,25 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = _rows_of(found, path)
-    tokenizer = read_tokenizer(
-        path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
-    )
+    described = {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
+    tokenizer = read_tokenizer(path, described, zero_start)
     if tokenizer.vocab_size > rows:
         raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
     if tuned:
         found = {name if name.startswith(heads.OURS) else _BODY + name: tensor for name, tensor in found.items()}
-    return Checkpoint(ours, found, tokenizer, _info(path, theirs, ours, tokenizer) | tuned, left_out)
+    return Checkpoint(ours, found, tokenizer, _info(path, theirs, ours, tokenizer, zero_start) | tuned, left_out)
+
+
+def _before_zero_start(
+    theirs: dict[str, Any], weights: dict[str, Tensor], kept: Weights, family: Family
+) -> tuple[dict[str, Any], dict[str, Tensor], ZeroStart | None]:
+    """Settings and weights as they were before a zero vector was made for the start, and what was changed; None for
+    a folder that was changed since: it is a Marian like others."""
+    change = ZeroStart.read(theirs[_OWN].get(_ZERO_START))
+    before = change.undo(weights, kept, {**family.defaults, **theirs}) if change else None
+    if change is None or before is None:
+        return theirs, weights, None
+    return change.settings_before(theirs), before, change
 
 
 def _rows_of(weights: Weights, path: Path) -> int:
@@ -208,10 +223,14 @@ def _other_stack(family: Family) -> tuple[str, ...]:
     return {"encoder": ("decoder_layers",), "decoder": ("encoder_layers",)}.get(family.kind, ())
 
 
-def _info(path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+def _info(
+    path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer, zero_start: ZeroStart | None
+) -> dict[str, Any]:
     own = theirs[_OWN]
     writes = ours["kind"] != "encoder" and heads.class_in(theirs) is None
     generation = kept_generation(path, theirs, own.get("generation")) if writes else None
+    if generation is not None and zero_start is not None:
+        generation = zero_start.generation_before(generation)
     if own["info"]:
         return {**own["info"], **({"generation": generation} if generation and "generation" in own else {})}
     info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
@@ -367,6 +386,14 @@ def write_huggingface(
         pairs = [pair for pair in pairs if pair.theirs.startswith(family.prefix)]
     tensors = heads.tensors_out(cls, pairs, weights, config, info)
     kept = _kept(weights, heads.tensors_in(cls, pairs, tensors, config, info)) if head else {}
+    zero_start = None
+    if family.model_type == "marian" and not head:
+        change = ZeroStart.of(tokenizer, theirs)
+        moved = change.move(tensors, theirs)
+        if kept := _kept(tensors, moved):
+            zero_start, tensors = change, moved
+            theirs[_OWN][_ZERO_START] = change.as_dict()
+            theirs |= change.settings()
     if architecture in _WITHOUT_HEADS:
         tensors = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
     files = tokenizer_files(
@@ -378,11 +405,14 @@ def write_huggingface(
         left=family.model_type == "xlnet" and bool(head),
         padding=special.pad,
     )
+    if zero_start:
+        files = zero_start.tokenizer_files(files)
     if head and cls is None:
         files |= sentence_files(config, head, _reads(config, info))
     elif config["kind"] != "encoder" and cls is None:
         more = {"forced_bos_token_id": forced[0]} if forced else {}
-        theirs[_OWN]["generation"] = written_generation({**theirs, **more}, special, info)
+        generation = written_generation({**theirs, **more}, special, info)
+        theirs[_OWN]["generation"] = zero_start.generation(generation) if zero_start else generation
         files[GENERATION] = as_json(theirs[_OWN]["generation"])
     files[CONFIG] = as_json(theirs)
     files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})

@@ -15,6 +15,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
 from nlpcli.convert.spm import UNIGRAM, SentencePieceFile, parse_spm
+from nlpcli.convert.zero_start import ZeroStart
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 from nlpcli.text.huggingface import HuggingFaceModel, parse, vocabulary
@@ -52,8 +53,8 @@ _EXTRA_IDS = 100  # T5's sentinels
 _PEGASUS_OFFSET = 103  # ids before PEGASUS's own pieces
 
 
-def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of a checkpoint folder; `config` is its config.json.
+def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStart | None = None) -> Tokenizer:
+    """The tokenizer of a checkpoint folder; `config` is its config.json. zero_start: a change that is undone.
 
     The ids are those of `transformers`; what a model's vocabulary has beyond them is named `<unused_i>` and special.
 
@@ -61,13 +62,18 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """
     folder = Path(folder)
     said = _said(folder)
+    if zero_start is not None and zero_start.row is not None:
+        said["roles"] = dict(zero_start.tokens)
     tokens = _TOKENS.get(config.get("model_type", ""), {}) | said["roles"]
     if (folder / "source.spm").exists():
-        return _read_marian(folder, config, {role: name for role, name in tokens.items() if name})
+        return _read_marian(folder, config, {role: name for role, name in tokens.items() if name}, zero_start)
     path = folder / TOKENIZER_JSON
     try:
         data = path.read_bytes() if path.exists() else _built(folder, config, said)
         content = parse(data)
+        if zero_start is not None:
+            zero_start.content_before(content)
+            data = json.dumps(content, ensure_ascii=False).encode()
         pieces = vocabulary(content)
     except NlpcliError:
         raise
@@ -294,10 +300,14 @@ _SENTENCE_PIECES: dict[str, Callable[[SentencePieceFile, Mapping[str, Any]], Cor
 }
 
 
-def _read_marian(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> Tokenizer:
+def _read_marian(
+    folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str], zero_start: ZeroStart | None
+) -> Tokenizer:
     if (folder / "target_vocab.json").exists():
         raise NlpcliError(f"{folder}: a Marian model with two vocabularies is not known here")
     vocab = read_json(folder / "vocab.json")
+    if zero_start is not None:
+        vocab = zero_start.vocabulary_before(vocab)
     pieces = [""] * (max(vocab.values()) + 1)
     for piece, id_ in vocab.items():
         pieces[id_] = piece
