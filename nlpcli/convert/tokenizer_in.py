@@ -25,6 +25,8 @@ from nlpcli.text.special import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
 
 TOKENIZER_JSON = "tokenizer.json"
+_SPM_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
+_FILES = (TOKENIZER_JSON, "vocab.txt", "vocab.json", "merges.txt", "source.spm", "target.spm", *_SPM_FILES)
 _BRACKETS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _ANGLES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 _PLAIN = {name: _ANGLES[name] for name in ("eos", "pad", "unk")}
@@ -51,6 +53,18 @@ _SHARED = {  # whose id a role has that has no token of its own, the first that 
 _PLAYS = {("bos", "cls"), ("eos", "sep")}  # BERT's [CLS] begins and its [SEP] ends a text: not absent
 _EXTRA_IDS = 100  # T5's sentinels
 _PEGASUS_OFFSET = 103  # ids before PEGASUS's own pieces
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint folder holds any of a tokenizer's files."""
+    return any((Path(folder) / name).exists() for name in _FILES)
+
+
+def no_tokenizer_files(folder: Path) -> NlpcliError:
+    return NlpcliError(
+        f"{folder}: no tokenizer files (tokenizer.json, vocab.txt, vocab.json and merges.txt, or spiece.model)",
+        hint="copy the tokenizer's files beside config.json",
+    )
 
 
 def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStart | None = None) -> Tokenizer:
@@ -196,16 +210,13 @@ def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
         merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines) if right]
         return _gpt(vocab, merges) if model_type == "openai-gpt" else _byte_level(vocab, merges, settings)
-    for name in ("spiece.model", "sentencepiece.model", "tokenizer.model"):
+    for name in _SPM_FILES:
         if (folder / name).exists():
             spm = parse_spm((folder / name).read_bytes())
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
                 raise NlpcliError(f"{folder / name}: how a {model_type} model uses it is not known here")
             return _SENTENCE_PIECES[model_type](spm, settings)
-    raise NlpcliError(
-        f"{folder}: no tokenizer files (tokenizer.json, vocab.txt, vocab.json and merges.txt, or spiece.model)",
-        hint="copy the tokenizer's files beside config.json",
-    )
+    raise no_tokenizer_files(folder)
 
 
 def _wordpiece(lines: list[str], settings: Mapping[str, Any]) -> Core:
