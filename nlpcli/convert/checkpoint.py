@@ -192,10 +192,15 @@ def _as_they_were(
 def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
+    if kind is None:
+        raise NlpcliError(
+            f"{path / CONFIG}: 'model_type' is missing, which names the model's family",
+            hint=f"the families that are supported: {', '.join(FAMILIES)}",
+        )
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise NlpcliError(
             f"{path / CONFIG}: unknown model type '{kind}': models of this family are not supported",
-            hint=f"the families that are: {', '.join(FAMILIES)}",
+            hint=f"the families that are supported: {', '.join(FAMILIES)}",
         )
     own = theirs.setdefault(_OWN, {})
     sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]

@@ -25,7 +25,7 @@ from nlpcli.text.special import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
 
 TOKENIZER_JSON = "tokenizer.json"
-_SPM_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
+_SPM_FILES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 _FILES = (TOKENIZER_JSON, "vocab.txt", "vocab.json", "merges.txt", "source.spm", "target.spm", *_SPM_FILES)
 _BRACKETS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _ANGLES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
