@@ -34,22 +34,26 @@ def description_of(path: Path) -> dict[str, Any]:
     return read_info(path)
 
 
-def open_model(path: Path, device: str = "cpu", *, allow_pickle: bool = False) -> LoadedModel:
+def open_model(
+    path: Path, device: str = "cpu", *, allow_pickle: bool = False, needs_tokenizer: bool = True
+) -> LoadedModel:
     """The model in the folder `path`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
 
+    needs_tokenizer: refuse a model that came without one.
     Raises: NlpcliError as `load_model` and `read_huggingface`.
     """
     path = Path(path)
     if not is_huggingface(path):
-        return load_model(path, device)
+        return load_model(path, device, needs_tokenizer=needs_tokenizer)
     from nlpcli.convert.checkpoint import read_huggingface
     from nlpcli.models.build import build_model
 
-    found = read_huggingface(path, allow_pickle=allow_pickle)
+    found = read_huggingface(path, allow_pickle=allow_pickle, needs_tokenizer=needs_tokenizer)
     info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
+    info = info if found.tokenizer is not None else {**info, "vocab_size": found.vocab_size}
     config, shapes = ModelConfig.model_validate(found.config), {n: tuple(t.shape) for n, t in found.weights.items()}
-    check_shapes(config, found.tokenizer.vocab_size, found.info.get("head"), shapes, str(path))
-    model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
+    check_shapes(config, found.vocab_size, found.info.get("head"), shapes, str(path))
+    model = build_model(found.config, found.vocab_size, found.info.get("head"))
     load_weights(model, found.weights, str(path))
     return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
 

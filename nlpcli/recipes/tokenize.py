@@ -25,6 +25,8 @@ from nlpcli.data.readers import (
     split_lines,
 )
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.models.directory import DESCRIPTION as MODEL
+from nlpcli.models.directory import no_tokenizer
 from nlpcli.recipes.models import is_huggingface
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.normalization import normalizer
@@ -166,6 +168,8 @@ def open_tokenizer(directory: Path) -> Tokenizer:
         return read_tokenizer(directory, read_json(directory / "config.json"))
     if not (directory / "tokenizer.yaml").exists() and (inner / "tokenizer.yaml").exists():
         return load_tokenizer(inner)
+    if (directory / MODEL).exists() and not (directory / "tokenizer.yaml").exists():
+        raise no_tokenizer(directory)
     return load_tokenizer(directory)
 
 

@@ -136,7 +136,7 @@ def test_weights_without_a_use_are_listed_and_missing_ones_named(gpt2):
     ("change", "message"),
     [
         ({"model_type": "bertt"}, "unknown model type 'bertt'"),
-        ({"model_type": None}, "unknown model type 'None'"),
+        ({"model_type": None}, "'model_type' is missing, which names the model's family"),
         ({"model_type": ["x"]}, "unknown model type"),
         ({"nlpcli": 5}, "'nlpcli' is not what this program writes there"),
         ({"nlpcli": {"model": 5}}, "'nlpcli' is not what this program writes there"),

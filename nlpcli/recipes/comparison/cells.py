@@ -295,5 +295,5 @@ def pieces(cell: Cell) -> int:
     if cell.config.init:
         from nlpcli.recipes.start import open_start
 
-        return open_start(cell.config.init).tokenizer.vocab_size
+        return open_start(cell.config.init).vocab_size
     return cell.config.tokenizer.vocab_size

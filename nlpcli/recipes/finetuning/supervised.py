@@ -14,6 +14,7 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import no_tokenizer
 from nlpcli.recipes.finetuning.measures import measures_of, possible_measures, scores_of
 from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
@@ -312,10 +313,19 @@ def tokenizer_of(
     if start is None or request.resume:
         return get_tokenizer(request, texts, config, run, listener)
     if request.tokenizer is None:
+        if start.tokenizer is None:
+            raise no_tokenizer(start.path, "name the one that it was trained with: --tokenizer DIR")
         return start.tokenizer
     from nlpcli.recipes.tokenize import open_tokenizer
 
     given = open_tokenizer(Path(request.tokenizer))
+    if start.tokenizer is None:
+        if given.vocab_size != start.vocab_size:
+            raise NlpcliError(
+                f"{request.tokenizer}: has {given.vocab_size:,} tokens, the model {start.path} {start.vocab_size:,}",
+                hint="name the tokenizer that the model was trained with",
+            )
+        return given
     if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
         raise NlpcliError(
             f"{request.tokenizer}: is not the tokenizer of {start.path}, whose weights are of its own pieces",

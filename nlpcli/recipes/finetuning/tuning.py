@@ -76,7 +76,7 @@ class Tuned:
         """The start's weights, for the vocabulary that is trained with."""
         start = self.start
         weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
-        if start.tokenizer.fingerprint == self.tokenizer.fingerprint:
+        if start.tokenizer is None or start.tokenizer.fingerprint == self.tokenizer.fingerprint:
             return weights
         from nlpcli.models.transplant import carry_embeddings
 

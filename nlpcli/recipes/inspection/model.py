@@ -38,12 +38,12 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
     Raises: NlpcliError for a model that is damaged, incomplete, or of a kind that is not known here.
     """
     path = Path(path)
-    loaded = open_model(path)
+    loaded = open_model(path, needs_tokenizer=False)
     config, info, files = loaded.config, loaded.info, weight_files(path)
     length = min(length, _longest(config) or length)
     parts = parameters_by_part(loaded.model, config.kind)
     total = sum(parts.values())
-    counts = as_facts(operations(config, loaded.tokenizer.vocab_size, info.get("head"), length=length))
+    counts = as_facts(operations(config, loaded.vocab_size, info.get("head"), length=length))
     stored = [tensor for file in files for tensor in header(file)]
     facts: dict[str, Any] = {
         "format": "huggingface" if is_huggingface(path) else "nlpcli",
@@ -63,8 +63,8 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "trained_context": info.get("context") or info.get("max_length"),
         "longest_source": config.max_length if config.kind == "encoder-decoder" else None,
         "pooling": _pooling(path, info),
-        "vocab_size": loaded.tokenizer.vocab_size,
-        "tokenizer": loaded.tokenizer.kind,
+        "vocab_size": loaded.vocab_size,
+        "tokenizer": None if loaded.own_tokenizer is None else loaded.own_tokenizer.kind,
         "presets": same_shape(config),
         "parameters": {"total": total, "by_part": parts},
         "shared": shared_matrices(loaded.model),
@@ -153,7 +153,7 @@ def _what(facts: Mapping[str, Any]) -> Section:
         ("layers", f"{layers}, width {facts['d_model']}, {facts['heads']} heads, feed-forward {facts['d_ff']}"),
         ("built with", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
-        ("vocabulary", f"{facts['vocab_size']:,} pieces ({facts['tokenizer']})"),
+        ("vocabulary", f"{facts['vocab_size']:,} pieces ({facts['tokenizer'] or 'no tokenizer'})"),
         ("preset", ", ".join(facts["presets"]) or "none has this shape"),
     ]
     if facts["objective"] and facts["objective"] != facts["task"]:
