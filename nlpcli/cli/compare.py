@@ -130,9 +130,9 @@ def _write_preview(cells: list[dict[str, Any]], format: str) -> None:
     if format == "json":
         terminal.write_json(cells)
         return
-    headings = ["cell", "parameters", "operations/token", "state", "changes"]
+    headings = ["cell", "parameters", "FLOPs/token", "state", "changes"]
     rows = [
-        [cell["cell"], f"{cell['parameters']:,}", f"{cell['operations_per_token']:,.0f}", cell["state"],
+        [cell["cell"], f"{cell['parameters']:,}", f"{cell['flops_per_token']:,.0f}", cell["state"],
          _changes(cell["changes"])]
         for cell in cells
     ]  # fmt: skip

@@ -35,7 +35,7 @@ def command(
     confidence: bool = typer.Option(True, "--confidence/--no-confidence", help="95 % intervals by bootstrap."),
     samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for the intervals."),
     seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
+    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
     text: str = typer.Option(
         None, "--text", metavar="COLUMN", help="Column of the text, where the model's own differs."
     ),

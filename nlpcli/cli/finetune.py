@@ -61,7 +61,7 @@ def command(
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
     choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
+    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
     header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
     objective: str = typer.Option(
         None, "--objective", help="similarity: softmax, cosine, contrastive, multiple-negatives."

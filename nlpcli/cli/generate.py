@@ -78,7 +78,7 @@ def command(
         None, "--label", metavar="COLUMN", rich_help_panel=_PANEL, help="Column of what is right."
     ),
     format: str = typer.Option(
-        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labelled-lines, lines."
+        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labeled-lines, lines."
     ),
     header: str = typer.Option(
         None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: whether the first row names the columns."

@@ -25,7 +25,7 @@ def command(
     as_kind: str = typer.Option(
         None, "--as", metavar="KIND", help="Of a run or model folder: run, model, tokenizer; of a file: text, …"
     ),
-    length: int = typer.Option(None, "--length", min=1, help="Tokens for which operations are counted (128)."),
+    length: int = typer.Option(None, "--length", min=1, help="Tokens for which FLOPs are counted (128)."),
     weights: bool = typer.Option(False, "--weights", help="Each weight: shape, type, mean, std, min, max."),
     text: list[str] = typer.Option([], "--text", metavar="FILE", help="Measure a tokenizer on this (repeatable)."),
     dev: tuple[str, str] = typer.Option(None, "--dev", metavar="SOURCE TARGET", help="Of a parallel corpus."),

@@ -30,7 +30,7 @@ def command(
         None, "--format", help="terminal, html, markdown, png, svg, pdf or json (by the file's name)."
     ),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
-    x: str = typer.Option("step", "--x", help="The axis of the curves: step, tokens, minutes or operations."),
+    x: str = typer.Option("step", "--x", help="The axis of the curves: step, tokens, minutes or flops."),
     metric: list[str] = typer.Option(
         None, "--metric", metavar="NAME...", help="Draw the curves of these metrics only, beside the loss."
     ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nlpcli.models.directory import LoadedModel
     from nlpcli.tasks.task import OnCut
 
-FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines")
+FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
 WINDOW = 1024  # examples read ahead
 _BY_SUFFIX = {
     ".jsonl": "jsonl",

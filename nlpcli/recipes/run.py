@@ -23,7 +23,7 @@ from nlpcli.recipes.card import CARD, card_of
 from nlpcli.recipes.samples import OUTPUTS, Shown, write_outputs
 
 CONFIG = "config.yaml"
-LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_operations")
+LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {"dropout", "attention_dropout", "activation_dropout"},

@@ -262,7 +262,7 @@ def test_a_table_is_read_as_in_training_and_plain_lines_have_no_columns(call):
 
 def test_a_format_that_was_named_in_training_is_remembered(call):
     write("train.txt", [f"{label} {text}" for text, label in sentences()])
-    call(*finetune("classify", "--train", "train.txt", "--format", "labelled-lines", steps=3))
+    call(*finetune("classify", "--train", "train.txt", "--format", "labeled-lines", steps=3))
     assert json.loads(call("evaluate", "--model", "runs/x", "--data", "train.txt", "--json"))["examples"] == 36
 
 

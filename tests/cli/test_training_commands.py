@@ -220,22 +220,22 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
 def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     status, _, err = call(*arguments, "--max-epochs", 1)
-    assert status == 0 and "1 epochs done" in err
+    assert status == 0 and "1 epoch done" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
     assert (training["max_steps"], training["max_epochs"], training["max_minutes"]) == (None, 1.0, None)
 
 
-@pytest.mark.parametrize("limit", ["max_tokens=900", "max_operations=1e6"])
+@pytest.mark.parametrize("limit", ["max_tokens=900", "max_flops=1e6"])
 def test_a_limit_that_is_asked_for_replaces_those_of_the_run_that_is_resumed(call, pairs, limit):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     done = call(*arguments, "--set", "training.max_steps=null", "--set", f"training.{limit}")
-    assert done[0] == 0 and ("tokens read" in done[2] or "operations done" in done[2]), done[2]
+    assert done[0] == 0 and ("tokens read" in done[2] or "FLOPs done" in done[2]), done[2]
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-steps", 5)
     assert status == 0 and "stopped after step 5" in err and "5 steps done" in err
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-tokens", 5000)
     assert status == 0 and "tokens read" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
-    assert (training["max_steps"], training["max_tokens"], training["max_operations"]) == (None, 5000, None)
+    assert (training["max_steps"], training["max_tokens"], training["max_flops"]) == (None, 5000, None)
 
 
 def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):

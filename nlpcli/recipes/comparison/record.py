@@ -181,7 +181,7 @@ def measure(run: Path) -> dict[str, Any]:
     card = read_card(run)
     last = checkpoints(run)
     progress = load_yaml(last[-1] / "state.yaml")["progress"] if last else {}
-    cost = ("step", "tokens", "seconds", "operations", "operations_per_token")
+    cost = ("step", "tokens", "seconds", "flops", "flops_per_token")
     return {
         "metrics": dict(info["metrics"]),
         "signatures": dict(info.get("signatures") or {}),

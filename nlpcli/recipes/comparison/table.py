@@ -16,8 +16,8 @@ _NAMES = {
     "bleu": "dev BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
     "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
 }  # fmt: skip
-_COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "operations": "operations"}
-_DROPPED = ("tokens", "minutes", "operations")
+_COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "flops": "FLOPs"}
+_DROPPED = ("tokens", "minutes", "FLOPs")
 """Columns of cost that a narrow table does without, in this order."""
 GAP = "–"
 SIGNIFICANT = 0.05
@@ -224,7 +224,7 @@ def _cost(key: str, number: Number | None) -> str:
         return GAP
     if key == "seconds":
         return f"{number.mean / 60:.{1 if number.mean >= 60 else 2}f}"
-    if key == "operations":
+    if key == "flops":
         return f"{number.mean:.2e}".replace("e+", "e")
     return _thousands(number.mean)
 
@@ -323,7 +323,7 @@ def as_csv(results: Results) -> str:
     """All numbers in full precision, one line a variant; several seeds have a column of deviations."""
     file = io.StringIO()
     measured = list(dict.fromkeys(name for row in results.rows for name in row.metrics))
-    costs = ["parameters", "tokens", "seconds", "operations", "step"]
+    costs = ["parameters", "tokens", "seconds", "flops", "step"]
     several = any(len(row.seeds) > 1 for row in results.rows)
     spread = [f"{name}_deviation" for name in measured] if several else []
     numbers = [(name, number) for row in results.rows for name, number in row.metrics.items()]

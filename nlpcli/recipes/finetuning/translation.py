@@ -243,7 +243,7 @@ class DevTranslations:
         if not measured:
             shown.fill(samples)
             return
-        outputs = [{"gold": target, "said": text} for (_, target), text in zip(self.pairs, output, strict=True)]
+        outputs = [{"reference": target, "output": text} for (_, target), text in zip(self.pairs, output, strict=True)]
         how = {"metric": "bleu", "options": self._how(), "suffix": self.signature}
         shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
 

@@ -36,7 +36,7 @@ _ALWAYS = ("show", "on_line")  # may be given to what has no use for them
 class Settings:
     """How to look; None: as the kind does by default.
 
-    length: tokens of an example for which a model's operations are counted. weights: each weight with its statistics.
+    length: tokens of an example for which a model's FLOPs are counted. weights: each weight with its statistics.
     text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text. on_line:
     told how many lines were read.
     """

@@ -16,7 +16,7 @@ from nlpcli.recipes.inspection.weights import header, not_finite, statistics, st
 from nlpcli.recipes.models import is_huggingface, open_model
 
 LENGTH = 128
-"""Tokens of an example for which operations are counted, unless said otherwise."""
+"""Tokens of an example for which FLOPs are counted, by default."""
 
 _NOT_SHAPE = {
     "dropout", "attention_dropout", "activation_dropout", "output_dropout", "initialisation", "init_std", "mlm_head",
@@ -34,7 +34,7 @@ _USES = {
 def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
     """The model in a folder of this program or of Hugging Face; its digest and its tokenizer are checked.
 
-    length: tokens of an example for which operations are counted. weights: every weight with its statistics.
+    length: tokens of an example for which FLOPs are counted. weights: every weight with its statistics.
     Raises: NlpcliError for a model that is damaged, incomplete, or of a kind that is not known here.
     """
     path = Path(path)
@@ -70,7 +70,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "shared": shared_matrices(loaded.model),
         "stored": stored_types(stored),
         "memory": memory(config, total),
-        "operations": counts,
+        "flops": counts,
         "bytes": sum(file.stat().st_size for file in files),
         "digest": "none" if is_huggingface(path) else "right",  # of others, `open_model` would have said so
         "left_out": info.get("left_out", []),
@@ -185,7 +185,7 @@ def _parameters(facts: Mapping[str, Any]) -> Section:
 
 
 def _cost(facts: Mapping[str, Any]) -> Section:
-    used, counts = facts["memory"], facts["operations"]
+    used, counts = facts["memory"], facts["flops"]
     stored = ", ".join(f"{name}" for name in facts["stored"])
     rows = [
         ("on disk", f"{size(facts['bytes'])} ({stored})"),
@@ -195,9 +195,7 @@ def _cost(facts: Mapping[str, Any]) -> Section:
     if "cache_token" in used:
         source = f", {size(used['cache_source'])} of the source" if "cache_source" in used else ""
         rows.append(("keys and values", f"{size(used['cache_token'])} a token that is written{source} (float32)"))
-    rows.append(
-        ("operations a token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training")
-    )
+    rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
     if counts["decoding"] is not None:
-        rows.append(("operations to write", f"{amount(counts['decoding'])} a token"))
-    return Section(f"Cost (operations at {counts['length']} tokens)", rows)
+        rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
+    return Section(f"Cost (FLOPs at {counts['length']} tokens)", rows)

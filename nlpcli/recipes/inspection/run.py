@@ -78,7 +78,7 @@ def run_state(path: Path) -> dict[str, Any]:
         "epoch": progress.get("epoch"),
         "tokens": progress.get("tokens"),
         "seconds": progress.get("seconds"),
-        "operations": progress.get("operations"),
+        "flops": progress.get("flops"),
         "best": best,
         "checkpoints": [checkpoint.name for checkpoint in newest],
     }
@@ -162,8 +162,8 @@ def _how_far(facts: Mapping[str, Any]) -> str:
         parts.append(f"{amount(facts['tokens'])} tokens")
     if facts["seconds"]:
         parts.append(f"{facts['seconds'] / 60:.1f} minutes")
-    if facts["operations"]:
-        parts.append(f"{facts['operations']:.3g} operations")
+    if facts["flops"]:
+        parts.append(f"{facts['flops']:.3g} FLOPs")
     logged = facts["logged_step"]
     if logged is not None and logged > facts["step"]:
         parts.append(f"logged up to step {logged:,}")
@@ -206,7 +206,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     }
     if checked.get("model") == "right":
         facts["parameters"] = sum(tensor.numbers for tensor in header(path / "model.safetensors"))
-    parts = {"step": 0, "epoch": None, "tokens": None, "seconds": None, "operations": None}
+    parts = {"step": 0, "epoch": None, "tokens": None, "seconds": None, "flops": None}
     far = _how_far({**parts, **progress, "logged_step": None})
     rows = [
         ("how far", far),

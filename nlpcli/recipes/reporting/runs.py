@@ -166,8 +166,8 @@ def _missing(run: Run) -> Iterable[str]:
     elif not any(line["kind"] == "dev" for line in run.lines):
         yield "it was not evaluated yet"
     trained = [line for line in run.lines if line["kind"] == "train"]
-    if trained and not any("operations" in line for line in trained):
-        yield "operations were not counted (an older version)"
+    if trained and not any("flops" in line for line in trained):
+        yield "FLOPs were not counted (an older version)"
     if not run.samples:
         off = run.config["training"].get("samples") == 0
         yield "no samples (training.samples is 0)" if off else "no samples (an older version, or not evaluated yet)"

@@ -153,7 +153,7 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     """What a metric of the kept weights is computed from, None where the outputs don't say."""
     outputs = usable_outputs(run)
     how = None if outputs is None else outputs.measures.get(name)
-    if outputs is None or not isinstance(how, Mapping):
+    if outputs is None or not isinstance(how, Mapping) or not isinstance(how.get("metric"), str):
         return None
     items = [item for item in outputs.items if "part" not in how or item.get("part") == how["part"]]
     kind, options = how.get("metric"), dict(how.get("options") or {})
@@ -189,22 +189,22 @@ def _metric(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _plain(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    return [item["said"] for item in items], [[item["gold"] for item in items]]
+    return [item["output"] for item in items], [[item["reference"] for item in items]]
 
 
 def _sets(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    return [tuple(item["said"]) for item in items], [[tuple(item["gold"]) for item in items]]
+    return [tuple(item["output"]) for item in items], [[tuple(item["reference"]) for item in items]]
 
 
 def _same(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
     """Texts of which any reference is right."""
-    return [item["said"] in item["gold"] for item in items], [[True] * len(items)]
+    return [item["output"] in item["reference"] for item in items], [[True] * len(items)]
 
 
 def _texts(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
     """Texts with one reference or several."""
-    gold = [[item["gold"]] if isinstance(item["gold"], str) else item["gold"] for item in items]
-    return [item["said"] for item in items], reference_sets(gold)
+    gold = [[item["reference"]] if isinstance(item["reference"], str) else item["reference"] for item in items]
+    return [item["output"] for item in items], reference_sets(gold)
 
 
 _PREPARE = {

@@ -58,7 +58,7 @@ def cost(name: str, value: float | int | str | None) -> str:
         return value
     if name == "minutes":
         return f"{value:.1f}" if value < 600 else f"{value:,.0f}"
-    if name == "operations":
+    if name == "flops":
         return f"{value:.2e}".replace("e+", "e")
     if name == "tokens per second":
         return f"{value:,.0f}"
@@ -80,7 +80,9 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
         ("kept", [run.kept for run in report.runs]),
     ]
     names = dict.fromkeys(name for own in report.cost for name in own)
-    return rows + [(name, [cost(name, own[name]) for own in report.cost]) for name in names]
+    return rows + [
+        ("FLOPs" if name == "flops" else name, [cost(name, own[name]) for own in report.cost]) for name in names
+    ]
 
 
 def _what(task: str, config: dict[str, Any]) -> str:

@@ -102,7 +102,7 @@ def test_a_preview_needs_no_data_and_tells_sizes_and_operations(job):
     shown = preview(job(train=(), dev=()))
     assert [cell["cell"] for cell in shown] == ["base", "heads-1", "d_ff-32"]
     assert shown[0]["parameters"] == shown[1]["parameters"] < shown[2]["parameters"]
-    assert shown[0]["operations_per_token"] < shown[2]["operations_per_token"]
+    assert shown[0]["flops_per_token"] < shown[2]["flops_per_token"]
     assert {cell["state"] for cell in shown} == {"new"}
     assert not Path("runs").exists()
 

@@ -319,11 +319,11 @@ base:
   tokenizer: {type: chars}
   data: {context: 16, workers: 1}
   training: {batch_tokens: 128, warmup_steps: 2, precision: float32, evaluate_every: 100}
-equal: {operations: 2.0e+7}
+equal: {flops: 2.0e+7}
 axes: {objective: [clm, mlm]}
 """
     results = compare(job(text, train=("train.en",), dev=("dev.en",)), told)
     for row in results.rows:
         assert row.status == "finished", row.reason
-        assert 2e7 <= row.cost["operations"].mean < 4e7
+        assert 2e7 <= row.cost["flops"].mean < 4e7
     assert {"perplexity", "mlm_accuracy"} <= set(results.metrics)

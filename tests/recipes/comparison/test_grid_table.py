@@ -23,7 +23,7 @@ def row(name: str, settings: dict, group: str = "", labels: dict | None = None, 
         name=name, title=name, group=group, labels=labels or {}, settings=settings, changes=settings if group else {},
         status="finished", folders=(f"runs/g/{name}",), seeds=(1,),
         cost={"parameters": Number((numbers["parameters"],)), "seconds": Number((90.0,)),
-              "operations": Number((2e13,)), "tokens": Number((1e6,))},
+              "flops": Number((2e13,)), "tokens": Number((1e6,))},
         metrics=measured,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def results(rows: list[Row] = ROWS, **more) -> Results:
 
 def test_the_wide_table_has_the_base_in_full_and_blanks_where_cells_are_as_it():
     found = table(results())
-    assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "operations", "perplexity", "test BLEU"]
+    assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "FLOPs", "perplexity", "test BLEU"]
     assert [line[2:4] for line in found.lines] == [["4", "2"], ["1", ""], ["", "4"]]
     assert found.lines[0][4:] == ["1.44M", "1.5", "2.00e13", "10.00", "30.00 [29.00, 31.00]"]
     assert sorted(found.best) == [(2, 7), (2, 8)]
