@@ -61,7 +61,7 @@ def test_training_reads_standard_input_and_says_what_it_left_out(run):
         stdin=TEXT,
     )
     assert done.returncode == 0
-    assert "300 pieces from 100 lines, drawn at random from 400 (--max-lines)" in done.stderr
+    assert "300 tokens from 100 lines, sampled from 400 (--max-lines)" in done.stderr
     made = json.loads(done.stdout)
     assert (made["kind"], made["vocab_size"], made["out"]) == ("bpe", 300, "tok")
 

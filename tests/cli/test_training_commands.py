@@ -157,7 +157,7 @@ def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, mo
     write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
     _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
                      "--set", "data.dev_fraction=0.4")  # fmt: skip
-    assert f"(the sample that comes with nlpcli), documents: {documents}\n" in err
+    assert f"(the sample data of nlpcli), documents: {documents}\n" in err
     assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
 
 
@@ -178,7 +178,7 @@ def test_the_sample_is_learnt_by_what_was_made_for_it_and_other_pairs_by_the_usu
 def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
     write(pairs / "mine.yaml", ["extends: gpt-mini", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "mine.yaml", *SMALL[:7])
-    assert status == 0 and "the sample that comes with nlpcli" in err
+    assert status == 0 and "the sample data of nlpcli" in err
     write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "named.yaml", *SMALL)
     assert status == 0 and "sample" not in err
@@ -188,7 +188,7 @@ def test_text_named_in_a_preset_file_or_by_set_is_not_replaced_by_the_sample(cal
     write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
     for number, arguments in enumerate((["--preset", "named.yaml"], ["--set", "data.train=[train.en]"])):
         status, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", f"run{number}", *SMALL)
-        assert status == 0 and "that comes with nlpcli" not in err and "317 documents" in err, err
+        assert status == 0 and "sample data of nlpcli" not in err and "317 documents" in err, err
 
 
 def test_held_out_pairs_that_are_given_stand_beside_the_sample(call, pairs):
@@ -393,7 +393,7 @@ def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environme
     more = [*shlex.split(resume[1]), "--max-steps", str(done_steps + 3)]
     done = subprocess.run([*nlpcli_command, *more], cwd=pairs, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"going on after step {done_steps:,}" in done.stderr
+    assert f"resuming after step {done_steps:,}" in done.stderr
     assert [line["step"] for line in read_metrics(pairs / "runs/lm")][-1] == done_steps + 3
 
 
