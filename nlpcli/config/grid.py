@@ -65,7 +65,8 @@ class Equal(Strict):
 
     def __str__(self) -> str:
         amount = f"{self.amount:.3g}" if self.kind == "flops" else f"{self.amount:,}"
-        return f"{amount} {self.kind if self.amount != 1 else self.kind[:-1]}"
+        kind = self.kind.replace("flops", "FLOPs")
+        return f"{amount} {kind if self.amount != 1 else kind[:-1]}"
 
 
 Seeds = Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)]

@@ -101,7 +101,7 @@ class Embedder:
     def describe(self) -> str:
         """How a vector is made, in words."""
         of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
-        length = ", of length 1" if self.normalize else ""
+        length = ", normalized to length 1" if self.normalize else ""
         return f"{self.width} numbers, {of}, {self.states}{length}; at most {self.max_length} tokens of a text"
 
     def fingerprint(self) -> str:
@@ -207,7 +207,7 @@ def _newest(say: Callable[[str], None]) -> Path:
         found = newest_run("similarity")
     except NlpcliError:
         found = newest_run("encoder")
-    return found.report("the newest run that makes vectors", say)
+    return found.report("the newest encoder run", say)
 
 
 def _token_table(body: Any) -> torch.Tensor:

@@ -91,7 +91,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any
     shards = build_shards([file], loaded.tokenizer, documents=documents, field=reading.field, column=reading.column)
     eos = special.eos if documents != "file" and _knows_ends(loaded) else None
     if len(TokenStream(shards, eos=eos)) < 2:
-        raise NlpcliError(f"{file}: a text of one token has none to predict")
+        raise NlpcliError(f"{file}: the text has only one token, so there is none to predict")
     # windows to train on, of which there are none: the least that any text has room for
     windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
     task = CausalLanguageModelling(
@@ -163,10 +163,12 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
 
     model, special = loaded.model, loaded.tokenizer.special
     if getattr(model, "mlm_head", None) is None:
-        raise NlpcliError(f"{loaded.path}: this encoder predicts no tokens", hint="take one that was pretrained by mlm")
+        raise NlpcliError(
+            f"{loaded.path}: this encoder predicts no tokens", hint="use one that was pretrained with mlm"
+        )
     for name in ("stride", "memory"):
         if getattr(reading, name) is not None:
-            raise NlpcliError(f"a {name} means nothing to a masked language model, which reads each document alone")
+            raise NlpcliError(f"--{name} has no effect on a masked language model, which reads each document alone")
     special.check("cls", "sep", "mask", "pad")
     context = _context(loaded, reading)
     documents = reading.documents or "auto"
@@ -192,7 +194,7 @@ def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, devi
 
     special, inner = loaded.tokenizer.special, context - 2
     if inner < 1:
-        raise NlpcliError(f"a context of {context} tokens has no room for a text between its begin and end")
+        raise NlpcliError(f"a context of {context} tokens is too short for a text between its special tokens")
     nats = 0.0
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
         for start in range(begin, end, inner):

@@ -65,16 +65,14 @@ class Aligning:
         if self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
-            raise NlpcliError("the second layer is that of a reverse model, and there is none")
+            raise NlpcliError("the second layer belongs to a reverse model, and none is given")
         if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
-                "layers are chosen by how well two directions agree, and there is one",
-                hint="name a model that translates the other way with --reverse, or a layer",
+                "--layer auto needs two directions",
+                hint="add --reverse with a model that translates in the opposite direction, or name a layer",
             )
         if self.gradient and self.step != "predict":
-            raise NlpcliError(
-                f"gradient times attention is of the step that predicts a word, not of the step '{self.step}'"
-            )
+            raise NlpcliError(f"--gradient needs --step predict, not {self.step}")
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
 
@@ -86,7 +84,7 @@ def parse_layer(text: str | None) -> Layer:
     numbers = [parse_int(number) for number in text.split(",")]
     if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
         return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
-    raise NlpcliError(f"'{text}' is no layer", hint="a number from 1, one for each direction (3,2), or auto")
+    raise NlpcliError(f"'{text}' is not a layer", hint="a number from 1, one for each direction (3,2), or auto")
 
 
 def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
@@ -217,7 +215,7 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             if target is None:
                 raise NlpcliError(
                     f"{place}: {shown(job.target)} has only {count} lines",
-                    hint="it must have the translation of each line; a blank one has no links",
+                    hint="it needs the translation of each line; a blank one has no links",
                 )
             count += 1
             yield Pair(source, target, place)

@@ -94,7 +94,7 @@ def test_nothing_in_gives_nothing_out(call, model, tmp_path):
 
 def test_words_have_vectors_of_their_contexts(call, model, text):
     status, lines, err = call("--model", model, "--tokens", "--static", "--only", "plane", text)
-    assert status == 0 and "vectors of words: 16 numbers, mean of its pieces" in err
+    assert status == 0 and "vectors of words: 16 numbers, mean of its tokens" in err
     found = [json.loads(line) for line in lines]
     assert [(one["line"], one["index"], one["word"]) for one in found] == [
         (1, 1, "plane"),
@@ -154,7 +154,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--output", "v.npy", "--tokens"], "words and their vectors are JSON lines"),
         (["--only", "plane"], "--only is about words"),
         (["--tokens", "--only", "boat"], "'boat' is in none of the 1 lines"),
-        (["--tokens", "--only", "plane", "--similarity"], "at least two are needed"),
+        (["--tokens", "--only", "plane", "--similarity"], "a comparison needs at least two"),
         (["--tokens", "--only", " "], "an empty word"),
         (["--tokens", "--word", "last"], "unknown vector of a word 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),

@@ -91,7 +91,7 @@ def test_a_pipe_of_lines_becomes_a_pipe_of_records(run, models):
         "visualize-attention", "--model", models / "encoder", "--format", "json", stdin="the dog\n\nthe man\ta child\n"
     )
     assert done.returncode == 0
-    assert done.stderr == "warning: <stdin>:2: blank, and left out\n"
+    assert done.stderr == "warning: <stdin>:2: a blank line is left out\n"
     one, two = (json.loads(line) for line in done.stdout.splitlines())
     assert (one["notes"]["line"], two["notes"]["line"]) == (1, 3)
     assert two["texts"] == {"a": "the man", "b": "a child"}
@@ -238,7 +238,7 @@ def test_a_rollout_is_of_what_looks_at_itself(call):
     status, _, err = call("a man", "--target", "ein hund", "--rollout", "--site", "cross", model="translation")
     assert status == 2 and "rollout needs" in err
     status, _, err = call("a man", "--rollout", "--order", "random", "--site", "query", model="xlnet")
-    assert status == 2 and "take --site content" in err
+    assert status == 2 and "use --site content" in err
 
 
 def test_statistics_are_means_over_all_texts(call):
@@ -376,15 +376,15 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
         (("a", "--head", "0"), "there is no head 0"),
         (("a", "--site", "crss"), "unknown attention 'crss'"),
         (("a", "--average", "words"), "unknown average 'words'"),
-        (("a", "--rollout", "--head", "1"), "none can be chosen"),
-        (("a", "--rollout", "--average", "heads"), "a rollout is not averaged"),
+        (("a", "--rollout", "--head", "1"), "so --head has no effect"),
+        (("a", "--rollout", "--average", "heads"), "so --average has no effect"),
         (("a", "--rollout", "--gradient"), "--rollout applies to attention weights"),
         (("a", "--stats", "--gradient"), "--stats applies to attention weights"),
         (("a", "--stats", "--out", "x.png"), "--stats prints a table, not png"),
         (("a", "--stats", "--links"), "--links applies to matrices, and --stats prints a table"),
         (("a", "--stats", "--view", "grid"), "--view applies to matrices, and --stats prints a table"),
         (("a", "--links", "--view", "grid"), "--links has no effect on a grid, which shows no full matrices"),
-        (("a", "--label", "yes"), "none is asked for"),
+        (("a", "--label", "yes"), "has no effect without --gradient"),
         (("a", "--seed", "2"), "--seed applies to a random order only"),
         (("a", "--seed", "0"), "--seed applies to a random order only"),
         (("a", "--length", "2"), "--length applies to drawings without a model only"),
@@ -392,11 +392,11 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
         (("a", "--text-a", "b"), "--text-a and another text exclude each other"),
         (("--text-b", "b"), "the first is missing"),
         (("a", "--target", "x", "--target-file", "y"), "exclude each other"),
-        (("a", "b", "--target", "x"), "one target for 2 texts"),
+        (("a", "b", "--target", "x"), "one target is given for 2 texts"),
         (("a", "--target-file", "y"), "y: no such file"),
         (("a", "--target", "x"), "a target is not possible"),
         (("a", "--memory", "x"), "a memory is not possible"),
-        (("a", "--order", "random"), "an order of factorisation is not possible"),
+        (("a", "--order", "random"), "a factorization order is not possible"),
         (("a", "--pattern", "causal"), "TEXT needs a model, and --pattern uses none"),
         (("a", "--format", "pharaoh"), "none is given"),
         (("a", "--format", "pharaoh", "--target", "x", "--head", "1"), "--head has no effect on word alignments"),

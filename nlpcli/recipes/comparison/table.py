@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from nlpcli.config.counting import counted
 from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
 from nlpcli.training.direction import higher_is_better
@@ -165,10 +166,10 @@ def notes(results: Results) -> list[str]:
     """What a reader has to know beside the numbers."""
     told = []
     for row in results.failed:
-        seeds = f" with {len(row.seeds)} of its seeds finished" if row.status == PARTLY else ""
+        seeds = f" after {counted(len(row.seeds), 'finished seed')}" if row.status == PARTLY else ""
         told.append(f"{row.title} failed{seeds}: {row.reason}")
     waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
-    told += [f"{row.title} does not count: {row.reason}" for row in waiting if row.reason]
+    told += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
     if names := [row.title for row in waiting if not row.reason]:
         told.append(f"not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
@@ -183,7 +184,7 @@ def notes(results: Results) -> list[str]:
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:
-            told.append(f"{heading(name)} was not measured alike in all cells: {'; '.join(known)}")
+            told.append(f"{heading(name)} was measured in different ways: {'; '.join(known)}")
     return told
 
 

@@ -71,7 +71,7 @@ def check_model(suite_task: SuiteTask, task: Any) -> None:
     """Raises: NlpcliError for a model that was tuned for another kind of task."""
     if task.name not in _KINDS[suite_task.task]:
         raise NlpcliError(
-            f"{suite_task.name} is for a model tuned with --task {suite_task.task}, and this one does {task.name}"
+            f"{suite_task.name} needs a model fine-tuned with --task {suite_task.task}, and this one is for {task.name}"
         )
 
 

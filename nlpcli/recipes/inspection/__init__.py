@@ -74,5 +74,5 @@ def _without_effect(setting: str, kind: str) -> NlpcliError:
     takers = [KINDS[other] for other, (_, used) in _INSPECTORS.items() if setting in used]
     hint = f"it is for: {', '.join(takers)}"
     if setting == "text" and kind in ("run", "model"):
-        hint = "look at its tokenizer with: --as tokenizer"
+        hint = "for its tokenizer add --as tokenizer"
     return NlpcliError(f"--{setting} has no effect on {KINDS[kind]}", hint=hint)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import presets
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.recipes.inspection.cost import as_facts, memory, operations
@@ -26,7 +27,7 @@ _USES = {
     "translation": "translation: nlpcli translate",
     "language-model": "continuing text: nlpcli generate",
     "encoder": "vectors (nlpcli embed), or fine-tuning",
-    "denoising": "restoring text, or fine-tuning",
+    "denoising": "denoising, or fine-tuning",
 }
 
 
@@ -142,19 +143,19 @@ def _labels(info: Mapping[str, Any]) -> list[str]:
 
 def _what(facts: Mapping[str, Any]) -> Section:
     layers = " + ".join(f"{count} {name}" for name, count in facts["layers"].items())
-    context = f"{facts['context']:,} tokens" if facts["context"] else "not limited by the positions"
+    context = f"{counted(facts['context'], 'token')}" if facts["context"] else "not limited by the positions"
     if facts["trained_context"]:
         context += f"; trained on up to {facts['trained_context']:,}"
     elif facts["longest_source"]:
         context += f"; sources are cut at {facts['longest_source']:,} tokens"
     rows = [
-        ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest right"),
+        ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
         ("layers", f"{layers}, width {facts['d_model']}, {facts['heads']} heads, feed-forward {facts['d_ff']}"),
-        ("built with", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
+        ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
-        ("vocabulary", f"{facts['vocab_size']:,} pieces ({facts['tokenizer']})"),
-        ("preset", ", ".join(facts["presets"]) or "none has this shape"),
+        ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer']})"),
+        ("preset", ", ".join(facts["presets"]) or "none has this architecture"),
     ]
     if facts["objective"] and facts["objective"] != facts["task"]:
         rows.insert(2, ("trained on", facts["objective"]))
@@ -167,14 +168,19 @@ def _what(facts: Mapping[str, Any]) -> Section:
         shown = ", ".join(map(str, facts["labels"][:12]))
         rows.insert(3, ("labels", f"{len(facts['labels'])}: {shown}" + (", …" if len(facts["labels"]) > 12 else "")))
     if facts["left_out"]:
-        rows.append(("left out", f"{len(facts['left_out'])} weights without a use here: {facts['left_out'][0]}, …"))
+        rows.append(
+            (
+                "left out",
+                f"{counted(len(facts['left_out']), 'weight')} that this model does not use: {facts['left_out'][0]}, …",
+            )
+        )
     return Section("Model", rows)
 
 
 def _measured(facts: Mapping[str, Any]) -> list[Section]:
     signatures = facts["signatures"]
     rows = [[name, f"{value:.4g}", signatures.get(name, "")] for name, value in facts["metrics"].items()]
-    title = "Measured on held-out data" + (f" (step {facts['step']:,})" if facts["step"] else "")
+    title = "Scores on the dev set" + (f" (step {facts['step']:,})" if facts["step"] else "")
     return [Section(title, rows, ("metric", "value", "signature"))] if rows else []
 
 
@@ -190,11 +196,11 @@ def _cost(facts: Mapping[str, Any]) -> Section:
     rows = [
         ("on disk", f"{size(facts['bytes'])} ({stored})"),
         ("weights in memory", f"{size(used['weights'])} (float32), {size(used['weights'] / 2)} in 16 bits"),
-        ("training, AdamW", f"{size(used['training'])} and what a batch's states take"),
+        ("training, AdamW", f"{size(used['training'])} plus the activations of a batch"),
     ]
     if "cache_token" in used:
-        source = f", {size(used['cache_source'])} of the source" if "cache_source" in used else ""
-        rows.append(("keys and values", f"{size(used['cache_token'])} a token that is written{source} (float32)"))
+        source = f", {size(used['cache_source'])} per source token" if "cache_source" in used else ""
+        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{source} (float32)"))
     rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
     if counts["decoding"] is not None:
         rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))

@@ -15,7 +15,7 @@ _KINDS = {  # how they are told, and whether that is a fault in any case
     "pair": ("pairs of {held} that are in {train}", True),
     "source": ("sources of {held} that are in {train} with another target", False),
     "target": ("targets of {held} that are in {train} with another source", False),
-    "near": ("pairs of {held} that are in {train} but for punctuation and case", True),
+    "near": ("pairs of {held} that are in {train}, except for punctuation and case", True),
 }
 
 
@@ -70,7 +70,9 @@ def section(overlap: Mapping[str, Mapping[str, int]]) -> Section:
     rows = [
         [name.replace("-", " – "), *(f"{counts.get(kind, 0):,}" for kind in _KINDS)] for name, counts in overlap.items()
     ]
-    return Section("Overlap (lines of the second in the first)", rows, ("", "pairs", "source", "target", "near"))
+    return Section(
+        "Overlap (lines of the second that are in the first)", rows, ("", "pairs", "source", "target", "near")
+    )
 
 
 def _examples(held: Pairs, lines: np.ndarray, train: str, places: np.ndarray) -> list[Example]:

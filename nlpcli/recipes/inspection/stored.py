@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.loading import load_yaml
 from nlpcli.data.readers import read_lines
 from nlpcli.data.shard_set import INDEX, ShardSet
@@ -45,11 +46,11 @@ def inspect_shards(path: Path) -> Inspection:
     }
     rows = [
         ("documents", f"{shards.documents:,}" + (f", of sentences ({shards.sentences})" if shards.sentences else "")),
-        ("tokens", f"{shards.tokens:,} of a vocabulary of {shards.vocab_size:,}"),
+        ("tokens", f"{shards.tokens:,}, from a vocabulary of {shards.vocab_size:,}"),
         ("text", f"{size(shards.text_bytes)}, {shards.text_words:,} words"),
-        ("a token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
+        ("per token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
         ("read as", str(facts["format"])),
-        ("on disk", f"{size(facts['bytes'])} in {facts['files']} files, digests right"),
+        ("on disk", f"{size(facts['bytes'])} in {counted(facts['files'], 'file')}, digests verified"),
         ("tokenizer", f"{shards.tokenizer[:16]} (fingerprint)"),
     ]
     table = [["tokens", *length_cells(found)]]
@@ -83,7 +84,7 @@ def inspect_vectors(path: Path) -> Inspection:
         else None,
     }
     rows = [
-        ("vectors", f"{facts['vectors']:,} of {facts['width']:,} numbers ({facts['dtype']})"),
+        ("vectors", f"{facts['vectors']:,} of dimension {facts['width']:,} ({facts['dtype']})"),
         ("size", size(facts["bytes"])),
     ]
     if facts["length"]:
@@ -199,7 +200,7 @@ def inspect_json_lines(
         for name, found in kinds.items()
     }
     findings = [
-        *finding("broken", "lines that are no JSON object", broken, fault=True),
+        *finding("broken", "lines that are not a JSON object", broken, fault=True),
         *finding("blank", "blank lines", blank),
     ]
     facts = {"lines": number, "fields": fields}

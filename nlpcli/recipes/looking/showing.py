@@ -34,9 +34,11 @@ class Showing:
         if self.average is not None and self.average not in AVERAGES:
             raise unknown("average", self.average, AVERAGES)
         if self.rollout and self.heads:
-            raise NlpcliError("a rollout follows the mean of all heads, so none can be chosen", hint="leave out --head")
+            raise NlpcliError("--rollout uses the mean of all heads, so --head has no effect", hint="leave out --head")
         if self.rollout and self.average is not None:
-            raise NlpcliError("a rollout is not averaged: it follows the mean of all heads", hint="leave out --average")
+            raise NlpcliError(
+                "--rollout uses the mean of all heads, so --average has no effect", hint="leave out --average"
+            )
 
 
 def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
@@ -96,7 +98,7 @@ def _can_roll_out(site: Site) -> bool:
 def _rollout(site: Site) -> Site:
     if site.name == "query":
         raise NlpcliError(
-            "the query stream looks at the content stream, so there is no rollout of it", hint="take --site content"
+            "the query stream attends to the content stream, so it has no rollout", hint="use --site content"
         )
     return aids.rollout(site)
 

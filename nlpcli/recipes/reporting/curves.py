@@ -17,7 +17,7 @@ from nlpcli.visualization.charts import Line, Panel
 
 AXES = {
     "step": "steps",
-    "tokens": "tokens trained on",
+    "tokens": "training tokens",
     "minutes": "minutes",
     "flops": "FLOPs",
 }
@@ -49,7 +49,7 @@ def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = 
             f"none of these runs has counted its {_called(x)}", hint="choose another --x: step, tokens, minutes"
         )
     missing = [
-        f"{run.name}: has not counted its {_called(x)}, so it has no curves here"
+        f"{run.name}: has not counted its {_called(x)}, so its curves are missing"
         for run in runs
         if run.lines and _places(run, x) is None
     ]
@@ -96,7 +96,7 @@ def _uncommon(runs: Sequence[Run]) -> list[str]:
         return []
     alone = [name for name in dict.fromkeys(name for run in runs for name in measured(run))
              if not all(name in own for own in there)]  # fmt: skip
-    return [f"not drawn, since not all runs are measured by it: {', '.join(alone)}"] if alone else []
+    return [f"not drawn, because not all runs have it: {', '.join(alone)}"] if alone else []
 
 
 def _loss(runs: Sequence[Run], x: str) -> Panel:

@@ -131,7 +131,7 @@ def test_cells_that_are_missing_are_explained():
 
 def test_measures_with_several_signatures_are_told_not_to_be_comparable():
     text = markdown(results(signatures={"perplexity": ["tok:bpe-300", "tok:chars-300"]}))
-    assert "perplexity was not measured alike in all cells: tok:bpe-300; tok:chars-300" in text
+    assert "perplexity was measured in different ways: tok:bpe-300; tok:chars-300" in text
 
 
 def test_the_page_says_how_it_was_made_and_measured():
@@ -147,7 +147,7 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     twice = {name: Number((number.mean, number.mean + 1)) for name, number in ROWS[0].metrics.items()}
     text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
     assert "from one seed, base from 2. " in text
-    assert "± is the standard deviation over seeds. In brackets is the 95 % bootstrap interval" in text
+    assert "± is the standard deviation over seeds. In brackets: the 95 % bootstrap interval" in text
     assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
 
 

@@ -18,8 +18,8 @@ A translator: translation, 1,234,567 parameters.
 - data: `train.de, train.en`, fingerprint `abc`
 - trained: {steps} steps, {tokens:,} tokens, 2.0 minutes
 - machine: cpu, float32, 1 CPU thread
-- ended: {steps} steps done, 2026-01-02
-- kept: step {kept}
+- stopped: {steps} steps done, 2026-01-02
+- best checkpoint: step {kept}
 """
 PAIRS = [
     ("Ein Mann schläft .", "A man is sleeping ."),

@@ -157,9 +157,9 @@ def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run)
 def test_a_run_with_nothing_logged_is_told_of(make_run, tmp_path):
     folder = make_run("a", lines=[], samples=False, finished=False)
     report = report_of(folder)
-    assert any("nothing to draw yet" in sentence for sentence in report.missing)
+    assert any("there are no curves yet" in sentence for sentence in report.missing)
     for form in ("terminal", "markdown", "html", "json"):
-        assert "nothing to draw yet" in text_of(report, form)
+        assert "there are no curves yet" in text_of(report, form)
     assert write_report(report, tmp_path / "r.md", "markdown") == [tmp_path / "r.md"]
     with pytest.raises(NlpcliError, match="no curves"):
         write_report(report, tmp_path / "r.png", "png")
@@ -171,7 +171,7 @@ def test_what_an_older_run_lacks_is_said(make_run):
     assert report.missing == (
         "FLOPs were not counted (an older version)",
         "no samples (an older version, or not evaluated yet)",
-        "no outputs of the kept weights, so no intervals (an older version)",
+        "no outputs of the best checkpoint, so no intervals (an older version)",
     )
     assert report.cost[0]["flops"] is None
     with pytest.raises(NlpcliError, match="has counted its FLOPs"):
@@ -194,7 +194,7 @@ def test_outputs_that_are_damaged_are_not_called_those_of_an_older_version(make_
     folder = make_run("a")
     (folder / "outputs.jsonl").write_text(damage((folder / "outputs.jsonl").read_text()))
     report = report_of(folder)
-    assert report.missing == ("no outputs of the kept weights, so no intervals (outputs.jsonl is damaged)",)
+    assert report.missing == ("no outputs of the best checkpoint, so no intervals (outputs.jsonl is damaged)",)
 
 
 @pytest.mark.parametrize("step", ['"x"', "null", "true", "2.5", "[1]"])
