@@ -34,7 +34,7 @@ class Texts:
         if self.target is not None and len(self.texts) > 1:
             raise NlpcliError(
                 f"one target is given for {len(self.texts)} texts",
-                hint="write one target per line into a file: --target-file",
+                hint="name a file of targets with --target-file",
             )
         if self.target_file is not None:
             check_opens(self.target_file)
@@ -52,7 +52,7 @@ class Texts:
             if target is not None and number > 1:
                 raise NlpcliError(
                     f"{place}: one target is given for several lines",
-                    hint="write one target per line into a file: --target-file",
+                    hint="name a file of targets with --target-file",
                 )
             if targets is not None:
                 target = next(targets, None)

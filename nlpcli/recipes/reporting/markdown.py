@@ -69,7 +69,7 @@ def _samples(report: Report) -> list[str]:
     lines = ["## Samples", ""]
     for number, sample in enumerate(report.samples, start=1):
         part = f" ({escaped(sample.part)})" if sample.part else ""
-        lines += [f"{number}. {escaped(sample.text)}{part}", f"   - reference:  {escaped(sample.reference)}"]
+        lines += [f"{number}. {escaped(sample.text)}{part}", f"   - reference: {escaped(sample.reference)}"]
         for name, outputs in zip(report.names, sample.outputs, strict=True):
             whose = f"{_code(name)}, " if len(report.names) > 1 else ""
             for output in words.some(outputs, _SHOWN):

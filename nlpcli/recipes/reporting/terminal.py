@@ -65,7 +65,7 @@ def _scores(report: Report, width: int) -> list[str]:
     if not report.metrics:
         return []
     rows = [
-        [f"{name} (selects checkpoint)" if report.decides(name) else name]
+        [f"{name} (selection)" if report.decides(name) else name]
         + [words.score(report.score(i, name)) for i in range(len(report.runs))]
         for name in report.metrics
     ]
@@ -129,7 +129,7 @@ def _sparklines(panel: Panel, report: Report, width: int, unicode: bool) -> Iter
     for line in panel.lines:
         head = f"{letters[line.run]}  " if letters[line.run] else ""
         if len(line.x) == 1:
-            kind = "" if line.kind == "train" else " held-out"
+            kind = "" if line.kind == "train" else " (dev set)"
             yield f"{head}{short_number(line.y[0])}{kind}, at {short_number(line.x[0])} {panel.x_label}"
             continue
         values = f"{short_number(line.y[0])} {arrow} {short_number(line.y[-1])}"

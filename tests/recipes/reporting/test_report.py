@@ -149,7 +149,7 @@ def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run)
     for runs, marked in (((by_loss,), {"loss"}), ((by_loss, by_bleu), set()), ((by_loss, other), {"accuracy"}),
                          ((by_bleu, other), {"bleu", "accuracy"})):  # fmt: skip
         report = report_of(*runs)
-        assert set(re.findall(r"(\w+) \(decides\)", text_of(report, "terminal"))) == marked
+        assert set(re.findall(r"(\w+) \(selection\)", text_of(report, "terminal"))) == marked
         assert set(re.findall(r"\*\*(\w+)\*\*", text_of(report, "markdown"))) == marked
         assert set(re.findall(r"class=decides>(\w+)<", text_of(report, "html"))) == marked
 
