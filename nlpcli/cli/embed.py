@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def command(
         from nlpcli.data.vectors import write_vectors
 
         count = write_vectors(output, (block for _, block in portions), width)
-        terminal.say(f"{output}: {count:,} vectors of {width} numbers")
+        terminal.say(f"{output}: {counted(count, 'vector')} of {width} numbers")
         return
     _write(
         (

@@ -87,7 +87,8 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
         texts = [line.text for line in lines]
         if len(texts) != len(vectors):
             raise NlpcliError(
-                f"{job.vectors}: {len(vectors):,} vectors, but {len(texts):,} lines in {', '.join(job.files)}",
+                f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
+                f"{counted(len(texts), 'line')} in {', '.join(job.files)}",
                 hint="name the file that the vectors were made from",
             )
         return texts, np.asarray(vectors)

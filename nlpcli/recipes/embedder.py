@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import newest_run
@@ -102,7 +103,9 @@ class Embedder:
         """How a vector is made, in words."""
         of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
         length = ", normalized to length 1" if self.normalize else ""
-        return f"{self.width} numbers, {of}, {self.states}{length}; at most {self.max_length} tokens of a text"
+        return (
+            f"{self.width} numbers, {of}, {self.states}{length}; at most {counted(self.max_length, 'token')} of a text"
+        )
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
@@ -189,7 +192,7 @@ class Embedder:
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
         limit = self.config.max_length if self.config.positions == "learned" else None
         if asked is not None and limit is not None and asked > limit:
-            raise NlpcliError(f"--max-length {asked} is more than the {limit} tokens the model can read")
+            raise NlpcliError(f"--max-length {asked} is more than the {counted(limit, 'token')} the model can read")
         found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH
         return found if limit is None else min(found, limit)
 

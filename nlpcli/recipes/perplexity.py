@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Score
@@ -129,7 +130,9 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
     own = loaded.info.get("context") or loaded.config.max_length
     context = reading.context or own
     if loaded.model.max_length is not None and context > loaded.model.max_length:
-        raise NlpcliError(f"a context of {context} tokens: the model has only {loaded.model.max_length} positions")
+        raise NlpcliError(
+            f"a context of {counted(context, 'token')}: the model has only {loaded.model.max_length} positions"
+        )
     if reading.stride is not None and reading.stride > context:
         raise NlpcliError(
             f"a stride of {reading.stride} is more than the context of {context}: tokens would be skipped"
@@ -194,7 +197,9 @@ def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, devi
 
     special, inner = loaded.tokenizer.special, context - 2
     if inner < 1:
-        raise NlpcliError(f"a context of {context} tokens is too short for a text between its special tokens")
+        raise NlpcliError(
+            f"a context of {counted(context, 'token')} is too short for a text between its special tokens"
+        )
     nats = 0.0
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
         for start in range(begin, end, inner):

@@ -113,7 +113,9 @@ class EncoderDecoderLayout:
     def excess(self, question: Completions, new_tokens: int) -> int:
         longest = len(question.prefix) + max(map(len, question.candidates), default=new_tokens) - 1
         if self.positions is not None and longest > self.positions:
-            raise NlpcliError(f"an answer of {longest} tokens is longer than the model's {self.positions} positions")
+            raise NlpcliError(
+                f"an answer of {counted(longest, 'token')} is longer than the model's {self.positions} positions"
+            )
         return len(question.source or ()) - self.room
 
     def cut(self, question: Completions, tokens: int) -> Completions:
@@ -174,8 +176,8 @@ class Composer:
         text = prompt.question.prefix if prompt.question.source is None else prompt.question.source
         if excess >= len(text):
             raise NlpcliError(
-                f"{prompt.case.place}: an answer may have {self.layout.room + excess - len(text) + 1} tokens, which "
-                f"leaves no room for the prompt in the model's {self.layout.room}",
+                f"{prompt.case.place}: an answer may have {counted(self.layout.room + excess - len(text) + 1, 'token')}, "
+                f"which leaves no room for the prompt in the model's {self.layout.room}",
                 hint="make candidates shorter, or max_new_tokens smaller",
             )
         self.warn(
@@ -191,5 +193,5 @@ class Composer:
         shots = self.demonstrations.shots
         return (
             f"fewer than {counted(shots, 'example')} in {self.shortened} of {counted(self.prompts, 'prompt')}, "
-            f"at least {self.fewest}: the model's maximum is {self.layout.room} tokens"
+            f"at least {self.fewest}: the model's maximum is {counted(self.layout.room, 'token')}"
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nlpcli.config.counting import counted
 from nlpcli.config.loading import Strict, load_yaml, parse
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, nearest
@@ -252,7 +253,7 @@ def _numbered(first: str, count: int) -> list[str]:
 def _right(record: Record, texts: Mapping[str, str]) -> str:
     """The name of the candidate that the label means: by its name, or else by its text."""
     if not record.label or len(record.label) > 1:
-        raise NlpcliError(f"{record.place}: {len(record.label or ())} labels, and exactly one is needed")
+        raise NlpcliError(f"{record.place}: {counted(len(record.label or ()), 'label')}, and exactly one is needed")
     label = record.label[0]
     if label in texts:
         return label

@@ -301,6 +301,6 @@ def _check_tags(found: Sequence[Items]) -> None:
         for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
             if len(tags) != len(gold):
                 raise NlpcliError(
-                    f"{place}: {len(tags)} tags, but the sentence has {len(gold)} ({gold_place})",
+                    f"{place}: {counted(len(tags), 'tag')}, but the sentence has {len(gold)} ({gold_place})",
                     hint="write the tags of a sentence in one line, separated by spaces; --format conll reads columns",
                 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
@@ -123,7 +124,7 @@ class Search:
         self.index = make_index(self.kind, self.vectors, file)
         if job.save_index is not None:
             self.save(job.save_index)
-            say(f"{job.save_index}: {len(texts):,} lines, index {self.kind}")
+            say(f"{job.save_index}: {counted(len(texts), 'line')}, index {self.kind}")
 
     def answers(self, queries: Iterable[str]) -> Iterator[list[Answer]]:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
@@ -298,7 +299,8 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
 def _check_lengths(vectors: np.ndarray, texts: list[str], job: Searching) -> None:
     if len(vectors) != len(texts):
         raise NlpcliError(
-            f"{job.vectors}: {len(vectors):,} vectors, but {len(texts):,} lines in {job.texts or TEXTS}",
+            f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
+            f"{counted(len(texts), 'line')} in {job.texts or TEXTS}",
             hint="name the file that the vectors were made from",
         )
     if not texts:

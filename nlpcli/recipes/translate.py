@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.opening import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
@@ -222,7 +223,7 @@ def read_requests(job: Translating) -> Iterator[Request]:
                 prefix = next(prefixes, None)
                 if prefix is None:
                     raise NlpcliError(
-                        f"{place}: {job.prefix_file} has only {count - 1} lines",
+                        f"{place}: {job.prefix_file} has only {counted(count - 1, 'line')}",
                         hint="it needs a line for each line to translate; a blank one sets no prefix",
                     )
             yield Request(text, place, prefix, record)

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import read_lines
@@ -194,7 +195,7 @@ def _agreeing(
     i, j = max(values, key=values.__getitem__)
     say(
         f"layers: {i + 1} of the model and {j + 1} of the reverse one, whose links agree best "
-        f"({100 * values[i, j]:.1f} % of them in {len(pairs)} pairs)"
+        f"({100 * values[i, j]:.1f} % of them in {counted(len(pairs), 'pair')})"
     )
     return [looks[0][i], looks[1][j]]
 
@@ -214,7 +215,7 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             target = next(targets, None)
             if target is None:
                 raise NlpcliError(
-                    f"{place}: {shown(job.target)} has only {count} lines",
+                    f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
                     hint="it needs the translation of each line; a blank one has no links",
                 )
             count += 1

@@ -82,7 +82,7 @@ class Cuts:
         if example.place and example.place == self._last:  # another candidate, or the second text, of the same one
             return
         self._last = example.place
-        self.first = self.first or f"{example.place}: {room} of {tokens:,} tokens are read"
+        self.first = self.first or f"{example.place}: {room} of {counted(tokens, 'token')} are read"
         self.count += 1
 
     def tell(self, tell: Tell) -> None:

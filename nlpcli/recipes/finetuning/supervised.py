@@ -224,7 +224,8 @@ def _task_of(
             raise
         create([*examples, *dev])  # what is wrong with all of them is told first
         raise NlpcliError(
-            f"with {len(dev):,} of {len(examples) + len(dev):,} examples taken at random as dev set: {error.message}",
+            f"with {len(dev):,} of {counted(len(examples) + len(dev), 'example')} taken at random "
+            f"as dev set: {error.message}",
             hint="add more examples, or name a dev set with --dev",
         ) from None
 

@@ -260,7 +260,7 @@ def _check_positions(config: RunConfig, dev: Any) -> None:
     line = int(longest.argmax())
     if longest[line] > positions:
         raise NlpcliError(
-            f"line {line + 1} of {' and '.join(config.data.dev)}: {longest[line]} tokens, special tokens "
+            f"line {line + 1} of {' and '.join(config.data.dev)}: {counted(longest[line], 'token')}, special tokens "
             f"included, are more than the model's {positions} positions",
             hint=f"leave the line out, or set model.max_length to at least {longest[line]}",
         )

@@ -147,11 +147,14 @@ def _what(facts: Mapping[str, Any]) -> Section:
     if facts["trained_context"]:
         context += f"; trained on up to {facts['trained_context']:,}"
     elif facts["longest_source"]:
-        context += f"; sources are cut at {facts['longest_source']:,} tokens"
+        context += f"; sources are cut at {counted(facts['longest_source'], 'token')}"
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
-        ("layers", f"{layers}, width {facts['d_model']}, {facts['heads']} heads, feed-forward {facts['d_ff']}"),
+        (
+            "layers",
+            f"{layers}, width {facts['d_model']}, {counted(facts['heads'], 'head')}, feed-forward {facts['d_ff']}",
+        ),
         ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
         ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer']})"),
@@ -204,4 +207,4 @@ def _cost(facts: Mapping[str, Any]) -> Section:
     rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
     if counts["decoding"] is not None:
         rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
-    return Section(f"Cost (FLOPs at {counts['length']} tokens)", rows)
+    return Section(f"Cost (FLOPs at {counted(counts['length'], 'token')})", rows)

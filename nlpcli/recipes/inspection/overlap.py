@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.recipes.inspection.findings import Example, Finding, Section, finding
 from nlpcli.recipes.inspection.pairs import SIDES, Pairs
 from nlpcli.recipes.inspection.scan import fetch, found_in
@@ -39,7 +40,7 @@ def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, i
     for name, pairs in read.items():
         if name != "train" and not pairs.paired:
             source, target = pairs.sides
-            said = f"{name}: {source.name} has {len(source):,} lines, {target.name} has {len(target):,}"
+            said = f"{name}: {source.name} has {counted(len(source), 'line')}, {target.name} has {len(target):,}"
             findings.append(Finding(f"{name}_unequal", said, abs(len(source) - len(target)), True))
     return counts, findings
 

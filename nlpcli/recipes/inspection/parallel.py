@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.language_sides import Sides
 from nlpcli.data.overlap import SWAPPED
 from nlpcli.data.repeatable import repeatable
@@ -76,7 +77,7 @@ def inspect_parallel(corpus: Corpus) -> Inspection:
         overlaps, shared = overlap.between(read, corpus.show)
     facts = _facts(train, corpus) | {"overlap": overlaps}
     title = (
-        f"parallel corpus, {len(train.sides[0]):,} pairs"
+        f"parallel corpus, {counted(len(train.sides[0]), 'pair')}"
         if train.paired
         else "two files with different numbers of lines"
     )

@@ -47,7 +47,7 @@ def inspect_shards(path: Path) -> Inspection:
     rows = [
         ("documents", f"{shards.documents:,}" + (f", of sentences ({shards.sentences})" if shards.sentences else "")),
         ("tokens", f"{shards.tokens:,}, from a vocabulary of {shards.vocab_size:,}"),
-        ("text", f"{size(shards.text_bytes)}, {shards.text_words:,} words"),
+        ("text", f"{size(shards.text_bytes)}, {counted(shards.text_words, 'word')}"),
         ("per token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
         ("read as", str(facts["format"])),
         ("on disk", f"{size(facts['bytes'])} in {counted(facts['files'], 'file')}, digests verified"),
@@ -59,7 +59,7 @@ def inspect_shards(path: Path) -> Inspection:
         Section("Lengths of documents", table, ("in", "mean", "median", "95 %", "99 %", "longest")),
         Section("Documents by length in tokens", histogram(shards.lengths), ("tokens", "documents", "", "")),
     ]
-    title = f"a shard set: {shards.documents:,} documents as token ids"
+    title = f"a shard set: {counted(shards.documents, 'document')} as token ids"
     return Inspection("shards", title, str(path), facts, sections)
 
 
@@ -104,13 +104,15 @@ def inspect_index(path: Path) -> Inspection:
     vectors = inspect_vectors(path / "vectors.npy")
     texts = sum(1 for _ in read_lines(path / "texts.txt"))
     if texts != vectors.facts["vectors"]:
-        raise NlpcliError(f"{path}: {vectors.facts['vectors']:,} vectors, but {texts:,} lines in texts.txt")
+        raise NlpcliError(
+            f"{path}: {counted(vectors.facts['vectors'], 'vector')}, but {counted(texts, 'line')} in texts.txt"
+        )
     facts = {"index": said, "texts": texts, "vectors": vectors.facts}
     rows = [
         ("lines", f"{texts:,}"),
         *((name, str(said[name])) for name in said if name not in ("format", "fingerprint")),
     ]
-    title = f"a search index of {texts:,} lines"
+    title = f"a search index of {counted(texts, 'line')}"
     sections = [Section("Index", rows), *vectors.sections]
     return Inspection("index", title, str(path), facts, sections, vectors.findings)
 
@@ -204,7 +206,9 @@ def inspect_json_lines(
         *finding("blank", "blank lines", blank),
     ]
     facts = {"lines": number, "fields": fields}
-    return Inspection("json-lines", f"JSON lines: {number:,} lines", str(path), facts, [_fields(fields)], findings)
+    return Inspection(
+        "json-lines", f"JSON lines: {counted(number, 'line')}", str(path), facts, [_fields(fields)], findings
+    )
 
 
 def _record(line: str) -> dict[str, Any] | None:

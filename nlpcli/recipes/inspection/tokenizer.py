@@ -187,11 +187,15 @@ def _pieces(facts: dict[str, Any]) -> Section:
 
 def _on_text(found: dict[str, Any]) -> Section:
     rows = [
-        ("text", f"{found['lines']:,} lines, {found['words']:,} words, {found['pieces']:,} tokens"),
+        (
+            "text",
+            f"{counted(found['lines'], 'line')}, {counted(found['words'], 'word')}, "
+            f"{counted(found['pieces'], 'token')}",
+        ),
         ("fertility", f"{found['fertility']:.3f} tokens per word"),
         ("token length", f"{found['characters_a_piece']:.2f} characters"),
-        ("unknown", f"{found['unknown']:,} tokens ({percent(found['unknown'], found['pieces'])})"),
-        ("single bytes", f"{found['bytes']:,} tokens ({percent(found['bytes'], found['pieces'])})"),
+        ("unknown", f"{counted(found['unknown'], 'token')} ({percent(found['unknown'], found['pieces'])})"),
+        ("single bytes", f"{counted(found['bytes'], 'token')} ({percent(found['bytes'], found['pieces'])})"),
         ("never used", f"{found['unused']:,} of {found['ordinary']:,} ({percent(found['unused'], found['ordinary'])})"),
     ]
     if found["unknown_characters"]:

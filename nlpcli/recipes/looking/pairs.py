@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nlpcli.config.counting import counted
 from nlpcli.config.generation import Generation
 from nlpcli.decoding.beam import beam_search
 from nlpcli.decoding.generation import generate
@@ -87,7 +88,8 @@ def _pair(opened: Opened, given: Given) -> _Pair:
         room = math.inf if model.max_length is None else model.max_length - len(target_start)
         if len(target) > room:
             raise NlpcliError(
-                f"{given.place}: its target has {len(target)} tokens, more than the model's {room} positions",
+                f"{given.place}: its target has {counted(len(target), 'token')}, more "
+                f"than the model's {counted(room, 'position')}",
                 hint="use a shorter target",
             )
     return _Pair(start, source, target_start, target)

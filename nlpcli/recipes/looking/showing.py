@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization import aids
 from nlpcli.visualization.maps import Attention, Site
@@ -117,9 +118,9 @@ def told(attention: Attention, shown: Attention) -> str:
         layers = f"layer{'s' * (len(site.layers) > 1)} {_listed(site.layers)} of {len(whole.layers)}"
         heads = f"head{'s' * (len(site.heads) > 1)} {_listed(site.heads)} of {len(whole.heads)}"
         if site.heads == (aids.MEAN,):
-            heads = f"mean of {len(whole.heads)} heads"
+            heads = f"mean of {counted(len(whole.heads), 'head')}"
         if site.layers == (aids.MEAN,):
-            layers = f"mean of {len(whole.layers)} layers"
+            layers = f"mean of {counted(len(whole.layers), 'layer')}"
         parts.append(", ".join([whole.title, layers] + [heads] * (site.heads != (aids.ROLLOUT,))))
     return "; ".join(parts)
 

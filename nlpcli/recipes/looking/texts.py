@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
 from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import blank, read_lines
@@ -58,7 +59,7 @@ class Texts:
                 target = next(targets, None)
                 if target is None:
                     raise NlpcliError(
-                        f"{place}: {self.target_file} has only {number - 1} lines",
+                        f"{place}: {self.target_file} has only {counted(number - 1, 'line')}",
                         hint="it needs one line for each text",
                     )
             text, second = line, self.second
