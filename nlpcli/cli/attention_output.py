@@ -91,7 +91,7 @@ class Canvas:
         """
         first = next(attentions, None)
         if first is None:
-            raise NlpcliError("no text is given", hint="give one after the options, or on standard input")
+            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
         attentions = itertools.chain([first], attentions)
         if self.format == "terminal":
             self.write_lines(self._drawings(attentions))
@@ -153,7 +153,7 @@ class Canvas:
         Raises: NlpcliError for other formats, and without any text.
         """
         if not texts:
-            raise NlpcliError("no text is given", hint="give one after the options, or on standard input")
+            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
         if not numbers:
             raise NlpcliError("no tokens are left to measure", hint="leave out --no-special")
         if self.format == "json":

@@ -108,7 +108,7 @@ def command(
         from nlpcli.data.vectors import write_vectors
 
         count = write_vectors(output, (block for _, block in portions), width)
-        terminal.say(f"{output}: {counted(count, 'vector')} of {width} numbers")
+        terminal.say(f"{output}: {counted(count, 'vector')} of dimension {width}")
         return
     _write(
         (

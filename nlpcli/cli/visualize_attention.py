@@ -219,7 +219,9 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
             few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
-                terminal.say(f"shown: {told(attention, found)}; --site, --layer and --head choose, html shows all")
+                terminal.say(
+                    f"shown: {told(attention, found)}; choose with --site, --layer and --head; --format html shows all"
+                )
             yield found
 
     canvas.write(drawn())

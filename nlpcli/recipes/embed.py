@@ -163,7 +163,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     check_files(job.files)
     embedder = Embedder(job.vectors, say=say)
     piece = "mean of its tokens" if job.word == "mean" else "its first token"
-    say(f"vectors of words: {embedder.width} numbers, {piece}, {embedder.states}")
+    say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     find = words_in if not job.only else _finder(job.only)
     number, found = 0, 0
     for window in windows(read_texts(job)):

@@ -103,9 +103,8 @@ class Embedder:
         """How a vector is made, in words."""
         of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
         length = ", normalized to length 1" if self.normalize else ""
-        return (
-            f"{self.width} numbers, {of}, {self.states}{length}; at most {counted(self.max_length, 'token')} of a text"
-        )
+        states = f"{self.states}{length}"
+        return f"dimension {self.width}, {of}, {states}; at most {counted(self.max_length, 'token')} of a text"
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""

@@ -176,8 +176,9 @@ class Composer:
         text = prompt.question.prefix if prompt.question.source is None else prompt.question.source
         if excess >= len(text):
             raise NlpcliError(
-                f"{prompt.case.place}: an answer may have {counted(self.layout.room + excess - len(text) + 1, 'token')}, "
-                f"which leaves no room for the prompt in the model's {self.layout.room}",
+                f"{prompt.case.place}: an answer may have "
+                f"{counted(self.layout.room + excess - len(text) + 1, 'token')}, which leaves "
+                f"no room for the prompt in the model's {self.layout.room}",
                 hint="make candidates shorter, or max_new_tokens smaller",
             )
         self.warn(

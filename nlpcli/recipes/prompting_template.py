@@ -96,7 +96,7 @@ class Template(Strict):
     @model_validator(mode="after")
     def _makes_sense(self) -> Template:
         if self.labels and self.choices:
-            raise ValueError("labels and choices are two ways to name candidates; give one of them")
+            raise ValueError("labels and choices exclude each other; leave one of them out")
         if len(self.labels) == 1:
             raise ValueError("labels: at least two labels are needed")
         if set(placeholders(self.label)) != {LABEL}:

@@ -269,7 +269,7 @@ def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
             able = [name for name in METRICS if option in METRICS.load(name).options]
             raise NlpcliError(
                 f"--{option.replace('_', '-')} has no effect on {', '.join(kinds)}",
-                hint=f"it belongs to {', '.join(able)}" if able else None,
+                hint=f"it applies to {', '.join(able)}" if able else None,
             )
     return {
         name: kind(**{option: value for option, value in options.items() if option in kind.options})

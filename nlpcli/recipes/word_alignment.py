@@ -42,7 +42,7 @@ class Aligning:
     multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
     this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
     `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
-    from 1; two, of the model and of the reverse one; "auto": those whose links agree best in the first `WINDOW` pairs;
+    from 1; two, of the model and of the reverse one; "auto": those which agree best in the first `WINDOW` pairs;
     None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.attention.word_weights`.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
@@ -177,7 +177,7 @@ def _looks(
 def _agreeing(
     job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
 ) -> list[Look]:
-    """The layers whose links agree best, of all pairs of layers (Chen et al. 2020)."""
+    """The layers which agree best, of all pairs of layers (Chen et al. 2020)."""
     from nlpcli.decoding.aligner import Look
     from nlpcli.decoding.attention import cross_attentions
     from nlpcli.decoding.links import agreement
@@ -194,8 +194,8 @@ def _agreeing(
     }
     i, j = max(values, key=values.__getitem__)
     say(
-        f"layers: {i + 1} of the model and {j + 1} of the reverse one, whose links agree best "
-        f"({100 * values[i, j]:.1f} % of them in {counted(len(pairs), 'pair')})"
+        f"layers: {i + 1} of the model and {j + 1} of the reverse one, which agree best "
+        f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
     )
     return [looks[0][i], looks[1][j]]
 

@@ -81,7 +81,9 @@ def found(call, *arguments, **how):
 def test_a_translator_shows_the_layer_that_aligns_and_says_so(run, models):
     done = run("visualize-attention", "--model", models / "translation", "a man", "--target", "ein mann", COLUMNS="60")
     assert done.returncode == 0
-    assert done.stderr.startswith("shown: Cross-attention, layer 2 of 3, mean of 2 heads; --site, --layer and --head")
+    assert done.stderr.startswith(
+        "shown: Cross-attention, layer 2 of 3, mean of 2 heads; choose with --site, --layer and --head"
+    )
     assert "Cross-attention, layer 2" in done.stdout and "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 60
 

@@ -375,5 +375,5 @@ def test_a_column_that_the_template_does_not_show_is_told(model, solve, tokenize
 
 
 def test_a_metric_that_does_not_fit_is_refused(model, solve, tokenizer):
-    with pytest.raises(NlpcliError, match="metric bleu does not measure candidates"):
+    with pytest.raises(NlpcliError, match="metric bleu can't score candidates"):
         solve(model(tokenizer), {**REVIEWS, "metric": "bleu"})
