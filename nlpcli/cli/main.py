@@ -115,14 +115,14 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, RecursionError):
-        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows where it was read")
+        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows the traceback")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
         return RunFailed("out of memory", hint="make the batches smaller, or the model")
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
-        hint=f"this is a fault of the program, not of the call; {TRACEBACK_VARIABLE}=1 shows where it arose",
+        hint=f"this is a bug in nlpcli; {TRACEBACK_VARIABLE}=1 shows the traceback",
     )
 
 
@@ -131,7 +131,7 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else " ".join(["nlpcli", *arguments[:1]])
-    hint = f"'{command} --help' lists what it takes"
+    hint = f"'{command} --help' lists its options"
     wrong = getattr(error, "option_name", None)
     if wrong is not None and hasattr(error, "possibilities"):
         message = f"unknown option '{wrong}' of '{command}'"
@@ -163,7 +163,7 @@ def _system(error: OSError) -> NlpcliError:
         return RunFailed("standard output is closed", hint="send the results to a file or to another program")
     if error.errno in _NO_ROOM:
         where = place or "standard output: "
-        return RunFailed(f"{where}no space left on the disk", hint="free some room, then run it again")
+        return RunFailed(f"{where}no space left on the disk", hint="free some space, then run it again")
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
         return NlpcliError(f"{place}{reason}")
     return RunFailed(f"{place}{reason}")

@@ -234,11 +234,11 @@ class NoiseConfig(Strict):
 class TrainingConfig(Strict):
     """The loop: how long, how fast, on what, and what is kept."""
 
-    max_steps: Positive | None = Field(None, description="optimiser steps")
+    max_steps: Positive | None = Field(None, description="optimizer steps")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
     max_tokens: Positive | None = Field(None, description="tokens trained on, of all sides of an example")
-    max_operations: Annotated[float, Field(gt=0)] | None = Field(
+    max_flops: Annotated[float, Field(gt=0)] | None = Field(
         None, description="floating-point operations of training, counted on its first step"
     )
     batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")

@@ -105,11 +105,13 @@ def _may_replace(job: Conversion) -> bool:
     if not job.out.is_dir():
         raise NlpcliError(f"{job.out}: is a file, not a folder")
     if job.out.resolve() == job.source.resolve():
-        raise NlpcliError(f"{job.out}: is the model itself", hint="give another folder to write to")
+        raise NlpcliError(f"{job.out}: is the model itself", hint="name another folder")
     if is_free(job.out):
         return True
     if not job.overwrite:
-        raise NlpcliError(f"{job.out}: is not empty", hint="give another folder, or --overwrite to replace the model")
+        raise NlpcliError(
+            f"{job.out}: is not empty", hint="name another folder, or add --overwrite to replace the model"
+        )
     if not (job.out / DESCRIPTION).exists() and not (is_huggingface(job.out) and (job.out / WEIGHTS).exists()):
-        raise NlpcliError(f"{job.out}: holds no model that could be replaced", hint="give another folder")
+        raise NlpcliError(f"{job.out}: holds no model to replace", hint="name another folder")
     return True

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
@@ -54,10 +55,10 @@ class Embedding:
         if self.word not in WORD_VECTORS:
             raise unknown("vector of a word", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
-            raise NlpcliError("an empty word can't be looked for")
+            raise NlpcliError("an empty word can't be searched for")
         if self.output_field == (self.field or "text"):
             raise NlpcliError(
-                f"the vector can't stand in the field '{self.output_field}', which holds the text",
+                f"the vector can't be written to the field '{self.output_field}', which holds the text",
                 hint="name another field with --output-field",
             )
 
@@ -129,8 +130,8 @@ def embed(
 
 def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
     if embedder.cut:
-        lines = "1 line was" if embedder.cut == 1 else f"{embedder.cut:,} lines were"
-        warn(f"{lines} longer than {embedder.max_length} tokens; the rest was not read (--max-length)")
+        lines = "1 line is" if embedder.cut == 1 else f"{embedder.cut:,} lines are"
+        warn(f"{lines} longer than {counted(embedder.max_length, 'token')}; only the beginning is read (--max-length)")
 
 
 def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:
@@ -161,8 +162,8 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     """
     check_files(job.files)
     embedder = Embedder(job.vectors, say=say)
-    piece = "mean of its pieces" if job.word == "mean" else "its first piece"
-    say(f"vectors of words: {embedder.width} numbers, {piece}, {embedder.states}")
+    piece = "mean of its tokens" if job.word == "mean" else "its first token"
+    say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     find = words_in if not job.only else _finder(job.only)
     number, found = 0, 0
     for window in windows(read_texts(job)):
@@ -178,7 +179,9 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
         yield portion
     tell_cut(embedder, warn)
     if job.only and not found:
-        raise NlpcliError(f"'{job.only[0]}' is in none of the {number:,} lines", hint="--only looks for whole words")
+        raise NlpcliError(
+            f"'{job.only[0]}' is in none of the {counted(number, 'line')}", hint="--only finds whole words"
+        )
 
 
 def words_in(text: str) -> list[Span]:
@@ -233,9 +236,9 @@ def word_line(word: Word, *, static: bool = False) -> str:
 def compare(words: Sequence[Word]) -> list[Compared]:
     """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
     if len(words) < 2:
-        raise NlpcliError(f"{len(words)} word found: at least two are needed to compare")
+        raise NlpcliError(f"{counted(len(words), 'word')} found: a comparison needs at least two")
     if len(words) > MOST_COMPARED:
-        raise NlpcliError(f"{len(words):,} words make too long a table", hint="choose some with --only WORD")
+        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --only WORD")
     cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
     return [
         Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))

@@ -53,7 +53,7 @@ def position_matrix(
     """
     _check("length", length, LONGEST)
     if kind == "learned":
-        raise NlpcliError("learned positions are weights of a model, so there is nothing to draw without one")
+        raise NlpcliError("learned positions are weights of a model and can't be drawn without one")
     if kind not in POSITIONS:
         raise unknown("positions", kind, POSITIONS)
     if kind == "relative":

@@ -119,7 +119,7 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
         if names:
             raise NlpcliError(
                 f"{start.path}: {what} '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1)),
-                hint="a model that begins with another's weights has its shape; leave the model's settings as they are",
+                hint="the architecture must be that of the model; leave its settings unchanged",
             )
     body.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
     new = [name for name in needed if name not in weights]

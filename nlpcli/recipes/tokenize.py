@@ -114,11 +114,13 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
 
 def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
     if kind == "wordpiece" and wanted:
-        raise NlpcliError("wordpiece has no byte fallback: a word it can't cut is unknown", hint="take another --type")
+        raise NlpcliError(
+            "wordpiece has no byte fallback: a word that it can't split is unknown", hint="choose another --type"
+        )
     if kind == "words" and wanted:
-        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="take another --type")
+        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="choose another --type")
     if kind == "byte-bpe" and wanted is False:
-        raise NlpcliError("byte-bpe is made of bytes and can't do without them", hint="take --type bpe")
+        raise NlpcliError("byte-bpe always uses bytes", hint="use --type bpe")
 
 
 def _check_out(out: Path, overwrite: bool) -> bool:
@@ -133,10 +135,12 @@ def _check_out(out: Path, overwrite: bool) -> bool:
     files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}
     if not held <= files:
         raise NlpcliError(
-            f"{out}: holds other files than a tokenizer's ({min(held - files)})", hint="give another --out"
+            f"{out}: holds files that are not a tokenizer's ({min(held - files)})", hint="choose another --out"
         )
     if not overwrite:
-        raise NlpcliError(f"{out}: already holds a tokenizer", hint="give another --out, or --overwrite to replace it")
+        raise NlpcliError(
+            f"{out}: already holds a tokenizer", hint="choose another --out, or replace it with --overwrite"
+        )
     return True
 
 
@@ -240,7 +244,7 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
     ids = list(map(parse_int, words))
     for word, id_ in zip(words, ids, strict=True):
         if id_ is None:
-            hint = "for lines of tokens give --as tokens" if word in tokenizer else None
+            hint = "add --as tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
             raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")

@@ -37,8 +37,8 @@ class Progress:
     position: int = 0  # entries of the epoch's plan already used
     tokens: int = 0
     seconds: float = 0.0
-    operations: float = 0.0  # floating-point operations of all steps, estimated from those counted
-    operations_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
+    flops: float = 0.0  # floating-point operations of all steps, estimated from those counted
+    flops_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
     learning: int = 0  # parameters that learned then, of a run that trains them by a plan
     best: dict[str, dict[str, int | float]] = field(default_factory=dict)  # metric -> {"value", "step"}
     kept: dict[str, int | float] = field(default_factory=dict)  # all metrics of the weights that were kept
@@ -165,7 +165,7 @@ class _State(Strict):
     def _is_possible(self) -> _State:
         progress = self.progress
         counts = (progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning)
-        if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.operations)):
+        if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
             raise ValueError("a run can't be there")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
             raise ValueError("a best value has no step")

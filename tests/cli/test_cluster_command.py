@@ -109,7 +109,7 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, far_apart, arguments
 
 
 def test_what_has_no_effect_is_told(call, far_apart):
-    assert "--pooling has no effect beside --vectors" in call(*far_apart, "--k", 2, "--pooling", "max")[2]
+    assert "--pooling has no effect with --vectors" in call(*far_apart, "--k", 2, "--pooling", "max")[2]
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, monkeypatch):

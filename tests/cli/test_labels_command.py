@@ -173,7 +173,7 @@ def test_translate_replaces_no_field_of_the_input_and_reads_lists_and_paths(tran
         ["d", "translation", "mt"], ["d", "id", "mt"],
     ]  # fmt: skip
     status, _, told = translator("translate", "--model", "m", "--field", "d", "--output-field", "d", "in.json")
-    assert status == 2 and "the translation can't stand in the field 'd'" in told
+    assert status == 2 and "the translation can't be written to the field 'd'" in told
 
 
 def test_dev_data_without_the_second_label_is_measured(run):

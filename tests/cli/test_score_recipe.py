@@ -63,7 +63,7 @@ def test_a_metric_that_is_not_computed_from_files_is_refused(pair, monkeypatch):
 def test_an_option_goes_to_all_metrics_that_have_it_and_must_belong_to_one():
     built = recipe.build_metrics(["bleu", "wer"], {"lowercase": True, "tokenize": "intl"})
     assert built["bleu"].tokenize == "intl" and "case:lc" in built["wer"].signature()
-    with pytest.raises(NlpcliError, match="--remove-punctuation means nothing to bleu, ter") as refusal:
+    with pytest.raises(NlpcliError, match="--remove-punctuation has no effect on bleu, ter") as refusal:
         recipe.build_metrics(["bleu", "ter"], {"remove_punctuation": True})
     assert "wer, cer, mer, wil" in refusal.value.hint
 

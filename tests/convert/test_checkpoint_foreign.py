@@ -143,10 +143,10 @@ def test_weights_without_a_use_are_listed_and_missing_ones_named(gpt2):
         ({"nlpcli": {"info": ["x"]}}, "'nlpcli' is not what this program writes there"),
         ({"nlpcli": {"info": {"task": 5}}}, "the task in 'nlpcli' is no name"),
         ({"nlpcli": {"model": {"kidn": "encoder"}}}, r"config\.json: nlpcli\.model: unknown key 'kidn'"),
-        ({"activation_function": ["x"]}, r"this GPT-2 is not known here: activation \['x'\]"),
+        ({"activation_function": ["x"]}, r"this GPT-2 is not supported: activation \['x'\]"),
         ({"n_embd": ["x"]}, "config.json"),
-        ({"activation_function": "mish"}, "this GPT-2 is not known here: activation 'mish'"),
-        ({"scale_attn_weights": False}, "a GPT-2 with scale_attn_weights false is not known here"),
+        ({"activation_function": "mish"}, "this GPT-2 is not supported: activation 'mish'"),
+        ({"scale_attn_weights": False}, "a GPT-2 with scale_attn_weights false is not supported"),
         ({"n_embd": 17}, "d_model 17 can't be split into 2 heads"),
     ],
 )

@@ -51,12 +51,12 @@ def configured(objective, preset, *overrides, **more):
             "clm",
             "transformer-xl-nano",
             ("model.adaptive_cutoffs=[100]", "training.label_smoothing=0.1"),
-            "adaptive softmax learns without label smoothing",
+            "adaptive softmax excludes label smoothing",
             "label_smoothing=0",
         ),
         ("denoise", "bart-nano", ("noise.kinds=spans",), "noise 'spans' needs 8 sentinels", "tokenizer.sentinels=100"),
         ("denoise", "t5-nano", ("tokenizer.sentinels=3",), "the tokenizer has 3", "tokenizer.sentinels=100"),
-        ("denoise+gap-sentences", "bart-nano", (), "disturb the same text in two ways", None),
+        ("denoise+gap-sentences", "bart-nano", (), "denoise and gap-sentences exclude each other", None),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_anything_is_read(objective, preset, overrides, message, hint):

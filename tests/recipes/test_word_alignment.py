@@ -199,9 +199,9 @@ def test_no_lines_are_no_links(models, tmp_path):
     [
         ({"method": "best"}, "unknown way to align 'best'"),
         ({"step": "write"}, "unknown step 'write'"),
-        ({"layer": "auto"}, "how well two directions agree"),
+        ({"layer": "auto"}, "--layer auto needs two directions"),
         ({"layer": (1, 2)}, "the second layer"),
-        ({"gradient": True, "step": "read"}, "not of the step 'read'"),
+        ({"gradient": True, "step": "read"}, "--gradient needs --step predict, not read"),
         ({"target": "-"}, "only once"),
     ],
 )

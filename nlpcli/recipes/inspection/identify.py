@@ -98,7 +98,7 @@ def _unknown_folder(path: Path) -> NlpcliError:
     near = {"tokenizer.json", "spiece.model", "vocab.txt", "sentencepiece.model"} & set(entries)
     hint = "a model has a model.yaml or config.json, a run a config.yaml, a tokenizer a tokenizer.yaml"
     if near:
-        hint = "a tokenizer from elsewhere is read together with its model's config.json"
+        hint = "a Hugging Face tokenizer needs its model's config.json"
     return NlpcliError(f"{path}: no model, tokenizer, run, shard set or suite; it holds {shown}", hint=hint)
 
 
@@ -124,16 +124,16 @@ def _file(path: Path) -> str:
             return "weights"
         raise _foreign(path, "a pickle" if path.suffix in _PICKLES else None)
     if path.name in ("config.yaml", "model.yaml", "tokenizer.yaml", "state.yaml") or path.name == "config.json":
-        raise NlpcliError(f"{path}: describes what is in its folder", hint=f"nlpcli inspect {path.parent}")
+        raise NlpcliError(f"{path}: describes its folder", hint=f"nlpcli inspect {path.parent}")
     return "json-lines" if inner_suffix(path) in (".jsonl", ".ndjson") else "text"
 
 
 def _foreign(path: Path, name: str | None) -> NlpcliError:
     if name is None:
-        return NlpcliError(f"{path}: neither text nor anything that is known here (there are zero bytes in it)")
+        return NlpcliError(f"{path}: not a text and not a known format (it has zero bytes)")
     hint = None
     if path.suffix == ".npz":
-        hint = "arrays of NumPy are read with numpy.load; 'nlpcli visualize-attention' writes its numbers so"
+        hint = "NumPy arrays are read with numpy.load; 'nlpcli visualize-attention' writes such files"
     elif path.suffix in _PICKLES or "pickle" in name or "archive" in name:
-        hint = "it is not opened, since a pickle may run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
-    return NlpcliError(f"{path}: is {name}, neither text nor anything that is known here", hint=hint)
+        hint = "it is not opened, because a pickle can run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
+    return NlpcliError(f"{path}: is {name}, which can't be inspected", hint=hint)

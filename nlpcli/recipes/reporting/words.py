@@ -35,7 +35,7 @@ def verdict(paired: Paired) -> str:
     if paired.difference == 0:
         return "no difference"
     if paired.p_value >= 0.05:
-        return "could be chance"
+        return "not significant"
     return "better" if paired.better else "worse"
 
 
@@ -58,7 +58,7 @@ def cost(name: str, value: float | int | str | None) -> str:
         return value
     if name == "minutes":
         return f"{value:.1f}" if value < 600 else f"{value:,.0f}"
-    if name == "operations":
+    if name == "flops":
         return f"{value:.2e}".replace("e+", "e")
     if name == "tokens per second":
         return f"{value:,.0f}"
@@ -75,12 +75,14 @@ def at(output: Output) -> str:
 def facts(report: Report) -> list[tuple[str, list[str]]]:
     """What the runs are and why they ended, as rows of a table: a heading, and a cell for each run."""
     rows = [
-        ("what", [_what(run.task, run.config) for run in report.runs]),
-        ("ended", [run.ended for run in report.runs]),
-        ("kept", [run.kept for run in report.runs]),
+        ("task", [_what(run.task, run.config) for run in report.runs]),
+        ("stopped", [run.ended for run in report.runs]),
+        ("best checkpoint", [run.kept for run in report.runs]),
     ]
     names = dict.fromkeys(name for own in report.cost for name in own)
-    return rows + [(name, [cost(name, own[name]) for own in report.cost]) for name in names]
+    return rows + [
+        ("FLOPs" if name == "flops" else name, [cost(name, own[name]) for own in report.cost]) for name in names
+    ]
 
 
 def _what(task: str, config: dict[str, Any]) -> str:

@@ -94,11 +94,11 @@ class Wicked:
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
         ("w.npy", pickle.dumps(Wicked()), "not a whole file of vectors"),
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
-        ("x", bytes(range(256)), "neither text nor anything that is known here"),
+        ("x", bytes(range(256)), "not a text and not a known format"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
         ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),
         ("empty", b"", "is empty"),
-        ("model.yaml", b"task: x\n", "describes what is in its folder"),
+        ("model.yaml", b"task: x\n", "describes its folder"),
         ("metrics.jsonl", b"no\n", "no line of it is a report"),
     ],
 )
