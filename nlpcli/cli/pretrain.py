@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 
 import typer
 
-from nlpcli.cli import complete, convention, terminal, training
+from nlpcli.cli import complete, terminal, training
+from nlpcli.cli.spread import Spreading
 
 
-class Command(convention.Command):
+class Command(Spreading):
     """The objective is an argument or the value of --objective."""
+
+    spread: ClassVar = ("--data", "--dev")  # a shell makes several values of a glob
 
     exclusive: ClassVar = (
         ("objective_name", "objective"),
@@ -35,10 +38,10 @@ def command(
         None, "--noise", help="Noise for 'denoise': mask, delete, infill, permute, rotate; spans, iid, …"
     ),
     data: list[str] = typer.Option(
-        None, "--data", metavar="PATH", help="Training text: a file, folder or glob, also compressed (repeatable)."
+        None, "--data", metavar="PATH...", help="Training text: files, folders or globs, also compressed."
     ),
     dev: list[str] = typer.Option(
-        None, "--dev", metavar="PATH", help="Dev set. Default: the last 5 % of the data (data.dev_fraction)."
+        None, "--dev", metavar="PATH...", help="Dev set. Default: the last 5 % of the data (data.dev_fraction)."
     ),
     preset: str = typer.Option(None, "--preset", help="A preset or a YAML file.", autocompletion=complete.presets),
     model: Path = typer.Option(

@@ -116,6 +116,15 @@ def test_objective_and_task_may_stand_without_their_option(call, pairs):
     assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("before", [[], ["clm"]], ids=["no objective", "an objective before"])
+def test_a_shell_may_make_several_files_of_one_value_of_data_and_of_dev(call, pairs, before):
+    files = ["--data", "train.en", "train.de", "--dev", "dev.en", "dev.de"]
+    status, _, err = call("pretrain", *before, *files, "--out", "runs/lm", "--max-steps", 2, *SMALL)
+    assert status == 0, err
+    data = load_yaml(pairs / "runs/lm/config.yaml")["data"]
+    assert (data["train"], data["dev"]) == (["train.en", "train.de"], ["dev.en", "dev.de"])
+
+
 def test_a_corpus_may_come_through_a_pipe(run, pairs, tmp_path):
     text = (pairs / "train.en").read_text()
     done = run(*pretrain(data="-", out="piped", steps=3), stdin=text, cwd=tmp_path)
