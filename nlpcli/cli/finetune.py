@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +12,6 @@ from nlpcli.cli import complete, suites, terminal, training
 from nlpcli.cli.spread import Spreading
 
 _TRAIN = "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD; for translation two parallel files, SOURCE TARGET."
-_SAMPLES = {
-    "classify": "sentence-type",
-    "regress": "paraphrases",
-    "similarity": "paraphrases",
-    "tag": "names",
-    "span": "find-translation",
-}
 _USES = {
     "translation": "nlpcli translate --model {run} FILE",
     "similarity": "nlpcli embed --model {run} FILE",
@@ -142,36 +133,14 @@ def command(
     """
     given = dict(locals())
     from nlpcli.recipes.finetune import finetune
+    from nlpcli.recipes.requests import finetuning_request, suite_request
 
+    line = training.command_line()
     if suite is not None:
-        suites.finetune(given, lambda kind: _request(given, training.Asked(kind, model, config, resume=False)))
+        suites.finetune(given, lambda kind: suite_request(given, kind, command=line))
         return
     suites.refuse_only(only)
-
-    chosen = _named(task or task_name)
-    if not resume:
-        chosen = chosen or training.base_settings(given, None).get("task")
-    if not resume and config is None and chosen is None:
-        chosen = "text-to-text" if mixture else "translation"
-        terminal.say(f"task: {chosen} (the default)")
-    named = bool(resume or train or mixture)
-    asked = training.Asked(chosen, model, config, resume)
-    if not named and not training.chosen_in(training.base_settings(given, asked.base), "train"):
-        asked = replace(asked, sample=True)
-    training.tell_model(asked)
-    if asked.sample:
-        train, held_out = _sample(chosen)
-        dev = dev or held_out
-        terminal.say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
-    request = _request(
-        given,
-        asked,
-        task=chosen,
-        data__train=list(train or []),
-        data__dev=list(dev or []),
-        data__mixture=None if mixture is None else str(mixture),
-        training__metric="mean" if mixture and not resume else None,
-    )
+    request = finetuning_request({**given, "task": task or task_name}, command=line, say=terminal.say)
     with training.watched("finetune") as watcher:
         if seeds is not None:
             _seeds(request, seeds, watcher, json=json)
@@ -179,33 +148,6 @@ def command(
         run, outcome = finetune(request, watcher)
     use = _USES.get(_task_of(run), "nlpcli predict --model {run} FILE")
     training.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
-
-
-def _request(given: Mapping[str, Any], asked: training.Asked, **more: Any) -> Any:
-    return training.request(
-        given,
-        default=asked.default or "",
-        preset=asked.preset,
-        base=asked.defaults(),
-        init=asked.init,
-        examples__text=given["text"],
-        examples__text2=given["text2"],
-        examples__label=given["label"],
-        examples__choices=list(given["choices"] or []),
-        examples__format=given["format"],
-        examples__header=given["header"],
-        model__attention=list(given["attention"] or []),
-        head__objective=given["objective"],
-        head__prefix=given["prefix"],
-        tuning__mode=given["tune"],
-        tuning__fresh=given["fresh"] or None,
-        tuning__lora_rank=given["lora"],
-        tuning__source_layers=given["source_layers"],
-        tuning__layer_decay=given["layer_decay"],
-        training__batch_size=given["batch_size"],
-        training__patience=given["patience"],
-        **more,
-    )
 
 
 def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
@@ -224,34 +166,7 @@ def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
     )
 
 
-def _named(task: str | None) -> str | None:
-    """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
-    from nlpcli.tasks import TASKS
-
-    found = None if task is None else TASKS.check(task)
-    if found != task:
-        terminal.say(f"task: {found} ({task})")
-    return found
-
-
 def _task_of(run: Path) -> str:
     from nlpcli.models.directory import read_info
 
     return read_info(run)["task"]
-
-
-def _sample(task: str) -> tuple[list[str], list[str]]:
-    """Sample data for a task: files to train on and files held out."""
-    from nlpcli.data.sample import sample_file
-    from nlpcli.errors import NlpcliError
-    from nlpcli.tasks import TASKS
-
-    if task == "translation":
-        names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
-        paths = [str(sample_file(name)) for name in names]
-        return paths[:2], paths[2:]
-    if TASKS.check(task) not in _SAMPLES:
-        raise NlpcliError(f"{task} needs training examples", hint="--train FILE --dev FILE")
-    folder = f"labelled/{_SAMPLES[task]}"
-    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
-    return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]

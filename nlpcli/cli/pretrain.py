@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import typer
 
@@ -89,74 +89,17 @@ def command(
 
     Without --data it trains on the Shakespeare text of nlpcli. Ctrl-C saves a checkpoint and stops.
     """
-    given = dict(locals())
+    given = {**locals(), "objective": objective or objective_name}
     from nlpcli.recipes import pretrain as recipe
-    from nlpcli.recipes.pretraining import default_preset
+    from nlpcli.recipes.requests import pretraining_request
 
-    chosen, noise = _named(objective or objective_name, noise)
-    if not resume:
-        chosen = chosen or training.base_settings(given, None).get("objective") or ("denoise" if noise else None)
-    if not resume and config is None and preset is None:
-        if chosen is None:
-            chosen = "clm"
-            terminal.say("objective: clm (the default)")
-        preset = default_preset(chosen, noise, overrides or ())
-        terminal.say(f"{'preset' if model is None else 'settings as of preset'}: {preset} (the default)")
-    if not resume and not data:
-        data, documents = _sample(documents, chosen, training.base_settings(given, config or preset))
-    request = training.request(
-        given,
-        default="gpt-mini",
-        preset=preset if model is None else None,
-        base=None if model is None or resume or config is not None else recipe.without_model(preset),
-        init=None if model is None else str(model),
-        objective=chosen,
-        data__train=data,
-        data__dev=dev,
-        data__documents=documents,
-        data__field=field,
-        data__sentences=sentences,
-        data__context=context,
-        data__document_mask=document_mask,
-        noise__kinds=noise,
-        model__attention=list(attention or []),
-    )
+    request = pretraining_request(given, command=training.command_line(), say=terminal.say)
     with training.watched("pretrain") as watcher:
         if show is not None:
             _print(recipe.show(request, show, watcher), json=json)
             return
         run, outcome = recipe.pretrain(request, watcher)
     training.report(run, outcome, json=json, use=recipe.use_of(run))
-
-
-def _sample(
-    documents: str | None, objective: str | None, settings: Mapping[str, Any]
-) -> tuple[list[str] | None, str | None]:
-    """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
-    from nlpcli.data.sample import sample_file
-
-    if training.chosen_in(settings, "train"):
-        return None, documents
-    data = str(sample_file("tinyshakespeare.txt.gz"))
-    usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
-    documents = documents or training.chosen_in(settings, "documents")
-    terminal.say(f"data: {data} (the sample data of nlpcli), documents: {documents or usual}")
-    return [data], documents or usual
-
-
-def _named(objective: str | None, noise: str | None) -> tuple[str | None, str | None]:
-    """The objective of this name or synonym, and the noise that goes with it where none was given."""
-    from nlpcli.recipes.pretraining import SYNONYMS, parse
-
-    if objective is None:
-        return None, noise
-    if objective.lower() not in SYNONYMS:
-        parse(objective)
-        return objective, noise
-    found, usual = SYNONYMS[objective.lower()]
-    noise = noise or usual
-    terminal.say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
-    return found, noise
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}

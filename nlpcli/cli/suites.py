@@ -32,11 +32,12 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> Non
     """
     from nlpcli.errors import NlpcliError, RunFailed
     from nlpcli.recipes.evaluate import Evaluating
+    from nlpcli.recipes.requests import tell_suite_model
     from nlpcli.recipes.suite import choose_folder, evaluate_suite, finetune_suite
 
     name, folder = given["suite"], _folder(given)
     out = given["out"] or choose_folder(name)
-    training.tell_model(training.Asked("classify", given["model"], given["config"], resume=False))
+    tell_suite_model(given, terminal.say)
     with training.watched("finetune", _again(given["out"], out)) as watcher:
         failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
     for task, error in failed.items():

@@ -6,17 +6,12 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from nlpcli import presets
 from nlpcli.cli import terminal
-
-if TYPE_CHECKING:
-    from nlpcli.recipes.run import Request
 
 CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
 ATTENTION = typer.Option(
@@ -43,109 +38,6 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
 THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
 JSON = typer.Option(False, "--json", help="At the end, print the run's folder and its results as JSON.")
-_LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
-_LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
-
-
-def settings(**values: Any) -> dict[str, Any]:
-    """The options that were given, nested as in the configuration: training__lr=1 becomes {"training": {"lr": 1}}."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if value is None or value == []:
-            continue
-        section, _, name = key.rpartition("__")
-        (result.setdefault(section, {}) if section else result)[name] = value
-    return result
-
-
-def request(
-    given: Mapping[str, Any],
-    *,
-    default: str,
-    preset: str | None,
-    base: Mapping[str, Any] | None = None,
-    **values: Any,
-) -> Request:
-    """What the user asked for: `values`, and of `given`, a command's parameters, those that all training shares."""
-    from nlpcli.recipes.run import LIMITS, Request
-
-    chosen = settings(**values, **{f"training__{name}": given[name] for name in _LOOP})
-    if any(given[name] is not None for name in _LIMITS):  # a limit that is asked for replaces all there were
-        chosen["training"] |= {name: given.get(name) for name in LIMITS}
-    return Request(
-        default=default,
-        preset=preset,
-        base=base,
-        settings=chosen,
-        command=command_line(),
-        source_tokenizer=given.get("source_tokenizer"),
-        **{name: given[name] for name in ("config", "overrides", "out", "tokenizer", "resume", "overwrite")},
-    )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a run of `nlpcli finetune` begins with: a folder, a preset, a file, or what is usual for the task."""
-
-    task: str | None
-    model: str | None
-    config: Path | None
-    resume: bool
-    sample: bool = False  # it learns from the data that come with the program
-
-    @property
-    def init(self) -> str | None:
-        """The folder of a trained model."""
-        return self.model if self.model is not None and Path(self.model).is_dir() else None
-
-    @property
-    def preset(self) -> str | None:
-        return None if self.init is not None else self.model
-
-    @property
-    def default(self) -> str | None:
-        """The preset when nothing was named."""
-        if self.resume or self.config is not None or self.model is not None:
-            return None
-        from nlpcli.recipes.finetune import default_preset
-
-        return default_preset(self.task, sample=self.sample)
-
-    @property
-    def base(self) -> str | Path | None:
-        return self.config or self.preset or self.default
-
-    def defaults(self) -> dict[str, Any] | None:
-        """The training settings of the task, which a file may change; none for a resumed run and for presets that
-        are made for translation."""
-        file = {} if self.config is None else presets.load(self.config)
-        task = self.task or file.get("task")
-        init = self.init or file.get("init")
-        if self.resume or task is None or (task == "translation" and init is None):
-            return None
-        from nlpcli.recipes.finetune import defaults
-
-        return defaults(task, init=init)
-
-
-def tell_model(asked: Asked) -> None:
-    """Says which preset is taken where none was named."""
-    if asked.default is not None:
-        random = ", with random weights" if asked.task != "translation" else ""
-        terminal.say(f"model: {asked.default} (the default{random})")
-
-
-def base_settings(given: Mapping[str, Any], base: str | Path | None) -> dict[str, Any]:
-    """The settings of `base`, a preset or a file, with those of --set laid over them, nested as in a run's."""
-    from nlpcli.config.loading import apply_overrides
-
-    return apply_overrides(presets.load(base) if base is not None else {}, given["overrides"] or ())
-
-
-def chosen_in(settings: Mapping[str, Any], key: str) -> Any:
-    """What `settings` say of data.KEY, None where they say nothing."""
-    data = settings.get("data")
-    return data.get(key) if isinstance(data, dict) else None
 
 
 def command_line() -> str:
@@ -229,21 +121,11 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
 
 def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
     """The end of a run: what was kept, and what to do with it."""
-    best = {name: entry["value"] for name, entry in outcome.progress.best.items()}
     terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
     terminal.say(f"use it: {use}")
     if json:
-        terminal.write_json(
-            {
-                "run": str(run),
-                "kept": outcome.kept,
-                "reason": outcome.reason,
-                "steps": outcome.progress.step,
-                "tokens": outcome.progress.tokens,
-                "seconds": round(outcome.progress.seconds, 2),
-                "metrics": outcome.metrics,
-                "best": best,
-            }
-        )
+        from nlpcli.recipes.run import record_of
+
+        terminal.write_json(record_of(run, outcome))
     else:
         terminal.write_line(str(run))

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.embedder import Embedder, Span, Vectors
 from nlpcli.recipes.records import Input, check_field, check_first, read_inputs
+
+_Item = TypeVar("_Item")
 
 FORMATS = ("auto", "lines", "jsonl")
 WORD_VECTORS = ("mean", "first")
@@ -100,9 +102,16 @@ def check_files(files: Sequence[str]) -> None:
         check_opens(path)
 
 
-def windows(lines: Iterator[Input], size: int = WINDOW) -> Iterator[list[Input]]:
-    while window := list(islice(lines, size)):
+def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
+    while window := list(islice(items, size)):
         yield window
+
+
+def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
+    """The vectors of texts, (n, width) for each portion that is ready."""
+    for window in windows(texts):
+        yield embedder.vectors(window)
+    tell_cut(embedder, warn)
 
 
 def embed(

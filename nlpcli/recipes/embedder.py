@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import newest_run
-from nlpcli.recipes.models import check_one_tokenizer, open_model
+from nlpcli.recipes.models import check_one_tokenizer, folder_of, open_model
 from nlpcli.recipes.pooling import sentence_settings
 
 if TYPE_CHECKING:
     import torch
 
+    from nlpcli.models.directory import LoadedModel
     from nlpcli.models.rows import Row
 
 POOLINGS = ("mean", "first", "max", "last")
@@ -40,7 +42,7 @@ class Vectors:
     Raises: NlpcliError for values that make no sense.
     """
 
-    model: Path | None = None
+    model: Path | LoadedModel | None = None
     pooling: str | None = None
     normalize: bool | None = None
     layers: str | None = None
@@ -76,16 +78,16 @@ class Embedder:
     """
 
     def __init__(self, settings: Vectors, *, say: Callable[[str], None]) -> None:
-        path = settings.model if settings.model is not None else _newest(say)
-        sentence = sentence_settings(path, settings.pooling)
+        source = settings.model if settings.model is not None else _newest(say)
+        sentence = sentence_settings(folder_of(source), settings.pooling)
         from nlpcli.training.device import prepare
 
         machine = prepare(settings.device, "float32", settings.threads)
-        loaded = open_model(Path(path), str(machine.device))
+        loaded = open_model(source, str(machine.device))
         check_one_tokenizer(loaded)
         trained = loaded.info.get("head") or {}
         trained = trained if trained.get("kind") == "vector" else {}
-        self.path, self.device, self.batch_tokens = Path(path), machine.device, settings.batch_tokens
+        self.path, self.device, self.batch_tokens = loaded.path, machine.device, settings.batch_tokens
         self.tokenizer, self.config = loaded.tokenizer, loaded.config
         self.pooling = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling") or "mean"
         self.normalize = (
@@ -181,9 +183,7 @@ class Embedder:
         from nlpcli.models.with_head import WithHead
 
         if trained and self.layers == trained.get("layers", "last"):
-            model = loaded.model
-            model.head.pooling, model.head.normalize = self.pooling, self.normalize
-            return model
+            return _with_pooling(loaded.model, self.pooling, self.normalize)
         body = getattr(loaded.model, "body", loaded.model)
         head = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
@@ -202,6 +202,14 @@ class Embedder:
         if self.config.kind == "decoder" and not trained:
             return Layout((), (), ())
         return Layout.of(self.config, self.tokenizer.special, info)
+
+
+def _with_pooling(model: Any, pooling: str, normalize: bool) -> Any:
+    """The same model, its weights shared, with a head that pools in this way."""
+    head, found = copy.copy(model.head), copy.copy(model)
+    head.pooling, head.normalize = pooling, normalize
+    found.__dict__["_modules"] = {**model._modules, "head": head}
+    return found
 
 
 def _newest(say: Callable[[str], None]) -> Path:

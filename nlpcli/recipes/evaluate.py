@@ -17,6 +17,7 @@ from nlpcli.recipes.predict import Applied, columns_of, open_task
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.recipes.models import Source
 
 _CONFUSED = ("classify", "tag")
 
@@ -30,7 +31,7 @@ class Evaluating:
     """
 
     data: Sequence[str]
-    model: Path | None = None
+    model: Source | None = None
     format: str = "auto"
     columns: dict[str, Any] = field(default_factory=dict)
     part: str | None = None
@@ -74,12 +75,14 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
 
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
-    path = locate_task(job.model, say=say)
+    source = locate_task(job.model, say=say)
     cuts = Cuts()
-    applied = open_task(path, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
+    applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
     parts = applied.loaded.info.get("parts")
     if parts and job.part is None:
-        raise NlpcliError(f"{path}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}")
+        raise NlpcliError(
+            f"{applied.loaded.path}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}"
+        )
     check_columns(applied.task, job.columns)
     columns = columns_of(applied.loaded.info, job.columns, job.format)
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)

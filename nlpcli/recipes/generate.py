@@ -31,7 +31,7 @@ class Generating:
     continuation has up to 200 tokens and nothing else is limited.
     """
 
-    model: Path | None = None
+    model: Path | LoadedModel | None = None
     max_new_tokens: int | None = None
     samples: int = 1
     greedy: bool = False

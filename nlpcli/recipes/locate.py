@@ -11,7 +11,7 @@ from nlpcli.config.leftovers import find_finished
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import DESCRIPTION, read_info
 from nlpcli.recipes.card import read_card
-from nlpcli.recipes.models import description_of, task_of
+from nlpcli.recipes.models import Source, description_of, folder_of, task_of
 from nlpcli.recipes.run import CONFIG
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
@@ -92,30 +92,31 @@ def _age(run: Path) -> tuple[int, str]:
     return (run / DESCRIPTION).stat().st_mtime_ns, run.name
 
 
-def locate(task: str, path: Path | None, *, say: Callable[[str], None]) -> Path:
-    """`path`, or the newest run for `task`, which `say` is told.
+def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> Source:
+    """`source`, or the newest run for `task`, which `say` is told.
 
     Raises: NlpcliError when there is no such model, or when it was trained for another task.
     """
-    if path is None:
-        path = newest_run(task).report(f"the newest run of {_NAMES[task]}", say)
-    found = task_of(path)
+    if source is None:
+        source = newest_run(task).report(f"the newest run of {_NAMES[task]}", say)
+    found = task_of(source)
     if found != task:
+        path = folder_of(source)
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not {_NAMES[task]}", hint=hint)
-    return Path(path)
+    return source
 
 
-def locate_task(path: Path | None, *, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
-    """`path`, or the newest run that was fine-tuned for a task with labels, which `say` is told.
+def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path = Path("runs")) -> Source:
+    """`source`, or the newest run that was fine-tuned for a task with labels, which `say` is told.
 
     Raises: NlpcliError when there is no such model, or when it was trained for something else.
     """
-    if path is not None:
-        described = description_of(path)
+    if source is not None:
+        described = description_of(source)
         if "problem" in described:
-            return Path(path)
-        found = described["task"]
+            return source
+        path, found = folder_of(source), described["task"]
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(
             f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,33 @@ from nlpcli.models.directory import DESCRIPTION, LoadedModel, check_shapes, load
 _THEIRS = "config.json"
 
 
+Source = Path | LoadedModel
+"""A model's folder, or the model itself where it is loaded already."""
+
+
+def folder_of(source: Source) -> Path:
+    """The folder that a model stands in, or came from."""
+    return source.path if isinstance(source, LoadedModel) else Path(source)
+
+
 def is_huggingface(path: Path) -> bool:
     """Whether `path` is a Hugging Face folder and not one of this program."""
     return (Path(path) / _THEIRS).is_file() and not (Path(path) / DESCRIPTION).exists()
 
 
-def task_of(path: Path) -> str:
-    """What the model in the folder `path` is for. Raises: NlpcliError when there is none."""
-    return description_of(path)["task"]
+def task_of(source: Source) -> str:
+    """What the model in the folder `source` is for. Raises: NlpcliError when there is none."""
+    return description_of(source)["task"]
 
 
-def description_of(path: Path) -> dict[str, Any]:
-    """What is known of the model in the folder `path` without its weights, as model.yaml has it.
+def description_of(source: Source) -> dict[str, Any]:
+    """What is known of the model in the folder `source` without its weights, as model.yaml has it.
 
     Raises: NlpcliError when there is none.
     """
+    if isinstance(source, LoadedModel):
+        return source.info
+    path = source
     if is_huggingface(path):
         from nlpcli.convert.checkpoint import read_description
 
@@ -35,14 +49,17 @@ def description_of(path: Path) -> dict[str, Any]:
 
 
 def open_model(
-    path: Path, device: str = "cpu", *, allow_pickle: bool = False, needs_tokenizer: bool = True
+    source: Source, device: str = "cpu", *, allow_pickle: bool = False, needs_tokenizer: bool = True
 ) -> LoadedModel:
-    """The model in the folder `path`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
+    """The model in the folder `source`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
 
+    Of a loaded one the weights are shared and its settings are not: who changes those changes them for itself.
     needs_tokenizer: refuse a model that came without one.
     Raises: NlpcliError as `load_model` and `read_huggingface`.
     """
-    path = Path(path)
+    if isinstance(source, LoadedModel):
+        return replace(source, model=copy.copy(source.model).to(device).eval())
+    path = Path(source)
     if not is_huggingface(path):
         return load_model(path, device, needs_tokenizer=needs_tokenizer)
     from nlpcli.convert.checkpoint import read_huggingface

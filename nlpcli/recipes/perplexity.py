@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
@@ -16,6 +15,7 @@ from nlpcli.recipes.models import open_model, task_of
 
 if TYPE_CHECKING:
     from nlpcli.models.directory import LoadedModel
+    from nlpcli.recipes.models import Source
 
 _ENCODER = "encoder"
 
@@ -48,7 +48,7 @@ class Reading:
 
 
 def perplexity_of(
-    model: Path | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
+    model: Source | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
 ) -> dict[str, list[Score]]:
     """The scores of each file under a language model: its loss in nats per token, perplexity per token, word and byte,
     and bits per byte; every token but the first is predicted once.

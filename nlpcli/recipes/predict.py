@@ -17,6 +17,7 @@ from nlpcli.recipes.locate import locate_task
 if TYPE_CHECKING:
     from nlpcli.data.examples import Columns, Example
     from nlpcli.models.directory import LoadedModel
+    from nlpcli.recipes.models import Source
     from nlpcli.tasks.task import OnCut
 
 FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
@@ -43,7 +44,7 @@ class Predicting:
     """
 
     files: Sequence[str] = (STDIN,)
-    model: Path | None = None
+    model: Path | LoadedModel | None = None
     format: str = "auto"
     columns: dict[str, Any] = field(default_factory=dict)
     top: int | None = None
@@ -76,14 +77,14 @@ class Applied:
 
 
 def open_task(
-    path: Path,
+    source: Source,
     *,
     device: str = "auto",
     threads: int | None = None,
     part: str | None = None,
     on_cut: OnCut | None = None,
 ) -> Applied:
-    """The fine-tuned model in the folder `path`. part: see `Predicting`. on_cut: is told of texts that are cut.
+    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: is told of texts that are cut.
 
     Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
     """
@@ -95,8 +96,8 @@ def open_task(
     from nlpcli.training.device import prepare
 
     machine = prepare(device, "float32", threads)
-    loaded = open_model(path, str(machine.device))
-    with described_by(path):
+    loaded = open_model(source, str(machine.device))
+    with described_by(loaded.path):
         info, model = choose_part(loaded.info, loaded.model, part)
         loaded = replace(loaded, model=model, info=info)
         context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)), on_cut)
@@ -121,22 +122,37 @@ def predict(
     """
     if list(job.files).count(STDIN) > 1:
         raise NlpcliError("standard input can be read only once")
-    path = locate_task(job.model, say=say)
-    cut: set[str] = set()
+    predictor = Predictor(job, say=say, warn=warn)
+    for window in predictor.windows(read_unlabelled(predictor.applied, job, say=say)):
+        yield predictor.applied.task, window
 
-    def on_cut(example: Example, room: int, tokens: int) -> None:
-        if example.place not in cut:  # once, however many candidates stand beside a text
-            warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
-            cut.add(example.place)
 
-    applied = open_task(path, device=job.device, threads=job.threads, part=job.part, on_cut=on_cut)
-    _check_options(applied.task, job)
-    examples = read_unlabelled(applied, job, say=say)
-    size = 1 if job.line_buffered else WINDOW
-    while window := list(islice(examples, size)):
-        predictions = iter(applied.predict([e for e in window if has_text(e)], batch_tokens=job.batch_tokens))
-        yield applied.task, [(example, next(predictions) if has_text(example) else {}) for example in window]
-        cut.clear()
+class Predictor:
+    """The model of a job, ready for examples, wherever they come from. `warn` is told of each text that is cut.
+
+    Raises: NlpcliError when there is no such model, and for options without effect on the task.
+    """
+
+    def __init__(self, job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        source = locate_task(job.model, say=say)
+        self._job, self._warn = job, warn
+        self._cut: set[str] = set()  # places, in the window that is read
+        self.applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut)
+        _check_options(self.applied.task, job)
+
+    def windows(self, examples: Iterable[Example]) -> Iterator[list[tuple[Example, dict]]]:
+        """Examples with their predictions, {} for those without text, in the portions in which they are ready."""
+        rest = iter(examples)
+        while window := list(islice(rest, 1 if self._job.line_buffered else WINDOW)):
+            texts = [example for example in window if has_text(example)]
+            predictions = iter(self.applied.predict(texts, batch_tokens=self._job.batch_tokens))
+            yield [(example, next(predictions) if has_text(example) else {}) for example in window]
+            self._cut.clear()
+
+    def _on_cut(self, example: Example, room: int, tokens: int) -> None:
+        if example.place not in self._cut:  # once, however many candidates stand beside a text
+            self._warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
+            self._cut.add(example.place)
 
 
 def _check_options(task: Any, job: Predicting) -> None:
@@ -180,7 +196,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
                     f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
                     hint="name its format with --format tsv, csv or jsonl, or leave the option out",
                 )
-            yield from _lines(applied.task, path)
+            yield from parse_lines(applied.task, _lines(path))
             continue
         columns = columns_of(applied.loaded.info, job.columns, format)
         if note := separator_note(path, format):
@@ -189,12 +205,20 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
             yield replace(example, label=None)
 
 
-def _lines(task: Any, path: str) -> Iterable[Example]:
-    from nlpcli.data.examples import Example
-    from nlpcli.data.readers import LONGEST_LINE, blank, read_lines
+def _lines(path: str) -> Iterator[tuple[str, str]]:
+    """The lines of a file, each with its place."""
+    from nlpcli.data.readers import LONGEST_LINE, read_lines
 
     for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
-        place = f"{shown(path)}:{number}"
+        yield line, f"{shown(path)}:{number}"
+
+
+def parse_lines(task: Any, lines: Iterable[tuple[str, str]]) -> Iterator[Example]:
+    """The examples in plain lines with their places. Raises: NlpcliError, naming the place, for what is none."""
+    from nlpcli.data.examples import Example
+    from nlpcli.data.readers import blank
+
+    for line, place in lines:
         if blank(line):
             yield Example((), place=place)
             continue

@@ -376,6 +376,20 @@ def text_metrics(
     return {name: score.value for name, score in scores.items()}
 
 
+def record_of(run: Path, outcome: Any) -> dict[str, Any]:
+    """How a run ended, as plain data: times in seconds, metrics of the weights that were kept, the best of each."""
+    return {
+        "run": str(run),
+        "kept": outcome.kept,
+        "reason": outcome.reason,
+        "steps": outcome.progress.step,
+        "tokens": outcome.progress.tokens,
+        "seconds": round(outcome.progress.seconds, 2),
+        "metrics": outcome.metrics,
+        "best": {name: entry["value"] for name, entry in outcome.progress.best.items()},
+    }
+
+
 def train(
     *,
     request: Request,

@@ -48,6 +48,7 @@ class ScoreRequest:
     {id: text} as hypotheses; `auto`: by the name of the reference (.conll, .conllu, .iob, .bio; .json is `squad`), else
     `lines`. resampling: how intervals are estimated; None for none. options: those of the metrics; each must belong to
     at least one of them, and goes to all that have it; `labels` as `chosen_labels` reads them.
+    texts: lines that are in memory, by the name that stands for a file.
     """
 
     hypotheses: tuple[str, ...] = (STDIN,)
@@ -57,6 +58,7 @@ class ScoreRequest:
     format: str = "auto"
     resampling: Resampling | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Scoring:
                     if "alternatives" in metric.options
                     else None,
                 )
-        files = Files(Paths(request.references, request.baseline, request.hypotheses), request.format)
+        paths = Paths(request.references, request.baseline, request.hypotheses)
+        files = Files(paths, request.format, request.texts)
         self._inputs: dict[str, Inputs] = {}
         for name, metric in self.metrics.items():
             if metric.needs not in self._inputs:

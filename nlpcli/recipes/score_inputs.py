@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,19 +92,19 @@ def _check_items(text: Items, accept: Callable[[Any], None]) -> None:
 
 
 class Files:
-    """The files of a call; each is opened once, whatever is made of it.
+    """The files of a call; each is opened once, whatever is made of it. texts: the lines of some, by name.
 
     Raises: NlpcliError for an unknown format, and standard input named twice.
     """
 
-    def __init__(self, paths: Paths, format: str) -> None:
+    def __init__(self, paths: Paths, format: str, texts: Mapping[str, Sequence[str]] | None = None) -> None:
         if format not in FORMATS:
             raise unknown("format", format, FORMATS)
         if paths.all.count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as the hypotheses or as a reference")
         self.paths = paths
         self._format = format
-        self._lines: dict[str, list[str]] = {}
+        self._lines: dict[str, list[str]] = {name: list(lines) for name, lines in (texts or {}).items()}
 
     def format_for(self, needs: str) -> str:
         """The format in which items of this kind are read; `auto` goes by the name of the first reference."""
@@ -137,8 +137,8 @@ class Files:
         """The lines of a file, read once. Raises: NlpcliError for an empty one."""
         if path not in self._lines:
             self._lines[path] = list(read_lines(path))
-            if not self._lines[path]:
-                raise NlpcliError(f"{shown(path)} is empty: there is nothing to score")
+        if not self._lines[path]:
+            raise NlpcliError(f"{shown(path)} is empty: there is nothing to score")
         return self._lines[path]
 
 

@@ -19,7 +19,7 @@ from nlpcli.recipes.records import check_field, check_first, read_inputs
 
 if TYPE_CHECKING:
     from nlpcli.config.generation import Generation
-    from nlpcli.decoding.translator import Candidate, Request, Translation
+    from nlpcli.decoding.translator import Candidate, Request, Translation, Translator
     from nlpcli.models.directory import LoadedModel
     from nlpcli.text import SpecialTokens
 
@@ -84,7 +84,7 @@ class Translating:
     """
 
     files: Sequence[str] = ("-",)
-    model: Path | None = None
+    model: Path | LoadedModel | None = None
     search: Search = field(default_factory=Search)
     format: str = "auto"
     input_field: str | None = None
@@ -123,6 +123,14 @@ def translate(
     for path in [*job.files, *([] if job.prefix_file is None else [job.prefix_file])]:
         check_opens(path)
     check_first(job.files, job.format, job.input_field, job.added)
+    yield from open_translator(job, say=say, warn=warn).windows(read_requests(job))
+
+
+def open_translator(job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Translator:
+    """The model and the search of a job, ready for requests, wherever they come from.
+
+    Raises: NlpcliError when there is no such model, and for options that it has no use for.
+    """
     model = locate(TRANSLATION, job.model, say=say)
     from nlpcli.decoding.translator import Translator, TranslatorSettings
     from nlpcli.training.device import prepare
@@ -148,11 +156,10 @@ def translate(
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
-    translator = Translator(
+    return Translator(
         loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
     )  # fmt: skip
-    yield from translator.windows(read_requests(job))
 
 
 def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], None]) -> Generation | None:

@@ -29,6 +29,7 @@ OWNERS = {
     "objectives/": ("pretrain",),
     "evaluation/": ("score",),
     "recipes/run.py": TRAINING,
+    "recipes/requests.py": TRAINING,
     "recipes/start.py": TRAINING,
     "recipes/samples.py": TRAINING,
     "recipes/corpus.py": ("pretrain",),
@@ -58,8 +59,8 @@ OWNERS = {
     "recipes/score": ("score",),
 }
 OTHERS = {  # what is told where another command's option is spoken of, or what is no option at all
-    ("cli/training.py", "--source-layers"),  # of finetune
     ("recipes/run.py", "--source-tokenizer"),  # of finetune
+    ("recipes/requests.py", "--train"),  # of finetune
     ("recipes/reporting/runs.py", "--out"),  # of training
     ("recipes/finetuning/supervised.py", "--set"),
 }

@@ -352,7 +352,7 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
-        ("runs/nothing", "runs/nothing: there is no such run to resume", "without --resume"),
+        ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
         ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
         ("train.en", "train.en: is a file, not a folder", ""),
         ("empty", "empty: there is nothing to resume", "without --resume"),

@@ -1,0 +1,1 @@
+"""The commands as typed Python functions; `import nlpcli` offers them."""

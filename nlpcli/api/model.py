@@ -1,0 +1,387 @@
+"""Using a model: `translate`, `generate`, `predict`, `evaluate`, `embed`; `load` reads one once, for many calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from nlpcli.api.arguments import (
+    PathLike,
+    exclusive,
+    given,
+    like,
+    lines,
+    needs,
+    path,
+    paths,
+    python_names,
+    say,
+    strings,
+    warn,
+)
+from nlpcli.api.options import (
+    EmbedOptions,
+    EvaluateOptions,
+    GenerateOptions,
+    PredictOptions,
+    TranslateOptions,
+    takes,
+)
+from nlpcli.api.results import Confusion, Continuation, Evaluation, Mistake, Prediction, Score, Translation
+from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from typing_extensions import Unpack
+
+    from nlpcli.models.directory import LoadedModel
+
+    Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Model:
+    """A model in memory, from `load`. Its methods are the functions of the same names, without `model`.
+
+    path: the folder it came from. task: what it was trained for. device: where it is.
+    """
+
+    def __init__(self, loaded: LoadedModel, device: str) -> None:
+        self._loaded = loaded
+        self.path: Path = loaded.path
+        self.task: str = loaded.info["task"]
+        self.device = device
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r}, task={self.task!r}, device={self.device!r})"
+
+    @overload
+    def translate(self, texts: Iterator[str], **options: Unpack[TranslateOptions]) -> Iterator[Translation]: ...  # type: ignore[overload-overlap]
+    @overload
+    def translate(self, texts: Iterable[str], **options: Unpack[TranslateOptions]) -> list[Translation]: ...
+    def translate(self, texts: Any, **options: Any) -> Any:
+        """As the function `translate`."""
+        return translate(texts, model=self, **options)
+
+    @overload
+    def generate(self, prompts: Iterator[str], **options: Unpack[GenerateOptions]) -> Iterator[Continuation]: ...  # type: ignore[overload-overlap]
+    @overload
+    def generate(self, prompts: Iterable[str], **options: Unpack[GenerateOptions]) -> list[Continuation]: ...
+    def generate(self, prompts: Any, **options: Any) -> Any:
+        """As the function `generate`."""
+        return generate(prompts, model=self, **options)
+
+    @overload
+    def predict(self, texts: Iterator[Text], **options: Unpack[PredictOptions]) -> Iterator[Prediction]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, texts: Iterable[Text], **options: Unpack[PredictOptions]) -> list[Prediction]: ...
+    def predict(self, texts: Any, **options: Any) -> Any:
+        """As the function `predict`."""
+        return predict(texts, model=self, **options)
+
+    @overload
+    def embed(self, texts: Iterator[str], **options: Unpack[EmbedOptions]) -> Iterator[Vector]: ...  # type: ignore[overload-overlap]
+    @overload
+    def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vector: ...
+    def embed(self, texts: Any, **options: Any) -> Any:
+        """As the function `embed`."""
+        return embed(texts, model=self, **options)
+
+    def evaluate(self, data: PathLike | Iterable[PathLike], **options: Unpack[EvaluateOptions]) -> Evaluation:
+        """As the function `evaluate`."""
+        return evaluate(data, model=self, **options)
+
+    def perplexity(
+        self,
+        file: PathLike,
+        *,
+        context: int | None = None,
+        stride: int | None = None,
+        memory: int | None = None,
+        documents: str | None = None,
+        field: str | None = None,
+    ) -> dict[str, Score]:
+        """How well the model predicts the text of a file: what `nlpcli score perplexity` gives, by name.
+
+        The arguments are named and explained as the options of the command.
+        Raises: NlpcliError for a model that predicts no text, and for a file that can't be read.
+        """
+        with python_names():
+            from nlpcli.recipes.perplexity import Reading, perplexity_of
+
+            name = str(Path(file))
+            options = given(context=context, stride=stride, memory=memory, documents=documents, field=field)
+            found = perplexity_of(self._loaded, (name,), Reading(**options, device=self.device), say=say)
+            return {score.name: score for score in found[name]}
+
+
+AnyModel = PathLike | Model
+"""A run or its folder, a Hugging Face folder, or what `load` gives."""
+Text = str | Sequence[str]
+"""A text; or several that belong together: a pair, a text and its candidates, a question and its context, words."""
+
+
+def load(model: PathLike, *, device: str | None = None, threads: int | None = None) -> Model:
+    """Reads a model once, for many calls. model: a run or its folder, or a Hugging Face folder.
+
+    device: auto (the default), cpu, cuda or cuda:N. threads: of the CPU, for all of torch in this process.
+    Raises: NlpcliError when there is no model, or a damaged one.
+    """
+    with python_names():
+        from nlpcli.recipes.models import open_model
+        from nlpcli.training.device import prepare
+
+        machine = prepare(device or "auto", "float32", threads)
+        return Model(open_model(Path(model), str(machine.device)), str(machine.device))
+
+
+@overload
+def translate(  # type: ignore[overload-overlap]
+    texts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[TranslateOptions]
+) -> Iterator[Translation]: ...
+@overload
+def translate(
+    texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[TranslateOptions]
+) -> list[Translation]: ...
+@takes(TranslateOptions)
+def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
+    """Translates texts, as `nlpcli translate` does: one translation for each, in order, an empty one for a blank text.
+
+    A list of texts, or one string, gives a list; an iterator, such as an open file, gives an iterator, which reads
+    ahead 1024 texts. model: a run or its folder, a Hugging Face folder, or a loaded model; None: the newest translation
+    run below runs/. The options are those of `TranslateOptions`, named and explained as those of the command.
+
+    Raises: NlpcliError for a model of another kind and for wrong options.
+    """
+    drawing = {name: options.get(name) for name in ("temperature", "top_k", "top_p", "min_p", "seed")}
+    for name in ("beam_size", "length_penalty", "length_normalization", "coverage_penalty", "patience"):
+        exclusive(sample=options.get("sample"), **{name: options.get(name)})
+    needs("sample", options, *drawing)
+    needs("alignments", options, "alignment_layer")
+    with python_names():
+        from nlpcli.recipes.translate import Search, Translating, open_translator
+
+        searching = {name: options.get(name) for name in _SEARCH}
+        job = Translating(
+            search=Search(**given(**searching, **drawing)),
+            **_using(model, options),
+            **given(prefix=options.get("target_prefix"), alignments=options.get("alignments")),
+            **given(**{name: options.get(name) for name in ("alignment_layer", "batch_tokens", "max_length")}),
+        )
+        translator = open_translator(job, say=say, warn=warn)
+
+    def translations() -> Iterator[Translation]:
+        from nlpcli.decoding.translator import Request
+
+        with python_names():
+            requests = (Request(text, place, job.prefix) for text, place in _placed(texts))
+            for window in translator.windows(requests):
+                yield from map(_translation, window)
+
+    return like(texts, translations())
+
+
+_SEARCH = (
+    "beam_size", "length_penalty", "length_normalization", "coverage_penalty", "patience", "n_best", "sample",
+    "min_length", "no_repeat_ngram", "repetition_penalty", "allow_unknown",
+)  # fmt: skip
+
+
+def _translation(found: Any) -> Translation:
+    def of(candidate: Any, others: tuple[Translation, ...] = ()) -> Translation:
+        links = None if candidate.alignment is None else tuple((int(i), int(j)) for i, j in candidate.alignment)
+        return Translation(
+            found.request.text, candidate.text, candidate.score, candidate.logprob, candidate.ended, links, others
+        )
+
+    best, *rest = found.candidates
+    return of(best, tuple(map(of, rest)))
+
+
+@overload
+def generate(  # type: ignore[overload-overlap]
+    prompts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[GenerateOptions]
+) -> Iterator[Continuation]: ...
+@overload
+def generate(
+    prompts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[GenerateOptions]
+) -> list[Continuation]: ...
+@takes(GenerateOptions)
+def generate(prompts: Any, *, model: Any = None, **options: Any) -> Any:
+    """Continues texts with a language model, as `nlpcli generate` does: `num_samples` continuations of each, in order.
+
+    A list of prompts, or one string, gives a list; an iterator gives an iterator. model: as in `translate`; None: the
+    newest language model below runs/. The options are those of `GenerateOptions`, named and explained as those of the
+    command.
+
+    Raises: NlpcliError for a model of another kind and for wrong options.
+    """
+    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
+        exclusive(greedy=options.get("greedy"), **{name: options.get(name)})
+    chosen = {name: value for name, value in given(**options).items() if name not in ("num_samples", "stop", "device")}
+    with python_names():
+        from nlpcli.recipes.generate import Generating, Generator
+
+        stops = options.get("stop") or ()
+        job = Generating(
+            **{**chosen, **_using(model, options)},
+            stop=(stops,) if isinstance(stops, str) else tuple(stops),
+            **given(samples=options.get("num_samples")),
+        )
+        generator = Generator(job, say=say, warn=warn)
+
+    def continuations() -> Iterator[Continuation]:
+        with python_names():
+            for portion in generator.generate(strings(prompts)):
+                for one in portion:
+                    yield Continuation(
+                        one.prompt, one.text, one.tokens, one.logprob, one.finished, one.prompt_number, one.sample
+                    )
+
+    return like(prompts, continuations())
+
+
+@overload
+def predict(  # type: ignore[overload-overlap]
+    texts: Iterator[Text], *, model: AnyModel | None = None, **options: Unpack[PredictOptions]
+) -> Iterator[Prediction]: ...
+@overload
+def predict(
+    texts: Iterable[Text], *, model: AnyModel | None = None, **options: Unpack[PredictOptions]
+) -> list[Prediction]: ...
+@takes(PredictOptions)
+def predict(texts: Any, *, model: Any = None, **options: Any) -> Any:
+    """Applies a fine-tuned model, as `nlpcli predict` does: one prediction for each text, in order.
+
+    texts: strings; where several belong together (a pair, a text and its candidates, a question and its context, the
+    words of a sentence), a list or tuple of them. A list of texts, or one string, gives a list; an iterator gives an
+    iterator, which reads ahead 1024 texts. model: as in `translate`; None: the newest fine-tuned run below runs/.
+    part: of a model that learnt several tasks, the one that is meant. batch_tokens: tokens in a batch.
+
+    Raises: NlpcliError for a model of another kind, and for texts that the task can't read.
+    """
+    with python_names():
+        from nlpcli.recipes.predict import Predicting, Predictor
+
+        chosen = given(part=options.get("part"), batch_tokens=options.get("batch_tokens"))
+        predictor = Predictor(Predicting(**chosen, **_using(model, options)), say=say, warn=warn)
+
+    def predictions() -> Iterator[Prediction]:
+        from nlpcli.recipes.predict import parse_lines
+
+        task = predictor.applied.task
+        with python_names():
+            for window in predictor.windows(parse_lines(task, _placed(_lines(texts, task.name)))):
+                for example, found in window:
+                    yield _prediction(task, example, found)
+
+    return like(texts, predictions())
+
+
+def _lines(texts: str | Iterable[Text], task: str) -> Iterator[str]:
+    """Texts as the lines of a file: several that belong together with tabs between, words with spaces."""
+    for number, text in enumerate([texts] if isinstance(texts, str) else texts, start=1):
+        if isinstance(text, str):
+            yield text
+            continue
+        parts = list(strings(text))
+        if task == "tag":
+            wrong = next((word for word in parts if len(word.split()) != 1), None)
+            if wrong is not None:
+                raise NlpcliError(f"text {number}: '{wrong}' is not one word", hint="give each word as its own string")
+        yield (" " if task == "tag" else "\t").join(part.replace("\t", " ") for part in parts)
+
+
+def _prediction(task: Any, example: Any, found: Any) -> Prediction:
+    from nlpcli.recipes.predict import record
+
+    answer = found.get(task.answer)
+    return Prediction(
+        tuple(answer) if isinstance(answer, list) else answer, found.get("probability"), record(task, example, found)
+    )
+
+
+@takes(EvaluateOptions)
+def evaluate(
+    data: PathLike | Iterable[PathLike], *, model: AnyModel | None = None, **options: Unpack[EvaluateOptions]
+) -> Evaluation:
+    """Measures a fine-tuned model on files of labelled examples, as `nlpcli evaluate` does.
+
+    model: as in `translate`; None: the newest fine-tuned run below runs/. confidence: whether to estimate 95 %
+    intervals, True by default. The options are those of `EvaluateOptions`, named and explained as those of the command.
+
+    Raises: NlpcliError, with file and line, for data that can't be read, and for a model of another kind.
+    """
+    resampling = given(samples=options.get("bootstrap_samples"), seed=options.get("seed"))
+    confidence = options.get("confidence", True)
+    needs("confidence", {**options, "confidence": confidence}, "bootstrap_samples", "seed")
+    columns = {name: options.get(name) for name in ("text", "text2", "label", "header")}
+    with python_names():
+        from nlpcli.evaluation import Resampling
+        from nlpcli.recipes.evaluate import Evaluating
+        from nlpcli.recipes.evaluate import evaluate as recipe
+
+        chosen = {name: options.get(name) for name in ("format", "part", "worst", "confusion", "batch_tokens")}
+        job = Evaluating(
+            data=tuple(paths(data) or ()),
+            columns={**columns, "choices": list(options.get("choices") or [])},
+            resampling=Resampling(**resampling) if confidence else None,
+            **given(**chosen),
+            **_using(model, options),
+        )
+        found = recipe(job, say=say, warn=warn)
+    confusion = found.confusion and Confusion(tuple(found.confusion[0]), tuple(map(tuple, found.confusion[1])))
+    worst = tuple(Mistake(one.place, one.badness, one.expected, one.predicted, one.text) for one in found.worst)
+    return Evaluation(found.model, found.examples, dict(found.scores), confusion, worst)
+
+
+@overload
+def embed(  # type: ignore[overload-overlap]
+    texts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[EmbedOptions]
+) -> Iterator[Vector]: ...
+@overload
+def embed(texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[EmbedOptions]) -> Vector: ...
+@takes(EmbedOptions)
+def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
+    """Turns texts into vectors, as `nlpcli embed` does.
+
+    A list of n texts, or one string, gives an array of float32, (n, width); an iterator gives an iterator over vectors,
+    (width,). model: as in `translate`; None: the newest run of a similarity task, or else of an encoder.
+    pooling: mean, first, max or last state; normalize: to the length 1; layers: last, concat:N or mean:N; max_length:
+    most tokens of a text. None: the model's own way.
+
+    Raises: NlpcliError for a model that makes no vectors and for wrong options.
+    """
+    with python_names():
+        from nlpcli.recipes.embedder import Embedder, Vectors
+
+        chosen = {name: value for name, value in given(**options).items() if name not in ("device", "threads")}
+        embedder = Embedder(Vectors(**{**chosen, **_using(model, options)}), say=say)
+
+    def vectors() -> Iterator[Vector]:
+        from nlpcli.recipes.embed import embed_texts
+
+        with python_names():
+            yield from embed_texts(embedder, lines(texts), warn=warn)
+
+    if isinstance(texts, Iterator):
+        return (vector for block in vectors() for vector in block)
+    import numpy as np
+
+    return np.concatenate([np.empty((0, embedder.width), dtype=np.float32), *vectors()])
+
+
+# --- what all share ----------------------------------------------------------------------------------------------
+
+
+def _using(model: AnyModel | None, options: Any) -> dict[str, Any]:
+    """The model and the machine as the jobs of the recipes name them."""
+    if isinstance(model, Model):
+        return given(model=model._loaded, device=options.get("device") or model.device, threads=options.get("threads"))
+    return given(model=path(model), device=options.get("device"), threads=options.get("threads"))
+
+
+def _placed(texts: str | Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Texts, each with its place for messages, counted from 1."""
+    for number, text in enumerate(lines(texts), start=1):
+        yield text, f"text {number}"

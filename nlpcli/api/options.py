@@ -1,0 +1,164 @@
+"""The options of the functions that use a model, named as those of the commands, each declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict, TypeVar
+
+from nlpcli.errors import nearest
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Placed(TypedDict, total=False):
+    """Where a model computes. threads: of the CPU, for all of torch in this process."""
+
+    device: str | None
+    threads: int | None
+
+
+class TranslateOptions(_Placed, total=False):
+    """The options of `translate`."""
+
+    beam_size: int | None
+    length_penalty: float | None
+    length_normalization: str | None
+    coverage_penalty: float | None
+    patience: float | None
+    n_best: int | None
+    alignments: bool
+    alignment_layer: int | None
+    target_prefix: str | None
+    sample: bool
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    max_length: int | None
+    min_length: int | None
+    no_repeat_ngram: int | None
+    repetition_penalty: float | None
+    allow_unknown: bool
+    batch_tokens: int | None
+
+
+class GenerateOptions(_Placed, total=False):
+    """The options of `generate`."""
+
+    max_new_tokens: int | None
+    num_samples: int | None
+    greedy: bool
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    min_length: int | None
+    no_repeat_ngram: int | None
+    repetition_penalty: float | None
+    stop: str | Iterable[str] | None
+
+
+class PredictOptions(_Placed, total=False):
+    """The options of `predict`."""
+
+    part: str | None
+    batch_tokens: int | None
+
+
+class EmbedOptions(_Placed, total=False):
+    """The options of `embed`."""
+
+    pooling: str | None
+    normalize: bool | None
+    layers: str | None
+    max_length: int | None
+    batch_tokens: int | None
+
+
+class EvaluateOptions(_Placed, total=False):
+    """The options of `evaluate`."""
+
+    confusion: bool
+    worst: int | None
+    confidence: bool
+    bootstrap_samples: int | None
+    seed: int | None
+    format: str | None
+    text: str | None
+    text2: str | None
+    label: str | None
+    choices: Iterable[str] | None
+    header: str | None
+    part: str | None
+    batch_tokens: int | None
+
+
+class ScoreOptions(TypedDict, total=False):
+    """The options of `score`; each belongs to some metrics, and is refused for others."""
+
+    confidence: bool
+    baseline: Iterable[Any] | None
+    bootstrap_samples: int | None
+    seed: int | None
+    lowercase: bool
+    tokenize: str | None
+    smooth: str | None
+    smooth_value: float | None
+    max_ngram_order: int | None
+    effective_order: bool
+    chrf_char_order: int | None
+    chrf_word_order: int | None
+    chrf_beta: int | None
+    chrf_whitespace: bool
+    chrf_eps_smoothing: bool
+    ter_case_sensitive: bool
+    ter_normalized: bool
+    ter_no_punct: bool
+    ter_asian_support: bool
+    remove_punctuation: bool
+    collapse_whitespace: bool
+    alternatives: bool
+    rouge_stemmer: str | None
+    rouge_irregular: str | None
+    rouge_tokenize: str | None
+    rouge_references: str | None
+    rouge_sentences: str | None
+    average: str | None
+    positive: str | None
+    labels: str | Iterable[str] | None
+    strict: bool
+    scheme: str | None
+    normalize: str | None
+    one_based: str | None
+    reverse: str | None
+
+
+def takes(options: type) -> Callable[[_Function], _Function]:
+    """For functions with `**options`: `help` shows these, and others are refused as Python does.
+
+    Raises: TypeError, when it is called, for an argument the function doesn't have.
+    """
+    names = tuple(options.__annotations__)
+
+    def with_options(function: _Function) -> _Function:
+        own = inspect.signature(function)
+        kept = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
+
+        @functools.wraps(function)
+        def checked(*args: Any, **given: Any) -> Any:
+            for name in given:
+                if name not in names and name not in own.parameters:
+                    near = nearest(name, names)
+                    hint = f". Did you mean '{near}'?" if near else ""
+                    raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{name}'{hint}")
+            return function(*args, **given)
+
+        checked.__signature__ = own.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
+        return checked  # type: ignore[return-value]
+
+    return with_options
