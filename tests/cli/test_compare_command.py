@@ -86,7 +86,7 @@ def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
     monkeypatch.setattr(training.Watcher, "evaluated", evaluated)
     status, out, err = call("--cells", "base", "--rerun", "base")
     assert (status, out) == (130, "")
-    assert f"go on with: nlpcli compare grid.yaml {' '.join(FILES)} --cells base\n" in err
+    assert f"resume with: nlpcli compare grid.yaml {' '.join(FILES)} --cells base\n" in err
     monkeypatch.setattr(training.Watcher, "evaluated", plain)
     status, out, err = call("--cells", "base")
     assert status == 0 and "resuming after step 3" in err, err

@@ -152,7 +152,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--layers", "concat:9"], "the model has 2 layers"),
         (["--output", "v.txt"], "vectors are written to .npy or .jsonl"),
         (["--output", "v.npy", "--tokens"], "words and their vectors are JSON lines"),
-        (["--only", "plane"], "--only is about words"),
+        (["--only", "plane"], "--only applies to words"),
         (["--tokens", "--only", "boat"], "'boat' is in none of the 1 lines"),
         (["--tokens", "--only", "plane", "--similarity"], "a comparison needs at least two"),
         (["--tokens", "--only", " "], "an empty word"),

@@ -130,8 +130,8 @@ def test_a_seed_without_shots_is_told_to_have_no_effect(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--template", "rank.yaml", "--temperature", "2"], "--temperature does not go with --template"),
-        (["--template", "rank.yaml", "--prompt", "a"], "--prompt does not go with --template"),
+        (["--template", "rank.yaml", "--temperature", "2"], "--temperature has no effect with --template"),
+        (["--template", "rank.yaml", "--prompt", "a"], "--prompt has no effect with --template"),
         (["--shots", "2"], "--shots needs --template"),
         (["--template", "rank.yaml", "--echo"], "--echo with --template"),
         (["--template", "rank.yaml", "--shots", "2"], "name the training examples with --examples"),

@@ -224,7 +224,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["f1", "said", "--ref", "gold", "--average", "mean"], ["unknown average 'mean'"]),
         (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is a number of a whole text"]),
         (["entity-f1", "said", "--ref", "gold"], ["gold:1: 'a' is no tag of an entity", "B-PER"]),
-        (["entity-f1", "short", "--ref", "tags.gold"], ["short:2: 1 tags, but the sentence has 2 (tags.gold:2)"]),
+        (["entity-f1", "short", "--ref", "tags.gold"], ["short:2: 1 tag, but the sentence has 2 (tags.gold:2)"]),
         (["entity-f1", "two.conll", "--ref", "gold.conll"], ["unequal numbers of sentences", "two.conll has 1"]),
         (
             ["entity-f1", "word.conll", "--ref", "gold.conll"],
@@ -241,7 +241,10 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["squad", "list.json", "--ref", "squad.json"], ["list.json: not an object of ids and answers"]),
         (["squad", "number.json", "--ref", "squad.json"], ["number.json: the answer to q1 is 7, not a text"]),
         (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its 1 ids is a question"]),
-        (["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"], ["one data set has all"]),
+        (
+            ["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"],
+            ["a SQuAD data set holds all references"],
+        ),
         (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: there is no 'context'"]),
         (["accuracy", "said", "--ref", "gold", "--ref", "gold"], ["accuracy takes 1 reference file, not 2"]),
         (["accuracy", "said", "--ref", "gold", "--strict"], ["--strict has no effect on accuracy", "entity-f1"]),

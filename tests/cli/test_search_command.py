@@ -157,7 +157,7 @@ def test_the_label_that_counts_can_be_chosen(call, model, corpus, tmp_path):
 
 def test_vectors_of_another_model_or_of_other_lines_are_refused(call, model, other, corpus, vectors, tmp_path):
     status, _, err = call("--model", other, "--vectors", vectors, "--texts", corpus, "dog")
-    assert status == 2 and "is not what this model makes of line" in err
+    assert status == 2 and "was not made by this model from line" in err
     status, _, err = call("--model", model, "--layers", "concat:2", "--vectors", vectors, "--texts", corpus, "dog")
     assert status == 2 and "has vectors of dimension 16, and the model makes 32" in err
     (tmp_path / "fewer.txt").write_text("one\ntwo\n", "utf-8")
@@ -208,7 +208,7 @@ def test_a_saved_index_whose_model_is_gone_says_so(call, model, corpus, tmp_path
     call("--model", moved, "--corpus", corpus, "--save-index", "idx", "dog")
     shutil.rmtree(moved)
     status, _, err = call("--vectors", "idx", "dog")
-    assert status == 2 and f"was made with {moved}, which is not here" in err
+    assert status == 2 and f"was made with {moved}, which is missing" in err
     assert call("--vectors", "idx", "--model", model, "dog")[0] == 0
     (tmp_path / "idx" / "vectors.npy").write_bytes(b"")
     assert "not a whole file of vectors" in call("--vectors", "idx", "--model", model, "dog")[2]

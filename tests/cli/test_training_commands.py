@@ -397,7 +397,7 @@ def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environme
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
-    resume = re.search(r"go on with: nlpcli (.*)", err)
+    resume = re.search(r"resume with: nlpcli (.*)", err)
     done_steps = int(re.search(r"stopped after step ([\d,]+)", err)[1].replace(",", ""))
     more = [*shlex.split(resume[1]), "--max-steps", str(done_steps + 3)]
     done = subprocess.run([*nlpcli_command, *more], cwd=pairs, env=environment, capture_output=True, text=True)

@@ -143,5 +143,5 @@ def test_what_a_model_cannot_do_is_said(write, text, shape, reading, message):
 
 def test_a_text_of_one_token_has_no_perplexity(write, tmp_path):
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(NlpcliError, match=r"a\.txt: a text of one token"):
+    with pytest.raises(NlpcliError, match=r"a\.txt: the text has only one token"):
         scores_of(write(), str(tmp_path / "a.txt"))

@@ -33,8 +33,8 @@ def configured(objective, preset, *overrides, **more):
         ("mlm", "bert-nano", ("data.context=4",), "context 4 is too short for mlm: two segments", "at least 5"),
         ("mlm", "roberta-nano", ("data.context=2",), "context 2 is too short for mlm: text stands", "at least 3"),
         ("plm", "xlnet-nano", ("data.context=5",), "context 5 is too short for plm: one of 6 tokens", "at least 6"),
-        ("denoise", "bart-nano", ("data.context=2",), "leaves room for texts of 1 token", "at least 4"),
-        ("denoise", "t5-nano", ("data.context=3",), "leaves room for texts of 1 token", "at least 4"),
+        ("denoise", "bart-nano", ("data.context=2",), "is too short: it leaves room for 1 token of text", "at least 4"),
+        ("denoise", "t5-nano", ("data.context=3",), "is too short: it leaves room for 1 token of text", "at least 4"),
         ("clm", "transformer-xl-nano", ("data.document_mask=true",), "had with transformer-xl", "leave"),
         (
             "clm",

@@ -302,7 +302,7 @@ def test_squads_questions_have_all_their_answers_once(write):
         ({"prompt": "a } b"}, "prompt: a brace is not closed"),
         ({"prompt": "a {} b"}, "names no column"),
         ({"prompt": "{label}"}, "which is the answer"),
-        ({"prompt": "a", "label": "x"}, "has to hold {label}"),
+        ({"prompt": "a", "label": "x"}, "must hold {label}"),
         ({"prompt": "a", "labels": {"x": "y"}}, "at least two labels are needed"),
         ({"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]}, "two ways"),
         ({"prompt": "a", "normalize": "tokens"}, "normalize: has no effect without labels or choices"),

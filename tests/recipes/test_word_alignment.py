@@ -220,5 +220,5 @@ def test_a_missing_file_and_a_missing_layer_are_told(models, files):
 def test_a_layer_is_a_number_two_or_auto():
     assert [parse_layer(text) for text in (None, "auto", "3", "3,2")] == [None, "auto", 3, (3, 2)]
     for text in ("", "three", "1,2,3", "-1", "1-2"):
-        with pytest.raises(NlpcliError, match="is no layer"):
+        with pytest.raises(NlpcliError, match="is not a layer"):
             parse_layer(text)

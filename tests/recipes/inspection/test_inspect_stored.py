@@ -99,7 +99,7 @@ class Wicked:
         ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),
         ("empty", b"", "is empty"),
         ("model.yaml", b"task: x\n", "describes its folder"),
-        ("metrics.jsonl", b"no\n", "no line of it is a report"),
+        ("metrics.jsonl", b"no\n", "no line is a log line of a run"),
     ],
 )
 def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):

@@ -425,7 +425,7 @@ def test_other_heads_have_gradients_of_what_they_predict(write_model, see, task)
         ("encoder-decoder", Given("a", "b"), {}, "a second text is not possible"),
         ("encoder-decoder", "a", {"gradient": True, "label": "x"}, "label 'x' is not possible"),
         ("encoder", "a", {"gradient": True, "label": "x"}, "label 'x' is not possible"),
-        ("decoder", "", {"gradient": True}, "one token only"),
+        ("decoder", "", {"gradient": True}, "has only one token"),
     ],
 )
 def test_what_a_kind_of_model_has_no_use_for_is_refused(write_model, see, kind, given, settings, message):
