@@ -1,4 +1,5 @@
-"""Every command line in README and docs runs as it stands, page by page, with short trainings and short test files.
+"""Every command line and every line of Python in README and docs runs as it stands, page by page, with short trainings
+and short test files.
 
 A line that ends in `# your files` names files that only a reader has; it is parsed by `test_documentation.py`, not run.
 """
@@ -111,6 +112,30 @@ def test_the_commands_of_a_page_run_in_their_order(page, project, tmp_path):
         if done.returncode != expected_status(page, line):
             failed.append(f"{line}\n    status {done.returncode}: {done.stderr.decode()[-400:]}")
     assert not failed, "\n" + "\n".join(failed)
+
+
+def python_lines(page: Path) -> str:
+    """The Python of a page that uses the program, its trainings cut to two steps."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    code = re.sub(r"max_minutes=[\d.]+", "max_steps=2", "\n".join(blocks))
+    return code if "import nlpcli" in code else ""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_lines(page)], ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs_in_its_order(page, project, environment):
+    done = subprocess.run(
+        [sys.executable, "-c", python_lines(page)], cwd=project, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "print(" not in python_lines(page) or done.stdout
+
+
+def test_python_is_shown_by_the_readme_and_its_page_for_every_function():
+    shown = [python_lines(ROOT / name) for name in ("README.md", "docs/python.md")]
+    assert all(shown)
+    names = ("pretrain", "finetune", "translate", "generate", "predict", "score", "evaluate", "embed", "load")
+    assert [name for name in names if f"nlpcli.{name}(" not in shown[1]] == []
 
 
 def expected_status(page: Path, line: str) -> int:
