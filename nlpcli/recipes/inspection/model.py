@@ -193,7 +193,10 @@ def _cost(facts: Mapping[str, Any]) -> Section:
     ]
     if "cache_token" in used:
         source = f", {size(used['cache_source'])} of the source" if "cache_source" in used else ""
-        rows.append(("keys and values", f"{size(used['cache_token'])} a token that is written{source} (float32)"))
+        window = f", {size(used['cache_window'])} at most of windows" if "cache_window" in used else ""
+        rows.append(
+            ("keys and values", f"{size(used['cache_token'])} a token that is written{window}{source} (float32)")
+        )
     rows.append(
         ("operations a token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training")
     )
