@@ -9,7 +9,9 @@ S.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +57,7 @@ class LinearAttention:
         bias: ScoreBias | None = None,
         dropout: float = 0.0,
     ) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):
+        with _without_autocast(query):
             q, k, v = _features(query), _seen(_features(key), mask), _whole(value)
             if _causal(mask):
                 found, _ = _chunks(q, k, v, RunningSums())
@@ -76,7 +78,7 @@ class LinearAttention:
         *,
         bias: ScoreBias | None = None,
     ) -> tuple[Tensor, RunningSums]:
-        with torch.autocast(query.device.type, enabled=False):
+        with _without_autocast(query):
             found, after = _chunks(_features(query), _features(key), _whole(value), state)
         return found.to(query.dtype), after
 
@@ -118,6 +120,11 @@ def _chunks(query: Tensor, key: Tensor, value: Tensor, before: RunningSums) -> t
     below = scores.sum(-1, keepdim=True) + q @ keys[:, :, :-1, :, None]
     context = _divided(above, below).flatten(2, 3)[:, :, :n]
     return context, RunningSums(before.length + n, products[:, :, -1].clone(), keys[:, :, -1].clone())
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _features(x: Tensor) -> Tensor:

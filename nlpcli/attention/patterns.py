@@ -324,7 +324,7 @@ def _drawn(count: int, seed: int, length: int) -> Tensor:
     source = random.Random(seed)
     drawn = [sorted(source.sample(range(length), min(count, length))) for _ in range(length)]
     with torch.inference_mode(False):
-        return torch.tensor(drawn, dtype=torch.long).reshape(length, min(count, length))
+        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, min(count, length))
 
 
 @functools.lru_cache(maxsize=64)
@@ -337,7 +337,7 @@ def _drawn_past(count: int, seed: int, length: int) -> Tensor:
         keys = sorted(random.Random(f"{seed}:{i}").sample(range(i + 1), min(count, i + 1)))
         drawn.append(keys + [-1] * (count - len(keys)))
     with torch.inference_mode(False):
-        return torch.tensor(drawn, dtype=torch.long).reshape(length, count)
+        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, count)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Tile:
     @property
     def places(self) -> Tensor:
         """The places of the keys."""
-        return self.keys if isinstance(self.keys, Tensor) else torch.arange(*self.keys)
+        return self.keys if isinstance(self.keys, Tensor) else torch.arange(*self.keys, device="cpu")
 
     def of(self, x: Tensor) -> Tensor:
         """The keys' part of x (rows, heads, m, width): a view where they are one range."""
@@ -97,15 +97,17 @@ def make_tiling(
     tiles = []
     with torch.inference_mode(False):  # what was made while translating must serve training, too
         for first, last, ranges in blocks if blocks is not None else _blocks(pattern, n, m):
-            keys: Range | Tensor = ranges[0] if len(ranges) == 1 else torch.tensor(_places(ranges), dtype=torch.long)
-            places = torch.arange(*keys) if len(ranges) == 1 else keys
-            allowed = pattern.allows(torch.arange(first, last)[:, None], places[None, :], m)
+            keys: Range | Tensor = (
+                ranges[0] if len(ranges) == 1 else torch.tensor(_places(ranges), dtype=torch.long, device="cpu")
+            )
+            places = torch.arange(*keys, device="cpu") if len(ranges) == 1 else keys
+            allowed = pattern.allows(torch.arange(first, last, device="cpu")[:, None], places[None, :], m)
             allowed = allowed.expand(last - first, len(places))
             mask = None
             if not bool(allowed.all()):
                 name = (*allowed.shape, allowed.numpy().tobytes())
                 if name not in shared:
-                    shared[name] = torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
+                    shared[name] = torch.zeros(allowed.shape, device="cpu").masked_fill_(~allowed, float("-inf"))
                 mask = shared[name]
             tiles.append(Tile(first, last, keys, mask))
     return Tiling(n, m, tuple(tiles))

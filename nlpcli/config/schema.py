@@ -157,10 +157,10 @@ class ModelConfig(Strict):
         needs = (["bias"] if self.positions == "relative" else []) + (["dropout"] if self.attention_dropout else [])
         try:
             if self.kind != "decoder":
-                check_attention(self.attention, setting="model.attention", needs=["bidirectional", *needs])
+                check_attention(self.attention, setting="attention", needs=["bidirectional", *needs])
             if self.kind != "encoder":
                 own = "attention" if self.decoder_attention is None else "decoder_attention"
-                check_attention(getattr(self, own), setting=f"model.{own}", needs=["causal", *needs])
+                check_attention(getattr(self, own), setting=own, needs=["causal", *needs])
         except NlpcliError as error:
             raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
         return self

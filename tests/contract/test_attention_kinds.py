@@ -18,6 +18,7 @@ from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+from nlpcli.recipes.inspection.cost import operations
 
 PATTERNS = [
     "full",
@@ -317,6 +318,13 @@ def test_what_counts_from_the_end_of_a_text_is_refused_in_a_decoder(text):
     with pytest.raises(ValueError, match="counts from the end of the text"):
         ModelConfig(kind="decoder", attention=[text])
     ModelConfig(kind="encoder", attention=[text])
+
+
+@pytest.mark.parametrize("text", CAUSAL)
+def test_its_operations_can_be_counted_without_numbers(text):
+    shape = {"d_model": 16, "heads": 2, "d_ff": 24, "decoder_layers": 1}
+    found = operations(ModelConfig(kind="decoder", attention=[text], **shape), 20, length=20)
+    assert 0 < found.forward < found.training and found.decoding > 0
 
 
 # --- state -------------------------------------------------------------------------------------------------------

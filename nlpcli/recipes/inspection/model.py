@@ -203,7 +203,8 @@ def _cost(facts: Mapping[str, Any]) -> Section:
     ]
     if "cache_token" in used:
         source = f", {size(used['cache_source'])} per source token" if "cache_source" in used else ""
-        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{source} (float32)"))
+        window = f", at most {size(used['cache_window'])} for windows" if "cache_window" in used else ""
+        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{window}{source} (float32)"))
     rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
     if counts["decoding"] is not None:
         rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
