@@ -191,9 +191,9 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
 
 def _lines(task: Any, path: str) -> Iterable[Example]:
     from nlpcli.data.examples import Example
-    from nlpcli.data.readers import LONGEST_LINE, blank, read_lines
+    from nlpcli.data.readers import blank, read_lines
 
-    for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         place = f"{shown(path)}:{number}"
         if blank(line):
             yield Example((), place=place)

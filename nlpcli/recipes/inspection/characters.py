@@ -19,7 +19,7 @@ ODDITIES: Mapping[str, tuple[str, bool]] = {
     "replacement": ("lines with U+FFFD, which stands for characters that were lost", True),
     "mojibake": ("lines with UTF-8 that was read as another encoding (Ã¤, â€™)", True),
     "control": ("lines with control characters", True),
-    "separator": ("lines with separators at which other programs end lines (U+0085, U+2028, FF, VT)", False),
+    "separator": ("lines with separators at which other programs end lines (CR, U+0085, U+2028, FF, VT)", False),
     "space": ("lines with spaces of another kind than U+0020 (U+00A0, U+2009, …)", False),
     "invisible": ("lines with invisible characters (U+200B, U+FEFF, U+00AD, …)", False),
     "private": ("lines with characters of the private use area", False),
