@@ -14,7 +14,11 @@ from nlpcli.cli.convention import OUT_FILE
 class Command(convention.Command):
     """How many groups there are is either given or follows from distances."""
 
-    exclusive: ClassVar = (("k", "distance"), ("distance", "seed"))
+    exclusive: ClassVar = (
+        ("k", "distance"),
+        ("distance", "seed"),
+        *(("vectors", name) for name in ("model", "pooling", "layers", "max_length", "batch_tokens", "device")),
+    )
 
 
 def command(
@@ -53,10 +57,6 @@ def command(
     from nlpcli.recipes.cluster import Clustering, cluster
     from nlpcli.recipes.embedder import Vectors
 
-    if vectors is not None:
-        unused = {"--model": model, "--pooling": pooling, "--layers": layers, "--max-length": max_length}
-        for name in (name for name, value in unused.items() if value is not None):
-            terminal.warn(f"{name} has no effect with --vectors")
     job = Clustering(
         files=tuple(files or ["-"]),
         vectors=vectors,

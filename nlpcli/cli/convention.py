@@ -82,7 +82,7 @@ class Command(TyperCommand):
             if path is not None and isinstance(path, Path):
                 if is_written(parameter, FILES) and not is_folder(parameter):
                     outputs.check_file(path)
-                elif is_written(parameter, FOLDERS):
+                elif is_written(parameter, FOLDERS) and not ctx.params.get("resume"):  # a run to resume must be there
                     outputs.check_folder(path)
         outputs.check_device(ctx.params.get("device"))
         with outputs.redirected(ctx.params.get(RESULTS)):

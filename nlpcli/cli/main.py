@@ -14,6 +14,17 @@ from nlpcli.escaping import HINT, sentence
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
 TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
 
+_USUAL = {
+    **dict.fromkeys(("--format", "-f"), "--json"),
+    "--preset": "--model",
+    "--metrics": "--metric",
+    "--learning-rate": "--lr",
+    "--epochs": "--max-epochs",
+    "--steps": "--max-steps",
+    "--input": "--data",
+}
+"""What an option is called in other commands or programs, for a command that does not have it."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -136,7 +147,9 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
     if wrong is not None and hasattr(error, "possibilities"):
         message = f"unknown option '{wrong}' of '{command}'"
         parameters = context.command.get_params(context) if context is not None else []
-        near = nearest(wrong, [name for parameter in parameters for name in parameter.opts if name.startswith("-")])
+        names = [name for parameter in parameters for name in parameter.opts if name.startswith("-")]
+        usual = _USUAL.get(wrong.partition("=")[0], "")
+        near = usual if usual in names else nearest(wrong, names)
         hint = f"did you mean '{near}'?" if near else hint
     value = _given(getattr(error, "param", None), arguments)
     if value is not None and value not in message:

@@ -66,12 +66,14 @@ class Embedding:
 
 
 class Word(NamedTuple):
-    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours."""
+    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours;
+    sentence: the whole line."""
 
     line: int
     index: int
     text: str
     around: str
+    sentence: str
     vector: np.ndarray
     static: np.ndarray
 
@@ -183,7 +185,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
             ends = [end for _, end in words_in(text)] if vectors else []
             for span, vector, static in ((one.span, one.vector, one.static) for one in vectors):
                 index = 1 + sum(end <= span[0] for end in ends)
-                portion.append(Word(number, index, text[slice(*span)], _around(text, span), vector, static))
+                portion.append(Word(number, index, text[slice(*span)], _around(text, span), text, vector, static))
         found += len(portion)
         yield portion
     tell_cut(embedder, warn)
@@ -237,7 +239,7 @@ def _around(text: str, span: Span) -> str:
 
 def word_line(word: Word, *, static: bool = False) -> str:
     """A word as a JSON object; its index in the line counts from 0. static: with the vector it begins from as well."""
-    record = {"line": word.line, "index": word.index - 1, "word": word.text}
+    record = {"text": word.sentence, "line": word.line, "index": word.index - 1, "word": word.text}
     vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
     return _with_vectors(record, **vectors)
 

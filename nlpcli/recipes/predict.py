@@ -207,9 +207,9 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
 
 def _lines(path: str) -> Iterator[tuple[str, str]]:
     """The lines of a file, each with its place."""
-    from nlpcli.data.readers import LONGEST_LINE, read_lines
+    from nlpcli.data.readers import read_lines
 
-    for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         yield line, f"{shown(path)}:{number}"
 
 

@@ -30,7 +30,7 @@ _FREE = {  # what a resumed run may change: nothing that decides what is learnt,
     "tokenizer": set(),
     "data": {"train", "dev", "mixture", "field", "column", "max_length", "subword_sampling", "workers"},
     "noise": set(),
-    "examples": {"format", "header", "text", "text2", "label", "choices", "id"},
+    "examples": {"format", "header", "id"},
     "head": {"dropout", "threshold"},
     "tuning": set(),
 }
@@ -173,7 +173,7 @@ def check_run_to_resume(out: Path) -> None:
         raise NlpcliError(f"{out}: there is no such run to resume", hint=hint)
     if out.is_file():
         raise NlpcliError(f"{out}: is a file, not the folder of a run", hint="name a run's folder with --out")
-    if is_free(out):
+    if is_free(out) and any(out.iterdir()):  # leftovers
         raise NlpcliError(
             f"{out}: there is nothing to resume: no run has saved anything here",
             hint="start it with the same command without --resume",
@@ -212,6 +212,8 @@ def _check_resumable(request: Request) -> None:
                 hint="change settings with --set",
             )
     check_run_to_resume(request.out)
+    if not has_checkpoint(request.out):
+        raise NlpcliError(f"{request.out}: no checkpoint to resume from", hint="start anew with another --out")
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -226,6 +228,8 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
     for name in ("init", "task", "objective", "training.optimizer", *fixed):
         old, new = (operator.attrgetter(name)(settings) for settings in (base, config))
         if old != new:
+            if name == "init":
+                name, old = "the model that it began with (--model)", old or "none"
             raise NlpcliError(
                 f"{name} of a resumed run can't be changed from {_shown(old)} to {_shown(new)}",
                 hint="start a new run with another --out",

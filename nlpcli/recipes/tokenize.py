@@ -36,6 +36,7 @@ from nlpcli.text.training import COUNTED, MAX_LINES
 FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
+_LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
 _SHOWN_PIECES = 20
 _TOLD_EVERY = 10_000  # lines
 
@@ -195,14 +196,14 @@ def encode_lines(
     if not 0.0 <= sampling <= 1.0:
         raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
     rng = np.random.default_rng(seed)
-    lines_of_files = (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
+    lines_of_files = (line for path in files for line in read_lines(path))
     for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
         for line, ids in zip(lines, tokenizer.encode(lines, sampling=sampling, rng=rng), strict=True):
             yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
 
 
 def _lines_of(files: Sequence[str]) -> Iterator[str]:
-    return (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
+    return (line for path in files for line in read_lines(path))
 
 
 def decode_lines(
@@ -217,7 +218,7 @@ def decode_lines(
     rows = (
         parse(tokenizer, line, f"{_shown(path)}:{number}")
         for path in files
-        for number, line in enumerate(read_lines(path), 1)
+        for number, line in enumerate(read_lines(path, longest=_LONGEST_IDS), 1)
     )
     for batch in _batches(rows, 1 if line_buffered else _BATCH):
         for ids, text in zip(batch, tokenizer.decode(batch), strict=True):

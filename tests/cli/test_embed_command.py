@@ -96,6 +96,7 @@ def test_words_have_vectors_of_their_contexts(call, model, text):
     status, lines, err = call("--model", model, "--tokens", "--static", "--only", "plane", text)
     assert status == 0 and "vectors of words: dimension 16, mean of its tokens" in err
     found = [json.loads(line) for line in lines]
+    assert all(one["text"] == LINES[one["line"] - 1] for one in found)
     assert [(one["line"], one["index"], one["word"]) for one in found] == [
         (1, 1, "plane"),
         (3, 1, "plane"),

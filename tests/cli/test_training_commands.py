@@ -363,6 +363,9 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         (pairs / "runs/lm/config.yaml").write_text("objective: clm\n")
         status, stdout, err = call(command, "--resume", "--out", out)
         assert (status, stdout) == (2, "") and message in err and hint in err, err
+    (pairs / "runs/lm/README.md").write_text("finished, and its checkpoints were removed\n")
+    status, stdout, err = call("pretrain", "--resume", "--out", "runs/lm", "--data", "train.en")
+    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm: no checkpoint to resume from"), err
     for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
         status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
         assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err

@@ -305,6 +305,21 @@ def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, ob
     assert files_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["search", "--format", "json"], "--json"), (["search", "--format=json"], "--json"),
+        (["cluster", "-f", "json"], "--json"), (["finetune", "--preset", "bert-nano"], "--model"),
+        (["finetune", "--learning-rate", "1"], "--lr"), (["pretrain", "--epochs", "3"], "--max-epochs"),
+        (["pretrain", "--steps", "3"], "--max-steps"), (["pretrain", "--input", "a"], "--data"),
+    ],
+)  # fmt: skip
+def test_an_option_that_another_command_or_program_has_is_answered_with_the_one_here(call, tmp_path, words, meant):
+    status, out, err = call(*words)
+    assert (status, out) == (2, "") and err.startswith("nlpcli: unknown option") and f"did you mean '{meant}'?" in err
+    assert files_in(tmp_path) == []
+
+
 # --- JSON --------------------------------------------------------------------------------------------------------
 
 

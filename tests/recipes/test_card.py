@@ -22,7 +22,7 @@ def test_what_is_written_on_a_card_is_read_from_it_again(tmp_path):
     assert found.pop("stopped").startswith("1200 steps done, 20")
     assert found == {
         "command": "`nlpcli finetune --lr 1`", "data": "``, fingerprint `abc`", "machine": "cpu, float32",
-        "trained": "1200 steps, 3,456,789 tokens, 1.5 minutes", "best checkpoint": "step 900", "parameters": "1234567",
+        "trained": "1,200 steps, 3,456,789 tokens, 1.5 minutes", "best checkpoint": "step 900", "parameters": "1234567",
     }  # fmt: skip
 
 

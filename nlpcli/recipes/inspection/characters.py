@@ -19,7 +19,7 @@ ODDITIES: Mapping[str, tuple[str, bool]] = {
     "replacement": ("lines with U+FFFD, the mark of lost characters", True),
     "mojibake": ("lines with UTF-8 decoded as another encoding (Ã¤, â€™)", True),
     "control": ("lines with control characters", True),
-    "separator": ("lines with characters that end lines in other programs (U+0085, U+2028, FF, VT)", False),
+    "separator": ("lines with characters that end lines in other programs (CR, U+0085, U+2028, FF, VT)", False),
     "space": ("lines with spaces other than U+0020 (U+00A0, U+2009, …)", False),
     "invisible": ("lines with invisible characters (U+200B, U+FEFF, U+00AD, …)", False),
     "private": ("lines with private use characters", False),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nlpcli import presets
-from nlpcli.data.opening import STDIN, inner_suffix, open_bytes
+from nlpcli.data.opening import STDIN, check_text, inner_suffix, open_bytes
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.recipes.models import is_huggingface
 
@@ -28,14 +28,12 @@ KINDS: Mapping[str, str] = {
 }
 """What can be inspected, and how it is called."""
 
-_FOREIGN = (  # beginnings of files that are no text
+_FOREIGN = (  # beginnings of files that are no text, beside those that `check_text` knows
     (b"PK\x03\x04", "an archive (zip, or weights saved by torch.save)"),
     (b"\x80\x02", "a pickle"), (b"\x80\x03", "a pickle"), (b"\x80\x04", "a pickle"), (b"\x80\x05", "a pickle"),
-    (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"), (b"GIF8", "a picture"), (b"%PDF", "a PDF document"),
-    (b"\x89HDF", "an HDF5 file"), (b"PAR1", "a Parquet file"), (b"SQLite format 3", "a database"),
-    (b"\x7fELF", "a program"), (b"BZh", "bzip2 data"), (b"7z\xbc\xaf", "a 7-Zip archive"), (b"GGUF", "a GGUF file"),
-    (b"ARROW1", "an Arrow file"),
+    (b"\x7fELF", "a program"), (b"GGUF", "a GGUF file"),
 )  # fmt: skip
+_VECTORS = b"\x93NUMPY"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _LISTED = 6  # entries of a folder that is none of these
 
@@ -114,11 +112,13 @@ def _file(path: Path) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise _foreign(path, name)
+    if not head.startswith(_VECTORS):
+        check_text(path, head)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         hint = "texts must be UTF-8; convert it first: iconv -f UTF-16 -t UTF-8"
         raise NlpcliError(f"{path}: seems to be text in UTF-16", hint=hint)
     if b"\x00" in head:
-        if head.startswith(b"\x93NUMPY"):
+        if head.startswith(_VECTORS):
             return "vectors"
         if b'{"' in head[8:12]:
             return "weights"

@@ -142,7 +142,7 @@ def cost_of(run: Run) -> dict[str, float | int | str | None]:
         "tokens": tokens,
         "minutes": None if seconds is None else (state.get("seconds") or seconds) / 60,
         "flops": flops or None,
-        "tokens per second": speeds[len(speeds) // 2] if speeds else None,
+        "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "parameters": int(spoken) if spoken else run.parameters,
         "machine": run.card.get("machine"),
     }

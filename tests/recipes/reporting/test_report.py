@@ -13,10 +13,12 @@ import pytest
 from nlpcli.cli.main import main
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
+from nlpcli.recipes.reporting import words
 from nlpcli.recipes.reporting.data import as_dict
 from nlpcli.recipes.reporting.forms import FORMATS, format_of, text_of, write_report
 from nlpcli.recipes.reporting.report import Asked, make_report
 from nlpcli.recipes.reporting.runs import find_runs, read_run, short_names
+from nlpcli.recipes.reporting.scoring import Final
 from nlpcli.visualization.width import cells
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -333,3 +335,22 @@ def test_options_without_effect_are_told(make_run, tmp_path, capsys):
     assert main([*drawn, "--format", "json"]) == 0 and "effect" not in capsys.readouterr().err
     assert main(["report", str(make_run("b")), "--metric", "blue"]) == 2
     assert "did you mean 'bleu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("f1", 0.0, "0.00"), ("accuracy", 0.67, "0.67"), ("bleu", 3.14159, "3.14"), ("mlm_accuracy", 12.345, "12.35"),
+        ("perplexity", 5.46931, "5.4693"), ("loss", 0.693806, "0.6938"), ("nsp_loss", 0.5, "0.5000"),
+        ("bits_per_byte", 1.23456, "1.2346"), ("word_perplexity", 2412.869, "2412.87"),
+    ],
+)  # fmt: skip
+def test_what_is_in_percent_has_two_decimals_however_small_it_is(name, value, shown):
+    assert words.score(Final(name, value)) == shown
+    assert words.score(Final(name, value, value, value)) == f"{shown} [{shown}, {shown}]"
+
+
+def test_the_keys_of_a_report_are_in_snake_case(make_run):
+    found = as_dict(report_of(make_run("a"), make_run("b", settings={"lr": 0.001})))
+    for part in (found, *found["runs"], *(run["cost"] for run in found["runs"])):
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in part), list(part)
