@@ -191,7 +191,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     tell_cut(embedder, warn)
     if job.only and not found:
         raise NlpcliError(
-            f"'{job.only[0]}' is in none of the {counted(number, 'line')}", hint="--only finds whole words"
+            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--only finds whole words"
         )
 
 

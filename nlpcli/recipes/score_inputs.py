@@ -242,9 +242,7 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     for path in files.paths.all[1:]:
         answers = _predictions("\n".join(files.lines(path)), shown(path))
         if not any(question.id in answers for question in questions):
-            raise NlpcliError(
-                f"{shown(path)}: none of its {counted(len(answers), 'id')} is a question of {shown(first)}"
-            )
+            raise NlpcliError(f"{shown(path)}: none of its ids is a question of {shown(first)}")
         found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
     return found
 

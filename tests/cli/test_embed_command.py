@@ -154,7 +154,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--output", "v.txt"], "vectors are written to .npy or .jsonl"),
         (["--output", "v.npy", "--tokens"], "words and their vectors are JSON lines"),
         (["--only", "plane"], "--only applies to words"),
-        (["--tokens", "--only", "boat"], "'boat' is in none of the 1 lines"),
+        (["--tokens", "--only", "boat"], "'boat' is not in the text of 1 line"),
         (["--tokens", "--only", "plane", "--similarity"], "a comparison needs at least two"),
         (["--tokens", "--only", " "], "an empty word"),
         (["--tokens", "--word", "last"], "unknown vector of a word 'last'"),
@@ -174,7 +174,7 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, me
 
 def test_what_has_no_effect_and_what_was_cut_is_told(call, model):
     assert "--pooling has no effect" in call("--model", model, "--tokens", "--pooling", "max", stdin="a plane\n")[2]
-    assert "2 lines were longer than 4 tokens" in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
+    assert "2 lines are longer than 4 tokens" in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
 
 
 def test_without_a_run_it_says_how_to_make_one(run):

@@ -240,7 +240,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["accuracy", "said", "--ref", "gold", "--reverse", "ref"], ["--reverse has no effect on accuracy", "aer"]),
         (["squad", "list.json", "--ref", "squad.json"], ["list.json: not an object of ids and answers"]),
         (["squad", "number.json", "--ref", "squad.json"], ["number.json: the answer to q1 is 7, not a text"]),
-        (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its 1 ids is a question"]),
+        (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its ids is a question"]),
         (
             ["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"],
             ["a SQuAD data set holds all references"],

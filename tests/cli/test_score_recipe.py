@@ -56,7 +56,7 @@ class Untextual:
 def test_a_metric_that_is_not_computed_from_files_is_refused(pair, monkeypatch):
     monkeypatch.setattr(recipe, "METRICS", LazyTable("metric", {"gallery": f"{__name__}:Untextual"}))
     monkeypatch.setattr(LazyTable, "load", lambda self, name: Untextual)
-    with pytest.raises(NlpcliError, match="not computed from files"):
+    with pytest.raises(NlpcliError, match="not computed from hypotheses and references"):
         recipe.build_metrics(["gallery"], {})
 
 

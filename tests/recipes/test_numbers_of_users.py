@@ -68,7 +68,7 @@ def test_the_temperature_of_a_mixture(text):
 
 
 def test_a_layer_and_a_head(count):
-    with pytest.raises(NlpcliError, match="is no number"):
+    with pytest.raises(NlpcliError, match="is not a number"):
         layers_of("--layer", [count])
     with pytest.raises(NlpcliError, match="is not a layer"):
         parse_layer(count)

@@ -31,16 +31,22 @@ def configured(objective, preset, *overrides, **more):
         ("nsp", "bert-nano", ("data.format=full-sentences",), "nsp asks about pairs", "segment-pair"),
         ("sop", "roberta-nano", ("data.format=doc-sentences",), "sop asks about pairs", "segment-pair"),
         ("mlm", "bert-nano", ("data.context=4",), "context 4 is too short for mlm: two segments", "at least 5"),
-        ("mlm", "roberta-nano", ("data.context=2",), "context 2 is too short for mlm: text stands", "at least 3"),
-        ("plm", "xlnet-nano", ("data.context=5",), "context 5 is too short for plm: one of 6 tokens", "at least 6"),
+        (
+            "mlm",
+            "roberta-nano",
+            ("data.context=2",),
+            "context 2 is too short for mlm: a text needs two special tokens",
+            "at least 3",
+        ),
+        ("plm", "xlnet-nano", ("data.context=5",), "context 5 is too short for plm: 1 of 6 tokens", "at least 6"),
         ("denoise", "bart-nano", ("data.context=2",), "is too short: it leaves room for 1 token of text", "at least 4"),
         ("denoise", "t5-nano", ("data.context=3",), "is too short: it leaves room for 1 token of text", "at least 4"),
-        ("clm", "transformer-xl-nano", ("data.document_mask=true",), "had with transformer-xl", "leave"),
+        ("clm", "transformer-xl-nano", ("data.document_mask=true",), "can't be used with transformer-xl", "leave"),
         (
             "clm",
             "transformer-xl-nano",
             ("data.document_mask=true", "model.memory_length=0"),
-            "had with transformer-xl",
+            "can't be used with transformer-xl",
             "leave",
         ),
         ("clm", "transformer-xl-nano", ("data.eval_stride=32",), "memory reads each token once", "leave data.eval"),
@@ -88,7 +94,7 @@ def test_a_tokenizer_that_is_given_is_asked_for_its_own_sentinels(tmp_path):
 
 def test_a_weight_without_another_to_compare_it_with_is_refused():
     for objective in ("clm=0.5", "mlm=2", "gap-sentences=0.1"):
-        with pytest.raises(NlpcliError, match="is alone"):
+        with pytest.raises(NlpcliError, match="a weight has no effect on a single objective"):
             parse(objective)
     assert parse("mlm=1") == {"mlm": 1.0}
 

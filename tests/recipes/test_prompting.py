@@ -249,7 +249,7 @@ def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
     prompter = Prompter(Prompting(write("t.yaml", REVIEWS), str(data), model(tokenizer)), say=print, warn=print)
     portions = prompter.answers()
     assert len(next(portions)) == 3
-    with pytest.raises(NlpcliError, match=r"dev.tsv:5: the label 'good' is none of pos, neg"):
+    with pytest.raises(NlpcliError, match=r"dev.tsv:5: the label 'good' is not one of pos, neg"):
         next(portions)
 
 
@@ -304,7 +304,10 @@ def test_squads_questions_have_all_their_answers_once(write):
         ({"prompt": "{label}"}, "which is the answer"),
         ({"prompt": "a", "label": "x"}, "must hold {label}"),
         ({"prompt": "a", "labels": {"x": "y"}}, "at least two labels are needed"),
-        ({"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]}, "two ways"),
+        (
+            {"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]},
+            "labels and choices exclude each other",
+        ),
         ({"prompt": "a", "normalize": "tokens"}, "normalize: has no effect without labels or choices"),
         ({"prompt": "a", "choices": ["a", "b"], "stop": "."}, "stop: has no effect where candidates are ranked"),
         ({"prompt": "a", "choices": ["a", "b"], "answer_context": "."}, "unless normalize is unconditional"),

@@ -51,7 +51,7 @@ rows:
     assert not results.failed, results.failed
     assert results.metrics == ["perplexity", "byte_perplexity", "bleu"]
     assert [note for note in told.notes if note.startswith("training a tokenizer")] == [
-        "training a tokenizer: words, 30 pieces", "training a tokenizer: chars, 300 pieces",
+        "training a tokenizer: words, 30 tokens", "training a tokenizer: chars, 300 tokens",
     ]  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_without_matplotlib_the_table_stands_and_a_note_says_so(job, told, monke
 
     monkeypatch.setattr("nlpcli.recipes.comparison.report.picture", missing)
     compare(job(ONE), told)
-    assert "no picture: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')" in told.notes
+    assert "no figure: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')" in told.notes
     assert sorted(path.name for path in Path("runs/grid").iterdir()) == ["base", "results.json", "table.md"]
 
 
@@ -265,7 +265,7 @@ def test_a_difference_counts_only_from_the_base_that_stands_there_now(job, told,
 
 def test_a_test_is_for_translators(job, told):
     text = "base: {}\nequal: {steps: 1}\naxes: {objective: [clm]}"
-    with pytest.raises(NlpcliError, match="the cell 'clm' learns clm"):
+    with pytest.raises(NlpcliError, match="the cell 'clm' is trained on clm"):
         compare(job(text, train=("train.en",), dev=("dev.en",), test=("test.en", "test.de")), told)
 
 

@@ -70,7 +70,7 @@ def test_a_finished_run_says_why_it_ended(run):
 def test_a_run_that_has_just_begun_has_no_model(tmp_path):
     (tmp_path / "config.yaml").write_text("objective: clm\n", "utf-8")
     facts = inspect(str(tmp_path)).facts
-    assert (facts["state"], facts["go_on"], "model" in facts) == ("not begun", None, False)
+    assert (facts["state"], facts["go_on"], "model" in facts) == ("not started", None, False)
 
 
 def test_a_checkpoint_is_checked(run):

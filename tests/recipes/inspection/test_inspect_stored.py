@@ -59,7 +59,7 @@ def test_vectors_and_an_index_are_described(tmp_path):
     assert by_name(found) == {"not_finite": [3], "zero": [2]}
     assert inspect(str(folder)).facts["texts"] == 3
     (folder / "texts.txt").write_text("a\n", "utf-8")
-    with pytest.raises(NlpcliError, match="3 vectors, but 1 lines"):
+    with pytest.raises(NlpcliError, match="3 vectors, but 1 line in"):
         inspect(str(folder))
 
 
