@@ -70,7 +70,7 @@ def command(
     json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
     results: Path = OUT_FILE,
     score_only: bool = typer.Option(False, "--score-only", help="The bare number, one line for each score."),
-    precision: int = typer.Option(2, "--precision", min=0, max=15, help="Digits after the point."),
+    precision: int = typer.Option(2, "--precision", "--width", min=0, max=15, help="Digits after the point."),
     format: str = typer.Option(
         "auto",
         "--format",

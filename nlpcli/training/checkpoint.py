@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -157,6 +157,8 @@ def _device_of(model: nn.Module) -> torch.device:
 
 class _State(Strict):
     """What `state.yaml` says: how far the run was, and the digest of each file of tensors beside it."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a best loss
 
     progress: Progress
     sha256: dict[str, str]
