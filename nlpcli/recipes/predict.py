@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.tasks import ExamplesConfig
-from nlpcli.data.opening import STDIN, inner_suffix, shown
+from nlpcli.data.opening import STDIN, check_opens, inner_suffix, shown
 from nlpcli.errors import NlpcliError, described_by, unknown
 from nlpcli.recipes.finetuning.reading import check_columns, has_text
 from nlpcli.recipes.locate import locate_task
@@ -129,6 +129,12 @@ def predict(
             warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
             cut.add(example.place)
 
+    for file in job.files:
+        check_opens(file)
+    task = task_class(path, job.part)
+    _check_options(task, job)
+    for file in job.files:
+        _check_columns_of_lines(file, job, task.name)
     applied = open_task(path, device=job.device, threads=job.threads, part=job.part, on_cut=on_cut)
     _check_options(applied.task, job)
     examples = read_unlabelled(applied, job, say=say)
@@ -146,6 +152,29 @@ def _check_options(task: Any, job: Predicting) -> None:
             hint="leave it out; --json gives all that is predicted",
         )
     check_columns(task, job.columns)
+
+
+def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
+    """Raises: NlpcliError for columns that are named of a file of plain lines, and for an unknown format."""
+    given = [name for name, value in job.columns.items() if value]
+    if format_of(path, job.format, task) == "lines" and given:
+        raise NlpcliError(
+            f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
+            hint="say how its columns stand with --format tsv, csv or jsonl, or leave the option out",
+        )
+
+
+def task_class(path: Path, part: str | None) -> Any:
+    """The class of the task of a fine-tuned model, without its weights. part: see `Predicting`.
+
+    Raises: NlpcliError for a part that the model doesn't have.
+    """
+    from nlpcli.recipes.finetuning.mixture import part_of
+    from nlpcli.recipes.models import description_of
+    from nlpcli.tasks import TASKS
+
+    with described_by(path):
+        return TASKS.load(part_of(description_of(path), part)["task"])
 
 
 def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
@@ -174,12 +203,6 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
     for path in job.files:
         format = format_of(path, job.format, applied.task.name)
         if format == "lines":
-            given = [name for name, value in job.columns.items() if value]
-            if given:
-                raise NlpcliError(
-                    f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
-                    hint="say how its columns stand with --format tsv, csv or jsonl, or leave the option out",
-                )
             yield from _lines(applied.task, path)
             continue
         columns = columns_of(applied.loaded.info, job.columns, format)
@@ -196,7 +219,7 @@ def _lines(task: Any, path: str) -> Iterable[Example]:
     for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
         place = f"{shown(path)}:{number}"
         if blank(line):
-            yield Example((), place=place)
+            yield Example((line,), place=place)
             continue
         try:
             yield replace(task.parse(line), place=place)
