@@ -14,7 +14,9 @@ import typer
 from typer.core import TyperCommand
 
 from nlpcli.cli import help
+from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 
 LETTERS = {
     "--model": "-m",
@@ -29,6 +31,7 @@ LETTERS = {
     "--ref": "-r",
     "--top": "-k",
     "--format": "-f",
+    "--width": "-w",
 }
 """The letter of an option, the same in every command that has the option."""
 
@@ -68,8 +71,10 @@ class Command(TyperCommand):
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = list(args)
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
         self._refuse_repeated(order, given)
+        for parameter in self.params:
+            _check_number(parameter, values.get(parameter.name))
         rest = super().parse_args(ctx, args)
         self._refuse_contradictions(ctx)
         return rest
@@ -115,6 +120,19 @@ class Command(TyperCommand):
             if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
                 wanted = " or ".join(long_name(named[other]) for other in others)
                 raise NlpcliError(f"{long_name(named[name])} has no effect without {wanted}", hint=f"add {wanted}")
+
+
+def _check_number(parameter: Any, value: Any) -> None:
+    """Raises: NlpcliError for what a call gives to an option that takes a number, and that is none.
+
+    Typer reads what Python's `int` and `float` take; see `nlpcli.config.numbers` for what a number is here.
+    """
+    annotation = parameter.type_descriptor.annotation
+    kind = next((kind for kind in (int, float) if annotation in (kind, list[kind])), None)
+    for text in [] if kind is None else value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(text, str) and (parse_int if kind is int else parse_float)(text) is None:
+            what = "whole number" if kind is int else "number"
+            raise NlpcliError(f"{shown_name(parameter)}: {quoted(text)} is not a {what}")
 
 
 def _agree(ctx: Any, first: str, second: str) -> bool:

@@ -74,7 +74,7 @@ def command(
     json: bool = typer.Option(False, "--json", help="Write JSON, in full precision."),
     results: Path = OUT_FILE,
     score_only: bool = typer.Option(False, "--score-only", help="Print only the number, one line for each score."),
-    precision: int = typer.Option(2, "--precision", min=0, max=15, help="Number of decimal places."),
+    precision: int = typer.Option(2, "--precision", "--width", min=0, max=15, help="Number of decimal places."),
     format: str = typer.Option(
         "auto",
         "--format",

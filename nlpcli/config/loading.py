@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from nlpcli.config.mistakes import mistake
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted, shortened
 
@@ -22,12 +24,36 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_spelled_as_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `1_0` where a number belongs, which pydantic reads as 10."""
+        kinds = set(_kinds_in(cls.model_fields[str(info.field_name)].annotation))
+        texts = value if isinstance(value, (list, tuple)) else [value]
+        if kinds & {int, float} and str not in kinds and any(isinstance(text, str) and "_" in text for text in texts):
+            raise PydanticCustomError("float_parsing" if float in kinds else "int_parsing", "not a number")
+        return value
+
+
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    """The types that a type is made of: int of `tuple[int, ...] | None`; of a choice of words, str."""
+    if get_origin(annotation) is Literal:
+        yield from map(type, get_args(annotation))
+        return
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds_in(inner)
+
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
-# YAML 1.1 takes 1e-3 for text; people who write it mean a number, as YAML 1.2 does.
-_EXPONENT = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
-
+# Numbers as YAML 1.2 has them: YAML 1.1 takes 1e-3 for text, 1_0 for 10, 010 for 8 and 1:30 for 90.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"^[-+]?[0-9]+$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+}
 
 _MOST_BYTES = 32 * 2**20  # of a file in YAML; a configuration has some thousand
 _MOST_ALIASED = 100_000  # values and characters that the aliases of a text stand for
@@ -86,12 +112,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node):
-        value = super().construct_yaml_int(node)
-        if value.bit_length() > _LARGEST:
+        value = parse_int(self.construct_scalar(node))
+        if value is None or value.bit_length() > _LARGEST:
             raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
         return value
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.yaml_constructors = {
     f"tag:yaml.org,2002:{kind}": getattr(_Loader, f"construct_yaml_{kind}") for kind in _PLAIN
 } | {None: _Loader.construct_undefined}
@@ -167,11 +197,15 @@ def from_json(text: str | bytes, source: str) -> Any:
     """The value of a text in JSON. Raises: NlpcliError, naming `source`, also for what is nested too deeply."""
     try:
         return json.loads(text)
-    except RecursionError:
-        raise NlpcliError(f"{source}: not valid JSON (nested too deeply)") from None
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise NlpcliError(f"{source}: not valid JSON ({reason})") from None
+    except (ValueError, RecursionError) as error:
+        raise NlpcliError(f"{source}: not valid JSON ({json_reason(error)})") from None
+
+
+def json_reason(error: Exception) -> str:
+    """Why a text is no JSON, of what `json` raises. Its only other ValueError is Python's of thousands of digits."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
 
 
 def parse(kind: type[_Config], data: Mapping[str, Any], source: str) -> _Config:
@@ -233,7 +267,8 @@ _Dumper.add_representer(
     tuple, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 )
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    for _tag, _form in _NUMBERS.items():
+        _kind.add_implicit_resolver(_tag, _form, list("-+.0123456789"))
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.loading import json_reason
 from nlpcli.data.opening import inner_suffix, shown
 from nlpcli.errors import NlpcliError, nearest
 
@@ -27,7 +28,7 @@ def parse_object(text: str, place: str, *, numbers: bool = False, hint: str = _L
     except _Twice as error:
         raise error.at(place) from None
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{place}: not valid JSON ({_reason(error)})", hint=hint) from error
+        raise NlpcliError(f"{place}: not valid JSON ({json_reason(error)})", hint=hint) from error
     return _checked(record, place)
 
 
@@ -130,10 +131,6 @@ def _decoder(numbers: bool) -> json.JSONDecoder:
     return _AS_NUMBERS if numbers else _AS_WRITTEN
 
 
-def _reason(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-
-
 def _checked(record: Any, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise NlpcliError(
@@ -191,7 +188,7 @@ def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> I
         where = f"{name}:{line_of(text, error.pos)}"
         raise NlpcliError(f"{where}: not valid JSON ({error.msg})", hint=_FILE_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{name}: not valid JSON ({error})", hint=_FILE_HINT) from error
+        raise NlpcliError(f"{name}: not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
     document = _checked(document, place)
     lists = [key for key, value in document.items() if isinstance(value, list) and value and _all_objects(value)]
     if len(lists) > 1:
@@ -223,7 +220,7 @@ def _listed(text: str, decoder: json.JSONDecoder, place: Any) -> Iterator[tuple[
             raise error.at(place(begun)) from None
         except (ValueError, RecursionError) as error:
             where = place(error.pos if isinstance(error, json.JSONDecodeError) else begun)
-            raise NlpcliError(f"{where}: not valid JSON ({_reason(error)})", hint=_FILE_HINT) from error
+            raise NlpcliError(f"{where}: not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
         if not isinstance(record, dict):
             raise NlpcliError(f"{place(begun)}: not a JSON object in the list", hint=_FILE_HINT)
         yield record, place(begun)

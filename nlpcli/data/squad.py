@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.loading import json_reason
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects
@@ -133,7 +134,7 @@ def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts
             hint="SQuAD's format is one JSON object; JSON lines have one object a line",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{place}: not valid JSON ({error})") from error
+        raise NlpcliError(f"{place}: not valid JSON ({json_reason(error)})") from error
     if not isinstance(data, dict) or not isinstance(data.get("data"), list):
         raise NlpcliError(f"{place}: not SQuAD's format", hint='it looks like {"data": [{"paragraphs": [...]}]}')
     for a, article in enumerate(data["data"], start=1):

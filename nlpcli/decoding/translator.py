@@ -341,8 +341,11 @@ def cut_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def one_line(text: str) -> str:
-    """Ends of lines become spaces, so that a translation is one line for every reader."""
-    return re.sub(r"[\r\n]+", " ", text).strip()
+    """Ends of lines become spaces, so that a translation is one line for every reader; no spaces surround it.
+
+    What else Python takes for white space, such as control characters or no-break spaces, the model wrote.
+    """
+    return re.sub(r"[\r\n]+", " ", text).strip(" ")
 
 
 def _ranked(hypothesis: Hypothesis, search: BeamSettings) -> Hypothesis:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.data.opening import check_opens
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.finetuning.measures import scores_of
 from nlpcli.recipes.finetuning.mistakes import Mistake, mistakes
 from nlpcli.recipes.finetuning.reading import Cuts, check_columns, read_labelled, tell_blank, tell_unknown
 from nlpcli.recipes.locate import locate_task
-from nlpcli.recipes.predict import Applied, columns_of, open_task
+from nlpcli.recipes.models import description_of, folder_of
+from nlpcli.recipes.predict import Applied, columns_of, open_task, task_class
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
@@ -76,14 +78,18 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     Raises: NlpcliError for data that can't be read, with file and line, and for no data.
     """
     source = locate_task(job.model, say=say)
-    cuts = Cuts()
-    applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
-    parts = applied.loaded.info.get("parts")
+    parts = description_of(source).get("parts")
     if parts and job.part is None:
         raise NlpcliError(
-            f"{applied.loaded.path}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}"
+            f"{folder_of(source)}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}"
         )
-    check_columns(applied.task, job.columns)
+    for name in job.data:
+        check_opens(name)
+    cuts = Cuts()
+    task = task_class(source, job.part)
+    check_columns(task, job.columns)
+    _check_confusion(task, job)
+    applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
     columns = columns_of(applied.loaded.info, job.columns, job.format)
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
     examples = list(itertools.chain.from_iterable(read))
@@ -98,11 +104,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
 def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn: Callable[[str], None]) -> Evaluation:
     """As `evaluate`, of examples that are read already."""
     task = applied.task
-    if job.confusion and task.name not in _CONFUSED:
-        raise NlpcliError(
-            f"{task.name} has no confusion matrix",
-            hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
-        )
+    _check_confusion(task, job)
     tell_unknown(task, examples, warn)
     predictions = applied.predict(examples, batch_tokens=job.batch_tokens)
     return Evaluation(
@@ -112,6 +114,14 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
         _confusion(task, examples, predictions) if job.confusion else None,
         mistakes(task, examples, predictions, job.worst) if job.worst else [],
     )
+
+
+def _check_confusion(task: Any, job: Evaluating) -> None:
+    if job.confusion and task.name not in _CONFUSED:
+        raise NlpcliError(
+            f"{task.name} has no confusion matrix",
+            hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
+        )
 
 
 def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.tasks import ExamplesConfig
-from nlpcli.data.opening import STDIN, inner_suffix, shown
+from nlpcli.data.opening import STDIN, check_opens, inner_suffix, shown
 from nlpcli.errors import NlpcliError, described_by, unknown
 from nlpcli.recipes.finetuning.reading import check_columns, has_text
 from nlpcli.recipes.locate import locate_task
@@ -137,6 +137,12 @@ class Predictor:
         source = locate_task(job.model, say=say)
         self._job, self._warn = job, warn
         self._cut: set[str] = set()  # places, in the window that is read
+        for file in job.files:
+            check_opens(file)
+        task = task_class(source, job.part)
+        _check_options(task, job)
+        for file in job.files:
+            _check_columns_of_lines(file, job, task.name)
         self.applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut)
         _check_options(self.applied.task, job)
 
@@ -162,6 +168,29 @@ def _check_options(task: Any, job: Predicting) -> None:
             hint="leave it out; --json writes all predictions",
         )
     check_columns(task, job.columns)
+
+
+def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
+    """Raises: NlpcliError for columns that are named of a file of plain lines, and for an unknown format."""
+    given = [name for name, value in job.columns.items() if value]
+    if format_of(path, job.format, task) == "lines" and given:
+        raise NlpcliError(
+            f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
+            hint="name its format with --format tsv, csv or jsonl, or leave the option out",
+        )
+
+
+def task_class(source: Source, part: str | None) -> Any:
+    """The class of the task of a fine-tuned model, without its weights. part: see `Predicting`.
+
+    Raises: NlpcliError for a part that the model doesn't have.
+    """
+    from nlpcli.recipes.finetuning.mixture import part_of
+    from nlpcli.recipes.models import description_of, folder_of
+    from nlpcli.tasks import TASKS
+
+    with described_by(folder_of(source)):
+        return TASKS.load(part_of(description_of(source), part)["task"])
 
 
 def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
@@ -190,12 +219,6 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
     for path in job.files:
         format = format_of(path, job.format, applied.task.name)
         if format == "lines":
-            given = [name for name, value in job.columns.items() if value]
-            if given:
-                raise NlpcliError(
-                    f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
-                    hint="name its format with --format tsv, csv or jsonl, or leave the option out",
-                )
             yield from parse_lines(applied.task, _lines(path))
             continue
         columns = columns_of(applied.loaded.info, job.columns, format)
@@ -220,7 +243,7 @@ def parse_lines(task: Any, lines: Iterable[tuple[str, str]]) -> Iterator[Example
 
     for line, place in lines:
         if blank(line):
-            yield Example((), place=place)
+            yield Example((line,), place=place)
             continue
         try:
             yield replace(task.parse(line), place=place)

@@ -249,7 +249,7 @@ class TextToText:
         return self.generator(model, batch.source, batch.source_mask)
 
     def prediction(self, example: Example, items: Sequence[TextItem], outputs: Sequence[list[int]]) -> Prediction:
-        return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip()}
+        return {"text": self.tokenizer.decode([list(outputs[0])])[0].strip(" \r\n")}
 
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         return one_line(prediction["text"]).replace("\t", " ")

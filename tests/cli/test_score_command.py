@@ -271,10 +271,6 @@ def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(f
             ["ter", "--ter-asian-support"],
             "--ter-asian-support has no effect without --ter-normalized or --ter-no-punct",
         ),
-        (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
-        (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
-        (["wer", "--sentence", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
-        (["bleu", "--json", "-w", "4"], "--precision has no effect on --json, which has full precision"),
         (["rouge1", "--rouge-references", "mean"], "--rouge-references has no effect: there is one reference"),
         (["wer", "--alternatives"], "--alternatives has no effect: no reference has '{ A / B }' in it"),
         (["ter", "--ter-asian-support", "--sentence"], "--ter-asian-support has no effect without"),
@@ -288,6 +284,21 @@ def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call,
     assert "no effect" not in plain.stderr
     value = json.loads(done.stdout)["scores"][0]["value"] if "--json" in call else done.stdout.split("|")[0]
     assert value == (json.loads(plain.stdout)["scores"][0]["value"] if "--json" in call else plain.stdout.split("|")[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
+        (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
+        (["wer", "--sentence", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
+        (["bleu", "--json", "-w", "4"], "--json and --precision exclude each other"),
+        (["bleu", "--json", "--width", "4"], "--json and --precision exclude each other"),
+    ],
+)
+def test_an_option_that_excludes_another_or_needs_one_is_refused(files, run, call, said):
+    done = run("score", *call, "hyp.txt", "--ref", "ref.txt")
+    assert done.returncode == 2 and done.stderr.startswith(f"nlpcli: {said}") and done.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def test_labels_are_scored_as_scikit_learn_scores_them(files, run):
     micro = run("score", "f1", "said", "--ref", "gold", "--average", "micro", "--labels", "a, b")
     expected = 100 * sklearn.f1_score(GOLD, PREDICTED, average="micro", labels=["a", "b"])
     assert micro.stdout.startswith(f"F1 {expected:.2f} precision = ") and "|average:micro|labels:a,b|" in micro.stdout
-    binary = run("score", "f1", "said", "--ref", "gold", "--average", "binary", "--positive", "b", "-b", "-w", "6")
+    binary = run(
+        "score", "f1", "said", "--ref", "gold", "--average", "binary", "--positive", "b", "--score-only", "-w", "6"
+    )
     assert float(binary.stdout) == pytest.approx(
         100 * sklearn.f1_score(GOLD, PREDICTED, average="macro", labels=["b"]), abs=1e-6
     )
@@ -121,8 +123,8 @@ def test_answers_are_scored_against_a_squad_file_and_against_lines(files, run):
     (files / "other").write_text("a cat\n\n")
     (files / "lines").write_text("The CAT!\n\n")
     (files / "ref").write_text("dogs\nsomething\n")
-    assert run("score", "exact-match", "lines", "--ref", "ref", "--ref", "other", "-b").stdout == "50.00\n"
-    assert run("score", "exact-match", "lines", "--ref", "other", "-b").stdout == "100.00\n"
+    assert run("score", "exact-match", "lines", "--ref", "ref", "--ref", "other", "--score-only").stdout == "50.00\n"
+    assert run("score", "exact-match", "lines", "--ref", "other", "--score-only").stdout == "100.00\n"
     verbatim = run("score", "exact-match", "lines", "--ref", "other", "--normalize", "none")
     assert verbatim.stdout.startswith("EM 50.00 ") and "|norm:none|" in verbatim.stdout
 
@@ -167,7 +169,7 @@ def test_what_squads_script_does_not_read_has_no_say_in_the_score(files, run):
 
 def test_missing_predictions_count_nothing_and_are_told(files, run):
     (files / "few.json").write_text('{"q1": "paris"}')
-    done = run("score", "exact-match", "few.json", "--ref", "squad.json", "-b", "-w", "4")
+    done = run("score", "exact-match", "few.json", "--ref", "squad.json", "--score-only", "-w", "4")
     assert done.stdout == "33.3333\n" and "2 of 3 questions have no prediction" in done.stderr
 
 
@@ -178,7 +180,7 @@ def test_rouge_is_that_of_rouge_score_with_and_without_its_stemmer(files, run):
         expected = [100 * sum(row[kind].fmeasure for row in rows) / 2 for kind in ("rouge1", "rouge2", "rougeL")]
         found = values(run("score", "rouge", "summary", "--ref", "text", "--rouge-stemmer", stemmer, "--json"))
         assert found == pytest.approx(dict(zip(("rouge1", "rouge2", "rougel"), expected, strict=True)))
-    both = run("score", "rougeL,bleu", "summary", "--ref", "text", "-b")
+    both = run("score", "rougeL,bleu", "summary", "--ref", "text", "--score-only")
     assert len(both.stdout.splitlines()) == 2
 
 

@@ -98,6 +98,26 @@ def test_predictions_come_as_json_with_the_probability_of_every_label(call):
     assert top[::2] == list(found["probabilities"])
 
 
+def test_files_columns_and_options_are_checked_before_the_weights_are_read(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=1))
+    lines = write("in.txt", ["the red dog", " "])
+    blank = json.loads(call("predict", "--json", lines).splitlines()[1])
+    assert blank == {"text": " ", "label": None}
+    Path("runs/x/model.safetensors").write_text("damaged")
+    for arguments, said in (
+        (["predict", "absent.txt"], "absent.txt: no such file"),
+        (["predict", lines, "--choices", "a"], "--choices has no effect on a model for classify"),
+        (["predict", lines, "--text", "a"], "--text names a column, and in.txt is read as plain lines"),
+        (["predict", lines, "--as", "a"], "runs/x: this model has learnt one task, so there is no 'a' to choose"),
+        (["evaluate", "absent.tsv"], "absent.tsv: no such file"),
+        (["evaluate", "train.tsv", "--choices", "a"], "--choices has no effect on a model for classify"),
+    ):
+        status, out, err = call(*arguments, "--model", "runs/x", whole=True)
+        assert (status, out) == (2, "")
+        assert said.rpartition("runs/x: ")[2] in err
+
+
 def test_several_labels_are_learnt_at_once(call):
     rows = [f'the {a} {b}\t"{a},{b}"'.replace('"', "") for a in COLOURS for b in BEASTS]
     write("train.tsv", ["text\tlabels", *rows])

@@ -302,3 +302,11 @@ def test_sources_may_have_a_tokenizer_of_their_own(transformer, tokenizer, sente
     assert_same(expected, found)
     alignments = [[item.candidates[0].alignment for item in items] for items in (expected, found)]
     assert alignments[0] == alignments[1] and any(alignments[0])
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [(" a b ", "a b"), ("a\r\nb\n", "a b"), ("a\x0b", "a\x0b"), ("\xa0a\u3000", "\xa0a\u3000"), ("\x1fa\t", "\x1fa\t")],
+)
+def test_a_translation_is_one_line_that_keeps_what_is_no_space_and_ends_no_line(written, line):
+    assert one_line(written) == line

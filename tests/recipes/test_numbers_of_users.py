@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from nlpcli.cli.attention_options import numbers as layers_of
+from nlpcli.cli.main import main
+from nlpcli.config.loading import load_json
 from nlpcli.config.mixture import MixtureConfig
 from nlpcli.data.columns import Columns, column_number, find
 from nlpcli.data.examples import Example
+from nlpcli.data.readers import read_documents
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.noise_names import parse_noise
 from nlpcli.recipes.embedder import Vectors
@@ -19,6 +22,7 @@ from nlpcli.recipes.word_alignment import parse_layer
 from nlpcli.tasks.regression import score_in
 from nlpcli.tasks.texts import labels_of
 
+FEWER = "a number has too many digits"
 NO_NUMBERS = ["1_0", "nan", "inf", "-Infinity", "٣", "３", "0x1", "1e999", "1,5"]
 NO_COUNTS = ["1_0", "٣", "３", "²", "9" * 5000]
 
@@ -99,3 +103,23 @@ def test_runs_whose_names_hold_other_digits_are_sorted(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text("")
     assert [run.name for run in runs_below(tmp_path)] == ["run-٣", "run-9", "run-10", "²"]
+
+
+@pytest.mark.parametrize("option", ["--smooth-value", "--max-ngram-order", "--seed"])
+def test_the_value_of_an_option(option, text, capsys):
+    what = "number" if option == "--smooth-value" else "whole number"
+    for call in ([option, text], [f"{option}={text}"]):
+        assert main(["score", "bleu", "h", "--ref", "r", "--confidence", *call]) == 2
+        assert capsys.readouterr().err == f"nlpcli: {option}: '{text}' is not a {what}\n"
+
+
+def test_numbers_of_thousands_of_digits_are_refused_in_words_of_the_program(tmp_path):
+    digits = "9" * 5000
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a"}}\n{{"text": "b", "n": {digits}}}\n')
+    (tmp_path / "a.json").write_text(f'{{"n": {digits}}}')
+    with pytest.raises(NlpcliError, match=rf"a\.jsonl:2: not valid JSON \({FEWER}\)"):
+        list(read_documents([tmp_path / "a.jsonl"]))
+    with pytest.raises(NlpcliError, match=rf"a\.json: not valid JSON \({FEWER}\)"):
+        list(read_documents([tmp_path / "a.json"]))
+    with pytest.raises(NlpcliError, match=rf"a\.json: not valid JSON \({FEWER}\)"):
+        load_json(tmp_path / "a.json")

@@ -223,19 +223,27 @@ class MeasuredMixture:
 
 
 def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[dict[str, Any], Any]:
-    """What model.yaml would say of the task `name` alone, and what of the model is for it; all of it for None.
+    """As `part_of`, and what of the model is for that task; all of it for None.
 
-    Raises: NlpcliError for a name the model doesn't know, and when one of several heads has to be chosen.
+    Raises: NlpcliError as `part_of`.
     """
     from nlpcli.tasks.mixture import model_for
 
+    return part_of(info, name), model if name is None else model_for(model, name)
+
+
+def part_of(info: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """What model.yaml would say of the task `name` alone; all of it for None.
+
+    Raises: NlpcliError for a name the model doesn't know, and when one of several heads has to be chosen.
+    """
     parts = info.get("parts") or {}
     if name is None:
         if info["task"] == "mixture":
             raise NlpcliError("this model was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}")
-        return dict(info), model
+        return dict(info)
     if not parts:
         raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --as")
     if name not in parts:
         raise unknown("task of this model", name, parts)
-    return {**info, **parts[name]}, model_for(model, name)
+    return {**info, **parts[name]}
