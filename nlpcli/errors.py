@@ -89,19 +89,20 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     """
     if len(name) > _LONGEST_NAME:  # nothing is near; the comparison would take long
         return None
-    plain = _plain(name)
-    slips = 1 if len(plain) < 6 else 2
+    own = plain(name)
+    slips = 1 if len(own) < 6 else 2
     found = []
     for choice in choices:
-        other = _plain(choice)
-        same_digits = [c for c in plain if c.isdigit()] == [c for c in other if c.isdigit()]
-        distance = _distance(plain, other, slips) if same_digits else None
+        other = plain(choice)
+        same_digits = [c for c in own if c.isdigit()] == [c for c in other if c.isdigit()]
+        distance = _distance(own, other, slips) if same_digits else None
         if distance is not None:
             found.append((distance, -difflib.SequenceMatcher(None, name, choice).ratio(), choice))
     return min(found)[2] if found else None
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name in small letters, without hyphens and the like."""
     return "".join(character for character in name.lower() if character not in "-_ .")
 
 
@@ -126,7 +127,7 @@ def unknown(kind: str, name: str, choices: Iterable[str], absent: Iterable[str] 
     absent: names that mean something elsewhere and have no near relation here, in small letters without hyphens.
     """
     choices = list(choices)
-    if _plain(name) in absent:
+    if plain(name) in absent:
         return NlpcliError(f"the {kind} '{name}' is not supported", hint=f"choose one of: {', '.join(choices)}")
     near = nearest(name, choices)
     hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(choices)}"
@@ -135,4 +136,4 @@ def unknown(kind: str, name: str, choices: Iterable[str], absent: Iterable[str] 
 
 def is_absent(name: str, absent: Iterable[str]) -> bool:
     """Whether a name is one of those in `absent`, see `unknown`."""
-    return _plain(name) in absent
+    return plain(name) in absent

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.recording import Recorder, apart, recorded_attention
-from nlpcli.attention.softmax import softmax_attention
+from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.recording import Recorder, apart, recorded
+from nlpcli.attention.softmax import SoftmaxAttention
+from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import RotaryPositions
 
-
-@dataclass
-class KeyValue:
-    """Projected keys (rows, heads, m, d_key) and values (rows, heads, m, d_value) of what is attended to."""
-
-    key: Tensor
-    value: Tensor
-
-    def extended(self, key: Tensor, value: Tensor) -> KeyValue:
-        return KeyValue(torch.cat((self.key, key), dim=2), torch.cat((self.value, value), dim=2))
-
-    def select(self, index: Tensor) -> KeyValue:
-        return KeyValue(self.key.index_select(0, index), self.value.index_select(0, index))
+_NO_MASK = AttentionMask()
 
 
 class MultiHeadAttention(nn.Module):
-    """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2).
+    """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2): a `SequenceMixer`.
 
+    pattern: who may look at whom in self-attention, besides what a call's mask says. core: what turns queries, keys and
+    values into contexts; None: softmax attention, whose scores are divided by the square root of d_key if `scale`.
     `recorder` is None, or is given the weights (rows, heads, n, m) of each call, for looking at them.
     """
 
@@ -46,6 +37,8 @@ class MultiHeadAttention(nn.Module):
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         scale: bool = True,
+        pattern: Pattern = Full(),
+        core: AttentionCore | None = None,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -59,7 +52,9 @@ class MultiHeadAttention(nn.Module):
         self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
-        self.scale = None if scale else 1.0  # of the scores; None: by the square root of d_key
+        self.core = core or SoftmaxAttention(scale=scale)
+        self.pattern = pattern
+        self._mask = AttentionMask(pattern)
         self.recorder: Recorder | None = None
 
     def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
@@ -74,39 +69,60 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: KeyValue,
+        mask: AttentionMask | None = None,
         *,
-        allowed: Tensor | None = None,
-        causal: bool = False,
-        bias: Tensor | None = None,
-        start: int = 0,
+        bias: ScoreBias | None = None,
+        memory: KeyValue | None = None,
         width: int = 1,
     ) -> Tensor:
-        """Queries from x (rows, n, d_model), first at position `start`, over `memory` -> (rows, n, d_model).
+        """A whole text x (rows, n, d_model) looks at itself, or at `memory` -> (rows, n, d_model).
 
-        `allowed` and `bias` (added to the scores) broadcast to (rows, heads, n, m). `width` consecutive rows of x share
-        one row of `memory` (the beam of one source sentence); then `causal` does not apply and `allowed` broadcasts
-        over queries.
+        With a memory the layer's pattern does not apply. `width` consecutive rows of x share one row of `memory` (the
+        beam of one source sentence); then the mask has no pattern, documents or permutation.
         """
-        query = self._split(self.query(x))
-        if self.query_norm is not None:
-            query = self.query_norm(query)
-        if self.rotary is not None:
-            query = self.rotary(query, start)
+        given = _NO_MASK if mask is None else mask
+        if memory is None:
+            memory = self.project_memory(x)
+            given = self._mask if mask is None else mask.within(self.pattern)
+        query = self._query(x, 0)
         rows, heads, n, d_key = query.shape
         if width > 1:
             query = query.view(rows // width, width, heads, n, d_key).transpose(1, 2)
             query = query.reshape(rows // width, heads, width * n, d_key)
-        given = {"allowed": allowed, "causal": causal, "bias": bias, "scale": self.scale}
         dropout = self.dropout if self.training else 0.0
         if self.recorder is None:
-            context = apart(softmax_attention(query, memory.key, memory.value, dropout=dropout, **given), width)
-        else:
-            context = recorded_attention(
-                self.recorder, query, memory.key, memory.value, width=width, dropout=dropout, **given
-            )
-        context = context.transpose(1, 2).reshape(rows, n, heads * self.d_value)
-        return self.output(context)
+            found = self.core.forward(query, memory.key, memory.value, given, bias=bias, dropout=dropout)
+            return self._merged(apart(found, width))
+        weights = apart(self.core.weights(query, memory.key, given, bias=bias), width)
+
+        def context() -> Tensor:
+            found = self.core.forward(query, memory.key, memory.value, given, bias=bias, dropout=dropout)
+            return apart(found, width)
+
+        return self._merged(recorded(self.recorder, weights, memory.value, context, dropout=dropout))
+
+    def start(self) -> DecodingState:
+        """The state of self-attention before the first position."""
+        return self.core.start(self._mask)
+
+    def step(self, x: Tensor, state: DecodingState, *, bias: ScoreBias | None = None) -> tuple[Tensor, DecodingState]:
+        """The positions x (rows, n, d_model) after those of `state`, and the state after them."""
+        query, new = self._query(x, state.length), self.project_memory(x, state.length)
+        if self.recorder is not None:
+            weights = self.core.weights(query, new.key, self._mask, bias=bias, state=state)
+            self.recorder.append(weights.detach())
+        context, after = self.core.step(query, new.key, new.value, state, self._mask, bias=bias)
+        return self._merged(context), after
+
+    def _query(self, x: Tensor, start: int) -> Tensor:
+        query = self._split(self.query(x))
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        return query if self.rotary is None else self.rotary(query, start)
+
+    def _merged(self, context: Tensor) -> Tensor:
+        """(rows, heads, n, d_value) -> (rows, n, d_model)"""
+        return self.output(context.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape

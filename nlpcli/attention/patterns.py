@@ -17,31 +17,46 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
                        negative ones from the end
     random:R           R different keys for each query, all equally likely (BigBird; Zaheer et al. 2020, fig. 1a);
                        random:R:SEED is another draw. The draw changes with the number of keys
+    random-past:R      the same among the keys up to the query's own, whatever comes later: random:R in a decoder
     blockwise:B        i and j lie in the same block of B tokens; blockwise:B(pattern) is a pattern of blocks instead of
                        tokens: BigBird is blockwise:64(window:2+global@0,-1+random:3)
     strided:S          every S-th key, counted from the query: one of the two heads of Child et al. 2019 (fig. 3b);
                        both together are causal & (window:S+strided:S)
     fixed:S            the last key of each block of S, fixed:S:C the last C (fig. 3c there);
                        both heads together are causal & (blockwise:S+fixed:S)
+
+`nlpcli.attention.pattern_parser` reads these texts. Importing this does not import torch.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 import random
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from nlpcli.errors import NlpcliError, unknown
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _LARGEST = 2**31 - 1
-_DEEPEST = 50
+
+Range = tuple[int, int]
+"""Positions from the first to before the second."""
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """What a decoder must remember: the first `first` keys, and the `last` newest ones; None: all.
+
+    The newest ones count the query's own: a causal window of W needs W of them.
+    """
+
+    first: int = 0
+    last: int | None = None
 
 
 class Pattern(ABC):
@@ -60,6 +75,8 @@ class Pattern(ABC):
 
         Raises: ValueError for more queries than keys.
         """
+        import torch
+
         m = n if m is None else m
         if n > m:
             raise ValueError(f"{n} queries can't be the last of {m} keys")
@@ -67,11 +84,33 @@ class Pattern(ABC):
         query = key[m - n :, None]
         return self.allows(query, key, m).expand(n, m).contiguous()
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        """Ranges of keys, rising and apart, outside of which no query from `first` to before `last` may look."""
+        return [(0, length)]
+
+    def breaks(self, length: int) -> set[int]:
+        """The queries at which `reach` changes suddenly."""
+        return set()
+
+    @property
+    def horizon(self) -> Horizon:
+        """What a decoder with this pattern must remember of the keys."""
+        return Horizon()
+
+    @property
+    def counts_on_length(self) -> bool:
+        """Whether what a query sees of the keys so far changes when the text grows."""
+        return False
+
+    def left_to_right(self) -> Pattern:
+        """The pattern as a decoder uses it: without `Causal`, and what it draws is drawn from the past."""
+        return self
+
     def __or__(self, other: Pattern) -> Pattern:
-        return _joined(Either, self, other)
+        return joined(Either, self, other)
 
     def __and__(self, other: Pattern) -> Pattern:
-        return _joined(Both, self, other)
+        return joined(Both, self, other)
 
 
 @dataclass(frozen=True)
@@ -96,12 +135,15 @@ class Causal(Pattern):
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return key <= query
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return [(0, last)]
+
     def __str__(self) -> str:
         return "causal"
 
 
 @dataclass(frozen=True)
-class _Numbered(Pattern):
+class Numbered(Pattern):
     """A name and whole numbers, the first `required` of which must be given."""
 
     form: ClassVar[str]
@@ -123,7 +165,7 @@ class _Numbered(Pattern):
 
 
 @dataclass(frozen=True)
-class Prefix(_Numbered):
+class Prefix(Numbered):
     """j < count: the first tokens are seen by all, and see what else the pattern allows."""
 
     form: ClassVar[str] = "prefix:K"
@@ -132,10 +174,17 @@ class Prefix(_Numbered):
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (key < self.count) & (query >= 0)
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return [(0, min(self.count, length))]
+
+    @property
+    def horizon(self) -> Horizon:
+        return Horizon(self.count, 0)
+
 
 @dataclass(frozen=True)
-class Window(_Numbered):
-    """|i - j| < width, so that a window of 1 is the token itself (what `window:W` means in a model's settings)."""
+class Window(Numbered):
+    """|i - j| < width, so that a window of 1 is the token itself."""
 
     form: ClassVar[str] = "window:W"
     width: int
@@ -143,9 +192,16 @@ class Window(_Numbered):
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (query - key).abs() < self.width
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return [(max(0, first - self.width + 1), min(length, last + self.width - 1))]
+
+    @property
+    def horizon(self) -> Horizon:
+        return Horizon(0, self.width)
+
 
 @dataclass(frozen=True)
-class Dilated(_Numbered):
+class Dilated(Numbered):
     """|i - j| = k · gap for some k < width (Beltagy et al. 2020, section 3.1)."""
 
     form: ClassVar[str] = "dilated:W:D"
@@ -157,9 +213,17 @@ class Dilated(_Numbered):
         away = (query - key).abs()
         return (away % self.gap == 0) & (away < self.width * self.gap)
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        far = (self.width - 1) * self.gap
+        return [(max(0, first - far), min(length, last + far))]
+
+    @property
+    def horizon(self) -> Horizon:
+        return Horizon(0, (self.width - 1) * self.gap + 1)
+
 
 @dataclass(frozen=True)
-class Strided(_Numbered):
+class Strided(Numbered):
     """(i - j) mod step = 0 (Child et al. 2019, section 4.3, the second head of strided attention)."""
 
     form: ClassVar[str] = "strided:S"
@@ -168,9 +232,18 @@ class Strided(_Numbered):
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (query - key) % self.step == 0
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        if last - first >= self.step:
+            return [(0, length)]
+        begin = first % self.step - self.step
+        return _within(
+            ((start, start + last - first) for start in range(begin, length, self.step)),
+            length,
+        )
+
 
 @dataclass(frozen=True)
-class Fixed(_Numbered):
+class Fixed(Numbered):
     """j mod size >= size - last (Child et al. 2019, section 4.3, the second head of fixed attention)."""
 
     form: ClassVar[str] = "fixed:S[:C]"
@@ -185,9 +258,13 @@ class Fixed(_Numbered):
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (query >= 0) & (key % self.size >= self.size - self.last)
 
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        ends = range(self.size, length + self.last, self.size)
+        return _within(((end - self.last, end) for end in ends), length)
+
 
 @dataclass(frozen=True)
-class Random(_Numbered):
+class Random(Numbered):
     """`count` different keys for each query, all if there are no more; the same for the same seed and length."""
 
     form: ClassVar[str] = "random:R[:SEED]"
@@ -195,19 +272,72 @@ class Random(_Numbered):
     seed: int = 0
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        drawn = _drawn(self.count, self.seed, length).to(query.device)
-        seen = (query < 0) & (key < 0)
-        for column in drawn.unbind(1):
-            seen = seen | (column[query] == key)
-        return seen
+        return _among(_drawn(self.count, self.seed, length), query, key)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return _singles(_drawn(self.count, self.seed, length)[first:last])
+
+    @property
+    def counts_on_length(self) -> bool:
+        return True
+
+    def left_to_right(self) -> Pattern:
+        return RandomPast(self.count, self.seed)
+
+
+@dataclass(frozen=True)
+class RandomPast(Numbered):
+    """`count` different keys for each query from those up to its own, all if there are no more.
+
+    They are the same for the same seed and query, whatever comes later.
+    """
+
+    form: ClassVar[str] = "random-past:R[:SEED]"
+    count: int
+    seed: int = 0
+
+    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
+        return _among(self._table(length), query, key)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return _singles(self._table(length)[first:last])
+
+    def _table(self, length: int) -> Tensor:
+        rows = 1 << max(6, (length - 1).bit_length())  # so that it is made anew seldom while a text grows
+        return _drawn_past(min(self.count, rows), self.seed, rows)
+
+
+def _among(drawn: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Whether the key is in the query's row of `drawn`."""
+    drawn = drawn.to(query.device)
+    seen = (query < 0) & (key < 0)
+    for column in drawn.unbind(1):
+        seen = seen | (column[query] == key)
+    return seen
 
 
 @functools.lru_cache(maxsize=64)
 def _drawn(count: int, seed: int, length: int) -> Tensor:
     """(length, min(count, length)): the keys of each query, in rising order."""
+    import torch
+
     source = random.Random(seed)
     drawn = [sorted(source.sample(range(length), min(count, length))) for _ in range(length)]
-    return torch.tensor(drawn, dtype=torch.long).reshape(length, min(count, length))
+    with torch.inference_mode(False):
+        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, min(count, length))
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn_past(count: int, seed: int, length: int) -> Tensor:
+    """(length, count): the keys of each query, in rising order, -1 where there are not so many."""
+    import torch
+
+    drawn = []
+    for i in range(length):
+        keys = sorted(random.Random(f"{seed}:{i}").sample(range(i + 1), min(count, i + 1)))
+        drawn.append(keys + [-1] * (count - len(keys)))
+    with torch.inference_mode(False):
+        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, count)
 
 
 @dataclass(frozen=True)
@@ -239,6 +369,28 @@ class Global(Pattern):
             found = found | (place == position % length if -length <= position < length else place < 0)
         return found
 
+    def _ranges(self, length: int) -> list[Range]:
+        """Where the global tokens stand."""
+        if self.count:
+            return [(0, min(self.count, length))]
+        places = (position % length for position in self.positions if -length <= position < length)
+        return union((place, place + 1) for place in places)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        own = self._ranges(length)
+        return [(0, length)] if intersection(own, [(first, last)]) else own
+
+    def breaks(self, length: int) -> set[int]:
+        return {place for places in self._ranges(length) for place in places}
+
+    @property
+    def horizon(self) -> Horizon:
+        return Horizon(max(self.count, *(place + 1 for place in self.positions), 0), 0)
+
+    @property
+    def counts_on_length(self) -> bool:
+        return any(position < 0 for position in self.positions)
+
     def __str__(self) -> str:
         return "global@" + ",".join(map(str, self.positions)) if self.positions else f"global:{self.count}"
 
@@ -256,7 +408,29 @@ class Blockwise(Pattern):
             raise ValueError(f"B is {self.size}, and must be a whole number from 1 to {_LARGEST}")
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return self.inner.allows(query // self.size, key // self.size, -(-length // self.size))
+        return self.inner.allows(query // self.size, key // self.size, self._blocks(length))
+
+    def _blocks(self, length: int) -> int:
+        return -(-length // self.size)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        blocks = self.inner.reach(first // self.size, (last - 1) // self.size + 1, self._blocks(length))
+        return [(start * self.size, min(end * self.size, length)) for start, end in blocks]
+
+    def breaks(self, length: int) -> set[int]:
+        return {place * self.size for place in self.inner.breaks(self._blocks(length))}
+
+    @property
+    def horizon(self) -> Horizon:
+        inner = self.inner.horizon
+        return Horizon(inner.first * self.size, None if inner.last is None else inner.last * self.size)
+
+    @property
+    def counts_on_length(self) -> bool:
+        return self.inner.counts_on_length
+
+    def left_to_right(self) -> Pattern:
+        return replace(self, inner=self.inner.left_to_right())
 
     def __str__(self) -> str:
         return f"blockwise:{self.size}" + ("" if self.inner == Window(1) else f"({self.inner})")
@@ -266,6 +440,16 @@ class Blockwise(Pattern):
 class _Joined(Pattern):
     sign: ClassVar[str]
     parts: tuple[Pattern, ...]
+
+    def breaks(self, length: int) -> set[int]:
+        return set().union(*(part.breaks(length) for part in self.parts))
+
+    @property
+    def counts_on_length(self) -> bool:
+        return any(part.counts_on_length for part in self.parts)
+
+    def left_to_right(self) -> Pattern:
+        return joined(type(self), *(part.left_to_right() for part in self.parts))
 
     def __str__(self) -> str:
         return self.sign.join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
@@ -278,7 +462,16 @@ class Either(_Joined):
     sign: ClassVar[str] = "+"
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return functools.reduce(torch.logical_or, (part.allows(query, key, length) for part in self.parts))
+        return functools.reduce(operator.or_, (part.allows(query, key, length) for part in self.parts))
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return union(found for part in self.parts for found in part.reach(first, last, length))
+
+    @property
+    def horizon(self) -> Horizon:
+        parts = [part.horizon for part in self.parts]
+        lasts = [part.last for part in parts]
+        return Horizon(max(part.first for part in parts), None if None in lasts else max(lasts))
 
 
 @dataclass(frozen=True)
@@ -288,133 +481,83 @@ class Both(_Joined):
     sign: ClassVar[str] = " & "
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return functools.reduce(torch.logical_and, (part.allows(query, key, length) for part in self.parts))
+        return functools.reduce(operator.and_, (part.allows(query, key, length) for part in self.parts))
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return functools.reduce(intersection, (part.reach(first, last, length) for part in self.parts))
+
+    @property
+    def horizon(self) -> Horizon:
+        bounded = [horizon for horizon in (part.horizon for part in self.parts) if horizon.last is not None]
+        if not bounded:
+            return Horizon()
+        return Horizon(max(part.first for part in bounded), min(part.last for part in bounded))
 
 
-def _joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:
+def joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:
     """The parts of like unions or intersections laid flat, each named once."""
     flat = [part for pattern in patterns for part in (pattern.parts if isinstance(pattern, kind) else (pattern,))]
     parts = tuple(dict.fromkeys(flat))
     return parts[0] if len(parts) == 1 else kind(parts)
 
 
+def split_causal(pattern: Pattern) -> tuple[bool, Pattern]:
+    """Whether the pattern is `Causal() & rest` or `Causal()`, and the rest, which is `Full()` where there is none."""
+    parts = pattern.parts if isinstance(pattern, Both) else (pattern,)
+    rest = [part for part in parts if part not in (Causal(), Full())]
+    return Causal() in parts, joined(Both, *rest) if rest else Full()
+
+
+def decoder_pattern(pattern: Pattern) -> Pattern:
+    """What a decoder whose setting is `pattern` looks at: `pattern` so far as it lies in the past.
+
+    Raises: ValueError for a pattern that counts from the end of the text, which a decoder doesn't know.
+    """
+    _, rest = split_causal(pattern.left_to_right())
+    if rest.counts_on_length:
+        raise ValueError(f"'{rest}' counts from the end of the text, which a decoder has not read yet")
+    return Causal() & rest if rest != Full() else Causal()
+
+
+# --- ranges ------------------------------------------------------------------------------------------------------
+
+
+def union(ranges: Iterable[Range]) -> list[Range]:
+    """The same positions in ranges that rise and don't touch."""
+    found: list[Range] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def intersection(left: list[Range], right: list[Range]) -> list[Range]:
+    """What lies in both of two lists of rising ranges."""
+    found, i, j = [], 0, 0
+    while i < len(left) and j < len(right):
+        start, end = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
+        if start < end:
+            found.append((start, end))
+        if left[i][1] < right[j][1]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _within(ranges: Iterable[Range], length: int) -> list[Range]:
+    return union((max(0, start), min(end, length)) for start, end in ranges)
+
+
+def _singles(keys: Tensor) -> list[Range]:
+    return union((key, key + 1) for key in keys.unique().tolist() if key >= 0)
+
+
 PATTERNS: dict[str, type[Pattern]] = {
     kind.form.partition(":")[0]: kind
-    for kind in (Full, Causal, Prefix, Window, Dilated, Global, Random, Blockwise, Strided, Fixed)
+    for kind in (Full, Causal, Prefix, Window, Dilated, Global, Random, RandomPast, Blockwise, Strided, Fixed)
 }
-
-
-def parse(text: str, *, seed: int = 0) -> Pattern:
-    """The pattern that a text such as "causal & (window:4+global:1)" stands for.
-
-    seed: of the random parts that name none.
-    Raises: NlpcliError that names the part, its place in the text, and the nearest right name.
-    """
-    return _Reader(text, seed).read()
-
-
-class _Reader:
-    """Reads `either = both {+ both}`, `both = part {& part}`, `part = name{:number}[(either)] | (either)`."""
-
-    def __init__(self, text: str, seed: int) -> None:
-        self.text = text
-        self.seed = seed
-        self.words = [(found[0], found.start()) for found in re.finditer(r"[+&()|]|[^+&()|\s]+", text)]
-        self.next = 0
-        self.depth = 0
-
-    def read(self) -> Pattern:
-        if not self.words:
-            raise NlpcliError("the pattern is empty", hint=f"write one of: {', '.join(forms())}")
-        pattern = self.either()
-        if self.next < len(self.words):
-            raise self.stray()
-        return pattern
-
-    def either(self) -> Pattern:
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise self.wrong(f"parentheses are nested deeper than {_DEEPEST}", self.words[self.next - 1][1])
-        parts = [self.both()]
-        while self.take("+"):
-            parts.append(self.both())
-        self.depth -= 1
-        return _joined(Either, *parts)
-
-    def both(self) -> Pattern:
-        parts = [self.part()]
-        while self.take("&"):
-            parts.append(self.part())
-        return _joined(Both, *parts)
-
-    def part(self) -> Pattern:
-        word, place = self.words[self.next] if self.next < len(self.words) else ("", len(self.text))
-        self.next += 1
-        if word == "(":
-            return self.inside(place)
-        if word in ("", "+", "&", ")", "|"):
-            raise self.wrong(f"a part is missing {f'before {word!r}' if word else 'at the end'}", place)
-        atom = self.atom(word, place)
-        if isinstance(atom, Blockwise) and self.take("("):
-            return Blockwise(atom.size, self.inside(self.words[self.next - 1][1]))
-        return atom
-
-    def inside(self, place: int) -> Pattern:
-        pattern = self.either()
-        if not self.take(")"):
-            if self.next < len(self.words):
-                raise self.stray()
-            raise self.wrong("'(' is never closed", place)
-        return pattern
-
-    def take(self, sign: str) -> bool:
-        found = self.next < len(self.words) and self.words[self.next][0] == sign
-        self.next += found
-        return found
-
-    def atom(self, word: str, place: int) -> Pattern:
-        name, sign, rest = re.fullmatch(r"([^:@]*)([:@]?)(.*)", word, re.DOTALL).groups()
-        if name not in PATTERNS:
-            raise self.wrong(f"there is no '{name}'", place, unknown("pattern", name, PATTERNS).hint)
-        kind = PATTERNS[name]
-        numbers = rest.split("," if sign == "@" else ":") if sign else []
-        fits = kind is Global if sign == "@" else len(numbers) in _counts(kind)
-        if not fits or any(not re.fullmatch(r"-?[0-9]{1,12}", part) for part in numbers):
-            raise self.wrong(f"'{word}' is not of the form {kind.form}", place, _example(kind))
-        values = tuple(map(int, numbers))
-        try:
-            if sign == "@":
-                return Global(positions=values)
-            if kind is Random and len(values) == 1:
-                return Random(values[0], self.seed)
-            return kind(*values)
-        except ValueError as error:
-            raise self.wrong(f"'{word}': {error}", place, _example(kind)) from None
-
-    def stray(self) -> NlpcliError:
-        word, place = self.words[self.next]
-        hints = {")": "it closes nothing", "|": "'or' is written +"}
-        hint = hints.get(word, "put + (or) or & (and) between two parts")
-        return self.wrong(f"'{word}' does not belong here", place, hint)
-
-    def wrong(self, what: str, place: int, hint: str | None = None) -> NlpcliError:
-        return NlpcliError(f"pattern '{self.text}', character {place + 1}: {what}", hint=hint)
-
-
-def forms() -> Sequence[str]:
-    """How each pattern is written, such as "window:W"."""
-    return [kind.form for kind in PATTERNS.values()]
-
-
-def _counts(kind: type[Pattern]) -> range:
-    """How many numbers may follow a name."""
-    if issubclass(kind, _Numbered):
-        return range(kind.required, len(fields(kind)) + 1)
-    return range(0, 1) if kind in (Full, Causal) else range(1, 2)
-
-
-def _example(kind: type[Pattern]) -> str:
-    numbers = {"W": "4", "D": "2", "K": "1", "R": "3", "SEED": "7", "B": "8", "S": "8", "C": "2"}
-    name, *letters = re.findall(r"\w+", kind.form)
-    example = f"for instance {':'.join([name, *(numbers[letter] for letter in letters)])}"
-    return example + (" for the first token, or global@0,5 for those at 0 and 5" if kind is Global else "")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
-
-from nlpcli.attention.softmax import softmax_attention, softmax_weights
 
 
 class Recorder(list[Tensor]):
@@ -41,22 +39,21 @@ def recording(*layers: Any, gradients: bool = False) -> Iterator[list[Recorder]]
             layer.recorder = recorder
 
 
-def recorded_attention(
-    recorder: Recorder, query: Tensor, key: Tensor, value: Tensor, *, width: int = 1, dropout: float = 0.0, **given: Any
+def recorded(
+    recorder: Recorder, weights: Tensor, value: Tensor, context: Callable[[], Tensor], *, dropout: float = 0.0
 ) -> Tensor:
-    """As `softmax_attention`, and the weights are appended to `recorder`, without dropout.
+    """The context of a call whose weights (rows, heads, n, m) are appended to `recorder`, without dropout.
 
-    query (sources, heads, width · n, d_key): of `width` rows each that share a row of key and value.
-    Returns: (sources · width, heads, n, d_value).
+    value (sources, heads, m, d_value), of which each source serves the same number of consecutive rows; context: works
+    the context out without looking at the weights. Returns: (rows, heads, n, d_value).
     """
-    weights = apart(softmax_weights(query, key, **given), width)
     if not recorder.gradients:
         recorder.append(weights.detach())
-        return apart(softmax_attention(query, key, value, dropout=dropout, **given), width)
+        return context()
     if not weights.requires_grad:
         weights.requires_grad_()
     recorder.append(weights)
-    return F.dropout(weights, dropout) @ value.repeat_interleave(width, dim=0)
+    return F.dropout(weights, dropout) @ value.repeat_interleave(weights.size(0) // value.size(0), dim=0)
 
 
 def apart(x: Tensor, width: int) -> Tensor:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import KeyValue
-from nlpcli.attention.recording import Recorder, recorded_attention
-from nlpcli.attention.softmax import softmax_attention
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.recording import Recorder, recorded
+from nlpcli.attention.softmax import softmax_attention, softmax_weights
+from nlpcli.attention.states import KeyValue
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.positions import SinusoidalPositions
 
@@ -101,17 +102,16 @@ class RelativeAttention(nn.Module):
         x: Tensor,
         memory: KeyValue,
         positions: Tensor,
+        mask: AttentionMask,
         *,
-        allowed: Tensor | None = None,
-        causal: bool = False,
         other_segment: Tensor | None = None,
         places: Tensor | None = None,
     ) -> Tensor:
         """Queries from x (batch, n, d_model) over `memory` of m positions -> (batch, n, d_model).
 
-        positions: R_d of the distances m - 1 … -1 (`causal`) or m - 1 … -n. allowed, and other_segment (True where
-        key and query are of different segments), broadcast to (batch, heads, n, m). places (batch, k): x holds only
-        the k queries at these places of the n, whose distances are given; then `causal` does not apply.
+        positions: R_d of the distances m - 1 … -1 (where the mask is causal) or m - 1 … -n. other_segment, True where
+        key and query are of different segments, broadcasts to (batch, heads, n, m). places (batch, k): x holds only the
+        k queries at these places of the n, whose distances are given; then the mask has no pattern.
         """
         query = self._split(self.query(x))
         m, columns = memory.key.size(2), positions.size(0)
@@ -123,12 +123,20 @@ class RelativeAttention(nn.Module):
             bias = bias + torch.where(other_segment, other[..., None], own[..., None])
         query = query + self.content_bias[:, None]
         bias = bias * self.d_key**-0.5
+        causal, allowed = mask.split(x.size(1), m, device=x.device)
         given = {"allowed": allowed, "causal": causal, "bias": bias}
         dropout = self.dropout if self.training else 0.0
+
+        def context() -> Tensor:
+            return softmax_attention(query, memory.key, memory.value, dropout=dropout, **given)
+
         if self.recorder is None:
-            context = softmax_attention(query, memory.key, memory.value, dropout=dropout, **given)
-        else:
-            context = recorded_attention(self.recorder, query, memory.key, memory.value, dropout=dropout, **given)
+            return self._merged(context())
+        weights = softmax_weights(query, memory.key, **given)
+        return self._merged(recorded(self.recorder, weights, memory.value, context, dropout=dropout))
+
+    def _merged(self, context: Tensor) -> Tensor:
+        """(batch, heads, n, d_key) -> (batch, n, d_model)"""
         return self.output(context.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

@@ -2,11 +2,118 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HALVES = (torch.bfloat16, torch.float16)
+from nlpcli.attention.core import ScoreBias
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.states import KeyValueCache, Positions
+from nlpcli.attention.tiles import HALVES, LEAST, tiled_attention, tiling
+
+_FULL = Full()
+
+
+class SoftmaxAttention:
+    """softmax(Q Kᵀ · scale + bias) V over the keys that the mask allows: an `AttentionCore`.
+
+    scale: whether scores are divided by √d_key.
+    """
+
+    def __init__(self, *, scale: bool = True) -> None:
+        self.scale = None if scale else 1.0
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        n, m = query.size(-2), key.size(-2)
+        tiles = None
+        if n >= LEAST and mask.permutation is None and not (mask.pattern.counts_on_length and mask.keys is not None):
+            tiles = tiling(mask.pattern, n, m)
+        if tiles is not None:
+            return tiled_attention(query, key, value, tiles, mask, bias=bias, scale=self.scale, dropout=dropout)
+        causal, allowed = mask.split(n, m, device=query.device)
+        added = None if bias is None else bias.dense(n, m)
+        return softmax_attention(
+            query, key, value, allowed=allowed, causal=causal, bias=added, scale=self.scale, dropout=dropout
+        )
+
+    def start(self, mask: AttentionMask) -> KeyValueCache:
+        return KeyValueCache(mask.pattern.horizon)
+
+    def step(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        state: KeyValueCache,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+    ) -> tuple[Tensor, KeyValueCache]:
+        held, after = state.append(key, value)
+        if not state.length:
+            return self.forward(query, key, value, mask, bias=bias), after
+        allowed, added = self._of_step(query, state, mask, bias)
+        context = softmax_attention(query, held.key, held.value, allowed=allowed, bias=added, scale=self.scale)
+        return context, after
+
+    def weights(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+        state: KeyValueCache | None = None,
+    ) -> Tensor:
+        if state is None or not state.length:
+            n, m = query.size(-2), key.size(-2)
+            causal, allowed = mask.split(n, m, device=query.device)
+            added = None if bias is None else bias.dense(n, m)
+            return softmax_weights(query, key, allowed=allowed, causal=causal, bias=added, scale=self.scale)
+        held, _ = state.append(key, key)
+        positions = state.seen_after(key.size(-2))
+        allowed, added = self._of_step(query, state, mask, bias)
+        found = softmax_weights(query, held.key, allowed=allowed, bias=added, scale=self.scale)
+        if len(positions) == positions.end:
+            return found
+        places = positions.tensor(query.device)
+        return found.new_zeros(*found.shape[:-1], positions.end).index_copy(-1, places, found)
+
+    def _of_step(
+        self, query: Tensor, state: KeyValueCache, mask: AttentionMask, bias: ScoreBias | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What n new queries may see of the keys after `state`, and what is added to their scores."""
+        n = query.size(-2)
+        causal, rest = mask.causality
+        allowed = None
+        if rest != _FULL or (causal and n > 1):
+            allowed = _step_mask(mask.pattern, n, state.seen_after(n), query.device)
+        new = Positions(0, state.length, state.length + n)
+        return allowed, None if bias is None else bias.between(new, state.seen_after(n))
+
+
+@functools.lru_cache(maxsize=16)
+def _step_mask(pattern: Pattern, n: int, positions: Positions, device: torch.device) -> Tensor | None:
+    """(n, keys) boolean, True where the last n positions may see the keys at `positions`; None: all.
+
+    Layers share it: it must not be written to.
+    """
+    with torch.inference_mode(False):  # what was made while translating must serve training, too
+        keys = positions.tensor(device)
+        found = pattern.allows(keys[-n:, None], keys[None, :], positions.end).expand(n, len(positions))
+    return None if found.device.type != "meta" and bool(found.all()) else found
 
 
 def softmax_attention(
@@ -27,7 +134,7 @@ def softmax_attention(
     `causal` lets query i see the keys up to i + m - n: the last query sees everything.
     Returns: (batch, heads, n, d_value). A query that may see nothing gives zeros.
     """
-    if query.device.type == "cpu" and query.dtype in _HALVES and query.requires_grad:
+    if query.device.type == "cpu" and query.dtype in HALVES and query.requires_grad:
         return _in_float32(query, key, value, allowed, causal, bias, scale, dropout)
     n, m = query.size(-2), key.size(-2)
     if causal and n == 1:
@@ -77,9 +184,3 @@ def softmax_weights(
 def causal_mask(n: int, m: int, *, device: torch.device | str = "cpu") -> Tensor:
     """(n, m) boolean, True where query i may see key j: j <= i + m - n."""
     return torch.ones(n, m, dtype=torch.bool, device=device).tril(m - n)
-
-
-def window_mask(n: int, m: int, window: int, *, device: torch.device | str = "cpu") -> Tensor:
-    """(n, m) boolean, True where query i and key j are fewer than `window` positions apart; the last of each meet."""
-    offset = torch.arange(m, device=device)[None, :] - torch.arange(m - n, m, device=device)[:, None]
-    return offset.abs() < window

@@ -24,29 +24,29 @@ PROGRAM = "nlpcli"
 # its own) or `command` (a function).
 COMMANDS = {
     "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
-    "tokenize": "Train a tokenizer; turn text into pieces or ids and back.",
+    "tokenize": "Train a tokenizer; turn text into tokens or ids and back.",
     "pretrain": "Train a model on raw text with a self-supervised objective.",
-    "finetune": "Train a model for a task on examples: labels, scores, tags, answers, vectors, text.",
-    "predict": "Apply a fine-tuned model: one line out for each line in.",
-    "evaluate": "Measure a fine-tuned model on labelled data as the papers do.",
-    "embed": "Turn lines, or words in their contexts, into vectors.",
-    "search": "Find the lines of a corpus that are nearest to a query.",
-    "cluster": "Group lines by what they say.",
-    "translate": "Translate lines: one line out for each line in.",
+    "finetune": "Train a model for a task: labels, scores, tags, answers, vectors, translation, text.",
+    "predict": "Apply a fine-tuned model: one output line for each input line.",
+    "evaluate": "Evaluate a fine-tuned model on labeled data.",
+    "embed": "Turn lines, or words in context, into vectors.",
+    "search": "Find the lines of a corpus that are closest to a query.",
+    "cluster": "Group similar lines.",
+    "translate": "Translate text: one output line for each input line.",
     "generate": "Continue a text with a language model.",
-    "score": "Measure output against references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
-    "visualize-attention": "See what a model attends to: in the terminal, as a figure, as a page.",
-    "report": "Show how runs went: curves, scores with intervals, outputs, cost; side by side.",
-    "compare": "Run a grid of trainings at equal cost, and lay them side by side.",
-    "inspect": "Say what something is: a model, tokenizer, run, text, or a parallel corpus before training.",
-    "convert": "Write a model for Hugging Face, or read one from there.",
-    "config": "Show the presets and every setting of a run.",
+    "score": "Compare output with references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
+    "visualize-attention": "Show attention weights in the terminal, as a figure or as a web page.",
+    "report": "Compare runs: curves, scores with intervals, outputs, cost.",
+    "compare": "Train a grid of models at equal cost and compare the results.",
+    "inspect": "Describe a model, tokenizer, run, text or parallel corpus, and check it for faults.",
+    "convert": "Convert a model to or from the Hugging Face format.",
+    "config": "Show the presets and all settings of a run.",
 }
 
 INTRODUCTION = """
-Language models and translators from raw text, in the shell.
+Train, fine-tune and evaluate language models and translators in the shell.
 
-Results go to standard output, everything else to standard error.
+Results go to standard output; messages go to standard error.
 """
 
 EXAMPLES = """
@@ -64,7 +64,7 @@ Examples:
   nlpcli report runs/ende runs/mine --out report.html
   nlpcli inspect train.en train.de
 
-'nlpcli COMMAND --help' explains a command.
+'nlpcli COMMAND --help' explains one command.
 """
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -154,7 +154,7 @@ def _program(
         "--traceback",
         callback=_show_traceback,
         is_eager=True,
-        help="Show where in the program an error arose (also: NLPCLI_TRACEBACK=1).",
+        help="Show the traceback of an error (also: NLPCLI_TRACEBACK=1).",
     ),
 ) -> None:
     pass

@@ -41,12 +41,12 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
     found: list[int] = []
     for text in given or ():
         if not _NUMBERS.fullmatch(text):
-            raise NlpcliError(f"{name} {text} is no number", hint="such as 3, or 1,2, or 1-4; they count from 1")
+            raise NlpcliError(f"{name} {text} is not a number", hint="write 3, or 1,2, or 1-4; numbers start at 1")
         for part in text.split(","):
             first, _, last = part.partition("-")
             span = range(int(first), int(last or first) + 1)
             if not span:
-                raise NlpcliError(f"{name} {part} counts down", hint=f"write {last}-{first}")
+                raise NlpcliError(f"{name} {part} is a descending range", hint=f"write {last}-{first}")
             found += span[:_MOST]  # no model has more, so that the first that is missing is told
     return tuple(dict.fromkeys(found))
 
@@ -84,26 +84,26 @@ class Options:
     def check(self, format: str) -> None:
         """Raises: NlpcliError for an option that has no effect on this format, or that excludes another."""
         if format != "pharaoh":
-            useless(self.aligning, "is about links of words", hint="add --format pharaoh")
+            useless(self.aligning, "applies to word alignments only", hint="add --format pharaoh")
         if self.viewing["--view"] == "grid":
-            useless({"--links": self.viewing["--links"]}, "stand below matrices, and a grid has none in full")
+            useless({"--links": self.viewing["--links"]}, "has no effect on a grid, which shows no full matrices")
         if self.without_model:
             self._check_without_model()
             return
         without = {name: value for name, value in self.drawing.items() if name != "--seed"}
-        useless(without, "is about what is drawn without a model", hint="add --pattern, --positions or --explain")
+        useless(without, "applies to drawings without a model only", hint="add --pattern, --positions or --explain")
         if self.reading["--order"] != "random":
-            useless(self._drawing("--seed"), "is about a random order", hint="add --order random")
+            useless(self._drawing("--seed"), "applies to a random order only", hint="add --order random")
         self._check_texts()
         if self.choosing["--stats"]:
-            useless(self.viewing, "is about matrices, and --stats are a table")
+            useless(self.viewing, "applies to matrices, and --stats prints a table")
         if format == "pharaoh":
             self._check_links()
         elif self.reading["--gradient"]:
             useless(
                 {name: self.choosing[name] for name in ("--rollout", "--stats")},
-                "is about weights, and --gradient shows gradients",
-                hint="leave out one of them",
+                "applies to attention weights, and --gradient shows gradients",
+                hint="leave one of them out",
             )
 
     def _drawing(self, *names: str) -> dict[str, Any]:
@@ -112,28 +112,28 @@ class Options:
     def _check_without_model(self) -> None:
         given = {"--pattern": self.pattern, "--positions": self.positions, "--explain": self.explain}
         name, *others = (option for option, value in given.items() if value is not None)
-        useless({other: given[other] for other in others}, f"excludes {name}", hint="give one of them")
-        useless({**self.reading, **self.choosing, **self.machine}, f"is about a model, and {name} draws without one")
+        useless({other: given[other] for other in others}, f"can't be used with {name}", hint="give one of them")
+        useless({**self.reading, **self.choosing, **self.machine}, f"needs a model, and {name} uses none")
         of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
         if self.pattern is not None:
-            useless(self._drawing(*of_vectors, *of_relative), "is about positions, and a pattern is drawn")
+            useless(self._drawing(*of_vectors, *of_relative), "applies to positions, not to a pattern")
             useless(
-                self._drawing("--seed") if not self._has_chance() else {}, "is about chance, and the pattern has none"
+                self._drawing("--seed") if not self._has_chance() else {}, "has no effect: the pattern is not random"
             )
             return
         if self.explain is not None:
             sizes = self._drawing("--length", *of_vectors, *of_relative)
             useless({**sizes, **self.viewing}, "has no effect on --explain")
             return
-        useless(self._drawing("--seed"), "is about chance, and there is none in positions")
+        useless(self._drawing("--seed"), "has no effect: positions are not random")
         if self.positions == "relative":
-            useless(self._drawing(*of_vectors), "is about vectors, and relative positions are buckets")
+            useless(self._drawing(*of_vectors), "applies to vectors, and relative positions are buckets")
         else:
-            useless(self._drawing(*of_relative, "--causal"), "is about relative positions")
+            useless(self._drawing(*of_relative, "--causal"), "applies to relative positions only")
 
     def _has_chance(self) -> bool:
         """Whether a seed makes another pattern of it."""
-        from nlpcli.attention.patterns import parse
+        from nlpcli.attention.pattern_parser import parse
 
         return parse(self.pattern, seed=0) != parse(self.pattern, seed=1)
 
@@ -142,15 +142,15 @@ class Options:
         if first is not None and texts:
             raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
         if second is not None and first is None and len(texts or ()) != 1:
-            raise NlpcliError("--text-b is the second text of a pair, and there is no first", hint="add --text-a")
+            raise NlpcliError("--text-b is the second text of a pair, and the first is missing", hint="add --text-a")
 
     def _check_links(self) -> None:
         if self.reading["--target"] is None and self.reading["--target-file"] is None:
             raise NlpcliError(
-                "words are linked with those of a translation, and none is given",
-                hint="add --target-file; for the model's own translations: nlpcli translate --alignments",
+                "a word alignment needs a translation, and none is given",
+                hint="add --target-file; to align the model's own translations: nlpcli translate --alignments",
             )
         others = {**self.reading, **self.choosing}
         useless(
-            {name: value for name, value in others.items() if name not in _LINKED}, "has no effect on links of words"
+            {name: value for name, value in others.items() if name not in _LINKED}, "has no effect on word alignments"
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import useless
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.endings import BINARY, check_ending
 
@@ -61,7 +62,7 @@ class Canvas:
         wrong = {f"--{name}": value for name, value in {"color": color, **given}.items() if name not in used}
         useless(wrong, f"has no effect on the format {format}")
         if out is None and format in BINARY and sys.stdout.isatty():
-            raise NlpcliError(f"{format} is nothing for a terminal", hint=f"name a file: --out attention.{format}")
+            raise NlpcliError(f"{format} can't be written to a terminal", hint=f"name a file: --out attention.{format}")
         return cls(
             format,
             out,
@@ -90,7 +91,7 @@ class Canvas:
         """
         first = next(attentions, None)
         if first is None:
-            raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
+            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
         attentions = itertools.chain([first], attentions)
         if self.format == "terminal":
             self.write_lines(self._drawings(attentions))
@@ -127,7 +128,9 @@ class Canvas:
             self._write_bytes(self._file(first if self.format == "npz" else _without_line(first)), self.out)
             return
         if self.out is None:
-            raise NlpcliError(f"one {self.format} holds one text", hint="name files with --out, or take html or json")
+            raise NlpcliError(
+                f"a {self.format} file holds one text", hint="name files with --out, or use --format html or json"
+            )
         for number, attention in enumerate(itertools.chain([first, second], attentions), start=1):
             path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}")
             self._write_bytes(self._file(attention), path)
@@ -150,9 +153,9 @@ class Canvas:
         Raises: NlpcliError for other formats, and without any text.
         """
         if not texts:
-            raise NlpcliError("there is no text to look at", hint="give one after the options, or on standard input")
+            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
         if not numbers:
-            raise NlpcliError("no tokens are left whose attention could be measured", hint="leave out --no-special")
+            raise NlpcliError("no tokens are left to measure", hint="leave out --no-special")
         if self.format == "json":
             import json
 
@@ -161,11 +164,11 @@ class Canvas:
             self.write_lines(json.dumps({**from_zero(asdict(one)), "texts": texts}) for one in numbers)
             return
         if self.format != "terminal":
-            raise NlpcliError(f"--stats are a table, not {self.format}", hint="take --format terminal or json")
+            raise NlpcliError(f"--stats prints a table, not {self.format}", hint="use --format terminal or json")
         from nlpcli.visualization.terminal import table
 
         if texts > 1:
-            terminal.say(f"means over {texts} texts")
+            terminal.say(f"means over {counted(texts, 'text')}")
         self.write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
 
     def write_matrix(self, matrix: Matrix) -> None:
@@ -173,13 +176,13 @@ class Canvas:
         if self.format in FIGURES:
             from nlpcli.visualization.figures import draw_matrix
 
-            useless({"--title": self.title}, "is not for positions, which have one")
+            useless({"--title": self.title}, "has no effect on positions, which have one layout")
             self._write_bytes(draw_matrix(matrix, format=self.format, theme=self.theme, dpi=self.dpi), self.out)
         elif self.format == "terminal":
             from nlpcli.visualization.terminal import draw_matrix as draw
 
             rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
-            useless({"--view": self.view != "auto", "--links": self.links}, "is about attention, not positions")
+            useless({"--view": self.view != "auto", "--links": self.links}, "applies to attention, not to positions")
             self.write_lines([
                 draw(
                     matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
@@ -191,7 +194,9 @@ class Canvas:
 
             self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
         else:
-            raise NlpcliError(f"positions are not drawn as {self.format}", hint="take terminal, png, svg, pdf or json")
+            raise NlpcliError(
+                f"positions can't be written as {self.format}", hint="use --format terminal, png, svg, pdf or json"
+            )
 
     def write_example(self, example: WorkedExample) -> None:
         """One head in numbers. Raises: NlpcliError for a format that has no form for it."""
@@ -204,7 +209,7 @@ class Canvas:
         elif self.format == "terminal":
             self.write_lines(example_lines(example))
         else:
-            raise NlpcliError(f"--explain writes numbers, not {self.format}", hint="take terminal or json")
+            raise NlpcliError(f"--explain writes numbers, not {self.format}", hint="use --format terminal or json")
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -245,7 +250,8 @@ def _format(format: str | None, out: Path | None) -> str:
         return "terminal"
     if out.suffix.lower() not in _SUFFIXES:
         raise NlpcliError(
-            f"{out}: its name tells no format", hint="say which with --format, or end it in .html or .png"
+            f"{out}: the name's ending is not a known format",
+            hint="name the format with --format, or use a name that ends in .html or .png",
         )
     return _SUFFIXES[out.suffix.lower()]
 

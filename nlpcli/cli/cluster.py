@@ -14,33 +14,39 @@ from nlpcli.cli.convention import OUT_FILE
 class Command(convention.Command):
     """How many groups there are is either given or follows from distances."""
 
-    exclusive: ClassVar = (("k", "distance"), ("distance", "seed"))
+    exclusive: ClassVar = (
+        ("k", "distance"),
+        ("distance", "seed"),
+        *(("vectors", name) for name in ("model", "pooling", "layers", "max_length", "batch_tokens", "device")),
+    )
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to group; '-' or none: standard input."),
+    files: list[str] = typer.Argument(
+        None, metavar="[FILE]...", help="Files with lines to group; '-' or none: standard input."
+    ),
     model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     vectors: Path = typer.Option(
-        None, "--vectors", metavar="FILE", help="The lines' vectors, made before (.npy); no model is needed."
+        None, "--vectors", metavar="FILE", help="Vectors of the lines (.npy), so that no model is needed."
     ),
-    k: int = typer.Option(None, "--k", min=1, help="So many groups, by k-means."),
+    k: int = typer.Option(None, "--k", min=1, help="Number of groups, found by k-means."),
     distance: float = typer.Option(
-        None, "--distance", help="Join groups nearer than this (mean cosine distance, 0 to 2) instead."
+        None, "--distance", help="Instead: merge groups closer than this (mean cosine distance, 0 to 2)."
     ),
-    summary: bool = typer.Option(False, "--summary", help="For each group its number, size and most central line."),
-    json: bool = typer.Option(False, "--json", help="JSON lines."),
+    summary: bool = typer.Option(False, "--summary", help="Print each group's number, size and most central line."),
+    json: bool = typer.Option(False, "--json", help="Write JSON lines."),
     results: Path = OUT_FILE,
-    seed: int = typer.Option(1, "--seed", help="The same seed makes the same groups."),
+    seed: int = typer.Option(1, "--seed", help="Random seed; the same seed gives the same groups."),
     pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
     layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
     max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Group lines by the directions of their vectors: one line out for each line in, with the group's number before.
+    """Group lines by the cosine of their vectors: one output line for each input line, after the number of its group.
 
-    The largest group is number 1. Needs the extra: pip install 'nlpcli[cluster]'.
+    The largest group is number 1. Needs an extra package: pip install 'nlpcli[cluster]'.
 
     \b
     Examples:
@@ -51,10 +57,6 @@ def command(
     from nlpcli.recipes.cluster import Clustering, cluster
     from nlpcli.recipes.embedder import Vectors
 
-    if vectors is not None:
-        unused = {"--model": model, "--pooling": pooling, "--layers": layers, "--max-length": max_length}
-        for name in (name for name, value in unused.items() if value is not None):
-            terminal.warn(f"{name} has no effect beside --vectors")
     job = Clustering(
         files=tuple(files or ["-"]),
         vectors=vectors,

@@ -26,35 +26,40 @@ class Command(Spreading):
 
 
 def command(
-    grid: Path = typer.Argument(..., metavar="GRID", help="A YAML file: a base, what the cells change, what is equal."),
-    train: list[str] = typer.Option(None, "--train", "--data", metavar="FILE...", help="Text to train on."),
-    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Held-out text that cells are measured on."),
-    test: list[str] = typer.Option(
-        None, "--test", metavar="FILE...", help="SOURCE TARGET: finished translators are scored on it (BLEU)."
+    grid: Path = typer.Argument(
+        ..., metavar="GRID", help="A YAML file: the base settings, what each cell changes, what is kept equal."
     ),
-    out: Path = typer.Option(None, "--out", metavar="DIR", help="The grid's folder; else runs/NAME."),
-    cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Run these only."),
-    rerun: list[str] = typer.Option(None, "--rerun", metavar="CELL...", help="Repeat these, finished or not."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Repeat all cells, or those of --cells."),
+    train: list[str] = typer.Option(None, "--train", "--data", metavar="FILE...", help="Training text or examples."),
+    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set; all cells are evaluated on it."),
+    test: list[str] = typer.Option(
+        None, "--test", metavar="FILE...", help="SOURCE TARGET: test set; finished translators are scored on it (BLEU)."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="The grid's folder. Default: runs/NAME."),
+    cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Train only these cells."),
+    rerun: list[str] = typer.Option(
+        None, "--rerun", metavar="CELL...", help="Train these cells again, finished or not."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Train all cells again, or those of --cells."),
     overrides: list[str] = training.SET,
     tokenizer: Path = typer.Option(
-        None, "--tokenizer", metavar="DIR", help="A finished tokenizer for all cells; else one is trained."
+        None, "--tokenizer", metavar="DIR", help="A trained tokenizer for all cells. Default: train one."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid, show its cells, and train nothing."),
-    format: str = typer.Option("terminal", "--format", help="Of the table: terminal, markdown, csv or json."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid and show its cells without training."),
+    format: str = typer.Option("terminal", "--format", help="Format of the table: terminal, markdown, csv or json."),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
     report: Path = typer.Option(
-        None, "--report", metavar="FILE.md", help="Also write the table and the picture as a page in Markdown."
+        None, "--report", metavar="FILE.md", help="Also write a Markdown file with the table and the figure."
     ),
 ) -> None:
-    """Run a grid of trainings at equal cost, and lay them side by side.
+    """Train a grid of models at equal cost and compare the results.
 
     \b
     nlpcli compare grid.yaml --train train.en train.de --dev val.en val.de
     nlpcli compare grid.yaml --dry-run
     nlpcli compare grid.yaml --cells base heads-1 --train train.en train.de --dev val.en val.de
 
-    The same call again goes on where it stopped, and repeats nothing that is finished. Ctrl-C saves first.
+    The same command again resumes where it stopped; finished cells are not repeated.
+    Ctrl-C saves a checkpoint and stops.
     """
     if json:
         format = "json"
@@ -76,7 +81,7 @@ def command(
     _write(results, format)
     if results.failed:
         names = " ".join(row.name for row in results.failed)
-        raise RunFailed(f"failed: {names}", hint=f"mend the cause, then repeat with --rerun {names}")
+        raise RunFailed(f"failed: {names}", hint=f"fix the cause, then train them again with --rerun {names}")
 
 
 def _names(given: list[str] | None) -> tuple[str, ...]:
@@ -130,9 +135,9 @@ def _write_preview(cells: list[dict[str, Any]], format: str) -> None:
     if format == "json":
         terminal.write_json(cells)
         return
-    headings = ["cell", "parameters", "operations/token", "state", "changes"]
+    headings = ["cell", "parameters", "FLOPs/token", "state", "changes"]
     rows = [
-        [cell["cell"], f"{cell['parameters']:,}", f"{cell['operations_per_token']:,.0f}", cell["state"],
+        [cell["cell"], f"{cell['parameters']:,}", f"{cell['flops_per_token']:,.0f}", cell["state"],
          _changes(cell["changes"])]
         for cell in cells
     ]  # fmt: skip

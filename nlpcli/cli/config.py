@@ -18,14 +18,14 @@ def show(
         ..., metavar="NAME|FILE", help="A preset, a YAML file or a run's folder.", autocompletion=complete.presets
     ),
     overrides: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (may be repeated)."
+        [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable)."
     ),
-    json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object."),
     results: Path = OUT_FILE,
 ) -> None:
     """Print a configuration in full, as YAML with a comment for each key.
 
-    What is printed can be edited and given back:
+    The output can be edited and used with --config:
 
     \b
     nlpcli config show gpt-mini > mine.yaml
@@ -42,10 +42,10 @@ def show(
 
 @app.command("list", cls=Command)
 def list_presets(
-    json: bool = typer.Option(False, "--json", help="One JSON object for each preset."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object for each preset."),
     results: Path = OUT_FILE,
 ) -> None:
-    """List the presets: name, shape and the source of the numbers."""
+    """List the presets: name, architecture and the paper that the numbers come from."""
     from dataclasses import asdict, fields
 
     from nlpcli.recipes import config as recipe

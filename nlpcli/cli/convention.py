@@ -82,7 +82,7 @@ class Command(TyperCommand):
             if path is not None and isinstance(path, Path):
                 if is_written(parameter, FILES) and not is_folder(parameter):
                     outputs.check_file(path)
-                elif is_written(parameter, FOLDERS):
+                elif is_written(parameter, FOLDERS) and not ctx.params.get("resume"):  # a run to resume must be there
                     outputs.check_folder(path)
         outputs.check_device(ctx.params.get("device"))
         with outputs.redirected(ctx.params.get(RESULTS)):
@@ -97,10 +97,12 @@ class Command(TyperCommand):
             name = long_name(parameter)
             if not parameter.is_flag and not parameter.multiple and counts[id(parameter)] > 1:
                 values = ", ".join(_values(parameter, args))
-                raise NlpcliError(f"{name} takes one value, and is given twice: {values}", hint="leave out one of them")
+                raise NlpcliError(
+                    f"{name} takes one value and is given more than once: {values}", hint="leave one of them out"
+                )
             both = [next((arg for arg in args if arg in names), None) for names in _sides(parameter)]
             if counts[id(parameter)] > 1 and all(both):
-                raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave out one of them")
+                raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave one of them out")
 
     def _refuse_contradictions(self, ctx: Any) -> None:
         """Raises: NlpcliError for parameters that exclude each other, and for those without effect on the others."""
@@ -108,7 +110,7 @@ class Command(TyperCommand):
         for first, second in self.exclusive:
             if _is_on(ctx, first) and _is_on(ctx, second) and not _agree(ctx, first, second):
                 one, other = (shown_name(named[name]) for name in (first, second))
-                raise NlpcliError(f"{one} and {other} exclude each other", hint="leave out one of them")
+                raise NlpcliError(f"{one} and {other} exclude each other", hint="leave one of them out")
         for name, others in self.needed.items():
             if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
                 wanted = " or ".join(long_name(named[other]) for other in others)
@@ -170,7 +172,5 @@ def _is_on(ctx: Any, name: str) -> bool:
     return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
 
 
-OUT_FILE = typer.Option(
-    None, "--out", metavar="FILE", help="Write here, all or nothing, instead of to standard output."
-)
+OUT_FILE = typer.Option(None, "--out", metavar="FILE", help="Write to this file, not to standard output.")
 """For the parameter `results`."""

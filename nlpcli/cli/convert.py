@@ -8,6 +8,7 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import convention, terminal
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 _SHOWN = 5
@@ -23,14 +24,16 @@ def command(
     source: Path = typer.Argument(..., metavar="MODEL", help="A run's folder, or a Hugging Face checkpoint folder."),
     folder: Path = typer.Argument(None, metavar="OUT", help="The same as --out."),
     out: Path = typer.Option(None, "--out", metavar="DIR", help="The folder to write."),
-    to: str = typer.Option(None, "--to", help="huggingface or nlpcli; the form that MODEL doesn't have."),
-    allow_pickle: bool = typer.Option(
-        False, "--allow-pickle", help="Read weights from a pytorch_model.bin, of which only tensors are taken."
+    to: str = typer.Option(
+        None, "--to", help="Format to write: huggingface or nlpcli. Default: the one that MODEL does not have."
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model that OUT holds."),
-    json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+    allow_pickle: bool = typer.Option(
+        False, "--allow-pickle", help="Read weights from a pytorch_model.bin (a pickle; only its tensors are loaded)."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model in OUT."),
+    json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
-    """Write a model in the form of Hugging Face, or read it from there: settings, weights and tokenizer.
+    """Convert a model to or from the Hugging Face format: settings, weights and tokenizer.
 
     BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written. Decoders with rotary positions
     that are trained here are written as GPT-NeoX or Qwen3 and read back; most published models of these two have
@@ -49,12 +52,14 @@ def command(
 
     target = out or folder
     if target is None:
-        raise NlpcliError("a folder to write is missing", hint=f"nlpcli convert {source} OUT")
+        raise NlpcliError("no output folder is given", hint=f"nlpcli convert {source} OUT")
     done = convert(Conversion(source, target, to, allow_pickle, overwrite))
-    terminal.say(f"{done.out}: {done.model}, {done.parameters:,} parameters, {done.vocab_size:,} pieces")
+    terminal.say(
+        f"{done.out}: {done.model}, {counted(done.parameters, 'parameter')}, {counted(done.vocab_size, 'token')}"
+    )
     if done.left_out:
         more = f" and {len(done.left_out) - _SHOWN} more" if len(done.left_out) > _SHOWN else ""
-        terminal.warn(f"weights without a use here were left out: {', '.join(done.left_out[:_SHOWN])}{more}")
+        terminal.warn(f"weights that this model does not use were left out: {', '.join(done.left_out[:_SHOWN])}{more}")
     if json:
         from dataclasses import asdict
 

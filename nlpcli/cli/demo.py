@@ -11,10 +11,10 @@ from nlpcli.cli import terminal
 
 def command(
     out: Path = typer.Option(
-        Path("nlpcli-demo"), "--out", metavar="DIR", help="A new folder for everything the demo makes."
+        Path("nlpcli-demo"), "--out", metavar="DIR", help="A new folder for all files of the demo."
     ),
     minutes: float = typer.Option(
-        3.0, "--minutes", min=0.01, help="How long the translator is trained; more minutes, better translations."
+        3.0, "--minutes", min=0.01, help="Training time of the translator; more time gives better translations."
     ),
     json: bool = typer.Option(False, "--json", help="Print the folder and the translations as JSON."),
 ) -> None:
@@ -27,7 +27,7 @@ def command(
     from nlpcli.recipes import demo
 
     files = demo.prepare(out)
-    terminal.say(f"The sample data is now in {out / 'data'}, and all that follows goes to {out}.")
+    terminal.say(f"The sample data is in {out / 'data'}; all other files are written to {out}.")
     steps = demo.steps(out, files, minutes)
     for number, step in enumerate(steps, start=1):
         for line in ("", f"[{number}/{len(steps)}] {step.title}:", "", f"  {step.line}", ""):
@@ -35,7 +35,7 @@ def command(
         status = step.run()
         if status != 0:
             terminal.say(f"nlpcli: step {number} of the demo ended with status {status}")
-            terminal.say(f"  hint: what the steps before it made is in {out}")
+            terminal.say(f"  hint: the results of the earlier steps are in {out}")
             raise typer.Exit(status if status > 0 else 128 - status)
     examples = demo.examples(out, files)
     if json:
@@ -58,12 +58,12 @@ def _show_examples(examples) -> None:
 
 def _show_what_next(out: Path) -> None:
     text = f"""\
-To try next:
+Next steps:
 
   echo "Where is my book?" | nlpcli translate --model {out}/translator
   nlpcli generate --model {out}/lm --prompt "JULIET:"
-  nlpcli config show transformer-mini        every setting of the translator's model, ready to edit
-  nlpcli demo --minutes 30 --out demo-30     the same with more time: better translations
-  nlpcli finetune --help                     your own data"""
+  nlpcli config show transformer-mini        all settings of the translator, to edit
+  nlpcli demo --minutes 30 --out demo-30     the same with more training time
+  nlpcli finetune --help                     train on your own data"""
     for line in text.splitlines():
         terminal.say(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import terminal
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -16,37 +17,45 @@ if TYPE_CHECKING:
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Lines to embed; '-' or none: standard input."),
+    files: list[str] = typer.Argument(
+        None, metavar="[FILE]...", help="Files with lines to embed; '-' or none: standard input."
+    ),
     model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
     output: Path = typer.Option(
-        None, "--out", metavar="FILE", help="Write here, all or nothing: .npy, or .jsonl as on stdout."
+        None, "--out", metavar="FILE", help="Write to this file (.npy or .jsonl), not to standard output."
     ),
     pooling: str = typer.Option(
-        None, "--pooling", help="mean, first, max or last state. Default: the model's own, or mean."
+        None, "--pooling", help="mean, first, max or last hidden state. Default: the model's own, or mean."
     ),
     normalize: bool = typer.Option(
-        None, "--normalize/--no-normalize", help="Bring vectors to the length 1. Default: the model's own way, or not."
+        None, "--normalize/--no-normalize", help="Scale vectors to length 1. Default: as the model does, or no."
     ),
-    layers: str = typer.Option(None, "--layers", help="last, concat:N or mean:N of the last N layers."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="Most tokens of a line, special ones counted."),
-    tokens: bool = typer.Option(False, "--tokens", help="Vectors of words in their contexts instead of lines."),
-    word: str = typer.Option("mean", "--word", help="With --tokens: mean of a word's pieces, or the first."),
-    only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: this word only (repeatable)."),
-    static: bool = typer.Option(False, "--static", help="With --tokens: also the vector a word begins from."),
-    similarity: bool = typer.Option(False, "--similarity", help="With --tokens: a table of cosines of all pairs."),
-    json: bool = typer.Option(False, "--json", help="JSON lines, also of --similarity.", show_default=False),
-    format: str = typer.Option("auto", "--format", help="auto, lines or jsonl (JSON lines keep their other fields)."),
+    layers: str = typer.Option(None, "--layers", help="Layers: last, or concat:N or mean:N of the last N."),
+    max_length: int = typer.Option(
+        None, "--max-length", min=1, help="Maximum number of tokens of a line, special tokens included."
+    ),
+    tokens: bool = typer.Option(False, "--tokens", help="Embed the words of the lines, in context, not the lines."),
+    word: str = typer.Option("mean", "--word", help="With --tokens: mean of a word's tokens, or first."),
+    only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: only this word (repeatable)."),
+    static: bool = typer.Option(False, "--static", help="With --tokens: also the input embedding of the word."),
+    similarity: bool = typer.Option(
+        False, "--similarity", help="With --tokens: print the cosine similarity of all pairs."
+    ),
+    json: bool = typer.Option(False, "--json", help="Write JSON lines (also with --similarity).", show_default=False),
+    format: str = typer.Option(
+        "auto", "--format", help="Input: auto, lines or jsonl (JSON lines keep their other fields)."
+    ),
     field: str = typer.Option(
-        None, "--field", help="JSON field to embed, or a path (data.text); implies jsonl. Default: text."
+        None, "--field", help="JSON field to embed, or its path (data.text); implies jsonl. Default: text."
     ),
     output_field: str = typer.Option("vector", "--output-field", help="JSON field for the vector."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Turn lines into vectors, or words in their contexts.
+    """Turn lines, or words in context, into vectors.
 
-    One vector for each line, blank ones too, in order: as JSON lines, or as rows of a NumPy file.
+    One vector for each line, also for a blank line, in the same order: as JSON lines, or as rows of a NumPy file.
 
     \b
     Examples:
@@ -60,7 +69,7 @@ def command(
     needing = {"--only": bool(only), "--static": static, "--similarity": similarity, "--word": word != "mean"}
     wrong = next((name for name, given in needing.items() if given and not tokens), None)
     if wrong is not None:
-        raise NlpcliError(f"{wrong} is about words, and lines are embedded", hint="add --tokens")
+        raise NlpcliError(f"{wrong} applies to words, and lines are embedded", hint="add --tokens")
     vectors = Vectors(
         model=model,
         pooling=pooling,
@@ -81,7 +90,9 @@ def command(
         only=tuple(only),
     )
     if output_field != "vector" and (tokens or (output is not None and output.suffix == ".npy")):
-        raise NlpcliError("--output-field names the vector in JSON objects of lines", hint="leave it out")
+        raise NlpcliError(
+            "--output-field names the vector in JSON objects, and the input is not JSON", hint="leave it out"
+        )
     suffix = _suffix(output, tokens, similarity)
     if tokens:
         words_given = {"--pooling": pooling is not None, "--normalize": normalize is not None}
@@ -97,7 +108,7 @@ def command(
         from nlpcli.data.vectors import write_vectors
 
         count = write_vectors(output, (block for _, block in portions), width)
-        terminal.say(f"{output}: {count:,} vectors of {width} numbers")
+        terminal.say(f"{output}: {counted(count, 'vector')} of dimension {width}")
         return
     _write(
         (
@@ -112,7 +123,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     if output is None:
         return None
     if similarity:
-        raise NlpcliError("a table of cosines goes to standard output", hint="leave --out out, or --similarity")
+        raise NlpcliError("--similarity writes to standard output", hint="leave out --out or --similarity")
     if tokens and output.suffix == ".npy":
         raise NlpcliError(f"{output}: words and their vectors are JSON lines", hint="name a file that ends in .jsonl")
     if output.suffix not in (".npy", ".jsonl"):

@@ -21,36 +21,41 @@ class Command(Spreading):
 
 def command(
     files: list[str] = typer.Argument(None, metavar="[FILE]...", help="The same as --data."),
-    data: list[str] = typer.Option(None, "--data", metavar="FILE...", help="Labelled examples, as for training."),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run (default: the newest)."),
+    data: list[str] = typer.Option(None, "--data", metavar="FILE...", help="Labeled examples, as for training."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run. Default: the newest."),
     suite: str = typer.Option(
-        None, "--suite", help="glue, superglue or russian-superglue: the folder in --data whole."
+        None, "--suite", help="glue, superglue or russian-superglue: evaluate all tasks of the folder in --data."
     ),
-    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="Of the suite these tasks only."),
+    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="With --suite: only these tasks."),
     predictions: Path = typer.Option(
-        None, "--predictions", metavar="DIR", help="Of the suite: write answers to its test data for the leaderboard."
+        None,
+        "--predictions",
+        metavar="DIR",
+        help="With --suite: write the predictions for its test data, as the leaderboard takes them.",
     ),
-    confusion: bool = typer.Option(False, "--confusion", help="Print what is taken for what (classify, tag)."),
-    worst: int = typer.Option(0, "--worst", min=0, metavar="N", help="Print the N worst mistakes."),
-    confidence: bool = typer.Option(True, "--confidence/--no-confidence", help="95 % intervals by bootstrap."),
-    samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for the intervals."),
+    confusion: bool = typer.Option(False, "--confusion", help="Print the confusion matrix (classify, tag)."),
+    worst: int = typer.Option(0, "--worst", min=0, metavar="N", help="Print the N largest errors."),
+    confidence: bool = typer.Option(
+        True, "--confidence/--no-confidence", help="95 % confidence intervals by bootstrap."
+    ),
+    samples: int = typer.Option(1000, "--bootstrap-samples", help="Number of resamples for the intervals."),
     seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
-    text: str = typer.Option(
-        None, "--text", metavar="COLUMN", help="Column of the text, where the model's own differs."
+    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
+    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text. Default: as in training."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
+    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
+    choices: list[str] = typer.Option(
+        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
-    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
-    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
-    json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
+    header: str = typer.Option(None, "--header", help="Whether the first row holds column names: auto, yes or no."),
+    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
+    json: bool = typer.Option(False, "--json", help="Write JSON, in full precision."),
     results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Measure a fine-tuned model on labelled data, with confidence intervals.
+    """Evaluate a fine-tuned model on labeled data, with confidence intervals.
 
     \b
     nlpcli evaluate --model runs/sentiment --data dev.tsv --confusion --worst 10
@@ -62,7 +67,7 @@ def command(
 
     names = [*(data or []), *(files or [])]
     if not names:
-        raise NlpcliError("evaluate needs labelled data", hint="--data FILE")
+        raise NlpcliError("evaluate needs labeled data", hint="--data FILE")
     job = Evaluating(
         data=tuple(names),
         model=model,
@@ -81,7 +86,7 @@ def command(
         return
     suites.refuse_only(only)
     if predictions is not None:
-        raise NlpcliError("--predictions are of a suite", hint="of other data: nlpcli predict FILE")
+        raise NlpcliError("--predictions needs --suite", hint="for other data: nlpcli predict FILE")
     with terminal.evaluation("evaluate"):
         result = evaluate(job, say=terminal.say, warn=terminal.warn)
     if json:
@@ -100,11 +105,11 @@ def _print(result: Any) -> None:
         labels, table = result.confusion
         terminal.write_line()
         rows = [[label, *counts] for label, counts in zip(labels, table, strict=True)]
-        terminal.write_table(["gold \\ predicted", *labels], rows)
+        terminal.write_table(["reference \\ predicted", *labels], rows)
     if result.worst:
         terminal.write_line()
         rows = [[m.place, f"{m.badness:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
-        terminal.write_table(["place", "badness", "expected", "predicted", "text"], rows)
+        terminal.write_table(["place", "error", "expected", "predicted", "text"], rows)
 
 
 def _short(text: str, width: int = 100) -> str:

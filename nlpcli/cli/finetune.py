@@ -11,7 +11,7 @@ import typer
 from nlpcli.cli import complete, suites, terminal, training
 from nlpcli.cli.spread import Spreading
 
-_TRAIN = "Examples: TSV, CSV, JSON lines, CoNLL columns, SQuAD; for translation two parallel files, SOURCE TARGET."
+_TRAIN = "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD; for translation two parallel files, SOURCE TARGET."
 _USES = {
     "translation": "nlpcli translate --model {run} FILE",
     "similarity": "nlpcli embed --model {run} FILE",
@@ -40,51 +40,66 @@ def command(
         autocompletion=complete.tasks,
     ),
     train: list[str] = typer.Option(None, "--train", metavar="FILE...", help=_TRAIN),
-    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="The same, held out to measure progress on."),
+    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set, in the same format."),
     model: str = typer.Option(
         None,
         "--model",
         metavar="DIR|PRESET|FILE",
-        help="What it begins with: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
+        help="Model to start from: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
         autocompletion=complete.presets,
     ),
     text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text, by name or number."),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
-    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of what is to be predicted."),
-    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labelled-lines."),
-    header: str = typer.Option(None, "--header", help="auto, yes or no: whether the first row names the columns."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
+    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
+    choices: list[str] = typer.Option(
+        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
+    ),
+    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
+    header: str = typer.Option(None, "--header", help="Whether the first row holds column names: auto, yes or no."),
     objective: str = typer.Option(
-        None, "--objective", help="similarity: softmax, cosine, contrastive, multiple-negatives."
+        None, "--objective", help="Loss for similarity: softmax, cosine, contrastive, multiple-negatives."
     ),
     prefix: str = typer.Option(
-        None, "--prefix", help='text-to-text: before every source ("summarize: "), or "{text} TL;DR:".'
+        None, "--prefix", help='text-to-text: prefix of every source ("summarize: ") or template ("{text} TL;DR:").'
     ),
-    mixture: Path = typer.Option(None, "--mixture", metavar="FILE", help="text-to-text: several tasks at once."),
+    mixture: Path = typer.Option(
+        None, "--mixture", metavar="FILE", help="YAML file with several tasks to train at once."
+    ),
     suite: str = typer.Option(
-        None, "--suite", help="glue, superglue or russian-superglue: a model for each task in --train DIR."
+        None, "--suite", help="glue, superglue or russian-superglue: train one model for each task in --train DIR."
     ),
-    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="Of the suite these tasks only."),
+    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="With --suite: only these tasks."),
     source_layers: int = typer.Option(
-        None, "--source-layers", min=1, help="translation: layers of a new source encoder under --model."
+        None, "--source-layers", min=1, help="translation: number of layers of a new source encoder below --model."
     ),
     source_tokenizer: Path = typer.Option(
-        None, "--source-tokenizer", metavar="DIR", help="Of the new source encoder; else one is trained on the sources."
+        None,
+        "--source-tokenizer",
+        metavar="DIR",
+        help="Tokenizer of the new source encoder. Default: train one on the sources.",
     ),
+    attention: list[str] = training.ATTENTION,
     tune: str = typer.Option(
-        None, "--tune", help="all, head (frozen body), gradual (from the top down), stages (--source-layers first)."
+        None,
+        "--tune",
+        help="What to train: all, head (frozen body), gradual (unfreeze from the top down), "
+        "stages (--source-layers first).",
     ),
     lora: int = typer.Option(
-        None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters only, merged at the end."
+        None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters (LoRA) only; they are merged at the end."
     ),
-    layer_decay: float = typer.Option(None, "--layer-decay", help="Learning rate of a layer over that of the next."),
+    layer_decay: float = typer.Option(
+        None, "--layer-decay", help="Factor of the learning rate from one layer to the layer below, such as 0.9."
+    ),
     fresh: bool = typer.Option(
-        False, "--fresh", help="Of --model take shape and tokenizer, and begin with random weights."
+        False, "--fresh", help="Use the architecture and tokenizer of --model with random weights."
     ),
-    seeds: int = typer.Option(None, "--seeds", min=1, help="Train so many times, and tell mean and deviation."),
-    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Examples in a batch."),
+    seeds: int = typer.Option(
+        None, "--seeds", min=1, help="Train with this many seeds and report mean and standard deviation."
+    ),
+    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Examples per batch."),
     patience: int = typer.Option(
-        None, "--patience", min=1, help="Stop after so many evaluations without a better one."
+        None, "--patience", min=1, help="Stop after this many evaluations without improvement."
     ),
     config: Path = training.CONFIG,
     overrides: list[str] = training.SET,
@@ -113,8 +128,8 @@ def command(
     nlpcli finetune --resume --out runs/ende
     nlpcli finetune --suite glue --train GLUE/ --model bert-folder/ --out runs/glue
 
-    Without data classify, regress, similarity, tag, span and translation train on a sample that comes with nlpcli.
-    Ctrl-C saves first.
+    Without data, classify, regress, similarity, tag, span and translation train on the sample data of nlpcli.
+    Ctrl-C saves a checkpoint and stops.
     """
     given = dict(locals())
     from nlpcli.recipes.finetune import finetune

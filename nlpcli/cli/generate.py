@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nlpcli.recipes.prompting import Prompting
 
 SEPARATOR = "---"
-_PANEL = "Solving a task by prompts"
+_PANEL = "Solving a task with prompts"
 _PROMPTING = ("data", "shots", "examples", "text", "text2", "label", "format", "header")
 _CONTINUING = (
     "prompt", "max_new_tokens", "num_samples", "greedy", "temperature", "top_k", "top_p", "min_p", "min_length",
@@ -34,63 +34,73 @@ class Command(convention.Command):
 def command(
     context: typer.Context,
     prompt: list[str] = typer.Option(
-        [], "--prompt", metavar="TEXT", help="Text to continue (may be repeated); lines of stdin without it."
+        [], "--prompt", metavar="TEXT", help="Text to continue (repeatable). Default: standard input."
     ),
-    model: Path = typer.Option(None, "--model", "-m", help="Model folder; the newest language model below runs/."),
-    max_new_tokens: int = typer.Option(None, "--max-new-tokens", help="Most tokens to add. Default: 200."),
-    num_samples: int = typer.Option(1, "--num-samples", help="Continuations of each prompt."),
-    greedy: bool = typer.Option(False, "--greedy", help="Always the most probable token; nothing is drawn."),
-    temperature: float = typer.Option(None, "--temperature", help="Below 1 more probable, above 1 more various."),
-    top_k: int = typer.Option(None, "--top-k", help="Only the k most probable tokens; 0: all."),
-    top_p: float = typer.Option(None, "--top-p", help="Only the most probable tokens with this mass together."),
-    min_p: float = typer.Option(None, "--min-p", help="Only tokens this near to the most probable one."),
-    seed: int = typer.Option(None, "--seed", help="The same seed draws the same text. Default: 1."),
-    min_length: int = typer.Option(None, "--min-length", help="Fewest tokens to add."),
+    model: Path = typer.Option(
+        None, "--model", "-m", help="Model folder. Default: the newest language model below runs/."
+    ),
+    max_new_tokens: int = typer.Option(None, "--max-new-tokens", help="Maximum number of new tokens. Default: 200."),
+    num_samples: int = typer.Option(1, "--num-samples", help="Number of continuations of each prompt."),
+    greedy: bool = typer.Option(False, "--greedy", help="Always take the most probable token, without sampling."),
+    temperature: float = typer.Option(
+        None, "--temperature", help="Sampling temperature: below 1 less random, above 1 more random."
+    ),
+    top_k: int = typer.Option(None, "--top-k", help="Sample from the k most probable tokens; 0: from all."),
+    top_p: float = typer.Option(
+        None, "--top-p", help="Sample from the smallest set of tokens with this total probability."
+    ),
+    min_p: float = typer.Option(
+        None, "--min-p", help="Sample from tokens with at least this share of the highest probability."
+    ),
+    seed: int = typer.Option(None, "--seed", help="Random seed; the same seed gives the same text. Default: 1."),
+    min_length: int = typer.Option(None, "--min-length", help="Minimum number of new tokens."),
     no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
-    repetition_penalty: float = typer.Option(None, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
-    stop: list[str] = typer.Option([], "--stop", metavar="TEXT", help="End before this text (may be repeated)."),
+    repetition_penalty: float = typer.Option(
+        None, "--repetition-penalty", help="Above 1, repeated tokens become less probable."
+    ),
+    stop: list[str] = typer.Option([], "--stop", metavar="TEXT", help="Stop before this text (repeatable)."),
     echo: bool = typer.Option(
         None,
         "--echo/--no-echo",
-        help="Print the prompt before its continuation; with --template, put it into the JSON.",
+        help="Print the prompt before its continuation; with --template, include it in the JSON.",
     ),
-    json: bool = typer.Option(False, "--json", help="One JSON object for each continuation, with its probability."),
+    json: bool = typer.Option(
+        False, "--json", help="Write one JSON object for each continuation, with its probability."
+    ),
     results: Path = OUT_FILE,
     template: Path = typer.Option(
         None,
         "--template",
         metavar="FILE",
         rich_help_panel=_PANEL,
-        help="A YAML file that says how an example reads.",
+        help="A YAML file that describes the prompt.",
     ),
-    data: str = typer.Option("-", "--data", metavar="FILE", rich_help_panel=_PANEL, help="The examples to be solved."),
-    shots: int = typer.Option(
-        0, "--shots", rich_help_panel=_PANEL, help="Examples with answers that each prompt shows."
-    ),
+    data: str = typer.Option("-", "--data", metavar="FILE", rich_help_panel=_PANEL, help="The examples to solve."),
+    shots: int = typer.Option(0, "--shots", rich_help_panel=_PANEL, help="Number of solved examples in each prompt."),
     examples: str = typer.Option(
-        None, "--examples", metavar="FILE", rich_help_panel=_PANEL, help="Where these are drawn from."
+        None, "--examples", metavar="FILE", rich_help_panel=_PANEL, help="Training examples that --shots samples from."
     ),
     text: str = typer.Option(
-        None, "--text", metavar="COLUMN", rich_help_panel=_PANEL, help="What {text} is, by name or number."
+        None, "--text", metavar="COLUMN", rich_help_panel=_PANEL, help="Column for {text}, by name or number."
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", rich_help_panel=_PANEL, help="What {text2} is."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", rich_help_panel=_PANEL, help="Column for {text2}."),
     label: str = typer.Option(
-        None, "--label", metavar="COLUMN", rich_help_panel=_PANEL, help="Column of what is right."
+        None, "--label", metavar="COLUMN", rich_help_panel=_PANEL, help="Column of the reference answer."
     ),
     format: str = typer.Option(
-        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labelled-lines, lines."
+        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labeled-lines, lines."
     ),
     header: str = typer.Option(
-        None, "--header", rich_help_panel=_PANEL, help="auto, yes or no: whether the first row names the columns."
+        None, "--header", rich_help_panel=_PANEL, help="Whether the first row holds column names: auto, yes or no."
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
     """Continue a text with a language model.
 
-    A text ends where the model ends it, or after --max-new-tokens. Several texts are separated by a line '---'.
-    Beyond the model's context it forgets the beginning. A model from a Hugging Face folder is decoded as its
-    generation_config.json says, greedily if it says nothing, unless an option says otherwise.
+    A text ends with the model's end token, or after --max-new-tokens. A line '---' separates several texts.
+    If a text is longer than the model's context, only its last tokens are read. A model from a Hugging Face folder is
+    decoded as its generation_config.json says, greedily if it says nothing, unless an option says otherwise.
 
     With --template a model solves a task without training: candidates are ranked by their likelihood after the prompt,
     or the answer is written. One line for each example; the metric goes to standard error. See docs/prompting.md.
@@ -104,9 +114,9 @@ def command(
     """
     given = {name for name in context.params if _is_given(context, name)}
     if template is not None:
-        _check(given, _CONTINUING, "does not go with --template", "the template says how answers are written")
+        _check(given, _CONTINUING, "has no effect with --template", "the template sets how answers are generated")
         if echo and not json:
-            raise NlpcliError("--echo with --template shows the prompts as JSON", hint="add --json")
+            raise NlpcliError("--echo with --template writes the prompts into JSON", hint="add --json")
         from nlpcli.data.columns import Columns
         from nlpcli.recipes.prompting import Prompting
 
@@ -175,7 +185,7 @@ def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
     from nlpcli.recipes.prompting import Prompter
 
     if seeded and not job.shots:
-        terminal.warn("--seed has no effect: without --shots nothing is drawn")
+        terminal.warn("--seed has no effect: without --shots nothing is sampled")
     if job.data == "-" or job.examples == "-":
         terminal.announce_stdin()
     prompter = Prompter(job, say=terminal.say, warn=terminal.warn)

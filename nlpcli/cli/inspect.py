@@ -23,25 +23,38 @@ def command(
         ..., metavar="PATH [TARGET]", help="A file or folder, or the two sides of a parallel corpus; '-': stdin."
     ),
     as_kind: str = typer.Option(
-        None, "--as", metavar="KIND", help="Of a run or model folder: run, model, tokenizer; of a file: text, …"
+        None,
+        "--as",
+        metavar="KIND",
+        help="What to inspect. In a run or model folder: run, model, tokenizer; in a file: text, …",
     ),
-    length: int = typer.Option(None, "--length", min=1, help="Tokens for which operations are counted (128)."),
-    weights: bool = typer.Option(False, "--weights", help="Each weight: shape, type, mean, std, min, max."),
-    text: list[str] = typer.Option([], "--text", metavar="FILE", help="Measure a tokenizer on this (repeatable)."),
-    dev: tuple[str, str] = typer.Option(None, "--dev", metavar="SOURCE TARGET", help="Of a parallel corpus."),
-    test: tuple[str, str] = typer.Option(None, "--test", metavar="SOURCE TARGET", help="Of a parallel corpus."),
-    tokenizer: Path = typer.Option(None, "--tokenizer", metavar="DIR", help="Count a parallel corpus in pieces, too."),
-    target_tokenizer: Path = typer.Option(None, "--target-tokenizer", metavar="DIR", help="Of the target side."),
+    length: int = typer.Option(
+        None, "--length", min=1, help="Sequence length for which FLOPs are counted. Default: 128."
+    ),
+    weights: bool = typer.Option(False, "--weights", help="List each weight: shape, type, mean, std, min, max."),
+    text: list[str] = typer.Option([], "--text", metavar="FILE", help="Text to measure a tokenizer on (repeatable)."),
+    dev: tuple[str, str] = typer.Option(
+        None, "--dev", metavar="SOURCE TARGET", help="Dev set of a parallel corpus, to find overlap."
+    ),
+    test: tuple[str, str] = typer.Option(
+        None, "--test", metavar="SOURCE TARGET", help="Test set of a parallel corpus, to find overlap."
+    ),
+    tokenizer: Path = typer.Option(
+        None, "--tokenizer", metavar="DIR", help="Tokenizer for a parallel corpus, to count its tokens."
+    ),
+    target_tokenizer: Path = typer.Option(
+        None, "--target-tokenizer", metavar="DIR", help="Tokenizer of the target side."
+    ),
     languages: tuple[str, str] = typer.Option(
-        None, "--languages", metavar="SOURCE TARGET", help="What a parallel corpus should be in, such as en de."
+        None, "--languages", metavar="SOURCE TARGET", help="Expected languages of a parallel corpus, such as en de."
     ),
-    show: int = typer.Option(3, "--show", min=0, help="Examples of each finding."),
-    limit: int = typer.Option(None, "--limit", min=1, help="Read only so many lines of each text."),
-    strict: bool = typer.Option(False, "--strict", help="Exit status 1 when a fault is found."),
-    json: bool = typer.Option(False, "--json", help="One JSON object, with all line numbers."),
+    show: int = typer.Option(3, "--show", min=0, help="Number of examples for each finding."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Read at most this many lines of each text."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with status 1 if a fault is found."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object, with all line numbers."),
     results: Path = OUT_FILE,
 ) -> int:
-    """Say what a file or folder is: a model, tokenizer, run, checkpoint, shard set, text, or parallel corpus.
+    """Describe a file or folder: a model, tokenizer, run, checkpoint, shard set, text or parallel corpus.
 
     \b
     nlpcli inspect runs/ende
@@ -84,8 +97,8 @@ def _refuse_pair_options(**given: object) -> None:
     for name, value in given.items():
         if value:
             raise NlpcliError(
-                f"--{name.replace('_', '-')} belongs to a parallel corpus",
-                hint="name both of its sides: nlpcli inspect train.en train.de",
+                f"--{name.replace('_', '-')} applies to a parallel corpus only",
+                hint="name both sides: nlpcli inspect train.en train.de",
             )
 
 
@@ -93,12 +106,12 @@ def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
     from nlpcli.errors import NlpcliError
 
     if len(paths) > _PAIR:
-        raise NlpcliError(f"{len(paths)} paths: one is inspected alone, two as the sides of a parallel corpus")
+        raise NlpcliError(f"{len(paths)} paths are given: name one to inspect it, or two for a parallel corpus")
     folders = [path for path in paths if Path(path).is_dir()]
     if folders:
         raise NlpcliError(
-            f"{folders[0]}: is a folder, and two paths are the sides of a parallel corpus",
-            hint="inspect one at a time; 'nlpcli report' lays runs side by side",
+            f"{folders[0]}: is a folder, and the two sides of a parallel corpus are files",
+            hint="inspect one at a time; 'nlpcli report' compares runs",
         )
     for name, value in given.items():
         if value:
@@ -117,7 +130,7 @@ def _write(found: Inspection) -> None:
         for line in section_lines(section, width):
             terminal.write_styled(line)
     terminal.write_line()
-    terminal.write_styled([("Findings" if found.findings else "Nothing odd was found.", "bold cyan")])
+    terminal.write_styled([("Findings" if found.findings else "Nothing unusual was found.", "bold cyan")])
     for line in finding_lines(found.findings, width):
         terminal.write_styled(line)
 

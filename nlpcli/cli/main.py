@@ -14,6 +14,17 @@ from nlpcli.escaping import HINT, sentence
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
 TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
 
+_USUAL = {
+    **dict.fromkeys(("--format", "-f"), "--json"),
+    "--preset": "--model",
+    "--metrics": "--metric",
+    "--learning-rate": "--lr",
+    "--epochs": "--max-epochs",
+    "--steps": "--max-steps",
+    "--input": "--data",
+}
+"""What an option is called in other commands or programs, for a command that does not have it."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -115,14 +126,14 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, RecursionError):
-        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows where it was read")
+        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows the traceback")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
         return RunFailed("out of memory", hint="make the batches smaller, or the model")
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
-        hint=f"this is a fault of the program, not of the call; {TRACEBACK_VARIABLE}=1 shows where it arose",
+        hint=f"this is a bug in nlpcli; {TRACEBACK_VARIABLE}=1 shows the traceback",
     )
 
 
@@ -131,12 +142,14 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else " ".join(["nlpcli", *arguments[:1]])
-    hint = f"'{command} --help' lists what it takes"
+    hint = f"'{command} --help' lists its options"
     wrong = getattr(error, "option_name", None)
     if wrong is not None and hasattr(error, "possibilities"):
         message = f"unknown option '{wrong}' of '{command}'"
         parameters = context.command.get_params(context) if context is not None else []
-        near = nearest(wrong, [name for parameter in parameters for name in parameter.opts if name.startswith("-")])
+        names = [name for parameter in parameters for name in parameter.opts if name.startswith("-")]
+        usual = _USUAL.get(wrong.partition("=")[0], "")
+        near = usual if usual in names else nearest(wrong, names)
         hint = f"did you mean '{near}'?" if near else hint
     value = _given(getattr(error, "param", None), arguments)
     if value is not None and value not in message:
@@ -163,7 +176,7 @@ def _system(error: OSError) -> NlpcliError:
         return RunFailed("standard output is closed", hint="send the results to a file or to another program")
     if error.errno in _NO_ROOM:
         where = place or "standard output: "
-        return RunFailed(f"{where}no space left on the disk", hint="free some room, then run it again")
+        return RunFailed(f"{where}no space left on the disk", hint="free some space, then run it again")
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
         return NlpcliError(f"{place}{reason}")
     return RunFailed(f"{place}{reason}")

@@ -15,43 +15,45 @@ Command = Spreading
 
 
 def command(
-    files: list[str] = typer.Argument(
-        None, metavar="[FILE]...", help="What to read; standard input when none is named."
+    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Files to read. Default: standard input."),
+    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run. Default: the newest."),
+    json: bool = typer.Option(False, "--json", help="Write JSON lines with all predictions and probabilities."),
+    top: int = typer.Option(
+        None, "--top", min=1, help="Print the N most probable labels or answers with their probabilities."
     ),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run (default: the newest)."),
-    json: bool = typer.Option(False, "--json", help="JSON lines with all that is predicted."),
-    top: int = typer.Option(None, "--top", min=1, help="So many labels or answers, each with its probability."),
     format: str = typer.Option(
         "auto", "--format", help="lines (a tab between two texts), tsv, csv, jsonl, conll, conllu, squad."
     ),
-    text: str = typer.Option(
-        None, "--text", metavar="COLUMN", help="Column of the text, where the model's own differs."
+    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text. Default: as in training."),
+    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
+    choices: list[str] = typer.Option(
+        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of a pair's second text."),
-    choices: list[str] = typer.Option(None, "--choices", metavar="COLUMN...", help="Columns of candidates (choice)."),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
+    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
     results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before the next is read."),
+    line_buffered: bool = typer.Option(
+        False, "--line-buffered", help="Write each answer before the next line is read."
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Apply a fine-tuned model: one line out for each line in, in order.
+    """Apply a fine-tuned model: one output line for each input line, in the same order.
 
     \b
     echo "What a film!" | nlpcli predict --model runs/sentiment --top 2
     nlpcli predict --model runs/ner --json < sentences.txt
     nlpcli predict --model runs/entailment premise-TAB-hypothesis.txt
 
-    Out comes, by task: label and probability; labels; a score; tags; an answer; text. A model for span reads lines
-    of question, tab, context.
+    The output depends on the task: label and probability; labels; a score; tags; an answer; text. A model for span
+    reads lines of question, tab, context.
     """
     from nlpcli.errors import NlpcliError
     from nlpcli.recipes.predict import Predicting, predict, record
 
     if json and top is not None:
         raise NlpcliError(
-            "--json gives the probabilities of all labels, and --top is for plain lines", hint="leave out one"
+            "--json gives the probabilities of all labels, and --top is for plain lines", hint="leave one of them out"
         )
     names = [*(files or ["-"])]
     job = Predicting(

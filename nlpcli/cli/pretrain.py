@@ -8,11 +8,14 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import complete, convention, terminal, training
+from nlpcli.cli import complete, terminal, training
+from nlpcli.cli.spread import Spreading
 
 
-class Command(convention.Command):
+class Command(Spreading):
     """The objective is an argument or the value of --objective."""
+
+    spread: ClassVar = ("--data", "--dev")  # a shell makes several values of a glob
 
     exclusive: ClassVar = (
         ("objective_name", "objective"),
@@ -28,33 +31,34 @@ def command(
     objective: str = typer.Option(
         None,
         "--objective",
-        help="clm, mlm, nsp, sop, denoise, gap-sentences or plm; a sum as in mlm=1+nsp=0.5.",
+        help="clm, mlm, nsp, sop, denoise, gap-sentences, plm, or a weighted sum such as mlm=1+nsp=0.5.",
         autocompletion=complete.objectives,
     ),
     noise: str = typer.Option(
-        None, "--noise", help="What 'denoise' does to the text: mask, delete, infill, permute, rotate; spans, iid, …"
+        None, "--noise", help="Noise for 'denoise': mask, delete, infill, permute, rotate; spans, iid, …"
     ),
     data: list[str] = typer.Option(
-        None, "--data", metavar="PATH", help="Text: a file, folder or glob, also compressed (repeatable)."
+        None, "--data", metavar="PATH...", help="Training text: files, folders or globs, also compressed."
     ),
     dev: list[str] = typer.Option(
-        None, "--dev", metavar="PATH", help="Held-out text; else the last 5 % of the data (data.dev_fraction)."
+        None, "--dev", metavar="PATH...", help="Dev set. Default: the last 5 % of the data (data.dev_fraction)."
     ),
     preset: str = typer.Option(None, "--preset", help="A preset or a YAML file.", autocompletion=complete.presets),
     model: Path = typer.Option(
-        None, "--model", metavar="DIR", help="Go on from this model, a run or a Hugging Face folder."
+        None, "--model", metavar="DIR", help="Model to start from: a run or a Hugging Face folder."
     ),
     documents: str = typer.Option(
-        None, "--documents", help="How documents stand in files: auto, lines, paragraphs, file, jsonl or tsv."
+        None, "--documents", help="What a document is: auto, lines, paragraphs, file, jsonl or tsv."
     ),
-    field: str = typer.Option(None, "--field", help="The key of the text in JSON lines."),
+    field: str = typer.Option(None, "--field", help="Field of the text in JSON lines."),
     sentences: str = typer.Option(
-        None, "--sentences", help="Where sentences are needed: lines, or split (found by rules)."
+        None, "--sentences", help="What a sentence is, for objectives that need sentences: lines, or split (by rules)."
     ),
-    context: int = typer.Option(None, "--context", min=1, help="Tokens in one window."),
-    document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across documents."),
+    context: int = typer.Option(None, "--context", min=1, help="Number of tokens in a window (context length)."),
+    document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across document boundaries."),
+    attention: list[str] = training.ATTENTION,
     show: int = typer.Option(
-        None, "--show", min=1, metavar="N", help="Print N examples, before and after, and train nothing."
+        None, "--show", min=1, metavar="N", help="Print N training examples with their noise, and don't train."
     ),
     config: Path = training.CONFIG,
     overrides: list[str] = training.SET,
@@ -83,7 +87,7 @@ def command(
     nlpcli pretrain --objective mlm --model bert-folder/ --data domain/ --out runs/domain
     nlpcli pretrain --resume --out runs/lm
 
-    Without data it trains on the Shakespeare that comes with nlpcli. Ctrl-C saves first.
+    Without --data it trains on the Shakespeare text of nlpcli. Ctrl-C saves a checkpoint and stops.
     """
     given = {**locals(), "objective": objective or objective_name}
     from nlpcli.recipes import pretrain as recipe

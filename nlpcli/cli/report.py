@@ -22,33 +22,35 @@ def command(
     runs: list[Path] = typer.Argument(
         None,
         metavar="[RUN]...",
-        help="Runs, or folders of runs; the first is what others are compared with. Without one: the newest run "
-        "directly below runs/.",
+        help="Runs, or folders of runs; the others are compared with the first. "
+        "Default: the newest run directly below runs/.",
     ),
     out: Path = typer.Option(None, "--out", metavar="FILE", help="Write the report to this file."),
     format: str = typer.Option(
-        None, "--format", help="terminal, html, markdown, png, svg, pdf or json (by the file's name)."
+        None, "--format", help="terminal, html, markdown, png, svg, pdf or json. Default: by the file's name."
     ),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
-    x: str = typer.Option("step", "--x", help="The axis of the curves: step, tokens, minutes or operations."),
+    x: str = typer.Option("step", "--x", help="X axis of the curves: step, tokens, minutes or flops."),
     metric: list[str] = typer.Option(
-        None, "--metric", metavar="NAME...", help="Draw the curves of these metrics only, beside the loss."
+        None, "--metric", metavar="NAME...", help="Draw only the curves of these metrics, and the loss."
     ),
-    samples: int = typer.Option(5, "--samples", min=0, help="Held-out examples whose outputs are shown."),
+    samples: int = typer.Option(5, "--samples", min=0, help="Number of dev set examples whose outputs are shown."),
     confidence: bool = typer.Option(
-        None, "--confidence/--no-confidence", help="95 % intervals and paired tests by bootstrap (default: with)."
+        None,
+        "--confidence/--no-confidence",
+        help="95 % confidence intervals and paired tests by bootstrap. Default: on.",
     ),
     bootstrap: int = typer.Option(
-        None, "--bootstrap-samples", help="Resamples for intervals and tests (default: 1000)."
+        None, "--bootstrap-samples", help="Number of resamples for intervals and tests. Default: 1000."
     ),
-    seed: int = typer.Option(None, "--seed", help="Seed of the resampling (default: 12345)."),
-    theme: str = typer.Option(None, "--theme", help="light or dark, of pictures (HTML follows the reader's screen)."),
-    width: int = typer.Option(None, "--width", min=40, help="Columns, for the terminal (default: as wide as it is)."),
-    ascii: bool = typer.Option(False, "--ascii", help="Draw in the terminal with ASCII alone."),
+    seed: int = typer.Option(None, "--seed", help="Seed of the resampling. Default: 12345."),
+    theme: str = typer.Option(None, "--theme", help="Theme of figures: light or dark (HTML follows the browser)."),
+    width: int = typer.Option(None, "--width", min=40, help="Width in the terminal. Default: its width."),
+    ascii: bool = typer.Option(False, "--ascii", help="Use ASCII characters only."),
 ) -> None:
-    """Report how runs went: learning curves, scores with intervals, cost, and how outputs evolved.
+    """Report on runs: learning curves, scores with intervals, cost, and outputs at each evaluation.
 
-    Of several runs also where their settings differ, and whether the differences could be chance.
+    For several runs, also show the settings that differ, and test whether differences in scores are significant.
 
     \b
     nlpcli report runs/ende

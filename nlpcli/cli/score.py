@@ -44,33 +44,37 @@ def command(
     arguments: list[str] = typer.Argument(
         None,
         metavar="METRIC|FILE",
-        help="Hypotheses, a file for each system; standard input when there is none.",
+        help="Hypotheses, one file for each system. Default: standard input.",
     ),
     references: list[str] = typer.Option(
-        [], "--ref", metavar="FILE", help="References (may be repeated: several references for each line)."
+        [], "--ref", metavar="FILE", help="References (repeatable, for several references per line)."
     ),
     metrics: list[str] = typer.Option(
         [],
         "--metric",
         metavar="NAME[,NAME]",
         autocompletion=complete.metrics,
-        help="One of the metrics above (may be repeated).",
+        help="One of the metrics above (repeatable).",
     ),
     baseline: str = typer.Option(
         None,
         "--baseline",
         metavar="FILE",
-        help="Another system; tells whether the difference from it is more than chance.",
+        help="A baseline system; the significance of the difference is tested.",
     ),
-    confidence: bool = typer.Option(False, "--confidence", help="95 % interval by bootstrap resampling."),
-    samples: int = typer.Option(1000, "--bootstrap-samples", help="Resamples for --confidence and --baseline."),
+    confidence: bool = typer.Option(False, "--confidence", help="95 % confidence interval by bootstrap resampling."),
+    samples: int = typer.Option(
+        1000, "--bootstrap-samples", help="Number of resamples for --confidence and --baseline."
+    ),
     seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    sentence: bool = typer.Option(False, "--sentence", help="A score for each example; one line out for each in."),
-    alignment: bool = typer.Option(False, "--alignment", help="Show which words or characters differ (wer, cer ...)."),
-    json: bool = typer.Option(False, "--json", help="As JSON, in full precision."),
+    sentence: bool = typer.Option(False, "--sentence", help="Print one score for each example."),
+    alignment: bool = typer.Option(
+        False, "--alignment", help="Show the words or characters that differ (wer, cer, …)."
+    ),
+    json: bool = typer.Option(False, "--json", help="Write JSON, in full precision."),
     results: Path = OUT_FILE,
-    score_only: bool = typer.Option(False, "--score-only", help="The bare number, one line for each score."),
-    precision: int = typer.Option(2, "--precision", min=0, max=15, help="Digits after the point."),
+    score_only: bool = typer.Option(False, "--score-only", help="Print only the number, one line for each score."),
+    precision: int = typer.Option(2, "--precision", min=0, max=15, help="Number of decimal places."),
     format: str = typer.Option(
         "auto",
         "--format",
@@ -88,7 +92,7 @@ def command(
     ),
     smooth: str = typer.Option(None, "--smooth", help="exp (default), floor, add-k, none.", rich_help_panel=_BLEU),
     smooth_value: float = typer.Option(
-        None, "--smooth-value", help="The value of floor and add-k (default 0.1 and 1).", rich_help_panel=_BLEU
+        None, "--smooth-value", help="Value for floor and add-k (default 0.1 and 1).", rich_help_panel=_BLEU
     ),
     max_ngram_order: int = typer.Option(
         None, "--max-ngram-order", help="Longest n-gram (default 4).", rich_help_panel=_BLEU
@@ -106,26 +110,30 @@ def command(
         None, "--chrf-word-order", help="Longest word n-gram (default 0; 2 is chrF++).", rich_help_panel=_CHRF
     ),
     chrf_beta: int = typer.Option(None, "--chrf-beta", help="Weight of recall (default 2).", rich_help_panel=_CHRF),
-    chrf_whitespace: bool = typer.Option(False, "--chrf-whitespace", help="Spaces count.", rich_help_panel=_CHRF),
+    chrf_whitespace: bool = typer.Option(False, "--chrf-whitespace", help="Count spaces.", rich_help_panel=_CHRF),
     chrf_eps_smoothing: bool = typer.Option(
-        False, "--chrf-eps-smoothing", help="Smooth as chrF++.py does.", rich_help_panel=_CHRF
+        False, "--chrf-eps-smoothing", help="Use the smoothing of chrF++.py.", rich_help_panel=_CHRF
     ),
-    ter_case_sensitive: bool = typer.Option(False, "--ter-case-sensitive", help="Case counts.", rich_help_panel=_TER),
-    ter_normalized: bool = typer.Option(False, "--ter-normalized", help="Tercom's tokenization.", rich_help_panel=_TER),
-    ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Without punctuation.", rich_help_panel=_TER),
+    ter_case_sensitive: bool = typer.Option(
+        False, "--ter-case-sensitive", help="Case-sensitive.", rich_help_panel=_TER
+    ),
+    ter_normalized: bool = typer.Option(
+        False, "--ter-normalized", help="Use Tercom's tokenization.", rich_help_panel=_TER
+    ),
+    ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Remove punctuation.", rich_help_panel=_TER),
     ter_asian_support: bool = typer.Option(
-        False, "--ter-asian-support", help="With the two above: Chinese and Japanese, too.", rich_help_panel=_TER
+        False, "--ter-asian-support", help="Apply the two above to Chinese and Japanese, too.", rich_help_panel=_TER
     ),
     remove_punctuation: bool = typer.Option(
         False, "--remove-punctuation", help="Drop punctuation.", rich_help_panel=_RATES
     ),
     collapse_whitespace: bool = typer.Option(
-        False, "--collapse-whitespace", help="Any white space is one space.", rich_help_panel=_RATES
+        False, "--collapse-whitespace", help="Replace any white space by one space.", rich_help_panel=_RATES
     ),
     alternatives: bool = typer.Option(
         False,
         "--alternatives",
-        help="'{ A / B }' in a reference accepts either; '@' is no word.",
+        help="'{ A / B }' in a reference accepts either; '@' stands for no word.",
         rich_help_panel=_RATES,
     ),
     rouge_stemmer: str = typer.Option(
@@ -145,25 +153,26 @@ def command(
         None, "--rouge-tokenize", help="ascii (default), unicode (any script).", rich_help_panel=_ROUGE
     ),
     rouge_references: str = typer.Option(
-        None, "--rouge-references", help="Of several: best (default), mean.", rich_help_panel=_ROUGE
+        None, "--rouge-references", help="With several references: best (default), mean.", rich_help_panel=_ROUGE
     ),
     rouge_sentences: str = typer.Option(
         None,
         "--rouge-sentences",
-        help="For rougeLsum: lines (default), split (cut into sentences).",
+        help="For rougeLsum: lines (default), split (into sentences).",
         rich_help_panel=_ROUGE,
     ),
     average: str = typer.Option(
         None, "--average", help="macro (default), micro, weighted, binary.", rich_help_panel=_LABELS
     ),
     positive: str = typer.Option(
-        None, "--positive", metavar="LABEL", help="The label that binary counts (default 1).", rich_help_panel=_LABELS
+        None, "--positive", metavar="LABEL", help="The positive label of binary (default 1).", rich_help_panel=_LABELS
     ),
     labels: list[str] = typer.Option(
         None,
         "--labels",
         metavar="LABEL[,LABEL]",
-        help="Count these only (default: all; may be repeated). A value that is itself a label is not split at commas.",
+        help="Count only these labels (default: all; repeatable). "
+        "A value that is a label itself is not split at commas.",
         rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(
@@ -172,50 +181,50 @@ def command(
     scheme: str = typer.Option(
         None,
         "--scheme",
-        help="For --strict: BIO, IOBES, BILOU, IOE2, IOB1, IOE1 (default: that of the reference).",
+        help="For --strict: BIO, IOBES, BILOU, IOE2, IOB1, IOE1 (default: the scheme of the reference).",
         rich_help_panel=_TAGS,
     ),
     normalize: str = typer.Option(
         None,
         "--normalize",
-        help="squad (default: case, punctuation, articles don't count), none.",
+        help="squad (default: ignore case, punctuation and articles), none.",
         rich_help_panel=_ANSWERS,
     ),
     one_based: str = typer.Option(
         None,
         "--one-based",
         metavar="ref|hyp|both",
-        help="Whose words are numbered from 1 (default: from 0).",
+        help="Files whose words are numbered from 1 (default: from 0).",
         rich_help_panel=_LINKS,
     ),
     reverse: str = typer.Option(
-        None, "--reverse", metavar="ref|hyp", help="Whose links are target-source.", rich_help_panel=_LINKS
+        None, "--reverse", metavar="ref|hyp", help="Files whose links are target-source.", rich_help_panel=_LINKS
     ),
     model: Path = typer.Option(
-        None, "--model", help="Whose it is (the newest language model below runs/).", rich_help_panel=_PERPLEXITY
+        None, "--model", help="The model. Default: the newest language model below runs/.", rich_help_panel=_PERPLEXITY
     ),
     window: int = typer.Option(
-        None, "--context", help="Tokens seen at once (as in training).", rich_help_panel=_PERPLEXITY
+        None, "--context", help="Context length in tokens. Default: as in training.", rich_help_panel=_PERPLEXITY
     ),
     stride: int = typer.Option(
-        None, "--stride", help="Tokens from one window to the next (the context).", rich_help_panel=_PERPLEXITY
+        None, "--stride", help="Tokens from one window to the next. Default: the context.", rich_help_panel=_PERPLEXITY
     ),
     memory: int = typer.Option(
-        None, "--memory", help="Positions a model with memory looks back.", rich_help_panel=_PERPLEXITY
+        None, "--memory", help="Length of the memory in tokens (Transformer-XL, XLNet).", rich_help_panel=_PERPLEXITY
     ),
     documents: str = typer.Option(
         None, "--documents", help="auto, lines, paragraphs, file, jsonl or tsv.", rich_help_panel=_PERPLEXITY
     ),
     field: str = typer.Option(
-        None, "--field", help="The key of the text in JSON lines (text).", rich_help_panel=_PERPLEXITY
+        None, "--field", help="Field of the text in JSON lines. Default: text.", rich_help_panel=_PERPLEXITY
     ),
     device: str = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_PERPLEXITY),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads.", rich_help_panel=_PERPLEXITY),
 ) -> None:
-    """Measure hypotheses against references: line n against line n, blank lines included.
+    """Compare hypotheses with references, line by line, blank lines included.
 
-    The first argument may name the metric: nlpcli score bleu hyp.txt --ref ref.txt. It is taken for the metric even if
-    there is a file of that name; write ./bleu for the file.
+    The first argument may name the metric: nlpcli score bleu hyp.txt --ref ref.txt. For a file with
+    the name of a metric write ./bleu.
 
     \b
     Metrics, and what a line holds:
@@ -231,14 +240,14 @@ def command(
       links      aer: word alignments, 0-0 1-2, and 3p4 for a possible link
                  (source word, target word)
 
-    perplexity is a model's on running text, without references: per token, word and byte, and bits per byte.
+    perplexity is that of a model on a text, without references: per token, word and byte, and bits per byte.
 
     For each score: name, value, interval, details and signature. Values are 0 to 100 (correlations -100 to 100) and
     higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are normalized in
     this order: lowercase, punctuation, white space. p is the probability of a difference from the baseline as large as
     this one by chance alone (paired bootstrap).
 
-    Several --ref files are several references for each line. A line blank in one of them has none there.
+    Several --ref files are several references for each line. A blank line in one of them is a missing reference.
 
     \b
     Examples:
@@ -345,7 +354,7 @@ def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str,
     if "perplexity" not in names:
         return None
     if len(names) > 1:
-        raise NlpcliError("perplexity has no references, and can't be measured together with other metrics")
+        raise NlpcliError("perplexity needs no references and can't be combined with other metrics")
     return tuple(arguments if metrics else arguments[1:]) or ("-",)
 
 
@@ -355,10 +364,10 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     wrong = given.difference(_WITH_PERPLEXITY) if perplexity else given.intersection(_OF_PERPLEXITY)
     for parameter in context.command.params:
         if parameter.name in wrong:
-            why = "means nothing to perplexity" if perplexity else "belongs to perplexity"
+            why = "has no effect on perplexity" if perplexity else "applies to perplexity only"
             raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
-        raise NlpcliError("there is nothing to score against", hint="name the references with --ref FILE")
+        raise NlpcliError("no references are given", hint="name the references with --ref FILE")
 
 
 def _without_effect(context: typer.Context, *, json: bool, resampled: bool) -> list[str]:

@@ -21,35 +21,37 @@ class Command(convention.Command):
 
 
 def command(
-    queries: list[str] = typer.Argument(None, metavar="[QUERY]...", help="What to look for; else lines of stdin."),
+    queries: list[str] = typer.Argument(None, metavar="[QUERY]...", help="Queries. Default: lines of standard input."),
     model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
-    corpus: list[str] = typer.Option([], "--corpus", metavar="FILE", help="Lines to search (repeatable)."),
+    corpus: list[str] = typer.Option([], "--corpus", metavar="FILE", help="File with lines to search (repeatable)."),
     vectors: Path = typer.Option(
-        None, "--vectors", metavar="PATH", help="Their vectors, made before: a .npy file, or a saved index."
+        None, "--vectors", metavar="PATH", help="Vectors to search: a .npy file or a saved index."
     ),
-    texts: str = typer.Option(None, "--texts", metavar="FILE", help="The lines of the .npy file."),
-    top: int = typer.Option(10, "--top", min=1, help="Hits for each query."),
+    texts: str = typer.Option(None, "--texts", metavar="FILE", help="The lines that the .npy file belongs to."),
+    top: int = typer.Option(10, "--top", min=1, help="Number of hits for each query."),
     index: str = typer.Option(
-        None, "--index", help="exact, or an approximate faiss or hnsw. Default: as saved, or exact."
+        None, "--index", help="Index: exact, or approximate (faiss or hnsw). Default: as saved, or exact."
     ),
-    save_index: Path = typer.Option(None, "--save-index", metavar="DIR", help="Keep it all for --vectors DIR."),
+    save_index: Path = typer.Option(None, "--save-index", metavar="DIR", help="Save the index, for --vectors DIR."),
     rerank: Path = typer.Option(
-        None, "--rerank", metavar="DIR", help="A model tuned on pairs (regress, classify) orders the hits anew."
+        None, "--rerank", metavar="DIR", help="Rerank the hits with a model fine-tuned on pairs (regress, classify)."
     ),
-    candidates: int = typer.Option(50, "--candidates", min=1, help="With --rerank: hits it looks at."),
-    positive: str = typer.Option(None, "--positive", metavar="LABEL", help="With --rerank: the label that counts."),
+    candidates: int = typer.Option(50, "--candidates", min=1, help="With --rerank: number of hits to rerank."),
+    positive: str = typer.Option(
+        None, "--positive", metavar="LABEL", help="With --rerank: the label whose probability is the score."
+    ),
     pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
     layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
     max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
-    json: bool = typer.Option(False, "--json", help="One JSON object for each query."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object for each query."),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens read at once, padding included."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Find the lines of a corpus that are nearest to a query, by the cosine of their vectors.
+    """Find the lines of a corpus that are closest to a query, by the cosine of their vectors.
 
-    Each hit is a line: number of the query, score, text. The best come first.
+    Each output line is a hit: number of the query, score, text. The best come first.
 
     \b
     Examples:

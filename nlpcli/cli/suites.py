@@ -53,7 +53,8 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> Non
     terminal.say(f"use a task's model: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
     if failed:
         raise RunFailed(
-            f"{', '.join(failed)}: not learnt", hint="mend what was told, and give the same command with --resume"
+            f"training failed: {', '.join(failed)}",
+            hint="fix the reported cause, then run the same command with --resume",
         )
 
 
@@ -62,7 +63,7 @@ def refuse_only(only: Sequence[str] | None) -> None:
     from nlpcli.errors import NlpcliError
 
     if only:
-        raise NlpcliError("--only names tasks of a suite", hint="say of which one: --suite NAME")
+        raise NlpcliError("--only needs --suite", hint="add --suite NAME")
 
 
 def _folder(given: Mapping[str, Any]) -> str:
@@ -71,15 +72,17 @@ def _folder(given: Mapping[str, Any]) -> str:
     said = [name for name in _SAID_BY_SUITE if given[name]]
     if said:
         options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
-        raise NlpcliError(f"a suite says by itself what its tasks and data are: leave out {options}")
+        raise NlpcliError(f"a suite sets its own tasks and data: leave out {options}")
     if len(given["train"] or []) != 1:
-        raise NlpcliError("a suite is one folder, as it is distributed", hint="--train DIR")
+        raise NlpcliError("a suite needs one folder, as distributed", hint="--train DIR")
     if given["resume"] and given["out"] is None:
-        raise NlpcliError("--resume needs the folder to go on with", hint="name it with --out")
+        raise NlpcliError("--resume needs the folder of a run", hint="name it with --out")
     if given["resume"] and not given["out"].is_dir():
-        raise NlpcliError(f"{given['out']}: there is no such folder to resume", hint="leave --resume out to begin one")
+        raise NlpcliError(
+            f"{given['out']}: there is no such folder to resume", hint="leave --resume out to start a new one"
+        )
     if given["resume"] and given["overwrite"]:
-        raise NlpcliError("--resume keeps what --overwrite would replace", hint="leave one of them out")
+        raise NlpcliError("--resume and --overwrite exclude each other", hint="leave one of them out")
     return given["train"][0]
 
 

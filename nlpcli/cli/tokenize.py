@@ -8,12 +8,13 @@ import typer
 
 from nlpcli.cli import complete, terminal
 from nlpcli.cli.convention import OUT_FILE, Command
+from nlpcli.config.counting import counted
 
 app = typer.Typer(no_args_is_help=False)
 
 _DIRECTORY = typer.Argument(..., metavar="DIR", help="A tokenizer's folder, or a run's.", show_default=False)
-_FILES = typer.Argument(None, metavar="FILE", help="Text, also .gz, .xz or .zst; none or '-': standard input.")
-_LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Answer each line before reading the next.")
+_FILES = typer.Argument(None, metavar="FILE", help="Text files, also .gz, .xz or .zst; none or '-': standard input.")
+_LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Write each result before the next line is read.")
 
 
 @app.command("train", cls=Command)
@@ -21,7 +22,7 @@ def train(
     files: list[str] = typer.Argument(
         ..., metavar="FILE...", help="Text files, folders or globs, also compressed; '-' is standard input."
     ),
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="The tokenizer's folder."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the new tokenizer."),
     type_: str = typer.Option(
         "unigram",
         "--type",
@@ -31,7 +32,7 @@ def train(
     vocab_size: int = typer.Option(
         None,
         "--vocab-size",
-        help="Number of ids, special tokens and bytes included (8000; chars, words: as many as there are).",
+        help="Vocabulary size, special tokens and bytes included. Default: 8000; chars, words: all that occur.",
     ),
     sentinels: int = typer.Option(
         0, "--sentinels", min=0, help="Number of special tokens <sentinel_0>, <sentinel_1> …"
@@ -39,22 +40,29 @@ def train(
     byte_fallback: bool = typer.Option(
         None,
         "--byte-fallback/--no-byte-fallback",
-        help="Spell characters that have no piece as bytes, so that nothing is unknown (on, but for wordpiece).",
+        help="Split characters without a token into bytes, "
+        "so that no token is unknown. Default: on, except for wordpiece.",
     ),
-    normalization: str = typer.Option("identity", "--normalization", help="identity, nfc, nfkc or nfkc_cf."),
-    lowercase: bool = typer.Option(False, "--lowercase", help="Lowercase; wordpiece strips accents too, as BERT does."),
+    normalization: str = typer.Option(
+        "identity", "--normalization", help="Unicode normalization: identity, nfc, nfkc or nfkc_cf."
+    ),
+    lowercase: bool = typer.Option(
+        False, "--lowercase", help="Lowercase; wordpiece also strips accents, as BERT does."
+    ),
     character_coverage: float = typer.Option(
-        1.0, "--character-coverage", help="Part of the running characters that get a piece (0.9995 for Chinese)."
+        1.0,
+        "--character-coverage",
+        help="Share of the text's characters that are in the vocabulary (0.9995 for Chinese).",
     ),
     max_lines: int = typer.Option(
-        1_000_000, "--max-lines", min=1, help="Train on at most so many lines, drawn from all at random."
+        1_000_000, "--max-lines", min=1, help="Train on at most this many lines, sampled at random."
     ),
-    seed: int = typer.Option(0, "--seed", help="Seed of that drawing."),
+    seed: int = typer.Option(0, "--seed", help="Seed for --max-lines."),
     documents: str = typer.Option("auto", "--documents", help="auto, lines, paragraphs, file, jsonl or tsv."),
-    field: str = typer.Option("text", "--field", help="The key of the text in JSON lines."),
+    field: str = typer.Option("text", "--field", help="Field of the text in JSON lines."),
     column: int = typer.Option(1, "--column", help="The column of the text in TSV, from 1."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a tokenizer that is already there."),
-    json: bool = typer.Option(False, "--json", help="Print what was made as JSON."),
+    json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
     """Train a tokenizer on text.
 
@@ -84,9 +92,9 @@ def train(
         terminal.announce_stdin()
     with terminal.progress("reading lines") as shown:
         done = recipe.train(settings, on_line=shown.update)
-    drawn = "" if done.lines == done.lines_read else f", drawn at random from {done.lines_read:,} (--max-lines)"
+    drawn = "" if done.lines == done.lines_read else f", sampled from {done.lines_read:,} (--max-lines)"
     terminal.say(
-        f"{out}: {type_}, {done.tokenizer.vocab_size:,} pieces from {done.lines:,} lines{drawn}, "
+        f"{out}: {type_}, {counted(done.tokenizer.vocab_size, 'token')} from {counted(done.lines, 'line')}{drawn}, "
         f"in {terminal.duration(done.seconds)}"
     )
     if done.note:
@@ -103,15 +111,17 @@ def encode(
     sampling: float = typer.Option(
         0.0,
         "--sampling",
-        help="Draw a segmentation: unigram: the power its probability is raised to (0.1); "
+        help="Sample a segmentation (subword regularization): unigram: the power its probability is raised to (0.1); "
         "bpe, byte-bpe: the probability that a merge is left out (0.1).",
     ),
     seed: int = typer.Option(0, "--seed", help="Seed of --sampling."),
     line_buffered: bool = _LINE_BUFFERED,
-    json: bool = typer.Option(False, "--json", help="One JSON object for each line: its text, and ids or tokens."),
+    json: bool = typer.Option(
+        False, "--json", help="Write one JSON object for each line, with its text and its ids or tokens."
+    ),
     results: Path = OUT_FILE,
 ) -> None:
-    """Turn lines into lines of ids or tokens: one line out for each line in.
+    """Turn text into ids or tokens: one output line for each input line.
 
     \b
     nlpcli tokenize encode tok/ < text
@@ -136,12 +146,14 @@ def encode(
 def decode(
     directory: Path = _DIRECTORY,
     files: list[str] = _FILES,
-    form: str = typer.Option("ids", "--as", metavar="FORM", help="What the lines hold: ids or tokens."),
+    form: str = typer.Option("ids", "--as", metavar="FORM", help="Input: ids or tokens."),
     line_buffered: bool = _LINE_BUFFERED,
-    json: bool = typer.Option(False, "--json", help="One JSON object for each line, line ends inside a text kept."),
+    json: bool = typer.Option(
+        False, "--json", help="Write one JSON object for each line; line ends inside a text are kept."
+    ),
     results: Path = OUT_FILE,
 ) -> None:
-    """Turn lines of ids or tokens into text: one line out for each line in.
+    """Turn ids or tokens into text: one output line for each input line.
 
     \b
     nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
@@ -170,10 +182,10 @@ def info(
     files: list[str] = typer.Argument(
         None, metavar="FILE", help="Text to measure the tokenizer on; '-' is standard input."
     ),
-    json: bool = typer.Option(False, "--json", help="As one line of JSON."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object."),
     results: Path = OUT_FILE,
 ) -> None:
-    """Show what a tokenizer is and, given a text, how it cuts it.
+    """Describe a tokenizer and, given a text, measure how it splits it.
 
     \b
     nlpcli tokenize info tok/

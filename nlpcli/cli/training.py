@@ -14,24 +14,30 @@ import typer
 from nlpcli.cli import terminal
 
 CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
-SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
-OUT = typer.Option(None, "--out", metavar="DIR", help="The run's folder (a new one under runs/).")
-TOKENIZER = typer.Option(
-    None, "--tokenizer", metavar="DIR", help="A finished tokenizer; else one is trained on the text."
+ATTENTION = typer.Option(
+    None,
+    "--attention",
+    metavar="PATTERN",
+    help='Which keys each query may attend to: "window:128+global:2"; several take turns.',
 )
-RESUME = typer.Option(False, "--resume", help="Go on with the run in --out where it was interrupted.")
+SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
+OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new one below runs/.")
+TOKENIZER = typer.Option(
+    None, "--tokenizer", metavar="DIR", help="A trained tokenizer. Default: train one on the text."
+)
+RESUME = typer.Option(False, "--resume", help="Resume the run in --out.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the run in --out.")
-MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after so many optimiser steps.")
-MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after so many passes over the data.")
-MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after so many minutes.")
-MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after so many tokens trained on.")
+MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after this many optimizer steps.")
+MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after this many passes over the data.")
+MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after this many minutes.")
+MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after this many training tokens.")
 BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Tokens in a batch, padding included.")
 LR = typer.Option(None, "--lr", help="Peak learning rate.")
-SEED = typer.Option(None, "--seed", help="Of all randomness in the run.")
+SEED = typer.Option(None, "--seed", help="Random seed of the run.")
 DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
 THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
-JSON = typer.Option(False, "--json", help="At the end, print the run's folder and results as JSON.")
+JSON = typer.Option(False, "--json", help="At the end, print the run's folder and its results as JSON.")
 
 
 def command_line() -> str:
@@ -60,7 +66,7 @@ class Watcher:
 
     def started(self, progress: Any, share: float) -> None:
         if progress.step:
-            terminal.say(f"going on after step {progress.step:,}")
+            terminal.say(f"resuming after step {progress.step:,}")
         self._place = (share, f"step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
@@ -107,7 +113,7 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
         watcher.close()
         if watcher.saved:
             own = f"nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}"
-            terminal.say(f"go on with: {again or own}")
+            terminal.say(f"resume with: {again or own}")
         raise
     finally:
         watcher.close()
@@ -115,7 +121,7 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
 
 def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
     """The end of a run: what was kept, and what to do with it."""
-    terminal.say(f"kept the weights of {outcome.kept} in {run}")
+    terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
     terminal.say(f"use it: {use}")
     if json:
         from nlpcli.recipes.run import record_of

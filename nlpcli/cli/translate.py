@@ -35,69 +35,88 @@ class Command(convention.Command):
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="FILE", help="Lines to translate; '-' or none: stdin."),
-    model: Path = typer.Option(None, "--model", help="Model folder; the newest translation run below runs/."),
+    files: list[str] = typer.Argument(
+        None, metavar="FILE", help="Files with lines to translate; '-' or none: standard input."
+    ),
+    model: Path = typer.Option(None, "--model", help="Model folder. Default: the newest translation run below runs/."),
     results: Path = OUT_FILE,
     beam_size: int = typer.Option(
         None,
         "--beam-size",
-        help="Hypotheses kept in beam search; 1 is greedy search. Default: the model's, or 5.",
+        help="Beam size; 1 is greedy search. Default: the model's, or 5.",
     ),
     length_penalty: float = typer.Option(
-        None, "--length-penalty", help="Above 0 favours longer translations. Default: the model's, or 1."
+        None, "--length-penalty", help="Length penalty: above 0 favors longer translations. Default: the model's, or 1."
     ),
     length_normalization: str = typer.Option(
         None,
         "--length-normalization",
-        help="wu: divide by ((5 + length) / 6)^penalty; average: by length^penalty. Default: wu.",
+        help="Form of the length penalty: wu divides by ((5 + length) / 6)^penalty, "
+        "average by length^penalty. Default: wu.",
     ),
-    coverage_penalty: float = typer.Option(None, "--coverage-penalty", help="Above 0 favours attention to every word."),
+    coverage_penalty: float = typer.Option(
+        None, "--coverage-penalty", help="Coverage penalty: above 0 favors attention to every source word."
+    ),
     patience: float = typer.Option(
         None,
         "--patience",
-        help="A sentence is done with patience * beam-size finished hypotheses; inf: with all. Default: 1.",
+        help="Stop a sentence at patience * beam-size finished hypotheses; inf: never stop early. Default: 1.",
     ),
-    n_best: int = typer.Option(1, "--n-best", help="Translations for each line."),
-    scores: bool = typer.Option(False, "--scores", help="After each translation a tab and its score."),
-    alignments: bool = typer.Option(False, "--alignments", help="After it a tab and word pairs: 0-0 1-2."),
+    n_best: int = typer.Option(1, "--n-best", help="Number of translations for each line."),
+    scores: bool = typer.Option(False, "--scores", help="After each translation, print a tab and its score."),
+    alignments: bool = typer.Option(
+        False, "--alignments", help="After each translation, print a tab and the word alignment: 0-0 1-2."
+    ),
     alignment_layer: int = typer.Option(
-        None, "--alignment-layer", help="Decoder layer that alignments come from, from 1; the last but one."
+        None, "--alignment-layer", help="Decoder layer for --alignments, from 1. Default: the last but one."
     ),
-    target_prefix: str = typer.Option("", "--target-prefix", metavar="TEXT", help="How translations must begin."),
+    target_prefix: str = typer.Option(
+        "", "--target-prefix", metavar="TEXT", help="Text that each translation starts with."
+    ),
     target_prefix_file: Path = typer.Option(
-        None, "--target-prefix-file", metavar="FILE", help="How each must begin: a line for each line."
+        None, "--target-prefix-file", metavar="FILE", help="File with such a text for each line."
     ),
-    sample: bool = typer.Option(False, "--sample", help="Draw translations at random instead of searching."),
+    sample: bool = typer.Option(False, "--sample", help="Sample translations instead of beam search."),
     temperature: float = typer.Option(
-        None, "--temperature", help="With --sample: below 1 more probable, above more various."
+        None, "--temperature", help="With --sample: temperature; below 1 less random, above 1 more random."
     ),
-    top_k: int = typer.Option(None, "--top-k", help="With --sample: only the k most probable tokens."),
-    top_p: float = typer.Option(None, "--top-p", help="With --sample: only the most probable ones with this mass."),
-    min_p: float = typer.Option(None, "--min-p", help="With --sample: only those this near to the most probable one."),
-    seed: int = typer.Option(None, "--seed", help="With --sample: another seed, other draws."),
+    top_k: int = typer.Option(None, "--top-k", help="With --sample: sample from the k most probable tokens."),
+    top_p: float = typer.Option(
+        None, "--top-p", help="With --sample: sample from the smallest set of tokens with this total probability."
+    ),
+    min_p: float = typer.Option(
+        None, "--min-p", help="With --sample: sample from tokens with at least this share of the highest probability."
+    ),
+    seed: int = typer.Option(None, "--seed", help="With --sample: random seed."),
     max_length: int = typer.Option(
         None,
         "--max-length",
-        help="Most tokens of a translation, its prefix included; twice those of the source and 50.",
+        help="Maximum number of tokens of a translation, prefix included. Default: twice the source length plus 50.",
     ),
-    min_length: int = typer.Option(None, "--min-length", help="Fewest tokens of a translation."),
+    min_length: int = typer.Option(None, "--min-length", help="Minimum number of tokens of a translation."),
     no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
-    repetition_penalty: float = typer.Option(None, "--repetition-penalty", help="Above 1 disfavours repeated tokens."),
-    allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Do not forbid the unknown token."),
-    format: str = typer.Option("auto", "--format", help="auto, text or jsonl (JSON lines keep their other fields)."),
+    repetition_penalty: float = typer.Option(
+        None, "--repetition-penalty", help="Above 1, repeated tokens become less probable."
+    ),
+    allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Allow the unknown token in translations."),
+    format: str = typer.Option(
+        "auto", "--format", help="Input: auto, text or jsonl (JSON lines keep their other fields)."
+    ),
     field: str = typer.Option(
-        None, "--field", help="JSON field to translate, or a path (data.text); implies jsonl. Default: text."
+        None, "--field", help="JSON field to translate, or its path (data.text); implies jsonl. Default: text."
     ),
     output_field: str = typer.Option("translation", "--output-field", help="JSON field for the translation."),
-    json: bool = typer.Option(False, "--json", help="One JSON object for each line, with scores."),
-    line_buffered: bool = typer.Option(False, "--line-buffered", help="Answer each line before reading the next."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object for each line, with scores."),
+    line_buffered: bool = typer.Option(
+        False, "--line-buffered", help="Write each translation before the next line is read."
+    ),
     batch_tokens: int = typer.Option(
-        None, "--batch-tokens", help="Source tokens translated at once; changes speed and memory only."
+        None, "--batch-tokens", help="Source tokens in a batch; affects only speed and memory."
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """Translate text: one line out for each line in, in the same order, blank for blank.
+    """Translate text: one output line for each input line, in the same order. A blank line stays blank.
 
     A line too long for the model is cut, with a warning that names it. With --n-best the output is Moses' list
     (number ||| translation ||| logprob= L ||| score), numbers from 0. A model from a Hugging Face folder is decoded as
@@ -164,7 +183,7 @@ def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
         for window in windows:
             lines = [line for i, item in enumerate(window, number) for line in layout.lines(item, i)]
             number += len(window)
-            bar.update(number, f"{number:,}, {number / max(time.monotonic() - start, 1e-9):,.0f} a second")
+            bar.update(number, f"{number:,}, {number / max(time.monotonic() - start, 1e-9):,.0f} lines per second")
             yield lines
 
 

@@ -23,56 +23,60 @@ _LENGTH = 32
 
 def command(
     texts: list[str] = typer.Argument(
-        None, metavar="TEXT", help="What the model reads; the lines of standard input when none is given."
+        None, metavar="TEXT", help="Texts for the model. Default: the lines of standard input."
     ),
     model: Path = typer.Option(
-        None, "--model", metavar="DIR", help="A run or a Hugging Face folder; the newest run below runs/."
+        None, "--model", metavar="DIR", help="A run or a Hugging Face folder. Default: the newest run below runs/."
     ),
     text_a: str = typer.Option(None, "--text-a", metavar="TEXT", help="The first text of a pair."),
-    text_b: str = typer.Option(None, "--text-b", metavar="TEXT", help="The second."),
+    text_b: str = typer.Option(None, "--text-b", metavar="TEXT", help="The second text of a pair."),
     target: str = typer.Option(
-        None, "--target", metavar="TEXT", help="What an encoder-decoder is to write; by default what it writes itself."
+        None, "--target", metavar="TEXT", help="Target text of an encoder-decoder. Default: its own output."
     ),
-    target_file: Path = typer.Option(None, "--target-file", metavar="FILE", help="The same, a line for each text."),
+    target_file: Path = typer.Option(
+        None, "--target-file", metavar="FILE", help="File with a target line for each text."
+    ),
     memory: str = typer.Option(
-        None, "--memory", metavar="TEXT", help="What a model with memory has read before (Transformer-XL, XLNet)."
+        None, "--memory", metavar="TEXT", help="Earlier text for the memory (Transformer-XL, XLNet)."
     ),
     order: str = typer.Option(
-        None, "--order", help="XLNet's two streams in an order of factorisation: left-to-right or random."
+        None, "--order", help="Factorization order of XLNet's two streams: left-to-right or random."
     ),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="Of a model that learnt several tasks, the one meant."),
+    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
     site: list[str] = typer.Option(
-        None, "--site", help="encoder, decoder, cross, source-encoder, content, query (repeatable)."
+        None, "--site", help="Which attention: encoder, decoder, cross, source-encoder, content, query (repeatable)."
     ),
     layer: list[str] = typer.Option(None, "--layer", metavar="N...", help="Layers from 1: 3, or 1 2, or 1-4."),
     head: list[str] = typer.Option(None, "--head", metavar="N...", help="Heads from 1."),
     average: str = typer.Option(None, "--average", help="Show the mean over heads, layers or both."),
     rollout: bool = typer.Option(
-        False, "--rollout", help="Attention followed through the layers (Abnar and Zuidema 2020)."
+        False, "--rollout", help="Show attention rollout through the layers (Abnar and Zuidema 2020)."
     ),
     gradient: bool = typer.Option(
-        False, "--gradient", help="Gradient times attention: how much each weight moves what is predicted."
+        False, "--gradient", help="Show gradient times attention: the effect of each weight on the prediction."
     ),
-    label: str = typer.Option(None, "--label", help="With --gradient: of this label, not of the predicted one."),
-    words: bool = typer.Option(False, "--words", help="Merge subwords to words."),
+    label: str = typer.Option(None, "--label", help="With --gradient: for this label. Default: the predicted label."),
+    words: bool = typer.Option(False, "--words", help="Merge subwords into words."),
     special: bool = typer.Option(True, "--special/--no-special", help="Show special tokens, or leave them out."),
-    stats: bool = typer.Option(
-        False, "--stats", help="Entropy and mean distance of each head instead, over all texts."
-    ),
+    stats: bool = typer.Option(False, "--stats", help="Print entropy and mean distance of each head, over all texts."),
     format: str = typer.Option(
         None,
         "--format",
         help="terminal, png, svg, pdf, html, json, npz or pharaoh. Default: by the name of --out, or terminal.",
     ),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
-    out: Path = typer.Option(None, "--out", metavar="FILE", help="Write here, all or nothing, not to standard output."),
-    width: int = typer.Option(None, "--width", min=20, help="Columns; those of the terminal."),
-    color: str = typer.Option(None, "--color", help="auto (on a terminal, unless NO_COLOR is set), always or never."),
-    view: str = typer.Option(None, "--view", help="In the terminal: matrix, grid (of small maps), or auto."),
-    links: bool = typer.Option(False, "--links", help="In the terminal: what each token looks at most, in words."),
-    theme: str = typer.Option(None, "--theme", help="Of figures: light or dark."),
-    dpi: int = typer.Option(None, "--dpi", help="Of figures: dots per inch. Default: 150."),
-    title: str = typer.Option(None, "--title", help="Stands above a figure or a page."),
+    out: Path = typer.Option(None, "--out", metavar="FILE", help="Write to this file, not to standard output."),
+    width: int = typer.Option(None, "--width", min=20, help="Width in the terminal. Default: its width."),
+    color: str = typer.Option(
+        None, "--color", help="Color: auto (on a terminal, unless NO_COLOR is set), always or never."
+    ),
+    view: str = typer.Option(None, "--view", help="In the terminal: matrix, grid (of small maps) or auto."),
+    links: bool = typer.Option(
+        False, "--links", help="In the terminal: print the keys with the largest weights of each query."
+    ),
+    theme: str = typer.Option(None, "--theme", help="Theme of figures: light or dark."),
+    dpi: int = typer.Option(None, "--dpi", help="Resolution of figures in dots per inch. Default: 150."),
+    title: str = typer.Option(None, "--title", help="Title of a figure or a page."),
     align: str = typer.Option(
         None,
         "--align",
@@ -81,36 +85,49 @@ def command(
         "grow-diag-final-and. Default: argmax; grow-diag with --reverse.",
     ),
     reverse: Path = typer.Option(
-        None, "--reverse", metavar="DIR", help="For pharaoh: a model that translates the other way."
+        None, "--reverse", metavar="DIR", help="For pharaoh: a model that translates in the opposite direction."
     ),
     step: str = typer.Option(
-        None, "--step", help="For pharaoh: predict or read; a target word looks when it is predicted, or when read."
+        None,
+        "--step",
+        help="For pharaoh: predict or read. Use the attention of the step that predicts a target word, "
+        "or of the step that reads it.",
     ),
     pattern: str = typer.Option(
-        None, "--pattern", metavar="PATTERN", help='Who may look at whom, without a model: "window:4+global:1".'
+        None, "--pattern", metavar="PATTERN", help='Draw an attention mask, without a model: "window:4+global:1".'
     ),
     positions: str = typer.Option(
-        None, "--positions", help="Encodings of positions, without a model: sinusoidal, rotary, relative, …"
+        None, "--positions", help="Draw positional encodings, without a model: sinusoidal, rotary, relative, …"
     ),
     explain: str = typer.Option(
-        None, "--explain", metavar="TEXT", help="One head in numbers to follow by hand, without a model: Q, K, V, …"
+        None, "--explain", metavar="TEXT", help="Compute one attention head in numbers, without a model: Q, K, V, …"
     ),
-    length: int = typer.Option(None, "--length", min=1, help="Of a pattern or of positions, in tokens. Default: 32."),
+    length: int = typer.Option(
+        None, "--length", min=1, help="Length of a pattern or of positions, in tokens. Default: 32."
+    ),
     causal: bool = typer.Option(
-        False, "--causal", help="Of a pattern, relative positions or --explain: no query sees a later key."
+        False, "--causal", help="For --pattern, relative positions and --explain: mask later keys."
     ),
-    d_model: int = typer.Option(None, "--d-model", min=2, help="Of positions: their width. Default: 128."),
-    buckets: int = typer.Option(None, "--buckets", min=4, help="Of relative positions. Default: 32."),
+    d_model: int = typer.Option(
+        None, "--d-model", min=2, help="For --positions: dimension of the encodings. Default: 128."
+    ),
+    buckets: int = typer.Option(
+        None, "--buckets", min=4, help="For relative positions: number of buckets. Default: 32."
+    ),
     distance: int = typer.Option(
-        None, "--distance", help="Of relative positions: those beyond share a bucket. Default: 128."
+        None, "--distance", help="For relative positions: longer distances share one bucket. Default: 128."
     ),
     seed: int = typer.Option(
-        None, "--seed", min=0, max=2**31 - 1, help="Of --order random, random patterns and --explain. Default: 0."
+        None,
+        "--seed",
+        min=0,
+        max=2**31 - 1,
+        help="Random seed, for --order random, random patterns and --explain. Default: 0.",
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
     threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
 ) -> None:
-    """See what a model attends to: rows look at columns.
+    """Show attention weights: rows are queries, columns are keys.
 
     Where nothing is chosen, the terminal shows one matrix: of a translator the cross-attention of the layer that aligns
     best, of others the last layer, as the mean of its heads (with --gradient the mean of all layers, with --order both
@@ -202,7 +219,9 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
             few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
-                terminal.say(f"shown: {told(attention, found)}; --site, --layer and --head choose, html shows all")
+                terminal.say(
+                    f"shown: {told(attention, found)}; choose with --site, --layer and --head; --format html shows all"
+                )
             yield found
 
     canvas.write(drawn())

@@ -19,7 +19,6 @@ STACK = (
     "activation",
     "attention_bias",
     "attention_scale",
-    "attention",
     "feed_forward_bias",
     "dropout",
     "attention_dropout",
@@ -47,9 +46,12 @@ _EMBEDDING = ("positions", "position_offset", "scale_embeddings", "segments", "e
 _RELATIVE = ("relative_buckets", "relative_distance")
 _HEADS = ("output_bias", "scale_output", "mlm_head", "pooler", "pair_head")
 _SOURCE = ("source_layers", "source_vocab_size")
+_ATTENTION = ("attention", "decoder_attention")
 
 READ: Mapping[str, frozenset[str]] = {
-    "transformer": frozenset((*_EVERY, *STACK, *_EMBEDDING, *_RELATIVE, *_HEADS, *_SOURCE, "tie", "output_dropout")),
+    "transformer": frozenset(
+        (*_EVERY, *STACK, *_EMBEDDING, *_RELATIVE, *_HEADS, *_SOURCE, *_ATTENTION, "tie", "output_dropout")
+    ),
     "transformer-xl": frozenset(
         (*_EVERY, *RECURRENT, "norm_position", "tie", "output_bias", "adaptive_cutoffs", "share_position_biases")
     ),

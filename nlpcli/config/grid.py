@@ -28,7 +28,7 @@ _LIMITS = {
     "epochs": "max_epochs",
     "minutes": "max_minutes",
     "tokens": "max_tokens",
-    "operations": "max_operations",
+    "flops": "max_flops",
 }
 
 
@@ -36,9 +36,9 @@ class Equal(Strict):
     """What every cell gets the same amount of: exactly one of these."""
 
     tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="trained on, of all sides of an example")
-    operations: Annotated[float, Field(gt=0)] | None = Field(None, description="floating-point operations of training")
+    flops: Annotated[float, Field(gt=0)] | None = Field(None, description="floating-point operations of training")
     minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time, evaluation included")
-    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimiser steps")
+    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimizer steps")
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
 
     @model_validator(mode="after")
@@ -51,7 +51,7 @@ class Equal(Strict):
 
     @property
     def kind(self) -> str:
-        """tokens, operations, minutes, steps or epochs."""
+        """tokens, flops, minutes, steps or epochs."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
@@ -64,8 +64,9 @@ class Equal(Strict):
         return {name: getattr(self, kind) for kind, name in _LIMITS.items()} | {"patience": None}
 
     def __str__(self) -> str:
-        amount = f"{self.amount:.3g}" if self.kind == "operations" else f"{self.amount:,}"
-        return f"{amount} {self.kind if self.amount != 1 else self.kind[:-1]}"
+        amount = f"{self.amount:.3g}" if self.kind == "flops" else f"{self.amount:,}"
+        kind = self.kind.replace("flops", "FLOPs")
+        return f"{amount} {kind if self.amount != 1 else kind[:-1]}"
 
 
 Seeds = Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)]

@@ -18,9 +18,9 @@ from nlpcli.escaping import quoted, shortened
 
 
 class Strict(BaseModel):
-    """Base of all configuration objects: no unknown keys, no change after reading."""
+    """Base of all configuration objects: no unknown keys, finite numbers only, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

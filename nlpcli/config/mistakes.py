@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.errors import NlpcliError, nearest, plain
 from nlpcli.escaping import VALUE, quoted, shortened
 
 _GROUP = "must be a group of settings, 'name: value'"
@@ -98,13 +98,40 @@ def _choice(error: Any) -> str | None:
     return f"did you mean '{near}'?" if near else None
 
 
+_LAYERS = ("model.encoder_layers", "model.decoder_layers")
+_USUAL = {
+    "learningrate": ("training.lr",),
+    **dict.fromkeys(("epochs", "numepochs", "numtrainepochs"), ("training.max_epochs",)),
+    **dict.fromkeys(("steps", "numsteps", "iterations"), ("training.max_steps",)),
+    **dict.fromkeys(("trainbatchsize", "perdevicetrainbatchsize"), ("training.batch_size",)),
+    **dict.fromkeys(("clipnorm", "gradclip", "clip"), ("training.max_grad_norm",)),
+    **dict.fromkeys(("gradientaccumulationsteps", "gradaccum"), ("training.accumulate",)),
+    **dict.fromkeys(("scheduler", "lrscheduler", "lrschedulertype"), ("training.schedule",)),
+    **dict.fromkeys(("warmup", "numwarmupsteps"), ("training.warmup_steps",)),
+    "bf16": ("training.precision",),
+    **dict.fromkeys(("hiddensize", "hidden", "embeddim", "nembd", "dim"), ("model.d_model",)),
+    **dict.fromkeys(("intermediatesize", "ffdim"), ("model.d_ff",)),
+    **dict.fromkeys(("numheads", "nhead", "numattentionheads"), ("model.heads",)),
+    **dict.fromkeys(("layers", "numlayers", "nlayers", "numhiddenlayers"), _LAYERS),
+    "maxseqlength": ("data.max_length",),
+    **dict.fromkeys(("seqlength", "blocksize", "contextlength"), ("data.context",)),
+    **dict.fromkeys(("numbeams", "beam"), ("decoding.beam_size",)),
+}
+"""What settings are called elsewhere, in small letters without hyphens."""
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 
 def suggestion(kind: type[BaseModel], place: Sequence[Any]) -> str | None:
     """What was meant by the unknown key at `place`: a setting of that name elsewhere, or one of nearly that name."""
     name, settings = str(place[-1]), dict.fromkeys(paths(kind))
-    same = [path for path in settings if path.rpartition(".")[2] == name]
+    whole = ".".join(str(part) for part in place)
+    same = [path for path in settings if plain(path) == plain(whole)]
+    if not same:
+        usual = [path for path in _USUAL.get(plain(name), ()) if path in settings]
+        same = usual + [path for path in settings if plain(path.rpartition(".")[2]) == plain(name)]
+        same = [path for path in same if path.startswith(f"{place[0]}.")] or same
     if same:
         return _did_you_mean(same)
     choices = _fields_at(kind, place[:-1])

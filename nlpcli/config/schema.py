@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nlpcli.attention.kinds import check_attention
 from nlpcli.config import families
 from nlpcli.config.loading import Strict
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.errors import NlpcliError
 
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
@@ -47,7 +48,12 @@ class ModelConfig(Strict):
     embedding_norm: bool = Field(False, description="normalise the sum of the embeddings")
     activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"] = "relu"
     attention: list[str] = Field(
-        ["full"], min_length=1, description="who may look at whom, layer by layer, in turn: full, or window:W"
+        ["full"],
+        min_length=1,
+        description="layer by layer, in turn: a pattern such as full or window:128+global:2, or a kind of attention",
+    )
+    decoder_attention: list[str] | None = Field(
+        None, min_length=1, description="of the decoder of an encoder-decoder; as attention when null"
     )
     attention_scale: bool = Field(True, description="divide scores by the square root of d_key (T5 does not)")
     positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
@@ -94,6 +100,13 @@ class ModelConfig(Strict):
         known = families.IS.get(data["family"], {}).items()
         return data | {key: value for key, value in known if data.get(key, _default(key)) == _default(key)}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _says_the_same_attention_once(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("decoder_attention") == data.get("attention", _default("attention")):
+            return data | {"decoder_attention": None}
+        return data
+
     @model_validator(mode="after")
     def _says_nothing_its_family_does_not_read(self) -> ModelConfig:
         known = families.IS.get(self.family, {})
@@ -135,9 +148,21 @@ class ModelConfig(Strict):
         kinds = {"transformer-xl": "decoder", "xlnet": "encoder"}
         if self.kind != kinds.get(self.family, self.kind):
             raise ValueError(f"{self.family} is of kind {kinds[self.family]}, not {self.kind}")
-        for pattern in self.attention:
-            if pattern != "full" and not re.fullmatch(r"window:[1-9][0-9]*", pattern):
-                raise ValueError(f"attention {pattern!r} is neither 'full' nor 'window:W'")
+        return self
+
+    @model_validator(mode="after")
+    def _attention_can_do_what_is_needed(self) -> ModelConfig:
+        if self.decoder_attention is not None and self.kind != "encoder-decoder":
+            raise ValueError(f"decoder_attention belongs to an encoder-decoder; of this {self.kind} set attention")
+        needs = (["bias"] if self.positions == "relative" else []) + (["dropout"] if self.attention_dropout else [])
+        try:
+            if self.kind != "decoder":
+                check_attention(self.attention, setting="attention", needs=["bidirectional", *needs])
+            if self.kind != "encoder":
+                own = "attention" if self.decoder_attention is None else "decoder_attention"
+                check_attention(getattr(self, own), setting=own, needs=["causal", *needs])
+        except NlpcliError as error:
+            raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
         return self
 
 
@@ -209,11 +234,11 @@ class NoiseConfig(Strict):
 class TrainingConfig(Strict):
     """The loop: how long, how fast, on what, and what is kept."""
 
-    max_steps: Positive | None = Field(None, description="optimiser steps")
+    max_steps: Positive | None = Field(None, description="optimizer steps")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
     max_tokens: Positive | None = Field(None, description="tokens trained on, of all sides of an example")
-    max_operations: Annotated[float, Field(gt=0)] | None = Field(
+    max_flops: Annotated[float, Field(gt=0)] | None = Field(
         None, description="floating-point operations of training, counted on its first step"
     )
     batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")

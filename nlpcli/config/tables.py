@@ -34,9 +34,9 @@ class LazyTable:
 
     def check(self, name: str) -> str:
         """`name`, or the entry it is a synonym of. Raises: NlpcliError with the nearest spelling for another name."""
-        found = self._synonyms.get(name.lower().replace("_", "-"), name)
+        found = self._synonyms.get(str(name).lower().replace("_", "-"), name)
         if found not in self._entries:
-            raise unknown(self.kind, name, self._entries, self.absent)
+            raise unknown(self.kind, str(name), self._entries, self.absent)
         return found
 
     def place(self, name: str) -> str:

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class ExamplesConfig(Strict):
     """How examples stand in their files: columns by name (header, JSON key) or by number, counted from 1."""
 
-    format: Literal["auto", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines"] = Field(
+    format: Literal["auto", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines"] = Field(
         "auto", description="auto goes by the file's name"
     )
     header: Literal["auto", "yes", "no"] = Field("auto", description="whether the first row names the columns")

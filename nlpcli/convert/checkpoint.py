@@ -21,10 +21,11 @@ from nlpcli.convert.generation import as_json, kept_generation, written_generati
 from nlpcli.convert.pairs import Config, Pair, Weights, halved, has
 from nlpcli.convert.sentences import sentence_files
 from nlpcli.convert.templates import layout_of
-from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
+from nlpcli.convert.tokenizer_in import has_tokenizer, no_tokenizer_files, read_json, read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
+from nlpcli.convert.zero_start import ZeroStart
 from nlpcli.errors import NlpcliError, reads_description
-from nlpcli.text import Tokenizer
+from nlpcli.text import SpecialTokens, Tokenizer
 
 FAMILIES = LazyTable(
     "model type",
@@ -47,8 +48,10 @@ FAMILIES = LazyTable(
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-KEPT = "nlpcli.safetensors"  # weights of ours that would not come back from theirs as they were
+KEPT = "nlpcli.safetensors"  # weights that would not come back from theirs as they were
 _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
+_SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+_ZERO_START = "zero_start"  # there: what was changed so that targets begin with a zero vector
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _WITHOUT_HEADS = ("BertModel", "RobertaModel")
 _BODY = "body."  # before the names of a model's weights under a head
@@ -59,11 +62,15 @@ _TASKS = {"encoder": "encoder", "decoder": "language-model", "encoder-decoder": 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A Hugging Face folder in our terms. left_out: names of weights that nothing here has a use for."""
+    """A Hugging Face folder in our terms. left_out: names of weights that nothing here has a use for.
+
+    tokenizer: None for a folder without its files. vocab_size: how many tokens the model has vectors for.
+    """
 
     config: dict[str, Any]
     weights: dict[str, Tensor]
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    vocab_size: int
     info: dict[str, Any]
     left_out: list[str]
 
@@ -72,19 +79,25 @@ class Checkpoint:
 
 
 @reads_description
-def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
+def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer: bool = True) -> Checkpoint:
     """The checkpoint in the folder `path`; its weights as 32-bit numbers under our names.
 
     allow_pickle: also read `pytorch_model.bin`, which is a pickle; only tensors are taken from it.
+    needs_tokenizer: refuse a folder without any of a tokenizer's files.
 
     Raises: NlpcliError for a folder that is none, a model type or setting that is not known here, missing weights.
     """
     path = Path(path)
     theirs, family = _described(path)
+    without_tokenizer = not has_tokenizer(path)
+    if without_tokenizer and needs_tokenizer:
+        raise no_tokenizer_files(path)
     cls = heads.class_in(theirs)
     tuned = _tuned(theirs)
     weights = _full_names(_tensors(path, allow_pickle), family)
-    kept = _load(path / KEPT) if tuned and (path / KEPT).exists() else {}
+    kept = _load(path / KEPT) if (path / KEPT).exists() else {}
+    theirs, weights, zero_start = _before_zero_start(theirs, weights, kept, family)
+    kept = kept if tuned else {}
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
@@ -109,14 +122,26 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = _rows_of(found, path)
-    tokenizer = read_tokenizer(
-        path, {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
-    )
-    if tokenizer.vocab_size > rows:
+    described = {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
+    tokenizer = None if without_tokenizer else read_tokenizer(path, described, zero_start)
+    if tokenizer is not None and tokenizer.vocab_size > rows:
         raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
     if tuned:
         found = {name if name.startswith(heads.OURS) else _BODY + name: tensor for name, tensor in found.items()}
-    return Checkpoint(ours, found, tokenizer, _info(path, theirs, ours, tokenizer) | tuned, left_out)
+    size = rows if tokenizer is None else tokenizer.vocab_size
+    return Checkpoint(ours, found, tokenizer, size, _info(path, theirs, ours, tokenizer, zero_start) | tuned, left_out)
+
+
+def _before_zero_start(
+    theirs: dict[str, Any], weights: dict[str, Tensor], kept: Weights, family: Family
+) -> tuple[dict[str, Any], dict[str, Tensor], ZeroStart | None]:
+    """Settings and weights as they were before a zero vector was made for the start, and what was changed; None for
+    a folder that was changed since: it is a Marian like others."""
+    change = ZeroStart.read(theirs[_OWN].get(_ZERO_START))
+    before = change.undo(weights, kept, {**family.defaults, **theirs}) if change else None
+    if change is None or before is None:
+        return theirs, weights, None
+    return change.settings_before(theirs), before, change
 
 
 def _rows_of(weights: Weights, path: Path) -> int:
@@ -167,10 +192,15 @@ def _as_they_were(
 def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
+    if kind is None:
+        raise NlpcliError(
+            f"{path / CONFIG}: 'model_type' is missing, which names the model's family",
+            hint=f"the families that are supported: {', '.join(FAMILIES)}",
+        )
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise NlpcliError(
             f"{path / CONFIG}: unknown model type '{kind}': models of this family are not supported",
-            hint=f"the families that are: {', '.join(FAMILIES)}",
+            hint=f"the families that are supported: {', '.join(FAMILIES)}",
         )
     own = theirs.setdefault(_OWN, {})
     sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]
@@ -208,24 +238,36 @@ def _other_stack(family: Family) -> tuple[str, ...]:
     return {"encoder": ("decoder_layers",), "decoder": ("encoder_layers",)}.get(family.kind, ())
 
 
-def _info(path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer) -> dict[str, Any]:
+def _info(
+    path: Path, theirs: Config, ours: Config, tokenizer: Tokenizer | None, zero_start: ZeroStart | None
+) -> dict[str, Any]:
     own = theirs[_OWN]
     writes = ours["kind"] != "encoder" and heads.class_in(theirs) is None
     generation = kept_generation(path, theirs, own.get("generation")) if writes else None
+    if generation is not None and zero_start is not None:
+        generation = zero_start.generation_before(generation)
+    ids = {name: theirs[name] for name in _SPECIAL_IDS if isinstance(theirs.get(name), int)}
+    special_ids = {} if tokenizer is not None else {"special_ids": ids}
     if own["info"]:
-        return {**own["info"], **({"generation": generation} if generation and "generation" in own else {})}
-    info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"]}
+        return {
+            **own["info"],
+            **special_ids,
+            **({"generation": generation} if generation and "generation" in own else {}),
+        }
+    info: dict[str, Any] = {"task": _TASKS[ours["kind"]], "read_from": theirs["model_type"], **special_ids}
     if generation is not None:
         info["generation"] = generation
     if ours["kind"] == "decoder":
-        info["document_end"] = "eos" not in tokenizer.special.absent
+        info["document_end"] = "eos_token_id" in ids if tokenizer is None else "eos" not in tokenizer.special.absent
     if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
-        bos, eos = tokenizer.special.bos, tokenizer.special.eos
+        bos, eos = ids.get("bos_token_id", 0), ids.get("eos_token_id", 2)
+        if tokenizer is not None:
+            bos, eos = tokenizer.special.bos, tokenizer.special.eos
         said = generation or {}
         start = said.get("decoder_start_token_id", theirs.get("decoder_start_token_id", eos))
         info |= {"source_start": [bos], "target_start": [start, said.get("forced_bos_token_id", bos)]}
     if heads.class_in(theirs) is not None:  # it was tuned on what its tokenizer makes of texts
-        layout = layout_of(tokenizer, ours)
+        layout = layout_of(tokenizer, ours) if tokenizer is not None else None
         info |= {"max_length": _longest(path, ours)} | ({"layout": layout} if layout else {})
     return info
 
@@ -323,12 +365,13 @@ def write_huggingface(
     *,
     config: Config,
     weights: Weights,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     info: Mapping[str, Any],
     layout: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes config.json, the weights and the tokenizer's files into `folder`; returns the class they are for.
 
+    tokenizer: None for a model that came without one: `special_ids` in `info` are those of its config.json.
     layout: where special tokens stand in what a fine-tuned model reads, see `nlpcli.convert.templates`.
 
     Raises: NlpcliError for a model or tokenizer that no class of `transformers` can express, naming the setting.
@@ -341,19 +384,20 @@ def write_huggingface(
     head = info.get("head")
     cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
     architecture = cls.name if cls else family.architecture(config)
-    special = tokenizer.special
-    if family.model_type == "pegasus":  # whose targets begin with the padding token, as other programs take for granted
+    special = None if tokenizer is None else tokenizer.special
+    if special is not None and family.model_type == "pegasus":  # targets begin with padding, as others take for granted
         special = replace(special, pad=special.bos)
-    ids = {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
+    ids = dict(info.get("special_ids") or {}) if special is None else _special_ids(special)
     theirs = {
         "architectures": [architecture],
         **family.config_out(config),
         **_rows(weights),
         **ids,
         "dtype": "float32",
-        _OWN: {"model": config, "info": dict(info)},
+        _OWN: {"model": config, "info": {name: value for name, value in info.items() if name != "special_ids"}},
     }
-    first, *forced = info.get("target_start") or [special.bos]
+    start = ids.get("decoder_start_token_id") if special is None else special.bos
+    first, *forced = info.get("target_start") or [start]
     if config["kind"] == "encoder-decoder":
         theirs |= {"decoder_start_token_id": first, "forced_eos_token_id": None}
     if cls:
@@ -367,22 +411,35 @@ def write_huggingface(
         pairs = [pair for pair in pairs if pair.theirs.startswith(family.prefix)]
     tensors = heads.tensors_out(cls, pairs, weights, config, info)
     kept = _kept(weights, heads.tensors_in(cls, pairs, tensors, config, info)) if head else {}
+    zero_start = None
+    if family.model_type == "marian" and not head and tokenizer is not None:
+        change = ZeroStart.of(tokenizer, theirs)
+        moved = change.move(tensors, theirs)
+        if kept := _kept(tensors, moved):
+            zero_start, tensors = change, moved
+            theirs[_OWN][_ZERO_START] = change.as_dict()
+            theirs |= change.settings()
     if architecture in _WITHOUT_HEADS:
         tensors = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
-    files = tokenizer_files(
-        tokenizer,
-        kind=config["kind"],
-        max_length=_reads(config, info),
-        segments=theirs.get("type_vocab_size", 0) > 1 or (family.model_type == "xlnet" and bool(head)),
-        layout=layout,
-        left=family.model_type == "xlnet" and bool(head),
-        padding=special.pad,
-    )
+    files: dict[str, bytes] = {}
+    if tokenizer is not None and special is not None:
+        files = tokenizer_files(
+            tokenizer,
+            kind=config["kind"],
+            max_length=_reads(config, info),
+            segments=theirs.get("type_vocab_size", 0) > 1 or (family.model_type == "xlnet" and bool(head)),
+            layout=layout,
+            left=family.model_type == "xlnet" and bool(head),
+            padding=special.pad,
+        )
+    if zero_start:
+        files = zero_start.tokenizer_files(files)
     if head and cls is None:
         files |= sentence_files(config, head, _reads(config, info))
     elif config["kind"] != "encoder" and cls is None:
         more = {"forced_bos_token_id": forced[0]} if forced else {}
-        theirs[_OWN]["generation"] = written_generation({**theirs, **more}, special, info)
+        generation = written_generation({**theirs, **more}, special, info)
+        theirs[_OWN]["generation"] = zero_start.generation(generation) if zero_start else generation
         files[GENERATION] = as_json(theirs[_OWN]["generation"])
     files[CONFIG] = as_json(theirs)
     files[WEIGHTS] = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, {"format": "pt"})
@@ -392,6 +449,10 @@ def write_huggingface(
         (folder / name).parent.mkdir(exist_ok=True)
         write_atomic(folder / name, content)
     return architecture
+
+
+def _special_ids(special: SpecialTokens) -> dict[str, int]:
+    return {f"{role}_token_id": getattr(special, role) for role in ("pad", "bos", "eos") if role not in special.absent}
 
 
 def _kept(weights: Weights, back: Weights) -> dict[str, Tensor]:

@@ -33,10 +33,10 @@ _FREE = {
 }  # fmt: skip
 _PLAIN = {
     "family": "transformer", "norm": "layernorm", "norm_bias": True, "qk_norm": False, "embedding_norm": False,
-    "attention": ["full"], "attention_scale": True, "attention_bias": True, "feed_forward_bias": True,
-    "position_offset": 0, "segments": 0, "scale_embeddings": False, "output_bias": False, "scale_output": False,
-    "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0, "adaptive_cutoffs": [],
-    "source_layers": 0,
+    "attention": ["full"], "decoder_attention": None, "attention_scale": True, "attention_bias": True,
+    "feed_forward_bias": True, "position_offset": 0, "segments": 0, "scale_embeddings": False, "output_bias": False,
+    "scale_output": False, "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0,
+    "adaptive_cutoffs": [], "source_layers": 0,
 }  # fmt: skip
 _ZERO_WILL_DO = ("attention_bias", "feed_forward_bias", "norm_bias")  # absent is as good as zero
 

@@ -43,15 +43,18 @@ def kept_generation(folder: Path, theirs: Config, written: Any) -> dict[str, Any
     return None if said == written else said
 
 
-def written_generation(theirs: Config, special: SpecialTokens, info: Mapping[str, Any]) -> dict[str, Any]:
+def written_generation(theirs: Config, special: SpecialTokens | None, info: Mapping[str, Any]) -> dict[str, Any]:
     """What a folder says of decoding: the settings that the model came with, or else those that decide the same here.
 
-    Special tokens are never written here; sentinels are what a model that restores text writes.
+    Special tokens are never written here; sentinels are what a model that restores text writes. special: None where
+    there is no tokenizer that names them.
     """
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
     ids = {name: theirs[name] for name in names if theirs.get(name) is not None}
     if info.get("generation"):
         return {**ids, **info["generation"]}  # which may name other ids
+    if special is None:
+        return ids
     written = {special.eos, *special.sentinels, ids.get("forced_bos_token_id")}
     return ids | {"suppress_tokens": sorted(special.all() - written)}
 

@@ -15,6 +15,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
 from nlpcli.convert.spm import UNIGRAM, SentencePieceFile, parse_spm
+from nlpcli.convert.zero_start import ZeroStart
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 from nlpcli.text.huggingface import HuggingFaceModel, parse, vocabulary
@@ -24,6 +25,8 @@ from nlpcli.text.special import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
 
 TOKENIZER_JSON = "tokenizer.json"
+_SPM_FILES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_FILES = (TOKENIZER_JSON, "vocab.txt", "vocab.json", "merges.txt", "source.spm", "target.spm", *_SPM_FILES)
 _BRACKETS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _ANGLES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 _PLAIN = {name: _ANGLES[name] for name in ("eos", "pad", "unk")}
@@ -52,8 +55,20 @@ _EXTRA_IDS = 100  # T5's sentinels
 _PEGASUS_OFFSET = 103  # ids before PEGASUS's own pieces
 
 
-def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of a checkpoint folder; `config` is its config.json.
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint folder holds any of a tokenizer's files."""
+    return any((Path(folder) / name).exists() for name in _FILES)
+
+
+def no_tokenizer_files(folder: Path) -> NlpcliError:
+    return NlpcliError(
+        f"{folder}: no tokenizer files (tokenizer.json, vocab.txt, vocab.json and merges.txt, or spiece.model)",
+        hint="copy the tokenizer's files beside config.json",
+    )
+
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStart | None = None) -> Tokenizer:
+    """The tokenizer of a checkpoint folder; `config` is its config.json. zero_start: a change that is undone.
 
     The ids are those of `transformers`; what a model's vocabulary has beyond them is named `<unused_i>` and special.
 
@@ -61,13 +76,18 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """
     folder = Path(folder)
     said = _said(folder)
+    if zero_start is not None and zero_start.row is not None:
+        said["roles"] = dict(zero_start.tokens)
     tokens = _TOKENS.get(config.get("model_type", ""), {}) | said["roles"]
     if (folder / "source.spm").exists():
-        return _read_marian(folder, config, {role: name for role, name in tokens.items() if name})
+        return _read_marian(folder, config, {role: name for role, name in tokens.items() if name}, zero_start)
     path = folder / TOKENIZER_JSON
     try:
         data = path.read_bytes() if path.exists() else _built(folder, config, said)
         content = parse(data)
+        if zero_start is not None:
+            zero_start.content_before(content)
+            data = json.dumps(content, ensure_ascii=False).encode()
         pieces = vocabulary(content)
     except NlpcliError:
         raise
@@ -190,16 +210,13 @@ def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
         merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines) if right]
         return _gpt(vocab, merges) if model_type == "openai-gpt" else _byte_level(vocab, merges, settings)
-    for name in ("spiece.model", "sentencepiece.model", "tokenizer.model"):
+    for name in _SPM_FILES:
         if (folder / name).exists():
             spm = parse_spm((folder / name).read_bytes())
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
                 raise NlpcliError(f"{folder / name}: how a {model_type} model uses it is not known here")
             return _SENTENCE_PIECES[model_type](spm, settings)
-    raise NlpcliError(
-        f"{folder}: no tokenizer files (tokenizer.json, vocab.txt, vocab.json and merges.txt, or spiece.model)",
-        hint="copy the tokenizer's files beside config.json",
-    )
+    raise no_tokenizer_files(folder)
 
 
 def _wordpiece(lines: list[str], settings: Mapping[str, Any]) -> Core:
@@ -294,10 +311,14 @@ _SENTENCE_PIECES: dict[str, Callable[[SentencePieceFile, Mapping[str, Any]], Cor
 }
 
 
-def _read_marian(folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> Tokenizer:
+def _read_marian(
+    folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str], zero_start: ZeroStart | None
+) -> Tokenizer:
     if (folder / "target_vocab.json").exists():
         raise NlpcliError(f"{folder}: a Marian model with two vocabularies is not known here")
     vocab = read_json(folder / "vocab.json")
+    if zero_start is not None:
+        vocab = zero_start.vocabulary_before(vocab)
     pieces = [""] * (max(vocab.values()) + 1)
     for piece, id_ in vocab.items():
         pieces[id_] = piece

@@ -20,7 +20,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
 from nlpcli.text.marian import MarianModel
 from nlpcli.text.sentence_pieces import ESCAPE
-from nlpcli.text.special import ROLES
+from nlpcli.text.special import ROLES, SpecialTokens
 from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK
 
 _NORMAL_FORMS: dict[str, Callable[[], Any]] = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
@@ -48,7 +48,7 @@ def tokenizer_files(
     Raises: NlpcliError for what the `tokenizers` library cannot express.
     """
     special = tokenizer.special
-    tokens = {f"{role}_token": special.names[getattr(special, role)] for role in ROLES if role not in special.absent}
+    tokens = {f"{role}_token": name for role, name in role_names(special).items()}
     if padding is not None:
         tokens["pad_token"] = special.names[padding]
     more = [special.names[id_] for id_ in special.sentinels]
@@ -86,6 +86,11 @@ def tokenizer_files(
     if layout is not None:
         with_template(core, layout, special.names)
     return {"tokenizer.json": core.to_str(pretty=True).encode()} | _json(spelled)
+
+
+def role_names(special: SpecialTokens) -> dict[str, str]:
+    """Role to spelling, of the roles that the tokenizer has."""
+    return {role: special.names[getattr(special, role)] for role in ROLES if role not in special.absent}
 
 
 def _json(files: dict[str, dict[str, Any]]) -> dict[str, bytes]:

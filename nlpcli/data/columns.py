@@ -10,7 +10,7 @@ from typing import Any
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.errors import NlpcliError, nearest, unknown
 
-FORMATS = ("auto", "tsv", "csv", "jsonl", "labelled-lines", "lines", "conll", "conllu", "squad")
+FORMATS = ("auto", "tsv", "csv", "jsonl", "labeled-lines", "lines", "conll", "conllu", "squad")
 HEADERS = ("auto", "yes", "no")
 
 PAIRS = (
@@ -215,7 +215,7 @@ def by_numbers(
         raise NlpcliError(
             f"{place}: no column of labels beside the text{'s' if 'text2' in places else ''}: the row has "
             f"{counted(width)}",
-            hint="labels stand in a column of their own; format labelled-lines: the first word of a line is its label",
+            hint="labels stand in a column of their own; format labeled-lines: the first word of a line is its label",
         )
     return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
 

@@ -67,21 +67,22 @@ LONGEST_LINE = 4 * 2**20
 """Bytes of a line that is encoded at once; a tokenizer needs up to a hundred times as much memory."""
 
 
-def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = None) -> Iterator[str]:
+def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text file, or of standard input for "-", without their ends.
 
     Plain or compressed (.gz, .xz, .zst); a byte order mark at the beginning is dropped; one CR before the LF is too.
-    Each line is given as soon as it is complete. ends: leave LF, and CR before it, in place. longest: a line's bytes.
+    Each line is given as soon as it is complete. ends: leave LF, and CR before it, in place. longest: a line's bytes;
+    None: any.
 
     Raises: NlpcliError for a file that is missing, damaged or not UTF-8 (with line and column), and a longer line.
     """
     with open_bytes(path) as stream:
-        lines = stream if longest is None else _bounded(stream, path, longest)
+        lines = stream if longest is None else bounded(stream, path, longest)
         yield from _lines(lines, path, ends=ends)
 
 
-def _bounded(stream: BinaryIO, path: Path | str, longest: int) -> Iterator[bytes]:
-    """The lines of a stream, none of which is held in memory beyond the bound."""
+def bounded(stream: BinaryIO, path: Path | str, longest: int) -> Iterator[bytes]:
+    """The lines of a stream, none of which is held in memory beyond the bound. Raises: NlpcliError for a longer one."""
     number = 0
     while raw := stream.readline(longest + 1):
         number += 1

@@ -50,7 +50,7 @@ def read_rows(
 
     format: `tsv`; `csv`: with quoting, separated as `separator_of` finds; `jsonl`: JSON objects, as
     `nlpcli.data.json_objects.read_objects` reads them, whose keys are the names, and numbers stay the strings they are;
-    `labelled-lines`: the first word of a line is its label, as in `LOC:city What county …` (columns `label`, `text`,
+    `labeled-lines`: the first word of a line is its label, as in `LOC:city What county …` (columns `label`, `text`,
     and `coarse`, the label up to a colon) or `__label__city What county …`, where there can be several; `lines`: the
     line is the only cell. `auto`: see `format_of`.
     is_header: tells from the cells of the first row of a table whether they are names. named: columns that were asked
@@ -100,7 +100,7 @@ def format_of(path: Path | str, first: str) -> str:
     """The format of a file by its name and its first line.
 
     .jsonl, .ndjson, .json and .tsv are what they say, .csv is `tsv` if tabs separate the cells of its first line.
-    Others are `jsonl` if the first line begins an object or a list of them, `tsv` if it has a tab, `labelled-lines` if
+    Others are `jsonl` if the first line begins an object or a list of them, `tsv` if it has a tab, `labeled-lines` if
     it begins with `__label__`, and else `lines`.
     """
     suffix = inner_suffix(path)
@@ -112,7 +112,7 @@ def format_of(path: Path | str, first: str) -> str:
         return "jsonl"
     if "\t" in first:
         return "tsv"
-    return "labelled-lines" if first.startswith(PREFIX) else "lines"
+    return "labeled-lines" if first.startswith(PREFIX) else "lines"
 
 
 def separator_of(lines: Sequence[str]) -> str:
@@ -196,7 +196,7 @@ def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequ
         for number, line in lines:
             if not blank(line):
                 yield Row(None, (_bare(line),), f"{shown(path)}:{number}")
-    elif format == "labelled-lines":
+    elif format == "labeled-lines":
         for number, line in lines:
             if not blank(line):
                 yield _labelled(_bare(line), f"{shown(path)}:{number}")

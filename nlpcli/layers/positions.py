@@ -102,8 +102,11 @@ class RelativeBias(nn.Module):
     def forward(self, n: int, m: int, start: int = 0) -> Tensor:
         """(1, heads, n, m) for queries at the positions from `start` on and keys at those from 0 on."""
         device = self.weight.device
-        query = torch.arange(start, start + n, device=device)[:, None]
-        bucket = self.bucket(torch.arange(m, device=device)[None, :] - query)  # (n, m)
+        return self.between(torch.arange(start, start + n, device=device), torch.arange(m, device=device))
+
+    def between(self, query: Tensor, key: Tensor) -> Tensor:
+        """(1, heads, n, m) for queries at the positions (n,) and keys at the positions (m,)."""
+        bucket = self.bucket(key[None, :] - query[:, None])  # (n, m)
         return self.weight[bucket].permute(2, 0, 1).unsqueeze(0)
 
     def bucket(self, offset: Tensor) -> Tensor:

@@ -97,6 +97,7 @@ def add_source_encoder(model: EncoderDecoder, config: ModelConfig, *, layers: in
 def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the Transformer's stacks and of its embeddings."""
     stack = {name: getattr(c, name) for name in STACK} | {
+        "attention": c.attention,
         "rotary": c.positions == "rotary",
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
         if c.positions == "relative"
@@ -132,7 +133,10 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
         )
     if c.kind == "decoder":
         return Decoder(decoder_layers=c.decoder_layers, **common, **predicting)
-    return EncoderDecoder(encoder_layers=c.encoder_layers, decoder_layers=c.decoder_layers, **common, **predicting)
+    return EncoderDecoder(
+        encoder_layers=c.encoder_layers, decoder_layers=c.decoder_layers,
+        decoder_attention=c.decoder_attention or c.attention, **common, **predicting,
+    )  # fmt: skip
 
 
 def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """A model on disk: `model.yaml` (what it is), `model.safetensors` (its weights), `tokenizer/` (how it reads).
 
-A model that reads sources in a vocabulary of their own has the tokenizer for them in `source-tokenizer/`.
+A model that was only converted may have no tokenizer. A model that reads sources in a vocabulary of their own has the
+tokenizer for them in `source-tokenizer/`.
 Nothing that is loaded is ever unpickled, and the weights' digest is checked before they are used.
 """
 
@@ -37,7 +38,7 @@ class _Description(BaseModel):
     task: str
     model: dict[str, Any]
     vocab_size: int
-    tokenizer: str
+    tokenizer: str | None
     sha256: str
     source_tokenizer: str | None = None
     head: dict[str, Any] | None = None
@@ -62,15 +63,34 @@ class _Description(BaseModel):
 class LoadedModel:
     """A model ready for use. `info` holds the task, the languages and whatever else was said when it was saved.
 
-    source_tokenizer: of a model that reads sources with another tokenizer than it writes with, else None.
+    own_tokenizer: None for a model that came without one. source_tokenizer: of a model that reads sources with another
+    tokenizer than it writes with, else None.
     """
 
     model: nn.Module
-    tokenizer: Tokenizer
+    own_tokenizer: Tokenizer | None
     config: ModelConfig
     info: dict[str, Any]
     path: Path
     source_tokenizer: Tokenizer | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises: NlpcliError for a model without one."""
+        if self.own_tokenizer is None:
+            raise no_tokenizer(self.path)
+        return self.own_tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model has vectors for."""
+        return self.info["vocab_size"] if self.own_tokenizer is None else self.own_tokenizer.vocab_size
+
+
+def no_tokenizer(path: Path, hint: str | None = None) -> NlpcliError:
+    """What is said of a model that came without a tokenizer, where one is needed."""
+    usual = "copy the tokenizer's files into the Hugging Face folder it came from (and convert that again)"
+    return NlpcliError(f"{path}: this model has no tokenizer", hint=hint or usual)
 
 
 def save_tokenizer(path: Path, tokenizer: Tokenizer, name: str = TOKENIZER) -> None:
@@ -96,20 +116,22 @@ def save_model(
     *,
     weights: Mapping[str, Any],
     config: ModelConfig,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     info: Mapping[str, Any],
     source_tokenizer: Tokenizer | None = None,
 ) -> None:
     """Writes a model directory, or replaces the weights in one; `weights` is a state dict.
 
-    source_tokenizer: of sources that are read with another tokenizer.
+    tokenizer: None for a model that came without one, whose `info` has its `vocab_size`. source_tokenizer: of sources
+    that are read with another tokenizer.
 
     Raises: RunFailed when the disk is full; what stood there before is then still whole.
     """
     from safetensors.torch import save
 
     path = Path(path)
-    save_tokenizer(path, tokenizer)
+    if tokenizer is not None:
+        save_tokenizer(path, tokenizer)
     if source_tokenizer is not None:
         save_tokenizer(path, source_tokenizer, SOURCE_TOKENIZER)
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in unshared(weights).items()})
@@ -117,8 +139,8 @@ def save_model(
         "nlpcli": __version__,
         **info,
         "model": config.model_dump(),
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer": tokenizer.fingerprint,
+        "vocab_size": info["vocab_size"] if tokenizer is None else tokenizer.vocab_size,
+        "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
         **({} if source_tokenizer is None else {"source_tokenizer": source_tokenizer.fingerprint}),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -229,8 +251,8 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """The model in the directory `path`, in evaluation mode on `device`.
+def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True) -> LoadedModel:
+    """The model in the directory `path`, in evaluation mode on `device`. needs_tokenizer: refuse one without tokenizer.
 
     Raises: NlpcliError for a missing, truncated or altered directory, or a tokenizer that is not the model's own.
     """
@@ -238,6 +260,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
 
     path = Path(path)
     info = read_info(path)
+    if needs_tokenizer and info["tokenizer"] is None:
+        raise no_tokenizer(path)
     weights_file = path / WEIGHTS
     if not weights_file.exists():
         raise NlpcliError(f"{path}: {WEIGHTS} is missing; the model folder is not complete")
@@ -248,8 +272,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     if digest != info["sha256"]:
         raise NlpcliError(f"{weights_file}: is damaged or was exchanged (its digest is not the one in {DESCRIPTION})")
     config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
-    tokenizer = _own_tokenizer(path / TOKENIZER, info["tokenizer"])
-    if tokenizer.vocab_size != info["vocab_size"]:
+    tokenizer = None if info["tokenizer"] is None else _own_tokenizer(path / TOKENIZER, info["tokenizer"])
+    if tokenizer is not None and tokenizer.vocab_size != info["vocab_size"]:
         raise NlpcliError(f"{path / DESCRIPTION}: vocab_size is not the tokenizer's {tokenizer.vocab_size}")
     source = _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_layers else None
     if source is not None and source.vocab_size != config.source_vocab_size:

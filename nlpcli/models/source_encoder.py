@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.models.stack import Stack
 from nlpcli.models.transformer import EncoderDecoder, embedding_of
 
@@ -26,9 +27,9 @@ class SourceEncoder(nn.Module):
         self.embedding = embedding_of(nn.Embedding(vocab_size, stack["d_model"]), embedding, stack)
         self.encoder = Stack(layers, **stack)
 
-    def forward(self, source: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """allowed: boolean, broadcast to (batch, heads, m, m); None when there is no padding."""
-        return self.encoder(self.embedding(source), allowed=allowed)
+    def forward(self, source: Tensor, mask: AttentionMask | None = None) -> Tensor:
+        """mask: of padding; None when there is none."""
+        return self.encoder(self.embedding(source), mask)
 
 
 def first_stage(model: EncoderDecoder) -> list[str]:

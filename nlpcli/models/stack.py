@@ -7,8 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import KeyValue, MultiHeadAttention
-from nlpcli.attention.softmax import window_mask
+from nlpcli.attention.bias import PassBias
+from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
+from nlpcli.attention.kinds import parse_attention
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.states import KeyValue
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
@@ -28,7 +33,8 @@ class TransformerLayer(nn.Module):
         heads: int,
         d_ff: int,
         cross: bool = False,
-        causal: bool = False,
+        pattern: Pattern = Full(),
+        core: AttentionCore | None = None,
         d_key: int | None = None,
         d_value: int | None = None,
         norm: str = "layernorm",
@@ -38,7 +44,6 @@ class TransformerLayer(nn.Module):
         qk_norm: bool = False,
         activation: str = "relu",
         rotary: bool = False,
-        window: int | None = None,
         attention_bias: bool = False,
         attention_scale: bool = True,
         feed_forward_bias: bool = True,
@@ -57,9 +62,7 @@ class TransformerLayer(nn.Module):
             "scale": attention_scale,
         }
         self.pre_norm = norm_position == "pre"
-        self.causal = causal
-        self.window = window
-        self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, **attention)
+        self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, pattern=pattern, core=core, **attention)
         self.self_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
         self.cross_attention = MultiHeadAttention(d_model, heads, **attention) if cross else None
         self.cross_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias) if cross else None
@@ -72,36 +75,44 @@ class TransformerLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
+        mask: AttentionMask | None = None,
         *,
-        allowed: Tensor | None = None,
-        bias: Tensor | None = None,
-        past: KeyValue | None = None,
-        start: int = 0,
+        bias: ScoreBias | None = None,
         memory: KeyValue | None = None,
-        memory_allowed: Tensor | None = None,
-        width: int = 1,
-    ) -> tuple[Tensor, KeyValue]:
-        """x (rows, n, d_model), whose first position is `start`, after the `past` keys and values.
+        memory_mask: AttentionMask | None = None,
+    ) -> Tensor:
+        """A whole text x (rows, n, d_model) -> (rows, n, d_model). `mask` and `bias` are self-attention's."""
+        y = self.self_attention_norm(x) if self.pre_norm else x
+        x = self._add(x, self.self_attention(y, mask, bias=bias), self.self_attention_norm)
+        return self._above(x, memory, memory_mask, 1)
 
-        `allowed` and `bias` are self-attention's; a window narrows what is allowed.
-        Returns: the layer's output (rows, n, d_model), and the keys and values of past and x together.
+    def step(
+        self,
+        x: Tensor,
+        state: DecodingState,
+        *,
+        bias: ScoreBias | None = None,
+        memory: KeyValue | None = None,
+        memory_mask: AttentionMask | None = None,
+        width: int = 1,
+    ) -> tuple[Tensor, DecodingState]:
+        """The positions x (rows, n, d_model) after those of `state`, and the state after them.
+
+        `width` consecutive rows of x share a row of `memory`.
         """
         y = self.self_attention_norm(x) if self.pre_norm else x
-        present = self.self_attention.project_memory(y, start)
-        if past is not None:
-            present = past.extended(present.key, present.value)
-        if self.window is not None:
-            near = window_mask(x.size(1), present.key.size(2), self.window, device=x.device)
-            allowed = near if allowed is None else allowed & near
-        y = self.self_attention(y, present, allowed=allowed, causal=self.causal, bias=bias, start=start)
+        y, state = self.self_attention.step(y, state, bias=bias)
         x = self._add(x, y, self.self_attention_norm)
+        return self._above(x, memory, memory_mask, width), state
+
+    def _above(self, x: Tensor, memory: KeyValue | None, memory_mask: AttentionMask | None, width: int) -> Tensor:
+        """Cross-attention, where there is one, and the feed-forward layer."""
         if self.cross_attention is not None:
             y = self.cross_attention_norm(x) if self.pre_norm else x
-            y = self.cross_attention(y, memory, allowed=memory_allowed, width=width)
+            y = self.cross_attention(y, memory_mask, memory=memory, width=width)
             x = self._add(x, y, self.cross_attention_norm)
         y = self.feed_forward_norm(x) if self.pre_norm else x
-        x = self._add(x, self.feed_forward(y), self.feed_forward_norm)
-        return x, present
+        return self._add(x, self.feed_forward(y), self.feed_forward_norm)
 
     def _add(self, x: Tensor, y: Tensor, norm: nn.Module) -> Tensor:
         x = x + self.dropout(y)
@@ -111,8 +122,9 @@ class TransformerLayer(nn.Module):
 class Stack(nn.Module):
     """Layers one after the other, and a last norm where they are pre-norm.
 
-    attention: a pattern for each layer, repeated as often as needed: "full", or "window:W" for keys fewer than W
-        positions away (Child et al. 2019; GPT-3 alternates both).
+    attention: an entry for each layer, repeated as often as needed, such as "full" or "window:W" for keys fewer than W
+        positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`.
+    causal: positions look at themselves and at those before them, as in a decoder.
     relative: T5's relative positions, one table for all layers: the settings of `RelativeBias`.
     """
 
@@ -121,18 +133,19 @@ class Stack(nn.Module):
         count: int,
         *,
         attention: Sequence[str] = ("full",),
+        causal: bool = False,
         relative: dict[str, int] | None = None,
         output_dropout: float = 0.0,
         **layer: Any,
     ) -> None:
         super().__init__()
-        windows = [None if pattern == "full" else int(pattern.removeprefix("window:")) for pattern in attention]
-        self.layers = nn.ModuleList(
-            TransformerLayer(window=windows[number % len(windows)], **layer) for number in range(count)
-        )
-        self.positions = (
-            RelativeBias(layer["heads"], causal=layer.get("causal", False), **relative) if relative else None
-        )
+        entries = [parse_attention(text) for text in attention]
+        self.layers = nn.ModuleList()
+        for number in range(count):
+            entry = entries[number % len(entries)]
+            core = entry.core(scale=layer.get("attention_scale", True))
+            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **layer))
+        self.positions = RelativeBias(layer["heads"], causal=causal, **relative) if relative else None
         self.norm: nn.Module | None = None
         if layer.get("norm_position") == "pre":
             self.norm = make_norm(
@@ -143,24 +156,58 @@ class Stack(nn.Module):
             )
         self.dropout = Dropout(output_dropout)
 
-    def forward(self, x: Tensor, *, allowed: Tensor | None = None, kept: list[Tensor] | None = None) -> Tensor:
-        """Whole sequences at once, without a memory: (batch, n, d_model) -> (batch, n, d_model).
+    def forward(
+        self,
+        x: Tensor,
+        mask: AttentionMask | None = None,
+        *,
+        memory: Sequence[KeyValue] | None = None,
+        memory_mask: AttentionMask | None = None,
+        kept: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Whole texts at once: (batch, n, d_model) -> (batch, n, d_model).
 
-        kept: is given what enters each layer, from the bottom to the top, and then what the stack gives.
+        memory: for each layer what its cross-attention looks at. kept: is given what enters each layer, from the bottom
+        to the top, and then what the stack gives.
         """
-        bias = self.bias(x.size(1), x.size(1))
-        for layer in self.layers:
+        bias = self._bias()
+        for number, layer in enumerate(self.layers):
             if kept is not None:
                 kept.append(x)
-            x, _ = layer(x, allowed=allowed, bias=bias)
+            own = None if memory is None else memory[number]
+            x = layer(x, mask, bias=bias, memory=own, memory_mask=memory_mask)
         x = self.finish(x)
         if kept is not None:
             kept.append(x)
         return x
 
-    def bias(self, n: int, m: int, start: int = 0) -> Tensor | None:
-        """What relative positions add to the scores of n queries, the first at `start`, and m keys."""
-        return None if self.positions is None else self.positions(n, m, start)
+    def start(self) -> list[DecodingState]:
+        """The state of each layer before the first position."""
+        return [layer.self_attention.start() for layer in self.layers]
+
+    def step(
+        self,
+        x: Tensor,
+        states: Sequence[DecodingState],
+        *,
+        memory: Sequence[KeyValue] | None = None,
+        memory_mask: AttentionMask | None = None,
+        width: int = 1,
+    ) -> tuple[Tensor, list[DecodingState]]:
+        """The positions x (rows, n, d_model) after those of `states`, and the states after them.
+
+        `width` consecutive rows of x share a row of `memory`.
+        """
+        bias, after = self._bias(), []
+        for number, layer in enumerate(self.layers):
+            own = None if memory is None else memory[number]
+            x, state = layer.step(x, states[number], bias=bias, memory=own, memory_mask=memory_mask, width=width)
+            after.append(state)
+        return self.finish(x), after
+
+    def _bias(self) -> ScoreBias | None:
+        """What relative positions add to the scores, for one pass."""
+        return None if self.positions is None else PassBias(self.positions)
 
     def finish(self, x: Tensor) -> Tensor:
         return self.dropout(x if self.norm is None else self.norm(x))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import KeyValue
+from nlpcli.attention.core import DecodingState
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.states import KeyValue
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.norms import make_norm
 from nlpcli.models.heads import MaskedHead, Pooler
@@ -25,27 +27,39 @@ class Memory:
 
 
 @dataclass
-class DecoderState:
-    """What a decoder has read: per layer the keys and values of the target so far, and those of the source."""
+class CrossMemory:
+    """What a decoder looks at of its sources: for each layer keys and values, and the mask of padding."""
 
-    length: int
-    past: list[KeyValue | None]
-    memory: list[KeyValue] | None = None
-    memory_allowed: Tensor | None = None  # (sources, 1, 1, m)
+    layers: list[KeyValue]
+    mask: AttentionMask | None
     width: int = 1  # consecutive rows that share one source
 
+    def select(self, index: Tensor, width: int) -> CrossMemory:
+        sources = torch.div(index[::width], self.width, rounding_mode="floor")
+        unchanged = sources.numel() == self.layers[0].key.size(0) and bool(
+            (sources == torch.arange(sources.numel(), device=sources.device)).all()
+        )
+        if unchanged:
+            return CrossMemory(self.layers, self.mask, width)
+        mask = None if self.mask is None else AttentionMask(keys=self.mask.keys.index_select(0, sources))
+        return CrossMemory([item.select(sources) for item in self.layers], mask, width)
+
+
+@dataclass
+class DecoderState:
+    """What a decoder has read: the state of each layer's self-attention, and what it looks at of the sources."""
+
+    length: int
+    layers: list[DecodingState]
+    memory: CrossMemory | None = None
+
     def select(self, index: Tensor, width: int) -> DecoderState:
-        past = [None if item is None else item.select(index) for item in self.past]
-        memory, allowed = self.memory, self.memory_allowed
-        if memory is not None:
-            sources = torch.div(index[::width], self.width, rounding_mode="floor")
-            unchanged = sources.numel() == memory[0].key.size(0) and bool(
-                (sources == torch.arange(sources.numel(), device=sources.device)).all()
-            )
-            if not unchanged:
-                memory = [item.select(sources) for item in memory]
-                allowed = None if allowed is None else allowed.index_select(0, sources)
-        return DecoderState(self.length, past, memory, allowed, width)
+        layers = [state.select(index) for state in self.layers]
+        return DecoderState(self.length, layers, None if self.memory is None else self.memory.select(index, width))
+
+    def bytes(self) -> int:
+        """The memory that the target read so far takes."""
+        return sum(state.bytes() for state in self.layers)
 
 
 class _WithVocabulary(nn.Module):
@@ -100,40 +114,27 @@ class _WithDecoder(_WithVocabulary):
         hidden, state = self.advance(tokens, state)
         return self.logits(hidden[:, -1]), state
 
-    def advance(
+    def advance(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """As `step`, but the hidden states of all tokens read: (rows, n, d_model)."""
+        x = self.decoder_embedding(tokens, state.length)
+        memory = state.memory
+        given = {} if memory is None else {"memory": memory.layers, "memory_mask": memory.mask, "width": memory.width}
+        x, layers = self.decoder.step(x, state.layers, **given)
+        return self._scaled(x), DecoderState(state.length + tokens.size(1), layers, memory)
+
+    def _read(
         self,
         tokens: Tensor,
-        state: DecoderState,
-        allowed: Tensor | None = None,
+        mask: AttentionMask | None = None,
+        memory: CrossMemory | None = None,
         kept: list[Tensor] | None = None,
-    ) -> tuple[Tensor, DecoderState]:
-        """As `step`, but the hidden states of all tokens read: (rows, n, d_model).
+    ) -> Tensor:
+        """The hidden states of whole texts (rows, n), for which no state is made: (rows, n, d_model)."""
+        given = {} if memory is None else {"memory": memory.layers, "memory_mask": memory.mask}
+        return self._scaled(self.decoder(self.decoder_embedding(tokens), mask, kept=kept, **given))
 
-        allowed: narrows what is seen of the tokens so far, broadcast to (rows, heads, n, length so far). kept: is given
-        what enters each layer, and then what the last one gives.
-        """
-        x = self.decoder_embedding(tokens, state.length)
-        bias = self.decoder.bias(tokens.size(1), state.length + tokens.size(1), state.length)
-        past = []
-        for i, layer in enumerate(self.decoder.layers):
-            if kept is not None:
-                kept.append(x)
-            x, present = layer(
-                x,
-                allowed=allowed,
-                bias=bias,
-                past=state.past[i],
-                start=state.length,
-                memory=None if state.memory is None else state.memory[i],
-                memory_allowed=state.memory_allowed,
-                width=state.width,
-            )
-            past.append(present)
-        state = DecoderState(state.length + tokens.size(1), past, state.memory, state.memory_allowed, state.width)
-        x = self.decoder.finish(x)
-        if kept is not None:
-            kept.append(x)
-        return x if self.output_scale == 1.0 else x * self.output_scale, state
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.output_scale == 1.0 else x * self.output_scale
 
     def reorder(self, state: DecoderState, index: Tensor, width: int = 1) -> DecoderState:
         """See `Decodable.reorder`."""
@@ -142,6 +143,8 @@ class _WithDecoder(_WithVocabulary):
 
 class EncoderDecoder(_WithDecoder):
     """Source in, target out. `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017).
+
+    decoder_attention: what the target's layers attend to, see `Stack`; None: as the stack's `attention` says.
 
     source_encoder: None, or what reads the source's ids in another vocabulary and gives the encoder's input in the
     place of token embeddings: see `nlpcli.models.source_encoder`.
@@ -155,19 +158,21 @@ class EncoderDecoder(_WithDecoder):
         decoder_layers: int,
         embedding: dict[str, Any],
         stack: dict[str, Any],
+        decoder_attention: Sequence[str] | None = None,
         tie: str = "all",
         output_bias: bool = False,
         scale_output: bool = False,
         max_length: int | None = None,
     ) -> None:
         super().__init__()
+        decoder_stack = stack if decoder_attention is None else {**stack, "attention": decoder_attention}
         source = nn.Embedding(vocab_size, stack["d_model"])
         target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, stack["d_model"])
         self.encoder_embedding = embedding_of(source, embedding, stack)
         self.encoder = Stack(encoder_layers, **stack)
         self.source_encoder: nn.Module | None = None
         self._add_decoder(
-            target, decoder_layers, embedding, stack, cross=True, tie=tie, output_bias=output_bias,
+            target, decoder_layers, embedding, decoder_stack, cross=True, tie=tie, output_bias=output_bias,
             scale_output=scale_output, max_length=max_length,
         )  # fmt: skip
 
@@ -178,22 +183,28 @@ class EncoderDecoder(_WithDecoder):
         """
         if source_mask is not None and source_mask.device.type == "cpu" and bool(source_mask.all()):
             source_mask = None  # asking a GPU would make every step wait for it
-        allowed = None if source_mask is None else source_mask[:, None, None, :]
+        mask = _padding(source_mask)
         if self.source_encoder is None:
             x = self.encoder_embedding(source)
         else:
-            x = self.encoder_embedding.placed(self.source_encoder(source, allowed))
-        return Memory(self.encoder(x, allowed=allowed, kept=kept), source_mask)
+            x = self.encoder_embedding.placed(self.source_encoder(source, mask))
+        return Memory(self.encoder(x, mask, kept=kept), source_mask)
 
     def init_state(self, memory: Memory) -> DecoderState:
         """The state before the first target token; the source's keys and values are computed here, once."""
+        return DecoderState(0, self.decoder.start(), self._cross(memory))
+
+    def _cross(self, memory: Memory) -> CrossMemory:
         projected = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder.layers]
-        allowed = None if memory.mask is None else memory.mask[:, None, None, :]
-        return DecoderState(0, [None] * len(self.decoder.layers), projected, allowed)
+        return CrossMemory(projected, _padding(memory.mask))
 
     def hidden(self, source: Tensor, source_mask: Tensor | None, target: Tensor) -> Tensor:
         """Hidden states (batch, n, d_model) that predict what follows each token of target (batch, n)."""
-        return self.advance(target, self.init_state(self.encode(source, source_mask)))[0]
+        return self.target_hidden(target, self.encode(source, source_mask))
+
+    def target_hidden(self, target: Tensor, memory: Memory, kept: list[Tensor] | None = None) -> Tensor:
+        """As `hidden`, for a source that was encoded. kept: is given the states of all the decoder's layers."""
+        return self._read(target, memory=self._cross(memory), kept=kept)
 
     def forward(self, source: Tensor, source_mask: Tensor | None, target: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of target (batch, n)."""
@@ -223,15 +234,14 @@ class Decoder(_WithDecoder):
 
     def init_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
-        return DecoderState(0, [None] * len(self.decoder.layers))
+        return DecoderState(0, self.decoder.start())
 
-    def hidden(self, tokens: Tensor, allowed: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, mask: AttentionMask | None = None, kept: list[Tensor] | None = None) -> Tensor:
         """Hidden states (batch, n, d_model) that predict what follows each token of tokens (batch, n).
 
-        allowed: boolean, broadcast to (batch, heads, n, n); False where a token must not be seen, as one of another
-        document.
+        mask: what must not be seen besides, as tokens of other documents. kept: is given the states of all layers.
         """
-        return self.advance(tokens, self.init_state(tokens.size(0)), allowed)[0]
+        return self._read(tokens, mask, kept=kept)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of tokens (batch, n)."""
@@ -283,8 +293,7 @@ class Encoder(_WithVocabulary):
         mask (batch, n): True where there is a token; None when there is no padding. segments (batch, n): kinds of
         segments, None for all 0. kept: is given the states of all layers, see `Stack`.
         """
-        allowed = None if mask is None else mask[:, None, None, :]
-        return self.encoder(self.encoder_embedding(tokens, segments=segments), allowed=allowed, kept=kept)
+        return self.encoder(self.encoder_embedding(tokens, segments=segments), _padding(mask), kept=kept)
 
     def mlm_hidden(self, states: Tensor) -> Tensor:
         """(…, d_model) states -> (…, d_model), which `logits` turns into a distribution over the vocabulary."""
@@ -300,6 +309,10 @@ class Encoder(_WithVocabulary):
         """(batch, n, d_model) states -> (batch, 2); class 0: the second segment follows the first."""
         assert self.pair_head is not None
         return self.pair_head(self.pooled(states))
+
+
+def _padding(mask: Tensor | None) -> AttentionMask | None:
+    return None if mask is None else AttentionMask(keys=mask)
 
 
 def embedding_of(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:

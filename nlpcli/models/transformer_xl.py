@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import KeyValue
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.patterns import Causal, Horizon
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
+from nlpcli.attention.states import KeyValue, KeyValueCache
 from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
+
+_CAUSAL = AttentionMask(Causal())
 
 
 class RelativeLayer(nn.Module):
@@ -54,17 +58,14 @@ class RelativeLayer(nn.Module):
         x: Tensor,
         memory: KeyValue,
         positions: Tensor,
+        mask: AttentionMask,
         *,
-        allowed: Tensor | None = None,
-        causal: bool = False,
         other_segment: Tensor | None = None,
         places: Tensor | None = None,
     ) -> Tensor:
         """See `RelativeAttention.forward`; (batch, n, d_model) -> (batch, n, d_model)."""
         y = self.attention_norm(x) if self.pre_norm else x
-        y = self.attention(
-            y, memory, positions, allowed=allowed, causal=causal, other_segment=other_segment, places=places
-        )
+        y = self.attention(y, memory, positions, mask, other_segment=other_segment, places=places)
         x = self._add(x, y, self.attention_norm)
         y = self.feed_forward_norm(x) if self.pre_norm else x
         return self._add(x, self.feed_forward(y), self.feed_forward_norm)
@@ -76,10 +77,10 @@ class RelativeLayer(nn.Module):
 
 @dataclass
 class SegmentState:
-    """What was read before: per layer its keys and values, None before the first token."""
+    """What was read before: per layer the cache of its keys and values."""
 
     length: int
-    past: list[KeyValue | None]
+    layers: list[KeyValueCache]
 
 
 class TransformerXL(nn.Module):
@@ -147,19 +148,26 @@ class TransformerXL(nn.Module):
         return self.output_weight_owner.weight
 
     def hidden(
-        self, tokens: Tensor, memory: list[Tensor] | None = None, allowed: Tensor | None = None
+        self, tokens: Tensor, memory: list[Tensor] | None = None, mask: AttentionMask | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Hidden states (batch, n, d_model) that predict what follows each of tokens (batch, n), and the new memory.
 
-        memory: per layer (batch, m, d_model), from the segment before. allowed: boolean, combined with causality,
-        broadcast to (batch, heads, n, m + n).
+        memory: per layer (batch, m, d_model), from the segment before. mask: what must not be seen besides, of memory
+        and tokens together.
         """
-        memory = memory or [None] * len(self.layers)
+        old = memory or [None] * len(self.layers)
         past = [
-            None if states is None else layer.project(states) for layer, states in zip(self.layers, memory, strict=True)
+            None if states is None else layer.project(states) for layer, states in zip(self.layers, old, strict=True)
         ]
-        hidden, read, _ = self._read(tokens, past, allowed)
-        return hidden, [self._remember(old, new) for old, new in zip(memory, read, strict=True)]
+        read: list[Tensor] = []
+
+        def present(number: int, x: Tensor) -> KeyValue:
+            read.append(x)
+            own, before = self.layers[number].project(x), past[number]
+            return own if before is None else before.extended(own.key, own.value)
+
+        hidden = self._read(tokens, 0 if memory is None else memory[0].size(1), present, mask)
+        return hidden, [remembered(a, b, self.memory_length) for a, b in zip(old, read, strict=True)]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of one segment (batch, n), without a memory."""
@@ -173,7 +181,8 @@ class TransformerXL(nn.Module):
 
     def init_state(self, batch_size: int) -> SegmentState:
         """The state before the first token of `batch_size` sequences."""
-        return SegmentState(0, [None] * len(self.layers))
+        last = self.memory_length + 1 if self.memory_length else None  # and the next position itself
+        return SegmentState(0, [KeyValueCache(Horizon(0, last)) for _ in self.layers])
 
     def step(self, tokens: Tensor, state: SegmentState) -> tuple[Tensor, SegmentState]:
         """See `Decodable.step`. The tokens of one call are a segment; it remembers `memory_length` positions before
@@ -183,34 +192,38 @@ class TransformerXL(nn.Module):
 
     def advance(self, tokens: Tensor, state: SegmentState) -> tuple[Tensor, SegmentState]:
         """As `step`, but the hidden states of all tokens read: (rows, n, d_model)."""
-        past = [None if old is None else KeyValue(self._last(old.key), self._last(old.value)) for old in state.past]
-        hidden, _, present = self._read(tokens, past, None)
-        return hidden, SegmentState(state.length + tokens.size(1), present)
+        layers: list[KeyValueCache] = []
+
+        def present(number: int, x: Tensor) -> KeyValue:
+            own = self.layers[number].project(x)
+            held, after = state.layers[number].append(own.key, own.value)
+            layers.append(after)
+            return held
+
+        hidden = self._read(tokens, state.layers[0].held, present)
+        return hidden, SegmentState(state.length + tokens.size(1), layers)
 
     def reorder(self, state: SegmentState, index: Tensor, width: int = 1) -> SegmentState:
         """See `Decodable.reorder`."""
-        return SegmentState(state.length, [None if old is None else old.select(index) for old in state.past])
+        return SegmentState(state.length, [cache.select(index) for cache in state.layers])
 
     def _read(
-        self, tokens: Tensor, past: list[KeyValue | None], allowed: Tensor | None
-    ) -> tuple[Tensor, list[Tensor], list[KeyValue]]:
-        """One segment after the keys and values of `past`: hidden states, what entered each layer, keys and values."""
+        self,
+        tokens: Tensor,
+        before: int,
+        present: Callable[[int, Tensor], KeyValue],
+        mask: AttentionMask | None = None,
+    ) -> Tensor:
+        """The hidden states of one segment after `before` positions.
+
+        present: for the number of a layer and what enters it, the keys and values that it looks at.
+        """
+        mask = _CAUSAL if mask is None else mask.within(Causal())
         x = self.embedding(tokens)
-        before = 0 if past[0] is None else past[0].key.size(2)
         positions = self.dropout(self.positions(before + tokens.size(1) - 1, -1).to(x.dtype))
-        read, present = [], []
-        for layer, old in zip(self.layers, past, strict=True):
-            read.append(x)
-            new = layer.project(x)
-            present.append(new if old is None else old.extended(new.key, new.value))
-            x = layer(x, present[-1], positions, allowed=allowed, causal=True)
-        return self.dropout(x if self.norm is None else self.norm(x)), read, present
-
-    def _remember(self, old: Tensor | None, new: Tensor) -> Tensor:
-        return remembered(old, new, self.memory_length)
-
-    def _last(self, x: Tensor) -> Tensor:
-        return x[:, :, -self.memory_length :] if self.memory_length else x
+        for number, layer in enumerate(self.layers):
+            x = layer(x, present(number, x), positions, mask)
+        return self.dropout(x if self.norm is None else self.norm(x))
 
 
 def remembered(old: Tensor | None, new: Tensor, length: int) -> Tensor:

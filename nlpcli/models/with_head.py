@@ -85,9 +85,9 @@ class WithHead(nn.Module):
                 return memory.states
             target = rows.ids.roll(1, dims=1)
             target[:, 0] = self.start
-            return body.advance(target, body.init_state(memory), kept=kept)[0]
+            return body.target_hidden(target, memory, kept)
         if isinstance(body, Decoder):  # what stands behind a row's end is never seen
-            return body.advance(rows.ids, body.init_state(len(rows.ids)), kept=kept)[0]
+            return body.hidden(rows.ids, kept=kept)
         if isinstance(body, TransformerXL):
             return body.hidden(rows.ids)[0]
         if isinstance(body, XLNet):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import KeyValue
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.relative import RelativePositions
+from nlpcli.attention.states import KeyValue
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.models.transformer_xl import RelativeLayer, remembered
@@ -125,28 +126,25 @@ class XLNet(nn.Module):
         n = tokens.size(1)
         memory = memory or [None] * len(self.layers)
         before = 0 if memory[0] is None else memory[0].size(1)
-        seen = _seen(visible, mask, before)  # (batch, 1, n, before + n)
-        content_seen = None
-        if seen is not None:
-            itself = torch.ones(n, before + n, dtype=torch.bool, device=tokens.device).triu(before).tril(before)
-            content_seen = seen | itself
+        seen = _seen(visible, mask, before)  # (batch, n, before + n)
+        itself = torch.ones(n, before + n, dtype=torch.bool, device=tokens.device).triu(before).tril(before)
+        content_mask = AttentionMask(permutation=None if seen is None else seen | itself)
         other = _other_segment(segments, before)
         x = self.embedding(tokens)
         positions = self.dropout(self.positions(before + n - 1, -n).to(x.dtype))
-        queries = query_seen = query_other = None
+        queries = query_mask = query_other = None
         if targets is not None:
             queries = self.dropout(self.query_embedding.expand(*targets.shape, -1))
-            query_seen, query_other = _rows(seen, targets), _rows(other, targets)
+            query_mask = AttentionMask(permutation=_rows(seen, targets))
+            query_other = None if other is None else _rows(other[:, 0], targets)[:, None]
         kept = []
         for layer, old in zip(self.layers, memory, strict=True):
             kept.append(remembered(old, x, self.memory_length))
             present = _with_memory(layer, old, x)
             if targets is not None:
-                queries = layer(
-                    queries, present, positions, allowed=query_seen, other_segment=query_other, places=targets
-                )
+                queries = layer(queries, present, positions, query_mask, other_segment=query_other, places=targets)
             if targets is None or layer is not self.layers[-1]:  # queries don't look at the last content
-                x = layer(x, present, positions, allowed=content_seen, other_segment=other)
+                x = layer(x, present, positions, content_mask, other_segment=other)
         return self.dropout(x if queries is None else queries), kept
 
 
@@ -158,12 +156,12 @@ def _with_memory(layer: RelativeLayer, old: Tensor | None, x: Tensor) -> KeyValu
 
 
 def _seen(visible: Tensor | None, mask: Tensor | None, before: int) -> Tensor | None:
-    """Who may see whom, memory included: (batch, 1, n, before + n), None when everyone sees everything."""
+    """Who may see whom, memory included: (batch, n, before + n), None when everyone sees everything."""
     if mask is not None:
         visible = mask[:, None, :].expand(-1, mask.size(1), -1) if visible is None else visible & mask[:, None, :]
     if visible is None:
         return None
-    return nn.functional.pad(visible, (before, 0), value=True)[:, None]
+    return nn.functional.pad(visible, (before, 0), value=True)
 
 
 def _other_segment(segments: Tensor | None, before: int) -> Tensor | None:
@@ -175,5 +173,5 @@ def _other_segment(segments: Tensor | None, before: int) -> Tensor | None:
 
 
 def _rows(x: Tensor | None, places: Tensor) -> Tensor | None:
-    """The rows (batch, 1, k, m) of x (batch, 1, n, m) at `places` (batch, k)."""
-    return None if x is None else x.take_along_dim(places[:, None, :, None], dim=2)
+    """The rows (batch, k, m) of x (batch, n, m) at `places` (batch, k)."""
+    return None if x is None else x.take_along_dim(places[:, :, None], dim=1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
@@ -75,7 +76,8 @@ class CausalLanguageModelling:
     def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
         if has_memory(model):
             return model.hidden(ids, memory)
-        return model.hidden(ids, same_document(ids, self.eos) if self.document_mask else None), None
+        mask = AttentionMask(documents=document_numbers(ids, self.eos)) if self.document_mask else None
+        return model.hidden(ids, mask), None
 
     def _loss(self, model: nn.Module, hidden: Tensor, ids: Tensor) -> Loss:
         hidden, goal = hidden.flatten(0, 1), ids[:, 1:].flatten()
@@ -140,10 +142,9 @@ def has_memory(model: nn.Module) -> bool:
     return hasattr(model, "memory_length")
 
 
-def same_document(ids: Tensor, eos: int) -> Tensor:
-    """(batch, 1, n, n), True where two of the tokens (batch, n) are of one document; the eos before it begins one."""
-    document = (ids == eos).cumsum(dim=1)
-    return document[:, None, :, None] == document[:, None, None, :]
+def document_numbers(ids: Tensor, eos: int) -> Tensor:
+    """(batch, n): the number of the document of each of the tokens (batch, n); the eos before it begins one."""
+    return (ids == eos).cumsum(dim=1)
 
 
 class LanguageBatch:

@@ -134,7 +134,7 @@ class Denoising:
             states = model.hidden(batch.source, batch.source_mask, batch.target)
             return states.flatten(0, 1).index_select(0, batch.places), None
         memory = model.encode(batch.source, batch.source_mask)
-        states = model.advance(batch.target, model.init_state(memory))[0].flatten(0, 1)
+        states = model.target_hidden(batch.target, memory).flatten(0, 1)
         return states.index_select(0, batch.places), memory.states.flatten(0, 1).index_select(0, batch.hidden_places)
 
     def _parts(

@@ -12,13 +12,13 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 
 CARD = "README.md"
-_FIELD = re.compile(r"^- (command|data|trained|machine|ended|kept): (.*)$", re.MULTILINE)
+_FIELD = re.compile(r"^- (command|data|trained|machine|stopped|best checkpoint): (.*)$", re.MULTILINE)
 _PARAMETERS = re.compile(r"([\d,]+) parameters?\.")
 
 
 def read_card(run: Path) -> dict[str, str]:
-    """command, data, trained, machine, ended and kept as the card of the folder `run` has them, and the number of
-    parameters without commas; {} where there is no card, or one that is none of a run."""
+    """command, data, trained, machine, stopped and best checkpoint in the card of the folder `run`, and the number
+    of parameters without commas; {} where there is no card, or one that is none of a run."""
     path = Path(run) / CARD
     if not path.is_file():
         return {}
@@ -26,7 +26,7 @@ def read_card(run: Path) -> dict[str, str]:
     found = dict(_FIELD.findall(text))
     if (parameters := _PARAMETERS.search(text)) is not None:
         found["parameters"] = parameters[1].replace(",", "")
-    return found if {"ended", "kept", "trained"} <= found.keys() else {}
+    return found if {"stopped", "best checkpoint", "trained"} <= found.keys() else {}
 
 
 def card_of(
@@ -53,12 +53,12 @@ def card_of(
 - data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
 - trained: {counted(progress.step, "step")}, {counted(progress.tokens, "token")}, {progress.seconds / 60:.1f} minutes
 - machine: {machine.describe()}
-- ended: {outcome.reason}, {time.strftime("%Y-%m-%d")}
-- kept: {outcome.kept}
+- stopped: {outcome.reason}, {time.strftime("%Y-%m-%d")}
+- best checkpoint: {outcome.kept}
 
-On held-out data (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
+On the dev set (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
 
-| of the weights kept | | signature |
+| metric | value | signature |
 |---|---|---|
 {results}
 """

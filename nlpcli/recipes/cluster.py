@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.opening import STDIN
 from nlpcli.data.vectors import finite_vectors, unit
 from nlpcli.errors import NlpcliError
@@ -40,7 +41,7 @@ class Clustering:
         if (self.k is None) == (self.distance is None):
             raise NlpcliError(
                 "the number of groups is not given" if self.k is None else "--k and --distance exclude each other",
-                hint="choose --k NUMBER, or --distance BORDER such as 0.4",
+                hint="add --k NUMBER, or --distance THRESHOLD such as 0.4",
             )
         if self.distance is not None and not 0 < self.distance <= 2:
             raise NlpcliError(f"distance {self.distance:g}: cosine distances lie between 0 and 2")
@@ -86,8 +87,9 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
         texts = [line.text for line in lines]
         if len(texts) != len(vectors):
             raise NlpcliError(
-                f"{job.vectors}: {len(vectors):,} vectors, but {len(texts):,} lines in {', '.join(job.files)}",
-                hint="name the lines the vectors were made of",
+                f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
+                f"{counted(len(texts), 'line')} in {', '.join(job.files)}",
+                hint="name the file that the vectors were made from",
             )
         return texts, np.asarray(vectors)
     embedder = Embedder(job.settings, say=say)
@@ -103,7 +105,9 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
 def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
     different = len(np.unique(rows, axis=0))
     if job.k > different:
-        raise NlpcliError(f"{different} different lines can't make {job.k} groups", hint="choose a smaller --k")
+        raise NlpcliError(
+            f"{counted(different, 'different line')} can't make {counted(job.k, 'group')}", hint="choose a smaller --k"
+        )
     from sklearn.cluster import KMeans
 
     return KMeans(n_clusters=job.k, n_init=10, random_state=job.seed).fit_predict(rows)
@@ -112,7 +116,7 @@ def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
 def _joined(rows: np.ndarray, job: Clustering) -> np.ndarray:
     if len(rows) > MOST_COMPARED:
         raise NlpcliError(
-            f"{len(rows):,} lines have too many distances to hold in memory", hint="group them with --k instead"
+            f"the distances between {len(rows):,} lines don't fit in memory", hint="group them with --k instead"
         )
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)

@@ -58,7 +58,7 @@ def convert(job: Conversion) -> Converted:
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
     replace = _may_replace(job)
-    loaded = open_model(job.source, allow_pickle=job.allow_pickle)
+    loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
     info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
     weights = unshared(loaded.model.state_dict())
     model = loaded.config.kind
@@ -67,12 +67,13 @@ def convert(job: Conversion) -> Converted:
             from nlpcli.convert.checkpoint import write_huggingface
 
             model = write_huggingface(
-                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.tokenizer, info=info,
-                layout=_layout(loaded),
+                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.own_tokenizer,
+                info=info, layout=_layout(loaded),
             )  # fmt: skip
         else:
             save_model(
-                folder, weights=weights, config=loaded.config, tokenizer=loaded.tokenizer, info=info,
+                folder, weights=weights, config=loaded.config, tokenizer=loaded.own_tokenizer,
+                info=info if loaded.own_tokenizer else {**info, "vocab_size": loaded.vocab_size},
                 source_tokenizer=loaded.source_tokenizer,
             )  # fmt: skip
     return Converted(
@@ -80,7 +81,7 @@ def convert(job: Conversion) -> Converted:
         form=form,
         model=model,
         parameters=count_parameters(loaded.model),
-        vocab_size=loaded.tokenizer.vocab_size,
+        vocab_size=loaded.vocab_size,
         left_out=loaded.info.get("left_out", []),
     )
 
@@ -90,7 +91,7 @@ _WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer
 
 def _layout(loaded: LoadedModel) -> dict[str, Any] | None:
     """Where special tokens stand in what a fine-tuned model reads, None for any other model."""
-    if not loaded.info.get("head"):
+    if not loaded.info.get("head") or loaded.own_tokenizer is None:
         return None
     from nlpcli.tasks.layout import Layout
 
@@ -104,11 +105,13 @@ def _may_replace(job: Conversion) -> bool:
     if not job.out.is_dir():
         raise NlpcliError(f"{job.out}: is a file, not a folder")
     if job.out.resolve() == job.source.resolve():
-        raise NlpcliError(f"{job.out}: is the model itself", hint="give another folder to write to")
+        raise NlpcliError(f"{job.out}: is the model itself", hint="name another folder")
     if is_free(job.out):
         return True
     if not job.overwrite:
-        raise NlpcliError(f"{job.out}: is not empty", hint="give another folder, or --overwrite to replace the model")
+        raise NlpcliError(
+            f"{job.out}: is not empty", hint="name another folder, or add --overwrite to replace the model"
+        )
     if not (job.out / DESCRIPTION).exists() and not (is_huggingface(job.out) and (job.out / WEIGHTS).exists()):
-        raise NlpcliError(f"{job.out}: holds no model that could be replaced", hint="give another folder")
+        raise NlpcliError(f"{job.out}: holds no model to replace", hint="name another folder")
     return True

@@ -31,9 +31,9 @@ class Corpus:
         from nlpcli.data.repeatable import repeatable
 
         if not settings.train:
-            raise NlpcliError("no text to train on", hint="--data FILE, folder or glob")
+            raise NlpcliError("no training text is given", hint="--data FILE, folder or glob")
         if not settings.dev and not settings.dev_fraction:
-            raise NlpcliError("nothing is held out to measure progress on", hint="give --dev or data.dev_fraction=0.05")
+            raise NlpcliError("the run has no dev set", hint="give --dev or data.dev_fraction=0.05")
         with repeatable(settings.train) as train:
             if settings.dev:
                 with repeatable(settings.dev) as dev:
@@ -87,7 +87,7 @@ class Corpus:
     def _sentences(self) -> str:
         if self.settings.sentences == "none":
             raise NlpcliError(
-                "this objective needs to know where sentences end, and data.sentences is none",
+                "this objective needs sentences, and data.sentences is none",
                 hint="set data.sentences=lines or split",
             )
         return "split" if self.settings.sentences == "auto" else self.settings.sentences

@@ -63,9 +63,7 @@ def prepare(folder: Path) -> dict[str, Path]:
     Raises: NlpcliError when `folder` exists and is not empty.
     """
     if not is_free(folder):
-        raise NlpcliError(
-            f"{folder}: already exists", hint="name another folder with --out, or remove this one if it is not needed"
-        )
+        raise NlpcliError(f"{folder}: already exists", hint="name another folder with --out, or remove this one")
     files = {}
     for split, language in itertools.product(SPLITS, (SOURCE, TARGET)):
         name = f"{split}.{language}"
@@ -90,12 +88,12 @@ def steps(folder: Path, files: dict[str, Path], minutes: float) -> list[Step]:
     translate = ["translate", "--model", translator]
     score = ["score", "--metric", "bleu", "--metric", "chrf", "--ref", test[1], hypotheses]
     return [
-        Step("Learn how to cut words into pieces, from both languages at once", _words(tokenize)),
+        Step("Train a tokenizer on both languages", _words(tokenize)),
         Step("Pretrain a small language model on Shakespeare", _words(pretrain)),
-        Step("Let it continue a line", _words(generate)),
+        Step("Continue a line with it", _words(generate)),
         Step("Train a translator from English to German", _words(finetune)),
-        Step("Translate sentences it has never seen", _words(translate), stdin=test[0], stdout=hypotheses),
-        Step("Compare with what people wrote", _words(score)),
+        Step("Translate the test set", _words(translate), stdin=test[0], stdout=hypotheses),
+        Step("Score the translations against the references", _words(score)),
     ]
 
 

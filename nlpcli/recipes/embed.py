@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.data.vectors import unit
 from nlpcli.errors import NlpcliError, unknown
@@ -56,21 +57,23 @@ class Embedding:
         if self.word not in WORD_VECTORS:
             raise unknown("vector of a word", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
-            raise NlpcliError("an empty word can't be looked for")
+            raise NlpcliError("an empty word can't be searched for")
         if self.output_field == (self.field or "text"):
             raise NlpcliError(
-                f"the vector can't stand in the field '{self.output_field}', which holds the text",
+                f"the vector can't be written to the field '{self.output_field}', which holds the text",
                 hint="name another field with --output-field",
             )
 
 
 class Word(NamedTuple):
-    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours."""
+    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours;
+    sentence: the whole line."""
 
     line: int
     index: int
     text: str
     around: str
+    sentence: str
     vector: np.ndarray
     static: np.ndarray
 
@@ -138,8 +141,8 @@ def embed(
 
 def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
     if embedder.cut:
-        lines = "1 line was" if embedder.cut == 1 else f"{embedder.cut:,} lines were"
-        warn(f"{lines} longer than {embedder.max_length} tokens; the rest was not read (--max-length)")
+        lines = "1 line is" if embedder.cut == 1 else f"{embedder.cut:,} lines are"
+        warn(f"{lines} longer than {counted(embedder.max_length, 'token')}; only the beginning is read (--max-length)")
 
 
 def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:
@@ -170,8 +173,8 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     """
     check_files(job.files)
     embedder = Embedder(job.vectors, say=say)
-    piece = "mean of its pieces" if job.word == "mean" else "its first piece"
-    say(f"vectors of words: {embedder.width} numbers, {piece}, {embedder.states}")
+    piece = "mean of its tokens" if job.word == "mean" else "its first token"
+    say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     find = words_in if not job.only else _finder(job.only)
     number, found = 0, 0
     for window in windows(read_texts(job)):
@@ -182,12 +185,14 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
             ends = [end for _, end in words_in(text)] if vectors else []
             for span, vector, static in ((one.span, one.vector, one.static) for one in vectors):
                 index = 1 + sum(end <= span[0] for end in ends)
-                portion.append(Word(number, index, text[slice(*span)], _around(text, span), vector, static))
+                portion.append(Word(number, index, text[slice(*span)], _around(text, span), text, vector, static))
         found += len(portion)
         yield portion
     tell_cut(embedder, warn)
     if job.only and not found:
-        raise NlpcliError(f"'{job.only[0]}' is in none of the {number:,} lines", hint="--only looks for whole words")
+        raise NlpcliError(
+            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--only finds whole words"
+        )
 
 
 def words_in(text: str) -> list[Span]:
@@ -234,7 +239,7 @@ def _around(text: str, span: Span) -> str:
 
 def word_line(word: Word, *, static: bool = False) -> str:
     """A word as a JSON object; its index in the line counts from 0. static: with the vector it begins from as well."""
-    record = {"line": word.line, "index": word.index - 1, "word": word.text}
+    record = {"text": word.sentence, "line": word.line, "index": word.index - 1, "word": word.text}
     vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
     return _with_vectors(record, **vectors)
 
@@ -242,9 +247,9 @@ def word_line(word: Word, *, static: bool = False) -> str:
 def compare(words: Sequence[Word]) -> list[Compared]:
     """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
     if len(words) < 2:
-        raise NlpcliError(f"{len(words)} word found: at least two are needed to compare")
+        raise NlpcliError(f"{counted(len(words), 'word')} found: a comparison needs at least two")
     if len(words) > MOST_COMPARED:
-        raise NlpcliError(f"{len(words):,} words make too long a table", hint="choose some with --only WORD")
+        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --only WORD")
     cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
     return [
         Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))

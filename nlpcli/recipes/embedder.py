@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.locate import newest_run
@@ -103,8 +104,9 @@ class Embedder:
     def describe(self) -> str:
         """How a vector is made, in words."""
         of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
-        length = ", of length 1" if self.normalize else ""
-        return f"{self.width} numbers, {of}, {self.states}{length}; at most {self.max_length} tokens of a text"
+        length = ", normalized to length 1" if self.normalize else ""
+        states = f"{self.states}{length}"
+        return f"dimension {self.width}, {of}, {states}; at most {counted(self.max_length, 'token')} of a text"
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
@@ -189,7 +191,7 @@ class Embedder:
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
         limit = self.config.max_length if self.config.positions == "learned" else None
         if asked is not None and limit is not None and asked > limit:
-            raise NlpcliError(f"--max-length {asked} is more than the {limit} tokens the model can read")
+            raise NlpcliError(f"--max-length {asked} is more than the {counted(limit, 'token')} the model can read")
         found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH
         return found if limit is None else min(found, limit)
 
@@ -215,7 +217,7 @@ def _newest(say: Callable[[str], None]) -> Path:
         found = newest_run("similarity")
     except NlpcliError:
         found = newest_run("encoder")
-    return found.report("the newest run that makes vectors", say)
+    return found.report("the newest encoder run", say)
 
 
 def _token_table(body: Any) -> torch.Tensor:

@@ -21,5 +21,5 @@ def check_ending(format: str, out: Path | None, endings: Mapping[str, str]) -> N
     if named == format or (named == "terminal" and format not in BINARY):
         return
     raise NlpcliError(
-        f"{out}: its name says {named}, --format says {format}", hint=f"take --format {named}, or another ending"
+        f"{out}: its name says {named}, --format says {format}", hint=f"use --format {named}, or another file name"
     )

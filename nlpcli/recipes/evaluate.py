@@ -81,14 +81,14 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     parts = applied.loaded.info.get("parts")
     if parts and job.part is None:
         raise NlpcliError(
-            f"{applied.loaded.path}: has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}"
+            f"{applied.loaded.path}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}"
         )
     check_columns(applied.task, job.columns)
     columns = columns_of(applied.loaded.info, job.columns, job.format)
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
     examples = list(itertools.chain.from_iterable(read))
     if not examples:
-        raise NlpcliError(f"{', '.join(job.data)}: no examples to measure on")
+        raise NlpcliError(f"{', '.join(job.data)}: no test examples")
     tell_blank(examples, warn)
     result = measure(applied, examples, job, warn=warn)
     cuts.tell(warn)
@@ -100,7 +100,7 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     task = applied.task
     if job.confusion and task.name not in _CONFUSED:
         raise NlpcliError(
-            f"there is no table of confusions for {task.name}",
+            f"{task.name} has no confusion matrix",
             hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
         )
     tell_unknown(task, examples, warn)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nlpcli.attention.patterns import Causal, parse
+from nlpcli.attention.pattern_parser import parse
+from nlpcli.attention.patterns import Causal
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.positions import RelativeBias, RotaryPositions, sinusoids
 from nlpcli.visualization.maps import Attention, Side, Site
@@ -52,7 +53,7 @@ def position_matrix(
     """
     _check("length", length, LONGEST)
     if kind == "learned":
-        raise NlpcliError("learned positions are weights of a model, so there is nothing to draw without one")
+        raise NlpcliError("learned positions are weights of a model and can't be drawn without one")
     if kind not in POSITIONS:
         raise unknown("positions", kind, POSITIONS)
     if kind == "relative":

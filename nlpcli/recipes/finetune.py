@@ -57,8 +57,8 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     if config.data.mixture is not None:
         if config.task != "text-to-text":
             raise NlpcliError(
-                f"a mixture is not learnt with --task {config.task}",
-                hint="leave --task out; the file of the mixture says what each of its tasks is",
+                f"--mixture and --task {config.task} exclude each other",
+                hint="leave --task out; the mixture file names its tasks",
             )
         from nlpcli.recipes.finetuning.mixture import run_mixture
 

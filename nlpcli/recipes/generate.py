@@ -55,10 +55,10 @@ class Generating:
                 raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
         if self.greedy and self.samples > 1:
             raise NlpcliError(
-                f"greedy search gives one text, not {self.samples}", hint="leave out --greedy to draw several"
+                f"greedy search gives one text, not {self.samples}", hint="leave out --greedy to sample several"
             )
         if "" in self.stop:
-            raise NlpcliError("an empty text can't end a continuation")
+            raise NlpcliError("the stop text is empty")
 
     def as_generation(self) -> dict[str, Any]:
         """The same in the names of `Generation`; None where the model decides."""

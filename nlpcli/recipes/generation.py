@@ -60,7 +60,7 @@ def check_lengths(
         raise NlpcliError(f"the minimum length can't be negative: {least}")
     if least is not None and most is not None and least > most:
         raise NlpcliError(
-            f"{names[0]} {least} is above {names[1]} {most}", hint="no text has both lengths; raise the latter"
+            f"{names[0]} {least} is above {names[1]} {most}", hint="raise the maximum or lower the minimum"
         )
 
 

@@ -20,7 +20,7 @@ _NAMES = {
     TRANSLATION: "a translation model",
     LANGUAGE_MODEL: "a language model",
     "encoder": "an encoder",
-    "denoising": "a model that restores text",
+    "denoising": "a denoising model",
 }
 _COMMANDS = {TRANSLATION: "nlpcli translate", LANGUAGE_MODEL: "nlpcli generate"}
 _MAKING = {
@@ -56,13 +56,13 @@ def newest_model(accepts: Callable[[dict[str, Any]], bool], root: Path = Path("r
         if info is None or not accepts(info):
             continue
         if not (run / CONFIG).exists() or read_card(run):
-            newer = f"{last} is newer, but not finished; --model {last} takes its model, that of step {step:,}"
+            newer = f"{last} is newer but not finished; --model {last} uses its checkpoint of step {step:,}"
             return Newest(run, "" if last is None else newer)
         if last is None:
             last, step = run, info.get("step", 0)
     if last is None:
         return None
-    return Newest(last, f"warning: the run {last} is not finished; its model is that of step {step:,}")
+    return Newest(last, f"warning: the run {last} is not finished; its checkpoint of step {step:,} is used")
 
 
 def newest_run(task: str, root: Path = Path("runs")) -> Newest:
@@ -74,7 +74,9 @@ def newest_run(task: str, root: Path = Path("runs")) -> Newest:
     if found is None:
         raise NlpcliError(
             f"no model was given, and there is no run of {_NAMES.get(task, task)} under {root}/",
-            hint=f"name one with --model, or make one: {_MAKING[task]}" if task in _MAKING else "name one with --model",
+            hint=f"name one with --model, or train one: {_MAKING[task]}"
+            if task in _MAKING
+            else "name one with --model",
         )
     return found
 
@@ -123,6 +125,6 @@ def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path
     if found is None:
         raise NlpcliError(
             f"no model was given, and there is no fine-tuned run under {root}/",
-            hint="name one with --model, or make one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
+            hint="name one with --model, or train one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
         )
     return found.report("the newest fine-tuned run", say)

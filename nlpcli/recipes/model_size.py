@@ -31,8 +31,8 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
     count = count_parameters(outline(body_config(config), vocab_size))
     if file is not None and count > sum(map(math.prod, stored.values())):
         raise NlpcliError(
-            f"{file}: holds fewer numbers than the {count:,} of the model in the run's config.yaml",
-            hint="the run's configuration was changed; put it back",
+            f"{file}: holds fewer weights than the {count:,} of the model in the run's config.yaml",
+            hint="the run's configuration was changed; restore it",
         )
     memory = total_memory()
     needed = count * _FLOAT * (_TRAINED if whole else 1)

@@ -48,25 +48,29 @@ def description_of(source: Source) -> dict[str, Any]:
     return read_info(path)
 
 
-def open_model(source: Source, device: str = "cpu", *, allow_pickle: bool = False) -> LoadedModel:
+def open_model(
+    source: Source, device: str = "cpu", *, allow_pickle: bool = False, needs_tokenizer: bool = True
+) -> LoadedModel:
     """The model in the folder `source`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
 
     Of a loaded one the weights are shared and its settings are not: who changes those changes them for itself.
+    needs_tokenizer: refuse a model that came without one.
     Raises: NlpcliError as `load_model` and `read_huggingface`.
     """
     if isinstance(source, LoadedModel):
         return replace(source, model=copy.copy(source.model).to(device).eval())
     path = Path(source)
     if not is_huggingface(path):
-        return load_model(path, device)
+        return load_model(path, device, needs_tokenizer=needs_tokenizer)
     from nlpcli.convert.checkpoint import read_huggingface
     from nlpcli.models.build import build_model
 
-    found = read_huggingface(path, allow_pickle=allow_pickle)
+    found = read_huggingface(path, allow_pickle=allow_pickle, needs_tokenizer=needs_tokenizer)
     info = {**found.info, "left_out": found.left_out} if found.left_out else found.info
+    info = info if found.tokenizer is not None else {**info, "vocab_size": found.vocab_size}
     config, shapes = ModelConfig.model_validate(found.config), {n: tuple(t.shape) for n, t in found.weights.items()}
-    check_shapes(config, found.tokenizer.vocab_size, found.info.get("head"), shapes, str(path))
-    model = build_model(found.config, found.tokenizer.vocab_size, found.info.get("head"))
+    check_shapes(config, found.vocab_size, found.info.get("head"), shapes, str(path))
+    model = build_model(found.config, found.vocab_size, found.info.get("head"))
     load_weights(model, found.weights, str(path))
     return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
 
@@ -75,6 +79,6 @@ def check_one_tokenizer(loaded: LoadedModel) -> None:
     """Refuses a model that reads sources with a tokenizer of their own, for those who would read with the other."""
     if loaded.source_tokenizer is not None:
         raise NlpcliError(
-            f"{loaded.path}: reads only sources of a translation, with a tokenizer of their own",
+            f"{loaded.path}: this translator has a tokenizer for each side and can only translate",
             hint=f"use it with: nlpcli translate --model {loaded.path}",
         )

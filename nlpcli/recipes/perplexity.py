@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Score
@@ -91,7 +92,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any
     shards = build_shards([file], loaded.tokenizer, documents=documents, field=reading.field, column=reading.column)
     eos = special.eos if documents != "file" and _knows_ends(loaded) else None
     if len(TokenStream(shards, eos=eos)) < 2:
-        raise NlpcliError(f"{file}: a text of one token has none to predict")
+        raise NlpcliError(f"{file}: the text has only one token, so there is none to predict")
     # windows to train on, of which there are none: the least that any text has room for
     windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
     task = CausalLanguageModelling(
@@ -129,7 +130,9 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
     own = loaded.info.get("context") or loaded.config.max_length
     context = reading.context or own
     if loaded.model.max_length is not None and context > loaded.model.max_length:
-        raise NlpcliError(f"a context of {context} tokens: the model has only {loaded.model.max_length} positions")
+        raise NlpcliError(
+            f"a context of {counted(context, 'token')}: the model has only {loaded.model.max_length} positions"
+        )
     if reading.stride is not None and reading.stride > context:
         raise NlpcliError(
             f"a stride of {reading.stride} is more than the context of {context}: tokens would be skipped"
@@ -163,10 +166,12 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
 
     model, special = loaded.model, loaded.tokenizer.special
     if getattr(model, "mlm_head", None) is None:
-        raise NlpcliError(f"{loaded.path}: this encoder predicts no tokens", hint="take one that was pretrained by mlm")
+        raise NlpcliError(
+            f"{loaded.path}: this encoder predicts no tokens", hint="use one that was pretrained with mlm"
+        )
     for name in ("stride", "memory"):
         if getattr(reading, name) is not None:
-            raise NlpcliError(f"a {name} means nothing to a masked language model, which reads each document alone")
+            raise NlpcliError(f"--{name} has no effect on a masked language model, which reads each document alone")
     special.check("cls", "sep", "mask", "pad")
     context = _context(loaded, reading)
     documents = reading.documents or "auto"
@@ -192,7 +197,9 @@ def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, devi
 
     special, inner = loaded.tokenizer.special, context - 2
     if inner < 1:
-        raise NlpcliError(f"a context of {context} tokens has no room for a text between its begin and end")
+        raise NlpcliError(
+            f"a context of {counted(context, 'token')} is too short for a text between its special tokens"
+        )
     nats = 0.0
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):
         for start in range(begin, end, inner):

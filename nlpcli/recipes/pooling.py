@@ -56,7 +56,7 @@ def sentence_settings(path: Path, pooling: str | None = None) -> SentenceSetting
             normalize = True
         elif kind != "Transformer":
             raise NlpcliError(
-                f"{path / _MODULES}: the module {kind or module} is not known here, and without it vectors differ",
+                f"{path / _MODULES}: the module {kind or module} is not supported, and vectors differ without it",
                 hint="name the pooling with --pooling to leave such modules out",
             )
     return SentenceSettings(pooling, normalize, _max_length(path))
@@ -84,8 +84,8 @@ def _pooling(config: dict[str, Any], file: Path) -> str:
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in _NAMES:
         raise NlpcliError(
-            f"{file}: the pooling {' and '.join(map(str, modes)) or 'of nothing'} is not known here",
-            hint="name another with --pooling: first, mean, max or last",
+            f"{file}: the pooling {' and '.join(map(str, modes)) or 'of nothing'} is not supported",
+            hint="choose one with --pooling: first, mean, max or last",
         )
     return _NAMES[modes[0]]
 

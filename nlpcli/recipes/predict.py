@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nlpcli.recipes.models import Source
     from nlpcli.tasks.task import OnCut
 
-FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labelled-lines")
+FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
 WINDOW = 1024  # examples read ahead
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -159,7 +159,7 @@ def _check_options(task: Any, job: Predicting) -> None:
     if job.top is not None and not task.ranks:
         raise NlpcliError(
             f"--top has no effect on a model for {task.name}, which gives one answer",
-            hint="leave it out; --json gives all that is predicted",
+            hint="leave it out; --json writes all predictions",
         )
     check_columns(task, job.columns)
 
@@ -194,7 +194,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
             if given:
                 raise NlpcliError(
                     f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
-                    hint="say how its columns stand with --format tsv, csv or jsonl, or leave the option out",
+                    hint="name its format with --format tsv, csv or jsonl, or leave the option out",
                 )
             yield from parse_lines(applied.task, _lines(path))
             continue
@@ -207,9 +207,9 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
 
 def _lines(path: str) -> Iterator[tuple[str, str]]:
     """The lines of a file, each with its place."""
-    from nlpcli.data.readers import LONGEST_LINE, read_lines
+    from nlpcli.data.readers import read_lines
 
-    for number, line in enumerate(read_lines(path, longest=LONGEST_LINE), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         yield line, f"{shown(path)}:{number}"
 
 

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.columns import Columns
 from nlpcli.data.opening import STDIN, check_opens
 from nlpcli.errors import NlpcliError
@@ -60,11 +61,11 @@ class Prompting:
             raise NlpcliError(f"the seed can't be negative: {self.seed}")
         if self.shots and self.examples is None:
             raise NlpcliError(
-                f"{self.shots} examples are to be shown, and there is no file to draw them from",
+                f"--shots {self.shots} needs a file with examples",
                 hint="name the training examples with --examples",
             )
         if not self.shots and self.examples is not None:
-            raise NlpcliError("examples are given and none are shown", hint="say how many: --shots 4")
+            raise NlpcliError("--examples has no effect without --shots", hint="add --shots 4")
         if self.data == self.examples == STDIN:
             raise NlpcliError("standard input can be read only once, as data or as examples")
 
@@ -172,10 +173,10 @@ class Prompter:
         from nlpcli.recipes.prompting_measures import measure
 
         if not self._gold:
-            self.say("no example has a label: nothing is measured")
+            self.say("no example has a label, so there is no score")
             return []
         if self._unlabelled:
-            self.warn(f"{self._unlabelled} examples have no label and are not measured")
+            self.warn(f"not scored: {counted(self._unlabelled, 'example')} without a label")
         return [measure(metric, self._gold, self._predicted, resampling) for metric in self.metrics]
 
     def _cases(self, path: str) -> Iterator[Case]:
@@ -265,12 +266,12 @@ def _open(path: Path, device: str) -> LoadedModel:
     check_one_tokenizer(loaded)
     if loaded.info.get("head"):
         raise NlpcliError(
-            f"{path}: was fine-tuned for {task}, and answers without a prompt", hint=f"nlpcli predict --model {path}"
+            f"{path}: was fine-tuned for {task}, which needs no prompt", hint=f"nlpcli predict --model {path}"
         )
     if loaded.config.kind == "encoder":
         raise NlpcliError(
-            f"{path}: is an encoder, which can't go on with a prompt",
-            hint="take a language model or an encoder-decoder, or fine-tune this one: nlpcli finetune",
+            f"{path}: is an encoder, which can't continue a prompt",
+            hint="use a language model or an encoder-decoder, or fine-tune this one: nlpcli finetune",
         )
     return loaded
 

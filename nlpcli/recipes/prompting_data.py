@@ -29,7 +29,7 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     Raises: NlpcliError, with file and line, for what can't be read, and where it can't be told which is the label.
     """
     if columns.format in _UNFIT:
-        raise NlpcliError(f"format {columns.format} holds tagged words, and a prompt is made of texts")
+        raise NlpcliError(f"format {columns.format} holds tagged words, and a prompt needs texts")
     if columns.format == "squad" or (columns.format == "auto" and _is_squad(path)):
         yield from _questions(path)
         return
@@ -76,7 +76,7 @@ class _Finder:
         if len(row.cells) != len(names):
             raise NlpcliError(
                 f"{row.place}: {len(row.cells)} columns where the header has {len(names)}",
-                hint="is there a tab or a separator too many or too few? format csv reads quoted cells",
+                hint="check the number of separators; format csv reads quoted cells",
             )
         if names != self.names:
             for name in self.used:

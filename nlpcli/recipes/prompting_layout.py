@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.decoding.likelihood import Completions, split_completions
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.generate import beginning, window_of
@@ -28,7 +29,9 @@ class Demonstrations:
     def __init__(self, pool: Sequence[Case], shots: int, seed: int) -> None:
         self.pool = [case for case in pool if case.completion is not None]
         if len(self.pool) < shots:
-            raise NlpcliError(f"{shots} examples are to be shown, and there are {len(self.pool)} with an answer")
+            raise NlpcliError(
+                f"--shots {shots} needs that many examples with an answer, and the file has {len(self.pool)}"
+            )
         self.shots, self.seed = shots, seed
 
     def drawn(self, number: int, case: Case) -> list[Case]:
@@ -110,7 +113,9 @@ class EncoderDecoderLayout:
     def excess(self, question: Completions, new_tokens: int) -> int:
         longest = len(question.prefix) + max(map(len, question.candidates), default=new_tokens) - 1
         if self.positions is not None and longest > self.positions:
-            raise NlpcliError(f"an answer of {longest} tokens is longer than the model's {self.positions} positions")
+            raise NlpcliError(
+                f"an answer of {counted(longest, 'token')} is longer than the model's {self.positions} positions"
+            )
         return len(question.source or ()) - self.room
 
     def cut(self, question: Completions, tokens: int) -> Completions:
@@ -171,13 +176,14 @@ class Composer:
         text = prompt.question.prefix if prompt.question.source is None else prompt.question.source
         if excess >= len(text):
             raise NlpcliError(
-                f"{prompt.case.place}: an answer may have {self.layout.room + excess - len(text) + 1} tokens, which "
-                f"leaves no room for a prompt in the model's {self.layout.room}",
+                f"{prompt.case.place}: an answer may have "
+                f"{counted(self.layout.room + excess - len(text) + 1, 'token')}, which leaves "
+                f"no room for the prompt in the model's {self.layout.room}",
                 hint="make candidates shorter, or max_new_tokens smaller",
             )
         self.warn(
-            f"{prompt.case.place}: only the last {len(text) - excess} of the prompt's {len(text)} tokens are read, for "
-            f"the model reads {self.layout.room} with the answer"
+            f"{prompt.case.place}: only the last {len(text) - excess} of the prompt's {len(text)} tokens are read; "
+            f"the model's maximum is {self.layout.room}, with the answer"
         )
         return replace(prompt, question=self.layout.cut(prompt.question, excess))
 
@@ -187,6 +193,6 @@ class Composer:
             return None
         shots = self.demonstrations.shots
         return (
-            f"{self.shortened} of {self.prompts} prompts show fewer than {shots} example{'s' * (shots > 1)}, "
-            f"the fewest {self.fewest}: the model reads {self.layout.room} tokens"
+            f"fewer than {counted(shots, 'example')} in {self.shortened} of {counted(self.prompts, 'prompt')}, "
+            f"at least {self.fewest}: the model's maximum is {counted(self.layout.room, 'token')}"
         )

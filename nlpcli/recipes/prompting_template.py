@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nlpcli.config.counting import counted
 from nlpcli.config.loading import Strict, load_yaml, parse
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, nearest
@@ -57,23 +58,25 @@ class Template(Strict):
     prompt; without either the model writes until `stop`.
     """
 
-    prompt: str = Field(description="what stands before the answer; {column} is replaced, {{ and }} are braces")
-    label: str = Field(" {label}", description="how the answer follows the prompt, with {label} for its text")
-    labels: dict[str, str] = Field({}, description="what stands for each label of the data")
+    prompt: str = Field(description="text before the answer; {column} is replaced, {{ and }} are braces")
+    label: str = Field(" {label}", description="form of the answer after the prompt, with {label} for its text")
+    labels: dict[str, str] = Field({}, description="text for each label of the data")
     choices: str | list[str] | dict[str, str] | None = Field(
         None, description="columns of the candidates, or the one with a list of them; or label: column"
     )
-    first_choice: str = Field("0", min_length=1, description="what the data call the first candidate: 0, 1, A")
+    first_choice: str = Field("0", min_length=1, description="label of the first candidate in the data: 0, 1, A")
     instruction: str = Field("", description="description of the task, before everything else")
     separator: str = Field("\n\n", description="between instruction, examples and prompt")
     normalize: Literal["none", "tokens", "unconditional"] = Field(
-        "none", description="log P(candidate): per token, or less that after a prompt that says nothing"
+        "none", description="log P(candidate): per token, or minus its log P after a neutral prompt"
     )
-    answer_context: str = Field("Answer:", description="a prompt that says nothing ('unconditional')")
-    stop: str | list[str] = Field("\n", description="texts that end what the model writes")
-    max_new_tokens: Annotated[int, Field(ge=1)] = Field(32, description="most tokens it writes")
+    answer_context: str = Field("Answer:", description="the neutral prompt ('unconditional')")
+    stop: str | list[str] = Field("\n", description="texts that stop the generation")
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(32, description="maximum number of new tokens")
     beam_size: Annotated[int, Field(ge=1)] = Field(1, description="1 is greedy search")
-    length_penalty: Annotated[float, Field(ge=0)] = Field(0.6, description="of the beam, as in nlpcli translate")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(
+        0.6, description="length penalty of beam search, as in nlpcli translate"
+    )
     metric: str | list[str] | None = Field(None, description="null: accuracy of candidates, exact match of texts")
 
     @field_validator("labels", "choices", "first_choice", mode="before")
@@ -93,18 +96,18 @@ class Template(Strict):
     @model_validator(mode="after")
     def _makes_sense(self) -> Template:
         if self.labels and self.choices:
-            raise ValueError("labels and choices are two ways to name candidates; give one of them")
+            raise ValueError("labels and choices exclude each other; leave one of them out")
         if len(self.labels) == 1:
-            raise ValueError("labels: a single label leaves nothing to choose")
+            raise ValueError("labels: at least two labels are needed")
         if set(placeholders(self.label)) != {LABEL}:
-            raise ValueError("label: has to hold {label}, the text of the answer, and no other column")
+            raise ValueError("label: must hold {label}, the text of the answer, and no other column")
         for name in ("prompt", "answer_context", "instruction"):
             if LABEL in placeholders(getattr(self, name)):
                 raise ValueError(f"{name}: holds {{label}}, which is the answer")
         if placeholders(self.instruction):
-            raise ValueError("instruction: is the same for all examples and can't hold a column")
+            raise ValueError("instruction: can't hold a column, because it is the same for all examples")
         if "" in self.stops:
-            raise ValueError("stop: an empty text can't end an answer")
+            raise ValueError("stop: an empty text can't stop an answer")
         self._has_an_effect()
         return self
 
@@ -169,7 +172,7 @@ class Template(Strict):
         else:
             found = _list(record, str(self.choices))
         if len(found) < 2:
-            raise NlpcliError(f"{record.place}: {len(found)} candidates leave nothing to choose")
+            raise NlpcliError(f"{record.place}: at least two candidates are needed, not {len(found)}")
         return dict(zip(_numbered(self.first_choice, len(found)), found, strict=True))
 
 
@@ -193,11 +196,13 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     try:
         found = list(Formatter().parse(text))
     except ValueError:
-        raise ValueError("a brace stands alone; a column is {column}, and a brace in the text {{ or }}") from None
+        raise ValueError(
+            "a brace is not closed; write {column} for a column, and {{ or }} for a brace in the text"
+        ) from None
     pieces = []
     for literal, name, form, conversion in found:
         if name == "" or form or conversion:
-            raise ValueError("{} names no column; a brace in the text is written {{ or }}")
+            raise ValueError("{} names no column; write {{ or }} for a brace in the text")
         pieces.append((literal, name or ""))
     return pieces
 
@@ -205,7 +210,7 @@ def _pieces(text: str) -> list[tuple[str, str]]:
 def _name(value: Any) -> Any:
     if isinstance(value, bool):
         word = "yes, true or on" if value else "no, false or off"
-        raise ValueError(f"YAML takes {word} for a truth value; put the word into quotation marks")
+        raise ValueError(f"YAML reads {word} as a boolean; put the word into quotation marks")
     return str(value) if isinstance(value, (int, float)) else value
 
 
@@ -248,7 +253,7 @@ def _numbered(first: str, count: int) -> list[str]:
 def _right(record: Record, texts: Mapping[str, str]) -> str:
     """The name of the candidate that the label means: by its name, or else by its text."""
     if not record.label or len(record.label) > 1:
-        raise NlpcliError(f"{record.place}: {len(record.label or ())} labels, where one candidate is to be right")
+        raise NlpcliError(f"{record.place}: {counted(len(record.label or ()), 'label')}, and exactly one is needed")
     label = record.label[0]
     if label in texts:
         return label
@@ -257,6 +262,6 @@ def _right(record: Record, texts: Mapping[str, str]) -> str:
             return name
     near = nearest(label, texts)
     raise NlpcliError(
-        f"{record.place}: the label '{label}' is none of {', '.join(texts)}",
-        hint=f"did you mean '{near}'?" if near else "the template's labels (or first_choice) have to name it",
+        f"{record.place}: the label '{label}' is not one of {', '.join(texts)}",
+        hint=f"did you mean '{near}'?" if near else "add it to the template's labels (or set first_choice)",
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects, text_member
 from nlpcli.data.opening import inner_suffix, shown
-from nlpcli.data.readers import LONGEST_LINE, read_lines
+from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError
 
 _HINT = 'each line must look like {"text": "..."}'
@@ -33,7 +33,7 @@ def is_json(path: str, format: str, field: str | None) -> bool:
 def check_field(format: str, field: str | None) -> None:
     """Raises: NlpcliError for a field of JSON where the format says that lines are plain."""
     if field is not None and format not in ("auto", "jsonl"):
-        raise NlpcliError(f"--field and --format {format} exclude each other", hint="leave out one of them")
+        raise NlpcliError(f"--field and --format {format} exclude each other", hint="leave one of them out")
 
 
 def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] = ()) -> Iterator[Input]:
@@ -46,7 +46,7 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
         has one of the fields that would be added.
     """
     name = field or "text"
-    lines = enumerate(read_lines(path, longest=LONGEST_LINE), start=1)
+    lines = enumerate(read_lines(path), start=1)
     if not is_json(path, format, field):
         yield from (Input(line, f"{shown(path)}:{number}") for number, line in lines)
         return

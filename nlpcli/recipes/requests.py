@@ -70,6 +70,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
         data__context=given.get("context"),
         data__document_mask=given.get("document_mask"),
         noise__kinds=noise,
+        model__attention=list(given.get("attention") or []),
     )
 
 
@@ -84,7 +85,7 @@ def _sample_text(
     data = str(sample_file("tinyshakespeare.txt.gz"))
     usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
     documents = documents or _chosen_in(settings, "documents")
-    say(f"data: {data} (the sample that comes with nlpcli), documents: {documents or usual}")
+    say(f"data: {data} (the sample data of nlpcli), documents: {documents or usual}")
     return [data], documents or usual
 
 
@@ -127,7 +128,7 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
     if asked.sample:
         train, held_out = _sample_examples(chosen)
         dev = dev or held_out
-        say(f"data: {' and '.join(train)} (the sample that comes with nlpcli)")
+        say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
     return _task_request(
         given,
         asked,
@@ -158,7 +159,7 @@ class _Asked:
     model: str | None
     config: Path | None
     resume: bool
-    sample: bool = False  # it learns from the data that come with the program
+    sample: bool = False  # it is trained on the sample data
 
     @property
     def init(self) -> str | None:
@@ -212,6 +213,7 @@ def _task_request(given: Mapping[str, Any], asked: _Asked, *, command: str, **mo
         examples__choices=list(given.get("choices") or []),
         examples__format=given.get("format"),
         examples__header=given.get("header"),
+        model__attention=list(given.get("attention") or []),
         head__objective=given.get("objective"),
         head__prefix=given.get("prefix"),
         tuning__mode=given.get("tune"),
@@ -236,7 +238,7 @@ def _task(task: str | None, say: Say) -> str | None:
 
 
 def _sample_examples(task: str) -> tuple[list[str], list[str]]:
-    """Sample data for a task: files to train on and files held out."""
+    """Sample data for a task: training files and dev files."""
     from nlpcli.data.sample import sample_file
     from nlpcli.tasks import TASKS
 
@@ -245,7 +247,7 @@ def _sample_examples(task: str) -> tuple[list[str], list[str]]:
         paths = [str(sample_file(name)) for name in names]
         return paths[:2], paths[2:]
     if TASKS.check(task) not in _SAMPLES:
-        raise NlpcliError(f"{task} needs examples to learn from", hint="--train FILE --dev FILE")
+        raise NlpcliError(f"{task} needs training examples", hint="--train FILE --dev FILE")
     folder = f"labelled/{_SAMPLES[task]}"
     suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
     return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]

@@ -23,14 +23,14 @@ from nlpcli.recipes.card import CARD, card_of
 from nlpcli.recipes.samples import OUTPUTS, Shown, write_outputs
 
 CONFIG = "config.yaml"
-LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_operations")
+LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {"dropout", "attention_dropout", "activation_dropout"},
     "tokenizer": set(),
     "data": {"train", "dev", "mixture", "field", "column", "max_length", "subword_sampling", "workers"},
     "noise": set(),
-    "examples": {"format", "header", "text", "text2", "label", "choices", "id"},
+    "examples": {"format", "header", "id"},
     "head": {"dropout", "threshold"},
     "tuning": set(),
 }
@@ -77,7 +77,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     Raises: NlpcliError for what is unknown, contradicts itself, or would make of a resumed run another one.
     """
     if request.config is not None and request.preset is not None:
-        raise NlpcliError("a preset and --config can't both be the base", hint="put 'extends: PRESET' into the file")
+        raise NlpcliError("a preset and --config exclude each other", hint="write 'extends: PRESET' into the file")
     if request.resume:
         _check_resumable(request)
         data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
@@ -92,7 +92,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     data = apply_overrides(data, request.overrides)
     if data.get("init") and not request.resume:
         data["model"] = merge(_shape_of(data["init"]), data.get("model") or {})
-    config = parse(RunConfig, data, "the settings given")
+    config = parse(RunConfig, data, "the configuration")
     _check_device(config.training.device)
     if request.resume:
         check_same_task(base, config)
@@ -101,7 +101,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     training = config.training
     if training.schedule in FALLING and not any(getattr(training, name) for name in LIMITS):
         raise NlpcliError(
-            f"training.schedule '{training.schedule}' falls towards the end of the run, and no end is set",
+            f"training.schedule '{training.schedule}' needs the length of the run, and none is set",
             hint=f"set one of: {', '.join(f'training.{name}' for name in LIMITS)}",
         )
     return config
@@ -147,8 +147,8 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
     layers = config.tuning.source_layers
     if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
         raise NlpcliError(
-            "tuning.mode 'stages' trains a new source encoder before the rest, and this model gets none",
-            hint="ask for one with tuning.source_layers (nlpcli finetune --source-layers), or set another tuning.mode",
+            "tuning.mode 'stages' trains a new source encoder first, and this model gets none",
+            hint="add one with tuning.source_layers (nlpcli finetune --source-layers), or set another tuning.mode",
         )
     if not layers:
         return config
@@ -160,8 +160,8 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
     """Refuses a model that reads sources with a tokenizer of their own for `what`, which has one tokenizer."""
     if config.model.source_layers:
         raise NlpcliError(
-            f"{what} reads and writes with one tokenizer, and a source encoder (source_layers) has its own",
-            hint="it is for nlpcli finetune --task translation",
+            f"{what} uses one tokenizer, and a new source encoder (source_layers) has its own",
+            hint="use it with nlpcli finetune --task translation",
         )
 
 
@@ -169,13 +169,13 @@ def check_run_to_resume(out: Path) -> None:
     """Raises: NlpcliError where there is no run."""
     if not out.exists():
         near = nearest(out.name, [path.name for path in out.parent.glob("*") if (path / CONFIG).is_file()])
-        hint = f"did you mean '{out.parent / near}'?" if near else "without --resume a new run begins there"
+        hint = f"did you mean '{out.parent / near}'?" if near else "leave --resume out to start a new run"
         raise NlpcliError(f"{out}: there is no such run to resume", hint=hint)
     if out.is_file():
         raise NlpcliError(f"{out}: is a file, not the folder of a run", hint="name a run's folder with --out")
-    if is_free(out):
+    if is_free(out) and any(out.iterdir()):  # leftovers
         raise NlpcliError(
-            f"{out}: there is nothing to resume: the run was stopped before anything of it was saved",
+            f"{out}: there is nothing to resume: no run has saved anything here",
             hint="start it with the same command without --resume",
         )
     if not (out / CONFIG).is_file():
@@ -208,10 +208,12 @@ def _check_resumable(request: Request) -> None:
     for name, value in refused.items():
         if value:
             raise NlpcliError(
-                f"--resume goes on with what {request.out} holds, and {name} can't change that",
-                hint="single settings can be changed with --set",
+                f"--resume continues the run in {request.out}, and {name} can't change it",
+                hint="change settings with --set",
             )
     check_run_to_resume(request.out)
+    if not has_checkpoint(request.out):
+        raise NlpcliError(f"{request.out}: no checkpoint to resume from", hint="start anew with another --out")
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -226,9 +228,11 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
     for name in ("init", "task", "objective", "training.optimizer", *fixed):
         old, new = (operator.attrgetter(name)(settings) for settings in (base, config))
         if old != new:
+            if name == "init":
+                name, old = "the model that it began with (--model)", old or "none"
             raise NlpcliError(
-                f"{name} of a run that is resumed stays {_shown(old)} (got {_shown(new)})",
-                hint="start another run with another --out",
+                f"{name} of a resumed run can't be changed from {_shown(old)} to {_shown(new)}",
+                hint="start a new run with another --out",
             )
 
 
@@ -246,7 +250,7 @@ def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> N
         if getattr(getattr(config, section), key) != getattr(getattr(default, section), key)
     ]
     if changed:
-        listener.note(f"without effect on this run: {', '.join(changed)}")
+        listener.note(f"these settings have no effect on this run: {', '.join(changed)}")
 
 
 def choose_run(request: Request, config: RunConfig, what: str) -> Path:
@@ -265,7 +269,8 @@ def choose_run(request: Request, config: RunConfig, what: str) -> Path:
         if not (is_run and request.overwrite):
             what = "already holds a run" if is_run else "is not empty"
             raise NlpcliError(
-                f"{out}: {what}", hint="choose another --out, resume the run with --resume, or use --overwrite"
+                f"{out}: {what}",
+                hint="choose another --out, resume the run with --resume, or replace it with --overwrite",
             )
     return out
 
@@ -300,8 +305,8 @@ def open_run(run: Path, request: Request, config: RunConfig) -> None:
     try:
         write_new(run / CONFIG, content)
     except AlreadyThere:
-        hint = "run it again for a folder of its own" if request.out is None else "choose another --out"
-        raise NlpcliError(f"{run}: another run has begun here meanwhile", hint=hint) from None
+        hint = "run the command again; it chooses a new folder" if request.out is None else "choose another --out"
+        raise NlpcliError(f"{run}: another run has started in this folder", hint=hint) from None
 
 
 def _next_free(root: Path, stem: str) -> Path:

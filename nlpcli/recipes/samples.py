@@ -30,7 +30,7 @@ class Shown:
     """What the latest evaluation gave.
 
     count: how many samples there are at each evaluation. samples: {"text" or "source", "reference", "output", …}.
-    outputs: for each item that was measured what was right and what was said ("gold", "said"), or of a part of a text
+    outputs: for each item that was measured {"reference", "output"}, or of a part of a text
     its "nats" and "tokens" and the tallies. measures: by the names of the metrics how they are computed from these:
     {"metric", "options"}. data: a digest of what was measured on, which says whether two runs can be paired.
     """

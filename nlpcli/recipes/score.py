@@ -102,7 +102,7 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     """Metrics and files out of the arguments of a call that names no metric by an option.
 
     A first argument that is the name of a metric, or several joined by commas, is that, whether there is a file of
-    this name or not (`./bleu` is the file). Raises: NlpcliError for one that is neither a metric nor a file.
+    this name or not (`./bleu` is the file). Raises: NlpcliError for one that is not a metric and not a file.
     """
     first, *rest = arguments or ("",)
     names = [name.strip().lower() for name in first.split(",")]
@@ -113,7 +113,7 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         raise unknown("metric", absent, METRICS, METRICS.absent)
     near = None if "/" in first or "." in first else nearest(names[0], [*METRICS, *FAMILIES])
     if near and not Path(first).exists():
-        raise NlpcliError(f"'{first}' is neither a metric nor a file", hint=f"did you mean '{near}'?")
+        raise NlpcliError(f"'{first}' is not a metric and not a file", hint=f"did you mean '{near}'?")
     return (), tuple(arguments)
 
 
@@ -136,7 +136,7 @@ class Scoring:
             if metric.max_references is not None and len(request.references) > metric.max_references:
                 raise NlpcliError(
                     f"{name} takes {metric.max_references} reference file, not {len(request.references)}",
-                    hint="--alternatives reads '{ A / B }' in one reference"
+                    hint="add --alternatives to read '{ A / B }' in one reference"
                     if "alternatives" in metric.options
                     else None,
                 )
@@ -163,7 +163,7 @@ class Scoring:
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
         if self.request.baseline is not None or self.request.resampling is not None:
-            raise NlpcliError("a sentence's score has no interval and no baseline")
+            raise NlpcliError("--sentence can't be used with --confidence or --baseline")
         self._check_one("sentence scores are")
         columns = [
             metric.sentences(self._systems(metric)[0].items, self._references(metric))
@@ -266,13 +266,13 @@ def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
     kinds = {name: METRICS.load(name) for name in names}
     for name, kind in kinds.items():
         if not any(kind.needs in kinds for kinds in HOLDING.values()):
-            raise NlpcliError(f"{name} is not computed from files beside references")
+            raise NlpcliError(f"{name} is not computed from hypotheses and references")
     for option in options:
         if not any(option in kind.options for kind in kinds.values()):
             able = [name for name in METRICS if option in METRICS.load(name).options]
             raise NlpcliError(
-                f"--{option.replace('_', '-')} means nothing to {', '.join(kinds)}",
-                hint=f"it belongs to {', '.join(able)}" if able else None,
+                f"--{option.replace('_', '-')} has no effect on {', '.join(kinds)}",
+                hint=f"it applies to {', '.join(able)}" if able else None,
             )
     return {
         name: kind(**{option: value for option, value in options.items() if option in kind.options})

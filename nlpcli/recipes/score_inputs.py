@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
@@ -37,7 +38,7 @@ HOLDING = {
 """The kinds of items that a format can hold."""
 
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
-_LINE_BY_LINE = "line n is scored against line n of the reference; a blank line stands for what is missing in a file"
+_LINE_BY_LINE = "line n is scored against line n of the reference; write a blank line for a missing one"
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _read_lines(files: Files, needs: str) -> list[Items]:
 def _label(line: str, place: str) -> str:
     label = stripped(line)
     if not label:
-        raise NlpcliError(f"{place}: there is no label")
+        raise NlpcliError(f"{place}: the label is missing")
     return label
 
 
@@ -221,7 +222,7 @@ def _read_columns(files: Files, needs: str) -> list[Items]:
 def _check_words(example: Example, right: Example) -> None:
     if len(example.texts) != len(right.texts):
         raise NlpcliError(
-            f"{example.place}: a sentence of {len(example.texts)} words, but of {len(right.texts)} in {right.place}"
+            f"{example.place}: {counted(len(example.texts), 'word')}, but {len(right.texts)} in {right.place}"
         )
     for number, (word, expected) in enumerate(zip(example.texts, right.texts, strict=True), start=1):
         if word != expected:
@@ -234,14 +235,14 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     """The answers of a SQuAD data set, and predictions {id: answer} in its order."""
     first, *others = files.paths.references
     if others:
-        raise NlpcliError(f"one data set has all right answers to its questions; {shown(others[0])} is another")
+        raise NlpcliError(f"a SQuAD data set holds all references of its questions; leave {shown(others[0])} out")
     questions = list(read_answers(first))
     places = [question.place for question in questions]
     found = [Items(shown(first), [question.texts for question in questions], places)]
     for path in files.paths.all[1:]:
         answers = _predictions("\n".join(files.lines(path)), shown(path))
         if not any(question.id in answers for question in questions):
-            raise NlpcliError(f"{shown(path)}: none of its {len(answers)} ids is a question of {shown(first)}")
+            raise NlpcliError(f"{shown(path)}: none of its ids is a question of {shown(first)}")
         found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
     return found
 
@@ -252,10 +253,10 @@ def _predictions(text: str, name: str) -> dict[str, str]:
     except json.JSONDecodeError as error:
         raise NlpcliError(f"{name}:{error.lineno}: not valid JSON ({error})") from error
     except (ValueError, RecursionError) as error:
-        what = "too many brackets in brackets" if isinstance(error, RecursionError) else "a number of too many digits"
+        what = "too many nested brackets" if isinstance(error, RecursionError) else "a number with too many digits"
         raise NlpcliError(f"{name}: not valid JSON ({what})") from error
     if not isinstance(answers, dict):
-        raise NlpcliError(f"{name}: not an object of ids and answers", hint='it looks like {"id": "answer", ...}')
+        raise NlpcliError(f"{name}: not an object of ids and answers", hint='the form is {"id": "answer", ...}')
     for id, answer in answers.items():
         if not isinstance(answer, str):
             raise NlpcliError(f"{name}: the answer to {id} is {json.dumps(answer)[:40]}, not a text")
@@ -298,6 +299,6 @@ def _check_tags(found: Sequence[Items]) -> None:
         for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
             if len(tags) != len(gold):
                 raise NlpcliError(
-                    f"{place}: {len(tags)} tags, but the sentence has {len(gold)} ({gold_place})",
-                    hint="a line holds the tags of a sentence, with spaces between; --format conll reads columns",
+                    f"{place}: {counted(len(tags), 'tag')}, but the sentence has {len(gold)} ({gold_place})",
+                    hint="write the tags of a sentence in one line, separated by spaces; --format conll reads columns",
                 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
@@ -60,20 +61,20 @@ class Searching:
         if bool(self.corpus) == (self.vectors is not None):
             raise NlpcliError(
                 "there is nothing to search" if self.vectors is None else "--vectors and --corpus exclude each other",
-                hint="name lines with --corpus FILE, or vectors with --vectors FILE.npy --texts FILE",
+                hint="add --corpus FILE, or --vectors FILE.npy --texts FILE",
             )
         folder = self.vectors is not None and self.vectors.suffix != ".npy"
         if self.vectors is not None and folder == (self.texts is not None):
             raise NlpcliError(
-                f"{self.vectors}: a saved index holds its texts; --texts has no place beside it"
+                f"{self.vectors}: a saved index holds its texts, so --texts has no effect"
                 if folder
-                else f"{self.vectors}: the lines these vectors belong to are missing",
+                else f"{self.vectors}: the lines that these vectors belong to are missing",
                 hint=None if folder else "name them with --texts FILE",
             )
         if self.positive is not None and self.rerank is None:
-            raise NlpcliError("--positive is a label of the model that reranks", hint="name one with --rerank DIR")
+            raise NlpcliError("--positive has no effect without --rerank", hint="add --rerank DIR")
         if self.rerank is not None and self.candidates < self.top:
-            raise NlpcliError(f"{self.candidates} candidates can't be reranked to the best {self.top}")
+            raise NlpcliError(f"--candidates {self.candidates} is less than --top {self.top}")
         if self.save_index is not None and not is_free(self.save_index):
             raise NlpcliError(f"{self.save_index}: already exists", hint="name a new folder")
 
@@ -123,7 +124,7 @@ class Search:
         self.index = make_index(self.kind, self.vectors, file)
         if job.save_index is not None:
             self.save(job.save_index)
-            say(f"{job.save_index}: {len(texts):,} lines, index {self.kind}")
+            say(f"{job.save_index}: {counted(len(texts), 'line')}, index {self.kind}")
 
     def answers(self, queries: Iterable[str]) -> Iterator[list[Answer]]:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
@@ -187,14 +188,14 @@ class Search:
         """
         if saved is not None and saved.fingerprint != self.embedder.fingerprint():
             raise NlpcliError(
-                f"{self.job.vectors}: was made with other weights than those of {self.embedder.path}",
-                hint="name the model it was made with, or embed its lines anew with --corpus",
+                f"{self.job.vectors}: was made with another model than {self.embedder.path}",
+                hint="name the model it was made with, or embed the lines again with --corpus",
             )
         width = self.embedder.width
         if vectors.shape[1] != width:
             raise NlpcliError(
-                f"{self.job.vectors}: has vectors of {vectors.shape[1]} numbers, and the model makes {width}",
-                hint="name the model, --layers and --pooling they were made with",
+                f"{self.job.vectors}: has vectors of dimension {vectors.shape[1]}, and the model makes {width}",
+                hint="use the same model, --layers and --pooling as for the vectors",
             )
         candidates = [(len(text), place) for place, text in enumerate(texts[:_CHECKED]) if text.strip()]
         if not candidates:
@@ -204,9 +205,9 @@ class Search:
         cosine = float((unit(again) * unit(there)).sum())
         if cosine < _SAME:
             raise NlpcliError(
-                f"{self.job.vectors}: vector {place + 1} is not what this model makes of line {place + 1} "
-                f"(their cosine is {cosine:.2f})",
-                hint="name the model, --layers and --pooling they were made with, and their own lines",
+                f"{self.job.vectors}: vector {place + 1} was not made by this model from line {place + 1} "
+                f"(cosine {cosine:.2f})",
+                hint="use the same model, --layers and --pooling as for the vectors, and their own lines",
             )
 
 
@@ -225,11 +226,11 @@ class _Reranker:
             say(f"reranked by: the probability of '{self.label}' ({job.rerank})")
         elif task.name not in ("regress", "similarity"):
             raise NlpcliError(
-                f"{job.rerank}: a model for {task.name} gives pairs of texts no score",
-                hint="make one with: nlpcli finetune --task regress --train pairs.tsv",
+                f"{job.rerank}: a model for {task.name} can't score pairs of texts",
+                hint="train one: nlpcli finetune --task regress --train pairs.tsv",
             )
         elif job.positive is not None:
-            raise NlpcliError(f"{job.rerank}: gives a score and knows no labels", hint="leave --positive out")
+            raise NlpcliError(f"{job.rerank}: predicts scores, not labels", hint="leave --positive out")
         else:
             say(f"reranked by: the score of {job.rerank}")
 
@@ -271,11 +272,11 @@ def _read_description(path: Path) -> _Description:
     if not (path / DESCRIPTION).is_file():
         raise NlpcliError(
             f"{path}: {'no saved index' if path.is_dir() else 'no such index'}",
-            hint="vectors stand in a .npy file; --save-index makes a folder",
+            hint="name a .npy file, or a folder that --save-index wrote",
         )
     found = parse(_Description, load_yaml(path / DESCRIPTION), str(path / DESCRIPTION))
     if found.format != _FORMAT or found.index not in KINDS:
-        raise NlpcliError(f"{path / DESCRIPTION}: this index is not known here", hint="update nlpcli")
+        raise NlpcliError(f"{path / DESCRIPTION}: this version of the index is not supported", hint="update nlpcli")
     return found
 
 
@@ -285,7 +286,7 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
     if model is None:
         model = Path(saved.model)
         if not model.exists():
-            raise NlpcliError(f"{path}: was made with {model}, which is not here", hint="name its place with --model")
+            raise NlpcliError(f"{path}: was made with {model}, which is missing", hint="name its folder with --model")
     return replace(
         settings,
         model=model,
@@ -298,8 +299,9 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
 def _check_lengths(vectors: np.ndarray, texts: list[str], job: Searching) -> None:
     if len(vectors) != len(texts):
         raise NlpcliError(
-            f"{job.vectors}: {len(vectors):,} vectors, but {len(texts):,} lines in {job.texts or TEXTS}",
-            hint="name the lines the vectors were made of",
+            f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
+            f"{counted(len(texts), 'line')} in {job.texts or TEXTS}",
+            hint="name the file that the vectors were made from",
         )
     if not texts:
         raise NlpcliError(f"{job.vectors}: no vectors to search")

@@ -25,11 +25,12 @@ class Start:
     path: Path
     config: ModelConfig
     weights: Mapping[str, Any]
-    tokenizer: Any
+    tokenizer: Any  # None for a model that came without one
     info: dict[str, Any]
     problem: dict[str, Any]  # of the task it was tuned for before, if any
     head: dict[str, Any]  # that task's head: its settings
     head_weights: Mapping[str, Any]
+    vocab_size: int = 0  # how many tokens the model has vectors for
     source_tokenizer: Any = None  # of a model that reads sources with another one
 
 
@@ -45,15 +46,15 @@ def open_start(path: str) -> Start:
 def _opened(path: str, resolved: Path, changed: tuple[tuple[str, int], ...]) -> Start:
     from nlpcli.recipes.models import open_model
 
-    found = open_model(Path(path))
+    found = open_model(Path(path), needs_tokenizer=False)
     weights = found.model.state_dict()
     head = found.info.get("head") or {}
     own = {name: tensor for name, tensor in weights.items() if name.startswith("head.")} if head else {}
     body = {name.removeprefix("body."): t for name, t in weights.items() if name.startswith("body.")}
     info = {key: found.info[key] for key in _SETTINGS if key in found.info} | _pooling(Path(path), head)
     return Start(
-        Path(path), found.config, body if head else weights, found.tokenizer, info,
-        dict(found.info.get("problem") or {}), dict(head), own, found.source_tokenizer,
+        Path(path), found.config, body if head else weights, found.own_tokenizer, info,
+        dict(found.info.get("problem") or {}), dict(head), own, found.vocab_size, found.source_tokenizer,
     )  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
         if names:
             raise NlpcliError(
                 f"{start.path}: {what} '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1)),
-                hint="a model that begins with another's weights has its shape; leave the model's settings as they are",
+                hint="the architecture must be that of the model; leave its settings unchanged",
             )
     body.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
     new = [name for name in needed if name not in weights]

@@ -131,11 +131,9 @@ def evaluate_suite(
     Raises: NlpcliError for data that can't be read, with file and line, and where no task has data and a model.
     """
     if len(job.data) != 1:
-        raise NlpcliError(f"a suite is one folder, and {len(job.data)} were given", hint="--data DIR")
+        raise NlpcliError(f"a suite needs one folder, and {len(job.data)} are given", hint="--data DIR")
     if job.model is None:
-        raise NlpcliError(
-            "which models are to be measured?", hint="--model DIR, the folder that holds one for each task"
-        )
+        raise NlpcliError("no models are given", hint="add --model DIR, a folder with one model for each task")
     _tell_unused(job, warn)
     wanted = chosen_tasks(name, only)
     found = {task.task.name: task for task in read_suite(name, job.data[0])}
@@ -147,7 +145,7 @@ def evaluate_suite(
         if there is not None and model is not None and (not lacks or predictions):
             applied = _open(model, task, job)
             if not lacks:
-                say(f"{task.name}: measuring {model}")
+                say(f"{task.name}: evaluating {model}")
                 results.append(_measure(there, applied, job, warn))
             if predictions is not None:
                 from nlpcli.recipes.suite_predictions import write_predictions
@@ -159,7 +157,7 @@ def evaluate_suite(
         told = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != _LEFT_OUT)
         raise NlpcliError(
             f"{job.model}: no model for any task in {job.data[0]} ({told})",
-            hint=f"make them: nlpcli finetune --suite {name} --train {job.data[0]} --model DIR --out {job.model}",
+            hint=f"train them: nlpcli finetune --suite {name} --train {job.data[0]} --model DIR --out {job.model}",
         )
     return SuiteReport(name, results, missing, written)
 
@@ -189,8 +187,8 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
     if (root / _DESCRIPTION).is_file():
         if len(only) != 1:
             raise NlpcliError(
-                f"{root}: is one model, and a suite has a folder with a model for each task",
-                hint="name the task it is for: --only TASK",
+                f"{root}: is one model, and a suite needs a folder with a model for each task",
+                hint="name its task: --only TASK",
             )
         return root
     below = {squashed(path.name): path for path in sorted(root.iterdir()) if (path / _DESCRIPTION).is_file()}
@@ -234,7 +232,7 @@ def read_dev(found: FoundTask) -> tuple[list[Example], dict[str, int]]:
     parts = {part: list(found.read("dev", part)) for part in found.files.get("dev", {})}
     for part, examples in parts.items():
         if not examples:
-            raise NlpcliError(f"{found.files['dev'][part]}: no examples to measure on")
+            raise NlpcliError(f"{found.files['dev'][part]}: no examples")
     return [example for examples in parts.values() for example in examples], {p: len(e) for p, e in parts.items()}
 
 
@@ -252,7 +250,7 @@ def _tell_unused(job: Evaluating, warn: Callable[[str], None]) -> None:
     if job.format != "auto":
         unused.append("--format")
     if unused:
-        warn(f"without effect on a suite: {', '.join(unused)}")
+        warn(f"these options have no effect on a suite: {', '.join(unused)}")
 
 
 def choose_folder(suite: str, root: Path = Path("runs")) -> Path:
@@ -280,7 +278,7 @@ def finetune_suite(
     wanted = chosen_tasks(suite, only)
     found = [task for task in read_suite(suite, folder) if task.task in wanted and "train" in task.files]
     if not found:
-        raise NlpcliError(f"{folder}: no training data of {', '.join(task.name for task in wanted)}")
+        raise NlpcliError(f"{folder}: no training data for {', '.join(task.name for task in wanted)}")
     failed: dict[str, NlpcliError] = {}
     for number, task in enumerate(found, start=1):
         listener.note(f"{task.task.name} ({number} of {len(found)})")
@@ -302,7 +300,7 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
 
     started = request.resume and (run / CONFIG).exists()
     if started and (run / _CARD).exists():  # the card is written last
-        listener.note(f"{run}: is done")
+        listener.note(f"{run}: is finished")
         return
     files = {split: [str(path) for path in found.files.get(split, {}).values()] for split in ("train", "dev")}
     columns = {name: value for name, value in asdict(found.task.columns).items() if value is not None}

@@ -25,6 +25,8 @@ from nlpcli.data.readers import (
     split_lines,
 )
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.models.directory import DESCRIPTION as MODEL
+from nlpcli.models.directory import no_tokenizer
 from nlpcli.recipes.models import is_huggingface
 from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.normalization import normalizer
@@ -34,6 +36,7 @@ from nlpcli.text.training import COUNTED, MAX_LINES
 FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
+_LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
 _SHOWN_PIECES = 20
 _TOLD_EVERY = 10_000  # lines
 
@@ -112,11 +115,13 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
 
 def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
     if kind == "wordpiece" and wanted:
-        raise NlpcliError("wordpiece has no byte fallback: a word it can't cut is unknown", hint="take another --type")
+        raise NlpcliError(
+            "wordpiece has no byte fallback: a word that it can't split is unknown", hint="choose another --type"
+        )
     if kind == "words" and wanted:
-        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="take another --type")
+        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="choose another --type")
     if kind == "byte-bpe" and wanted is False:
-        raise NlpcliError("byte-bpe is made of bytes and can't do without them", hint="take --type bpe")
+        raise NlpcliError("byte-bpe always uses bytes", hint="use --type bpe")
 
 
 def _check_out(out: Path, overwrite: bool) -> bool:
@@ -131,10 +136,12 @@ def _check_out(out: Path, overwrite: bool) -> bool:
     files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}
     if not held <= files:
         raise NlpcliError(
-            f"{out}: holds other files than a tokenizer's ({min(held - files)})", hint="give another --out"
+            f"{out}: holds files that are not a tokenizer's ({min(held - files)})", hint="choose another --out"
         )
     if not overwrite:
-        raise NlpcliError(f"{out}: already holds a tokenizer", hint="give another --out, or --overwrite to replace it")
+        raise NlpcliError(
+            f"{out}: already holds a tokenizer", hint="choose another --out, or replace it with --overwrite"
+        )
     return True
 
 
@@ -166,6 +173,8 @@ def open_tokenizer(directory: Path) -> Tokenizer:
         return read_tokenizer(directory, read_json(directory / "config.json"))
     if not (directory / "tokenizer.yaml").exists() and (inner / "tokenizer.yaml").exists():
         return load_tokenizer(inner)
+    if (directory / MODEL).exists() and not (directory / "tokenizer.yaml").exists():
+        raise no_tokenizer(directory)
     return load_tokenizer(directory)
 
 
@@ -187,14 +196,14 @@ def encode_lines(
     if not 0.0 <= sampling <= 1.0:
         raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
     rng = np.random.default_rng(seed)
-    lines_of_files = (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
+    lines_of_files = (line for path in files for line in read_lines(path))
     for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
         for line, ids in zip(lines, tokenizer.encode(lines, sampling=sampling, rng=rng), strict=True):
             yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
 
 
 def _lines_of(files: Sequence[str]) -> Iterator[str]:
-    return (line for path in files for line in read_lines(path, longest=LONGEST_LINE))
+    return (line for path in files for line in read_lines(path))
 
 
 def decode_lines(
@@ -209,7 +218,7 @@ def decode_lines(
     rows = (
         parse(tokenizer, line, f"{_shown(path)}:{number}")
         for path in files
-        for number, line in enumerate(read_lines(path), 1)
+        for number, line in enumerate(read_lines(path, longest=_LONGEST_IDS), 1)
     )
     for batch in _batches(rows, 1 if line_buffered else _BATCH):
         for ids, text in zip(batch, tokenizer.decode(batch), strict=True):
@@ -236,7 +245,7 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
     ids = list(map(parse_int, words))
     for word, id_ in zip(words, ids, strict=True):
         if id_ is None:
-            hint = "for lines of tokens give --as tokens" if word in tokenizer else None
+            hint = "add --as tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
             raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")

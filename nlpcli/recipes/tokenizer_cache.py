@@ -26,7 +26,7 @@ def trained_tokenizer(
     from nlpcli.text import load_tokenizer
     from nlpcli.text.training import COUNTED
 
-    what = f"{settings.type}, {counted(settings.vocab_size, 'piece')}"
+    what = f"{settings.type}, {counted(settings.vocab_size, 'token')}"
     if settings.type in COUNTED:  # to count is as much work as to look whether it was done before
         note(f"training a tokenizer: {what}")
         return _trained(texts, settings, note)
@@ -34,7 +34,7 @@ def trained_tokenizer(
     if place.exists():
         with contextlib.suppress(NlpcliError):  # damaged: it is trained again
             tokenizer = load_tokenizer(place)
-            note(f"tokenizer: {what}, as it was trained on this text before ({place})")
+            note(f"tokenizer: {what}, trained on this text before ({place})")
             if tokenizer.vocab_size < settings.vocab_size:
                 note(_all_pieces(tokenizer.vocab_size))
             return tokenizer
@@ -64,7 +64,7 @@ def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note
 
 
 def _all_pieces(count: int) -> str:
-    return f"the text has only {counted(count, 'piece')} to give; taking them all"
+    return f"the text gives only {counted(count, 'token')}; all are used"
 
 
 def _place(texts: Iterable[str], settings: TokenizerConfig) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.opening import check_opens
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
@@ -103,10 +104,10 @@ class Translating:
             raise unknown("format", self.format, FORMATS)
         check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
-            raise NlpcliError("a target prefix for all lines and a file of prefixes exclude each other")
+            raise NlpcliError("--target-prefix and --target-prefix-file exclude each other")
         if (self.input_field or "text") in self.added:
             raise NlpcliError(
-                f"the translation can't stand in the field '{self.input_field or 'text'}', which holds the source",
+                f"the translation can't be written to the field '{self.input_field or 'text'}', which holds the source",
                 hint="name another field with --output-field",
             )
         check_lengths(self.search.min_length, self.max_length)
@@ -173,8 +174,8 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
     for name in ("length_normalization", "coverage_penalty", "patience"):
         if getattr(job.search, name) is not None:
             raise NlpcliError(
-                f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as by transformers",
-                hint="leave the option out; its generation_config.json says how to search",
+                f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as in transformers",
+                hint="leave the option out; generation_config.json sets the search",
             )
     return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
 
@@ -229,8 +230,8 @@ def read_requests(job: Translating) -> Iterator[Request]:
                 prefix = next(prefixes, None)
                 if prefix is None:
                     raise NlpcliError(
-                        f"{place}: {job.prefix_file} has only {count - 1} lines",
-                        hint="it must have a line for each line to translate; a blank one forces nothing",
+                        f"{place}: {job.prefix_file} has only {counted(count - 1, 'line')}",
+                        hint="it needs a line for each line to translate; a blank one sets no prefix",
                     )
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:

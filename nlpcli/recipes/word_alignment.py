@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import read_lines
@@ -41,7 +42,7 @@ class Aligning:
     multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
     this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
     `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
-    from 1; two, of the model and of the reverse one; "auto": those whose links agree best in the first `WINDOW` pairs;
+    from 1; two, of the model and of the reverse one; "auto": those which agree best in the first `WINDOW` pairs;
     None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.attention.word_weights`.
 
     Raises: NlpcliError for unknown choices and for settings that have no effect.
@@ -65,16 +66,14 @@ class Aligning:
         if self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
-            raise NlpcliError("the second layer is that of a reverse model, and there is none")
+            raise NlpcliError("the second layer belongs to a reverse model, and none is given")
         if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
-                "layers are chosen by how well two directions agree, and there is one",
-                hint="name a model that translates the other way with --reverse, or a layer",
+                "--layer auto needs two directions",
+                hint="add --reverse with a model that translates in the opposite direction, or name a layer",
             )
         if self.gradient and self.step != "predict":
-            raise NlpcliError(
-                f"gradient times attention is of the step that predicts a word, not of the step '{self.step}'"
-            )
+            raise NlpcliError(f"--gradient needs --step predict, not {self.step}")
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
 
@@ -86,7 +85,7 @@ def parse_layer(text: str | None) -> Layer:
     numbers = [parse_int(number) for number in text.split(",")]
     if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
         return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
-    raise NlpcliError(f"'{text}' is no layer", hint="a number from 1, one for each direction (3,2), or auto")
+    raise NlpcliError(f"'{text}' is not a layer", hint="a number from 1, one for each direction (3,2), or auto")
 
 
 def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
@@ -178,7 +177,7 @@ def _looks(
 def _agreeing(
     job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
 ) -> list[Look]:
-    """The layers whose links agree best, of all pairs of layers (Chen et al. 2020)."""
+    """The layers which agree best, of all pairs of layers (Chen et al. 2020)."""
     from nlpcli.decoding.aligner import Look
     from nlpcli.decoding.attention import cross_attentions
     from nlpcli.decoding.links import agreement
@@ -195,8 +194,8 @@ def _agreeing(
     }
     i, j = max(values, key=values.__getitem__)
     say(
-        f"layers: {i + 1} of the model and {j + 1} of the reverse one, whose links agree best "
-        f"({100 * values[i, j]:.1f} % of them in {len(pairs)} pairs)"
+        f"layers: {i + 1} of the model and {j + 1} of the reverse one, which agree best "
+        f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
     )
     return [looks[0][i], looks[1][j]]
 
@@ -216,8 +215,8 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             target = next(targets, None)
             if target is None:
                 raise NlpcliError(
-                    f"{place}: {shown(job.target)} has only {count} lines",
-                    hint="it must have the translation of each line; a blank one has no links",
+                    f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
+                    hint="it needs the translation of each line; a blank one has no links",
                 )
             count += 1
             yield Pair(source, target, place)

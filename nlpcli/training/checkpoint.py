@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -37,8 +37,8 @@ class Progress:
     position: int = 0  # entries of the epoch's plan already used
     tokens: int = 0
     seconds: float = 0.0
-    operations: float = 0.0  # floating-point operations of all steps, estimated from those counted
-    operations_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
+    flops: float = 0.0  # floating-point operations of all steps, estimated from those counted
+    flops_per_token: float = 0.0  # of the first step, and of the first in which other parameters learn
     learning: int = 0  # parameters that learned then, of a run that trains them by a plan
     best: dict[str, dict[str, int | float]] = field(default_factory=dict)  # metric -> {"value", "step"}
     kept: dict[str, int | float] = field(default_factory=dict)  # all metrics of the weights that were kept
@@ -158,6 +158,8 @@ def _device_of(model: nn.Module) -> torch.device:
 class _State(Strict):
     """What `state.yaml` says: how far the run was, and the digest of each file of tensors beside it."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # the perplexity of a bad model is
+
     progress: Progress
     sha256: dict[str, str]
 
@@ -165,7 +167,7 @@ class _State(Strict):
     def _is_possible(self) -> _State:
         progress = self.progress
         counts = (progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning)
-        if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.operations)):
+        if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
             raise ValueError("a run can't be there")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
             raise ValueError("a best value has no step")

@@ -16,8 +16,8 @@ def share_done(progress: Progress, settings: TrainingConfig, plan_length: int) -
         shares.append(progress.seconds / (60 * settings.max_minutes))
     if settings.max_tokens:
         shares.append(progress.tokens / settings.max_tokens)
-    if settings.max_operations:
-        shares.append(progress.operations / settings.max_operations)
+    if settings.max_flops:
+        shares.append(progress.flops / settings.max_flops)
     if settings.max_epochs:
         done = progress.epoch + (progress.position / plan_length if plan_length else 0.0)
         shares.append(done / settings.max_epochs)
@@ -32,8 +32,8 @@ def limit_reached(progress: Progress, settings: TrainingConfig, plan_length: int
         return f"{counted(settings.max_minutes, 'minute')} {'is' if settings.max_minutes == 1 else 'are'} over"
     if settings.max_tokens and progress.tokens >= settings.max_tokens:
         return f"{counted(progress.tokens, 'token')} read"
-    if settings.max_operations and progress.operations >= settings.max_operations:
-        return f"{progress.operations:.3g} operations done"
+    if settings.max_flops and progress.flops >= settings.max_flops:
+        return f"{progress.flops:.3g} FLOPs done"
     if settings.max_epochs and share_done(progress, settings, plan_length) >= 1.0:
         return f"{counted(settings.max_epochs, 'epoch')} done"
     if settings.patience and progress.stale >= settings.patience:

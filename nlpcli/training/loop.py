@@ -222,12 +222,12 @@ class Trainer:
             self._count_anew()
         count = sum(batch.count for batch in group)
         tokens = sum(batch.tokens for batch in group)
-        if progress.operations_per_token:
+        if progress.flops_per_token:
             self._backward(group, count)
         else:
-            with counted() as operations:
+            with counted() as flops:
                 self._backward(group, count)
-            progress.operations_per_token = operations() / tokens
+            progress.flops_per_token = flops() / tokens
         limit = settings.max_grad_norm or math.inf
         self._grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
         progress.step += 1
@@ -238,7 +238,7 @@ class Trainer:
         if self.average is not None:
             self.average.update(progress.step)
         progress.tokens += tokens
-        progress.operations += tokens * progress.operations_per_token
+        progress.flops += tokens * progress.flops_per_token
         progress.seconds = time.perf_counter() - self._clock
         self._count += count
 
@@ -246,7 +246,7 @@ class Trainer:
         """Forgets what a token costs where other parameters learn than when it was counted."""
         learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         if learning != self.progress.learning:
-            self.progress.learning, self.progress.operations_per_token = learning, 0.0
+            self.progress.learning, self.progress.flops_per_token = learning, 0.0
 
     def _backward(self, group: list[Batch], count: int) -> None:
         """Adds the gradients of the mean loss over the `count` predictions of `group`."""
@@ -264,7 +264,7 @@ class Trainer:
         self.log.write(
             "train", progress.step, epoch=progress.epoch, loss=loss, lr=self.lr, grad_norm=norm,
             tokens_per_second=round(speed, 1), tokens=progress.tokens, seconds=round(progress.seconds, 2),
-            operations=progress.operations,
+            flops=progress.flops,
         )  # fmt: skip
         self.observer.stepped(progress, self._share(), loss, self.lr, speed)
         self._nll, self._count = torch.zeros_like(self._nll), 0

@@ -133,12 +133,21 @@ def as_npz(attention: Attention) -> bytes:
 def from_npz(data: bytes, place: str = "attention") -> Attention:
     """The attention that `as_npz` gave. Raises: NlpcliError, as `from_json`, also for what is no such archive."""
     try:
+        _check_sizes(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             about = _checked(json.loads(str(archive[_ABOUT])), place)
             weights = [archive[f"{_part(entry, 'name', place)}.weights"] for entry in about["sites"]]
     except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile) as error:
         raise NlpcliError(f"{place}: this is no archive of attention weights ({error})") from error
     return _attention(about, weights, place)
+
+
+def _check_sizes(data: bytes) -> None:
+    """Raises: ValueError for an archive that says it unpacks to more than it holds; ours are not compressed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > len(data):
+        raise ValueError(f"it unpacks to {size:,} bytes, and has {len(data):,}")
 
 
 # --- both --------------------------------------------------------------------------------------------------------

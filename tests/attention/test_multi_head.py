@@ -8,8 +8,11 @@ import math
 import pytest
 import torch
 
-from nlpcli.attention.multi_head import KeyValue, MultiHeadAttention
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.patterns import Causal, Full
 from nlpcli.attention.recording import Recorder
+from nlpcli.attention.states import KeyValue
 
 D_MODEL, HEADS, BATCH, N = 12, 3, 2, 5
 
@@ -60,11 +63,14 @@ def equation(layer, x, memory, *, allowed, start=0):
 )
 def test_it_is_the_papers_equation_in_value_and_gradient(widths, bias, rotary, qk_norm, causal):
     d_key, d_value = widths
-    layer = MultiHeadAttention(D_MODEL, HEADS, d_key=d_key, d_value=d_value, bias=bias, rotary=rotary, qk_norm=qk_norm)
+    pattern = Causal() if causal else Full()
+    layer = MultiHeadAttention(
+        D_MODEL, HEADS, d_key=d_key, d_value=d_value, bias=bias, rotary=rotary, qk_norm=qk_norm, pattern=pattern
+    )
     layer = randomised(layer)
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
-    output = layer(x, layer.project_memory(x), causal=causal)
+    output = layer(x)
     expected, _ = equation(layer, x, x, allowed=visible)
     assert torch.allclose(output, expected, atol=1e-6)
     ours, theirs = (torch.autograd.grad(item.square().mean(), x)[0] for item in (output, expected))
@@ -76,32 +82,33 @@ def test_cross_attention_looks_at_another_sequence_through_its_mask(bias):
     layer = randomised(MultiHeadAttention(D_MODEL, HEADS, bias=bias))
     x, memory = torch.randn(BATCH, 4, D_MODEL).double(), torch.randn(BATCH, 7, D_MODEL).double()
     mask = torch.arange(7) < torch.tensor([7, 3])[:, None]
-    output = layer(x, layer.project_memory(memory), allowed=mask[:, None, None])
+    output = layer(x, AttentionMask(keys=mask), memory=layer.project_memory(memory))
     assert torch.allclose(output, equation(layer, x, memory, allowed=mask[:, None, None])[0], atol=1e-9)
 
 
 def test_keys_and_values_are_the_same_in_one_go_and_piece_by_piece():
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, qk_norm=True))
+    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, qk_norm=True, pattern=Causal()))
     x = torch.randn(BATCH, N, D_MODEL).double()
     whole = layer.project_memory(x)
     first, second = layer.project_memory(x[:, :2]), layer.project_memory(x[:, 2:], 2)
     pieces = first.extended(second.key, second.value)
     assert torch.allclose(whole.key, pieces.key)
     assert torch.allclose(whole.value, pieces.value)
-    late = layer(x[:, 2:], pieces, causal=True, start=2)
-    assert torch.allclose(late, layer(x, whole, causal=True)[:, 2:])
+    _, state = layer.step(x[:, :2], layer.start())
+    late, _ = layer.step(x[:, 2:], state)
+    assert torch.allclose(late, layer(x)[:, 2:])
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(width):
     layer = randomised(MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=6))
     memory = layer.project_memory(torch.randn(2, 7, D_MODEL).double())
-    mask = (torch.arange(7) < torch.tensor([7, 4])[:, None])[:, None, None]
+    mask = torch.arange(7) < torch.tensor([7, 4])[:, None]
     x = torch.randn(2 * width, 2, D_MODEL).double()
     copies = torch.arange(2).repeat_interleave(width)
     layer.recorder = Recorder()
-    shared = layer(x, memory, allowed=mask, width=width)
-    copied = layer(x, memory.select(copies), allowed=mask[copies])
+    shared = layer(x, AttentionMask(keys=mask), memory=memory, width=width)
+    copied = layer(x, AttentionMask(keys=mask[copies]), memory=memory.select(copies))
     assert torch.allclose(shared, copied, atol=1e-12)
     assert [tuple(item.shape) for item in layer.recorder] == [(2 * width, HEADS, 2, 7)] * 2
     assert torch.allclose(*layer.recorder, atol=1e-12)
@@ -109,12 +116,12 @@ def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(wid
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_what_is_recorded_are_the_weights_that_were_used(causal):
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True))
+    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, pattern=Causal() if causal else Full()))
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     memory = layer.project_memory(x)
-    silent = layer(x, memory, causal=causal)
+    silent = layer(x)
     layer.recorder = Recorder()
-    assert torch.equal(layer(x, memory, causal=causal), silent)
+    assert torch.equal(layer(x), silent)
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     [weights] = layer.recorder
     assert not weights.requires_grad
@@ -126,10 +133,9 @@ def test_what_is_recorded_are_the_weights_that_were_used(causal):
 def test_attention_dropout_works_in_training_only():
     layer = randomised(MultiHeadAttention(D_MODEL, HEADS, dropout=0.5))
     x = torch.randn(BATCH, N, D_MODEL).double()
-    memory = layer.project_memory(x)
-    assert not torch.allclose(layer(x, memory), layer(x, memory))
+    assert not torch.allclose(layer(x), layer(x))
     layer.eval()
-    assert torch.equal(layer(x, memory), layer(x, memory))
+    assert torch.equal(layer(x), layer(x))
 
 
 def test_selecting_repeats_and_drops_rows():

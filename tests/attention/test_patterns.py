@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import (
     PATTERNS,
     Both,
@@ -22,9 +24,8 @@ from nlpcli.attention.patterns import (
     Random,
     Strided,
     Window,
-    parse,
 )
-from nlpcli.attention.softmax import causal_mask, softmax_weights, window_mask
+from nlpcli.attention.softmax import causal_mask, softmax_weights
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 
@@ -33,7 +34,7 @@ ATOMS = st.one_of(
     st.sampled_from(["full", "causal"]),
     st.builds(
         "{}:{}".format,
-        st.sampled_from(["window", "prefix", "global", "random", "blockwise", "strided", "fixed"]),
+        st.sampled_from(["window", "prefix", "global", "random", "random-past", "blockwise", "strided", "fixed"]),
         NUMBER,
     ),
     st.builds("dilated:{}:{}".format, NUMBER, NUMBER),
@@ -142,11 +143,10 @@ def test_a_window_as_wide_as_the_text_equals_full_attention(size):
 def test_windows_and_causality_are_those_of_the_attention_that_is_trained(size, width):
     n, m = size
     assert torch.equal(Causal().dense(n, m), causal_mask(n, m))
-    assert torch.equal(Window(width).dense(n, m), window_mask(n, m, width))
     torch.manual_seed(m)
     query, key = (torch.randn(1, 2, length, 4, dtype=torch.float64) for length in (n, m))
     ours = softmax_weights(query, key, allowed=parse(f"causal & window:{width}").dense(n, m))
-    theirs = softmax_weights(query, key, allowed=window_mask(n, m, width), causal=True)
+    theirs = softmax_weights(query, key, allowed=Window(width).dense(n, m), causal=True)
     assert torch.equal(ours > 0, parse(f"causal & window:{width}").dense(n, m).expand(1, 2, n, m))
     assert torch.allclose(ours, theirs, atol=1e-6)
 
@@ -161,7 +161,9 @@ def test_a_model_with_a_window_computes_what_the_pattern_allows(width):
     text = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(1))
     windowed, plain = decoder(f"window:{width}"), decoder("full")
     allowed = parse(f"causal & window:{width}").dense(11)
-    assert torch.allclose(windowed(text), plain.logits(plain.hidden(text, allowed=allowed)), atol=1e-6)
+    assert torch.allclose(
+        windowed(text), plain.logits(plain.hidden(text, AttentionMask(permutation=allowed[None]))), atol=1e-6
+    )
 
 
 @given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 5))

@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.patterns import Causal
 from nlpcli.attention.recording import Recorder
 from nlpcli.attention.relative import RelativeAttention, RelativePositions, relative_gather, relative_shift
 from nlpcli.errors import NlpcliError
@@ -69,7 +71,7 @@ def inputs(n, m, seed=0):
 def test_causal_attention_after_a_memory_is_the_papers_four_terms(n, m):
     module, (x, context) = attention(), inputs(n, m)
     positions = RelativePositions(D_MODEL).double()(m - 1, -1)
-    found = module(x, module.project_memory(context), positions, causal=True)
+    found = module(x, module.project_memory(context), positions, AttentionMask(Causal()))
     wanted = by_hand(module, x, context, lambda b, i, j: j <= m - n + i)
     assert torch.allclose(found, wanted, atol=1e-6)
 
@@ -85,15 +87,16 @@ def test_attention_both_ways_with_segments_and_a_mask_is_the_equation_too(n, m):
     positions = RelativePositions(D_MODEL).double()(m - 1, -n)
     other = (segments[:, m - n :, None] != segments[:, None])[:, None]
     keys = module.project_memory(context)
-    found = module(x, keys, positions, allowed=allowed, other_segment=other)
+    found = module(x, keys, positions, AttentionMask(permutation=allowed[:, 0]), other_segment=other)
     wanted = by_hand(module, x, context, lambda b, i, j: bool(allowed[b, 0, i, j]), segments)
     assert torch.allclose(found, wanted, atol=1e-6)
     assert not found[0, 0].any()
     places = torch.stack([torch.randperm(n, generator=generator)[: max(n - 1, 1)] for _ in range(2)])
     rows = places[:, None, :, None]
     some = module(
-        x.gather(1, places[:, :, None].expand(-1, -1, D_MODEL)), keys, positions, places=places,
-        allowed=allowed.take_along_dim(rows, 2), other_segment=other.take_along_dim(rows, 2),
+        x.gather(1, places[:, :, None].expand(-1, -1, D_MODEL)), keys, positions,
+        AttentionMask(permutation=allowed.take_along_dim(rows, 2)[:, 0]),
+        other_segment=other.take_along_dim(rows, 2), places=places,
     )  # fmt: skip
     assert torch.allclose(some, wanted.take_along_dim(places[:, :, None], 1), atol=1e-6)
 
@@ -135,7 +138,7 @@ def test_recorded_weights_are_those_applied():
     module.recorder = Recorder()
     positions = RelativePositions(D_MODEL).double()(4, -1)
     keys = module.project_memory(context)
-    out = module(x, keys, positions, causal=True)
+    out = module(x, keys, positions, AttentionMask(Causal()))
     [weights] = module.recorder
     assert torch.allclose(weights.sum(-1), torch.ones(2, HEADS, 3, dtype=torch.float64))
     assert torch.allclose(module.output((weights @ keys.value).transpose(1, 2).flatten(2)), out)

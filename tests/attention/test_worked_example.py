@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.patterns import Causal, Full
 from nlpcli.attention.worked_example import D_KEY, D_MODEL, MAX_TOKENS, worked_example
 from nlpcli.errors import NlpcliError
 
@@ -33,13 +34,13 @@ def test_every_number_follows_from_the_equations_in_plain_loops(text, causal, se
 @given(texts, st.booleans())
 def test_a_layer_with_these_weights_gives_this_context(text, causal):
     example = worked_example(text, causal=causal)
-    layer = MultiHeadAttention(D_MODEL, 1, d_key=D_KEY, d_value=D_KEY).double()
+    pattern = Causal() if causal else Full()
+    layer = MultiHeadAttention(D_MODEL, 1, d_key=D_KEY, d_value=D_KEY, pattern=pattern).double()
     with torch.no_grad():
         layer.query.weight.copy_(example.query_weight.T)
         layer.key.weight.copy_(example.key_weight.T)
         layer.value.weight.copy_(example.value_weight.T)
-        inputs = example.inputs[None]
-        found = layer(inputs, layer.project_memory(inputs), causal=causal)
+        found = layer(example.inputs[None])
         expected = layer.output(example.context)
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-12)
 

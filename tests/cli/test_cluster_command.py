@@ -109,7 +109,15 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, far_apart, arguments
 
 
 def test_what_has_no_effect_is_told(call, far_apart):
-    assert "--pooling has no effect beside --vectors" in call(*far_apart, "--k", 2, "--pooling", "max")[2]
+    for options in [
+        ["--pooling", "max"],
+        ["--model", "m"],
+        ["--layers", "-1"],
+        ["--max-length", 3],
+        ["--device", "cpu"],
+    ]:
+        status, _, said = call(*far_apart, "--k", 2, *options)
+        assert status == 2 and "exclude each other" in said and options[0] in said
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, monkeypatch):

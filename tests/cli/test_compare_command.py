@@ -86,10 +86,10 @@ def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
     monkeypatch.setattr(training.Watcher, "evaluated", evaluated)
     status, out, err = call("--cells", "base", "--rerun", "base")
     assert (status, out) == (130, "")
-    assert f"go on with: nlpcli compare grid.yaml {' '.join(FILES)} --cells base\n" in err
+    assert f"resume with: nlpcli compare grid.yaml {' '.join(FILES)} --cells base\n" in err
     monkeypatch.setattr(training.Watcher, "evaluated", plain)
     status, out, err = call("--cells", "base")
-    assert status == 0 and "going on after step 3" in err, err
+    assert status == 0 and "resuming after step 3" in err, err
 
 
 def test_a_failed_cell_stands_in_the_table_and_the_status_is_1(call):
@@ -99,7 +99,7 @@ def test_a_failed_cell_stands_in_the_table_and_the_status_is_1(call):
     assert status == 1
     assert out.splitlines()[-1].split()[:1] == ["wild"] and "failed" in out.splitlines()[-1]
     assert "wild failed: the loss is not a finite number any more" in err
-    assert "one head" in err and "hint: mend the cause, then repeat with --rerun wild" in err
+    assert "one head" in err and "hint: fix the cause, then train them again with --rerun wild" in err
 
 
 def test_a_dry_run_checks_and_shows_and_trains_nothing(call):
@@ -115,7 +115,7 @@ def test_wrong_calls_are_refused_before_anything_is_trained(call):
     for arguments, message in (
         (["--format", "html"], "unknown format 'html'"),
         (["--cells", "one-hand"], "unknown cell 'one-hand'"),
-        (["--test", "dev.en"], "--test takes two files, SOURCE TARGET (got 1)"),
+        (["--test", "dev.en"], "--test needs two files, SOURCE TARGET (got 1)"),
         (["--set", "model.d_ff=wide"], "grid.yaml: cell 'base': model.d_ff"),
     ):
         status, out, err = call(*arguments)

@@ -54,12 +54,12 @@ def test_every_line_has_a_vector_blank_ones_too(run, model):
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["text"] for record in records] == LINES
     assert all(len(record["vector"]) == 16 for record in records)
-    assert done.stderr == "vectors: 16 numbers, mean of all tokens, the last layer; at most 512 tokens of a text\n"
+    assert done.stderr == "vectors: dimension 16, mean of all tokens, the last layer; at most 512 tokens of a text\n"
 
 
 def test_both_forms_hold_the_same_numbers_in_the_order_of_the_lines(call, model, text, tmp_path):
     status, _, err = call("--model", model, "--output", tmp_path / "v.npy", text, text, "--batch-tokens", 8)
-    assert status == 0 and "8 vectors of 16 numbers" in err
+    assert status == 0 and "8 vectors of dimension 16" in err
     vectors = np.load(tmp_path / "v.npy")
     _, lines, _ = call("--model", model, text)
     np.testing.assert_array_equal(vectors[:4], vectors[4:])
@@ -94,8 +94,9 @@ def test_nothing_in_gives_nothing_out(call, model, tmp_path):
 
 def test_words_have_vectors_of_their_contexts(call, model, text):
     status, lines, err = call("--model", model, "--tokens", "--static", "--only", "plane", text)
-    assert status == 0 and "vectors of words: 16 numbers, mean of its pieces" in err
+    assert status == 0 and "vectors of words: dimension 16, mean of its tokens" in err
     found = [json.loads(line) for line in lines]
+    assert all(one["text"] == LINES[one["line"] - 1] for one in found)
     assert [(one["line"], one["index"], one["word"]) for one in found] == [
         (1, 1, "plane"),
         (3, 1, "plane"),
@@ -152,9 +153,9 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--layers", "concat:9"], "the model has 2 layers"),
         (["--output", "v.txt"], "vectors are written to .npy or .jsonl"),
         (["--output", "v.npy", "--tokens"], "words and their vectors are JSON lines"),
-        (["--only", "plane"], "--only is about words"),
-        (["--tokens", "--only", "boat"], "'boat' is in none of the 1 lines"),
-        (["--tokens", "--only", "plane", "--similarity"], "at least two are needed"),
+        (["--only", "plane"], "--only applies to words"),
+        (["--tokens", "--only", "boat"], "'boat' is not in the text of 1 line"),
+        (["--tokens", "--only", "plane", "--similarity"], "a comparison needs at least two"),
         (["--tokens", "--only", " "], "an empty word"),
         (["--tokens", "--word", "last"], "unknown vector of a word 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),
@@ -173,7 +174,7 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, me
 
 def test_what_has_no_effect_and_what_was_cut_is_told(call, model):
     assert "--pooling has no effect" in call("--model", model, "--tokens", "--pooling", "max", stdin="a plane\n")[2]
-    assert "2 lines were longer than 4 tokens" in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
+    assert "2 lines are longer than 4 tokens" in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
 
 
 def test_without_a_run_it_says_how_to_make_one(run):

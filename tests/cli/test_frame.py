@@ -122,7 +122,7 @@ def test_a_command_that_ends_well_returns_zero(act):
         (["xyzzy"], "unknown command 'xyzzy'", "choose one of: demo, tokenize, pretrain"),
         (["--versoin"], "unknown option '--versoin' of 'nlpcli'", "did you mean '--version'?"),
         (["act", "--colour", "red"], "unknown option '--colour' of 'nlpcli act'", "did you mean '--color'?"),
-        (["act", "--number", "many"], "'many'", "'nlpcli act --help' lists what it takes"),
+        (["act", "--number", "many"], "'many'", "'nlpcli act --help' lists its options"),
         (["act", "--color"], "'--color' requires an argument", "'nlpcli act --help'"),
         (["act", "surplus"], "unexpected extra argument", "'nlpcli act --help'"),
     ],

@@ -135,7 +135,7 @@ def test_a_terminal_sees_the_text_grow_and_the_same_text(call, model, monkeypatc
         (["--temperature", "-1"], "temperature must be a positive number"),
         (["--top-k", "-1"], "top-k can't be negative"),
         (["--greedy", "--num-samples", "2"], "greedy search gives one text"),
-        (["--stop", ""], "an empty text"),
+        (["--stop", ""], "the stop text is empty"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, message):

@@ -61,7 +61,7 @@ def test_both_sides_may_be_compressed_and_what_is_odd_is_spelled_out(run, tmp_pa
     [
         (["absent"], "no such file or folder"),
         (["a", "b", "c"], "3 paths"),
-        (["train.en", "--dev", "x", "y"], "--dev belongs to a parallel corpus"),
+        (["train.en", "--dev", "x", "y"], "--dev applies to a parallel corpus only"),
         (["train.en", "train.de", "--weights"], "--weights has no effect on a parallel corpus"),
         (["train.en", "."], "is a folder"),
         (["train.en", "absent"], "no such file"),

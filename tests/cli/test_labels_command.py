@@ -137,7 +137,7 @@ def test_a_semicolon_between_cells_is_told_and_dev_examples_in_training_are_too(
     write("dev.csv", "text;label\nnew;pos\nGOOD 3,  yes;neg\n")
     told = tuned(run, "classify", "--train", "train.csv", "--dev", "dev.csv")
     assert "train.csv: its cells are separated by semicolons" in told
-    assert "1 of 2 dev examples stand in the training data, too, first dev.csv:3 (train.csv:8)" in told
+    assert "1 of 2 dev examples are also in the training data, first dev.csv:3 (train.csv:8)" in told
 
 
 def test_fields_of_the_input_are_never_replaced(run):
@@ -160,7 +160,7 @@ def translator(run):
     start = ["--task", "translation", "--model", "transformer-tiny", *SMALL[2:]]
     status, _, told = run("finetune", *start, "--train", "s", "t", "--dev", "s", "t", "--out", "m")
     assert status == 0, told
-    assert "all 20 dev pairs stand in the training data, too, first s:1 (s:1)" in told
+    assert "all 20 dev pairs are also in the training data, first s:1 (s:1)" in told
     return run
 
 
@@ -173,7 +173,7 @@ def test_translate_replaces_no_field_of_the_input_and_reads_lists_and_paths(tran
         ["d", "translation", "mt"], ["d", "id", "mt"],
     ]  # fmt: skip
     status, _, told = translator("translate", "--model", "m", "--field", "d", "--output-field", "d", "in.json")
-    assert status == 2 and "the translation can't stand in the field 'd'" in told
+    assert status == 2 and "the translation can't be written to the field 'd'" in told
 
 
 def test_dev_data_without_the_second_label_is_measured(run):

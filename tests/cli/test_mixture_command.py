@@ -128,8 +128,11 @@ def test_a_resumed_mixture_ends_like_one_that_was_not_interrupted(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mixture", "texts.yaml", "--task", "classify"], "a mixture is not learnt with --task classify"),
-        (["--mixture", "texts.yaml", "--set", "model.kind=encoder"], "text-to-text stands on encoder-decoder"),
+        (["--mixture", "texts.yaml", "--task", "classify"], "--mixture and --task classify exclude each other"),
+        (
+            ["--mixture", "texts.yaml", "--set", "model.kind=encoder"],
+            "text-to-text needs a model of kind encoder-decoder",
+        ),
         (["--mixture", "none.yaml"], "none.yaml: no such file"),
         (["--mixture", "lost.yaml"], "lost.tsv"),
     ],

@@ -76,12 +76,12 @@ def test_json_has_every_score_in_full(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["perplexity", "a.txt", "--ref", "b.txt"], "--ref means nothing to perplexity"),
-        (["perplexity", "a.txt", "--lowercase"], "--lowercase means nothing to perplexity"),
-        (["perplexity", "a.txt", "--confidence"], "--confidence means nothing to perplexity"),
-        (["perplexity,bleu", "a.txt"], "together with other metrics"),
-        (["bleu", "a.txt", "--ref", "b.txt", "--stride", "3"], "--stride belongs to perplexity"),
-        (["bleu", "a.txt", "--ref", "b.txt", "--context", "3"], "--context belongs to perplexity"),
+        (["perplexity", "a.txt", "--ref", "b.txt"], "--ref has no effect on perplexity"),
+        (["perplexity", "a.txt", "--lowercase"], "--lowercase has no effect on perplexity"),
+        (["perplexity", "a.txt", "--confidence"], "--confidence has no effect on perplexity"),
+        (["perplexity,bleu", "a.txt"], "combined with other metrics"),
+        (["bleu", "a.txt", "--ref", "b.txt", "--stride", "3"], "--stride applies to perplexity only"),
+        (["bleu", "a.txt", "--ref", "b.txt", "--context", "3"], "--context applies to perplexity only"),
         (["bleu", "a.txt"], "name the references with --ref"),
         (["perplexity", "a.txt", "--memory", "3"], "has no memory"),
         (["perplexity", "nowhere.txt"], "nowhere.txt: no such file"),

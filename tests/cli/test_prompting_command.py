@@ -93,7 +93,7 @@ def test_candidates_are_ranked_rightly_with_any_number_of_shots(call, shots):
 def test_a_shell_pipes_lines_through(run, folder):
     done = run("generate", "--model", "lm", "--template", "rank.yaml", stdin="dog\nblue\n", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "a\nc\n")
-    assert done.stderr == "no example has a label: nothing is measured\n"
+    assert done.stderr == "no example has a label, so there is no score\n"
 
 
 def test_answers_are_written_until_the_stop_text(call):
@@ -130,8 +130,8 @@ def test_a_seed_without_shots_is_told_to_have_no_effect(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--template", "rank.yaml", "--temperature", "2"], "--temperature does not go with --template"),
-        (["--template", "rank.yaml", "--prompt", "a"], "--prompt does not go with --template"),
+        (["--template", "rank.yaml", "--temperature", "2"], "--temperature has no effect with --template"),
+        (["--template", "rank.yaml", "--prompt", "a"], "--prompt has no effect with --template"),
         (["--shots", "2"], "--shots needs --template"),
         (["--template", "rank.yaml", "--echo"], "--echo with --template"),
         (["--template", "rank.yaml", "--shots", "2"], "name the training examples with --examples"),

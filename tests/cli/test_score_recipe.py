@@ -56,14 +56,14 @@ class Untextual:
 def test_a_metric_that_is_not_computed_from_files_is_refused(pair, monkeypatch):
     monkeypatch.setattr(recipe, "METRICS", LazyTable("metric", {"gallery": f"{__name__}:Untextual"}))
     monkeypatch.setattr(LazyTable, "load", lambda self, name: Untextual)
-    with pytest.raises(NlpcliError, match="not computed from files"):
+    with pytest.raises(NlpcliError, match="not computed from hypotheses and references"):
         recipe.build_metrics(["gallery"], {})
 
 
 def test_an_option_goes_to_all_metrics_that_have_it_and_must_belong_to_one():
     built = recipe.build_metrics(["bleu", "wer"], {"lowercase": True, "tokenize": "intl"})
     assert built["bleu"].tokenize == "intl" and "case:lc" in built["wer"].signature()
-    with pytest.raises(NlpcliError, match="--remove-punctuation means nothing to bleu, ter") as refusal:
+    with pytest.raises(NlpcliError, match="--remove-punctuation has no effect on bleu, ter") as refusal:
         recipe.build_metrics(["bleu", "ter"], {"remove_punctuation": True})
     assert "wer, cer, mer, wil" in refusal.value.hint
 

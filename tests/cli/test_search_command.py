@@ -157,9 +157,9 @@ def test_the_label_that_counts_can_be_chosen(call, model, corpus, tmp_path):
 
 def test_vectors_of_another_model_or_of_other_lines_are_refused(call, model, other, corpus, vectors, tmp_path):
     status, _, err = call("--model", other, "--vectors", vectors, "--texts", corpus, "dog")
-    assert status == 2 and "is not what this model makes of line" in err
+    assert status == 2 and "was not made by this model from line" in err
     status, _, err = call("--model", model, "--layers", "concat:2", "--vectors", vectors, "--texts", corpus, "dog")
-    assert status == 2 and "has vectors of 16 numbers, and the model makes 32" in err
+    assert status == 2 and "has vectors of dimension 16, and the model makes 32" in err
     (tmp_path / "fewer.txt").write_text("one\ntwo\n", "utf-8")
     status, _, err = call("--model", model, "--vectors", vectors, "--texts", "fewer.txt", "dog")
     assert status == 2 and f"{len(CORPUS)} vectors, but 2 lines in fewer.txt" in err
@@ -173,7 +173,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
     assert call("--model", model, "--corpus", corpus, "--save-index", "idx", "dog")[0] == 0
     assert call("--vectors", "idx", "--model", tmp_path / "copy", "dog")[0] == 0
     status, _, err = call("--vectors", "idx", "--model", tmp_path / "tuned", "dog")
-    assert status == 2 and f"idx: was made with other weights than those of {tmp_path / 'tuned'}" in err
+    assert status == 2 and f"idx: was made with another model than {tmp_path / 'tuned'}" in err
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
         (["--corpus", "none.txt"], "none.txt: no such file"),
         (["--corpus", "empty.txt"], "empty.txt: no lines to search"),
         (["--corpus", "c.txt", "--vectors", "v.npy"], "exclude each other"),
-        (["--vectors", "v.npy"], "the lines these vectors belong to are missing"),
+        (["--vectors", "v.npy"], "the lines that these vectors belong to are missing"),
         (["--vectors", "v.npy", "--texts", "c.txt"], "v.npy: not a whole file of vectors"),
         (["--vectors", "idx", "--texts", "c.txt"], "a saved index holds its texts"),
         (["--vectors", "idx"], "idx: no such index"),
@@ -208,7 +208,7 @@ def test_a_saved_index_whose_model_is_gone_says_so(call, model, corpus, tmp_path
     call("--model", moved, "--corpus", corpus, "--save-index", "idx", "dog")
     shutil.rmtree(moved)
     status, _, err = call("--vectors", "idx", "dog")
-    assert status == 2 and f"was made with {moved}, which is not here" in err
+    assert status == 2 and f"was made with {moved}, which is missing" in err
     assert call("--vectors", "idx", "--model", model, "dog")[0] == 0
     (tmp_path / "idx" / "vectors.npy").write_bytes(b"")
     assert "not a whole file of vectors" in call("--vectors", "idx", "--model", model, "dog")[2]

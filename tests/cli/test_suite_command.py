@@ -156,12 +156,12 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["finetune", "--suite", "glue", "--train", "GLUE", "--resume"], "--out"),
         (["finetune", "--suite", "gleu", "--train", "GLUE"], "did you mean 'glue'"),
         (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "colla"], "did you mean 'cola'"),
-        (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "rte"], "no training data of RTE"),
+        (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "rte"], "no training data for RTE"),
         (["finetune", "--only", "rte", "--task", "classify"], "--only has no effect without --suite"),
         (["evaluate", "--suite", "glue", "--data", "GLUE"], "--model DIR"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "GLUE"], "CoLA: no model"),
-        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions are of a suite"),
+        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions needs --suite"),
     ],
 )
 def test_what_a_suite_is_not_is_told(call, arguments, message):

@@ -262,7 +262,7 @@ def test_a_table_is_read_as_in_training_and_plain_lines_have_no_columns(call):
 
 def test_a_format_that_was_named_in_training_is_remembered(call):
     write("train.txt", [f"{label} {text}" for text, label in sentences()])
-    call(*finetune("classify", "--train", "train.txt", "--format", "labelled-lines", steps=3))
+    call(*finetune("classify", "--train", "train.txt", "--format", "labeled-lines", steps=3))
     assert json.loads(call("evaluate", "--model", "runs/x", "--data", "train.txt", "--json"))["examples"] == 36
 
 
@@ -303,7 +303,7 @@ def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
         messages.add("" if status == 0 else err)
     told = next(message for message in messages if message)
     assert len(messages) == 2
-    assert "with 1 of 3 examples held out at random: " in told and "all words have the same tag 'Q-PER'" in told
+    assert "with 1 of 3 examples taken at random as dev set: " in told and "all words have the same tag 'Q-PER'" in told
     assert "--dev" in told
     alike = write("bad.conll", ["x Q-PER", "", "y Q-PER", "", "z Q-PER"])
     err = refused(call, *finetune("tag", "--train", alike))

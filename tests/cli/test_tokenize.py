@@ -47,7 +47,7 @@ def test_train_encode_decode_and_info_work_together(run, corpus):
         *(corpus / "train.txt", corpus / "train.gz"),
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines()[-1].startswith("tok: unigram, 310 pieces from 800 lines, in")
+    assert done.stderr.splitlines()[-1].startswith("tok: unigram, 310 tokens from 800 lines, in")
     ids = run("tokenize", "encode", "tok", stdin=STRANGE).stdout
     assert run("tokenize", "decode", "tok", stdin=ids).stdout == STRANGE + "\n"
     shown = run("tokenize", "info", "tok").stdout
@@ -61,7 +61,7 @@ def test_training_reads_standard_input_and_says_what_it_left_out(run):
         stdin=TEXT,
     )
     assert done.returncode == 0
-    assert "300 pieces from 100 lines, drawn at random from 400 (--max-lines)" in done.stderr
+    assert "300 tokens from 100 lines, sampled from 400 (--max-lines)" in done.stderr
     made = json.loads(done.stdout)
     assert (made["kind"], made["vocab_size"], made["out"]) == ("bpe", 300, "tok")
 
@@ -193,7 +193,7 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
         (["--vocab-size", 50_000], "a vocabulary of 50000 is too large for this text: the largest possible is"),
         (["--vocab-size", 20], "a vocabulary of 20 is too small"),
         (["--type", "wordpiece", "--byte-fallback"], "wordpiece has no byte fallback"),
-        (["--type", "byte-bpe", "--no-byte-fallback"], "byte-bpe is made of bytes"),
+        (["--type", "byte-bpe", "--no-byte-fallback"], "byte-bpe always uses bytes"),
         (["--documents", "line"], "unknown document format 'line'\n  hint: did you mean 'lines'?"),
         (["--character-coverage", 2], "a character coverage of 2.0 is not between 0 and 1"),
     ):
@@ -216,7 +216,7 @@ def test_an_output_folder_in_use_is_left_alone(run, tmp_path, corpus):
     assert run(*arguments, "--overwrite", "--lowercase").returncode == 0
     assert (tmp_path / "tok" / "tokenizer.yaml").read_bytes() != before
     (tmp_path / "tok" / "thesis.tex").write_text("years of work")
-    assert "holds other files than a tokenizer's (thesis.tex)" in refused(run(*arguments, "--overwrite"))
+    assert "holds files that are not a tokenizer's (thesis.tex)" in refused(run(*arguments, "--overwrite"))
     assert (tmp_path / "tok" / "thesis.tex").exists()
 
 
@@ -237,7 +237,7 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
         (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
         (["decode", bpe], "9" * 5000, f"<stdin>:1: '{'9' * 40}' is not an id\n"),
-        (["decode", bpe], "▁the", "hint: for lines of tokens give --as tokens"),
+        (["decode", bpe], "▁the", "hint: add --as tokens to decode tokens"),
         (["decode", bpe, "--as", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
         (["decode", bpe, "--as", "token"], "", "unknown form 'token'\n  hint: did you mean 'tokens'?"),
         (["encode", bpe, "--as", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),

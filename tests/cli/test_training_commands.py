@@ -116,6 +116,15 @@ def test_objective_and_task_may_stand_without_their_option(call, pairs):
     assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("before", [[], ["clm"]], ids=["no objective", "an objective before"])
+def test_a_shell_may_make_several_files_of_one_value_of_data_and_of_dev(call, pairs, before):
+    files = ["--data", "train.en", "train.de", "--dev", "dev.en", "dev.de"]
+    status, _, err = call("pretrain", *before, *files, "--out", "runs/lm", "--max-steps", 2, *SMALL)
+    assert status == 0, err
+    data = load_yaml(pairs / "runs/lm/config.yaml")["data"]
+    assert (data["train"], data["dev"]) == (["train.en", "train.de"], ["dev.en", "dev.de"])
+
+
 def test_a_corpus_may_come_through_a_pipe(run, pairs, tmp_path):
     text = (pairs / "train.en").read_text()
     done = run(*pretrain(data="-", out="piped", steps=3), stdin=text, cwd=tmp_path)
@@ -157,7 +166,7 @@ def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, mo
     write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
     _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
                      "--set", "data.dev_fraction=0.4")  # fmt: skip
-    assert f"(the sample that comes with nlpcli), documents: {documents}\n" in err
+    assert f"(the sample data of nlpcli), documents: {documents}\n" in err
     assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
 
 
@@ -178,7 +187,7 @@ def test_the_sample_is_learnt_by_what_was_made_for_it_and_other_pairs_by_the_usu
 def test_a_configuration_without_text_takes_the_sample_too(call, pairs):
     write(pairs / "mine.yaml", ["extends: gpt-mini", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "mine.yaml", *SMALL[:7])
-    assert status == 0 and "the sample that comes with nlpcli" in err
+    assert status == 0 and "the sample data of nlpcli" in err
     write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
     status, _, err = call("pretrain", "--config", "named.yaml", *SMALL)
     assert status == 0 and "sample" not in err
@@ -188,7 +197,7 @@ def test_text_named_in_a_preset_file_or_by_set_is_not_replaced_by_the_sample(cal
     write(pairs / "named.yaml", ["extends: gpt-mini", "data: {train: [train.en]}", "training: {max_steps: 1}"])
     for number, arguments in enumerate((["--preset", "named.yaml"], ["--set", "data.train=[train.en]"])):
         status, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", f"run{number}", *SMALL)
-        assert status == 0 and "that comes with nlpcli" not in err and "317 documents" in err, err
+        assert status == 0 and "sample data of nlpcli" not in err and "317 documents" in err, err
 
 
 def test_held_out_pairs_that_are_given_stand_beside_the_sample(call, pairs):
@@ -199,9 +208,9 @@ def test_held_out_pairs_that_are_given_stand_beside_the_sample(call, pairs):
 
 def test_settings_that_mean_nothing_to_a_run_are_said(call, pairs):
     _, _, err = call(*pretrain("--set", "data.subword_sampling=0.1", steps=1))
-    assert "without effect on this run: data.subword_sampling" in err
+    assert "these settings have no effect on this run: data.subword_sampling" in err
     _, _, err = call(*finetune("--set", "data.column=2", steps=1))
-    assert "without effect on this run: data.column" in err
+    assert "these settings have no effect on this run: data.column" in err
 
 
 def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call, pairs):
@@ -209,9 +218,9 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
     before = Path("runs/lm/config.yaml").read_bytes()
     for setting in ("model.heads=1", "model.activation=relu", "tokenizer.vocab_size=9"):
         status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", setting)
-        assert status == 2 and f"{setting.split('=')[0]} of a run that is resumed stays" in err
+        assert status == 2 and f"{setting.split('=')[0]} of a resumed run can't be changed from" in err
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--noise", "spans")
-    assert status == 2 and "noise.kinds of a run that is resumed stays infill:0.3,permute (got spans)" in err
+    assert status == 2 and "noise.kinds of a resumed run can't be changed from infill:0.3,permute to spans" in err
     assert Path("runs/lm/config.yaml").read_bytes() == before
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--set", "model.dropout=0.2", "--max-steps", 3)
     assert status == 0, err
@@ -220,22 +229,22 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
 def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     status, _, err = call(*arguments, "--max-epochs", 1)
-    assert status == 0 and "1 epochs done" in err
+    assert status == 0 and "1 epoch done" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
     assert (training["max_steps"], training["max_epochs"], training["max_minutes"]) == (None, 1.0, None)
 
 
-@pytest.mark.parametrize("limit", ["max_tokens=900", "max_operations=1e6"])
+@pytest.mark.parametrize("limit", ["max_tokens=900", "max_flops=1e6"])
 def test_a_limit_that_is_asked_for_replaces_those_of_the_run_that_is_resumed(call, pairs, limit):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     done = call(*arguments, "--set", "training.max_steps=null", "--set", f"training.{limit}")
-    assert done[0] == 0 and ("tokens read" in done[2] or "operations done" in done[2]), done[2]
+    assert done[0] == 0 and ("tokens read" in done[2] or "FLOPs done" in done[2]), done[2]
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-steps", 5)
     assert status == 0 and "stopped after step 5" in err and "5 steps done" in err
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-tokens", 5000)
     assert status == 0 and "tokens read" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
-    assert (training["max_steps"], training["max_tokens"], training["max_operations"]) == (None, 5000, None)
+    assert (training["max_steps"], training["max_tokens"], training["max_flops"]) == (None, 5000, None)
 
 
 def test_a_translator_tells_its_perplexity_per_token_word_and_byte(call, pairs):
@@ -255,7 +264,7 @@ def test_looking_at_examples_twice_trains_one_tokenizer_and_training_takes_it_to
     first, second, train = (call(*look, *more)[2] for more in (["--show", 1], ["--show", 2], ["--max-steps", 1]))
     assert "training a tokenizer" in first
     for err in (second, train):
-        assert "training a tokenizer" not in err and "as it was trained on this text before" in err
+        assert "training a tokenizer" not in err and "trained on this text before" in err
 
 
 class Shown:
@@ -298,7 +307,7 @@ def test_evaluating_says_how_far_it_is(call, pairs, bars):
     small = [item for item in SMALL if "average_last" not in item and "chars" not in item]
     call("finetune", "classify", "--train", "train.tsv", "--out", "runs/c", "--max-steps", 2, *small, "--set",
          "tokenizer.type=words")  # fmt: skip
-    assert "step 2  measuring the loss 100 %" in [text for _, text in bars[0].texts]
+    assert "step 2  computing the loss 100 %" in [text for _, text in bars[0].texts]
     assert "step 2  evaluating 100 %" in [text for _, text in bars[0].texts]
     status, _, err = call("evaluate", "--model", "runs/c", "train.tsv")
     assert status == 0 and bars[-1].texts[-1] == (1.0, "evaluating 100 %"), err
@@ -343,10 +352,10 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
-        ("runs/nothing", "runs/nothing: there is no such run to resume", "without --resume"),
+        ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
         ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
-        ("train.en", "train.en: is a file, not the folder of a run", "--out"),
-        ("empty", "empty: no run to resume (no config.yaml in it)", "--out"),
+        ("train.en", "train.en: is a file, not a folder", ""),
+        ("empty", "empty: there is nothing to resume", "without --resume"),
         ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
     ):
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
@@ -354,6 +363,9 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         (pairs / "runs/lm/config.yaml").write_text("objective: clm\n")
         status, stdout, err = call(command, "--resume", "--out", out)
         assert (status, stdout) == (2, "") and message in err and hint in err, err
+    (pairs / "runs/lm/README.md").write_text("finished, and its checkpoints were removed\n")
+    status, stdout, err = call("pretrain", "--resume", "--out", "runs/lm", "--data", "train.en")
+    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm: no checkpoint to resume from"), err
     for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
         status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
         assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
@@ -363,7 +375,7 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
 
 def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
     status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
-    assert status == 0 and "pieces to give; taking them all" in err
+    assert status == 0 and "tokens; all are used" in err
 
 
 # --- interruption ------------------------------------------------------------------------------------------------
@@ -388,12 +400,12 @@ def test_ctrl_c_saves_and_the_command_it_tells_goes_on(nlpcli_command, environme
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
-    resume = re.search(r"go on with: nlpcli (.*)", err)
+    resume = re.search(r"resume with: nlpcli (.*)", err)
     done_steps = int(re.search(r"stopped after step ([\d,]+)", err)[1].replace(",", ""))
     more = [*shlex.split(resume[1]), "--max-steps", str(done_steps + 3)]
     done = subprocess.run([*nlpcli_command, *more], cwd=pairs, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"going on after step {done_steps:,}" in done.stderr
+    assert f"resuming after step {done_steps:,}" in done.stderr
     assert [line["step"] for line in read_metrics(pairs / "runs/lm")][-1] == done_steps + 3
 
 
@@ -478,22 +490,22 @@ BAD_CALLS = {
     "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
     "a noise for another objective": (
         pretrain("--noise", "spans"),
-        "--noise means nothing to clm",
+        "--noise has no effect on clm",
         "denoise",
     ),
     "a noise for masks": (
         ["pretrain", "--objective", "mlm", "--noise", "spans", "--data", "train.en"],
-        "--noise means nothing to mlm",
+        "--noise has no effect on mlm",
         "denoise",
     ),
     "a noise for gap sentences": (
         ["pretrain", "gap-sentences", "--noise", "infill", "--data", "train.en"],
-        "--noise means nothing to gap-sentences",
+        "--noise has no effect on gap-sentences",
         "denoise",
     ),
     "a document mask for masks": (
         ["pretrain", "--objective", "mlm", "--document-mask", "--data", "train.en"],
-        "--document-mask means nothing to mlm",
+        "--document-mask has no effect on mlm",
         "clm",
     ),
     "data that is no group": (["pretrain", "--preset", "odd.yaml"], "odd.yaml': data", None),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlpcli.attention.patterns import parse
+from nlpcli.attention.pattern_parser import parse
 from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
 from nlpcli.config.schema import ModelConfig
@@ -81,7 +81,9 @@ def found(call, *arguments, **how):
 def test_a_translator_shows_the_layer_that_aligns_and_says_so(run, models):
     done = run("visualize-attention", "--model", models / "translation", "a man", "--target", "ein mann", COLUMNS="60")
     assert done.returncode == 0
-    assert done.stderr.startswith("shown: Cross-attention, layer 2 of 3, mean of 2 heads; --site, --layer and --head")
+    assert done.stderr.startswith(
+        "shown: Cross-attention, layer 2 of 3, mean of 2 heads; choose with --site, --layer and --head"
+    )
     assert "Cross-attention, layer 2" in done.stdout and "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 60
 
@@ -91,7 +93,7 @@ def test_a_pipe_of_lines_becomes_a_pipe_of_records(run, models):
         "visualize-attention", "--model", models / "encoder", "--format", "json", stdin="the dog\n\nthe man\ta child\n"
     )
     assert done.returncode == 0
-    assert done.stderr == "warning: <stdin>:2: blank, and left out\n"
+    assert done.stderr == "warning: <stdin>:2: a blank line is left out\n"
     one, two = (json.loads(line) for line in done.stdout.splitlines())
     assert (one["notes"]["line"], two["notes"]["line"]) == (1, 3)
     assert two["texts"] == {"a": "the man", "b": "a child"}
@@ -238,7 +240,7 @@ def test_a_rollout_is_of_what_looks_at_itself(call):
     status, _, err = call("a man", "--target", "ein hund", "--rollout", "--site", "cross", model="translation")
     assert status == 2 and "rollout needs" in err
     status, _, err = call("a man", "--rollout", "--order", "random", "--site", "query", model="xlnet")
-    assert status == 2 and "take --site content" in err
+    assert status == 2 and "use --site content" in err
 
 
 def test_statistics_are_means_over_all_texts(call):
@@ -361,46 +363,46 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     ("arguments", "message"),
     [
         (("a", "--format", "bmp"), "unknown format 'bmp'"),
-        (("a", "--out", "x.bmp"), "x.bmp: its name tells no format"),
+        (("a", "--out", "x.bmp"), "x.bmp: the name's ending is not a known format"),
         (("a", "--out", "x.svg", "--format", "png"), "x.svg: its name says svg, --format says png"),
         (("a", "--theme", "dark"), "--theme has no effect on the format terminal"),
         (("a", "--format", "json", "--width", "40"), "--width has no effect on the format json"),
         (("a", "--out", "x.svg", "--color", "always"), "--color has no effect on the format svg"),
         (("a", "--color", "blue"), "unknown color 'blue'"),
         (("a", "--view", "round"), "unknown view 'round'"),
-        (("a", "--layer", "x"), "--layer x is no number"),
+        (("a", "--layer", "x"), "--layer x is not a number"),
         (("a", "--layer", "9"), "there is no layer 9"),
         (("a", "--layer", "2-9999999999"), "there is no layer 4"),
-        (("a", "--layer", "3-1"), "--layer 3-1 counts down"),
-        (("a", "--head", "1,2-1"), "--head 2-1 counts down"),
+        (("a", "--layer", "3-1"), "--layer 3-1 is a descending range"),
+        (("a", "--head", "1,2-1"), "--head 2-1 is a descending range"),
         (("a", "--head", "0"), "there is no head 0"),
         (("a", "--site", "crss"), "unknown attention 'crss'"),
         (("a", "--average", "words"), "unknown average 'words'"),
-        (("a", "--rollout", "--head", "1"), "none can be chosen"),
-        (("a", "--rollout", "--average", "heads"), "a rollout is not averaged"),
-        (("a", "--rollout", "--gradient"), "--rollout is about weights"),
-        (("a", "--stats", "--gradient"), "--stats is about weights"),
-        (("a", "--stats", "--out", "x.png"), "--stats are a table, not png"),
-        (("a", "--stats", "--links"), "--links is about matrices, and --stats are a table"),
-        (("a", "--stats", "--view", "grid"), "--view is about matrices, and --stats are a table"),
-        (("a", "--links", "--view", "grid"), "--links stand below matrices, and a grid has none in full"),
-        (("a", "--label", "yes"), "none is asked for"),
-        (("a", "--seed", "2"), "--seed is about a random order"),
-        (("a", "--seed", "0"), "--seed is about a random order"),
-        (("a", "--length", "2"), "--length is about what is drawn without a model"),
-        (("a", "--align", "argmax"), "--align is about links of words"),
+        (("a", "--rollout", "--head", "1"), "so --head has no effect"),
+        (("a", "--rollout", "--average", "heads"), "so --average has no effect"),
+        (("a", "--rollout", "--gradient"), "--rollout applies to attention weights"),
+        (("a", "--stats", "--gradient"), "--stats applies to attention weights"),
+        (("a", "--stats", "--out", "x.png"), "--stats prints a table, not png"),
+        (("a", "--stats", "--links"), "--links applies to matrices, and --stats prints a table"),
+        (("a", "--stats", "--view", "grid"), "--view applies to matrices, and --stats prints a table"),
+        (("a", "--links", "--view", "grid"), "--links has no effect on a grid, which shows no full matrices"),
+        (("a", "--label", "yes"), "has no effect without --gradient"),
+        (("a", "--seed", "2"), "--seed applies to a random order only"),
+        (("a", "--seed", "0"), "--seed applies to a random order only"),
+        (("a", "--length", "2"), "--length applies to drawings without a model only"),
+        (("a", "--align", "argmax"), "--align applies to word alignments only"),
         (("a", "--text-a", "b"), "--text-a and another text exclude each other"),
-        (("--text-b", "b"), "there is no first"),
+        (("--text-b", "b"), "the first is missing"),
         (("a", "--target", "x", "--target-file", "y"), "exclude each other"),
-        (("a", "b", "--target", "x"), "one target for 2 texts"),
+        (("a", "b", "--target", "x"), "one target is given for 2 texts"),
         (("a", "--target-file", "y"), "y: no such file"),
         (("a", "--target", "x"), "a target is not possible"),
         (("a", "--memory", "x"), "a memory is not possible"),
-        (("a", "--order", "random"), "an order of factorisation is not possible"),
-        (("a", "--pattern", "causal"), "TEXT is about a model, and --pattern draws without one"),
+        (("a", "--order", "random"), "a factorization order is not possible"),
+        (("a", "--pattern", "causal"), "TEXT needs a model, and --pattern uses none"),
         (("a", "--format", "pharaoh"), "none is given"),
-        (("a", "--format", "pharaoh", "--target", "x", "--head", "1"), "--head has no effect on links of words"),
-        (("  ",), "there is no text to look at"),
+        (("a", "--format", "pharaoh", "--target", "x", "--head", "1"), "--head has no effect on word alignments"),
+        (("  ",), "no text is given"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
@@ -413,27 +415,27 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
     ("arguments", "message"),
     [
         (("--pattern", "windw:3"), "windw"),
-        (("--pattern", "causal", "--positions", "rotary"), "--positions excludes --pattern"),
-        (("--pattern", "causal", "--d-model", 8), "--d-model is about positions"),
+        (("--pattern", "causal", "--positions", "rotary"), "--positions can't be used with --pattern"),
+        (("--pattern", "causal", "--d-model", 8), "--d-model applies to positions"),
         (("--pattern", "random:3", "--seed", -1), "invalid value '-1' for '--seed'"),
-        (("--pattern", "causal", "--seed", 4), "--seed is about chance, and the pattern has none"),
-        (("--pattern", "random:3:7", "--seed", 4), "--seed is about chance, and the pattern has none"),
-        (("--pattern", "causal", "--device", "cpu"), "--device is about a model"),
-        (("--pattern", "causal", "--threads", 4), "--threads is about a model"),
-        (("--explain", "The cat", "--pattern", "causal"), "--explain excludes --pattern"),
+        (("--pattern", "causal", "--seed", 4), "--seed has no effect: the pattern is not random"),
+        (("--pattern", "random:3:7", "--seed", 4), "--seed has no effect: the pattern is not random"),
+        (("--pattern", "causal", "--device", "cpu"), "--device needs a model"),
+        (("--pattern", "causal", "--threads", 4), "--threads needs a model"),
+        (("--explain", "The cat", "--pattern", "causal"), "--explain can't be used with --pattern"),
         (("--explain", "The cat", "--length", 8), "--length has no effect on --explain"),
-        (("--explain", "The cat", "--model", "runs/x"), "--model is about a model"),
+        (("--explain", "The cat", "--model", "runs/x"), "--model needs a model"),
         (("--explain", "The cat", "--format", "svg"), "--explain writes numbers, not svg"),
         (("--explain", " "), "--explain needs a text"),
         (("--positions", "relative", "--distance", 0), "relative distance 0 is not between"),
-        (("--positions", "rotary", "--distance", 0), "--distance is about relative positions"),
-        (("--positions", "rotary", "--seed", 8), "--seed is about chance"),
-        (("--positions", "rotary", "--causal"), "--causal is about relative positions"),
-        (("--positions", "relative", "--d-model", 8), "--d-model is about vectors"),
+        (("--positions", "rotary", "--distance", 0), "--distance applies to relative positions only"),
+        (("--positions", "rotary", "--seed", 8), "--seed has no effect: positions are not random"),
+        (("--positions", "rotary", "--causal"), "--causal applies to relative positions only"),
+        (("--positions", "relative", "--d-model", 8), "--d-model applies to vectors"),
         (("--positions", "rotry"), "unknown positions 'rotry'"),
-        (("--positions", "rotary", "--format", "html"), "positions are not drawn as html"),
-        (("--positions", "rotary", "--words"), "--words is about a model"),
-        ((), "there is no text to look at"),
+        (("--positions", "rotary", "--format", "html"), "positions can't be written as html"),
+        (("--positions", "rotary", "--words"), "--words needs a model"),
+        ((), "no text is given"),
     ],
 )
 def test_what_is_wrong_without_a_model_is_told_too(call, arguments, message):
@@ -444,4 +446,4 @@ def test_what_is_wrong_without_a_model_is_told_too(call, arguments, message):
 def test_bytes_are_not_written_to_a_terminal(call, monkeypatch):
     monkeypatch.setattr("nlpcli.cli.attention_output.sys.stdout.isatty", lambda: True)
     status, _, err = call("a", "--format", "npz", model="encoder")
-    assert status == 2 and "npz is nothing for a terminal" in err
+    assert status == 2 and "npz can't be written to a terminal" in err

@@ -52,7 +52,7 @@ def test_a_grid_without_a_name_is_called_as_its_file(tmp_path):
 def test_the_budget_replaces_every_other_limit_and_early_stopping(tmp_path):
     limits = grid(tmp_path, "equal: {tokens: 2500000}\nrows: [{name: base}]").equal.limits()
     assert limits.pop("max_tokens") == 2_500_000
-    assert set(limits) == {"max_steps", "max_epochs", "max_minutes", "max_operations", "patience"}
+    assert set(limits) == {"max_steps", "max_epochs", "max_minutes", "max_flops", "patience"}
     assert set(limits.values()) == {None}
 
 
@@ -60,7 +60,7 @@ def test_the_budget_replaces_every_other_limit_and_early_stopping(tmp_path):
     ("text", "message"),
     [
         ("rows: [{name: base}]", "'equal' is missing"),
-        ("equal: {}\nrows: [{name: base}]", "exactly one of tokens, operations, minutes, steps, epochs"),
+        ("equal: {}\nrows: [{name: base}]", "exactly one of tokens, flops, minutes, steps, epochs"),
         ("equal: {steps: 5, minutes: 1}\nrows: [{name: base}]", "not minutes and steps at once"),
         ("equal: {steps: 5}", "nothing to compare"),
         ("equal: {steps: 5}\naxes: {size: {}}", "axis 'size' has no values"),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from nlpcli.config.grid import GridConfig
 from nlpcli.config.loading import Strict, apply_overrides, parse
-from nlpcli.config.mistakes import paths, suggestion
+from nlpcli.config.mistakes import _USUAL, paths, suggestion
 from nlpcli.config.mixture import MixtureConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
@@ -136,6 +136,16 @@ def test_a_setting_named_without_its_section_is_found():
     assert suggestion(RunConfig, ["warmup_step"]) == "did you mean 'training.warmup_steps'?"
     assert suggestion(RunConfig, ["dropout"]) == "did you mean one of model.dropout, head.dropout?"
     assert suggestion(RunConfig, ["modle"]) == "did you mean 'model'?"
+    for name, meant in {
+        "Lr": "training.lr", "d-model": "model.d_model", "dmodel": "model.d_model", "learning_rate": "training.lr",
+        "Learning-Rate": "training.lr", "epochs": "training.max_epochs", "num_heads": "model.heads",
+    }.items():  # fmt: skip
+        for place in ([name], ["training", name], ["model", name]):
+            assert suggestion(RunConfig, place) == f"did you mean '{meant}'?", place
+    layers = "did you mean one of model.encoder_layers, model.decoder_layers?"
+    assert suggestion(RunConfig, ["model", "layers"]) == suggestion(RunConfig, ["num_layers"]) == layers
+    assert suggestion(RunConfig, ["layers"]) == layers.replace("?", ", head.layers?")
+    assert suggestion(RunConfig, ["Head", "Dropout"]) == "did you mean 'head.dropout'?"
     assert suggestion(RunConfig, ["qqqqqq"]).startswith("known here: description, source, init")
 
 
@@ -145,6 +155,17 @@ def test_every_setting_is_found_by_its_last_name(path):
     if section and name not in RunConfig.model_fields:
         message, hint = refused(RunConfig, apply_overrides({}, [f"{name}=1"]), "--set")
         assert message == f"unknown key '{name}'" and path in hint and hint.startswith("did you mean")
+
+
+def test_settings_called_as_elsewhere_lead_to_settings_that_exist():
+    assert {path for found in _USUAL.values() for path in found} <= set(paths(RunConfig))
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "inf", "nan", "Infinity", "1e400"])
+@pytest.mark.parametrize("name", ["training.lr", "training.max_minutes", "model.dropout", "decoding.length_penalty"])
+def test_a_setting_that_is_no_finite_number_is_refused(name, value):
+    message, _ = refused(RunConfig, apply_overrides({}, [f"{name}={value}"]), "--set")
+    assert message.startswith(f"{name}: must be a finite number (got ")
 
 
 def test_an_axis_named_without_its_section_is_answered():

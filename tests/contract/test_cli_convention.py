@@ -127,7 +127,9 @@ def test_a_second_value_for_an_option_that_takes_one_is_refused(call, tmp_path, 
     for first in option.opts:
         status, out, err = call(*name.split(), *required(name), first, *value, option.opts[-1], *value)
         assert status == 2 and out == "", err
-        assert err.startswith(f"nlpcli: {convention.long_name(option)} takes one value, and is given twice: "), err
+        assert err.startswith(
+            f"nlpcli: {convention.long_name(option)} takes one value and is given more than once: "
+        ), err
     assert files_in(tmp_path) == []
 
 
@@ -192,7 +194,7 @@ def all_options(name: str) -> list[str]:
 def test_contradictions_that_people_type_are_refused(call, tmp_path, words):
     status, out, err = call(*words)
     assert (status, out) == (2, "")
-    assert re.search("exclude each other|is given twice|has no effect without", err), err
+    assert re.search("exclude each other|is given more than once|has no effect without", err), err
     assert files_in(tmp_path) == []
 
 
@@ -300,6 +302,21 @@ def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, ob
     assert status == 2 and f"objective: {objective} ({typed})" in err and "none.txt: no such file" in err
     status, _, err = call("pretrain", "--set", f"objective={typed}", "--data", "none.txt")
     assert status == 2 and f"objective '{typed}'" in err and objective in err
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["search", "--format", "json"], "--json"), (["search", "--format=json"], "--json"),
+        (["cluster", "-f", "json"], "--json"), (["finetune", "--preset", "bert-nano"], "--model"),
+        (["finetune", "--learning-rate", "1"], "--lr"), (["pretrain", "--epochs", "3"], "--max-epochs"),
+        (["pretrain", "--steps", "3"], "--max-steps"), (["pretrain", "--input", "a"], "--data"),
+    ],
+)  # fmt: skip
+def test_an_option_that_another_command_or_program_has_is_answered_with_the_one_here(call, tmp_path, words, meant):
+    status, out, err = call(*words)
+    assert (status, out) == (2, "") and err.startswith("nlpcli: unknown option") and f"did you mean '{meant}'?" in err
     assert files_in(tmp_path) == []
 
 

@@ -32,6 +32,10 @@ def test_transformers_computes_the_same_numbers(written, tokenizer):
     if config["kind"] == "encoder-decoder":
         found = theirs(**given, decoder_input_ids=ids[:, :9]).logits
         expected = ours(ids, mask, ids[:, :9])
+        if architecture == "MarianMTModel":  # its logits lose one number in each place, for the start's zero vector
+            rows = expected.size(-1)
+            assert float(found.softmax(-1)[..., rows:].max()) == 0  # `<pad>`, which is never written
+            found, expected = found.log_softmax(-1)[..., :rows], expected.log_softmax(-1)
         assert torch.allclose(found, expected, atol=1e-4)
         return
     if config["kind"] == "decoder":

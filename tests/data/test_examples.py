@@ -89,9 +89,9 @@ LAYOUTS = {
     "SICK": ("a.txt", "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\t\r\n"
              "4\tA\tB\t3.6\tNEUTRAL\t\r\n",
              Columns(label="relatedness_score"), [("A", "B", "3.6")]),
-    "sent-conv": ("stsa.dev", "1 a stirring , funny tale\n", Columns(format="labelled-lines"),
+    "sent-conv": ("stsa.dev", "1 a stirring , funny tale\n", Columns(format="labeled-lines"),
                   [("a stirring , funny tale", "1")]),
-    "TREC": ("TREC.train", "NUM:dist How far ?\nLOC:city Where ?\n", Columns(format="labelled-lines", label="coarse"),
+    "TREC": ("TREC.train", "NUM:dist How far ?\nLOC:city Where ?\n", Columns(format="labeled-lines", label="coarse"),
              [("How far ?", "NUM"), ("Where ?", "LOC")]),
     "fastText": ("a.txt", "__label__a __label__b both\n__label__a one\n", Columns(),
                  [("both", ("a", "b")), ("one", "a")]),
@@ -135,7 +135,7 @@ def test_without_labels_a_list_of_lines_is_enough(tmp_path):
     assert short(read(path, labelled=False)) == [("one text", None), ("another", None)]
     with pytest.raises(NlpcliError, match=r"a.txt:1: no column of labels beside the text") as error:
         read(path)
-    assert "labelled-lines" in error.value.hint
+    assert "labeled-lines" in error.value.hint
 
 
 @pytest.mark.parametrize(

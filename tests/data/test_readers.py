@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nlpcli.data import readers
 from nlpcli.data.readers import (
+    LONGEST_LINE,
     TextSource,
     count_lines,
     find_files,
@@ -357,3 +358,12 @@ def test_a_line_beyond_the_bound_is_named_and_not_held_in_memory(tmp_path, compr
     assert list(read_lines(path, longest=101)) == ["short", "x" * 100]
     with pytest.raises(NlpcliError, match=r"text:2: a line of more than 100 bytes"):
         list(read_lines(path, longest=100))
+
+
+def test_no_line_is_read_without_a_bound_unless_that_is_asked_for(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"x" * (LONGEST_LINE + 1) + b"\n")
+    for read in (read_lines, lambda path: read_parallel(path, path)):
+        with pytest.raises(NlpcliError, match=r"text:1: a line of more than 4,194,304 bytes"):
+            list(read(path))
+    assert list(map(len, read_lines(path, longest=None))) == [LONGEST_LINE + 1]

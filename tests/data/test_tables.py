@@ -61,7 +61,7 @@ def test_objects_come_back_as_they_were_written(tmp_path_factory, records):
 @given(st.from_regex(r"[a-z]+:[a-z]+", fullmatch=True), CELL.filter(lambda text: text.strip()))
 def test_the_first_word_of_a_labelled_line_is_its_label(tmp_path_factory, label, text):
     path = write(tmp_path_factory.mktemp("t") / "a.txt", f"{label} {text}\n")
-    (row,) = rows(path, "labelled-lines")
+    (row,) = rows(path, "labeled-lines")
     assert dict(zip(row.names, row.cells, strict=True)) == {
         "label": label, "text": text, "coarse": label.split(":")[0],
     }  # fmt: skip
@@ -118,7 +118,7 @@ def test_numbers_in_objects_stay_as_they_are_written(tmp_path):
     ],
 )
 def test_labels_of_lines_are_those_of_trec_and_fasttext(tmp_path, line, label, text):
-    (row,) = rows(write(tmp_path / "a.txt", line), "labelled-lines")
+    (row,) = rows(write(tmp_path / "a.txt", line), "labeled-lines")
     assert list(row.cells[:2]) == [label, text]
 
 
@@ -136,7 +136,7 @@ def test_labels_of_lines_are_those_of_trec_and_fasttext(tmp_path, line, label, t
         ("a.ndjson", "", "jsonl"),
         ("a.txt", '{"a": 1}', "jsonl"),
         ("a.txt", "a\tb", "tsv"),
-        ("-", "__label__a b", "labelled-lines"),
+        ("-", "__label__a b", "labeled-lines"),
         ("-", "plain text", "lines"),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_is_no_table_is_named_with_its_line(tmp_path, name, content, messag
 @pytest.mark.parametrize("line", ["alone", "alone ", "__label__a", "__label__a __label__b ", " text"])
 def test_a_labelled_line_without_text_or_label_is_named(tmp_path, line):
     with pytest.raises(NlpcliError, match=r"a.txt:2: no label with a text after it"):
-        rows(write(tmp_path / "a.txt", f"a b\n{line}\n"), "labelled-lines")
+        rows(write(tmp_path / "a.txt", f"a b\n{line}\n"), "labeled-lines")
 
 
 def test_a_format_of_another_kind_is_refused(tmp_path):

@@ -11,15 +11,16 @@ from nlpcli.evaluation.alignment import parse_links
 from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, check_segments
 
 
-def test_a_line_holds_name_value_interval_account_and_signature_in_this_order():
+def test_a_line_holds_name_value_interval_details_and_signature_in_this_order():
     score = Score("WER", 12.345, "WER|case:lc", low=10.0, high=14.0, summary="5 errors")
     assert score.line() == "WER 12.35 [10.00, 14.00] 5 errors WER|case:lc"
     assert score.line(0) == "WER 12 [10, 14] 5 errors WER|case:lc"
     assert Score("BLEU", 1.0, "BLEU|x").line(1) == "BLEU 1.0 BLEU|x"
 
 
-def test_plain_data_leaves_out_what_was_not_estimated():
-    assert Score("X", 1.0, "X|s", details={"n": 3}).as_dict() == {"name": "X", "value": 1.0, "signature": "X|s", "n": 3}
+def test_plain_data_has_null_bounds_where_none_were_estimated():
+    plain = {"metric": "X", "value": 1.0, "low": None, "high": None, "signature": "X|s", "n": 3}
+    assert Score("X", 1.0, "X|s", details={"n": 3}).as_dict() == plain
     assert Score("X", 1.0, "X|s", low=0.5, high=1.5, mean=1.0).as_dict()["low"] == 0.5
 
 

@@ -225,6 +225,7 @@ OTHERS = {
     "embedding_norm": (True, {}),
     "activation": ("gelu", {}),
     "attention": (["window:2"], {}),
+    "decoder_attention": (["window:2"], {}),
     "attention_scale": (False, {}),
     "positions": ("learned", {}),
     "max_length": (64, {"positions": "learned"}),
@@ -296,9 +297,9 @@ def test_a_setting_changes_the_model_or_is_refused(setting, family):
     try:
         config = ModelConfig.model_validate({**base, **needed, setting: value})
     except ValueError as error:
-        allowed = "belong to an encoder|pair_head needs|has no setting"
+        allowed = "belongs? to an encoder|pair_head needs|has no setting"
         assert re.search(allowed, str(error)), error
-        pairs_only = {"source_layers", "source_vocab_size"}
+        pairs_only = {"source_layers", "source_vocab_size", "decoder_attention"}
         assert family != "encoder" or setting in (ModelConfig.model_fields.keys() - READ["transformer"]) | pairs_only
         return
     plain = ModelConfig.model_validate({**base, **needed})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli.attention.softmax import window_mask
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.patterns import Window
 from nlpcli.layers.positions import RelativeBias
 from nlpcli.models.build import build_model
 
@@ -30,16 +31,19 @@ def test_a_window_as_wide_as_the_text_equals_full_attention():
 @pytest.mark.parametrize("window", [1, 2, 5])
 def test_a_window_is_the_dense_mask_of_the_nearest_keys(window):
     near = torch.tensor([[abs(i - j) < window for j in range(9)] for i in range(9)])
-    assert torch.equal(window_mask(9, 9, window), near)
-    assert torch.equal(window_mask(2, 9, window), near[-2:])
+    assert torch.equal(Window(window).dense(9), near)
+    assert torch.equal(Window(window).dense(2, 9), near[-2:])
     text = tokens(9)
     banded, masked = decoder(attention=[f"window:{window}"]), decoder()
-    assert torch.allclose(banded(text), masked.logits(masked.hidden(text, allowed=near)), atol=1e-6)
+    assert torch.allclose(
+        banded(text), masked.logits(masked.hidden(text, AttentionMask(permutation=near[None]))), atol=1e-6
+    )
 
 
 def test_patterns_take_turns_layer_by_layer():
     model = decoder(attention=["full", "window:3"])
-    assert [layer.window for layer in model.decoder.layers] == [None, 3, None]
+    patterns = [str(layer.self_attention.pattern) for layer in model.decoder.layers]
+    assert patterns == ["causal", "causal & window:3", "causal"]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_decoding_token_by_token_gives_the_logits_of_the_whole(changes):
 
 def test_relative_positions_do_not_depend_on_where_a_text_begins():
     model, text = decoder(positions="relative"), tokens(8)
-    bias = model.decoder.bias(8, 8)
+    bias = model.decoder.positions(8, 8)
     assert bias.shape == (1, 2, 8, 8)
     for shift in range(1, 4):
         assert torch.equal(bias[..., shift:, shift:], bias[..., :-shift, :-shift])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.models.transformer_xl import TransformerXL
 
@@ -89,8 +90,7 @@ def test_what_is_not_allowed_is_not_seen():
     model, tokens = build(), text(LENGTH)
     border = 3
     document = torch.arange(LENGTH) >= border
-    allowed = (document[:, None] == document)[None, None]
-    hidden, _ = model.hidden(tokens, allowed=allowed)
+    hidden, _ = model.hidden(tokens, mask=AttentionMask(documents=document.long()[None]))
     assert torch.allclose(hidden[:, :border], model.hidden(tokens[:, :border])[0])
     assert torch.allclose(hidden[:, border:], model.hidden(tokens[:, border:])[0])
 

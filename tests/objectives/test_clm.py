@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.objectives import clm
-from nlpcli.objectives.clm import CausalLanguageModelling, same_document
+from nlpcli.objectives.clm import CausalLanguageModelling, document_numbers
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 8
@@ -174,7 +175,7 @@ def test_an_adaptive_softmax_takes_the_place_of_the_vocabularys_matrix(shards, t
     logs = model(batch.ids[:, :-1]).flatten(0, 1)
     assert torch.allclose(loss.nll, F.nll_loss(logs, batch.ids[:, 1:].flatten(), reduction="sum"), rtol=1e-5)
     loss.total.backward()
-    with pytest.raises(NlpcliError, match="without label smoothing"):
+    with pytest.raises(NlpcliError, match="excludes label smoothing"):
         with_memory(shards, tokenizer, label_smoothing=0.1).loss(model, batch, None)
 
 
@@ -188,7 +189,7 @@ def test_with_a_document_mask_no_loss_depends_on_another_document(shards, tokeni
     model.decoder_embedding.register_forward_hook(lambda module, ids, x: read.append(x) or x)
     ids = torch.tensor([[5, 6, 7, eos, 8, 9, eos, 10, 11, 6, 5]])
     document = (ids[0, :-1] == eos).cumsum(0)
-    hidden = model.hidden(ids[:, :-1], same_document(ids[:, :-1], eos))
+    hidden = model.hidden(ids[:, :-1], AttentionMask(documents=document_numbers(ids[:, :-1], eos)))
     losses = F.cross_entropy(model.logits(hidden)[0], ids[0, 1:], reduction="none")
     for i, loss in enumerate(losses):
         [slope] = torch.autograd.grad(loss, read[0], retain_graph=True)
@@ -205,8 +206,8 @@ def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer
         windows = PackedWindows(shards, 30, eos=eos, batch_size=2, seed=1)
         task = CausalLanguageModelling(windows, TokenStream(shards, eos=eos), context=30, document_mask=masked)
         batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
-        allowed = same_document(batch.ids[:, :-1], eos) if masked else None
-        logits = model.logits(model.hidden(batch.ids[:, :-1], allowed)).flatten(0, 1)
+        mask = AttentionMask(documents=document_numbers(batch.ids[:, :-1], eos)) if masked else None
+        logits = model.logits(model.hidden(batch.ids[:, :-1], mask)).flatten(0, 1)
         wanted = F.cross_entropy(logits, batch.ids[:, 1:].flatten(), reduction="sum")
         assert torch.allclose(task.loss(model, batch, None)[0].nll, wanted, rtol=1e-5)
         found = sum(float(part.nll) for part in task.evaluate(model, torch.device("cpu")))
@@ -218,7 +219,7 @@ def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer
 def test_settings_that_contradict_a_memory_or_a_document_mask_are_refused_at_once(shards, tokenizer):
     with pytest.raises(NlpcliError, match="reads each token once"):
         with_memory(shards, tokenizer, stride=4)
-    with pytest.raises(NlpcliError, match="look across borders"):
+    with pytest.raises(NlpcliError, match="attends across documents"):
         with_memory(shards, tokenizer, document_mask=True)
     windows = PackedWindows(shards, CONTEXT, eos=None, batch_size=3)
     with pytest.raises(NlpcliError, match="without borders"):

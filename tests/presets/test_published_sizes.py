@@ -49,6 +49,6 @@ def test_the_encoder_alone_has_the_published_number_of_parameters(name):
 
 
 def test_gpt3_alternates_dense_and_banded_layers():
-    windows = [layer.window for layer in on_paper("gpt3-small").decoder.layers]
-    assert windows[0::2] == [None] * 6
-    assert windows[1::2] == [256] * 6
+    patterns = [str(layer.self_attention.pattern) for layer in on_paper("gpt3-small").decoder.layers]
+    assert patterns[0::2] == ["causal"] * 6
+    assert patterns[1::2] == ["causal & window:256"] * 6

@@ -19,10 +19,10 @@ def card(run, **changes):
 def test_what_is_written_on_a_card_is_read_from_it_again(tmp_path):
     (tmp_path / CARD).write_text(card(tmp_path), encoding="utf-8")
     found = read_card(tmp_path)
-    assert found.pop("ended").startswith("1200 steps done, 20")
+    assert found.pop("stopped").startswith("1200 steps done, 20")
     assert found == {
         "command": "`nlpcli finetune --lr 1`", "data": "``, fingerprint `abc`", "machine": "cpu, float32",
-        "trained": "1200 steps, 3,456,789 tokens, 1.5 minutes", "kept": "step 900", "parameters": "1234567",
+        "trained": "1,200 steps, 3,456,789 tokens, 1.5 minutes", "best checkpoint": "step 900", "parameters": "1234567",
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlpcli.attention.patterns import parse
+from nlpcli.attention.pattern_parser import parse
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.positions import RelativeBias, RotaryPositions, sinusoids
 from nlpcli.recipes.figures import POSITIONS, pattern_attention, position_matrix

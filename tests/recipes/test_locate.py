@@ -36,7 +36,7 @@ def test_the_newest_finished_run_of_the_task_is_found(tmp_path):
     assert newest_run(LANGUAGE_MODEL, root) == Newest(root / "c")
 
 
-CARD = "- trained: 9 steps\n- ended: 9 steps done\n- kept: step 9\n"
+CARD = "- trained: 9 steps\n- stopped: 9 steps done\n- best checkpoint: step 9\n"
 
 
 def write_training(path, *, finished, task=TRANSLATION, age=0, step=1):
@@ -71,7 +71,7 @@ def test_a_finished_model_goes_before_any_interrupted_one(tmp_path_factory, kind
     if not whole:
         assert said[1].startswith(f"warning: the run {parts[-1]} is not finished")
     elif parts and parts[-1].name > whole[-1].name:
-        assert f"{parts[-1]} is newer, but not finished; --model {parts[-1]} takes" in said[1]
+        assert f"{parts[-1]} is newer but not finished; --model {parts[-1]} uses" in said[1]
     else:
         assert len(said) == 1
 

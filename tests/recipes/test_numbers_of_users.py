@@ -68,9 +68,9 @@ def test_the_temperature_of_a_mixture(text):
 
 
 def test_a_layer_and_a_head(count):
-    with pytest.raises(NlpcliError, match="is no number"):
+    with pytest.raises(NlpcliError, match="is not a number"):
         layers_of("--layer", [count])
-    with pytest.raises(NlpcliError, match="is no layer"):
+    with pytest.raises(NlpcliError, match="is not a layer"):
         parse_layer(count)
     assert layers_of("--layer", ["3", "1-2"]) == (3, 1, 2)
     assert (parse_layer("3"), parse_layer("3, 2")) == (3, (3, 2))

@@ -186,7 +186,7 @@ def test_a_resumed_run_keeps_its_task_and_refusing_another_changes_nothing(start
     before = (started / "config.yaml").read_bytes()
     with pytest.raises(NlpcliError) as refused:
         resumed("mlm+nsp", text, started, settings)
-    assert str(refused.value) == f"{key} of a run that is resumed stays {old} (got {new})"
+    assert str(refused.value) == f"{key} of a resumed run can't be changed from {old} to {new}"
     assert "another --out" in refused.value.hint
     assert (started / "config.yaml").read_bytes() == before
 
@@ -203,7 +203,7 @@ def test_every_setting_of_the_noise_is_kept_by_a_resumed_run():
     base, others = RunConfig(), {"predict_one_of": 2, "gap_choice": "lead", "kinds": "rotate", "unit": "word"}
     for key, value in others.items():
         changed = base.model_copy(update={"noise": base.noise.model_copy(update={key: value})})
-        with pytest.raises(NlpcliError, match=f"noise.{key} of a run that is resumed"):
+        with pytest.raises(NlpcliError, match=f"noise.{key} of a resumed run"):
             check_same_task(base, changed)
 
 
@@ -237,7 +237,7 @@ def test_settings_that_mean_nothing_to_the_objective_are_said(name, overrides, u
     listener, asked = Quiet(), replace(request(name, text, tmp_path, max_steps=1), overrides=overrides)
     config, weights = recipe.configured(asked)
     recipe.tell_unread(config, weights, listener)
-    assert listener.notes == ([f"without effect on this run: {unread}"] if unread else [])
+    assert listener.notes == ([f"these settings have no effect on this run: {unread}"] if unread else [])
 
 
 def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():

@@ -31,16 +31,22 @@ def configured(objective, preset, *overrides, **more):
         ("nsp", "bert-nano", ("data.format=full-sentences",), "nsp asks about pairs", "segment-pair"),
         ("sop", "roberta-nano", ("data.format=doc-sentences",), "sop asks about pairs", "segment-pair"),
         ("mlm", "bert-nano", ("data.context=4",), "context 4 is too short for mlm: two segments", "at least 5"),
-        ("mlm", "roberta-nano", ("data.context=2",), "context 2 is too short for mlm: text stands", "at least 3"),
-        ("plm", "xlnet-nano", ("data.context=5",), "context 5 is too short for plm: one of 6 tokens", "at least 6"),
-        ("denoise", "bart-nano", ("data.context=2",), "leaves room for texts of 1 token", "at least 4"),
-        ("denoise", "t5-nano", ("data.context=3",), "leaves room for texts of 1 token", "at least 4"),
-        ("clm", "transformer-xl-nano", ("data.document_mask=true",), "had with transformer-xl", "leave"),
+        (
+            "mlm",
+            "roberta-nano",
+            ("data.context=2",),
+            "context 2 is too short for mlm: a text needs two special tokens",
+            "at least 3",
+        ),
+        ("plm", "xlnet-nano", ("data.context=5",), "context 5 is too short for plm: 1 of 6 tokens", "at least 6"),
+        ("denoise", "bart-nano", ("data.context=2",), "is too short: it leaves room for 1 token of text", "at least 4"),
+        ("denoise", "t5-nano", ("data.context=3",), "is too short: it leaves room for 1 token of text", "at least 4"),
+        ("clm", "transformer-xl-nano", ("data.document_mask=true",), "can't be used with transformer-xl", "leave"),
         (
             "clm",
             "transformer-xl-nano",
             ("data.document_mask=true", "model.memory_length=0"),
-            "had with transformer-xl",
+            "can't be used with transformer-xl",
             "leave",
         ),
         ("clm", "transformer-xl-nano", ("data.eval_stride=32",), "memory reads each token once", "leave data.eval"),
@@ -51,12 +57,12 @@ def configured(objective, preset, *overrides, **more):
             "clm",
             "transformer-xl-nano",
             ("model.adaptive_cutoffs=[100]", "training.label_smoothing=0.1"),
-            "adaptive softmax learns without label smoothing",
+            "adaptive softmax excludes label smoothing",
             "label_smoothing=0",
         ),
         ("denoise", "bart-nano", ("noise.kinds=spans",), "noise 'spans' needs 8 sentinels", "tokenizer.sentinels=100"),
         ("denoise", "t5-nano", ("tokenizer.sentinels=3",), "the tokenizer has 3", "tokenizer.sentinels=100"),
-        ("denoise+gap-sentences", "bart-nano", (), "disturb the same text in two ways", None),
+        ("denoise+gap-sentences", "bart-nano", (), "denoise and gap-sentences exclude each other", None),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_anything_is_read(objective, preset, overrides, message, hint):
@@ -88,7 +94,7 @@ def test_a_tokenizer_that_is_given_is_asked_for_its_own_sentinels(tmp_path):
 
 def test_a_weight_without_another_to_compare_it_with_is_refused():
     for objective in ("clm=0.5", "mlm=2", "gap-sentences=0.1"):
-        with pytest.raises(NlpcliError, match="is alone"):
+        with pytest.raises(NlpcliError, match="a weight has no effect on a single objective"):
             parse(objective)
     assert parse("mlm=1") == {"mlm": 1.0}
 

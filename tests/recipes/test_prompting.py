@@ -193,8 +193,8 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_examples_first_and_says_so(m
         assert answer.prompt == "\n\n".join(shots[5 - answer.shots :])
     [line] = said
     assert line == (
-        f"3 of 3 prompts show fewer than 5 examples, the fewest {min(a.shots for a in answers)}: "
-        "the model reads 60 tokens"
+        f"fewer than 5 examples in 3 of 3 prompts, at least {min(a.shots for a in answers)}: "
+        "the model's maximum is 60 tokens"
     )
 
 
@@ -202,7 +202,7 @@ def test_an_example_that_is_too_long_alone_is_cut_from_its_beginning_and_named(m
     path = model(tokenizer, max_length=30)
     answers, _, said = solve(path, REVIEWS, f"text\tlabel\n{'bad ' * 30}film\tneg\n")
     assert len(answers) == 1
-    assert "dev.tsv:2: only the last " in said[0] and "the model reads 30" in said[0]
+    assert "dev.tsv:2: only the last " in said[0] and "the model's maximum is 30" in said[0]
 
 
 def test_an_answer_without_room_for_a_prompt_is_refused(model, solve, tokenizer):
@@ -241,7 +241,7 @@ def test_written_answers_are_measured_by_any_metric_of_texts(model, solve, token
 def test_examples_without_a_label_are_answered_and_not_measured(model, solve, tokenizer):
     answers, scores, said = solve(model(tokenizer), REVIEWS, "text\ngood\nbad\n", columns=Columns(header="yes"))
     assert len(answers) == 2 and scores == []
-    assert said == ["no example has a label: nothing is measured"]
+    assert said == ["no example has a label, so there is no score"]
 
 
 def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
@@ -249,7 +249,7 @@ def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
     prompter = Prompter(Prompting(write("t.yaml", REVIEWS), str(data), model(tokenizer)), say=print, warn=print)
     portions = prompter.answers()
     assert len(next(portions)) == 3
-    with pytest.raises(NlpcliError, match=r"dev.tsv:5: the label 'good' is none of pos, neg"):
+    with pytest.raises(NlpcliError, match=r"dev.tsv:5: the label 'good' is not one of pos, neg"):
         next(portions)
 
 
@@ -299,12 +299,15 @@ def test_squads_questions_have_all_their_answers_once(write):
     ("template", "message"),
     [
         ({"prompt": "a", "lable": "b"}, "unknown key 'lable'"),
-        ({"prompt": "a } b"}, "prompt: a brace stands alone"),
+        ({"prompt": "a } b"}, "prompt: a brace is not closed"),
         ({"prompt": "a {} b"}, "names no column"),
         ({"prompt": "{label}"}, "which is the answer"),
-        ({"prompt": "a", "label": "x"}, "has to hold {label}"),
-        ({"prompt": "a", "labels": {"x": "y"}}, "nothing to choose"),
-        ({"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]}, "two ways"),
+        ({"prompt": "a", "label": "x"}, "must hold {label}"),
+        ({"prompt": "a", "labels": {"x": "y"}}, "at least two labels are needed"),
+        (
+            {"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]},
+            "labels and choices exclude each other",
+        ),
         ({"prompt": "a", "normalize": "tokens"}, "normalize: has no effect without labels or choices"),
         ({"prompt": "a", "choices": ["a", "b"], "stop": "."}, "stop: has no effect where candidates are ranked"),
         ({"prompt": "a", "choices": ["a", "b"], "answer_context": "."}, "unless normalize is unconditional"),
@@ -358,10 +361,10 @@ def test_a_model_with_a_tasks_head_is_refused_in_words(solve, tokenizer, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"shots": 2}, "no file to draw them from"),
+        ({"shots": 2}, "--shots 2 needs a file with examples"),
         ({"shots": -1}, "can't be negative"),
-        ({"examples": FILMS}, "none are shown"),
-        ({"shots": 4, "examples": FILMS}, "4 examples are to be shown, and there are 3"),
+        ({"examples": FILMS}, "--examples has no effect without --shots"),
+        ({"shots": 4, "examples": FILMS}, "--shots 4 needs that many examples with an answer, and the file has 3"),
     ],
 )
 def test_shots_that_cannot_be_shown_are_refused(model, solve, tokenizer, settings, message):
@@ -375,5 +378,5 @@ def test_a_column_that_the_template_does_not_show_is_told(model, solve, tokenize
 
 
 def test_a_metric_that_does_not_fit_is_refused(model, solve, tokenizer):
-    with pytest.raises(NlpcliError, match="metric bleu does not measure which candidates"):
+    with pytest.raises(NlpcliError, match="metric bleu can't score candidates"):
         solve(model(tokenizer), {**REVIEWS, "metric": "bleu"})

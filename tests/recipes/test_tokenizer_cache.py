@@ -31,7 +31,7 @@ def test_the_second_time_nothing_is_trained_and_the_tokenizer_is_the_same(kind, 
     monkeypatch.setattr("nlpcli.text.train_tokenizer", lambda *_, **__: pytest.fail("trained again"))
     again, said = made(type=kind, vocab_size=size)
     assert again.fingerprint == first.fingerprint and again.encode(TEXTS) == first.encode(TEXTS)
-    assert "as it was trained on this text before" in said[0]
+    assert "trained on this text before" in said[0]
 
 
 @pytest.mark.parametrize("change", [
@@ -47,7 +47,7 @@ def test_another_text_or_setting_is_trained_anew(change):
 def test_what_the_text_could_not_fill_is_said_again():
     first, said = made(vocab_size=5000)
     again, once_more = made(vocab_size=5000)
-    assert said[1] == once_more[1] == f"the text has only {first.vocab_size:,} pieces to give; taking them all"
+    assert said[1] == once_more[1] == f"the text gives only {first.vocab_size:,} tokens; all are used"
     assert again.vocab_size == first.vocab_size
 
 

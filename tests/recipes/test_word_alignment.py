@@ -199,9 +199,9 @@ def test_no_lines_are_no_links(models, tmp_path):
     [
         ({"method": "best"}, "unknown way to align 'best'"),
         ({"step": "write"}, "unknown step 'write'"),
-        ({"layer": "auto"}, "how well two directions agree"),
+        ({"layer": "auto"}, "--layer auto needs two directions"),
         ({"layer": (1, 2)}, "the second layer"),
-        ({"gradient": True, "step": "read"}, "not of the step 'read'"),
+        ({"gradient": True, "step": "read"}, "--gradient needs --step predict, not read"),
         ({"target": "-"}, "only once"),
     ],
 )
@@ -220,5 +220,5 @@ def test_a_missing_file_and_a_missing_layer_are_told(models, files):
 def test_a_layer_is_a_number_two_or_auto():
     assert [parse_layer(text) for text in (None, "auto", "3", "3,2")] == [None, "auto", 3, (3, 2)]
     for text in ("", "three", "1,2,3", "-1", "1-2"):
-        with pytest.raises(NlpcliError, match="is no layer"):
+        with pytest.raises(NlpcliError, match="is not a layer"):
             parse_layer(text)

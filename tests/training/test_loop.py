@@ -167,6 +167,6 @@ def test_the_log_reaches_the_end_of_a_run_whose_steps_are_no_multiple_of_its_lin
     run, outcome = run_clm("run", None, f"training.log_every={every}")
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert [line["step"] for line in lines] == sorted({*range(every, 41, every), 40})
-    assert (lines[-1]["tokens"], lines[-1]["operations"]) == (outcome.progress.tokens, outcome.progress.operations)
+    assert (lines[-1]["tokens"], lines[-1]["flops"]) == (outcome.progress.tokens, outcome.progress.flops)
     run_clm("run", None, resume=True)
     assert [line for line in read_metrics(run) if line["kind"] == "train"] == lines

@@ -27,16 +27,16 @@ def test_the_count_of_a_decoder_is_that_of_its_equation():
     assert operations() == forward + products + attention * 5 // 2  # scores are computed once more
 
 
-@pytest.mark.parametrize("setting", ["training.max_tokens=20000", "training.max_operations=4e8"])
+@pytest.mark.parametrize("setting", ["training.max_tokens=20000", "training.max_flops=4e8"])
 def test_a_run_ends_with_the_step_that_reaches_its_tokens_or_operations(run_clm, setting):
     name, limit = setting.removeprefix("training.max_").split("=")
     run, outcome = run_clm("run", None, "training.max_steps=null", setting, "training.log_every=1")
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert lines[-2][name] < float(limit) <= lines[-1][name]
     assert outcome.progress.step == lines[-1]["step"]
-    assert lines[-1]["operations"] / lines[-1]["tokens"] == pytest.approx(outcome.progress.operations_per_token)
+    assert lines[-1]["flops"] / lines[-1]["tokens"] == pytest.approx(outcome.progress.flops_per_token)
     state = load_yaml(checkpoints(run)[-1] / "state.yaml")["progress"]
-    assert state["operations"] == pytest.approx(outcome.progress.operations)
+    assert state["flops"] == pytest.approx(outcome.progress.flops)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Using `torch.compile")  # PyTorch's own, of loading

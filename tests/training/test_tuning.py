@@ -158,10 +158,10 @@ def test_a_resumed_run_ends_with_the_very_bits_of_an_uninterrupted_one(trainer, 
 
 def operations_of_a_token(trainer):
     """Step -> what a token cost in it, by the log."""
-    lines = [{"step": 0, "operations": 0.0, "tokens": 0}, *read_metrics(trainer.run)]
-    lines = [line for line in lines if "operations" in line]
+    lines = [{"step": 0, "flops": 0.0, "tokens": 0}, *read_metrics(trainer.run)]
+    lines = [line for line in lines if "flops" in line]
     return {
-        line["step"]: (line["operations"] - before["operations"]) / (line["tokens"] - before["tokens"])
+        line["step"]: (line["flops"] - before["flops"]) / (line["tokens"] - before["tokens"])
         for before, line in pairwise(lines)
     }
 
@@ -191,7 +191,7 @@ def test_a_resumed_run_has_counted_the_operations_of_an_uninterrupted_one(traine
         ways["broken"].fit()
     ways["again"].fit(resume=True)
     whole, again = ways["whole"].progress, ways["again"].progress
-    assert (again.operations, again.operations_per_token) == (whole.operations, whole.operations_per_token)
+    assert (again.flops, again.flops_per_token) == (whole.flops, whole.flops_per_token)
     assert operations_of_a_token(ways["again"]) == operations_of_a_token(ways["whole"])
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -153,6 +154,18 @@ def test_an_archive_with_pickled_objects_or_none_at_all_is_refused():
     for data in (evil.getvalue(), b"", b"PK\x03\x04", b"text", numbers.as_npz(Attention(()))[:40]):
         with pytest.raises(NlpcliError, match="x: this is no archive of attention weights"):
             numbers.from_npz(data, "x")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused_before_it_takes_memory(method):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", method) as archive:
+        archive.writestr("about.npy", bytes(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(NlpcliError, match="unpacks to 67,108,864 bytes"):
+        numbers.from_npz(bomb.getvalue(), "x")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_many_texts_need_no_more_memory_than_one():

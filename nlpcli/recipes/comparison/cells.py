@@ -104,7 +104,7 @@ def make_plan(job: Comparing) -> Plan:
     chosen = only or [variant.name for variant in found]
     repeated = chosen if job.overwrite else rerun
     if len({cell.name for cell in cells}) < len(cells):
-        raise NlpcliError(f"{job.grid}: a cell is called as another with a seed would be")
+        raise NlpcliError(f"{job.grid}: a cell has the name of another cell with a seed")
     return Plan(
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
         frozenset(chosen), frozenset(repeated) & frozenset(chosen),
@@ -115,7 +115,9 @@ def _check_name(job: Comparing, name: str) -> None:
     """Refuses a cell whose folder can't be, or would be where a file of the grid is written."""
     place = f"{job.grid}: a cell's name"
     if plain_name(name, place).casefold() in (RESULTS, TABLE, PICTURE):
-        raise NlpcliError(f"{place}: '{name}' is a file of the grid's folder", hint="give the cell another name")
+        raise NlpcliError(
+            f"{place}: '{name}' is the name of a file in the grid's folder", hint="give the cell another name"
+        )
 
 
 def _named(given: Sequence[str], found: Sequence[Variant]) -> list[str]:
@@ -131,7 +133,7 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
     for name in grid.shown().values():
         if name not in settings:
-            hint = suggestion(RunConfig, name.split(".")) or "nlpcli config shows all settings"
+            hint = suggestion(RunConfig, name.split(".")) or "'nlpcli config show NAME' lists all settings"
             raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
 
 
@@ -139,7 +141,7 @@ def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
     if isinstance(variant.seeds, int):
         return list(range(first, first + variant.seeds))
     if len(set(variant.seeds)) < len(variant.seeds):
-        raise NlpcliError(f"{job.grid}: cell '{variant.name}': a seed stands twice in {variant.seeds}")
+        raise NlpcliError(f"{job.grid}: cell '{variant.name}': a seed is repeated in {variant.seeds}")
     return variant.seeds
 
 
@@ -167,7 +169,7 @@ def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
     if not job.test:
         return grid.test
     if len(job.test) != 2:
-        raise NlpcliError(f"--test takes two files, SOURCE TARGET (got {len(job.test)})")
+        raise NlpcliError(f"--test needs two files, SOURCE TARGET (got {len(job.test)})")
     return HeldOut(source=job.test[0], target=job.test[1])
 
 
@@ -187,7 +189,7 @@ def _resolved(
         if checked:
             _check(cell)
     except NlpcliError as error:
-        message = error.message.removeprefix("the settings given: ")
+        message = error.message.removeprefix("the configuration: ")
         raise type(error)(f"{place}: {message}", hint=error.hint) from None
     return cell
 
@@ -201,10 +203,10 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     command = grid.command or ("finetune" if task else "pretrain" if objective else None)
     if command is None:
         raise NlpcliError(
-            "it is not said what is learnt", hint="give the base a task, such as translation, or an objective"
+            "no task and no objective is given", hint="set task, such as translation, or objective in the base"
         )
     if init and preset:
-        raise NlpcliError(f"init goes on from {init}, and 'extends: {preset}' begins anew; leave one of them out")
+        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other; leave one of them out")
     if command == "finetune":
         known = _finetuning(task or "translation", init, preset or config, settings)
     else:
@@ -295,5 +297,5 @@ def pieces(cell: Cell) -> int:
     if cell.config.init:
         from nlpcli.recipes.start import open_start
 
-        return open_start(cell.config.init).tokenizer.vocab_size
+        return open_start(cell.config.init).vocab_size
     return cell.config.tokenizer.vocab_size

@@ -27,7 +27,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
     colours = theme_named(theme)
     panels = _panels(results)
     if not panels:
-        raise NlpcliError("no cell is finished, so there is nothing to draw")
+        raise NlpcliError("no cell is finished, so there is no figure")
     bounded = {heading(name) for name in results.metrics if higher_is_better(name)}
     with plain_settings(colours):
         rows = _places(results.rows)
@@ -62,9 +62,9 @@ def _panels(results: Results) -> list[Panel]:
 
 
 def _cost(results: Results) -> Panel | None:
-    """Operations, where they are not what was made equal and differ; else parameters, where these differ."""
-    kinds = [("operations", "training operations"), ("parameters", "parameters")]
-    for name, title in kinds if results.kind != "operations" else kinds[1:]:
+    """FLOPs, where they are not what was made equal and differ; else parameters, where these differ."""
+    kinds = [("flops", "training FLOPs"), ("parameters", "parameters")]
+    for name, title in kinds if results.kind != "flops" else kinds[1:]:
         numbers = {row.name: row.cost[name] for row in results.rows if name in row.cost}
         values = [number.mean for number in numbers.values()]
         if values and min(values) > 0 and max(values) > 1.02 * min(values):

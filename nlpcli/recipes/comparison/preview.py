@@ -12,9 +12,9 @@ from nlpcli.recipes.comparison.testing import check_test
 
 
 def preview(job: Comparing) -> list[dict[str, Any]]:
-    """For each cell its name, group, what it changes, parameters, operations a token in training, and its state.
+    """For each cell its name, group, what it changes, parameters, FLOPs per token in training, and its state.
 
-    Sizes are those with as many pieces as the tokenizer is asked to have, and without a task's head. Operations are
+    Sizes are those with as many pieces as the tokenizer is asked to have, and without a task's head. FLOPs are
     those of examples of 32 tokens a side where pairs of sentences are read, of whole windows where texts are.
 
     Raises: NlpcliError for a grid that could not be run.
@@ -33,14 +33,14 @@ def preview(job: Comparing) -> list[dict[str, Any]]:
             "group": cell.variant.group,
             "changes": flat(cell.variant.change),
             "parameters": parameters(cell),
-            "operations_per_token": _operations(cell),
+            "flops_per_token": _flops(cell),
             "state": state,
         }
         for cell, state in zip(plan.cells, states, strict=True)
     ]
 
 
-def _operations(cell: Cell) -> float:
+def _flops(cell: Cell) -> float:
     from nlpcli.recipes.inspection.cost import operations
 
     length = cell.config.data.context if cell.command == "pretrain" else 32

@@ -77,7 +77,7 @@ def digest(paths: tuple[str, ...]) -> str:
 
     found = find_files(paths)
     if STDIN in map(str, found):
-        raise NlpcliError("a grid reads its text several times, and standard input can be read once; name files")
+        raise NlpcliError("a grid reads its text several times, so it can't come from standard input; name files")
     whole = hashlib.sha256()
     for path in found:
         try:
@@ -130,12 +130,12 @@ def _unrecorded(run: Path) -> str:
     is_run = run.is_dir() and (run / CONFIG).exists()
     if is_run and ((run / CARD).exists() or (run / WEIGHTS).exists() or has_checkpoint(run)):
         raise NlpcliError(
-            f"{run}: holds a run that no grid made",
+            f"{run}: holds a run that is not a cell of a grid",
             hint="choose another --out, or replace it with --rerun CELL or --overwrite",
         )
     if not is_run:
         raise NlpcliError(
-            f"{run}: holds something that is no cell of a grid", hint="choose another --out, or move it away"
+            f"{run}: holds files that are not a cell of a grid", hint="choose another --out, or move it away"
         )
     return STARTED
 
@@ -144,9 +144,9 @@ def differences(run: Path, asked: Mapping[str, Any], record: Mapping[str, Any]) 
     """What is asked otherwise than the cell in the folder `run` was trained, in words."""
     trained = record.get("asked", {})
     if "config" in record and record["config"] != digest((str(run / CONFIG),)):
-        return [f"its {CONFIG} was changed since, by another command"]
+        return [f"its {CONFIG} was changed by another command"]
     if "weights" in record and record["weights"] != _weights_now(run):
-        return ["its weights were made anew since, by another command"]
+        return ["its weights were changed by another command"]
     usual = flat(RunConfig().model_dump())
     told = []
     for name in dict.fromkeys([*asked, *trained]):
@@ -181,7 +181,7 @@ def measure(run: Path) -> dict[str, Any]:
     card = read_card(run)
     last = checkpoints(run)
     progress = load_yaml(last[-1] / "state.yaml")["progress"] if last else {}
-    cost = ("step", "tokens", "seconds", "operations", "operations_per_token")
+    cost = ("step", "tokens", "seconds", "flops", "flops_per_token")
     return {
         "metrics": dict(info["metrics"]),
         "signatures": dict(info.get("signatures") or {}),
@@ -189,7 +189,8 @@ def measure(run: Path) -> dict[str, Any]:
         "tokenizer": info["tokenizer"],
         "kept": info.get("step"),
         **{name: progress.get(name) for name in cost},
-        **{name: card.get(name, "") for name in ("machine", "ended")},
+        "machine": card.get("machine", ""),
+        "ended": card.get("stopped", ""),
         "platform": _platform(),
     }
 

@@ -49,7 +49,7 @@ def _drawn(results: Results, listener: Listener) -> bytes | None:
     try:
         return picture(results)
     except NlpcliError as error:
-        listener.note(f"no picture: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        listener.note(f"no figure: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return None
 
 
@@ -66,7 +66,7 @@ def page(results: Results, image: str | None) -> str:
         parts += [f"![The cells of {escaped(results.name)}]({image.replace(' ', '%20')})", _caption(results)]
     signatures = [f"- {heading(name)}: `{signature}`" for name in results.metrics
                   for signature in results.signatures.get(name, [])]  # fmt: skip
-    parts += ["How it was measured:\n\n" + "\n".join(signatures)] if signatures else []
+    parts += ["Signatures:\n\n" + "\n".join(signatures)] if signatures else []
     parts += ["Trained on: " + escaped("; ".join(results.machines)) + "."] if results.machines else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -77,12 +77,12 @@ def _told(results: Results) -> str:
     sentences = [
         f"Every cell is trained for {results.equal}, {_seeds(rows)}.",
         f"Trained on {_listed(data['train'])}.",
-        *[f"Measured on {_listed(data['dev'])}."] * bool(data["dev"]),
-        *[f"Tested on {_listed(data['test'])}."] * bool(data["test"]),
+        *[f"Dev set: {_listed(data['dev'])}."] * bool(data["dev"]),
+        *[f"Test set: {_listed(data['test'])}."] * bool(data["test"]),
         *["± is the standard deviation over seeds."] * several,
-        *["In brackets is the 95 % bootstrap interval over the test sentences, which says nothing of seeds."]
+        *["In brackets: the 95 % bootstrap interval over the test sentences, without the variation of seeds."]
         * any(_bounded(row) for row in rows),
-        "Best values are bold.",
+        "The best values are bold.",
     ]
     return " ".join(sentences)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FINISHED, PARTLY, FAILED, OPEN = "finished", "partly", "failed", "open"
 
-_COSTS = ("parameters", "tokens", "seconds", "operations", "step")
+_COSTS = ("parameters", "tokens", "seconds", "flops", "step")
 _DERIVED = ("loss", "word_perplexity", "bits_per_byte")
 """Measures that say the same as perplexity, or as perplexity per byte."""
 TEST = "test_bleu"
@@ -54,7 +54,7 @@ class Row:
     """A variant and what came of it.
 
     settings: those that the table shows, by heading; None where it is as the base. cost: parameters, tokens, seconds,
-    operations, step. folders: of the runs that were finished.
+    flops, step. folders: of the runs that were finished.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Results:
     title: str
     description: str
     equal: str
-    kind: str  # what was made equal: tokens, operations, …
+    kind: str  # what was made equal: tokens, flops, …
     command: str
     rows: list[Row]
     headings: list[str]  # of settings

@@ -62,11 +62,11 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
     if changed and strict:
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise NlpcliError(
-            f"{cell.folder}: was trained otherwise: {changed[0]}{more}",
-            hint=f"repeat it with --rerun {cell.variant.name}, or choose another --out",
+            f"{cell.folder}: was trained with other settings: {changed[0]}{more}",
+            hint=f"train it again with --rerun {cell.variant.name}, or choose another --out",
         )
     if changed:
-        return Standing(cell, NEW, asked, reason=f"trained otherwise: {changed[0]}")
+        return Standing(cell, NEW, asked, reason=f"trained with other settings: {changed[0]}")
     return Standing(cell, state, asked, record, record.get("failed", ""))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from nlpcli.config.counting import counted
 from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
 from nlpcli.training.direction import higher_is_better
@@ -16,8 +17,8 @@ _NAMES = {
     "bleu": "dev BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
     "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
 }  # fmt: skip
-_COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "operations": "operations"}
-_DROPPED = ("tokens", "minutes", "operations")
+_COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "flops": "FLOPs"}
+_DROPPED = ("tokens", "minutes", "FLOPs")
 """Columns of cost that a narrow table does without, in this order."""
 GAP = "–"
 SIGNIFICANT = 0.05
@@ -165,10 +166,10 @@ def notes(results: Results) -> list[str]:
     """What a reader has to know beside the numbers."""
     told = []
     for row in results.failed:
-        seeds = f" with {len(row.seeds)} of its seeds finished" if row.status == PARTLY else ""
+        seeds = f" after {counted(len(row.seeds), 'finished seed')}" if row.status == PARTLY else ""
         told.append(f"{row.title} failed{seeds}: {row.reason}")
     waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
-    told += [f"{row.title} does not count: {row.reason}" for row in waiting if row.reason]
+    told += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
     if names := [row.title for row in waiting if not row.reason]:
         told.append(f"not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
@@ -183,7 +184,7 @@ def notes(results: Results) -> list[str]:
     for name in results.metrics:
         known = results.signatures.get(name, [])
         if len(known) > 1:
-            told.append(f"{heading(name)} was not measured alike in all cells: {'; '.join(known)}")
+            told.append(f"{heading(name)} was measured in different ways: {'; '.join(known)}")
     return told
 
 
@@ -224,7 +225,7 @@ def _cost(key: str, number: Number | None) -> str:
         return GAP
     if key == "seconds":
         return f"{number.mean / 60:.{1 if number.mean >= 60 else 2}f}"
-    if key == "operations":
+    if key == "flops":
         return f"{number.mean:.2e}".replace("e+", "e")
     return _thousands(number.mean)
 
@@ -323,7 +324,7 @@ def as_csv(results: Results) -> str:
     """All numbers in full precision, one line a variant; several seeds have a column of deviations."""
     file = io.StringIO()
     measured = list(dict.fromkeys(name for row in results.rows for name in row.metrics))
-    costs = ["parameters", "tokens", "seconds", "operations", "step"]
+    costs = ["parameters", "tokens", "seconds", "flops", "step"]
     several = any(len(row.seeds) > 1 for row in results.rows)
     spread = [f"{name}_deviation" for name in measured] if several else []
     numbers = [(name, number) for row in results.rows for name, number in row.metrics.items()]

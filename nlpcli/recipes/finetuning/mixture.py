@@ -103,7 +103,7 @@ def _mixed(
         own = sets[part.name]
         listener.note(
             f"{part.name}: {counted(len(own.train), 'training example')}, {len(own.dev):,} in the dev set; "
-            f"{rate:.1%} of what is drawn"
+            f"{rate:.1%} of the samples"
         )
         for note in getattr(part.task, "notes", ()):
             listener.note(f"{part.name}: {note}")
@@ -127,7 +127,7 @@ class _Examples:
         columns = columns_of(self.columns)
         found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell, learnt=learnt)]
         if not found:
-            raise NlpcliError(f"{', '.join(paths)}: no examples for task '{self.name}'")
+            raise NlpcliError(f"{', '.join(paths)}: no examples for the task '{self.name}'")
         return found
 
     def texts(self) -> Any:
@@ -232,10 +232,10 @@ def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[
     parts = info.get("parts") or {}
     if name is None:
         if info["task"] == "mixture":
-            raise NlpcliError("this model has learnt several tasks", hint=f"say which: --as {' or '.join(parts)}")
+            raise NlpcliError("this model was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}")
         return dict(info), model
     if not parts:
-        raise NlpcliError(f"this model has learnt one task, so there is no '{name}' to choose", hint="leave out --as")
+        raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --as")
     if name not in parts:
         raise unknown("task of this model", name, parts)
     return {**info, **parts[name]}, model_for(model, name)

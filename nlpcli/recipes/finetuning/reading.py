@@ -52,8 +52,8 @@ def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | Non
             found.append(error)
     if found and None not in found:
         raise NlpcliError(
-            f"{examples[0].place}: not one of the {len(found):,} labels is one the model was trained with",
-            hint="is it the right file? name the column of the labels with --label",
+            f"{examples[0].place}: none of the {counted(len(found), 'label')} is a label of the model",
+            hint="check the file, or name the column of the labels with --label",
         )
     return found
 
@@ -82,7 +82,7 @@ class Cuts:
         if example.place and example.place == self._last:  # another candidate, or the second text, of the same one
             return
         self._last = example.place
-        self.first = self.first or f"{example.place}: {room} of {tokens:,} tokens are read"
+        self.first = self.first or f"{example.place}: {room} of {counted(tokens, 'token')} are read"
         self.count += 1
 
     def tell(self, tell: Tell) -> None:
@@ -104,8 +104,8 @@ def shared_words(found: Any, what: str) -> str:
     """A sentence about a `Shared`. what: the held-out things, in the plural."""
     count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
     return (
-        f"{count} dev {what} stand in the training data, too, first {found.held_out} ({found.training}): "
-        "scores on them say little about new text"
+        f"{count} dev {what} are also in the training data, first {found.held_out} ({found.training}): "
+        "their scores overestimate the model"
     )
 
 
@@ -114,7 +114,7 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
     blank = [example for example in examples if not has_text(example)]
     if blank:
         count = counted(len(blank), "example")
-        tell(f"{count} without text, first {blank[0].place}: the answer to an empty text is measured")
+        tell(f"{count} without text, first {blank[0].place}: they are scored, too")
 
 
 def has_text(example: Any) -> bool:

@@ -46,13 +46,13 @@ def _written(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[st
 def task_outputs(
     task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """What is right and what was said of each example, and the metrics of a task of this kind that follow from it."""
+    """The reference and the output of each example, and the metrics of a task of this kind that follow from it."""
     pairs, measures = _OUTPUTS[task.name](task, examples, predictions)
     named = {name: {"metric": metric, "options": options} for name, (metric, options) in measures.items()}
     if hasattr(task, "generator"):
         for how in named.values():
             how["suffix"] = task.generator.signature
-    return [{"gold": gold, "said": said} for gold, said in pairs], named
+    return [{"reference": reference, "output": output} for reference, output in pairs], named
 
 
 def _labels(task: Any, examples: Any, predictions: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.suites import SuiteTask, candidate_of, group_of
 from nlpcli.errors import NlpcliError
 
@@ -51,7 +52,7 @@ class SuiteScores:
         check_model(self.task, task)
         ends = list((self.parts or {"": len(examples)}).values())
         if sum(ends) != len(examples):
-            raise ValueError(f"{len(examples)} examples in parts of {ends}")
+            raise ValueError(f"{counted(len(examples), 'example')} in parts of {ends}")
         values, start = [], 0
         for size in ends:
             part = slice(start, start + size)
@@ -71,7 +72,7 @@ def check_model(suite_task: SuiteTask, task: Any) -> None:
     """Raises: NlpcliError for a model that was tuned for another kind of task."""
     if task.name not in _KINDS[suite_task.task]:
         raise NlpcliError(
-            f"{suite_task.name} is for a model tuned with --task {suite_task.task}, and this one does {task.name}"
+            f"{suite_task.name} needs a model fine-tuned with --task {suite_task.task}, and this one is for {task.name}"
         )
 
 

@@ -14,6 +14,7 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
+from nlpcli.models.directory import no_tokenizer
 from nlpcli.recipes.finetuning.measures import measures_of, possible_measures, scores_of
 from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
@@ -143,8 +144,8 @@ def check_kind(kind: Any, config: RunConfig) -> None:
     model = config.model
     if model.kind not in kind.kinds:
         raise NlpcliError(
-            f"{kind.name} stands on {' or '.join(kind.kinds)}, and this model is of kind {model.kind}",
-            hint="choose another with --model",
+            f"{kind.name} needs a model of kind {' or '.join(kind.kinds)}, and this model is of kind {model.kind}",
+            hint="choose another one with --model",
         )
 
 
@@ -162,7 +163,7 @@ def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener
     Raises: NlpcliError with file and line, and when there are none.
     """
     if not config.data.train:
-        raise NlpcliError(f"{config.task} needs examples to learn from", hint="--train FILE --dev FILE")
+        raise NlpcliError(f"{config.task} needs training examples", hint="--train FILE --dev FILE")
     examples, dev = (
         [example for path in paths for example in read_labelled(kind, path, columns, listener.note, learnt=learnt)]
         for paths, learnt in ((config.data.train, True), (config.data.dev, False))
@@ -224,8 +225,9 @@ def _task_of(
             raise
         create([*examples, *dev])  # what is wrong with all of them is told first
         raise NlpcliError(
-            f"with {len(dev):,} of {len(examples) + len(dev):,} examples held out at random: {error.message}",
-            hint="give more examples, or name those to measure on with --dev",
+            f"with {len(dev):,} of {counted(len(examples) + len(dev), 'example')} taken at random "
+            f"as dev set: {error.message}",
+            hint="add more examples, or name a dev set with --dev",
         ) from None
 
 
@@ -256,7 +258,7 @@ class Measured:
         flat = [item for group in self.items for item in group]
         nats, count = 0.0, 0
         batches = batches_of(self.learnable, max_tokens=self.batch_tokens)
-        for batch in followed(batches, "measuring the loss", len(batches)):
+        for batch in followed(batches, "computing the loss", len(batches)):
             loss = self.task.loss(model, self.task.collate([self.learnable[i] for i in batch]).to(self.device))
             nats, count = nats + float(loss.nll), count + loss.count
         outputs = iter(predict_items(self.task, model, flat, self.device, batch_tokens=self.batch_tokens))
@@ -312,14 +314,23 @@ def tokenizer_of(
     if start is None or request.resume:
         return get_tokenizer(request, texts, config, run, listener)
     if request.tokenizer is None:
+        if start.tokenizer is None:
+            raise no_tokenizer(start.path, "name the one that it was trained with: --tokenizer DIR")
         return start.tokenizer
     from nlpcli.recipes.tokenize import open_tokenizer
 
     given = open_tokenizer(Path(request.tokenizer))
+    if start.tokenizer is None:
+        if given.vocab_size != start.vocab_size:
+            raise NlpcliError(
+                f"{request.tokenizer}: has {given.vocab_size:,} tokens, the model {start.path} {start.vocab_size:,}",
+                hint="name the tokenizer that the model was trained with",
+            )
+        return given
     if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
         raise NlpcliError(
-            f"{request.tokenizer}: is not the tokenizer of {start.path}, whose weights are of its own pieces",
-            hint="leave --tokenizer out, or ask for the exchange with --set tuning.new_tokenizer=true",
+            f"{request.tokenizer}: is not the tokenizer of {start.path}, and its weights belong to its own tokens",
+            hint="leave --tokenizer out, or replace the tokenizer with --set tuning.new_tokenizer=true",
         )
     return given
 

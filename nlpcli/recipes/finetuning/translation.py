@@ -43,7 +43,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     if len(config.data.train) != 2:
         raise NlpcliError("translation needs two training files", hint="--train SOURCE TARGET")
     if len(config.data.dev) != 2:
-        raise NlpcliError("translation needs two files to measure progress on", hint="--dev SOURCE TARGET")
+        raise NlpcliError("translation needs a dev set", hint="--dev SOURCE TARGET")
 
     from nlpcli.data.parallel import ParallelShards
     from nlpcli.data.readers import read_parallel
@@ -86,7 +86,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     if config.model.positions == "learned":
         _check_positions(config, dev.lengths + task.around)
     listener.note(
-        counted(len(task), "pair") + (f", {task.left_out:,} empty or too long left out" * bool(task.left_out))
+        counted(len(task), "pair") + (f", {task.left_out:,} left out (empty or too long)" * bool(task.left_out))
     )
 
     signatures: dict[str, str] = {}
@@ -144,8 +144,8 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     if not layers:
         if given is not None:
             raise NlpcliError(
-                "--source-tokenizer is for sources that are read by an encoder of their own, and the model has none",
-                hint="ask for one with --source-layers, or name the one tokenizer of both sides with --tokenizer",
+                "--source-tokenizer needs a source encoder, and the model has none",
+                hint="add one with --source-layers, or name the tokenizer of both sides with --tokenizer",
             )
         return None
     if request.resume:
@@ -154,12 +154,12 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
         lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
         tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
         size = counted(layers, "layer")
-        listener.note(f"a new encoder of {size} reads sources in {counted(tokenizer.vocab_size, 'token')} of their own")
+        listener.note(f"new source encoder: {size}, vocabulary of {counted(tokenizer.vocab_size, 'token')}")
         return tokenizer
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(
-            f"{given}: is not the tokenizer with which the source encoder of {start.path} reads",
-            hint="leave --source-tokenizer out, or ask for a new encoder with --source-layers",
+            f"{given}: is not the tokenizer of the source encoder of {start.path}",
+            hint="leave --source-tokenizer out, or add a new encoder with --source-layers",
         )
     return start.source_tokenizer
 
@@ -243,7 +243,7 @@ class DevTranslations:
         if not measured:
             shown.fill(samples)
             return
-        outputs = [{"gold": target, "said": text} for (_, target), text in zip(self.pairs, output, strict=True)]
+        outputs = [{"reference": target, "output": text} for (_, target), text in zip(self.pairs, output, strict=True)]
         how = {"metric": "bleu", "options": self._how(), "suffix": self.signature}
         shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
 
@@ -254,14 +254,14 @@ def _check_positions(config: RunConfig, dev: Any) -> None:
     if config.data.max_length > positions:
         raise NlpcliError(
             f"data.max_length {config.data.max_length} is longer than the model's {positions} positions",
-            hint=f"set data.max_length={positions}, or model.max_length to at least the former",
+            hint=f"set data.max_length={positions}, or raise model.max_length",
         )
     longest = dev.max(axis=1)
     line = int(longest.argmax())
     if longest[line] > positions:
         raise NlpcliError(
-            f"line {line + 1} of {' and '.join(config.data.dev)}: {longest[line]} tokens, with those before and after "
-            f"the text, are more than the model's {positions} positions",
+            f"line {line + 1} of {' and '.join(config.data.dev)}: {counted(longest[line], 'token')}, special tokens "
+            f"included, are more than the model's {positions} positions",
             hint=f"leave the line out, or set model.max_length to at least {longest[line]}",
         )
 
@@ -281,7 +281,8 @@ def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[st
         warn(shared_words(found, "pairs"))
     if swapped(read_parallel(*dev), read_parallel(*train)):
         warn(
-            f"{dev[0]} looks like the language of {train[1]}, and {dev[1]} like that of {train[0]}: --dev SOURCE TARGET"
+            f"{dev[0]} looks like the language of {train[1]}, and {dev[1]} like that of {train[0]}; "
+            "the order is --dev SOURCE TARGET"
         )
 
 

@@ -33,7 +33,7 @@ class Tuned:
             from nlpcli.models.transplant import with_roles
 
             self.tokenizer = with_roles(tokenizer, missing)
-            listener.note(f"special tokens that the model lacks are added: {', '.join(missing)}")
+            listener.note(f"added special tokens that the model lacks: {', '.join(missing)}")
         if config.init is None or config.tuning.fresh:
             _check_scratch(config)
 
@@ -76,12 +76,14 @@ class Tuned:
         """The start's weights, for the vocabulary that is trained with."""
         start = self.start
         weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
-        if start.tokenizer.fingerprint == self.tokenizer.fingerprint:
+        if start.tokenizer is None or start.tokenizer.fingerprint == self.tokenizer.fingerprint:
             return weights
         from nlpcli.models.transplant import carry_embeddings
 
         weights, carried = carry_embeddings(weights, start.tokenizer, self.tokenizer)
-        self.listener.note(f"{carried.shared:,} of the {carried.total:,} pieces keep their vectors; the others are new")
+        self.listener.note(
+            f"{carried.shared:,} of {counted(carried.total, 'token')} keep their embeddings; the others are new"
+        )
         return weights
 
     def _embed(self, model: Any) -> None:
@@ -93,7 +95,9 @@ class Tuned:
 
         vectors = read_word_vectors(self.settings.word_vectors, wanted_by(self.tokenizer))
         found = embed_from(vectors, self.tokenizer, _tokens_of(model).weight)
-        self.listener.note(f"{found:,} of {self.tokenizer.vocab_size:,} pieces begin with a vector of the file")
+        self.listener.note(
+            f"{found:,} of {counted(self.tokenizer.vocab_size, 'token')} start from a vector of the file"
+        )
 
     def _freeze(self, model: Any) -> None:
         settings = self.settings
@@ -139,6 +143,6 @@ def _check_scratch(config: RunConfig) -> None:
     ):
         if there:
             raise NlpcliError(
-                f"tuning.{name} is for a model that was trained before, and this one begins with random weights",
+                f"tuning.{name} needs a trained model, and this one starts from random weights",
                 hint="name a run or a Hugging Face folder with --model, and leave tuning.fresh out",
             )

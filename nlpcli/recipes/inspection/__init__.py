@@ -36,7 +36,7 @@ _ALWAYS = ("show", "on_line")  # may be given to what has no use for them
 class Settings:
     """How to look; None: as the kind does by default.
 
-    length: tokens of an example for which a model's operations are counted. weights: each weight with its statistics.
+    length: tokens of an example for which a model's FLOPs are counted. weights: each weight with its statistics.
     text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text. on_line:
     told how many lines were read.
     """
@@ -74,5 +74,5 @@ def _without_effect(setting: str, kind: str) -> NlpcliError:
     takers = [KINDS[other] for other, (_, used) in _INSPECTORS.items() if setting in used]
     hint = f"it is for: {', '.join(takers)}"
     if setting == "text" and kind in ("run", "model"):
-        hint = "look at its tokenizer with: --as tokenizer"
+        hint = "for its tokenizer add --as tokenizer"
     return NlpcliError(f"--{setting} has no effect on {KINDS[kind]}", hint=hint)

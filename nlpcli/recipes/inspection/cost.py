@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.kinds import parse_attention
+from nlpcli.attention.patterns import Horizon
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.rows import Rows
@@ -106,18 +108,30 @@ def _decoding(model: nn.Module, tokens: Tensor) -> float | None:
 def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     """Bytes, in 32-bit numbers: weights; training with AdamW (weights, gradients, two moments; states not counted).
 
-    cache_token: keys and values of one more token of a sequence that is written. cache_source: of one token of its
-    source. Half of each in 16-bit numbers.
+    cache_token: keys and values of one more token of a sequence that is written, in the layers that remember all of
+    it. cache_window: of what layers with a window remember at most. cache_source: of one token of its source. Half of
+    each in 16-bit numbers.
     """
     key = config.d_key or config.d_model // config.heads
     value = config.d_value or config.d_model // config.heads
     layer = config.heads * (key + (key if config.family == "transformer-xl" else value)) * _BYTES
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
     if config.kind != "encoder":
-        found["cache_token"] = config.decoder_layers * layer
+        horizons = _horizons(config)
+        found["cache_token"] = layer * sum(horizon is not None and horizon.last is None for horizon in horizons)
+        bounded = [horizon.first + horizon.last for horizon in horizons if horizon is not None and horizon.last]
+        if bounded:
+            found["cache_window"] = layer * sum(bounded)
     if config.kind == "encoder-decoder":
         found["cache_source"] = config.decoder_layers * layer
     return found
+
+
+def _horizons(config: ModelConfig) -> list[Horizon | None]:
+    """What each decoder layer remembers of keys and values; None for one that keeps sums instead."""
+    entries = [parse_attention(text) for text in config.decoder_attention or config.attention]
+    chosen = [entries[number % len(entries)] for number in range(config.decoder_layers)]
+    return [None if entry.kind.constant_state else entry.pattern_of(causal=True).horizon for entry in chosen]
 
 
 def as_facts(counted_: Operations) -> dict[str, Any]:

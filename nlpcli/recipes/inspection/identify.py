@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nlpcli import presets
-from nlpcli.data.opening import STDIN, inner_suffix, open_bytes
+from nlpcli.data.opening import STDIN, check_text, inner_suffix, open_bytes
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.recipes.models import is_huggingface
 
@@ -28,14 +28,12 @@ KINDS: Mapping[str, str] = {
 }
 """What can be inspected, and how it is called."""
 
-_FOREIGN = (  # beginnings of files that are no text
+_FOREIGN = (  # beginnings of files that are no text, beside those that `check_text` knows
     (b"PK\x03\x04", "an archive (zip, or weights saved by torch.save)"),
     (b"\x80\x02", "a pickle"), (b"\x80\x03", "a pickle"), (b"\x80\x04", "a pickle"), (b"\x80\x05", "a pickle"),
-    (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"), (b"GIF8", "a picture"), (b"%PDF", "a PDF document"),
-    (b"\x89HDF", "an HDF5 file"), (b"PAR1", "a Parquet file"), (b"SQLite format 3", "a database"),
-    (b"\x7fELF", "a program"), (b"BZh", "bzip2 data"), (b"7z\xbc\xaf", "a 7-Zip archive"), (b"GGUF", "a GGUF file"),
-    (b"ARROW1", "an Arrow file"),
+    (b"\x7fELF", "a program"), (b"GGUF", "a GGUF file"),
 )  # fmt: skip
+_VECTORS = b"\x93NUMPY"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _LISTED = 6  # entries of a folder that is none of these
 
@@ -98,7 +96,7 @@ def _unknown_folder(path: Path) -> NlpcliError:
     near = {"tokenizer.json", "spiece.model", "vocab.txt", "sentencepiece.model"} & set(entries)
     hint = "a model has a model.yaml or config.json, a run a config.yaml, a tokenizer a tokenizer.yaml"
     if near:
-        hint = "a tokenizer from elsewhere is read together with its model's config.json"
+        hint = "a Hugging Face tokenizer needs its model's config.json"
     return NlpcliError(f"{path}: no model, tokenizer, run, shard set or suite; it holds {shown}", hint=hint)
 
 
@@ -114,26 +112,28 @@ def _file(path: Path) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise _foreign(path, name)
+    if not head.startswith(_VECTORS):
+        check_text(path, head)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         hint = "texts must be UTF-8; convert it first: iconv -f UTF-16 -t UTF-8"
         raise NlpcliError(f"{path}: seems to be text in UTF-16", hint=hint)
     if b"\x00" in head:
-        if head.startswith(b"\x93NUMPY"):
+        if head.startswith(_VECTORS):
             return "vectors"
         if b'{"' in head[8:12]:
             return "weights"
         raise _foreign(path, "a pickle" if path.suffix in _PICKLES else None)
     if path.name in ("config.yaml", "model.yaml", "tokenizer.yaml", "state.yaml") or path.name == "config.json":
-        raise NlpcliError(f"{path}: describes what is in its folder", hint=f"nlpcli inspect {path.parent}")
+        raise NlpcliError(f"{path}: describes its folder", hint=f"nlpcli inspect {path.parent}")
     return "json-lines" if inner_suffix(path) in (".jsonl", ".ndjson") else "text"
 
 
 def _foreign(path: Path, name: str | None) -> NlpcliError:
     if name is None:
-        return NlpcliError(f"{path}: neither text nor anything that is known here (there are zero bytes in it)")
+        return NlpcliError(f"{path}: not a text and not a known format (it has zero bytes)")
     hint = None
     if path.suffix == ".npz":
-        hint = "arrays of NumPy are read with numpy.load; 'nlpcli visualize-attention' writes its numbers so"
+        hint = "NumPy arrays are read with numpy.load; 'nlpcli visualize-attention' writes such files"
     elif path.suffix in _PICKLES or "pickle" in name or "archive" in name:
-        hint = "it is not opened, since a pickle may run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
-    return NlpcliError(f"{path}: is {name}, neither text nor anything that is known here", hint=hint)
+        hint = "it is not opened, because a pickle can run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
+    return NlpcliError(f"{path}: is {name}, which can't be inspected", hint=hint)

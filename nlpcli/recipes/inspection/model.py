@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import presets
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.recipes.inspection.cost import as_facts, memory, operations
@@ -16,7 +17,7 @@ from nlpcli.recipes.inspection.weights import header, not_finite, statistics, st
 from nlpcli.recipes.models import is_huggingface, open_model
 
 LENGTH = 128
-"""Tokens of an example for which operations are counted, unless said otherwise."""
+"""Tokens of an example for which FLOPs are counted, by default."""
 
 _NOT_SHAPE = {
     "dropout", "attention_dropout", "activation_dropout", "output_dropout", "initialisation", "init_std", "mlm_head",
@@ -26,7 +27,7 @@ _USES = {
     "translation": "translation: nlpcli translate",
     "language-model": "continuing text: nlpcli generate",
     "encoder": "vectors (nlpcli embed), or fine-tuning",
-    "denoising": "restoring text, or fine-tuning",
+    "denoising": "denoising, or fine-tuning",
 }
 
 
@@ -34,16 +35,16 @@ _USES = {
 def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
     """The model in a folder of this program or of Hugging Face; its digest and its tokenizer are checked.
 
-    length: tokens of an example for which operations are counted. weights: every weight with its statistics.
+    length: tokens of an example for which FLOPs are counted. weights: every weight with its statistics.
     Raises: NlpcliError for a model that is damaged, incomplete, or of a kind that is not known here.
     """
     path = Path(path)
-    loaded = open_model(path)
+    loaded = open_model(path, needs_tokenizer=False)
     config, info, files = loaded.config, loaded.info, weight_files(path)
     length = min(length, _longest(config) or length)
     parts = parameters_by_part(loaded.model, config.kind)
     total = sum(parts.values())
-    counts = as_facts(operations(config, loaded.tokenizer.vocab_size, info.get("head"), length=length))
+    counts = as_facts(operations(config, loaded.vocab_size, info.get("head"), length=length))
     stored = [tensor for file in files for tensor in header(file)]
     facts: dict[str, Any] = {
         "format": "huggingface" if is_huggingface(path) else "nlpcli",
@@ -63,14 +64,14 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "trained_context": info.get("context") or info.get("max_length"),
         "longest_source": config.max_length if config.kind == "encoder-decoder" else None,
         "pooling": _pooling(path, info),
-        "vocab_size": loaded.tokenizer.vocab_size,
-        "tokenizer": loaded.tokenizer.kind,
+        "vocab_size": loaded.vocab_size,
+        "tokenizer": None if loaded.own_tokenizer is None else loaded.own_tokenizer.kind,
         "presets": same_shape(config),
         "parameters": {"total": total, "by_part": parts},
         "shared": shared_matrices(loaded.model),
         "stored": stored_types(stored),
         "memory": memory(config, total),
-        "operations": counts,
+        "flops": counts,
         "bytes": sum(file.stat().st_size for file in files),
         "digest": "none" if is_huggingface(path) else "right",  # of others, `open_model` would have said so
         "left_out": info.get("left_out", []),
@@ -142,19 +143,22 @@ def _labels(info: Mapping[str, Any]) -> list[str]:
 
 def _what(facts: Mapping[str, Any]) -> Section:
     layers = " + ".join(f"{count} {name}" for name, count in facts["layers"].items())
-    context = f"{facts['context']:,} tokens" if facts["context"] else "not limited by the positions"
+    context = f"{counted(facts['context'], 'token')}" if facts["context"] else "not limited by the positions"
     if facts["trained_context"]:
         context += f"; trained on up to {facts['trained_context']:,}"
     elif facts["longest_source"]:
-        context += f"; sources are cut at {facts['longest_source']:,} tokens"
+        context += f"; sources are cut at {counted(facts['longest_source'], 'token')}"
     rows = [
-        ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest right"),
+        ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
-        ("layers", f"{layers}, width {facts['d_model']}, {facts['heads']} heads, feed-forward {facts['d_ff']}"),
-        ("built with", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
+        (
+            "layers",
+            f"{layers}, width {facts['d_model']}, {counted(facts['heads'], 'head')}, feed-forward {facts['d_ff']}",
+        ),
+        ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
-        ("vocabulary", f"{facts['vocab_size']:,} pieces ({facts['tokenizer']})"),
-        ("preset", ", ".join(facts["presets"]) or "none has this shape"),
+        ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
+        ("preset", ", ".join(facts["presets"]) or "none has this architecture"),
     ]
     if facts["objective"] and facts["objective"] != facts["task"]:
         rows.insert(2, ("trained on", facts["objective"]))
@@ -167,14 +171,19 @@ def _what(facts: Mapping[str, Any]) -> Section:
         shown = ", ".join(map(str, facts["labels"][:12]))
         rows.insert(3, ("labels", f"{len(facts['labels'])}: {shown}" + (", …" if len(facts["labels"]) > 12 else "")))
     if facts["left_out"]:
-        rows.append(("left out", f"{len(facts['left_out'])} weights without a use here: {facts['left_out'][0]}, …"))
+        rows.append(
+            (
+                "left out",
+                f"{counted(len(facts['left_out']), 'weight')} that this model does not use: {facts['left_out'][0]}, …",
+            )
+        )
     return Section("Model", rows)
 
 
 def _measured(facts: Mapping[str, Any]) -> list[Section]:
     signatures = facts["signatures"]
     rows = [[name, f"{value:.4g}", signatures.get(name, "")] for name, value in facts["metrics"].items()]
-    title = "Measured on held-out data" + (f" (step {facts['step']:,})" if facts["step"] else "")
+    title = "Scores on the dev set" + (f" (step {facts['step']:,})" if facts["step"] else "")
     return [Section(title, rows, ("metric", "value", "signature"))] if rows else []
 
 
@@ -185,19 +194,18 @@ def _parameters(facts: Mapping[str, Any]) -> Section:
 
 
 def _cost(facts: Mapping[str, Any]) -> Section:
-    used, counts = facts["memory"], facts["operations"]
+    used, counts = facts["memory"], facts["flops"]
     stored = ", ".join(f"{name}" for name in facts["stored"])
     rows = [
         ("on disk", f"{size(facts['bytes'])} ({stored})"),
         ("weights in memory", f"{size(used['weights'])} (float32), {size(used['weights'] / 2)} in 16 bits"),
-        ("training, AdamW", f"{size(used['training'])} and what a batch's states take"),
+        ("training, AdamW", f"{size(used['training'])} plus the activations of a batch"),
     ]
     if "cache_token" in used:
-        source = f", {size(used['cache_source'])} of the source" if "cache_source" in used else ""
-        rows.append(("keys and values", f"{size(used['cache_token'])} a token that is written{source} (float32)"))
-    rows.append(
-        ("operations a token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training")
-    )
+        source = f", {size(used['cache_source'])} per source token" if "cache_source" in used else ""
+        window = f", at most {size(used['cache_window'])} for windows" if "cache_window" in used else ""
+        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{window}{source} (float32)"))
+    rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
     if counts["decoding"] is not None:
-        rows.append(("operations to write", f"{amount(counts['decoding'])} a token"))
-    return Section(f"Cost (operations at {counts['length']} tokens)", rows)
+        rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
+    return Section(f"Cost (FLOPs at {counted(counts['length'], 'token')})", rows)

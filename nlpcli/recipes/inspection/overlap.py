@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.recipes.inspection.findings import Example, Finding, Section, finding
 from nlpcli.recipes.inspection.pairs import SIDES, Pairs
 from nlpcli.recipes.inspection.scan import fetch, found_in
@@ -15,7 +16,7 @@ _KINDS = {  # how they are told, and whether that is a fault in any case
     "pair": ("pairs of {held} that are in {train}", True),
     "source": ("sources of {held} that are in {train} with another target", False),
     "target": ("targets of {held} that are in {train} with another source", False),
-    "near": ("pairs of {held} that are in {train} but for punctuation and case", True),
+    "near": ("pairs of {held} that are in {train}, except for punctuation and case", True),
 }
 
 
@@ -39,7 +40,7 @@ def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, i
     for name, pairs in read.items():
         if name != "train" and not pairs.paired:
             source, target = pairs.sides
-            said = f"{name}: {source.name} has {len(source):,} lines, {target.name} has {len(target):,}"
+            said = f"{name}: {source.name} has {counted(len(source), 'line')}, {target.name} has {len(target):,}"
             findings.append(Finding(f"{name}_unequal", said, abs(len(source) - len(target)), True))
     return counts, findings
 
@@ -70,7 +71,9 @@ def section(overlap: Mapping[str, Mapping[str, int]]) -> Section:
     rows = [
         [name.replace("-", " – "), *(f"{counts.get(kind, 0):,}" for kind in _KINDS)] for name, counts in overlap.items()
     ]
-    return Section("Overlap (lines of the second in the first)", rows, ("", "pairs", "source", "target", "near"))
+    return Section(
+        "Overlap (lines of the second that are in the first)", rows, ("", "pairs", "source", "target", "near")
+    )
 
 
 def _examples(held: Pairs, lines: np.ndarray, train: str, places: np.ndarray) -> list[Example]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.language_sides import Sides
 from nlpcli.data.overlap import SWAPPED
 from nlpcli.data.repeatable import repeatable
@@ -53,7 +54,7 @@ class Corpus:
             if language not in languages.KNOWN:
                 raise unknown("language", language, sorted(languages.KNOWN))
         if self.languages and len(self.languages) != 2:
-            raise NlpcliError("--languages takes two: that of the source and that of the target")
+            raise NlpcliError("--languages needs two: SOURCE TARGET")
 
 
 def inspect_parallel(corpus: Corpus) -> Inspection:
@@ -75,7 +76,11 @@ def inspect_parallel(corpus: Corpus) -> Inspection:
         ]  # fmt: skip
         overlaps, shared = overlap.between(read, corpus.show)
     facts = _facts(train, corpus) | {"overlap": overlaps}
-    title = f"parallel corpus, {len(train.sides[0]):,} pairs" if train.paired else "two files of unequal length"
+    title = (
+        f"parallel corpus, {counted(len(train.sides[0]), 'pair')}"
+        if train.paired
+        else "two files with different numbers of lines"
+    )
     path = " ".join(corpus.train)
     return Inspection("parallel", title, path, facts, _sections(facts), [*findings, *shared])
 
@@ -85,7 +90,7 @@ def _tokenizers(corpus: Corpus) -> list[Any]:
 
     if corpus.tokenizer is None:
         if corpus.target_tokenizer is not None:
-            raise NlpcliError("--target-tokenizer stands beside a --tokenizer for the source")
+            raise NlpcliError("--target-tokenizer needs --tokenizer for the source")
         return [None, None]
     first = open_tokenizer(corpus.tokenizer)
     return [first, first if corpus.target_tokenizer is None else open_tokenizer(corpus.target_tokenizer)]
@@ -124,7 +129,7 @@ def _counts(pairs: Pairs) -> list[Finding]:
         return []
     source, target = pairs.sides
     place = parting(source.characters, target.characters, source.numbers, target.numbers)
-    where = "; where they part ways can't be told" if place is None else f"; they part ways near line {place:,}"
+    where = "; the place where they diverge is unknown" if place is None else f"; they diverge near line {place:,}"
     said = f"unequal numbers of lines: {source.name} has {len(source):,}, {target.name} has {len(target):,}{where}"
     lines = [] if place is None else [place]
     return [Finding("unequal", said, abs(len(source) - len(target)), True, lines)]
@@ -145,11 +150,11 @@ def _languages(pairs: Pairs, corpus: Corpus) -> list[Finding]:
     found = []
     for name, said, guess in zip(SIDES, corpus.languages, pairs.guesses, strict=False):
         if guess is not None and guess[0] != said:
-            words = f"the {name} side looks like '{guess[0]}' and not like '{said}'"
+            words = f"the {name} side looks like '{guess[0]}', not like '{said}'"
             found.append(Finding("language", words, 1, True))
     first, second = pairs.guesses
     if not found and not corpus.languages and first and second and first[0] == second[0]:
-        found.append(Finding("language", f"both sides look like one language, '{first[0]}'", 1))
+        found.append(Finding("language", f"both sides look like the same language, '{first[0]}'", 1))
     return found
 
 
@@ -163,11 +168,11 @@ def _pair_findings(pairs: Pairs, corpus: Corpus) -> list[Finding]:
     wrong_source = ~same & ~blank & ~swapped & (first < -WRONG)
     wrong_target = ~same & ~blank & ~swapped & (second > WRONG)
     found = [
-        ("empty", "pairs with a blank line on one side or both", blank, True),
-        ("swapped", "pairs whose sides seem to be exchanged", swapped, True),
+        ("empty", "pairs with a blank line", blank, True),
+        ("swapped", "pairs with swapped sides", swapped, True),
         ("source_language", "lines of the source that look like the target's language", wrong_source, True),
         ("target_language", "lines of the target that look like the source's language", wrong_target, True),
-        ("copy", f"pairs whose target is the source, of {_LONG_WORDS} words or more", same & long, True),
+        ("copy", f"pairs whose target is the source, of {_LONG_WORDS} or more words", same & long, True),
         ("same", "shorter pairs whose target is the source (names, numbers)", same & ~long, False),
         *_outliers(pairs, blank),
     ]
@@ -184,7 +189,7 @@ def _outliers(pairs: Pairs, blank: np.ndarray) -> Iterable[tuple[str, str, np.nd
     z = _ratio(pairs, "characters").z(source.characters, target.characters)
     yield (
         "length_ratio",
-        f"pairs whose lengths in characters don't fit (|z| > {LIMIT:g})",
+        f"pairs with unusual length ratios in characters (|z| > {LIMIT:g})",
         (~blank & (np.abs(z) > LIMIT)),
         False,
     )
@@ -192,11 +197,11 @@ def _outliers(pairs: Pairs, blank: np.ndarray) -> Iterable[tuple[str, str, np.nd
         z = _ratio(pairs, "pieces").z(source.pieces, target.pieces)
         yield (
             "piece_ratio",
-            f"pairs whose lengths in pieces don't fit (|z| > {LIMIT:g})",
+            f"pairs with unusual length ratios in tokens (|z| > {LIMIT:g})",
             (~blank & (np.abs(z) > LIMIT)),
             False,
         )
-        yield "unknown", "pairs with unknown pieces", (source.unknown > 0) | (target.unknown > 0), False
+        yield "unknown", "pairs with unknown tokens", (source.unknown > 0) | (target.unknown > 0), False
 
 
 def _ratio(pairs: Pairs, what: str) -> Ratio:
@@ -210,12 +215,12 @@ def _duplicates(pairs: Pairs, blank: np.ndarray, show: int) -> list[Finding]:
     repeats = np.zeros(len(both), dtype=bool)
     repeats[again] = True
     found = finding(
-        "duplicate", "pairs that stood there before (case and white space aside)", again + 1,
+        "duplicate", "repeated pairs (ignoring case and white space)", again + 1,
         examples=pair_examples(pairs, again + 1, show, first + 1),
     )  # fmt: skip
     for name, values, other, said in (
-        ("one_to_many", source, 1, "sources that stood there before with another target"),
-        ("many_to_one", target, 0, "targets that stood there before with another source"),
+        ("one_to_many", source, 1, "repeated sources with another target"),
+        ("many_to_one", target, 0, "repeated targets with another source"),
     ):
         places, origin = repeated(values, ~blank & ~repeats)
         examples = pair_examples(pairs, places + 1, show, origin + 1, other)
@@ -275,7 +280,7 @@ def _sections(facts: dict[str, Any]) -> list[Section]:
     ]
     sections.append(Section("Lengths of lines", rows, ("", "in", "mean", "median", "95 %", "99 %", "longest")))
     ratios = [
-        (f"{what} of target to source", f"{facts[key]['mean']:.3f} (deviation {facts[key]['deviation']:.2f} per root)")
+        (f"{what}, target to source", f"{facts[key]['mean']:.3f} (deviation {facts[key]['deviation']:.2f} per root)")
         for what, key in (("characters", "characters_ratio"), ("pieces", "pieces_ratio"))
         if key in facts
     ]
@@ -285,7 +290,7 @@ def _sections(facts: dict[str, Any]) -> list[Section]:
             ratios.append((f"unknown in {name}", percent(side["unknown"], side["pieces"])))
     for name in SIDES:
         if facts[name]["seldom"]:
-            ratios.append((f"seldom in {name}", text.seldom_words(facts[name]["seldom"])))
+            ratios.append((f"rare in {name}", text.seldom_words(facts[name]["seldom"])))
     if ratios:
         sections.append(Section("Together", ratios))
     if facts["overlap"]:

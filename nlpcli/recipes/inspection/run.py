@@ -71,14 +71,14 @@ def run_state(path: Path) -> dict[str, Any]:
     begun = bool(progress or lines or card)
     best = {name: entry for name, entry in (progress.get("best") or {}).items() if isinstance(entry, dict)}
     return {
-        "state": "finished" if card else "not finished" if begun else "not begun",
-        "ended": card.get("ended"),
+        "state": "finished" if card else "not finished" if begun else "not started",
+        "ended": card.get("stopped"),
         "step": progress.get("step", trained[-1]["step"] if trained else 0),
         "logged_step": lines[-1].get("step") if lines else None,
         "epoch": progress.get("epoch"),
         "tokens": progress.get("tokens"),
         "seconds": progress.get("seconds"),
-        "operations": progress.get("operations"),
+        "flops": progress.get("flops"),
         "best": best,
         "checkpoints": [checkpoint.name for checkpoint in newest],
     }
@@ -137,20 +137,20 @@ def _what(facts: Mapping[str, Any]) -> Section:
     settings = dict(facts["settings"])
     rows = [
         ("state", facts["state"] + (f": {facts['ended']}" if facts["ended"] else "")),
-        ("learns", facts["task"] or facts["objective"] or "?"),
+        ("task", facts["task"] or facts["objective"] or "?"),
         ("train", ", ".join(map(str, settings.pop("train")))),
-        ("dev", ", ".join(map(str, settings.pop("dev"))) or "a part of the training text, or none"),
+        ("dev", ", ".join(map(str, settings.pop("dev"))) or "taken from the training text, or none"),
         ("settings", ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                                for name, value in settings.items())),
-        ("how far", _how_far(facts)),
+        ("progress", _how_far(facts)),
         ("checkpoints", ", ".join(facts["checkpoints"]) or "none"),
     ]  # fmt: skip
     if facts["init"]:
-        rows.insert(2, ("begun with", facts["init"]))
+        rows.insert(2, ("start", facts["init"]))
     if facts["description"]:
         rows.insert(1, ("is", facts["description"]))
     if facts["go_on"]:
-        rows.append(("go on with", facts["go_on"]))
+        rows.append(("resume with", facts["go_on"]))
     return Section("Run", rows)
 
 
@@ -162,8 +162,8 @@ def _how_far(facts: Mapping[str, Any]) -> str:
         parts.append(f"{amount(facts['tokens'])} tokens")
     if facts["seconds"]:
         parts.append(f"{facts['seconds'] / 60:.1f} minutes")
-    if facts["operations"]:
-        parts.append(f"{facts['operations']:.3g} operations")
+    if facts["flops"]:
+        parts.append(f"{facts['flops']:.3g} FLOPs")
     logged = facts["logged_step"]
     if logged is not None and logged > facts["step"]:
         parts.append(f"logged up to step {logged:,}")
@@ -206,11 +206,11 @@ def inspect_checkpoint(path: Path) -> Inspection:
     }
     if checked.get("model") == "right":
         facts["parameters"] = sum(tensor.numbers for tensor in header(path / "model.safetensors"))
-    parts = {"step": 0, "epoch": None, "tokens": None, "seconds": None, "operations": None}
+    parts = {"step": 0, "epoch": None, "tokens": None, "seconds": None, "flops": None}
     far = _how_far({**parts, **progress, "logged_step": None})
     rows = [
-        ("how far", far),
-        ("optimiser", str(facts["optimizer"] or "not known: there is no config.yaml two folders up")),
+        ("progress", far),
+        ("optimiser", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
         ("digests", ", ".join(f"{name} {said}" for name, said in checked.items())),
         ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else "?"),
     ]
@@ -282,7 +282,7 @@ def inspect_metrics(path: Path) -> Inspection:
     """A run's `metrics.jsonl`: for each measure how it began, its least and greatest value, and its last."""
     lines = read_lines_of_metrics(path)
     if not lines:
-        raise NlpcliError(f"{path}: no line of it is a report of a run")
+        raise NlpcliError(f"{path}: no line is a log line of a run")
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for line in lines:
         for name, value in line.items():

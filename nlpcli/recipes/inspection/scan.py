@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nlpcli.data.opening import open_bytes
+from nlpcli.data.opening import check_text, open_bytes
 from nlpcli.data.overlap import normal
+from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.recipes.inspection.characters import Scripts, oddities
 
 BLOCK = 2000  # lines
+_LONGEST_LINE = 8 * LONGEST_LINE  # bytes; pretraining reads longer ones in parts
 _NO_LETTERS = re.compile(r"[\W_]+")
 _NUMBERS = re.compile(r"\d+")
 _KEPT = 100_000  # places of an oddity
@@ -27,16 +29,19 @@ def lenient_lines(path: Path | str, limit: int | None = None) -> Iterator[tuple[
     """The lines of a text file, also of one that is not quite text, and what is odd about each one's bytes.
 
     That is any of `bom`, `crlf` and `encoding` (bytes that are no UTF-8 become U+FFFD). limit: the most lines.
-    Raises: NlpcliError for a file that is missing, or compressed and damaged.
+    Raises: NlpcliError for a file that is missing, binary, or compressed and damaged, and a line
+    of more than 32 MiB.
     """
     with open_bytes(path) as stream:
-        for number, raw in enumerate(islice(stream, limit)):
+        for number, raw in enumerate(islice(bounded(stream, path, _LONGEST_LINE), limit)):
             odd: tuple[str, ...] = ()
+            if not number:
+                check_text(path, raw)
             if not number and raw.startswith(codecs.BOM_UTF8):
                 raw, odd = raw[len(codecs.BOM_UTF8) :], ("bom",)
+            if raw.endswith(b"\r\n"):
+                raw, odd = raw[:-2], (*odd, "crlf")
             raw = raw.removesuffix(b"\n")
-            if raw.endswith(b"\r"):
-                raw, odd = raw[:-1], (*odd, "crlf")
             try:
                 yield raw.decode("utf-8"), odd
             except UnicodeDecodeError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.loading import load_yaml
 from nlpcli.data.readers import read_lines
 from nlpcli.data.shard_set import INDEX, ShardSet
@@ -45,11 +46,11 @@ def inspect_shards(path: Path) -> Inspection:
     }
     rows = [
         ("documents", f"{shards.documents:,}" + (f", of sentences ({shards.sentences})" if shards.sentences else "")),
-        ("tokens", f"{shards.tokens:,} of a vocabulary of {shards.vocab_size:,}"),
-        ("text", f"{size(shards.text_bytes)}, {shards.text_words:,} words"),
-        ("a token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
+        ("tokens", f"{shards.tokens:,}, from a vocabulary of {shards.vocab_size:,}"),
+        ("text", f"{size(shards.text_bytes)}, {counted(shards.text_words, 'word')}"),
+        ("per token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
         ("read as", str(facts["format"])),
-        ("on disk", f"{size(facts['bytes'])} in {facts['files']} files, digests right"),
+        ("on disk", f"{size(facts['bytes'])} in {counted(facts['files'], 'file')}, digests verified"),
         ("tokenizer", f"{shards.tokenizer[:16]} (fingerprint)"),
     ]
     table = [["tokens", *length_cells(found)]]
@@ -58,7 +59,7 @@ def inspect_shards(path: Path) -> Inspection:
         Section("Lengths of documents", table, ("in", "mean", "median", "95 %", "99 %", "longest")),
         Section("Documents by length in tokens", histogram(shards.lengths), ("tokens", "documents", "", "")),
     ]
-    title = f"a shard set: {shards.documents:,} documents as token ids"
+    title = f"a shard set: {counted(shards.documents, 'document')} as token ids"
     return Inspection("shards", title, str(path), facts, sections)
 
 
@@ -83,7 +84,7 @@ def inspect_vectors(path: Path) -> Inspection:
         else None,
     }
     rows = [
-        ("vectors", f"{facts['vectors']:,} of {facts['width']:,} numbers ({facts['dtype']})"),
+        ("vectors", f"{facts['vectors']:,} of dimension {facts['width']:,} ({facts['dtype']})"),
         ("size", size(facts["bytes"])),
     ]
     if facts["length"]:
@@ -103,13 +104,15 @@ def inspect_index(path: Path) -> Inspection:
     vectors = inspect_vectors(path / "vectors.npy")
     texts = sum(1 for _ in read_lines(path / "texts.txt"))
     if texts != vectors.facts["vectors"]:
-        raise NlpcliError(f"{path}: {vectors.facts['vectors']:,} vectors, but {texts:,} lines in texts.txt")
+        raise NlpcliError(
+            f"{path}: {counted(vectors.facts['vectors'], 'vector')}, but {counted(texts, 'line')} in texts.txt"
+        )
     facts = {"index": said, "texts": texts, "vectors": vectors.facts}
     rows = [
         ("lines", f"{texts:,}"),
         *((name, str(said[name])) for name in said if name not in ("format", "fingerprint")),
     ]
-    title = f"a search index of {texts:,} lines"
+    title = f"a search index of {counted(texts, 'line')}"
     sections = [Section("Index", rows), *vectors.sections]
     return Inspection("index", title, str(path), facts, sections, vectors.findings)
 
@@ -199,11 +202,13 @@ def inspect_json_lines(
         for name, found in kinds.items()
     }
     findings = [
-        *finding("broken", "lines that are no JSON object", broken, fault=True),
+        *finding("broken", "lines that are not a JSON object", broken, fault=True),
         *finding("blank", "blank lines", blank),
     ]
     facts = {"lines": number, "fields": fields}
-    return Inspection("json-lines", f"JSON lines: {number:,} lines", str(path), facts, [_fields(fields)], findings)
+    return Inspection(
+        "json-lines", f"JSON lines: {counted(number, 'line')}", str(path), facts, [_fields(fields)], findings
+    )
 
 
 def _record(line: str) -> dict[str, Any] | None:

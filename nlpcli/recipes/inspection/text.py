@@ -29,7 +29,7 @@ def inspect_text(
     """What a text file (or "-") holds. Raises: NlpcliError for one that is missing or empty."""
     with repeatable([path]) as files:
         if len(files) != 1:
-            raise NlpcliError(f"{path}: is {len(files)} files; name one of them")
+            raise NlpcliError(f"{path}: matches {len(files)} files; name one of them")
         side, guess = Scan(files[0], shown=path), LanguageGuess()
         for block in side.read(limit):
             guess.add(block)
@@ -128,9 +128,7 @@ def _repeated(side: Scan, show: int) -> list[Finding]:
         Example(line, {"text": texts[line], "before": f"line {int(origin) + 1:,}"})
         for line, origin in zip((again[:show] + 1).tolist(), first, strict=False)
     ]
-    return finding(
-        "duplicate", "lines that stood there before (case and white space aside)", again + 1, examples=examples
-    )
+    return finding("duplicate", "repeated lines (ignoring case and white space)", again + 1, examples=examples)
 
 
 def seldom_words(characters: Sequence[str]) -> str:
@@ -148,14 +146,14 @@ def _sections(facts: dict[str, Any], side: Scan) -> list[Section]:
     rows = [
         ("lines", f"{facts['lines']:,}" + (f", {facts['blank']:,} of them blank" if facts["blank"] else "")),
         ("words", f"{facts['words']:,}"),
-        ("characters", f"{facts['characters']:,}, {facts['alphabet']:,} different ones"),
+        ("characters", f"{facts['characters']:,}, {facts['alphabet']:,} different"),
         ("scripts", ", ".join(f"{name} {percent(count, total)}" for name, count in facts["scripts"].items()) or "none"),
-        ("looks like", facts["language"] or "no language that is known here"),
+        ("looks like", facts["language"] or "no known language"),
     ]
     if facts["bytes"] is not None:
         rows.insert(0, ("size", size(facts["bytes"])))
     if facts["seldom"]:
-        rows.append(("seldom characters", seldom_words(facts["seldom"])))
+        rows.append(("rare characters", seldom_words(facts["seldom"])))
     parts = [Section("Text", rows)]
     table = [[what, *length_cells(facts[f"{what}_a_line"])] for what in ("characters", "words")]
     parts.append(Section("Lengths of lines", table, ("in", "mean", "median", "95 %", "99 %", "longest")))

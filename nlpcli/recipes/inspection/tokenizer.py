@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.readers import no_text, read_lines
 from nlpcli.errors import reads_description
 from nlpcli.recipes.inspection.characters import script_of, spelled
@@ -58,7 +59,7 @@ def inspect_tokenizer(
     if text:
         facts["text"], findings = measure(tokenizer, text, show=show, on_line=on_line)
         sections.append(_on_text(facts["text"]))
-    title = f"a tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} pieces"
+    title = f"a tokenizer: {tokenizer.kind}, {counted(tokenizer.vocab_size, 'token')}"
     return Inspection("tokenizer", title, str(path), facts, sections, findings)
 
 
@@ -87,20 +88,22 @@ def measure(
                 unknown.append(number)
                 total["unknown"] += strange
                 if len(examples["unknown"]) < show:
-                    examples["unknown"].append(Example(number, {"text": line, "read as": _cut(tokenizer, ids)}))
+                    examples["unknown"].append(Example(number, {"text": line, "tokens": _cut(tokenizer, ids)}))
                 missing.update(_unreadable(tokenizer, line))
             if back != line:
                 changed.append(number)
                 if len(examples["changed"]) < show:
-                    examples["changed"].append(Example(number, {"text": line, "comes back": back}))
+                    examples["changed"].append(Example(number, {"text": line, "decoded": back}))
         kept += np.bincount(np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64), minlength=len(kept))
         if on_line is not None:
             on_line(number)
     if not total["pieces"]:
         raise no_text(list(files))
     return _measured(tokenizer, total, kept, missing), [
-        *finding("unknown", "lines with unknown pieces", unknown, examples=examples["unknown"]),
-        *finding("changed", "lines that decode otherwise than they were", changed, examples=examples["changed"]),
+        *finding("unknown", "lines with unknown tokens", unknown, examples=examples["unknown"]),
+        *finding(
+            "changed", "lines that change when they are encoded and decoded", changed, examples=examples["changed"]
+        ),
     ]
 
 
@@ -162,10 +165,10 @@ def _what(facts: dict[str, Any]) -> Section:
         ("kind", facts["kind_of_tokenizer"]),
         ("vocabulary", f"{facts['vocab_size']:,} ids, {facts['characters']:,} of them single characters"),
         ("special tokens", special + (f"  and {more:,} more" if more > 0 else "")),
-        ("normalisation", ", ".join(changes) or "none"),
+        ("normalization", ", ".join(changes) or "none"),
         ("byte fallback", "yes" if facts["byte_fallback"] else "no"),
-        ("lossless", "yes: every text comes back" if facts["lossless"] else "no"),
-        ("trained", ", ".join(f"{name} {value}" for name, value in facts["trained"].items()) or "not told"),
+        ("lossless", "yes: decoding restores every text" if facts["lossless"] else "no"),
+        ("trained", ", ".join(f"{name} {value}" for name, value in facts["trained"].items()) or "not reported"),
         ("fingerprint", facts["fingerprint"][:16]),
     ]
     return Section("Tokenizer", rows)
@@ -179,16 +182,20 @@ def _pieces(facts: dict[str, Any]) -> Section:
         ("sample", facts["sample"]["text"]),
         ("", " ".join(facts["sample"]["pieces"])),
     ]
-    return Section("Pieces", rows)
+    return Section("Vocabulary", rows)
 
 
 def _on_text(found: dict[str, Any]) -> Section:
     rows = [
-        ("text", f"{found['lines']:,} lines, {found['words']:,} words, {found['pieces']:,} pieces"),
-        ("fertility", f"{found['fertility']:.3f} pieces a word"),
-        ("length of pieces", f"{found['characters_a_piece']:.2f} characters"),
-        ("unknown", f"{found['unknown']:,} pieces ({percent(found['unknown'], found['pieces'])})"),
-        ("single bytes", f"{found['bytes']:,} pieces ({percent(found['bytes'], found['pieces'])})"),
+        (
+            "text",
+            f"{counted(found['lines'], 'line')}, {counted(found['words'], 'word')}, "
+            f"{counted(found['pieces'], 'token')}",
+        ),
+        ("fertility", f"{found['fertility']:.3f} tokens per word"),
+        ("token length", f"{found['characters_a_piece']:.2f} characters"),
+        ("unknown", f"{counted(found['unknown'], 'token')} ({percent(found['unknown'], found['pieces'])})"),
+        ("single bytes", f"{counted(found['bytes'], 'token')} ({percent(found['bytes'], found['pieces'])})"),
         ("never used", f"{found['unused']:,} of {found['ordinary']:,} ({percent(found['unused'], found['ordinary'])})"),
     ]
     if found["unknown_characters"]:

@@ -102,8 +102,8 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
         return None, ""
     model = opened.model
     if getattr(model, "mlm_head", None) is None:
-        hint = "give XLNet an --order to predict in" if opened.loaded.config.family == "xlnet" else None
-        raise not_possible(opened, "gradient times attention", "the model predicts nothing of a text", hint)
+        hint = "add --order, in which XLNet predicts" if opened.loaded.config.family == "xlnet" else None
+        raise not_possible(opened, "gradient times attention", "the model predicts nothing", hint)
     logits = model.logits(model.mlm_hidden(states[0]))
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
 
@@ -121,7 +121,7 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
         index = int(output[0].argmax()) if job.label is None else labels.index(job.label)
         return output[0, index], f"logit of the {'predicted ' * (job.label is None)}label '{labels[index]}'"
     if job.label is not None:
-        raise not_possible(opened, f"label '{job.label}'", "the model gives a text no label", "leave out --label")
+        raise not_possible(opened, f"label '{job.label}'", "the model predicts no label of a text", "leave out --label")
     if isinstance(head, TextHead):
         return output[0].max(), "score"
     if isinstance(head, TokenHead):

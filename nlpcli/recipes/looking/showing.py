@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization import aids
 from nlpcli.visualization.maps import Attention, Site
@@ -34,9 +35,9 @@ class Showing:
         if self.average is not None and self.average not in AVERAGES:
             raise unknown("average", self.average, AVERAGES)
         if self.rollout and self.heads:
-            raise NlpcliError("a rollout follows the mean of all heads, so none can be chosen", hint="leave out --head")
+            raise NlpcliError("--rollout uses the mean of all heads, so --head has no effect", hint="leave out --head")
         if self.rollout and self.average is not None:
-            raise NlpcliError("a rollout is not averaged: it follows the mean of all heads", hint="leave out --average")
+            raise NlpcliError("--rollout uses the mean of all heads, so --average has no effect", hint="leave it out")
 
 
 def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
@@ -96,7 +97,7 @@ def _can_roll_out(site: Site) -> bool:
 def _rollout(site: Site) -> Site:
     if site.name == "query":
         raise NlpcliError(
-            "the query stream looks at the content stream, so there is no rollout of it", hint="take --site content"
+            "the query stream attends to the content stream, so it has no rollout", hint="use --site content"
         )
     return aids.rollout(site)
 
@@ -117,9 +118,9 @@ def told(attention: Attention, shown: Attention) -> str:
         layers = f"layer{'s' * (len(site.layers) > 1)} {_listed(site.layers)} of {len(whole.layers)}"
         heads = f"head{'s' * (len(site.heads) > 1)} {_listed(site.heads)} of {len(whole.heads)}"
         if site.heads == (aids.MEAN,):
-            heads = f"mean of {len(whole.heads)} heads"
+            heads = f"mean of {counted(len(whole.heads), 'head')}"
         if site.layers == (aids.MEAN,):
-            layers = f"mean of {len(whole.layers)} layers"
+            layers = f"mean of {counted(len(whole.layers), 'layer')}"
         parts.append(", ".join([whole.title, layers] + [heads] * (site.heads != (aids.ROLLOUT,))))
     return "; ".join(parts)
 

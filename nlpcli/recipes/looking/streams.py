@@ -53,7 +53,7 @@ def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
     goal = None
     if opened.job.gradient:
         if ids.size(1) < 2:
-            raise NlpcliError(f"{given.place}: has one token only, and none after it whose probability has a gradient")
+            raise NlpcliError(f"{given.place}: has only one token, so no next token has a gradient")
         goal = log_probability(logits[:-1], ids[0, 1:])
     texts = texts_of(given) | memory_text(opened)
     return Seen(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")
@@ -83,7 +83,7 @@ def remembered(opened: Opened, given: Given) -> tuple[list[torch.Tensor] | None,
         return None, None
     length = model.memory_length
     if len(ids) > length:
-        opened.warn(f"{given.place}: the memory holds the last {length} of the earlier text's {len(ids)} tokens")
+        opened.warn(f"{given.place}: the memory holds only the last {length} of the earlier text's {len(ids)} tokens")
     with torch.no_grad():
         _, memory = model.hidden(opened.tensor(ids))
     return memory, side(tokenizer, [Part(ids[-length:], group=MEMORY)])

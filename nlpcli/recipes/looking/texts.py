@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import write_atomic
 from nlpcli.data.opening import STDIN, check_opens, shown
 from nlpcli.data.readers import blank, read_lines
@@ -30,9 +31,12 @@ class Texts:
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target_file is not None:
-            raise NlpcliError("a target and a file of targets exclude each other", hint="give one of them")
+            raise NlpcliError("--target and --target-file exclude each other", hint="give one of them")
         if self.target is not None and len(self.texts) > 1:
-            raise NlpcliError(f"one target for {len(self.texts)} texts", hint="put a line for each into a file")
+            raise NlpcliError(
+                f"one target is given for {len(self.texts)} texts",
+                hint="name a file of targets with --target-file",
+            )
         if self.target_file is not None:
             check_opens(self.target_file)
 
@@ -47,19 +51,22 @@ class Texts:
             place = f"text {number}" if self.texts else f"{shown(STDIN)}:{number}"
             target = self.target
             if target is not None and number > 1:
-                raise NlpcliError(f"{place}: one target for several lines", hint="put a line for each into a file")
+                raise NlpcliError(
+                    f"{place}: one target is given for several lines",
+                    hint="name a file of targets with --target-file",
+                )
             if targets is not None:
                 target = next(targets, None)
                 if target is None:
                     raise NlpcliError(
-                        f"{place}: {self.target_file} has only {number - 1} lines",
-                        hint="it must have one for each text",
+                        f"{place}: {self.target_file} has only {counted(number - 1, 'line')}",
+                        hint="it needs one line for each text",
                     )
             text, second = line, self.second
             if second is None and not self.texts and "\t" in line:
                 text, second = line.split("\t", 1)
             if blank(text):
-                warn(f"{place}: blank, and left out")
+                warn(f"{place}: a blank line is left out")
                 continue
             yield Given(text, second, target, place, None if self.texts else number)
         if targets is not None and next(targets, None) is not None:

@@ -63,14 +63,14 @@ def parse(text: str) -> dict[str, float]:
         if name.lower() in SYNONYMS:
             meant, noise = SYNONYMS[name.lower()]
             hint = f"write {meant}" + (f" with noise.kinds {noise}" if noise else "")
-            raise NlpcliError(f"objective '{text}': {name} has another name here", hint=hint)
+            raise NlpcliError(f"objective '{text}': {name} has another name in nlpcli", hint=hint)
         OBJECTIVES.check(name)
         if name in weights:
-            raise NlpcliError(f"objective '{text}': '{name}' comes twice")
+            raise NlpcliError(f"objective '{text}': '{name}' is repeated")
         weights[name] = _weight(text, number) if equals else 1.0
     if len(weights) == 1 and weights[name] != 1.0:
         raise NlpcliError(
-            f"objective '{text}': a weight says how much an objective counts beside another; {name} is alone",
+            f"objective '{text}': a weight has no effect on a single objective",
             hint=f"write {name}, or a sum such as mlm=1+nsp=0.5",
         )
     return weights
@@ -86,8 +86,8 @@ def builder(objective: str) -> str:
         names.remove("mlm")
     if len({OBJECTIVES.place(name) for name in names}) > 1:
         raise NlpcliError(
-            f"objective '{objective}': these do not read the same input, so they can't be summed",
-            hint="mlm goes with nsp, with sop, or with gap-sentences",
+            f"objective '{objective}': these objectives need different inputs, so they can't be combined",
+            hint="combine mlm with nsp, sop or gap-sentences",
         )
     return names[0]
 

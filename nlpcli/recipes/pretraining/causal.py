@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nlpcli.attention.kinds import check_attention
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
@@ -20,14 +21,16 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     model, data = config.model, config.data
     if data.document_mask and model.family != "transformer":
         raise NlpcliError(
-            f"a document mask can't be had with {model.family}, which is there to look across borders",
+            f"--document-mask can't be used with {model.family}, which attends across documents",
             hint="leave data.document_mask out",
         )
     if data.document_mask and data.documents == "file":
         raise NlpcliError(
-            "a document mask needs documents, and this text is read without borders between them",
+            "--document-mask needs documents, and this text is read as one",
             hint="set data.documents to lines or paragraphs",
         )
+    if data.document_mask:
+        check_attention(model.attention, setting="data.document_mask with model.attention", needs=["documents"])
     stride = data.eval_stride or data.context
     if stride > data.context:
         raise NlpcliError(
@@ -43,7 +46,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
     if adaptive and config.training.label_smoothing:
-        raise NlpcliError("an adaptive softmax learns without label smoothing", hint="set training.label_smoothing=0")
+        raise NlpcliError("an adaptive softmax excludes label smoothing", hint="set training.label_smoothing=0")
 
 
 def prepare(materials: Materials) -> Job:

@@ -41,12 +41,11 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder-decoder")
     check_positions(config, config.data.context)
     if {"denoise", "gap-sentences"} <= weights.keys():
-        raise NlpcliError("denoise and gap-sentences disturb the same text in two ways; choose one of them")
+        raise NlpcliError("denoise and gap-sentences exclude each other; choose one")
     length = noise_of(config, weights).text_length(config.data.context)
     if length < 2:
         raise NlpcliError(
-            f"data.context {config.data.context} leaves room for texts of {counted(length, 'token')}, "
-            "and nothing to tell it from",
+            f"data.context {config.data.context} is too short: it leaves room for {counted(length, 'token')} of text",
             hint="set it to at least 4; 128 or more is usual",
         )
 

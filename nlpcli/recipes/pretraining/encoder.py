@@ -38,9 +38,9 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_positions(config, config.data.context)
     _masking(config)
     if _paired(config, weights):
-        check_context(config, 5, "two segments stand between cls and two seps")
+        check_context(config, 5, "two segments need three special tokens")
     else:
-        check_context(config, 3, "text stands between cls and sep")
+        check_context(config, 3, "a text needs two special tokens")
 
 
 def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:

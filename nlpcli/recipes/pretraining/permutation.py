@@ -15,7 +15,7 @@ from nlpcli.recipes.samples import Parts, Shown
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder", families=("xlnet",))
     one_of = config.noise.predict_one_of
-    check_context(config, one_of, f"one of {one_of} tokens is predicted")
+    check_context(config, one_of, f"1 of {one_of} tokens is predicted")
 
 
 def prepare(materials: Materials) -> Job:

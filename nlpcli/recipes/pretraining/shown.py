@@ -25,7 +25,7 @@ def guesses(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> I
         right = sum(token == goal for token, goal in zip(guess.tokens, sample.target, strict=True))
         shown["right"] = f"{right} of {len(guess.tokens)}"
         if sample.label:
-            shown |= {"label": sample.label, "said": guess.label}
+            shown |= {"label": sample.label, "predicted_label": guess.label}
         yield shown
 
 

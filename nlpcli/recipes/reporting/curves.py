@@ -1,4 +1,4 @@
-"""The curves of runs: what was logged, against steps, tokens, minutes or operations."""
+"""The curves of runs: what was logged, against steps, tokens, minutes or FLOPs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nlpcli.visualization.charts import Line, Panel
 
 AXES = {
     "step": "steps",
-    "tokens": "tokens trained on",
+    "tokens": "training tokens",
     "minutes": "minutes",
-    "operations": "floating-point operations",
+    "flops": "FLOPs",
 }
 _LOGGED = {"lr": "learning rate", "grad_norm": "gradient norm", "tokens_per_second": "tokens per second"}
 _LIKE_LOSS = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -45,9 +45,11 @@ def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = 
     if x not in AXES:
         raise unknown("axis", x, AXES)
     if not any(_places(run, x) is not None for run in runs) and any(run.lines for run in runs):
-        raise NlpcliError(f"none of these runs has counted its {x}", hint="choose another --x: step, tokens, minutes")
+        raise NlpcliError(
+            f"none of these runs has counted its {_called(x)}", hint="choose another --x: step, tokens, minutes"
+        )
     missing = [
-        f"{run.name}: has not counted its {x}, so it has no curves here"
+        f"{run.name}: has not counted its {_called(x)}, so its curves are missing"
         for run in runs
         if run.lines and _places(run, x) is None
     ]
@@ -62,6 +64,10 @@ def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = 
     right = max((value for panel in panels for line in panel.lines for value in line.x), default=0.0)
     drawn_panels = tuple(replace(panel, right=right) if right else panel for panel in panels)
     return Curves(drawn_panels, tuple(left_out), tuple(missing))
+
+
+def _called(x: str) -> str:
+    return "FLOPs" if x == "flops" else x
 
 
 def measured(run: Run) -> list[str]:
@@ -90,7 +96,7 @@ def _uncommon(runs: Sequence[Run]) -> list[str]:
         return []
     alone = [name for name in dict.fromkeys(name for run in runs for name in measured(run))
              if not all(name in own for own in there)]  # fmt: skip
-    return [f"not drawn, since not all runs are measured by it: {', '.join(alone)}"] if alone else []
+    return [f"not drawn, because not all runs have it: {', '.join(alone)}"] if alone else []
 
 
 def _loss(runs: Sequence[Run], x: str) -> Panel:

@@ -27,7 +27,7 @@ def format_of(format: str | None, out: Path | None) -> str:
             return "terminal"
         suffix = out.suffix.lower()
         if suffix not in _SUFFIXES:
-            raise NlpcliError(f"{out}: its name doesn't say in what form", hint=f"add --format {', '.join(FORMATS)}")
+            raise NlpcliError(f"{out}: its ending is no known format", hint=f"add --format {', '.join(FORMATS)}")
         return _SUFFIXES[suffix]
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -63,7 +63,7 @@ def picture_of(report: Report, format: str, *, theme: str = "light", dpi: int = 
     from nlpcli.visualization.charts import draw
 
     if not report.curves.panels:
-        raise NlpcliError("there are no curves to draw yet", hint="the report in words: --format markdown")
+        raise NlpcliError("there are no curves yet", hint="for the report as text: --format markdown")
     return draw(report.curves.panels, report.names, format=format, theme=theme, dpi=dpi)
 
 

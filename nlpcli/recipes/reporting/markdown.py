@@ -47,16 +47,16 @@ def _scores(report: Report) -> list[str]:
          *(words.score(report.score(i, m)) for i in range(len(report.runs)))]
         for m in report.metrics
     ]  # fmt: skip
-    lines = ["## Scores of the weights kept, on held-out data", "", *_table(["", *map(_code, report.names)], rows)]
+    lines = ["## Scores of the best checkpoint on the dev set", "", *_table(["", *map(_code, report.names)], rows)]
     if any(score.low is not None for own in report.scores for score in own):
-        lines += ["In brackets: the 95 % interval by bootstrap.", ""]
+        lines += ["In brackets: the 95 % bootstrap interval.", ""]
     if report.paired:
         rows = [
             [_code(p.run), escaped(p.metric), words.difference(p), f"{p.p_value:.3f}", words.verdict(p), f"{p.items:,}"]
             for p in report.paired
         ]
         heads = ["run", "metric", "difference", "p", "", "items"]
-        lines += [f"Against {_code(report.names[0])}, by paired bootstrap:", "", *_table(heads, rows)]
+        lines += [f"Differences from {_code(report.names[0])}, by paired bootstrap:", "", *_table(heads, rows)]
     signatures = words.signatures(report)
     if signatures:
         lines += ["Signatures:", "", *(f"- {escaped(name)}: `{signature}`" for name, signature in signatures), ""]
@@ -69,7 +69,7 @@ def _samples(report: Report) -> list[str]:
     lines = ["## Samples", ""]
     for number, sample in enumerate(report.samples, start=1):
         part = f" ({escaped(sample.part)})" if sample.part else ""
-        lines += [f"{number}. {escaped(sample.text)}{part}", f"   - right: {escaped(sample.reference)}"]
+        lines += [f"{number}. {escaped(sample.text)}{part}", f"   - reference: {escaped(sample.reference)}"]
         for name, outputs in zip(report.names, sample.outputs, strict=True):
             whose = f"{_code(name)}, " if len(report.names) > 1 else ""
             for output in words.some(outputs, _SHOWN):

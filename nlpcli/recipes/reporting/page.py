@@ -50,7 +50,7 @@ def _body(report: Report) -> Iterator[str]:
         yield _table(heads, settings)
     if report.samples:
         yield "<h2>Samples</h2>"
-        yield '<p class="note">Outputs for the same held-out examples at each evaluation; equal ones once.</p>'
+        yield '<p class="note">Outputs for the same dev set examples. Equal outputs are shown once.</p>'
         yield from (_sample(report, sample) for sample in report.samples)
     if report.missing:
         yield "<h2>What is missing</h2>"
@@ -65,16 +65,16 @@ def _run(report: Report, number: int) -> str:
 def _scores(report: Report, heads: Sequence[str]) -> Iterator[str]:
     if not report.metrics:
         return
-    yield "<h2>Scores of the weights kept, on held-out data</h2>"
+    yield "<h2>Scores of the best checkpoint on the dev set</h2>"
     rows = []
     for metric in report.metrics:
         cells = [words.score(report.score(i, metric)).replace(" [", " <small>[", 1) for i in range(len(report.runs))]
         rows.append([escape(metric), *(f"{cell}</small>" if "<small>" in cell else cell for cell in cells)])
     yield _table(heads, rows, decides=[report.decides(metric) for metric in report.metrics])
     if any(score.low is not None for own in report.scores for score in own):
-        yield '<p class="note">In brackets: the 95 % interval by bootstrap.</p>'
+        yield '<p class="note">In brackets: the 95 % bootstrap interval.</p>'
     if report.paired:
-        yield f"<p>Against {_run(report, 0)}, by paired bootstrap:</p>"
+        yield f"<p>Differences from {_run(report, 0)}, by paired bootstrap:</p>"
         rows = [
             [_run(report, report.names.index(p.run)), escape(p.metric), words.difference(p), f"{p.p_value:.3f}",
              f'<span class="{words.verdict(p)}">{words.verdict(p)}</span>', f"{p.items:,}"] for p in report.paired
@@ -96,7 +96,7 @@ def _curves(report: Report) -> Iterator[str]:
     if len(report.runs) > 1:
         items = "".join(f"<li>{_run(report, i)}</li>" for i in range(len(report.runs)))
         yield f'<ul class="legend">{items}</ul>'
-    yield '<p class="note">With marks: held-out data; thin beside them, and without marks: training.</p>'
+    yield '<p class="note">Lines with marks: dev set. Thin lines without marks: training.</p>'
     figures = "".join(_figure(panel, number) for number, panel in enumerate(panels))
     yield f'<div class="charts">{figures}</div>'
     if report.curves.left_out:
@@ -139,7 +139,7 @@ def _sample(report: Report, sample: Sample) -> str:
         columns.append(f"<div>{head}<ol>{items}</ol></div>")
     return (
         f'<div class="sample">{part}<p dir="auto"><span class="label">text</span>{escape(_visible(sample.text))}</p>'
-        f'<p dir="auto"><span class="label">right</span>{escape(_visible(sample.reference))}</p>'
+        f'<p dir="auto"><span class="label">reference</span>{escape(_visible(sample.reference))}</p>'
         f'<div class="runs">{"".join(columns)}</div></div>'
     )
 

@@ -133,7 +133,7 @@ def cost_of(run: Run) -> dict[str, float | int | str | None]:
     state = run.progress if run.progress.get("step", -1) >= run.step else {}
     seconds = max((line["seconds"] for line in run.lines if "seconds" in line), default=None)
     tokens = state.get("tokens") or last.get("tokens")
-    operations = state.get("operations") or last.get("operations")
+    flops = state.get("flops") or last.get("flops")
     spoken = run.card.get("parameters")
     speeds = sorted(line["tokens_per_second"] for line in train if "tokens_per_second" in line)
     return {
@@ -141,8 +141,8 @@ def cost_of(run: Run) -> dict[str, float | int | str | None]:
         "epochs": _epochs(run),
         "tokens": tokens,
         "minutes": None if seconds is None else (state.get("seconds") or seconds) / 60,
-        "operations": operations or None,
-        "tokens per second": speeds[len(speeds) // 2] if speeds else None,
+        "flops": flops or None,
+        "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "parameters": int(spoken) if spoken else run.parameters,
         "machine": run.card.get("machine"),
     }
@@ -180,9 +180,7 @@ def _add(outputs: list[Output], new: Output) -> None:
 
 def _more(item: dict[str, Any]) -> str:
     """What else a sample says, in words."""
-    parts = [f"{item['right']} right"] if "right" in item else []
-    if "said" in item:
-        parts.append(
-            f"{item['said']}" + ("" if item["said"] == item.get("label") else f" (it is: {item.get('label')})")
-        )
+    parts = [f"{item['right']} correct"] if "right" in item else []
+    if (predicted := item.get("predicted_label")) is not None:
+        parts.append(predicted if predicted == item.get("label") else f"{predicted} (reference: {item.get('label')})")
     return "; ".join(parts)

@@ -80,7 +80,7 @@ class Run:
     def ended(self) -> str:
         """Why the run ended, in words, or how far it is."""
         if self.finished:
-            return self.card["ended"].rpartition(", ")[0] or self.card["ended"]
+            return self.card["stopped"].rpartition(", ")[0] or self.card["stopped"]
         limits = self.config["training"]
         of = f" of {limits['max_steps']:,}" if limits.get("max_steps") else ""
         return f"not finished: step {self.step:,}{of} so far (running or interrupted)"
@@ -89,7 +89,7 @@ class Run:
     def kept(self) -> str:
         """Which weights were kept."""
         if self.finished:
-            return self.card["kept"]
+            return self.card["best checkpoint"]
         return f"step {self.info['step']}, so far" if "step" in self.info else "none yet"
 
 
@@ -116,7 +116,7 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
         below = runs_below(path) if path.is_dir() else []
         if not below:
             raise NlpcliError(
-                f"{path}: is not a run (no {CONFIG} in it)", hint="a run is the folder that --out of training named"
+                f"{path}: is not a run (no {CONFIG} in it)", hint="a run is the folder that a training wrote (--out)"
             )
         found += below
     return list(dict.fromkeys(found))
@@ -162,19 +162,19 @@ def read_run(path: Path, name: str | None = None) -> Run:
 
 def _missing(run: Run) -> Iterable[str]:
     if not run.lines:
-        yield "no line in metrics.jsonl: there is nothing to draw yet"
+        yield "metrics.jsonl is empty: there are no curves yet"
     elif not any(line["kind"] == "dev" for line in run.lines):
-        yield "it was not evaluated yet"
+        yield "it has not been evaluated yet"
     trained = [line for line in run.lines if line["kind"] == "train"]
-    if trained and not any("operations" in line for line in trained):
-        yield "operations were not counted (an older version)"
+    if trained and not any("flops" in line for line in trained):
+        yield "FLOPs were not counted (an older version)"
     if not run.samples:
         off = run.config["training"].get("samples") == 0
         yield "no samples (training.samples is 0)" if off else "no samples (an older version, or not evaluated yet)"
     if run.outputs is None:
-        yield f"no outputs of the kept weights, so no intervals{_why_no_outputs(run)}"
+        yield f"no outputs of the best checkpoint, so no intervals{_why_no_outputs(run)}"
     elif run.info.get("step") != run.outputs.step:
-        yield f"the outputs are of step {run.outputs.step}, not of the kept weights; they are left out"
+        yield f"the outputs are of step {run.outputs.step}, not of the best checkpoint; they are left out"
 
 
 def _why_no_outputs(run: Run) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nlpcli import __version__
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Resampling, Score
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement
@@ -123,7 +124,7 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
         return [], ["no paired test where a run has no outputs"]
     common = [name for name in one.measures if name in other.measures]
     if not common:
-        return [], [f"{run.name} against {baseline.name}: no paired test; they are measured by different metrics"]
+        return [], [f"{run.name} against {baseline.name}: no paired test; they have different metrics"]
     found, missing = [], []
     for name in common:
         first, second = measured_again(baseline, name), measured_again(run, name)
@@ -134,7 +135,7 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
             continue
         before, after = first.metric.compare(first.said, [second.said], first.gold, resampling)
         if after.p_value is None:
-            missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; it gives no p-value")
+            missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; this metric has no p-value")
             continue
         signature = _signed(after, first, (baseline.info.get("signatures") or {}).get(name, ""))
         found.append(Paired(name, run.name, baseline.name, after.value - before.value, after.p_value,
@@ -153,7 +154,7 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     """What a metric of the kept weights is computed from, None where the outputs don't say."""
     outputs = usable_outputs(run)
     how = None if outputs is None else outputs.measures.get(name)
-    if outputs is None or not isinstance(how, Mapping):
+    if outputs is None or not isinstance(how, Mapping) or not isinstance(how.get("metric"), str):
         return None
     items = [item for item in outputs.items if "part" not in how or item.get("part") == how["part"]]
     kind, options = how.get("metric"), dict(how.get("options") or {})
@@ -189,22 +190,22 @@ def _metric(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _plain(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    return [item["said"] for item in items], [[item["gold"] for item in items]]
+    return [item["output"] for item in items], [[item["reference"] for item in items]]
 
 
 def _sets(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
-    return [tuple(item["said"]) for item in items], [[tuple(item["gold"]) for item in items]]
+    return [tuple(item["output"]) for item in items], [[tuple(item["reference"]) for item in items]]
 
 
 def _same(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
     """Texts of which any reference is right."""
-    return [item["said"] in item["gold"] for item in items], [[True] * len(items)]
+    return [item["output"] in item["reference"] for item in items], [[True] * len(items)]
 
 
 def _texts(items: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[list[Any]]]:
     """Texts with one reference or several."""
-    gold = [[item["gold"]] if isinstance(item["gold"], str) else item["gold"] for item in items]
-    return [item["said"] for item in items], reference_sets(gold)
+    gold = [[item["reference"]] if isinstance(item["reference"], str) else item["reference"] for item in items]
+    return [item["output"] for item in items], reference_sets(gold)
 
 
 _PREPARE = {
@@ -222,12 +223,12 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
     if one.data != other.data:
         return "they were measured on different data"
     if len(first.said) != len(second.said):
-        return f"{len(first.said):,} items of one, {len(second.said):,} of the other"
+        return f"one has {counted(len(first.said), 'item')}, the other {len(second.said):,}"
     if isinstance(first.metric, PartMean):
         same = all(a[1] == b[1] for a, b in zip(first.said, second.said, strict=True))
-        return "" if same else "the text was cut into different parts"
+        return "" if same else "the text was split into different parts"
     if not isinstance(first.gold[0][0], bool) and first.gold != second.gold:
-        return "what is right differs"
+        return "their references differ"
     if first.metric.__class__ is not second.metric.__class__ or _settings(first.metric) != _settings(second.metric):
         return "it was measured in different ways"
     return ""

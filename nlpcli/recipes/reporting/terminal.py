@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from nlpcli.config.counting import counted
 from nlpcli.escaping import printable
 from nlpcli.recipes.reporting import words
 from nlpcli.recipes.reporting.report import Report
@@ -64,19 +65,19 @@ def _scores(report: Report, width: int) -> list[str]:
     if not report.metrics:
         return []
     rows = [
-        [f"{name} (decides)" if report.decides(name) else name]
+        [f"{name} (selection)" if report.decides(name) else name]
         + [words.score(report.score(i, name)) for i in range(len(report.runs))]
         for name in report.metrics
     ]
-    lines = ["", *_hanging("SCORES of the weights kept, on held-out data", width)]
+    lines = ["", *_hanging("SCORES of the best checkpoint on the dev set", width)]
     lines += _table(["", *_letters(report)], rows, width)
     if any(score.low is not None for own in report.scores for score in own):
-        lines += _hanging("in brackets: the 95 % interval by bootstrap", width)
+        lines += _hanging("in brackets: the 95 % bootstrap interval", width)
     if report.paired:
         letter = dict(zip(report.names, _letters(report), strict=True))
         rows = [[f"{letter[p.run]} - {letter[p.baseline]}", p.metric, words.difference(p), f"p={p.p_value:.3f}",
-                 words.verdict(p), f"{p.items:,} items"] for p in report.paired]  # fmt: skip
-        lines += ["", "PAIRED BOOTSTRAP against a", *_table([], rows, width)]
+                 words.verdict(p), f"{counted(p.items, 'item')}"] for p in report.paired]  # fmt: skip
+        lines += ["", "PAIRED BOOTSTRAP, difference from a", *_table([], rows, width)]
     for name, signature in words.signatures(report):
         lines += _signature(name, signature, width)
     return lines
@@ -110,7 +111,7 @@ def _panel(panel: Panel, report: Report, width: int, unicode: bool) -> Iterator[
     better = " (higher is better)" if panel.better else ""
     train = replace(panel, lines=tuple(line for line in panel.lines if line.kind == "train"))
     if any(len(line.x) > 1 for line in held_out):
-        yield f"{panel.title.upper()}, held-out{better}"
+        yield f"{panel.title.upper()}, dev set{better}"
         yield from plot(replace(panel, lines=held_out), width, _HEIGHT, unicode=unicode)
         if train.lines:
             yield "training:"
@@ -128,7 +129,7 @@ def _sparklines(panel: Panel, report: Report, width: int, unicode: bool) -> Iter
     for line in panel.lines:
         head = f"{letters[line.run]}  " if letters[line.run] else ""
         if len(line.x) == 1:
-            kind = "" if line.kind == "train" else " held-out"
+            kind = "" if line.kind == "train" else " (dev set)"
             yield f"{head}{short_number(line.y[0])}{kind}, at {short_number(line.x[0])} {panel.x_label}"
             continue
         values = f"{short_number(line.y[0])} {arrow} {short_number(line.y[-1])}"
@@ -145,7 +146,7 @@ def _samples(report: Report, width: int) -> list[str]:
     for sample in report.samples:
         part = f"[{sample.part}] " if sample.part else ""
         lines += ["", *_hanging(part + cut(sample.text, _LONGEST), width, "text      ")]
-        lines += _hanging(cut(sample.reference, _LONGEST), width, "right     ")
+        lines += _hanging(cut(sample.reference, _LONGEST), width, "reference ")
         for letter, outputs in zip(_letters(report), sample.outputs, strict=True):
             for output in words.some(outputs, _SHOWN):
                 head = f"{letter}  {output.step:>6,} " if several else f"{output.step:>9,} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,12 +10,14 @@ from nlpcli.recipes.reporting.report import Output, Report
 from nlpcli.recipes.reporting.scoring import Final, Paired
 
 NOTHING = "–"
+_NOT_IN_PERCENT = re.compile("loss|perplexity|^bits_")
 _LESS_PRECISE = 20  # from which on two decimals are enough
 
 
-def number(value: float, like: float | None = None) -> str:
-    """A metric's value; `like`: another value whose precision it gets."""
-    return f"{value:.2f}" if abs(value if like is None else like) >= _LESS_PRECISE else f"{value:.4f}"
+def number(value: float, final: Final) -> str:
+    """`final`'s value or one of its ends: two decimals of what is in percent, else as many as its size asks for."""
+    in_percent = not _NOT_IN_PERCENT.search(final.name)
+    return f"{value:.2f}" if in_percent or abs(final.value) >= _LESS_PRECISE else f"{value:.4f}"
 
 
 def score(final: Final | None) -> str:
@@ -22,8 +25,8 @@ def score(final: Final | None) -> str:
     if final is None:
         return NOTHING
     if final.low is None or final.high is None:
-        return number(final.value)
-    return f"{number(final.value)} [{number(final.low, final.value)}, {number(final.high, final.value)}]"
+        return number(final.value, final)
+    return f"{number(final.value, final)} [{number(final.low, final)}, {number(final.high, final)}]"
 
 
 def difference(paired: Paired) -> str:
@@ -35,7 +38,7 @@ def verdict(paired: Paired) -> str:
     if paired.difference == 0:
         return "no difference"
     if paired.p_value >= 0.05:
-        return "could be chance"
+        return "not significant"
     return "better" if paired.better else "worse"
 
 
@@ -58,9 +61,9 @@ def cost(name: str, value: float | int | str | None) -> str:
         return value
     if name == "minutes":
         return f"{value:.1f}" if value < 600 else f"{value:,.0f}"
-    if name == "operations":
+    if name == "flops":
         return f"{value:.2e}".replace("e+", "e")
-    if name == "tokens per second":
+    if name == "tokens_per_second":
         return f"{value:,.0f}"
     return f"{value:,}"
 
@@ -75,12 +78,15 @@ def at(output: Output) -> str:
 def facts(report: Report) -> list[tuple[str, list[str]]]:
     """What the runs are and why they ended, as rows of a table: a heading, and a cell for each run."""
     rows = [
-        ("what", [_what(run.task, run.config) for run in report.runs]),
-        ("ended", [run.ended for run in report.runs]),
-        ("kept", [run.kept for run in report.runs]),
+        ("task", [_what(run.task, run.config) for run in report.runs]),
+        ("stopped", [run.ended for run in report.runs]),
+        ("best checkpoint", [run.kept for run in report.runs]),
     ]
     names = dict.fromkeys(name for own in report.cost for name in own)
-    return rows + [(name, [cost(name, own[name]) for own in report.cost]) for name in names]
+    return rows + [
+        ("FLOPs" if name == "flops" else name.replace("_", " "), [cost(name, own[name]) for own in report.cost])
+        for name in names
+    ]
 
 
 def _what(task: str, config: dict[str, Any]) -> str:

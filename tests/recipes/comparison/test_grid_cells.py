@@ -34,7 +34,7 @@ def test_the_first_seed_has_the_folder_of_its_cell_whatever_the_number_of_seeds(
         "base-seed-2",
         "wide",
     ]
-    with pytest.raises(NlpcliError, match="a seed stands twice"):
+    with pytest.raises(NlpcliError, match="a seed is repeated"):
         folders("[4, 4]")
 
 
@@ -77,10 +77,16 @@ def test_a_task_is_trained_as_it_usually_is(job):
         ("equal: {steps: 1}\nrows: [{name: b, set: {training.metric: f1}}]", "training.metric 'f1' is not measured"),
         ("equal: {steps: 1}\nrows: [{name: b, set: {task: chess}}]", "cell 'b': unknown task 'chess'"),
         ("equal: {steps: 1}\nrows: [{name: b, set: {extends: transfomer}}]", "cell 'b': unknown preset 'transfomer'"),
-        ("base: {}\nequal: {steps: 1}\nrows: [{name: b}]", "cell 'b': it is not said what is learnt"),
+        ("base: {}\nequal: {steps: 1}\nrows: [{name: b}]", "cell 'b': no task and no objective is given"),
         ("base: {extends: 3}\nequal: {steps: 1}\nrows: [{name: b}]", "'extends' must be the name of a preset"),
-        ("equal: {steps: 1}\nrows: [{name: table.md}]", "a cell's name: 'table.md' is a file of the grid's folder"),
-        ("equal: {steps: 1}\nrows: [{name: Results.JSON}]", "'Results.JSON' is a file of the grid's folder"),
+        (
+            "equal: {steps: 1}\nrows: [{name: table.md}]",
+            "a cell's name: 'table.md' is the name of a file in the grid's folder",
+        ),
+        (
+            "equal: {steps: 1}\nrows: [{name: Results.JSON}]",
+            "'Results.JSON' is the name of a file in the grid's folder",
+        ),
         (f"equal: {{steps: 1}}\nrows: [{{name: {'n' * 256}}}]", "can't be the name of a file or folder"),
         ("equal: {steps: 1}\ncolumns: [model.head]\nrows: [{name: b}]", "columns: there is no setting 'model.head'"),
     ],
@@ -102,7 +108,7 @@ def test_a_preview_needs_no_data_and_tells_sizes_and_operations(job):
     shown = preview(job(train=(), dev=()))
     assert [cell["cell"] for cell in shown] == ["base", "heads-1", "d_ff-32"]
     assert shown[0]["parameters"] == shown[1]["parameters"] < shown[2]["parameters"]
-    assert shown[0]["operations_per_token"] < shown[2]["operations_per_token"]
+    assert shown[0]["flops_per_token"] < shown[2]["flops_per_token"]
     assert {cell["state"] for cell in shown} == {"new"}
     assert not Path("runs").exists()
 

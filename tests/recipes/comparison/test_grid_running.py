@@ -51,7 +51,7 @@ rows:
     assert not results.failed, results.failed
     assert results.metrics == ["perplexity", "byte_perplexity", "bleu"]
     assert [note for note in told.notes if note.startswith("training a tokenizer")] == [
-        "training a tokenizer: words, 30 pieces", "training a tokenizer: chars, 300 pieces",
+        "training a tokenizer: words, 30 tokens", "training a tokenizer: chars, 300 tokens",
     ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_what_would_be_another_training_is_refused_and_can_be_repeated(job, told
     ):
         with pytest.raises(NlpcliError) as error:
             compare(job(text, **more), told)
-        assert error.value.message == f"runs/grid/base: was trained otherwise: {message}"
+        assert error.value.message == f"runs/grid/base: was trained with other settings: {message}"
     longer = compare(job(longer, rerun=("base",)), told)
     assert longer.rows[0].cost["step"].mean == 5
 
@@ -137,7 +137,7 @@ def test_a_cell_that_another_command_changed_is_not_taken_for_what_was_asked(job
     compare(job(ONE), told)
     with open("runs/grid/base/config.yaml", "a", encoding="utf-8") as file:
         file.write("\n")
-    with pytest.raises(NlpcliError, match=r"its config\.yaml was changed since, by another command"):
+    with pytest.raises(NlpcliError, match=r"its config\.yaml was changed by another command"):
         compare(job(ONE), told)
 
 
@@ -148,7 +148,7 @@ def test_a_model_to_begin_with_counts_by_its_weights(job, told):
     assert compare(job(text), told).rows[0].status == "finished"
     assert told.trained() == ["base", "base"]
     compare(job(ONE, out=Path("start"), overwrite=True, overrides=("training.seed=3",)), told)
-    with pytest.raises(NlpcliError, match="was trained otherwise: the model of init differs"):
+    with pytest.raises(NlpcliError, match="was trained with other settings: the model of init differs"):
         compare(job(text), told)
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
     del record["asked"]["the model of init"]  # as before they were recorded
@@ -161,10 +161,10 @@ def test_weights_that_another_command_made_are_not_given_the_results_of_those_be
     path = Path("runs/grid/base/model.yaml")
     trained = read_info(path.parent)["sha256"]
     path.write_text(path.read_text().replace(trained, "f" * 64))
-    with pytest.raises(NlpcliError, match="its weights were made anew since, by another command"):
+    with pytest.raises(NlpcliError, match="its weights were changed by another command"):
         compare(job(ONE), told)
     path.write_text("sha256: damaged")
-    assert preview(job(ONE))[0]["state"] == "trained otherwise: its weights were made anew since, by another command"
+    assert preview(job(ONE))[0]["state"] == "trained with other settings: its weights were changed by another command"
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
     assert record.pop("weights") == trained
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))  # as before they were recorded
@@ -183,7 +183,7 @@ def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
 def test_a_folder_that_holds_something_else_is_left_alone(job, told):
     Path("runs/grid/base").mkdir(parents=True)
     Path("runs/grid/base/letter.txt").write_text("Dear reader")
-    with pytest.raises(NlpcliError, match="holds something that is no cell of a grid"):
+    with pytest.raises(NlpcliError, match="holds files that are not a cell of a grid"):
         compare(job(ONE), told)
     assert Path("runs/grid/base/letter.txt").read_text() == "Dear reader"
 
@@ -196,7 +196,7 @@ def test_a_run_that_no_grid_made_is_replaced_only_when_asked(job, told, left):
     run.mkdir()
     for name in ("config.yaml", left):
         (shutil.copytree if (kept / name).is_dir() else shutil.copy)(kept / name, run / name)
-    with pytest.raises(NlpcliError, match="holds a run that no grid made") as error:
+    with pytest.raises(NlpcliError, match="holds a run that is not a cell of a grid") as error:
         compare(job(ONE), told)
     assert "--rerun CELL or --overwrite" in error.value.hint
     assert told.trained() == ["base"] and (run / left).exists()
@@ -216,7 +216,7 @@ def test_without_matplotlib_the_table_stands_and_a_note_says_so(job, told, monke
 
     monkeypatch.setattr("nlpcli.recipes.comparison.report.picture", missing)
     compare(job(ONE), told)
-    assert "no picture: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')" in told.notes
+    assert "no figure: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')" in told.notes
     assert sorted(path.name for path in Path("runs/grid").iterdir()) == ["base", "results.json", "table.md"]
 
 
@@ -227,7 +227,7 @@ def test_a_wrong_file_is_one_refusal_and_not_a_failure_of_every_cell(job, told):
         compare(replace(asked, train=("train.en", "short.de")), told)
     with pytest.raises(NlpcliError, match=r"nowhere\.en: no such file"):
         compare(replace(asked, train=("nowhere.en", "train.de")), told)
-    with pytest.raises(NlpcliError, match="it is not said what to train on"):
+    with pytest.raises(NlpcliError, match="no training data is given"):
         compare(replace(asked, train=(), dev=()), told)
 
 
@@ -265,7 +265,7 @@ def test_a_difference_counts_only_from_the_base_that_stands_there_now(job, told,
 
 def test_a_test_is_for_translators(job, told):
     text = "base: {}\nequal: {steps: 1}\naxes: {objective: [clm]}"
-    with pytest.raises(NlpcliError, match="the cell 'clm' learns clm"):
+    with pytest.raises(NlpcliError, match="the cell 'clm' is trained on clm"):
         compare(job(text, train=("train.en",), dev=("dev.en",), test=("test.en", "test.de")), told)
 
 
@@ -308,7 +308,7 @@ def test_a_line_more_in_a_file_of_a_mixture_makes_another_training(job, told, mi
     compare(asked, told)
     with open(name, "a", encoding="utf-8") as file:
         file.write("# mixed\n" if name == "mix.yaml" else "one\tone\n")
-    with pytest.raises(NlpcliError, match=r"was trained otherwise: the text of data\.mixture differs"):
+    with pytest.raises(NlpcliError, match=r"was trained with other settings: the text of data\.mixture differs"):
         compare(asked, told)
 
 
@@ -319,11 +319,11 @@ base:
   tokenizer: {type: chars}
   data: {context: 16, workers: 1}
   training: {batch_tokens: 128, warmup_steps: 2, precision: float32, evaluate_every: 100}
-equal: {operations: 2.0e+7}
+equal: {flops: 2.0e+7}
 axes: {objective: [clm, mlm]}
 """
     results = compare(job(text, train=("train.en",), dev=("dev.en",)), told)
     for row in results.rows:
         assert row.status == "finished", row.reason
-        assert 2e7 <= row.cost["operations"].mean < 4e7
+        assert 2e7 <= row.cost["flops"].mean < 4e7
     assert {"perplexity", "mlm_accuracy"} <= set(results.metrics)

@@ -23,7 +23,7 @@ def row(name: str, settings: dict, group: str = "", labels: dict | None = None, 
         name=name, title=name, group=group, labels=labels or {}, settings=settings, changes=settings if group else {},
         status="finished", folders=(f"runs/g/{name}",), seeds=(1,),
         cost={"parameters": Number((numbers["parameters"],)), "seconds": Number((90.0,)),
-              "operations": Number((2e13,)), "tokens": Number((1e6,))},
+              "flops": Number((2e13,)), "tokens": Number((1e6,))},
         metrics=measured,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def results(rows: list[Row] = ROWS, **more) -> Results:
 
 def test_the_wide_table_has_the_base_in_full_and_blanks_where_cells_are_as_it():
     found = table(results())
-    assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "operations", "perplexity", "test BLEU"]
+    assert found.headings == ["", "cell", "h", "N", "parameters", "minutes", "FLOPs", "perplexity", "test BLEU"]
     assert [line[2:4] for line in found.lines] == [["4", "2"], ["1", ""], ["", "4"]]
     assert found.lines[0][4:] == ["1.44M", "1.5", "2.00e13", "10.00", "30.00 [29.00, 31.00]"]
     assert sorted(found.best) == [(2, 7), (2, 8)]
@@ -131,7 +131,7 @@ def test_cells_that_are_missing_are_explained():
 
 def test_measures_with_several_signatures_are_told_not_to_be_comparable():
     text = markdown(results(signatures={"perplexity": ["tok:bpe-300", "tok:chars-300"]}))
-    assert "perplexity was not measured alike in all cells: tok:bpe-300; tok:chars-300" in text
+    assert "perplexity was measured in different ways: tok:bpe-300; tok:chars-300" in text
 
 
 def test_the_page_says_how_it_was_made_and_measured():
@@ -147,7 +147,7 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     twice = {name: Number((number.mean, number.mean + 1)) for name, number in ROWS[0].metrics.items()}
     text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
     assert "from one seed, base from 2. " in text
-    assert "± is the standard deviation over seeds. In brackets is the 95 % bootstrap interval" in text
+    assert "± is the standard deviation over seeds. In brackets: the 95 % bootstrap interval" in text
     assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
 
 

@@ -37,6 +37,6 @@ def test_of_one_reference_where_a_metric_takes_no_more():
 
 
 def test_of_the_outputs_that_a_run_leaves():
-    items = [{"said": said, "gold": list(gold)} for said, gold in zip(WRITTEN, RIGHT, strict=True)]
+    items = [{"output": output, "reference": list(reference)} for output, reference in zip(WRITTEN, RIGHT, strict=True)]
     assert _texts(items) == (WRITTEN, WITH_NONE)
-    assert _texts([{"said": "a", "gold": "b"}]) == (["a"], [["b"]])
+    assert _texts([{"output": "a", "reference": "b"}]) == (["a"], [["b"]])

@@ -92,6 +92,7 @@ def published(family, tmp_path):
     if family == "bart":
         content["decoder_start_token_id"] = special.eos
     (folder / "config.json").write_text(json.dumps(content))
+    (folder / "generation_config.json").unlink(missing_ok=True)  # of this program, too
     said = json.loads((folder / "tokenizer_config.json").read_text())
     said = {key: value for key, value in said.items() if family == "bart" or key != "bos_token"}
     (folder / "tokenizer_config.json").write_text(json.dumps(said))

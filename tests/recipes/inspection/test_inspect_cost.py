@@ -135,6 +135,26 @@ def test_memory_is_four_bytes_a_number():
     assert memory(narrow, 0)["cache_token"] == 2 * (16 + 64) * 4
 
 
+def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():
+    shape = {"kind": "decoder", "d_model": 32, "heads": 2, "decoder_layers": 4}
+    token = 2 * 32 * 4
+    windows = memory(ModelConfig(**shape, attention=["full", "window:8+global:2"]), 0)
+    assert windows["cache_token"] == 2 * token and windows["cache_window"] == 2 * (8 + 2) * token
+    linear = memory(ModelConfig(**shape, attention=["linear"]), 0)
+    assert linear["cache_token"] == 0 and "cache_window" not in linear
+
+
+@pytest.mark.parametrize("attention", ["window:8", "window:8+global:2", "linear", "softmax & dilated:4:2"])
+def test_operations_of_sparse_attention_grow_with_what_is_looked_at(attention):
+    shape = {"d_model": 32, "heads": 2, "d_ff": 64, "decoder_layers": 2, "encoder_layers": 2}
+    for kind in ("encoder", "decoder"):
+        full = operations(ModelConfig(kind=kind, **shape), 50, length=1024)
+        sparse = operations(ModelConfig(kind=kind, attention=[attention], **shape), 50, length=1024)
+        assert sparse.training < full.training and sparse.forward < full.forward
+        if kind == "decoder":
+            assert sparse.decoding < full.decoding
+
+
 def test_presets_of_a_shape_are_found_whatever_their_dropout():
     config = resolve("bert-base").model
     assert "bert-base" in same_shape(config.model_copy(update={"dropout": 0.3, "pooler": False, "pair_head": False}))

@@ -48,7 +48,7 @@ def test_a_model_is_described(made):
     assert (found.kind, facts["family"], facts["kind_of_model"]) == ("model", "transformer", "decoder")
     assert facts["parameters"]["total"] == sum(facts["parameters"]["by_part"].values()) == parameters
     assert facts["metrics"] == {"loss": 2.5} and facts["signatures"] == {"loss": "loss|level:token"}
-    assert facts["operations"]["length"] == 10
+    assert facts["flops"]["length"] == 10
     assert (facts["context"], facts["trained_context"], facts["digest"]) == (32, 16, "right")
     assert facts["memory"]["cache_token"] == 2 * 2 * 8 * 4
     assert facts["findings"] == []
@@ -59,11 +59,11 @@ def test_the_same_model_from_hugging_face_has_the_same_parameters(made):
     facts = inspect(str(folder / "theirs")).facts
     assert facts["format"] == "huggingface"
     assert facts["parameters"]["total"] == parameters
-    assert facts["operations"] == inspect(str(folder / "own")).facts["operations"]
+    assert facts["flops"] == inspect(str(folder / "own")).facts["flops"]
 
 
 def test_no_more_tokens_are_counted_than_the_model_reads(made):
-    assert inspect(str(made[0] / "own"), length=1000).facts["operations"]["length"] == 32
+    assert inspect(str(made[0] / "own"), length=1000).facts["flops"]["length"] == 32
 
 
 def test_weights_have_their_statistics(made):

@@ -56,7 +56,11 @@ def test_an_interrupted_run_says_how_to_go_on(run):
 
 
 def test_a_finished_run_says_why_it_ended(run):
-    fields = ("trained: 40 steps, 900 tokens, 1.0 minutes", "ended: 40 steps done, 2026-01-01", "kept: step 40")
+    fields = (
+        "trained: 40 steps, 900 tokens, 1.0 minutes",
+        "stopped: 40 steps done, 2026-01-01",
+        "best checkpoint: step 40",
+    )
     (run / "README.md").write_text("# a run\n\n" + "".join(f"- {field}\n" for field in fields), "utf-8")
     facts = inspect(str(run)).facts
     assert (facts["state"], facts["ended"]) == ("finished", "40 steps done, 2026-01-01")
@@ -66,7 +70,7 @@ def test_a_finished_run_says_why_it_ended(run):
 def test_a_run_that_has_just_begun_has_no_model(tmp_path):
     (tmp_path / "config.yaml").write_text("objective: clm\n", "utf-8")
     facts = inspect(str(tmp_path)).facts
-    assert (facts["state"], facts["go_on"], "model" in facts) == ("not begun", None, False)
+    assert (facts["state"], facts["go_on"], "model" in facts) == ("not started", None, False)
 
 
 def test_a_checkpoint_is_checked(run):

@@ -87,6 +87,22 @@ def test_bytes_that_are_no_text_are_told_and_not_refused(tmp_path):
     assert len(scan(path, limit=2)) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "odd"),
+    [
+        (b"a\r", {"separator": [1]}),
+        (b"a\rb\r", {"separator": [1]}),
+        (b"a\r\nb\r", {"crlf": [1], "separator": [2]}),
+        (b"\xef\xbb\xbfa\r\r\nb", {"bom": [1], "crlf": [1], "separator": [1]}),
+        (b"\xef\xbb\xbf\r\n\r\n", {"bom": [1], "crlf": [1, 2]}),
+        (b"a\nb\r\n", {"crlf": [2]}),
+    ],
+)
+def test_a_line_ends_with_cr_lf_only_where_both_are_there(tmp_path, content, odd):
+    (tmp_path / "text").write_bytes(content)
+    assert {name: list(lines) for name, lines in scan(tmp_path / "text").odd.items()} == odd
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(NlpcliError, match="no such file"):
         scan(tmp_path / "absent")

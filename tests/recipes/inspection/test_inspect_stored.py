@@ -11,6 +11,7 @@ import pytest
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection import inspect
+from nlpcli.recipes.inspection.scan import scan
 from nlpcli.text import train_tokenizer
 
 
@@ -58,7 +59,7 @@ def test_vectors_and_an_index_are_described(tmp_path):
     assert by_name(found) == {"not_finite": [3], "zero": [2]}
     assert inspect(str(folder)).facts["texts"] == 3
     (folder / "texts.txt").write_text("a\n", "utf-8")
-    with pytest.raises(NlpcliError, match="3 vectors, but 1 lines"):
+    with pytest.raises(NlpcliError, match="3 vectors, but 1 line in"):
         inspect(str(folder))
 
 
@@ -94,18 +95,34 @@ class Wicked:
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
         ("w.npy", pickle.dumps(Wicked()), "not a whole file of vectors"),
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
-        ("x", bytes(range(256)), "neither text nor anything that is known here"),
+        ("x.parquet", b"PAR1\x15\x04", "is a Parquet file, not a text file"),
+        ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
+        ("x", b"BZh91AY&SYxx", "compressed by bzip2"),
+        ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office program"),
+        ("x", bytes(range(256)), "not a text and not a known format"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
         ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),
         ("empty", b"", "is empty"),
-        ("model.yaml", b"task: x\n", "describes what is in its folder"),
-        ("metrics.jsonl", b"no\n", "no line of it is a report"),
+        ("model.yaml", b"task: x\n", "describes its folder"),
+        ("metrics.jsonl", b"no\n", "no line is a log line of a run"),
     ],
 )
 def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(NlpcliError, match=said):
         inspect(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["BZhang slept .", "GIF8 is a word .", "PAR1 of the report"])
+def test_a_text_that_begins_like_the_name_of_a_format_is_a_text(tmp_path, text):
+    (tmp_path / "x").write_text(f"{text}\n", "utf-8")
+    assert inspect(str(tmp_path / "x")).kind == "text"
+
+
+def test_no_side_of_a_corpus_is_a_binary_file(tmp_path):
+    (tmp_path / "a.de").write_bytes(b"PAR1\x15\x04\n")
+    with pytest.raises(NlpcliError, match="is a Parquet file, not a text file"):
+        scan(tmp_path / "a.de")
 
 
 def test_folders_that_are_nothing_are_told_by_what_they_hold(tmp_path):

@@ -18,8 +18,8 @@ A translator: translation, 1,234,567 parameters.
 - data: `train.de, train.en`, fingerprint `abc`
 - trained: {steps} steps, {tokens:,} tokens, 2.0 minutes
 - machine: cpu, float32, 1 CPU thread
-- ended: {steps} steps done, 2026-01-02
-- kept: step {kept}
+- stopped: {steps} steps done, 2026-01-02
+- best checkpoint: step {kept}
 """
 PAIRS = [
     ("Ein Mann schläft .", "A man is sleeping ."),
@@ -29,15 +29,15 @@ PAIRS = [
 WORDS = ["a", "man", "two", "dogs", "woman", "is", "are", "sleeping", "playing", "reading", "in", "the", "snow"]
 
 
-def metrics(steps, every, *, rate=1.0, operations=True):
+def metrics(steps, every, *, rate=1.0, flops=True):
     """Lines of metrics.jsonl of a run whose loss falls as exp(-rate · share)."""
     lines = []
     for step in range(every, steps + 1, every):
         share = step / steps
         line = {"kind": "train", "step": step, "epoch": int(2 * share), "loss": 1 + 5 * math.exp(-3 * rate * share),
                 "lr": 0.002 * (1 - share), "grad_norm": 1.5 - share, "tokens_per_second": 1000.0 + step,
-                "tokens": 500 * step, "seconds": 1.2 * step, "operations": 3e9 * step}  # fmt: skip
-        lines.append(line if operations else {key: value for key, value in line.items() if key != "operations"})
+                "tokens": 500 * step, "seconds": 1.2 * step, "flops": 3e9 * step}  # fmt: skip
+        lines.append(line if flops else {key: value for key, value in line.items() if key != "flops"})
         if step % (2 * every) == 0:
             loss = 1.5 + 4 * math.exp(-3 * rate * share)
             dev = {"loss": loss, "perplexity": math.exp(loss), "bleu": 30 * rate * share}
@@ -53,13 +53,13 @@ def make_run(tmp_path):
     """
 
     def make(name="a", *, steps=100, rate=1.0, outputs=True, samples=True, settings=None, finished=True,
-             operations=True, task="translation", lines=None, shift=0):  # fmt: skip
+             flops=True, task="translation", lines=None, shift=0):  # fmt: skip
         folder = tmp_path / name
         folder.mkdir(parents=True)
         config = RunConfig(task=task).model_dump()
         config["training"] |= {"max_steps": 100, "lr": 0.002, "metric": "loss", **(settings or {})}
         (folder / "config.yaml").write_text(dump_yaml(config))
-        found = metrics(steps, 10, rate=rate, operations=operations) if lines is None else lines
+        found = metrics(steps, 10, rate=rate, flops=flops) if lines is None else lines
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
         dev = [line for line in found if line["kind"] == "dev"]
         if samples:
@@ -102,6 +102,6 @@ def leave_outputs(folder, step, shift):
     head = {"step": step, "data": "dev", "measures": {
         "bleu": {"metric": "bleu", "options": options, "suffix": "sentences:60|beam:1"}
     }}  # fmt: skip
-    items = [{"gold": right, "said": text} for right, text in zip(gold, said, strict=True)]
+    items = [{"reference": right, "output": text} for right, text in zip(gold, said, strict=True)]
     (folder / "outputs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (head, *items)))
     return bleu(said, [gold]).value

@@ -13,10 +13,12 @@ import pytest
 from nlpcli.cli.main import main
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
+from nlpcli.recipes.reporting import words
 from nlpcli.recipes.reporting.data import as_dict
 from nlpcli.recipes.reporting.forms import FORMATS, format_of, text_of, write_report
 from nlpcli.recipes.reporting.report import Asked, make_report
 from nlpcli.recipes.reporting.runs import find_runs, read_run, short_names
+from nlpcli.recipes.reporting.scoring import Final
 from nlpcli.visualization.width import cells
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,7 +57,7 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
     found = as_dict(report_of(folder))
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, allow_nan=False))
     [run] = found["runs"]
-    assert run["cost"]["tokens"] == lines[-2]["tokens"] and run["cost"]["operations"] == lines[-2]["operations"]
+    assert run["cost"]["tokens"] == lines[-2]["tokens"] and run["cost"]["flops"] == lines[-2]["flops"]
     assert run["cost"]["minutes"] == pytest.approx(lines[-1]["seconds"] / 60) and run["cost"]["parameters"] == 1234567
     assert run["kept"] == "step 100" and run["ended"] == "100 steps done" and run["finished"]
     panels = {panel["title"]: panel["lines"] for panel in found["curves"]}
@@ -71,10 +73,10 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
     assert loss == pytest.approx(lines[-1]["loss"])
 
 
-@pytest.mark.parametrize("x", ["tokens", "minutes", "operations"])
+@pytest.mark.parametrize("x", ["tokens", "minutes", "flops"])
 def test_curves_can_be_drawn_against_what_training_cost(make_run, x):
     folder = make_run("a")
-    per_step = {"tokens": 500, "minutes": 1.2 / 60, "operations": 3e9}[x]
+    per_step = {"tokens": 500, "minutes": 1.2 / 60, "flops": 3e9}[x]
     for panel in as_dict(report_of(folder, x=x))["curves"]:
         for line in panel["lines"]:
             steps = np.arange(10, 101, 10) if line["kind"] == "train" else np.arange(20, 101, 20)
@@ -84,10 +86,10 @@ def test_curves_can_be_drawn_against_what_training_cost(make_run, x):
 def test_the_interval_of_bleu_is_that_of_nlpcli_score_on_the_same_outputs(make_run, tmp_path, capsys):
     folder = make_run("a")
     outputs = read_run(folder).outputs.items
-    for name in ("gold", "said"):
+    for name in ("reference", "output"):
         (tmp_path / name).write_text("".join(item[name] + "\n" for item in outputs))
-    assert main(["score", "--metric", "bleu", "--ref", str(tmp_path / "gold"), "--confidence", "--json",
-                 str(tmp_path / "said")]) == 0  # fmt: skip
+    assert main(["score", "--metric", "bleu", "--ref", str(tmp_path / "reference"), "--confidence", "--json",
+                 str(tmp_path / "output")]) == 0  # fmt: skip
     [scored] = json.loads(capsys.readouterr().out)["scores"]
     assert main(["report", str(folder), "--format", "json"]) == 0
     bleu = json.loads(capsys.readouterr().out)["runs"][0]["scores"]
@@ -149,7 +151,7 @@ def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run)
     for runs, marked in (((by_loss,), {"loss"}), ((by_loss, by_bleu), set()), ((by_loss, other), {"accuracy"}),
                          ((by_bleu, other), {"bleu", "accuracy"})):  # fmt: skip
         report = report_of(*runs)
-        assert set(re.findall(r"(\w+) \(decides\)", text_of(report, "terminal"))) == marked
+        assert set(re.findall(r"(\w+) \(selection\)", text_of(report, "terminal"))) == marked
         assert set(re.findall(r"\*\*(\w+)\*\*", text_of(report, "markdown"))) == marked
         assert set(re.findall(r"class=decides>(\w+)<", text_of(report, "html"))) == marked
 
@@ -157,27 +159,27 @@ def test_a_metric_is_marked_where_all_runs_that_have_it_are_kept_by_it(make_run)
 def test_a_run_with_nothing_logged_is_told_of(make_run, tmp_path):
     folder = make_run("a", lines=[], samples=False, finished=False)
     report = report_of(folder)
-    assert any("nothing to draw yet" in sentence for sentence in report.missing)
+    assert any("there are no curves yet" in sentence for sentence in report.missing)
     for form in ("terminal", "markdown", "html", "json"):
-        assert "nothing to draw yet" in text_of(report, form)
+        assert "there are no curves yet" in text_of(report, form)
     assert write_report(report, tmp_path / "r.md", "markdown") == [tmp_path / "r.md"]
     with pytest.raises(NlpcliError, match="no curves"):
         write_report(report, tmp_path / "r.png", "png")
 
 
 def test_what_an_older_run_lacks_is_said(make_run):
-    folder = make_run("a", outputs=False, samples=False, operations=False)
+    folder = make_run("a", outputs=False, samples=False, flops=False)
     report = report_of(folder)
     assert report.missing == (
-        "operations were not counted (an older version)",
+        "FLOPs were not counted (an older version)",
         "no samples (an older version, or not evaluated yet)",
-        "no outputs of the kept weights, so no intervals (an older version)",
+        "no outputs of the best checkpoint, so no intervals (an older version)",
     )
-    assert report.cost[0]["operations"] is None
-    with pytest.raises(NlpcliError, match="has counted its operations"):
-        report_of(folder, x="operations")
-    both = report_of(folder, make_run("b"), x="operations")
-    assert any("a: has not counted its operations" in sentence for sentence in both.missing)
+    assert report.cost[0]["flops"] is None
+    with pytest.raises(NlpcliError, match="has counted its FLOPs"):
+        report_of(folder, x="flops")
+    both = report_of(folder, make_run("b"), x="flops")
+    assert any("a: has not counted its FLOPs" in sentence for sentence in both.missing)
     assert {line.label for panel in both.curves.panels for line in panel.lines} == {"b"}
     off = make_run("c", outputs=False, settings={"bleu_sentences": 0})
     assert any("bleu_sentences is 0" in sentence for sentence in report_of(off).missing)
@@ -186,7 +188,7 @@ def test_what_an_older_run_lacks_is_said(make_run):
 def test_a_run_without_a_line_of_its_training_yet_is_not_called_old(make_run):
     lines = [{"kind": "dev", "step": 4, "seconds": 1.0, "loss": 2.0}]
     report = report_of(make_run("a", lines=lines, outputs=False, finished=False))
-    assert not any("operations" in sentence for sentence in report.missing)
+    assert not any("flops" in sentence for sentence in report.missing)
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: "", lambda text: "[]\n" + text])
@@ -194,7 +196,7 @@ def test_outputs_that_are_damaged_are_not_called_those_of_an_older_version(make_
     folder = make_run("a")
     (folder / "outputs.jsonl").write_text(damage((folder / "outputs.jsonl").read_text()))
     report = report_of(folder)
-    assert report.missing == ("no outputs of the kept weights, so no intervals (outputs.jsonl is damaged)",)
+    assert report.missing == ("no outputs of the best checkpoint, so no intervals (outputs.jsonl is damaged)",)
 
 
 @pytest.mark.parametrize("step", ['"x"', "null", "true", "2.5", "[1]"])
@@ -333,3 +335,22 @@ def test_options_without_effect_are_told(make_run, tmp_path, capsys):
     assert main([*drawn, "--format", "json"]) == 0 and "effect" not in capsys.readouterr().err
     assert main(["report", str(make_run("b")), "--metric", "blue"]) == 2
     assert "did you mean 'bleu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("f1", 0.0, "0.00"), ("accuracy", 0.67, "0.67"), ("bleu", 3.14159, "3.14"), ("mlm_accuracy", 12.345, "12.35"),
+        ("perplexity", 5.46931, "5.4693"), ("loss", 0.693806, "0.6938"), ("nsp_loss", 0.5, "0.5000"),
+        ("bits_per_byte", 1.23456, "1.2346"), ("word_perplexity", 2412.869, "2412.87"),
+    ],
+)  # fmt: skip
+def test_what_is_in_percent_has_two_decimals_however_small_it_is(name, value, shown):
+    assert words.score(Final(name, value)) == shown
+    assert words.score(Final(name, value, value, value)) == f"{shown} [{shown}, {shown}]"
+
+
+def test_the_keys_of_a_report_are_in_snake_case(make_run):
+    found = as_dict(report_of(make_run("a"), make_run("b", settings={"lr": 0.001})))
+    for part in (found, *found["runs"], *(run["cost"] for run in found["runs"])):
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in part), list(part)

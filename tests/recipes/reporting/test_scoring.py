@@ -169,7 +169,7 @@ def test_runs_measured_on_different_data_are_not_paired(tmp_path):
     found, missing = paired_scores(first, moved, RESAMPLING)
     assert not found and "different data" in missing[0]
     shorter = Run(**{**vars(second), "outputs": Outputs(5, "data", other.measures, other.items[:-1])})
-    assert "40 items of one, 39 of the other" in paired_scores(first, shorter, RESAMPLING)[1][0]
+    assert "one has 40 items, the other 39" in paired_scores(first, shorter, RESAMPLING)[1][0]
 
 
 def test_outputs_of_other_weights_than_those_kept_are_not_used(tmp_path):

@@ -1,0 +1,107 @@
+"""What an attention mechanism must offer, so that layers, decoding and pictures, written once, can use it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.states import Positions
+
+
+class DecodingState(Protocol):
+    """What one layer remembers of a text that is read step by step: a value, which no step changes."""
+
+    length: int  # positions read so far
+
+    def select(self, index: Tensor) -> DecodingState:
+        """The state whose row i is row index[i] of this one: selects, repeats or drops rows."""
+        ...
+
+    def bytes(self) -> int:
+        """The memory it takes."""
+        ...
+
+
+class ScoreBias(Protocol):
+    """What is added to scores by position, for one pass through all layers that share it."""
+
+    def dense(self, n: int, m: int) -> Tensor:
+        """(1, heads, n, m), or what broadcasts to it, for the last n queries of m keys."""
+        ...
+
+    def between(self, query: Positions, key: Positions) -> Tensor:
+        """The same for the queries and keys at chosen positions, worked out once."""
+        ...
+
+    def at(self, query: Tensor, key: Tensor) -> Tensor:
+        """The same for any positions (n,) and (m,)."""
+        ...
+
+
+class AttentionCore(Protocol):
+    """Context out of queries, keys and values, all (rows, heads, length, width); n queries are the last of m keys.
+
+    A row that may see nothing gives zeros. Nothing is kept on the core: what was read is in the state.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """The context (rows, heads, n, d_value) of a whole text; no state is made."""
+        ...
+
+    def start(self, mask: AttentionMask) -> DecodingState:
+        """The state before the first position, for a mask that is only a pattern."""
+        ...
+
+    def step(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        state: Any,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+    ) -> tuple[Tensor, Any]:
+        """The context of the n >= 1 positions after those of `state`, whose keys and values are given, and the state
+        after them. Every cut of a text into steps gives what `forward` gives."""
+        ...
+
+    def weights(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: AttentionMask,
+        *,
+        bias: ScoreBias | None = None,
+        state: Any = None,
+    ) -> Tensor:
+        """The weights (rows, heads, n, m) that `forward` applies to the values, with gradients; weights @ value is the
+        context. With a state those of the step after it, over all m positions so far."""
+        ...
+
+
+class SequenceMixer(Protocol):
+    """A layer's part in which positions meet: states (rows, n, d_model) in, states of the same shape out."""
+
+    def __call__(self, x: Tensor, mask: AttentionMask | None = None, *, bias: ScoreBias | None = None) -> Tensor:
+        """A whole text; no state is made."""
+        ...
+
+    def start(self) -> DecodingState:
+        """The state before the first position."""
+        ...
+
+    def step(self, x: Tensor, state: Any, *, bias: ScoreBias | None = None) -> tuple[Tensor, Any]:
+        """The positions after those of `state`, and the state after them."""
+        ...

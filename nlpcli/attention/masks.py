@@ -1,0 +1,102 @@
+"""What hides keys from queries, in its parts: a pattern, padding, documents, an order of prediction.
+
+A mask is not a matrix: whoever computes attention asks it for what is needed. `dense` is the matrix, for short texts,
+for pictures, and as the truth in tests.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nlpcli.attention.patterns import Full, Pattern, split_causal
+
+_FULL = Full()
+_KEPT = 1 << 22  # elements of the largest matrix that is kept for the next call
+
+
+@dataclass(frozen=True)
+class AttentionMask:
+    """A query sees a key where all parts allow it; n queries are the last n of m keys.
+
+    pattern: by position. keys (sources, m): True where there is a token, None where there is no padding, which stands
+    at the end. documents (rows, m): only equal numbers see each other. permutation (rows, n, m): True where the query
+    may see the key, as XLNet's order of prediction says; of softmax attention only.
+    """
+
+    pattern: Pattern = _FULL
+    keys: Tensor | None = None
+    documents: Tensor | None = None
+    permutation: Tensor | None = None
+
+    def within(self, pattern: Pattern) -> AttentionMask:
+        """The same, where `pattern` allows it besides."""
+        return replace(self, pattern=pattern & self.pattern if self.pattern != Full() else pattern)
+
+    @functools.cached_property
+    def causality(self) -> tuple[bool, Pattern]:
+        """Whether the pattern is causal besides, and the rest of it."""
+        return split_causal(self.pattern)
+
+    @functools.cached_property
+    def _padding(self) -> Tensor | None:
+        return None if self.keys is None else self.keys[:, None, None, :]
+
+    def dense(self, n: int, m: int, *, device: torch.device | str = "cpu") -> Tensor | None:
+        """Boolean, True = may attend, broadcasting to (rows, heads, n, m); None where everything may be seen."""
+        return _both(self._by_position(self.pattern, n, m, device), self.content(n, m))
+
+    def split(self, n: int, m: int, *, device: torch.device | str = "cpu") -> tuple[bool, Tensor | None]:
+        """As `dense`, causality apart: whether the mask is causal besides, and the rest."""
+        causal, rest = self.causality
+        if rest == _FULL and self.documents is None and self.permutation is None:
+            return causal, self._padding
+        return causal, _both(self._by_position(rest, n, m, device), self.content(n, m))
+
+    def content(self, n: int, m: int) -> Tensor | None:
+        """What the other parts than the pattern allow, as `dense` gives it."""
+        found = self._padding
+        if self.documents is not None:
+            own = self.documents[:, None, m - n :, None] == self.documents[:, None, None, :]
+            found = _both(found, own)
+        if self.permutation is not None:
+            found = _both(found, self.permutation[:, None])
+        return found
+
+    def _by_position(self, pattern: Pattern, n: int, m: int, device: torch.device | str) -> Tensor | None:
+        if pattern == _FULL:
+            return None
+        if not pattern.counts_on_length or self.keys is None:
+            return dense_pattern(pattern, n, m, torch.device(device))
+        # Padding is no part of a text, so that each row is as long as its tokens reach.
+        places = torch.arange(1, m + 1, device=self.keys.device)
+        lengths = (self.keys * places).amax(dim=1).clamp(min=1).tolist()
+        found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
+        rows = torch.ones(len(lengths), 1, m, m, dtype=torch.bool, device=device)
+        for row, length in enumerate(lengths):
+            if found[length] is not None:
+                rows[row, 0, :length, :length] = found[length]
+        return rows[:, :, m - n :]
+
+
+def dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
+    """`pattern.dense`, and None where everything may be seen. Layers share it: it must not be written to."""
+    return _kept_pattern(pattern, n, m, device) if n * m <= _KEPT else _dense_pattern(pattern, n, m, device)
+
+
+def _dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
+    with torch.inference_mode(False):  # what was made while translating must serve training, too
+        found = pattern.dense(n, m, device=device)
+    return None if found.device.type != "meta" and bool(found.all()) else found
+
+
+_kept_pattern = functools.lru_cache(maxsize=16)(_dense_pattern)
+
+
+def _both(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    if left is None or right is None:
+        return left if right is None else right
+    return left & right
