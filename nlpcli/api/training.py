@@ -29,6 +29,7 @@ def pretrain(
     sentences: str | None = None,
     context: int | None = None,
     document_mask: bool | None = None,
+    attention: str | Iterable[str] | None = None,
     max_steps: int | None = None,
     max_epochs: float | None = None,
     max_minutes: float | None = None,
@@ -54,6 +55,7 @@ def pretrain(
     exclusive(model=model, preset=preset)
     exclusive(config=config, preset=preset)
     options = given(
+        attention=[attention] if isinstance(attention, str) else list(attention or []) or None,
         objective=objective, data=paths(data), dev=paths(dev), preset=_text(preset), model=path(model),
         config=path(config), tokenizer=path(tokenizer), out=path(out), resume=resume or None,
         overwrite=overwrite or None, noise=noise, documents=documents, field=field, sentences=sentences,
@@ -99,6 +101,7 @@ def finetune(
     fresh: bool = False,
     batch_size: int | None = None,
     patience: int | None = None,
+    attention: str | Iterable[str] | None = None,
     max_steps: int | None = None,
     max_epochs: float | None = None,
     max_minutes: float | None = None,
@@ -128,6 +131,7 @@ def finetune(
     if preset is not None and Path(preset).is_dir():
         raise NlpcliError(f"preset {preset}: is a folder, not a preset", hint="name it as model")
     options = given(
+        attention=[attention] if isinstance(attention, str) else list(attention or []) or None,
         task=task, train=paths(train), dev=paths(dev), model=_text(model if preset is None else preset),
         config=path(config), tokenizer=path(tokenizer), out=path(out), resume=resume or None,
         overwrite=overwrite or None, text=text, text2=text2, label=label, choices=list(choices or []) or None,

@@ -120,7 +120,7 @@ WRONG = [
     (lambda: nlpcli.score("bleu", ["a"], "a"), "references are a list of texts"),
     (lambda: nlpcli.score("blue", ["a"], ["a"]), "unknown metric 'blue'"),
     (lambda: nlpcli.score("rouge", ["a"], ["a"]), "'rouge' stands for 3 metrics"),
-    (lambda: nlpcli.score("wer", ["a"], ["a"], tokenize="char"), "tokenize means nothing to wer"),
+    (lambda: nlpcli.score("wer", ["a"], ["a"], tokenize="char"), "tokenize"),
     (lambda: nlpcli.score("bleu", ["a", "b"], ["a"]), "unequal numbers of lines: hypotheses has 2, references has 1"),
     (lambda: nlpcli.score("bleu", [], []), "is empty: there is nothing to score"),
     (lambda: nlpcli.score("pearson", ["a", "b"], [1, 2]), "hypotheses:1: 'a' is not a number"),
