@@ -15,13 +15,13 @@ COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
 TRACEBACK_VARIABLE = "NLPCLI_TRACEBACK"
 
 _USUAL = {
-    **dict.fromkeys(("--format", "-f"), "--json"),
-    "--preset": "--model",
-    "--metrics": "--metric",
-    "--learning-rate": "--lr",
-    "--epochs": "--max-epochs",
-    "--steps": "--max-steps",
-    "--input": "--data",
+    **dict.fromkeys(("format", "f"), "--json"),
+    "preset": "--model",
+    "metrics": "--metric",
+    "learning-rate": "--lr",
+    "epochs": "--max-epochs",
+    "steps": "--max-steps",
+    "input": "--data",
 }
 """What an option is called in other commands or programs, for a command that does not have it."""
 
@@ -148,7 +148,7 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
         message = f"unknown option '{wrong}' of '{command}'"
         parameters = context.command.get_params(context) if context is not None else []
         names = [name for parameter in parameters for name in parameter.opts if name.startswith("-")]
-        usual = _USUAL.get(wrong.partition("=")[0], "")
+        usual = _USUAL.get(wrong.partition("=")[0].lstrip("-"), "")
         near = usual if usual in names else nearest(wrong, names)
         hint = f"did you mean '{near}'?" if near else hint
     value = _given(getattr(error, "param", None), arguments)

@@ -35,9 +35,13 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise RunFailed(f"{path}: no space left on the disk", hint="free some room, then run it again") from error
+            raise RunFailed(
+                f"{path}: no space left on the disk", hint="free some disk space, then run it again"
+            ) from error
         if error.errno == errno.ELOOP:
-            raise NlpcliError(f"{path}: is a link, and no link is followed here", hint="remove the link") from error
+            raise NlpcliError(
+                f"{path}: is a symbolic link; links are not followed here", hint="remove the link"
+            ) from error
         if isinstance(error, PermissionError):
             raise NlpcliError(f"{path}: no permission to write here") from error
         if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 Count = Annotated[int, Field(ge=0)]
@@ -97,8 +98,8 @@ class Generation(BaseModel):
             return otherwise
         if prompt >= self.max_length:
             raise NlpcliError(
-                f"a prompt of {prompt} tokens leaves no room: the model's max_length is {self.max_length}, prompt "
-                "included",
+                f"a prompt of {counted(prompt, 'token')} leaves no room for new tokens: "
+                f"the model's max_length is {self.max_length}, prompt included",
                 hint="shorten the prompt, or set the number of new tokens on the command line",
             )
         return self.max_length - prompt

@@ -37,7 +37,7 @@ class Equal(Strict):
 
     tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="trained on, of all sides of an example")
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="floating-point operations of training")
-    minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time, evaluation included")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="training time, evaluation included")
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimizer steps")
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
 
@@ -46,7 +46,7 @@ class Equal(Strict):
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"not {' and '.join(given)} at once" if given else "none is given"
-            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} is made equal; {found}")
+            raise ValueError(f"set exactly one of {', '.join(type(self).model_fields)}; {found}")
         return self
 
     @property
@@ -77,9 +77,11 @@ class Row(Strict):
     """A variant that is listed by hand."""
 
     name: str
-    group: str = Field("", description="rows of a group stand together, as A to E in Vaswani et al. 2017, table 3")
-    set: dict[str, Any] = Field({}, description="what it changes of the base; model.heads: 8, or nested")
-    seeds: Seeds | None = Field(None, description="of this row; the grid's when null")
+    group: str = Field(
+        "", description="rows of one group are listed together, as A to E in Vaswani et al. 2017, table 3"
+    )
+    set: dict[str, Any] = Field({}, description="settings that differ from the base; model.heads: 8, or nested")
+    seeds: Seeds | None = Field(None, description="seeds of this row; the grid's when null")
 
 
 class HeldOut(Strict):
@@ -92,20 +94,22 @@ class HeldOut(Strict):
 class GridConfig(Strict):
     """Trainings that differ from a base: the product of the axes, and rows listed by hand."""
 
-    name: str = Field("", description="of the folder; the file's when empty")
-    title: str = Field("", description="of the page; the name when empty")
+    name: str = Field("", description="name of the folder; the file's name when empty")
+    title: str = Field("", description="title of the page; the name when empty")
     description: str = ""
-    command: Literal["finetune", "pretrain"] | None = Field(None, description="by what the base learns when null")
-    base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")
-    data: dict[str, Any] = Field({}, description="as the section 'data' of a run")
-    equal: Equal
-    seeds: Seeds = Field(1, description="of every cell: how many, from that of the base on, or which")
-    axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
-        {}, description="axis -> value -> what it changes; or a setting -> its values"
+    command: Literal["finetune", "pretrain"] | None = Field(
+        None, description="from the base's task or objective when null"
     )
-    rows: list[Row] = Field([], description="variants listed by hand, after the product")
-    metrics: list[str] = Field([], description="columns of measures; the telling ones that are measured when empty")
-    columns: list[str] | dict[str, str] = Field([], description="settings that are shown, also as heading: setting")
+    base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")
+    data: dict[str, Any] = Field({}, description="data, as in the section 'data' of a run")
+    equal: Equal
+    seeds: Seeds = Field(1, description="seeds of every cell: a count, from the base's seed on, or a list")
+    axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
+        {}, description="axis -> value -> its settings; or a setting -> its values"
+    )
+    rows: list[Row] = Field([], description="extra variants, listed after the product of the axes")
+    metrics: list[str] = Field([], description="metrics shown as columns; the task's main metrics when empty")
+    columns: list[str] | dict[str, str] = Field([], description="settings shown as columns, also as heading: setting")
     test: HeldOut | None = None
 
     @field_validator("axes")

@@ -117,7 +117,7 @@ def _create(path: Path, create) -> tuple[int | None, Path]:
         if handle is None or _is_ours(handle, aside):
             return handle, aside
         os.close(handle)
-    raise FileExistsError(f"no temporary name is free beside {path}")
+    raise FileExistsError(f"no free temporary name beside {path}")
 
 
 def _is_ours(handle: int, aside: Path) -> bool:

@@ -92,13 +92,13 @@ class _Loader(yaml.SafeLoader):
 
     def _count_alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor in self._open:
-            problem = f"'*{shortened(event.anchor, 40)}' stands inside itself"
+            problem = f"'*{shortened(event.anchor, 40)}' contains itself"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         size = self._sizes.get(event.anchor, 0)
         self._size += size
         self._aliased += size
         if self._aliased > _MOST_ALIASED:
-            problem = f"its aliases stand for more than {_MOST_ALIASED:,} values and characters"
+            problem = f"its aliases expand to more than {_MOST_ALIASED:,} values and characters"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
     def construct_mapping(self, node, deep=False):
@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    problem = f"'{shortened(key.value)}' stands twice"
+                    problem = f"'{shortened(key.value)}' occurs twice"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -136,7 +136,7 @@ def _from_yaml(text: str) -> Any:
         finally:
             loader.dispose()
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("nested too deeply") from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _check_keys(data: Mapping[Any, Any], source: str) -> None:
     """Raises: NlpcliError for a group of settings whose names are neither texts nor numbers."""
     for key, value in data.items():
         if not isinstance(key, (str, int, float)):
-            raise NlpcliError(f"{source}: the key {quoted(key)} is no name")
+            raise NlpcliError(f"{source}: the key {quoted(key)} is not a name")
         if isinstance(value, Mapping):
             _check_keys(value, source)
 
@@ -173,7 +173,7 @@ def _text_of(path: Path, form: str) -> str:
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise NlpcliError(f"{path}: more than {_MOST_BYTES // 2**20} MiB, too much for a file of settings")
+            raise NlpcliError(f"{path}: more than {_MOST_BYTES // 2**20} MiB, too large for a configuration file")
         return data.decode("utf-8")
     except FileNotFoundError:
         raise NlpcliError(f"{path}: no such file") from None

@@ -20,8 +20,8 @@ _SENTENCES = {
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     "finite_number": "must be a finite number",
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "string_type": "must be a text",
-    "string_unicode": "holds half of a surrogate pair, which is no Unicode text",
+    "string_type": "must be text",
+    "string_unicode": "contains half of a surrogate pair, which is not valid Unicode",
     "string_pattern_mismatch": "must have the form {pattern}",
     **dict.fromkeys(("list_type", "tuple_type"), "must be a list, such as [a, b]"),
     **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), _GROUP),
@@ -31,8 +31,8 @@ _SENTENCES = {
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
     "none_required": "must be null",
-    "invalid_key": "is no name of a setting; names are texts",
-    "recursion_loop": "holds itself",
+    "invalid_key": "is not the name of a setting; names are text",
+    "recursion_loop": "contains itself",
 }
 
 

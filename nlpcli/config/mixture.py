@@ -45,7 +45,7 @@ class MixedTask(ExamplesConfig):
     def _says_nothing_its_kind_does_not_read(self) -> MixedTask:
         if self.task == "text-to-text":
             if "head" in self.model_fields_set:
-                raise ValueError("a text-to-text task has no head; its settings stand beside 'train'")
+                raise ValueError("a text-to-text task has no section 'head'; write its settings beside 'train'")
         else:
             named = [name for name in OF_TEXT if name in self.model_fields_set]
             if named:

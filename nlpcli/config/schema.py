@@ -26,26 +26,30 @@ class ModelConfig(Strict):
     family: Literal["transformer", "transformer-xl", "xlnet"] = Field(
         "transformer", description="BERT, GPT, BART, T5 and their kin are settings of 'transformer'"
     )
-    kind: Literal["encoder", "decoder", "encoder-decoder"] = Field("encoder-decoder", description="which stacks it has")
+    kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
+        "encoder-decoder", description="which stacks the model has"
+    )
     d_model: Size = Field(512, description="width of the residual stream")
-    heads: Size = Field(8, description="attention heads a layer")
+    heads: Size = Field(8, description="attention heads in each layer")
     d_ff: Size = Field(2048, description="inner width of the feed-forward layers")
     encoder_layers: Layers = 6
     decoder_layers: Layers = 6
     source_layers: Annotated[int, Field(ge=0, le=2000)] = Field(
-        0, description="of an encoder under the encoder, which reads sources in a vocabulary of their own; 0: none"
+        0, description="layers of an extra source encoder below the encoder, with its own vocabulary; 0: none"
     )
     source_vocab_size: Size | None = Field(
-        None, description="pieces of that vocabulary; as many as the target's when null"
+        None, description="size of the source encoder's vocabulary; the target's size when null"
     )
     d_key: Size | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
     d_value: Size | None = Field(None, description="width of a head's values; d_model / heads when null")
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_position: Literal["post", "pre"] = Field("post", description="normalise after the residual sum, or before")
+    norm_position: Literal["post", "pre"] = Field(
+        "post", description="normalize after the residual sum, or before the sublayer"
+    )
     norm_eps: float = Field(1e-5, gt=0)
     norm_bias: bool = Field(True, description="LayerNorm's own bias")
-    qk_norm: bool = Field(False, description="normalise queries and keys (RMS) before their product")
-    embedding_norm: bool = Field(False, description="normalise the sum of the embeddings")
+    qk_norm: bool = Field(False, description="normalize queries and keys (RMS) before the dot product")
+    embedding_norm: bool = Field(False, description="normalize the sum of the embeddings")
     activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"] = "relu"
     attention: list[str] = Field(
         ["full"],
@@ -53,7 +57,7 @@ class ModelConfig(Strict):
         description="layer by layer, in turn: a pattern such as full or window:128+global:2, or a kind of attention",
     )
     decoder_attention: list[str] | None = Field(
-        None, min_length=1, description="of the decoder of an encoder-decoder; as attention when null"
+        None, min_length=1, description="the same for the decoder of an encoder-decoder; null: as attention"
     )
     attention_scale: bool = Field(True, description="divide scores by the square root of d_key (T5 does not)")
     positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
@@ -62,32 +66,34 @@ class ModelConfig(Strict):
     )
     max_length: Size = Field(1024, description="longest sequence; a longer source is cut when translated")
     position_offset: SizeOrNone = Field(0, description="unused rows before learned positions (BART 2)")
-    relative_buckets: Size = Field(32, description="of relative positions")
-    relative_distance: Size = Field(128, description="beyond it all relative positions share a bucket")
-    segments: SizeOrNone = Field(0, description="kinds of segments with an embedding each (BERT 2)")
+    relative_buckets: Size = Field(32, description="number of buckets for relative positions")
+    relative_distance: Size = Field(128, description="relative positions beyond this distance share one bucket")
+    segments: SizeOrNone = Field(0, description="number of segment embeddings (BERT 2)")
     scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
     tie: Literal["all", "source-target", "target-output", "none"] = Field(
-        "all", description="which of source embedding, target embedding and output projection are one matrix"
+        "all", description="which of source embedding, target embedding and output projection share one matrix"
     )
     attention_bias: bool = False
     feed_forward_bias: bool = True
     output_bias: bool = False
-    scale_output: bool = Field(False, description="multiply the last states by d_model^-0.5 before the vocabulary (T5)")
-    mlm_head: bool = Field(False, description="an encoder's layer before the vocabulary (BERT)")
-    pooler: bool = Field(False, description="tanh(W x) of an encoder's first state (BERT)")
-    pair_head: bool = Field(False, description="two classes from the pooled state: next sentence, or sentence order")
-    memory_length: SizeOrNone = Field(
-        0, description="states of earlier segments that are remembered (Transformer-XL, XLNet)"
+    scale_output: bool = Field(
+        False, description="multiply the last hidden states by d_model^-0.5 before the output projection (T5)"
     )
+    mlm_head: bool = Field(False, description="an encoder's dense layer before the output projection (BERT)")
+    pooler: bool = Field(False, description="tanh(W x) of an encoder's first hidden state (BERT)")
+    pair_head: bool = Field(False, description="two classes from the pooler's output: next sentence, or sentence order")
+    memory_length: SizeOrNone = Field(0, description="cached hidden states of earlier segments (Transformer-XL, XLNet)")
     clamp_length: SizeOrNone = Field(
-        0, description="relative distances beyond it count as it (Transformer-XL, XLNet); 0 leaves them"
+        0, description="longer relative distances are clamped to this (Transformer-XL, XLNet); 0: no clamping"
     )
-    adaptive_cutoffs: list[Size] = Field([], description="vocabulary borders of an adaptive softmax; none: full")
+    adaptive_cutoffs: list[Size] = Field(
+        [], description="cutoffs of an adaptive softmax in the vocabulary; none: full softmax"
+    )
     share_position_biases: bool = Field(True, description="one pair of attention biases for all layers")
     dropout: Fraction = Field(0.1, description="on every sublayer's output and on the embeddings")
     attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
     activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
-    output_dropout: bool = Field(False, description="dropout also on what a stack gives (T5)")
+    output_dropout: bool = Field(False, description="dropout also on the output of each stack (T5)")
     initialisation: Literal["xavier", "normal", "bert", "t5"] = "xavier"
     init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
 
@@ -136,7 +142,7 @@ class ModelConfig(Strict):
         if self.family != "transformer" and self.d_model % 2:
             raise ValueError(f"the relative positions of {self.family} need an even d_model, not {self.d_model}")
         if any(a >= b for a, b in itertools.pairwise(self.adaptive_cutoffs)):
-            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} don't rise from one to the next")
+            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} are not in increasing order")
         if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
             raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
         if self.source_layers and self.kind != "encoder-decoder":
@@ -183,51 +189,63 @@ class DataConfig(Strict):
     """What is read, and in what portions."""
 
     train: list[str] = Field([], description="files, folders or globs; for translation: source file, target file")
-    dev: list[str] = Field([], description="held-out text; for translation: source file, target file")
-    mixture: str | None = Field(None, description="YAML file of several tasks that are learnt together (text-to-text)")
-    dev_fraction: Fraction = Field(0.05, description="share of raw text held out at the end when no dev text is given")
+    dev: list[str] = Field([], description="dev set; for translation: source file, target file")
+    mixture: str | None = Field(None, description="YAML file of several tasks that are trained together (text-to-text)")
+    dev_fraction: Fraction = Field(
+        0.05, description="share of raw text at its end that becomes the dev set when none is given"
+    )
     documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = Field(
-        "auto", description="how documents stand in raw text"
+        "auto", description="how documents are separated in raw text"
     )
     field: str = Field("text", description="field of JSON lines that holds the text")
     column: Positive = Field(1, description="column of TSV files that holds the text")
     sentences: Literal["auto", "none", "lines", "split"] = Field(
-        "auto", description="what a sentence is where an objective needs them: a line, or split by rules"
+        "auto", description="where sentences end, for objectives that need them: at line ends, or by splitting rules"
     )
     format: Literal["auto", "full-sentences", "doc-sentences", "segment-pair", "sentence-pair"] = Field(
-        "auto", description="what an encoder reads (Liu et al. 2019, section 4.2)"
+        "auto", description="input format of an encoder (Liu et al. 2019, section 4.2)"
     )
-    document_mask: bool = Field(False, description="no attention across the borders of documents (clm)")
-    context: Positive = Field(256, description="tokens in one window of a language model")
+    document_mask: bool = Field(False, description="no attention across document boundaries (clm)")
+    context: Positive = Field(256, description="context length of a language model in tokens")
     eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
     max_length: Positive = Field(
         256, description="sentence pairs of more tokens than this, with the end of sentence, are left out"
     )
-    subword_sampling: Fraction = Field(0.0, description="subword regularisation of pairs (unigram alpha, BPE dropout)")
+    subword_sampling: Fraction = Field(0.0, description="subword regularization of pairs (unigram alpha, BPE dropout)")
     workers: Positive | None = Field(None, description="processes that encode; all cores when null")
 
 
 class NoiseConfig(Strict):
     """How pretraining objectives hide and disturb text."""
 
-    kinds: str = Field("infill:0.3,permute", description="of 'denoise': BART's, or one of T5's (spans, iid, …)")
-    rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens that mlm hides")
-    unit: Literal["token", "word", "span"] = Field("token", description="what mlm hides at a time")
-    mask_share: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="of the hidden, replaced by the mask")
-    random_share: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="of the hidden, replaced at random")
-    span_p: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="of the geometric lengths of spans")
+    kinds: str = Field("infill:0.3,permute", description="noise of 'denoise': BART's, or one of T5's (spans, iid, …)")
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens that mlm selects")
+    unit: Literal["token", "word", "span"] = Field("token", description="unit that mlm masks")
+    mask_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="share of the selected tokens replaced by the mask token"
+    )
+    random_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="share of the selected tokens replaced by random tokens"
+    )
+    span_p: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="parameter p of the geometric span lengths")
     span_max: Positive = Field(10, description="longest span in words")
-    copies: Annotated[int, Field(ge=0)] = Field(0, description="fixed noises of each example (BERT 10); 0: ever new")
-    gap_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of sentences PEGASUS takes out")
-    gap_choice: Literal["principal", "random", "lead"] = Field("principal", description="which of them")
+    dupe_factor: Annotated[int, Field(ge=0)] = Field(
+        0, description="differently masked copies of each example (BERT 10); 0: new noise in every epoch"
+    )
+    gap_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="share of sentences that PEGASUS removes as gap sentences"
+    )
+    gap_strategy: Literal["principal", "random", "lead"] = Field(
+        "principal", description="which sentences become gap sentences"
+    )
     gap_selection: Literal["independent", "sequential"] = "independent"
     gap_counts: Literal["original", "unique"] = Field("original", description="how ROUGE counts repeated words")
-    predict_one_of: Positive = Field(6, description="XLNet's K: a Kth of the tokens is predicted")
+    predict_one_of: Positive = Field(6, description="XLNet's K: one of K tokens is predicted")
 
     @model_validator(mode="after")
     def _shares(self) -> NoiseConfig:
         if self.mask_share + self.random_share > 1:
-            raise ValueError("mask_share and random_share are more than all together")
+            raise ValueError("the sum of mask_share and random_share is above 1")
         return self
 
 
@@ -237,39 +255,45 @@ class TrainingConfig(Strict):
     max_steps: Positive | None = Field(None, description="optimizer steps")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
     max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
-    max_tokens: Positive | None = Field(None, description="tokens trained on, of all sides of an example")
+    max_tokens: Positive | None = Field(None, description="tokens in training, source and target together")
     max_flops: Annotated[float, Field(gt=0)] | None = Field(
         None, description="floating-point operations of training, counted on its first step"
     )
-    batch_tokens: Positive = Field(4096, description="tokens in a batch, padding included")
-    batch_size: Positive | None = Field(None, description="examples in a batch at most (tasks but translation)")
-    accumulate: Positive = Field(1, description="batches summed before a step")
+    batch_tokens: Positive = Field(4096, description="tokens per batch, padding included")
+    batch_size: Positive | None = Field(None, description="most examples per batch (all tasks except translation)")
+    accumulate: Positive = Field(1, description="batches whose gradients are accumulated before a step")
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; a factor for 'noam'")
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
-    warmup_fraction: Fraction = Field(0.0, description="share of the run that warms up, instead of warmup_steps")
+    warmup_fraction: Fraction = Field(0.0, description="share of the run used for warmup, instead of warmup_steps")
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2, description="last share of a 'wsd' run that decays"
+        0.2, description="share of a 'wsd' run, at its end, in which the rate decays"
     )
-    min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="where 'linear', 'cosine' and 'wsd' end")
+    min_lr: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="final learning rate of 'linear', 'cosine' and 'wsd'"
+    )
     beta1: Fraction = 0.9
     beta2: Fraction = 0.98
     eps: Annotated[float, Field(gt=0)] = 1e-9
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled; on matrices only")
-    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="0 leaves gradients as they are")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, of matrices only")
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="largest gradient norm before clipping; 0: no clipping"
+    )
     label_smoothing: Fraction = 0.0
-    ema_decay: Fraction = Field(0.0, description="running average of the weights; it is what is evaluated and kept")
+    ema_decay: Fraction = Field(
+        0.0, description="decay of the exponential moving average of the weights, which is evaluated and saved; 0: none"
+    )
     average_last: Annotated[int, Field(ge=0)] = Field(0, description="average of the weights at the last k evaluations")
     evaluate_every: Positive | None = Field(None, description="steps between evaluations; one epoch when null")
-    metric: str = Field("loss", description="decides the best checkpoint and early stopping; auto: the task's own")
+    metric: str = Field("loss", description="model selection metric, also for early stopping; auto: the task's metric")
     patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
     bleu_sentences: Annotated[int, Field(ge=0)] = Field(
-        500, description="at most so many dev sentences, evenly spread, are translated"
+        500, description="most dev sentences that are translated for BLEU, evenly spaced"
     )
-    bleu_beam_size: Positive = Field(1, description="beam of these translations; 1 is greedy")
+    bleu_beam_size: Positive = Field(1, description="beam size of these translations; 1: greedy")
     samples: Annotated[int, Field(ge=0)] = Field(
-        5, description="outputs for so many held-out examples are kept in samples.jsonl at each evaluation"
+        5, description="number of dev examples whose outputs are written to samples.jsonl at each evaluation"
     )
     save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
     keep_checkpoints: Positive = 1
@@ -279,7 +303,7 @@ class TrainingConfig(Strict):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Positive | None = Field(None, description="CPU threads; torch's choice when null")
-    compile: bool = Field(False, description="torch.compile; costs a start of about half a minute")
+    compile: bool = Field(False, description="torch.compile; compilation takes about half a minute at the start")
 
 
 class DecodingConfig(Strict):
@@ -287,19 +311,19 @@ class DecodingConfig(Strict):
 
     beam_size: Positive = 5
     length_penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="exponent of Wu et al. 2016, eq. 14")
-    lowercase: bool = Field(False, description="BLEU without regard to case")
-    bleu_tokenize: str = Field("13a", description="sacreBLEU's tokenizer; 'none' for text that is tokenised already")
+    lowercase: bool = Field(False, description="case-insensitive BLEU")
+    bleu_tokenize: str = Field("13a", description="sacreBLEU's tokenizer; 'none' for tokenized text")
 
 
 class RunConfig(Strict):
     """Everything a run depends on. A preset is such a file with some sections left out."""
 
     description: str = ""
-    source: str = Field("", description="where the numbers come from")
-    init: str | None = Field(None, description="folder of the model whose weights the run begins with")
-    task: str | None = Field(None, description="what is learnt from examples: translation, classify, tag, span, …")
+    source: str = Field("", description="source of the numbers")
+    init: str | None = Field(None, description="folder of the model that initializes the weights")
+    task: str | None = Field(None, description="task of supervised training: translation, classify, tag, span, …")
     objective: str | None = Field(
-        None, description="what is learnt from raw text: clm, mlm, nsp, … or a weighted sum such as mlm=1+nsp=0.5"
+        None, description="pretraining objective: clm, mlm, nsp, … or a weighted sum such as mlm=1+nsp=0.5"
     )
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()

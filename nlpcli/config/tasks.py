@@ -16,58 +16,76 @@ class ExamplesConfig(Strict):
     """How examples stand in their files: columns by name (header, JSON key) or by number, counted from 1."""
 
     format: Literal["auto", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines"] = Field(
-        "auto", description="auto goes by the file's name"
+        "auto", description="file format; auto: by the file's name"
     )
     header: Literal["auto", "yes", "no"] = Field("auto", description="whether the first row names the columns")
     text: str | None = Field(
-        None, description="column of the text, or of the words (CoNLL); by its usual names if null"
+        None, description="column of the text, or of the words (CoNLL); null: found by its usual names"
     )
     text2: str | None = Field(None, description="column of the second text of a pair")
-    label: str | None = Field(None, description="column of what is to be predicted")
-    choices: list[str] = Field([], description="columns of the candidates of a multiple choice")
-    id: str | None = Field(None, description="column of the examples' own names")
+    label: str | None = Field(None, description="column of the label")
+    choices: list[str] = Field([], description="columns of the candidates (multiple choice)")
+    id: str | None = Field(None, description="column of the examples' ids")
 
 
 class HeadConfig(Strict):
     """What is learnt of the examples. Each task reads some of these; the others are told to be without effect."""
 
     pooling: Literal["auto", "first", "last", "mean", "max"] = Field(
-        "auto", description="which state stands for a text; auto: as the model was pretrained, mean for similarity"
+        "auto", description="hidden states that represent a text; auto: as in pretraining, mean for similarity"
     )
-    dense: bool | None = Field(None, description="a tanh layer before the output; null: as the model's family does")
-    dropout: Share = Field(0.1, description="before the output")
+    dense: bool | None = Field(
+        None, description="a tanh layer before the output; null: the default of the model's family"
+    )
+    dropout: Share = Field(0.1, description="dropout before the output layer")
     layers: str = Field(
-        "last", description="states used: last, concat:N or mean:N of the last N layers, or weighted (learnt) of all"
+        "last",
+        description="hidden states: last, concat:N or mean:N of the last N layers, or weighted (trained, of all)",
     )
     recurrent: Annotated[int, Field(ge=0)] = Field(
-        0, description="width of a bidirectional LSTM of two layers under the output; 0: none (tag)"
+        0, description="hidden size of a two-layer bidirectional LSTM before the output layer; 0: none (tag)"
     )
-    class_weights: Literal["none", "balanced"] = Field("none", description="weight of a class in the loss: 1/frequency")
-    label_separator: str = Field(",", description="between the labels of one example (multi-label)")
-    threshold: Share = Field(0.5, description="least probability of a label (multi-label), or of no answer (span)")
-    truncate: Literal["longest", "first", "second"] = Field("longest", description="what a long pair is cut from")
-    both_orders: bool = Field(False, description="read a pair in both orders and sum the states (GPT's similarity)")
-    lm_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="of the language model's loss beside (GPT: 0.5)")
-    minimum: float | None = Field(None, description="least score (regress); null: as found in the data")
-    maximum: float | None = Field(None, description="greatest score (regress, similarity); null: as found in the data")
-    scheme: Literal["auto", "bio", "bioes", "none"] = Field("auto", description="how tags mark entities (tag)")
-    stride: Positive = Field(128, description="tokens that windows of a long context share, half of one at most (span)")
-    max_answer: Positive = Field(30, description="most tokens of an answer (span)")
-    no_answer: bool | None = Field(None, description="whether a question may have none; null: as found in the data")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="class weights in the loss; balanced: 1/frequency"
+    )
+    label_separator: str = Field(",", description="separator between the labels of one example (multi-label)")
+    threshold: Share = Field(0.5, description="probability threshold of a label (multi-label), or of no answer (span)")
+    truncate: Literal["longest", "first", "second"] = Field(
+        "longest", description="which text of a long pair is truncated"
+    )
+    both_orders: bool = Field(
+        False, description="encode a pair in both orders and sum the hidden states (GPT's similarity)"
+    )
+    lm_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the auxiliary language model loss (GPT: 0.5)"
+    )
+    minimum: float | None = Field(None, description="lowest score (regress); null: taken from the data")
+    maximum: float | None = Field(None, description="highest score (regress, similarity); null: taken from the data")
+    scheme: Literal["auto", "bio", "bioes", "none"] = Field("auto", description="tag scheme of entities (tag)")
+    stride: Positive = Field(
+        128, description="overlap in tokens between windows of a long context, at most half a window (span)"
+    )
+    max_answer: Positive = Field(30, description="longest answer in tokens (span)")
+    no_answer: bool | None = Field(None, description="whether a question may have no answer; null: taken from the data")
     objective: Literal["auto", "softmax", "cosine", "contrastive", "multiple-negatives"] = Field(
-        "auto", description="of similarity; auto goes by the labels"
+        "auto", description="training objective of similarity; auto: by the labels"
     )
-    margin: Annotated[float, Field(gt=0)] = Field(0.5, description="least cosine distance of strangers (contrastive)")
-    scale: Annotated[float, Field(gt=0)] = Field(20.0, description="of cosines in the softmax (multiple-negatives)")
+    margin: Annotated[float, Field(gt=0)] = Field(
+        0.5, description="margin: least cosine distance of unrelated texts (contrastive)"
+    )
+    scale: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="factor of the cosines in the softmax (multiple-negatives)"
+    )
     prefix: str = Field(
-        "", description="put before every source, as T5 does; the whole source where {text} is in it (text-to-text)"
+        "",
+        description="text before every source, as in T5; a template of the source if it contains {text} (text-to-text)",
     )
-    max_target: Positive = Field(128, description="most tokens of a target; longer ones are cut (text-to-text)")
+    max_target: Positive = Field(128, description="longest target in tokens; longer targets are cut (text-to-text)")
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = Field(
-        "auto", description="what generated text is measured by (text-to-text); auto: rouge"
+        "auto", description="metric of generated text (text-to-text); auto: rouge"
     )
     no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
-        0, description="no n-gram of so many tokens is written twice (text-to-text); 0: any may"
+        0, description="n-grams of this length are not repeated (text-to-text); 0: no limit"
     )
 
 
@@ -75,36 +93,46 @@ class TuningConfig(Strict):
     """Which weights are trained, and how much."""
 
     mode: Literal["all", "head", "gradual", "stages"] = Field(
-        "all", description="everything, the head alone, from the top down, or a new source encoder first"
+        "all",
+        description="all parameters, only the head, gradually from the top layer down, or a new source encoder first",
     )
     unfreeze_steps: Positive | None = Field(
-        None, description="steps until the next layer learns too ('gradual'); null: an epoch"
+        None, description="steps until the next layer is unfrozen ('gradual'); null: one epoch"
     )
-    stage_steps: Positive = Field(1000, description="steps with the rest frozen ('stages')")
+    stage_steps: Positive = Field(1000, description="steps in which all other parameters are frozen ('stages')")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="learning rate of a layer over the next's"
+        1.0, description="factor of the learning rate from each layer to the layer below"
     )
     lora_rank: Annotated[int, Field(ge=0)] = Field(0, description="rank of low-rank adapters; 0: none")
-    lora_alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="the adapters count alpha / rank")
+    lora_alpha: Annotated[float, Field(gt=0)] = Field(
+        16.0, description="adapter outputs are multiplied by alpha / rank"
+    )
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lora_targets: str = Field(
-        "attention", description="attention (queries and values), all, or parts of names, by commas"
+        "attention", description="attention (queries and values), all, or comma-separated parts of names"
     )
     source_layers: Annotated[int, Field(ge=0)] = Field(
-        0, description="layers of a new source encoder under the pretrained one (translation)"
+        0, description="layers of a new source encoder below the pretrained encoder (translation)"
     )
-    fresh: bool = Field(False, description="take the model's shape and tokenizer only: what is its pretraining worth?")
+    fresh: bool = Field(
+        False,
+        description="use the model's architecture and tokenizer with new weights, to measure what pretraining adds",
+    )
     new_tokenizer: bool = Field(
-        False, description="take another tokenizer than the model's; shared pieces keep their vectors"
+        False, description="use another tokenizer than the model's; shared tokens keep their embeddings"
     )
-    word_vectors: str | None = Field(None, description="text file of vectors (word2vec, GloVe, fastText) to begin with")
-    freeze_embeddings: bool = Field(False, description="token embeddings stay as they are")
-    balance: bool = Field(False, description="draw examples so that all classes come equally often")
+    word_vectors: str | None = Field(
+        None, description="text file of vectors (word2vec, GloVe, fastText) that initialize the token embeddings"
+    )
+    freeze_embeddings: bool = Field(False, description="token embeddings are not trained")
+    balance: bool = Field(False, description="sample examples so that all classes are equally frequent")
 
     @model_validator(mode="after")
     def _one_way_at_a_time(self) -> TuningConfig:
         if self.lora_rank and self.mode != "all":
-            raise ValueError(f"lora_rank and mode '{self.mode}' are two ways to tune; choose one")
+            raise ValueError(f"lora_rank and mode '{self.mode}' can't be combined; choose one")
         if self.lora_rank and self.source_layers:
-            raise ValueError("with lora_rank only adapters learn, and a new encoder (source_layers) must learn, too")
+            raise ValueError(
+                "lora_rank trains only adapters, but a new source encoder (source_layers) must be trained too"
+            )
         return self

@@ -318,7 +318,7 @@ def test_an_option_with_its_effect_is_taken_without_a_word(files, run, call):
 
 def test_a_text_without_spaces_is_hinted_at_for_whole_texts_and_for_lines(files, run):
     (files / "zh").write_text("今天天气很好\n", encoding="utf-8")
-    for call in (["wer"], ["ter"], ["bleu"], ["wer", "--sentence"], ["bleu", "--sentence"], ["ter", "-b"]):
+    for call in (["wer"], ["ter"], ["bleu"], ["wer", "--sentence"], ["bleu", "--sentence"], ["ter", "--score-only"]):
         done = run("score", *call, "zh", "--ref", "zh")
         assert "warning: the references look like Chinese or Japanese" in done.stderr, call
         assert "--effective-order" not in (done.stderr if "--sentence" in call else "")

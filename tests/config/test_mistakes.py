@@ -63,17 +63,17 @@ class Kinds(Strict):
     ({"training": {"lr": [1]}}, "training.lr: must be a number (got [1])", None),
     ({"training": {"lr": None}}, "training.lr: must be a number (got null)", None),
     ({"training": {"compile": "maybe"}}, "training.compile: must be true or false (got 'maybe')", None),
-    ({"training": {"metric": 3}}, "training.metric: must be a text (got 3)", None),
+    ({"training": {"metric": 3}}, "training.metric: must be text (got 3)", None),
     ({"data": {"train": "a.txt"}}, "data.train: must be a list, such as [a, b] (got 'a.txt')", None),
-    ({"data": {"train": ["a", 3]}}, "data.train.1: must be a text (got 3)", None),
-    ({"data": {"train": [datetime.date(2020, 1, 2)]}}, "data.train.0: must be a text (got 2020-01-02)", None),
+    ({"data": {"train": ["a", 3]}}, "data.train.1: must be text (got 3)", None),
+    ({"data": {"train": [datetime.date(2020, 1, 2)]}}, "data.train.0: must be text (got 2020-01-02)", None),
     ({"data": 3}, "data: must be a group of settings, 'name: value' (got 3)", None),
     ({"model": {"attention": []}}, "model.attention: must have at least 1 value (got [])", None),
     ({"model": {"kind": "encodr"}}, "model.kind: must be 'encoder', 'decoder' or 'encoder-decoder' (got 'encodr')",
      "did you mean 'encoder'?"),
     ({"noise": {"mask_share": 2}}, "noise.mask_share: must be at most 1 (got 2)", None),
     ({"training": {"seed": True, "max_epochs": 0}}, "training.max_epochs: must be greater than 0 (got 0)", None),
-    ({"noise": SHARES}, "noise: mask_share and random_share are more than all together", None),
+    ({"noise": SHARES}, "noise: the sum of mask_share and random_share is above 1", None),
 ])  # fmt: skip
 def test_each_mistake_in_a_run_has_a_sentence_of_its_own(data, message, hint):
     assert refused(RunConfig, data) == (message, hint)
@@ -92,7 +92,7 @@ def test_each_mistake_in_a_run_has_a_sentence_of_its_own(data, message, hint):
     ({"named": {"a": "x"}}, "named.a: must be a whole number (got 'x')"),
     ({"named": 3}, "named: must be a group of settings, 'name: value' (got 3)"),
     ({"nothing": 3}, "nothing: must be null (got 3)"),
-    ({1: 2}, "1: is no name of a setting; names are texts (got 1)"),
+    ({1: 2}, "1: is not the name of a setting; names are text (got 1)"),
 ])  # fmt: skip
 def test_each_kind_of_check_has_a_sentence_of_its_own(data, message):
     assert refused(Kinds, data)[0].startswith(message)
@@ -101,9 +101,9 @@ def test_each_kind_of_check_has_a_sentence_of_its_own(data, message):
 @pytest.mark.parametrize("kind, data, message", [
     (GridConfig, {**GRID, "seeds": 0}, "seeds: must be at least 1"),
     (GridConfig, {**GRID, "seeds": [1, "x"]}, "seeds.1: must be a whole number (got 'x')"),
-    (GridConfig, {**GRID, "base": 3}, "base: must be a group of settings, 'name: value' or a text (got 3)"),
+    (GridConfig, {**GRID, "base": 3}, "base: must be a group of settings, 'name: value' or text (got 3)"),
     (GridConfig, {**GRID, "rows": [{"set": {}}]}, "'rows.0.name' is missing"),
-    (GridConfig, {**GRID, "equal": {"steps": 3, "tokens": 4}}, "equal: exactly one of"),
+    (GridConfig, {**GRID, "equal": {"steps": 3, "tokens": 4}}, "equal: set exactly one of"),
     (MixtureConfig, {"tasks": {"a": {"train": [], "dev": "x"}}}, "tasks.a.train: must have at least 1 value (got [])"),
     (MixtureConfig, {"tasks": {}}, "tasks: must have at least 1 value"),
     (MixtureConfig, {"tasks": {"a": {"train": "x"}}}, "'tasks.a.dev' is missing"),

@@ -208,7 +208,7 @@ DAMAGE = {
     "another shape": (change("model", SHAPE | {"d_ff": 13}), "wrong shape"),
     "another vocabulary": (change("vocab_size", 10**15), "vocab_size"),
     "a vocabulary in words": (change("vocab_size", "many"), "vocab_size"),
-    "a digest that is a number": (change("sha256", 5), "sha256: must be a text"),
+    "a digest that is a number": (change("sha256", 5), "sha256: must be text"),
 }
 
 

@@ -32,7 +32,7 @@ RUNS = {
     "clm with memory": ("clm", "transformer-xl-nano", {"model": {"memory_length": 8}}, "perplexity"),
     "mlm": ("mlm", "roberta-nano", {}, "mlm_accuracy"),
     "mlm of the modern kind": ("mlm", "modern-encoder", {}, "mlm_accuracy"),
-    "mlm of spans, fixed": ("mlm", "bert-nano", {"noise": {"unit": "span", "copies": 2}}, "mlm_accuracy"),
+    "mlm of spans, fixed": ("mlm", "bert-nano", {"noise": {"unit": "span", "dupe_factor": 2}}, "mlm_accuracy"),
     "mlm+nsp": ("mlm=1+nsp=0.5", "bert-nano", {}, "nsp_accuracy"),
     "mlm+sop": ("mlm+sop", "bert-nano", {}, "sop_accuracy"),
     "nsp": ("nsp", "bert-nano", {}, "nsp_accuracy"),
@@ -175,7 +175,7 @@ def resumed(name, text, run, settings):
     [
         ({"objective": "mlm"}, "objective", "mlm=1+nsp=0.5", "mlm"),
         ({"noise": {"rate": 0.3}}, "noise.rate", "0.15", "0.3"),
-        ({"noise": {"copies": 3}}, "noise.copies", "10", "3"),
+        ({"noise": {"dupe_factor": 3}}, "noise.dupe_factor", "10", "3"),
         ({"data": {"format": "sentence-pair"}}, "data.format", "segment-pair", "sentence-pair"),
         ({"data": {"sentences": "lines"}}, "data.sentences", "auto", "lines"),
         ({"data": {"documents": "lines"}}, "data.documents", "paragraphs", "lines"),
@@ -200,7 +200,7 @@ def started(text, tmp_path_factory):
 
 
 def test_every_setting_of_the_noise_is_kept_by_a_resumed_run():
-    base, others = RunConfig(), {"predict_one_of": 2, "gap_choice": "lead", "kinds": "rotate", "unit": "word"}
+    base, others = RunConfig(), {"predict_one_of": 2, "gap_strategy": "lead", "kinds": "rotate", "unit": "word"}
     for key, value in others.items():
         changed = base.model_copy(update={"noise": base.noise.model_copy(update={key: value})})
         with pytest.raises(NlpcliError, match=f"noise.{key} of a resumed run"):
@@ -217,17 +217,20 @@ def test_where_the_text_of_a_resumed_run_stands_may_change(text, tmp_path):
 
 SETTINGS = [
     ("mlm", ("noise.kinds=spans", "data.document_mask=true"), "noise.kinds, data.document_mask"),
-    ("mlm", ("noise.rate=0.3", "noise.unit=span", "noise.span_p=0.4", "noise.copies=2", "data.sentences=split"), ""),
+    ("mlm", ("noise.rate=0.3", "noise.unit=span", "noise.span_p=0.4", "noise.dupe_factor=2", "data.sentences=split"),
+     ""),
     ("mlm", ("noise.span_max=3",), "noise.span_max"),
-    ("nsp", ("noise.rate=0.3", "noise.copies=2", "data.eval_stride=16"), "noise.rate, data.eval_stride"),
-    ("denoise", ("noise.copies=2", "noise.rate=0.3", "noise.gap_ratio=0.5", "data.format=doc-sentences"),
-     "noise.rate, noise.copies, noise.gap_ratio, data.format"),
-    ("denoise", ("noise.kinds=rotate", "data.sentences=split"), ""),
-    ("denoise", ("noise.kinds=gap-sentences:0.3:1", "noise.gap_choice=lead"), ""),
+    ("nsp", ("noise.rate=0.3", "noise.dupe_factor=2", "data.eval_stride=16"), "noise.rate, data.eval_stride"),
+    ("denoise", ("noise.dupe_factor=2", "noise.rate=0.3", "noise.gap_ratio=0.5", "data.format=doc-sentences"),
+     "noise.rate, noise.dupe_factor, noise.gap_ratio, data.format"),
+    ("denoise", ("noise.kinds=rotate", "data.sentences=split"),
+     ""),
+    ("denoise", ("noise.kinds=gap-sentences:0.3:1", "noise.gap_strategy=lead"), ""),
     ("gap-sentences", ("noise.gap_ratio=0.5", "noise.rate=0.3"), "noise.rate"),
     ("gap-sentences+mlm", ("noise.gap_ratio=0.5", "noise.rate=0.3", "noise.unit=word"), "noise.unit"),
-    ("plm", ("noise.copies=2", "noise.rate=0.3", "noise.predict_one_of=3"), "noise.rate, noise.copies"),
-    ("clm", ("data.eval_stride=16", "noise.copies=2", "data.sentences=lines"), "noise.copies, data.sentences"),
+    ("plm", ("noise.dupe_factor=2", "noise.rate=0.3", "noise.predict_one_of=3"), "noise.rate, noise.dupe_factor"),
+    ("clm", ("data.eval_stride=16", "noise.dupe_factor=2", "data.sentences=lines"),
+     "noise.dupe_factor, data.sentences"),
     ("clm, documents apart", (), ""),
 ]  # fmt: skip
 

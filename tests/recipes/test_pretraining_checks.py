@@ -100,7 +100,7 @@ def test_a_weight_without_another_to_compare_it_with_is_refused():
 
 
 def test_gap_sentences_under_denoise_are_those_of_the_settings():
-    settings = ("noise.gap_ratio=0.5", "noise.gap_choice=lead", "noise.gap_counts=unique", "noise.rate=0.2")
+    settings = ("noise.gap_ratio=0.5", "noise.gap_strategy=lead", "noise.gap_counts=unique", "noise.rate=0.2")
     config = resolve("pegasus-nano", [*settings, "noise.kinds=gap-sentences"])
     noise = noise_of(config, {"denoise": 1.0})
     assert noise == noise_of(config, {"gap-sentences": 1.0})

@@ -24,7 +24,7 @@ def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
     noise = config.noise
     gaps = GapSentences(
         ratio=noise.gap_ratio,
-        choice=noise.gap_choice,
+        choice=noise.gap_strategy,
         selection=noise.gap_selection,
         counts=noise.gap_counts,
         mlm=weights.get("mlm", 0.0) / weights.get("gap-sentences", 1.0),
@@ -112,7 +112,7 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     rate = ("noise.rate", "noise.mask_share", "noise.random_share") if told else ()
     gaps = ()
     if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
-        gaps = ("noise.gap_ratio", "noise.gap_choice", "noise.gap_selection", "noise.gap_counts")
+        gaps = ("noise.gap_ratio", "noise.gap_strategy", "noise.gap_selection", "noise.gap_counts")
     return ("data.sentences", *named, *rate, *gaps)
 
 

@@ -69,7 +69,7 @@ def prepare(materials: Materials) -> Job:
         context=data.context,
         batch_tokens=training.batch_tokens,
         masking=_masking(config),
-        copies=config.noise.copies,
+        copies=config.noise.dupe_factor,
         label_smoothing=training.label_smoothing,
         seed=training.seed,
     )
@@ -112,7 +112,7 @@ def _masking(config: RunConfig) -> Masking:
 
 
 def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
-    inputs = ("data.format", "data.sentences", "noise.copies")
+    inputs = ("data.format", "data.sentences", "noise.dupe_factor")
     masks = ("noise.rate", "noise.unit", "noise.mask_share", "noise.random_share")
     spans = ("noise.span_p", "noise.span_max") if config.noise.unit == "span" else ()
     return (*inputs, *masks, *spans) if "mlm" in weights else inputs
