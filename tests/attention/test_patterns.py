@@ -24,6 +24,8 @@ from nlpcli.attention.patterns import (
     Random,
     Strided,
     Window,
+    decoder_pattern,
+    split_causal,
 )
 from nlpcli.attention.softmax import causal_mask, softmax_weights
 from nlpcli.errors import NlpcliError
@@ -261,3 +263,49 @@ def test_more_queries_than_keys_are_refused():
         Full().dense(6, 5)
     with pytest.raises(ValueError, match="either the first K or"):
         Global(2, (3,))
+
+
+@given(PARSED, st.integers(1, 14))
+def test_a_decoder_sees_the_past_of_its_pattern_and_a_longer_text_changes_nothing(pattern, length):
+    if split_causal(pattern.left_to_right())[1].counts_on_length:
+        with pytest.raises(ValueError, match="counts from the end"):
+            decoder_pattern(pattern)
+        return
+    own = decoder_pattern(pattern)
+    assert parse(str(own)) == own and split_causal(own)[0]
+    whole = own.dense(length + 5)
+    assert torch.equal(own.dense(length), whole[:length, :length])
+    assert torch.equal(whole, (pattern.left_to_right() & Causal()).dense(length + 5))
+
+
+@given(PARSED, st.integers(1, 30))
+def test_beyond_its_horizon_a_decoder_sees_nothing(pattern, length):
+    if split_causal(pattern.left_to_right())[1].counts_on_length:
+        return
+    own = decoder_pattern(pattern)
+    first, last = own.horizon.first, own.horizon.last
+    if last is None:
+        return
+    seen = own.dense(length)
+    for i in range(length):
+        assert not seen[i, first : max(first, i + 1 - max(last, 1))].any()
+
+
+def test_windows_and_their_like_have_a_horizon_and_strides_have_none():
+    horizons = {
+        "window:5": (0, 5),
+        "window:5+global:2": (2, 5),
+        "window:5+global@7": (8, 5),
+        "dilated:3:4": (0, 9),
+        "prefix:4": (4, 0),
+        "blockwise:8": (0, 8),
+        "blockwise:8(window:2+global:1)": (8, 16),
+        "window:5 & window:3": (0, 3),
+        "strided:4": (0, None),
+        "fixed:4": (0, None),
+        "random:2": (0, None),
+        "full": (0, None),
+    }
+    for text, (first, last) in horizons.items():
+        horizon = decoder_pattern(parse(text)).horizon
+        assert (horizon.first, horizon.last) == (first, last), text

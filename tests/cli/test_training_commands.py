@@ -133,6 +133,42 @@ def test_a_corpus_may_come_through_a_pipe(run, pairs, tmp_path):
     assert (tmp_path / "piped/model.safetensors").read_bytes() == (tmp_path / "read/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("attention", ["window:4+global:1", "blockwise:4(window:2+random:1)", "linear"])
+def test_any_pattern_and_kind_of_attention_trains_resumes_and_writes(call, pairs, attention):
+    chosen = ["--attention", attention, "--attention", "full", "--set", "training.schedule=constant"]
+    assert call(*pretrain(*chosen, steps=6))[0] == 0
+    assert load_yaml(Path("runs/lm/config.yaml"))["model"]["attention"] == [attention, "full"]
+    once = call(*pretrain(*chosen, out="other", steps=3))
+    again = call("pretrain", "--resume", "--out", "other", "--max-steps", 6)
+    assert once[0] == again[0] == 0
+    assert Path("other/model.safetensors").read_bytes() == Path("runs/lm/model.safetensors").read_bytes()
+    status, out, err = call("generate", "--model", "runs/lm", "--prompt", "one", "--greedy", "--max-new-tokens", 9)
+    assert status == 0 and out.startswith("one"), err
+
+
+def test_a_translator_attends_as_it_is_told_on_both_sides(call, pairs):
+    own = 'model.decoder_attention=["window:6"]'
+    status, _, err = call(*finetune("--attention", "window:3+global@0,-1", "--set", own, steps=5))
+    assert status == 0, err
+    settings = load_yaml(Path("runs/t/config.yaml"))["model"]
+    assert (settings["attention"], settings["decoder_attention"]) == (["window:3+global@0,-1"], ["window:6"])
+    write(pairs / "in.en", ["one two three"])
+    assert call("translate", "--model", "runs/t", "in.en")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("attention", "said"),
+    [
+        ("windw:3", "attention: pattern 'windw:3', character 1: there is no 'windw'"),
+        ("global@-1", "counts from the end of the text"),
+        ("linear & window:3", "linear can't keep to a pattern"),
+    ],
+)
+def test_attention_that_can_not_be_had_is_refused_before_anything_is_trained(call, pairs, attention, said):
+    status, _, err = call(*pretrain("--attention", attention))
+    assert status == 2 and said in err and not Path("runs").exists()
+
+
 def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
     status, out, _ = call(*pretrain("--json", steps=10))
     told = json.loads(out)

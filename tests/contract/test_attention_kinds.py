@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpcli.attention import softmax, tiles
+from nlpcli.attention import softmax, states, tiles
 from nlpcli.attention.kinds import KINDS, check_attention, parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.schema import ModelConfig
@@ -63,6 +63,7 @@ def tiles_for_short_texts(monkeypatch):
     """Texts of a dozen tokens are long enough for tiles, so that both ways of computing are tried."""
     for module in (softmax, tiles):
         monkeypatch.setattr(module, "LEAST", 8)
+    monkeypatch.setattr(states, "_SHORT", 4)  # and so for caches that are written in place
     monkeypatch.setattr(tiles, "_BLOCK", 4)
     monkeypatch.setattr(tiles, "_NEAR", 1)
     tiles.tiling.cache_clear()
