@@ -121,7 +121,7 @@ def load_checkpoint(
             return state.progress, _carry(parts, device)
         except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
             raise NlpcliError(
-                f"{path}: does not fit this run ({' '.join(str(error).split())})",
+                f"{path}: does not match this run ({' '.join(str(error).split())})",
                 hint="remove it to resume from the checkpoint before it, or start anew with another --out",
             ) from None
     what = "all checkpoints are damaged" if found else "no checkpoint to resume from"

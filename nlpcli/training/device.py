@@ -56,7 +56,7 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise NlpcliError(f"device '{name}' is not supported", hint="choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise NlpcliError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found)")
+        raise NlpcliError(f"device '{name}' is not available ({torch.cuda.device_count()} CUDA devices found)")
     return device
 
 
@@ -72,7 +72,9 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
         reason = "as asked"
     elif chosen.type == "cuda":
         fits = torch.cuda.is_bf16_supported()
-        precision, reason = ("bfloat16", "the GPU has it") if fits else ("float32", "the GPU has no bfloat16")
+        precision, reason = (
+            ("bfloat16", "the GPU supports it") if fits else ("float32", "the GPU does not support bfloat16")
+        )
     else:
         ratio = _bfloat16_speed()
         precision = "bfloat16" if ratio > 1.2 else "float32"

@@ -45,7 +45,7 @@ class Plan:
         self.stages = [Stage(stage.name, stage.parameters & frozenset(self.trainable)) for stage in stages]
         for stage in self.stages:
             if not stage.parameters:
-                raise NlpcliError(f"nothing of this model would be trained: {stage.name}", hint="set tuning.mode=all")
+                raise NlpcliError(f"no parameter of this model is trainable: {stage.name}", hint="set tuning.mode=all")
         self._stage_of = stage_of
         self._still = still
         self._begun: int | None = None

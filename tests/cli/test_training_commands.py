@@ -607,7 +607,7 @@ def no_batch(monkeypatch):
 REFUSED_LATE = {
     "a model that can't be built": (no_model, [], "no such model"),
     "a log that can't be written": (no_tensorboard, ["--set", "training.tensorboard=true"], "TensorBoard"),
-    "too little text": (no_batch, [], "too small to make one batch"),
+    "too little text": (no_batch, [], "too small for one batch"),
     "a metric that isn't measured": (None, ["--set", "training.metric=bleu"], "'bleu' is not measured"),
 }
 

@@ -144,7 +144,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(run_clm, when):
     run, _ = run_clm("run")
     before = weights(run)
     wild = ("training.lr=1e30", "training.max_grad_norm=0", "training.log_every=1000", "training.max_steps=50")
-    with pytest.raises(RunFailed, match="not a finite number"):
+    with pytest.raises(RunFailed, match="the loss is not finite at step"):
         run_clm("run", None, *wild, when.replace("41", "43"), resume=True)
     assert [path.name for path in checkpoints(run)] == ["step-00000040"]
     assert same(before, weights(run))
@@ -156,7 +156,7 @@ def test_data_that_changed_since_is_said(run_clm, quiet, corpus):
     run_clm("run")
     listener = quiet()
     run_clm("run", listener, "training.max_steps=41", resume=True)
-    assert not [note for note in listener.notes if "not what it was" in note]
+    assert not [note for note in listener.notes if "training data has changed" in note]
     corpus.write_text(corpus.read_text() + "a dog sees the worm\n" * 20)
     run_clm("run", listener, "training.max_steps=42", resume=True)
-    assert [note for note in listener.notes if "not what it was" in note]
+    assert [note for note in listener.notes if "training data has changed" in note]

@@ -327,7 +327,7 @@ def test_a_plan_keeps_adapters_base_frozen(trainer):
 
 def test_a_model_without_a_head_has_nothing_to_train_in_its_head():
     body = build_model(ENCODER.model_copy(update={"mlm_head": False, "pooler": False}), 20)
-    with pytest.raises(NlpcliError, match="nothing of this model would be trained"):
+    with pytest.raises(NlpcliError, match="no parameter of this model is trainable"):
         make_plan(body, "head")
 
 
