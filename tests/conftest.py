@@ -18,7 +18,7 @@ os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
-for name in ("NLPCLI_TRACEBACK", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+for name in ("NLPCLI_TRACEBACK", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -74,7 +74,7 @@ class Command(TyperCommand):
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         self._refuse_repeated(order, given)
         for parameter in self.params:
-            _check_number(parameter, values.get(parameter.name))
+            _check_number(parameter, values.get(parameter.name), ctx.command_path)
         rest = super().parse_args(ctx, args)
         self._refuse_contradictions(ctx)
         return rest
@@ -122,7 +122,7 @@ class Command(TyperCommand):
                 raise NlpcliError(f"{long_name(named[name])} has no effect without {wanted}", hint=f"add {wanted}")
 
 
-def _check_number(parameter: Any, value: Any) -> None:
+def _check_number(parameter: Any, value: Any, command: str) -> None:
     """Raises: NlpcliError for what a call gives to an option that takes a number, and that is none.
 
     Typer reads what Python's `int` and `float` take; see `nlpcli.config.numbers` for what a number is here.
@@ -132,7 +132,8 @@ def _check_number(parameter: Any, value: Any) -> None:
     for text in [] if kind is None else value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(text, str) and (parse_int if kind is int else parse_float)(text) is None:
             what = "whole number" if kind is int else "number"
-            raise NlpcliError(f"{shown_name(parameter)}: {quoted(text)} is not a {what}")
+            hint = f"'{command} --help' lists its options"
+            raise NlpcliError(f"{shown_name(parameter)}: {quoted(text)} is not a {what}", hint=hint)
 
 
 def _agree(ctx: Any, first: str, second: str) -> bool:
