@@ -77,6 +77,15 @@ class Choice:
         right = self._right(example)
         return None if right is None else example.texts[1 + right]
 
+    def reference_in(self, example: Example) -> str:
+        """As `choice_in`; where the label is none of the candidates, a text that no candidate has."""
+        found = self.choice_in(example)
+        if found is None:
+            found = str(example.label)
+            while found in example.texts[1:]:
+                found += "?"
+        return found
+
     def _right(self, example: Example) -> int | None:
         return None if example.label is None else place_of(str(example.label), example.texts[1:], self.style)
 

@@ -56,10 +56,10 @@ def test_any_other_folder_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("pooling", "more", "message"),
     [
-        ({"pooling_mode": ["cls", "mean"]}, [], "cls and mean is not known"),
-        ({"pooling_mode_weightedmean_tokens": True}, [], "weightedmean is not known"),
+        ({"pooling_mode": ["cls", "mean"]}, [], "cls and mean is not supported"),
+        ({"pooling_mode_weightedmean_tokens": True}, [], "weightedmean is not supported"),
         ({}, [], "of nothing"),
-        ({"pooling_mode": "mean"}, ["Dense"], "module Dense is not known"),
+        ({"pooling_mode": "mean"}, ["Dense"], "module Dense is not supported"),
     ],
 )
 def test_what_would_give_other_vectors_is_refused_unless_a_pooling_is_named(tmp_path, pooling, more, message):

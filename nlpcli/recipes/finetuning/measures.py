@@ -101,7 +101,7 @@ def _answers(task: Any, examples: Any, predictions: Any, resampling: Any) -> dic
 def _choices(task: Any, examples: Any, predictions: Any, resampling: Any) -> dict[str, Score]:
     from nlpcli.evaluation.labels import accuracy
 
-    gold = [task.choice_in(example) for example in examples]
+    gold = [task.reference_in(example) for example in examples]
     return {"accuracy": accuracy(gold, [prediction["choice"] for prediction in predictions], resampling)}
 
 
