@@ -81,7 +81,7 @@ def test_the_border_decides_how_many_groups_there_are(call, far_apart):
 def test_lines_are_embedded_when_there_are_no_vectors_yet(run, model):
     text = "".join(f"{line}\n" for line in LINES)
     done = run("cluster", "--model", model, "--k", 2, "--json", stdin=text)
-    assert done.returncode == 0 and "vectors: 16 numbers" in done.stderr
+    assert done.returncode == 0 and "vectors: dimension 16" in done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["text"] for one in found] == LINES
     assert {one["cluster"] for one in found} == {0, 1}

@@ -333,7 +333,7 @@ def test_labels_none_of_which_is_known_are_refused(call):
     call(*finetune("classify", "--train", "train.tsv", steps=3))
     write("dev.tsv", ["text\tlabel", "the red dog\tone", "the red cow\ttwo"])
     status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
-    assert status == 2 and out == "" and "not one of the 2 labels" in err
+    assert status == 2 and out == "" and "none of the 2 labels is a label of the model" in err
 
 
 def test_an_unknown_task_is_named(call):
@@ -346,5 +346,5 @@ def test_settings_without_effect_are_told(call):
     status, _, err = call("finetune", "--task", "classify", "--model", "runs/first", *SMALL, "--train", "train.tsv",
                           "--tune", "head", "--layer-decay", 0.9, "--objective", "softmax", "--choices", "a", "b",
                           "--max-steps", 1, "--out", "runs/second", whole=True)  # fmt: skip
-    told = next(line for line in err.splitlines() if line.startswith("without effect"))
+    told = next(line for line in err.splitlines() if line.startswith("these settings have no effect"))
     assert status == 0 and all(name in told for name in ("layer_decay", "head.objective", "examples.choices"))
