@@ -174,7 +174,7 @@ def test_what_can_not_be_written_whole_is_not_written(call, tmp_path):
     (tmp_path / "t").write_text("ein hund\n", encoding="utf-8")
     given = ("--out", "found.json", "--target-file", "t")
     status, _, err = call(*given, model="translation", stdin="the dog\na man\n")
-    assert status == 2 and "t has only 1 lines" in err
+    assert status == 2 and "t has only 1 line" in err
     assert not (tmp_path / "found.json").exists()
 
 
