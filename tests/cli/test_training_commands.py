@@ -391,7 +391,7 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
         ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
         ("train.en", "train.en: is a file, not the folder of a run", "with --out"),
-        ("empty", "empty: there is nothing to resume", "leave --resume out"),
+        ("empty", "empty: no run to resume (no config.yaml in it)", "with --out"),
         ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
     ):
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
