@@ -165,7 +165,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(call, folder)
         (("--tune", "stages"), "add one with tuning.source_layers"),
         (("--source-tokenizer", "bart/tokenizer"), "add one with --source-layers"),
         (("--source-layers", 1, "--tune", "stages", "--fresh"), "tuning.mode needs a trained model"),
-        (("--source-layers", 1, "--lora", 2), "a new encoder (source_layers) must learn"),
+        (("--source-layers", 1, "--lora", 2), "a new source encoder (source_layers) must be trained too"),
     ):
         status, _, err = call(*finetune(out="refused", steps=1, encoder=encoder))
         assert status == 2 and said in err, err
