@@ -390,8 +390,8 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
         ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
         ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
-        ("train.en", "train.en: is a file, not the folder of a run", "--out"),
-        ("empty", "empty: no run to resume (no config.yaml in it)", "--out"),
+        ("train.en", "train.en: is a file, not the folder of a run", "with --out"),
+        ("empty", "empty: no run to resume (no config.yaml in it)", "with --out"),
         ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
     ):
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
@@ -505,7 +505,11 @@ BAD_CALLS = {
     "text shorter than the context": (pretrain("--set", "data.context=100000"), "context", None),
     "stride wider than the context": (pretrain("--set", "data.eval_stride=33"), "stride 33", None),
     "negative seed": (pretrain("--seed", -1), "training.seed", None),
-    "schedule without an end": (pretrain("--set", "training.max_steps=null"), "'cosine' needs the length", "training.max_steps"),
+    "schedule without an end": (
+        pretrain("--set", "training.max_steps=null"),
+        "'cosine' needs the length of the run",
+        "training.max_steps",
+    ),
     "metric not measured": (finetune("--set", "training.metric=chrf"), "'chrf' is not measured", "bleu"),
     "BLEU of no sentences": (finetune("--set", "training.bleu_sentences=0"), "'bleu' is not measured", "loss"),
     "unknown BLEU tokenizer": (finetune("--set", "decoding.bleu_tokenize=14a"), "14a", "13a"),
