@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from nlpcli.cli import convention
 from nlpcli.errors import NlpcliError
 
-_NUMBERS = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*")
+_NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?(?:,[0-9]{1,18}(?:-[0-9]{1,18})?)*")
 _MOST = 10_000
 _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
 """What links of words are made of, besides the options that are about nothing else."""

@@ -112,7 +112,7 @@ class Family:
         for name, value in self.only.items():
             if whole.get(name, value) != value:
                 raise NlpcliError(
-                    f"{place}: a {self.title} with {name} {_shown(whole[name])} is not known here",
+                    f"{place}: a {self.title} with {name} {_shown(whole[name])} is not supported",
                     hint=f"{name} {_shown(value)} is supported",
                 )
         missing = [name for name in self.same.values() if name not in whole]
@@ -123,7 +123,7 @@ class Family:
         try:
             ours |= self.read(whole, weights)
         except (TypeError, ValueError) as error:  # a list where a name or a number should be
-            raise NlpcliError(f"{place}: this {self.title} is not known here: {error}") from None
+            raise NlpcliError(f"{place}: this {self.title} is not supported: {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 
 

@@ -263,13 +263,13 @@ def head_in(cls: HeadClass, theirs: Config) -> dict[str, Any]:
 
 
 def problem_in(cls: HeadClass, theirs: Config) -> dict[str, Any]:
-    """Task and problem for a model from elsewhere. Raises: NlpcliError for one that is not known here."""
+    """Task and problem for a model from elsewhere. Raises: NlpcliError for one that is not supported."""
     labels = _labels(theirs)
     if cls.tasks == TEXTS:
         kind = theirs.get("problem_type")
         if kind == "regression" or (kind is None and len(labels) == 1):
             if len(labels) != 1:
-                raise NlpcliError(f"a {cls.name} that gives {len(labels)} scores at once is not known here")
+                raise NlpcliError(f"a {cls.name} that gives {len(labels)} scores at once is not supported")
             return {"task": "regress", "problem": {"low": None, "high": None}}
         task = "multi-label" if kind == _PROBLEM_TYPES["multi-label"] else "classify"
         return {"task": task, "problem": {"labels": _named(labels)}}

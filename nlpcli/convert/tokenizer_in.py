@@ -214,7 +214,7 @@ def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
         if (folder / name).exists():
             spm = parse_spm((folder / name).read_bytes())
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
-                raise NlpcliError(f"{folder / name}: how a {model_type} model uses it is not known here")
+                raise NlpcliError(f"{folder / name}: how a {model_type} model uses it is not supported")
             return _SENTENCE_PIECES[model_type](spm, settings)
     raise no_tokenizer_files(folder)
 
@@ -315,7 +315,7 @@ def _read_marian(
     folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str], zero_start: ZeroStart | None
 ) -> Tokenizer:
     if (folder / "target_vocab.json").exists():
-        raise NlpcliError(f"{folder}: a Marian model with two vocabularies is not known here")
+        raise NlpcliError(f"{folder}: a Marian model with two vocabularies is not supported")
     vocab = read_json(folder / "vocab.json")
     if zero_start is not None:
         vocab = zero_start.vocabulary_before(vocab)

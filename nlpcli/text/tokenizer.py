@@ -229,7 +229,7 @@ def load_tokenizer(directory: Path | str) -> Tokenizer:
         )
     description = parse(_Description, load_yaml(path), str(path))
     if description.format != _FORMAT:
-        raise NlpcliError(f"{path}: format {description.format} is not known here", hint="update nlpcli")
+        raise NlpcliError(f"{path}: format {description.format} is not supported", hint="update nlpcli")
     kind = KINDS.load(description.kind)
     data = _read(directory / kind.file_name)
     if hashlib.sha256(data).hexdigest() != description.sha256:
