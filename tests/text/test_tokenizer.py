@@ -204,7 +204,7 @@ def test_an_edited_description_is_noticed(tokenizers, tmp_path):
         ({"lowercase": True}, "its settings are not the ones"),
         ({"vocab_size": 3}, "its settings are not the ones"),
         ({"kind": "unigramm"}, "unknown tokenizer type 'unigramm'"),
-        ({"format": 2}, "format 2 is not known"),
+        ({"format": 2}, "format 2 is not supported"),
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"special": {**description["special"], "mask": 5}}, "its settings are not the ones"),
     ):
