@@ -253,7 +253,7 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
         (["finetune", "tag", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
         (["finetune", "similarity", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
         (["pretrain", "--set", "training.device=mps"], "device 'mps' is not supported"),
-        (["finetune", "classify", "--set", "training.device=cuda:99"], "device 'cuda:99' is not there"),
+        (["finetune", "classify", "--set", "training.device=cuda:99"], "device 'cuda:99' is not available"),
         (["finetune", "--set", "training.precision=float8"], "training.precision"),
         (["pretrain", "--set", "training.learning=1"], "training.learning"),
         (["pretrain", "nsq"], "unknown objective 'nsq'"),
