@@ -110,7 +110,9 @@ def test_the_value_of_an_option(option, text, capsys):
     what = "number" if option == "--smooth-value" else "whole number"
     for call in ([option, text], [f"{option}={text}"]):
         assert main(["score", "bleu", "h", "--ref", "r", "--confidence", *call]) == 2
-        assert capsys.readouterr().err == f"nlpcli: {option}: '{text}' is not a {what}\n"
+        sentence, hint = capsys.readouterr().err.splitlines()
+        assert sentence == f"nlpcli: {option}: '{text}' is not a {what}"
+        assert hint == "  hint: 'nlpcli score --help' lists its options"
 
 
 def test_numbers_of_thousands_of_digits_are_refused_in_words_of_the_program(tmp_path):

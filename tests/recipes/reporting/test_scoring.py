@@ -49,7 +49,10 @@ def numbers(seed):
 
 
 def choices(seed):
-    task = SimpleNamespace(name="choice", choice_in=lambda example: example.texts[1 + example.label])
+    def right(example):
+        return example.texts[1 + example.label]
+
+    task = SimpleNamespace(name="choice", choice_in=right, reference_in=right)
     examples = [Example(("which?", "this", "that"), label=label) for label in draw(2, 0, 1)]
     said = [["this", "that"][k] for k in draw(seed, 0, 1)]
     return task, examples, [{"choice": text, "candidates": ["this", "that"]} for text in said]
