@@ -1,7 +1,7 @@
 """The kinds of attention by name, and the entries of `model.attention` that name them. Imports no torch.
 
 An entry is a pattern, a kind, or a kind and a pattern: "window:128+global:2", "softmax", "softmax & window:128". A
-pattern alone is softmax attention. What a kind can't do is told by its flags, and refused when settings are read.
+pattern alone is softmax attention. The flags of a kind say what it can do; the rest is refused when settings are read.
 """
 
 from __future__ import annotations

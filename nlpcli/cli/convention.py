@@ -142,7 +142,7 @@ def _agree(ctx: Any, first: str, second: str) -> bool:
 
 
 def long_name(parameter: Any) -> str:
-    """The name of an option that is told: `--out`."""
+    """The long name of an option, as messages have it: `--out`."""
     return next(name for name in parameter.opts if name.startswith("--"))
 
 
