@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from nlpcli.objectives.pairs import pad
-from nlpcli.recipes.models import open_model
+from nlpcli.objectives.source_target_batches import pad
+from nlpcli.runs.open_model import open_model
 
 LONGEST, BATCH, GOAL = 256, 32, 1e-5
 MORE = ["", "日本語 and 東京", "naïve café 🙂👍🏽 ½ ﬁ", "a " * 400, "tabs\tand  spaces ", "don't — “stop”, 1,234.50 $!"]

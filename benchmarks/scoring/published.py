@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nlpcli.recipes.score import ScoreRequest, score
+from nlpcli.commands.score.score import ScoreRequest, score
 
 # chrF takes the first of the references that fit a segment equally well, so their order counts: Chinese was B, A.
 REFERENCES = {"A": ("A",), "B": ("B",), "all": ("B", "A")}

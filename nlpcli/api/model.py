@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from typing_extensions import Unpack
 
-    from nlpcli.models.directory import LoadedModel
+    from nlpcli.models.model_folder import LoadedModel
 
     Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -107,7 +107,7 @@ class Model:
         Raises: NlpcliError for a model that predicts no text, and for a file that can't be read.
         """
         with python_names():
-            from nlpcli.recipes.perplexity import Reading, perplexity_of
+            from nlpcli.commands.score.perplexity import Reading, perplexity_of
 
             name = str(Path(file))
             options = given(context=context, stride=stride, memory=memory, documents=documents, field=field)
@@ -128,7 +128,7 @@ def load(model: PathLike, *, device: str | None = None, threads: int | None = No
     Raises: NlpcliError when there is no model, or a damaged one.
     """
     with python_names():
-        from nlpcli.recipes.models import open_model
+        from nlpcli.runs.open_model import open_model
         from nlpcli.training.device import prepare
 
         machine = prepare(device or "auto", "float32", threads)
@@ -159,7 +159,7 @@ def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
     needs("sample", options, *drawing)
     needs("alignments", options, "alignment_layer")
     with python_names():
-        from nlpcli.recipes.translate import Search, Translating, open_translator
+        from nlpcli.commands.translate import Search, Translating, open_translator
 
         searching = {name: options.get(name) for name in _SEARCH}
         job = Translating(
@@ -220,7 +220,7 @@ def generate(prompts: Any, *, model: Any = None, **options: Any) -> Any:
         exclusive(greedy=options.get("greedy"), **{name: options.get(name)})
     chosen = {name: value for name, value in given(**options).items() if name not in ("num_samples", "stop", "device")}
     with python_names():
-        from nlpcli.recipes.generate import Generating, Generator
+        from nlpcli.commands.generate.generate import Generating, Generator
 
         stops = options.get("stop") or ()
         job = Generating(
@@ -261,13 +261,13 @@ def predict(texts: Any, *, model: Any = None, **options: Any) -> Any:
     Raises: NlpcliError for a model of another kind, and for texts that the task can't read.
     """
     with python_names():
-        from nlpcli.recipes.predict import Predicting, Predictor
+        from nlpcli.commands.predict import Predicting, Predictor
 
         chosen = given(part=options.get("part"), batch_tokens=options.get("batch_tokens"))
         predictor = Predictor(Predicting(**chosen, **_using(model, options)), say=say, warn=warn)
 
     def predictions() -> Iterator[Prediction]:
-        from nlpcli.recipes.predict import parse_lines
+        from nlpcli.commands.predict import parse_lines
 
         task = predictor.applied.task
         with python_names():
@@ -293,7 +293,7 @@ def _lines(texts: str | Iterable[Text], task: str) -> Iterator[str]:
 
 
 def _prediction(task: Any, example: Any, found: Any) -> Prediction:
-    from nlpcli.recipes.predict import record
+    from nlpcli.commands.predict import record
 
     answer = found.get(task.answer)
     return Prediction(
@@ -317,9 +317,9 @@ def evaluate(
     needs("confidence", {**options, "confidence": confidence}, "bootstrap_samples", "seed")
     columns = {name: options.get(name) for name in ("text", "text2", "label", "header")}
     with python_names():
+        from nlpcli.commands.evaluate import Evaluating
+        from nlpcli.commands.evaluate import evaluate as recipe
         from nlpcli.evaluation import Resampling
-        from nlpcli.recipes.evaluate import Evaluating
-        from nlpcli.recipes.evaluate import evaluate as recipe
 
         chosen = {name: options.get(name) for name in ("format", "part", "worst", "confusion", "batch_tokens")}
         job = Evaluating(
@@ -353,13 +353,13 @@ def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
     Raises: NlpcliError for a model that makes no vectors and for wrong options.
     """
     with python_names():
-        from nlpcli.recipes.embedder import Embedder, Vectors
+        from nlpcli.runs.embedder import Embedder, Vectors
 
         chosen = {name: value for name, value in given(**options).items() if name not in ("device", "threads")}
         embedder = Embedder(Vectors(**{**chosen, **_using(model, options)}), say=say)
 
     def vectors() -> Iterator[Vector]:
-        from nlpcli.recipes.embed import embed_texts
+        from nlpcli.commands.embed import embed_texts
 
         with python_names():
             yield from embed_texts(embedder, lines(texts), warn=warn)

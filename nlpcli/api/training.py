@@ -64,9 +64,9 @@ def pretrain(
         precision=precision, threads=threads, overrides=assignments(settings) or None,
     )  # fmt: skip
     with python_names():
-        from nlpcli.recipes.pretrain import pretrain as recipe
-        from nlpcli.recipes.requests import pretraining_request
-        from nlpcli.recipes.run import record_of
+        from nlpcli.runs.pretraining.pretrain import pretrain as recipe
+        from nlpcli.runs.training_requests import pretraining_request
+        from nlpcli.runs.training_run import record_of
 
         request = pretraining_request(options, command=_call("pretrain", options, settings), say=say)
         return _run(record_of(*recipe(request, _Listener(progress))))
@@ -142,9 +142,9 @@ def finetune(
         seed=seed, device=device, precision=precision, threads=threads, overrides=assignments(settings) or None,
     )  # fmt: skip
     with python_names():
-        from nlpcli.recipes.finetune import finetune as recipe
-        from nlpcli.recipes.requests import finetuning_request
-        from nlpcli.recipes.run import record_of
+        from nlpcli.runs.finetuning.finetune import finetune as recipe
+        from nlpcli.runs.training_requests import finetuning_request
+        from nlpcli.runs.training_run import record_of
 
         request = finetuning_request(options, command=_call("finetune", options, settings), say=say)
         return _run(record_of(*recipe(request, _Listener(progress))))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
+from nlpcli.attention.hooks import Recorder, apart, recorded
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Full, Pattern
-from nlpcli.attention.recording import Recorder, apart, recorded
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm

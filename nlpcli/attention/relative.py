@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recorder, recorded
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.recording import Recorder, recorded
 from nlpcli.attention.softmax import softmax_attention, softmax_weights
 from nlpcli.attention.states import KeyValue
 from nlpcli.errors import NlpcliError

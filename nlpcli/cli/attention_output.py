@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import useless
 from nlpcli.config.counting import counted
+from nlpcli.config.output_formats import BINARY, check_ending
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.recipes.endings import BINARY, check_ending
 
 if TYPE_CHECKING:
     from nlpcli.attention.worked_example import WorkedExample
-    from nlpcli.visualization.aids import HeadNumbers
-    from nlpcli.visualization.maps import Attention
-    from nlpcli.visualization.matrices import Matrix
+    from nlpcli.visualization.attention_data import Attention
+    from nlpcli.visualization.position_matrices import Matrix
+    from nlpcli.visualization.transformations import HeadNumbers
 
 FORMATS = ("terminal", "png", "svg", "pdf", "html", "json", "npz", "pharaoh")
 FIGURES = ("png", "svg", "pdf")
@@ -96,11 +96,11 @@ class Canvas:
         if self.format == "terminal":
             self.write_lines(self._drawings(attentions))
         elif self.format == "json":
-            from nlpcli.visualization.numbers import json_lines
+            from nlpcli.visualization.attention_export import json_lines
 
             self.write_lines(json_lines(attentions))
         elif self.format == "html":
-            from nlpcli.visualization.page import page
+            from nlpcli.visualization.attention_page import page
 
             texts = list(attentions)
             texts = texts if len(texts) > 1 else [_without_line(first)]
@@ -138,10 +138,10 @@ class Canvas:
 
     def _file(self, attention: Attention) -> bytes:
         if self.format == "npz":
-            from nlpcli.visualization.numbers import as_npz
+            from nlpcli.visualization.attention_export import as_npz
 
             return as_npz(attention)
-        from nlpcli.visualization.figures import draw
+        from nlpcli.visualization.attention_figures import draw
 
         return draw(attention, format=self.format, theme=self.theme, dpi=self.dpi, title=self.title, warn=terminal.warn)
 
@@ -159,7 +159,7 @@ class Canvas:
         if self.format == "json":
             import json
 
-            from nlpcli.visualization.numbers import from_zero
+            from nlpcli.visualization.attention_export import from_zero
 
             self.write_lines(json.dumps({**from_zero(asdict(one)), "texts": texts}) for one in numbers)
             return
@@ -174,7 +174,7 @@ class Canvas:
     def write_matrix(self, matrix: Matrix) -> None:
         """Draws a plain matrix. Raises: NlpcliError for a format that has no form for it."""
         if self.format in FIGURES:
-            from nlpcli.visualization.figures import draw_matrix
+            from nlpcli.visualization.attention_figures import draw_matrix
 
             useless({"--title": self.title}, "has no effect on positions, which have one layout")
             self._write_bytes(draw_matrix(matrix, format=self.format, theme=self.theme, dpi=self.dpi), self.out)

@@ -54,8 +54,8 @@ def command(
       nlpcli cluster --model runs/similarity --distance 0.3 --summary lines.txt
       nlpcli cluster --vectors lines.npy --k 20 --json lines.txt
     """
-    from nlpcli.recipes.cluster import Clustering, cluster
-    from nlpcli.recipes.embedder import Vectors
+    from nlpcli.commands.cluster import Clustering, cluster
+    from nlpcli.runs.embedder import Vectors
 
     job = Clustering(
         files=tuple(files or ["-"]),

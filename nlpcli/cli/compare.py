@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal, training
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli import terminal, training_options
+from nlpcli.cli.multiple_values import Spreading
 from nlpcli.errors import RunFailed, unknown
 
 _FORMATS = ("terminal", "markdown", "csv", "json")
@@ -40,7 +40,7 @@ def command(
         None, "--rerun", metavar="CELL...", help="Train these cells again, finished or not."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Train all cells again, or those of --cells."),
-    overrides: list[str] = training.SET,
+    overrides: list[str] = training_options.SET,
     tokenizer: Path = typer.Option(
         None, "--tokenizer", metavar="DIR", help="A trained tokenizer for all cells. Default: train one."
     ),
@@ -65,16 +65,16 @@ def command(
         format = "json"
     if format not in _FORMATS:
         raise unknown("format", format, _FORMATS)
-    from nlpcli.recipes.comparison import Comparing, compare, preview, write_report
+    from nlpcli.commands.compare import Comparing, compare, preview, write_report
 
     job = Comparing(
         grid, tuple(train or ()), tuple(dev or ()), tuple(test or ()), out, tuple(overrides or ()), _names(cells),
-        _names(rerun), overwrite, tokenizer, training.command_line(),
+        _names(rerun), overwrite, tokenizer, training_options.command_line(),
     )  # fmt: skip
     if dry_run:
         _write_preview(preview(job), format)
         return
-    with training.watched("compare", again=_again()) as watcher:
+    with training_options.watched("compare", again=_again()) as watcher:
         results = compare(job, watcher)
         if report is not None:
             write_report(results, report, watcher)
@@ -102,21 +102,21 @@ def _again() -> str:
 
 
 def _write(results: Any, format: str) -> None:
-    from nlpcli.recipes.comparison import table
+    from nlpcli.commands.compare import results_table
 
     if format == "json":
         terminal.write_json(results.as_dict())
     elif format == "csv":
-        terminal.stdout().write(table.as_csv(results))
+        terminal.stdout().write(results_table.as_csv(results))
     elif format == "markdown":
-        terminal.stdout().write(table.markdown(results))
+        terminal.stdout().write(results_table.markdown(results))
     else:
-        found = table.table(results, width=_width())
-        _write_lines(table.text_lines(found))
-        for name, matrix in table.matrices(results):
+        found = results_table.table(results, width=_width())
+        _write_lines(results_table.text_lines(found))
+        for name, matrix in results_table.matrices(results):
             terminal.write_line()
             terminal.write_report(name)
-            _write_lines(table.text_lines(matrix))
+            _write_lines(results_table.text_lines(matrix))
         for note in found.notes:
             terminal.say(note)
 
@@ -144,9 +144,9 @@ def _write_preview(cells: list[dict[str, Any]], format: str) -> None:
     if format == "terminal":
         terminal.write_table(headings, rows)
         return
-    from nlpcli.recipes.comparison import table
+    from nlpcli.commands.compare import results_table
 
-    terminal.stdout().write(table.plain(headings, rows, format))
+    terminal.stdout().write(results_table.plain(headings, rows, format))
 
 
 def _changes(changes: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nlpcli.cli import complete, terminal
+from nlpcli.cli import shell_completion, terminal
 from nlpcli.cli.convention import OUT_FILE, Command
 
 app = typer.Typer(no_args_is_help=False)
@@ -15,7 +15,10 @@ app = typer.Typer(no_args_is_help=False)
 @app.command("show", cls=Command)
 def show(
     name: str = typer.Argument(
-        ..., metavar="NAME|FILE", help="A preset, a YAML file or a run's folder.", autocompletion=complete.presets
+        ...,
+        metavar="NAME|FILE",
+        help="A preset, a YAML file or a run's folder.",
+        autocompletion=shell_completion.presets,
     ),
     overrides: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable)."
@@ -31,7 +34,7 @@ def show(
     nlpcli config show gpt-mini > mine.yaml
     nlpcli pretrain --objective clm --data corpus/ --config mine.yaml
     """
-    from nlpcli.recipes import config as recipe
+    from nlpcli.commands import config as recipe
 
     config = recipe.resolve(name, overrides)
     if json:
@@ -48,7 +51,7 @@ def list_presets(
     """List the presets: name, architecture and the paper that the numbers come from."""
     from dataclasses import asdict, fields
 
-    from nlpcli.recipes import config as recipe
+    from nlpcli.commands import config as recipe
 
     rows = recipe.list_presets()
     if json:

@@ -80,17 +80,17 @@ class Command(TyperCommand):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        from nlpcli.cli import outputs
+        from nlpcli.cli import output_checks
 
         for parameter in self.params:
             path = ctx.params.get(parameter.name)
             if path is not None and isinstance(path, Path):
                 if is_written(parameter, FILES) and not is_folder(parameter):
-                    outputs.check_file(path)
+                    output_checks.check_file(path)
                 elif is_written(parameter, FOLDERS) and not ctx.params.get("resume"):  # a run to resume must be there
-                    outputs.check_folder(path)
-        outputs.check_device(ctx.params.get("device"))
-        with outputs.redirected(ctx.params.get(RESULTS)):
+                    output_checks.check_folder(path)
+        output_checks.check_device(ctx.params.get("device"))
+        with output_checks.redirected(ctx.params.get(RESULTS)):
             return super().invoke(ctx)
 
     def _refuse_repeated(self, order: Iterable[Any], args: Sequence[str]) -> None:

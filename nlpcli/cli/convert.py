@@ -48,7 +48,7 @@ def command(
       nlpcli convert opus-mt-en-de/ runs/opus
       nlpcli convert --to huggingface runs/classifier classifier-hf/
     """
-    from nlpcli.recipes.convert import Conversion, convert
+    from nlpcli.commands.convert import Conversion, convert
 
     target = out or folder
     if target is None:

@@ -24,7 +24,7 @@ def command(
     translator has not seen, and scores the result: five minutes on two CPU cores. Each command line is shown before
     it runs.
     """
-    from nlpcli.recipes import demo
+    from nlpcli.commands import demo
 
     files = demo.prepare(out)
     terminal.say(f"The sample data is in {out / 'data'}; all other files are written to {out}.")

@@ -13,7 +13,7 @@ from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.embed import Embedding
+    from nlpcli.commands.embed import Embedding
 
 
 def command(
@@ -63,8 +63,8 @@ def command(
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
       nlpcli embed --model runs/encoder --tokens --only plane --similarity --static lines.txt
     """
-    from nlpcli.recipes.embed import Embedding, embed, json_line
-    from nlpcli.recipes.embedder import Vectors
+    from nlpcli.commands.embed import Embedding, embed, json_line
+    from nlpcli.runs.embedder import Vectors
 
     needing = {"--only": bool(only), "--static": static, "--similarity": similarity, "--word": word != "mean"}
     wrong = next((name for name, given in needing.items() if given and not tokens), None)
@@ -105,7 +105,7 @@ def command(
         return
     width, portions = embed(job, objects=suffix != ".npy", say=terminal.say, warn=terminal.warn)
     if suffix == ".npy":
-        from nlpcli.data.vectors import write_vectors
+        from nlpcli.data.vector_files import write_vectors
 
         count = write_vectors(output, (block for _, block in portions), width)
         terminal.say(f"{output}: {counted(count, 'vector')} of dimension {width}")
@@ -132,7 +132,7 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
 
 
 def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, *, json: bool) -> None:
-    from nlpcli.recipes.embed import MOST_COMPARED, compare, embed_words, word_line
+    from nlpcli.commands.embed import MOST_COMPARED, compare, embed_words, word_line
 
     portions = embed_words(job, say=terminal.say, warn=terminal.warn)
     if not similarity:
@@ -160,7 +160,7 @@ def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, 
 
 def _write(portions: Iterable[list[str]], output: Path | None) -> None:
     if output is not None:
-        from nlpcli.recipes.translate import write_lines
+        from nlpcli.commands.translate import write_lines
 
         write_lines(output, _each(portions))
         return

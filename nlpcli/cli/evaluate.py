@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import typer
 
-from nlpcli.cli import suites, terminal
+from nlpcli.cli import suite_options, terminal
 from nlpcli.cli.convention import OUT_FILE
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli.multiple_values import Spreading
 
 
 class Command(Spreading):
@@ -61,9 +61,9 @@ def command(
     nlpcli evaluate --model runs/sentiment --data dev.tsv --confusion --worst 10
     nlpcli evaluate --suite glue --model runs/glue --data GLUE/
     """
+    from nlpcli.commands.evaluate import Evaluating, evaluate
     from nlpcli.errors import NlpcliError
     from nlpcli.evaluation import Resampling
-    from nlpcli.recipes.evaluate import Evaluating, evaluate
 
     names = [*(data or []), *(files or [])]
     if not names:
@@ -82,9 +82,9 @@ def command(
         threads=threads,
     )
     if suite is not None:
-        suites.evaluate(suite, job, only=only or [], predictions=predictions, json=json)
+        suite_options.evaluate(suite, job, only=only or [], predictions=predictions, json=json)
         return
-    suites.refuse_only(only)
+    suite_options.refuse_only(only)
     if predictions is not None:
         raise NlpcliError("--predictions needs --suite", hint="for other data: nlpcli predict FILE")
     with terminal.evaluation("evaluate"):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import typer
 
-from nlpcli.cli import complete, suites, terminal, training
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli import shell_completion, suite_options, terminal, training_options
+from nlpcli.cli.multiple_values import Spreading
 
 _TRAIN = "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD; for translation two parallel files, SOURCE TARGET."
 _USES = {
@@ -32,12 +32,14 @@ class Command(Spreading):
 
 
 def command(
-    task_name: str = typer.Argument(None, metavar="TASK", help="The same as --task.", autocompletion=complete.tasks),
+    task_name: str = typer.Argument(
+        None, metavar="TASK", help="The same as --task.", autocompletion=shell_completion.tasks
+    ),
     task: str = typer.Option(
         None,
         "--task",
         help="classify, multi-label, regress, choice, tag, span, similarity, text-to-text, translation.",
-        autocompletion=complete.tasks,
+        autocompletion=shell_completion.tasks,
     ),
     train: list[str] = typer.Option(None, "--train", metavar="FILE...", help=_TRAIN),
     dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set, in the same format."),
@@ -46,7 +48,7 @@ def command(
         "--model",
         metavar="DIR|PRESET|FILE",
         help="Model to start from: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
-        autocompletion=complete.presets,
+        autocompletion=shell_completion.presets,
     ),
     text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text, by name or number."),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
@@ -78,7 +80,7 @@ def command(
         metavar="DIR",
         help="Tokenizer of the new source encoder. Default: train one on the sources.",
     ),
-    attention: list[str] = training.ATTENTION,
+    attention: list[str] = training_options.ATTENTION,
     tune: str = typer.Option(
         None,
         "--tune",
@@ -101,23 +103,23 @@ def command(
     patience: int = typer.Option(
         None, "--patience", min=1, help="Stop after this many evaluations without improvement."
     ),
-    config: Path = training.CONFIG,
-    overrides: list[str] = training.SET,
-    tokenizer: Path = training.TOKENIZER,
-    out: Path = training.OUT,
-    resume: bool = training.RESUME,
-    overwrite: bool = training.OVERWRITE,
-    max_steps: int = training.MAX_STEPS,
-    max_epochs: float = training.MAX_EPOCHS,
-    max_minutes: float = training.MAX_MINUTES,
-    max_tokens: int = training.MAX_TOKENS,
-    batch_tokens: int = training.BATCH_TOKENS,
-    lr: float = training.LR,
-    seed: int = training.SEED,
-    device: str = training.DEVICE,
-    precision: str = training.PRECISION,
-    threads: int = training.THREADS,
-    json: bool = training.JSON,
+    config: Path = training_options.CONFIG,
+    overrides: list[str] = training_options.SET,
+    tokenizer: Path = training_options.TOKENIZER,
+    out: Path = training_options.OUT,
+    resume: bool = training_options.RESUME,
+    overwrite: bool = training_options.OVERWRITE,
+    max_steps: int = training_options.MAX_STEPS,
+    max_epochs: float = training_options.MAX_EPOCHS,
+    max_minutes: float = training_options.MAX_MINUTES,
+    max_tokens: int = training_options.MAX_TOKENS,
+    batch_tokens: int = training_options.BATCH_TOKENS,
+    lr: float = training_options.LR,
+    seed: int = training_options.SEED,
+    device: str = training_options.DEVICE,
+    precision: str = training_options.PRECISION,
+    threads: int = training_options.THREADS,
+    json: bool = training_options.JSON,
 ) -> None:
     """Train a model for a task on examples.
 
@@ -132,26 +134,26 @@ def command(
     Ctrl-C saves a checkpoint and stops.
     """
     given = dict(locals())
-    from nlpcli.recipes.finetune import finetune
-    from nlpcli.recipes.requests import finetuning_request, suite_request
+    from nlpcli.runs.finetuning.finetune import finetune
+    from nlpcli.runs.training_requests import finetuning_request, suite_request
 
-    line = training.command_line()
+    line = training_options.command_line()
     if suite is not None:
-        suites.finetune(given, lambda kind: suite_request(given, kind, command=line))
+        suite_options.finetune(given, lambda kind: suite_request(given, kind, command=line))
         return
-    suites.refuse_only(only)
+    suite_options.refuse_only(only)
     request = finetuning_request({**given, "task": task or task_name}, command=line, say=terminal.say)
-    with training.watched("finetune") as watcher:
+    with training_options.watched("finetune") as watcher:
         if seeds is not None:
             _seeds(request, seeds, watcher, json=json)
             return
         run, outcome = finetune(request, watcher)
     use = _USES.get(_task_of(run), "nlpcli predict --model {run} FILE")
-    training.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
+    training_options.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
 
 
 def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
-    from nlpcli.recipes.seeds import finetune_seeds
+    from nlpcli.runs.finetuning.seeds import finetune_seeds
 
     summary = finetune_seeds(request, count, watcher)
     if json:
@@ -167,6 +169,6 @@ def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
 
 
 def _task_of(run: Path) -> str:
-    from nlpcli.models.directory import read_info
+    from nlpcli.models.model_folder import read_info
 
     return read_info(run)["task"]

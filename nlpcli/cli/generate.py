@@ -14,7 +14,7 @@ from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.prompting import Prompting
+    from nlpcli.commands.generate.prompting import Prompting
 
 SEPARATOR = "---"
 _PANEL = "Solving a task with prompts"
@@ -117,8 +117,8 @@ def command(
         _check(given, _CONTINUING, "has no effect with --template", "the template sets how answers are generated")
         if echo and not json:
             raise NlpcliError("--echo with --template writes the prompts into JSON", hint="add --json")
+        from nlpcli.commands.generate.prompting import Prompting
         from nlpcli.data.columns import Columns
-        from nlpcli.recipes.prompting import Prompting
 
         columns = Columns(format=format or "auto", header=header or "auto", text=text, text2=text2, label=label)
         _solve(
@@ -132,7 +132,7 @@ def command(
         return
     _check(given, _PROMPTING, "needs --template", "to continue texts, give --prompt or lines on standard input")
     echo = echo is not False
-    from nlpcli.recipes.generate import Generating, Generator
+    from nlpcli.commands.generate.generate import Generating, Generator
 
     job = Generating(
         model=model,
@@ -181,8 +181,8 @@ def _check(given: set[str], names: Iterable[str], why: str, hint: str) -> None:
 
 def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
     """One line for each example, and the metrics on stderr."""
+    from nlpcli.commands.generate.prompting import Prompter
     from nlpcli.evaluation import Resampling
-    from nlpcli.recipes.prompting import Prompter
 
     if seeded and not job.shots:
         terminal.warn("--seed has no effect: without --shots nothing is sampled")

@@ -13,7 +13,7 @@ from nlpcli.cli import terminal
 from nlpcli.cli.convention import OUT_FILE
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.inspection.findings import Inspection
+    from nlpcli.commands.inspect.findings import Inspection
 
 _PAIR = 2
 
@@ -72,13 +72,13 @@ def command(
         if len(paths) == 1:
             _refuse_pair_options(dev=dev, test=test, tokenizer=tokenizer, target_tokenizer=target_tokenizer,
                                  languages=languages)  # fmt: skip
-            from nlpcli.recipes.inspection import inspect
+            from nlpcli.commands.inspect import inspect
 
             found = inspect(paths[0], as_kind=as_kind, length=length, weights=weights, text=text, show=show,
                             limit=limit, on_line=count)  # fmt: skip
         else:
             _refuse_single_options(paths, as_kind=as_kind, length=length, weights=weights, text=text)
-            from nlpcli.recipes.inspection.parallel import Corpus, inspect_parallel
+            from nlpcli.commands.inspect.parallel_report import Corpus, inspect_parallel
 
             corpus = Corpus((paths[0], paths[1]), dev=dev, test=test, tokenizer=tokenizer,
                             target_tokenizer=target_tokenizer, languages=tuple(languages or ()), show=show,
@@ -120,7 +120,7 @@ def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
 
 
 def _write(found: Inspection) -> None:
-    from nlpcli.cli.sections import finding_lines, section_lines
+    from nlpcli.cli.fact_sections import finding_lines, section_lines
 
     width = _width()
     terminal.write_styled([(found.path, "bold"), (f": {found.title}", "")])

@@ -9,7 +9,7 @@ import typer
 
 from nlpcli.cli import terminal
 from nlpcli.cli.convention import OUT_FILE
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli.multiple_values import Spreading
 
 Command = Spreading
 
@@ -48,8 +48,8 @@ def command(
     The output depends on the task: label and probability; labels; a score; tags; an answer; text. A model for span
     reads lines of question, tab, context.
     """
+    from nlpcli.commands.predict import Predicting, predict, record
     from nlpcli.errors import NlpcliError
-    from nlpcli.recipes.predict import Predicting, predict, record
 
     if json and top is not None:
         raise NlpcliError(

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import complete, terminal, training
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli import shell_completion, terminal, training_options
+from nlpcli.cli.multiple_values import Spreading
 
 
 class Command(Spreading):
@@ -26,13 +26,13 @@ class Command(Spreading):
 
 def command(
     objective_name: str = typer.Argument(
-        None, metavar="OBJECTIVE", help="The same as --objective.", autocompletion=complete.objectives
+        None, metavar="OBJECTIVE", help="The same as --objective.", autocompletion=shell_completion.objectives
     ),
     objective: str = typer.Option(
         None,
         "--objective",
         help="clm, mlm, nsp, sop, denoise, gap-sentences, plm, or a weighted sum such as mlm=1+nsp=0.5.",
-        autocompletion=complete.objectives,
+        autocompletion=shell_completion.objectives,
     ),
     noise: str = typer.Option(
         None, "--noise", help="Noise for 'denoise': mask, delete, infill, permute, rotate; spans, iid, …"
@@ -43,7 +43,9 @@ def command(
     dev: list[str] = typer.Option(
         None, "--dev", metavar="PATH...", help="Dev set. Default: the last 5 % of the data (data.dev_fraction)."
     ),
-    preset: str = typer.Option(None, "--preset", help="A preset or a YAML file.", autocompletion=complete.presets),
+    preset: str = typer.Option(
+        None, "--preset", help="A preset or a YAML file.", autocompletion=shell_completion.presets
+    ),
     model: Path = typer.Option(
         None, "--model", metavar="DIR", help="Model to start from: a run or a Hugging Face folder."
     ),
@@ -56,27 +58,27 @@ def command(
     ),
     context: int = typer.Option(None, "--context", min=1, help="Number of tokens in a window (context length)."),
     document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across document boundaries."),
-    attention: list[str] = training.ATTENTION,
+    attention: list[str] = training_options.ATTENTION,
     show: int = typer.Option(
         None, "--show", min=1, metavar="N", help="Print N training examples with their noise, and don't train."
     ),
-    config: Path = training.CONFIG,
-    overrides: list[str] = training.SET,
-    tokenizer: Path = training.TOKENIZER,
-    out: Path = training.OUT,
-    resume: bool = training.RESUME,
-    overwrite: bool = training.OVERWRITE,
-    max_steps: int = training.MAX_STEPS,
-    max_epochs: float = training.MAX_EPOCHS,
-    max_minutes: float = training.MAX_MINUTES,
-    max_tokens: int = training.MAX_TOKENS,
-    batch_tokens: int = training.BATCH_TOKENS,
-    lr: float = training.LR,
-    seed: int = training.SEED,
-    device: str = training.DEVICE,
-    precision: str = training.PRECISION,
-    threads: int = training.THREADS,
-    json: bool = training.JSON,
+    config: Path = training_options.CONFIG,
+    overrides: list[str] = training_options.SET,
+    tokenizer: Path = training_options.TOKENIZER,
+    out: Path = training_options.OUT,
+    resume: bool = training_options.RESUME,
+    overwrite: bool = training_options.OVERWRITE,
+    max_steps: int = training_options.MAX_STEPS,
+    max_epochs: float = training_options.MAX_EPOCHS,
+    max_minutes: float = training_options.MAX_MINUTES,
+    max_tokens: int = training_options.MAX_TOKENS,
+    batch_tokens: int = training_options.BATCH_TOKENS,
+    lr: float = training_options.LR,
+    seed: int = training_options.SEED,
+    device: str = training_options.DEVICE,
+    precision: str = training_options.PRECISION,
+    threads: int = training_options.THREADS,
+    json: bool = training_options.JSON,
 ) -> None:
     """Train a model on raw text with a self-supervised objective.
 
@@ -90,16 +92,16 @@ def command(
     Without --data it trains on the Shakespeare text of nlpcli. Ctrl-C saves a checkpoint and stops.
     """
     given = {**locals(), "objective": objective or objective_name}
-    from nlpcli.recipes import pretrain as recipe
-    from nlpcli.recipes.requests import pretraining_request
+    from nlpcli.runs.pretraining import pretrain as recipe
+    from nlpcli.runs.training_requests import pretraining_request
 
-    request = pretraining_request(given, command=training.command_line(), say=terminal.say)
-    with training.watched("pretrain") as watcher:
+    request = pretraining_request(given, command=training_options.command_line(), say=terminal.say)
+    with training_options.watched("pretrain") as watcher:
         if show is not None:
             _print(recipe.show(request, show, watcher), json=json)
             return
         run, outcome = recipe.pretrain(request, watcher)
-    training.report(run, outcome, json=json, use=recipe.use_of(run))
+    training_options.report(run, outcome, json=json, use=recipe.use_of(run))
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}

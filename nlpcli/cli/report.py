@@ -8,7 +8,7 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import terminal
-from nlpcli.cli.spread import Spreading
+from nlpcli.cli.multiple_values import Spreading
 
 
 class Command(Spreading):
@@ -57,9 +57,9 @@ def command(
     nlpcli report runs/ende runs/ende-large --out report.html
     nlpcli report runs/seeds --x minutes --format markdown --out report.md
     """
+    from nlpcli.commands.report.report import Asked, make_report
+    from nlpcli.commands.report.report_formats import PICTURES, format_of, text_of, write_report
     from nlpcli.evaluation import Resampling
-    from nlpcli.recipes.reporting.forms import PICTURES, format_of, text_of, write_report
-    from nlpcli.recipes.reporting.report import Asked, make_report
 
     form = format_of("json" if json else format, out)
     for name, given, of in (

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import complete, convention, terminal
+from nlpcli.cli import convention, shell_completion, terminal
 from nlpcli.cli.convention import OUT_FILE
 from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.perplexity import Reading
+    from nlpcli.commands.score.perplexity import Reading
 
 _TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
 _RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
@@ -53,7 +53,7 @@ def command(
         [],
         "--metric",
         metavar="NAME[,NAME]",
-        autocompletion=complete.metrics,
+        autocompletion=shell_completion.metrics,
         help="One of the metrics above (repeatable).",
     ),
     baseline: str = typer.Option(
@@ -261,12 +261,12 @@ def command(
       nlpcli score aer links.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
-    from nlpcli.recipes import score as recipe
+    from nlpcli.commands.score import score as recipe
 
     texts = _texts_of_perplexity(metrics, arguments or [])
     _check_given(context, perplexity=texts is not None)
     if texts is not None:
-        from nlpcli.recipes.perplexity import Reading
+        from nlpcli.commands.score.perplexity import Reading
 
         for warning in _without_effect(context, json=json, resampled=True):
             terminal.warn(warning)
@@ -391,8 +391,8 @@ def _given(context: typer.Context, name: str) -> bool:
 def _write_perplexity(
     files: tuple[str, ...], model: Path | None, reading: Reading, *, json: bool, score_only: bool, precision: int
 ) -> None:
-    from nlpcli.recipes.perplexity import perplexity_of
-    from nlpcli.recipes.score import ScoreReport, SystemScore
+    from nlpcli.commands.score.perplexity import perplexity_of
+    from nlpcli.commands.score.score import ScoreReport, SystemScore
 
     if "-" in files:
         terminal.announce_stdin()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nlpcli.cli import terminal
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.score import ScoreReport, Scoring
+    from nlpcli.commands.score.score import ScoreReport, Scoring
 
 
 def write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:

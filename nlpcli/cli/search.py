@@ -60,8 +60,8 @@ def command(
       cat questions.txt | nlpcli search --vectors idx/ --top 3 --json
       nlpcli search --model runs/similarity --vectors corpus.npy --texts corpus.txt --rerank runs/pairs "snow"
     """
-    from nlpcli.recipes.embedder import Vectors
-    from nlpcli.recipes.search import WINDOW, Search, Searching
+    from nlpcli.commands.search import WINDOW, Search, Searching
+    from nlpcli.runs.embedder import Vectors
 
     waiting = not queries and sys.stdin is not None and sys.stdin.isatty()
     job = Searching(

@@ -113,7 +113,7 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 def _last_column(begin: str, text: str, before: int, room: int) -> Iterator[str]:
     """A row's other cells, and its last one beside them, or below where there is little room beside."""
-    from nlpcli.cli.sections import wrapped
+    from nlpcli.cli.fact_sections import wrapped
 
     if room - before >= _LEAST_LAST:
         first, *rest = wrapped(text, room - before) or [""]
@@ -212,7 +212,7 @@ def progress(description: str, *, total: float | None = None, completed: float =
 @contextmanager
 def evaluation(description: str) -> Iterator[None]:
     """Progress of the evaluation that is done inside, as `progress` shows it."""
-    from nlpcli.data.following import following
+    from nlpcli.data.progress import following
 
     with progress(description, total=1.0) as shown:
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nlpcli.cli import complete, terminal
+from nlpcli.cli import shell_completion, terminal
 from nlpcli.cli.convention import OUT_FILE, Command
 from nlpcli.config.counting import counted
 
@@ -27,7 +27,7 @@ def train(
         "unigram",
         "--type",
         help="unigram, bpe, wordpiece, byte-bpe, chars or words.",
-        autocompletion=complete.tokenizers,
+        autocompletion=shell_completion.tokenizers,
     ),
     vocab_size: int = typer.Option(
         None,
@@ -70,8 +70,8 @@ def train(
     nlpcli tokenize train --type unigram --vocab-size 8000 --out tok/ train.en train.de
     zcat corpus.gz | nlpcli tokenize train --type byte-bpe --vocab-size 16000 --out tok/ -
     """
+    from nlpcli.commands import tokenize as recipe
     from nlpcli.data.readers import TextSource
-    from nlpcli.recipes import tokenize as recipe
 
     settings = recipe.TrainingSettings(
         out=out,
@@ -127,7 +127,7 @@ def encode(
     nlpcli tokenize encode tok/ < text
     nlpcli tokenize encode tok/ --as tokens a.txt b.txt.gz
     """
-    from nlpcli.recipes import tokenize as recipe
+    from nlpcli.commands import tokenize as recipe
 
     tokenizer = recipe.open_tokenizer(directory)
     lines = recipe.encode_lines(
@@ -158,7 +158,7 @@ def decode(
     \b
     nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
     """
-    from nlpcli.recipes import tokenize as recipe
+    from nlpcli.commands import tokenize as recipe
 
     tokenizer = recipe.open_tokenizer(directory)
     warned = False
@@ -191,7 +191,7 @@ def info(
     nlpcli tokenize info tok/
     nlpcli tokenize info tok/ test.en
     """
-    from nlpcli.recipes import tokenize as recipe
+    from nlpcli.commands import tokenize as recipe
 
     tokenizer = recipe.open_tokenizer(directory)
     description = recipe.describe(tokenizer)

@@ -14,7 +14,7 @@ from nlpcli.cli import convention, terminal
 from nlpcli.cli.convention import OUT_FILE
 
 if TYPE_CHECKING:
-    from nlpcli.recipes.translate import Layout, Translating
+    from nlpcli.commands.translate import Layout, Translating
 
 
 class Command(convention.Command):
@@ -129,7 +129,7 @@ def command(
       nlpcli translate --n-best 5 --alignments file.txt
       nlpcli translate --field question --output-field frage data.jsonl
     """
-    from nlpcli.recipes import translate as recipe
+    from nlpcli.commands import translate as recipe
 
     files = files or ["-"]
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
@@ -174,7 +174,7 @@ def command(
 
 def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
     """Lines of output in the portions in which they are ready, with progress where somebody can see it move."""
-    from nlpcli.recipes.translate import translate
+    from nlpcli.commands.translate import translate
 
     shown = not job.line_buffered and sys.stderr.isatty() and not sys.stdout.isatty()
     number, start = 0, time.monotonic()

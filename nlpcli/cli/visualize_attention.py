@@ -13,9 +13,9 @@ from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
     from nlpcli.cli.attention_output import Canvas
-    from nlpcli.recipes.looking.asked import Given, Looking
-    from nlpcli.recipes.looking.showing import Showing
-    from nlpcli.recipes.looking.texts import Texts
+    from nlpcli.commands.visualize_attention.request import Given, Looking
+    from nlpcli.commands.visualize_attention.selection import Showing
+    from nlpcli.commands.visualize_attention.text_arguments import Texts
 
 __all__ = ["Command", "command"]
 _LENGTH = 32
@@ -143,7 +143,7 @@ def command(
       nlpcli visualize-attention --explain "The cat sat"
     """
     from nlpcli.cli.attention_output import Canvas
-    from nlpcli.recipes.looking.texts import Texts
+    from nlpcli.commands.visualize_attention.text_arguments import Texts
 
     canvas = Canvas.of(
         "json" if json else format,
@@ -187,8 +187,8 @@ def command(
     if canvas.format == "pharaoh":
         _align(canvas, given, options, device=device, threads=threads)
         return
-    from nlpcli.recipes.looking.asked import Looking
-    from nlpcli.recipes.looking.showing import Showing
+    from nlpcli.commands.visualize_attention.request import Looking
+    from nlpcli.commands.visualize_attention.selection import Showing
 
     showing = Showing(
         sites=tuple(site or ()), layers=numbers("--layer", layer), heads=numbers("--head", head), words=words,
@@ -203,12 +203,12 @@ def command(
 
 def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
     """Looks at each text, and draws what is shown of it."""
-    from nlpcli.recipes.looking.look import look
-    from nlpcli.recipes.looking.showing import has_chosen, mean_numbers, shown, told
+    from nlpcli.commands.visualize_attention.collect_maps import look
+    from nlpcli.commands.visualize_attention.selection import has_chosen, mean_numbers, shown, told
 
     attentions = look(job, given, say=terminal.say, warn=terminal.warn)
     if stats:
-        from nlpcli.visualization.aids import statistics
+        from nlpcli.visualization.transformations import statistics
 
         numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
         canvas.write_numbers(mean_numbers(numbers), len(numbers))
@@ -229,7 +229,7 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
 
 def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> None:
     """Links of words, each text with its target."""
-    from nlpcli.recipes.word_alignment import Aligning, align, parse_layer
+    from nlpcli.commands.visualize_attention.word_alignment import Aligning, align, parse_layer
 
     reading, aligning, layers = options.reading, options.aligning, options.choosing["--layer"]
     with given.files() as (sources, targets):
@@ -249,7 +249,7 @@ def _draw_without_model(canvas: Canvas, options: Options) -> None:
 
         canvas.write_example(worked_example(options.explain, causal=drawing["--causal"], seed=drawing["--seed"] or 0))
         return
-    from nlpcli.recipes.figures import pattern_attention, position_matrix
+    from nlpcli.commands.visualize_attention.write_figures import pattern_attention, position_matrix
 
     length, causal = drawing["--length"] or _LENGTH, drawing["--causal"]
     if options.pattern is not None:

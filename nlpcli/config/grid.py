@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from nlpcli.config.files import plain_name
 from nlpcli.config.loading import Strict, load_yaml, merge, parse
-from nlpcli.config.mistakes import paths
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.setting_errors import paths
 from nlpcli.errors import NlpcliError
 
 _SEPARATOR = re.compile(r"[^A-Za-z0-9.=_]+")

@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from nlpcli.config.mistakes import mistake
 from nlpcli.config.numbers import parse_int
+from nlpcli.config.setting_errors import mistake
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted, shortened
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from nlpcli.attention.kinds import check_attention
 from nlpcli.config import families
 from nlpcli.config.loading import Strict
-from nlpcli.config.tasks import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 
 Positive = Annotated[int, Field(ge=1)]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
-from nlpcli.convert.pairs import Config, Pair, Weights, as_row, below, modules, same
+from nlpcli.convert.name_map import Config, Pair, Weights, as_row, below, modules, same
 from nlpcli.layers.positions import sinusoids
 
 _SELF = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
-from nlpcli.convert.pairs import Config, Pair, Weights, modules, rolled, same
+from nlpcli.convert.name_map import Config, Pair, Weights, modules, rolled, same
 
 _LAYER = {
     "self_attention.query": "attention.self.query",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
-from nlpcli.convert.pairs import Config, Pair, Weights
+from nlpcli.convert.name_map import Config, Pair, Weights
 from nlpcli.errors import NlpcliError
 
 ACTIVATIONS = {  # theirs -> ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
-from nlpcli.convert.pairs import Config, Pair, Weights, fused, modules, same, transposed
+from nlpcli.convert.name_map import Config, Pair, Weights, fused, modules, same, transposed
 
 _SAME = {
     "d_model": "n_embd",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlpcli.convert.pairs import Config, Pair, Weights, modules, same, to_ours, to_theirs
+from nlpcli.convert.name_map import Config, Pair, Weights, modules, same, to_ours, to_theirs
 from nlpcli.errors import NlpcliError
 
 OURS = ("head.", "layer_weights", "layer_scale")

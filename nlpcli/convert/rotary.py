@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
-from nlpcli.convert.pairs import Config, Pair, Weights, modules, same
+from nlpcli.convert.name_map import Config, Pair, Weights, modules, same
 
 _BASE = 10000.0  # of the angles
 _SAME = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlpcli.convert.family import Family
-from nlpcli.convert.pairs import Config, Pair, Weights, modules, same
+from nlpcli.convert.name_map import Config, Pair, Weights, modules, same
 
 _ACTIVATIONS = {  # theirs -> ours; their gated GELU is the tanh form
     "relu": "relu",

@@ -14,15 +14,15 @@ from typing import Any
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
-from nlpcli.convert.spm import UNIGRAM, SentencePieceFile, parse_spm
-from nlpcli.convert.zero_start import ZeroStart
+from nlpcli.convert.marian_target_start import ZeroStart
+from nlpcli.convert.sentencepiece_file import UNIGRAM, SentencePieceFile, parse_spm
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
-from nlpcli.text.huggingface import HuggingFaceModel, parse, vocabulary
-from nlpcli.text.marian import MarianModel
-from nlpcli.text.model import PieceModel
-from nlpcli.text.special import ROLES, SpecialTokens
+from nlpcli.text.huggingface_tokenizer import HuggingFaceModel, parse, vocabulary
+from nlpcli.text.marian_tokenizer import MarianModel
+from nlpcli.text.special_tokens import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
+from nlpcli.text.tokenizer_model import PieceModel
 
 TOKENIZER_JSON = "tokenizer.json"
 _SPM_FILES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model")

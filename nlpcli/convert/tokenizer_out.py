@@ -14,14 +14,14 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Core
 
-from nlpcli.convert.spm import parse_spm
-from nlpcli.convert.templates import with_template
+from nlpcli.convert.sentencepiece_file import parse_spm
+from nlpcli.convert.tokenizer_template import with_template
 from nlpcli.errors import NlpcliError
 from nlpcli.text import Tokenizer
-from nlpcli.text.marian import MarianModel
-from nlpcli.text.sentence_pieces import ESCAPE
-from nlpcli.text.special import ROLES, SpecialTokens
-from nlpcli.text.surfaces import BYTE_PIECES, SPACE_MARK
+from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK
+from nlpcli.text.marian_tokenizer import MarianModel
+from nlpcli.text.sentencepiece_tokenizer import ESCAPE
+from nlpcli.text.special_tokens import ROLES, SpecialTokens
 
 _NORMAL_FORMS: dict[str, Callable[[], Any]] = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
 _LITERAL_BYTE = "<(?=0x[0-9A-F]{2}>)"  # what would be taken for a byte's piece if its < stayed with the rest
@@ -42,8 +42,8 @@ def tokenizer_files(
 
     kind: of the model, which decides what `transformers` puts around a text: `<cls> A <sep> B <sep>` for an encoder,
     `A <eos>` for an encoder-decoder, nothing for a decoder. layout: what is put there instead, see
-    `nlpcli.convert.templates`. segments: whether the model reads token types. left: padding goes before a text.
-    padding: the id that pads, where it is not the tokenizer's own.
+    `nlpcli.convert.tokenizer_template`. segments: whether the model reads token types. left: padding goes before a
+    text. padding: the id that pads, where it is not the tokenizer's own.
 
     Raises: NlpcliError for what the `tokenizers` library cannot express.
     """

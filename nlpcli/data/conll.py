@@ -11,10 +11,10 @@ from typing import Any
 from nlpcli.data.columns import Columns, Usual, column_number, counted, find, squashed
 from nlpcli.data.examples import Example, check_width
 from nlpcli.data.json_objects import begins_list
-from nlpcli.data.labels import clean_tag
-from nlpcli.data.opening import inner_suffix, shown
+from nlpcli.data.label_text import clean_tag
+from nlpcli.data.open_text import inner_suffix, shown
 from nlpcli.data.readers import blank
-from nlpcli.data.tables import Lines, Row, as_text, begin, record_row, rows_in
+from nlpcli.data.table_rows import Lines, Row, as_text, begin, record_row, rows_in
 from nlpcli.errors import NlpcliError
 
 FIELDS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

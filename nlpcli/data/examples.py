@@ -24,8 +24,8 @@ from nlpcli.data.columns import (
     listed,
     squashed,
 )
-from nlpcli.data.labels import clean_label, stripped
-from nlpcli.data.tables import Row, as_text, read_rows, record_row
+from nlpcli.data.label_text import clean_label, stripped
+from nlpcli.data.table_rows import Row, as_text, read_rows, record_row
 from nlpcli.errors import NlpcliError
 
 _LOOK_AHEAD_ROWS = 1000
@@ -69,7 +69,7 @@ def read_texts(
     """Texts, or pairs of texts, with their labels: TSV, CSV, JSON lines, or lines that begin with their label.
 
     Plain or compressed, "-" is standard input, in constant memory. See `Columns` for how columns are found,
-    `nlpcli.data.tables.read_rows` for the formats and `nlpcli.data.columns.by_numbers` for tables without a header.
+    `nlpcli.data.table_rows.read_rows` for the formats and `nlpcli.data.columns.by_numbers` for tables without a header.
     texts: how many texts an example has; None: what the columns say. labelled: without it the label may be missing; it
     is taken where there is one. A JSON list is a label of several parts, an empty cell a label "".
     names: whether labels are names (or numbers), which `clean_label` makes ready; otherwise they are texts and stay as

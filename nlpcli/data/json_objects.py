@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.loading import json_reason
-from nlpcli.data.opening import inner_suffix, shown
+from nlpcli.data.open_text import inner_suffix, shown
 from nlpcli.errors import NlpcliError, nearest
 
 _SHOWN_KEYS, _SHOWN_CHARACTERS = 20, 40

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nlpcli.data.json_objects import read_objects, text_member
-from nlpcli.data.opening import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.data.open_text import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
 from nlpcli.errors import NlpcliError, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nlpcli.config.files import writing
-from nlpcli.data.opening import inner_suffix, open_bytes, shown
+from nlpcli.data.open_text import inner_suffix, open_bytes, shown
 from nlpcli.data.readers import find_files
 from nlpcli.errors import NlpcliError
 

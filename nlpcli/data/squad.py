@@ -12,9 +12,9 @@ from nlpcli.config.loading import json_reason
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects
-from nlpcli.data.opening import shown
+from nlpcli.data.open_text import shown
 from nlpcli.data.readers import blank
-from nlpcli.data.tables import as_text, begin
+from nlpcli.data.table_rows import as_text, begin
 from nlpcli.errors import NlpcliError
 
 OnBad = Callable[[NlpcliError], None]

@@ -12,7 +12,7 @@ from typing import Any
 
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Example, as_label
-from nlpcli.data.tables import as_text
+from nlpcli.data.table_rows import as_text
 from nlpcli.errors import NlpcliError
 
 Record = dict[str, Any]

@@ -19,7 +19,7 @@ from nlpcli.data.columns import Columns, squashed
 from nlpcli.data.examples import Example, examples_in, parse_record
 from nlpcli.data.json_objects import parse_object
 from nlpcli.data.readers import blank
-from nlpcli.data.tables import Row, begin, read_rows
+from nlpcli.data.table_rows import Row, begin, read_rows
 from nlpcli.errors import NlpcliError, unknown
 
 SPLITS = ("train", "dev", "test")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nlpcli.config.numbers import parse_float, parse_int
-from nlpcli.data.opening import open_bytes, shown
+from nlpcli.data.open_text import open_bytes, shown
 from nlpcli.errors import NlpcliError
 
 _HEADER = re.compile(rb"(\d+)[ \t]+(\d+)[ \t]*")

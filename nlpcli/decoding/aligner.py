@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlpcli.decoding.attention import (
+from nlpcli.decoding.alignment_symmetrization import shares
+from nlpcli.decoding.cross_attention import (
     NO_WORD,
     PREDICT,
     forced_weights,
@@ -21,10 +22,9 @@ from nlpcli.decoding.attention import (
     word_weights,
     words_of_spans,
 )
-from nlpcli.decoding.links import shares
 from nlpcli.decoding.translator import cut_batches
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.pairs import pad, source_ids
+from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.text import Tokenizer
 
 

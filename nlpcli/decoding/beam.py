@@ -22,8 +22,8 @@ from torch import Tensor
 
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
-from nlpcli.decoding.ranking import Ranking, log_coverage
-from nlpcli.decoding.selection import log_normalizer, top_candidates
+from nlpcli.decoding.length_penalty import Ranking, log_coverage
+from nlpcli.decoding.top_k_selection import log_normalizer, top_candidates
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.roll_out import Renewal, Stop, roll_out
-from nlpcli.decoding.selection import best_tokens
+from nlpcli.decoding.top_k_selection import best_tokens
 from nlpcli.models.decodable import Decodable
 
 

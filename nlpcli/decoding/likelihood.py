@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nlpcli.decoding.hypothesis import device_of
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.pairs import pad
+from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
 
 _LOGITS = 1 << 22  # alive at a time

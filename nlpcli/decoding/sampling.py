@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.roll_out import Renewal, Stop, roll_out
-from nlpcli.decoding.rules import GenerationRules
+from nlpcli.decoding.logits_processors import GenerationRules
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 

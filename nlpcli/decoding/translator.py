@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 
-from nlpcli.config.generation import Generation
-from nlpcli.data.following import followed
-from nlpcli.decoding.attention import (
+from nlpcli.config.generation_settings import Generation
+from nlpcli.data.progress import followed
+from nlpcli.decoding.alignment_symmetrization import links_of_targets
+from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.cross_attention import (
     NO_WORD,
     Alignment,
     Attending,
@@ -28,14 +30,12 @@ from nlpcli.decoding.attention import (
     word_weights,
     words_of_pieces,
 )
-from nlpcli.decoding.beam import BeamSettings, beam_search
-from nlpcli.decoding.generation import generate
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.huggingface_generation import generate
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.links import links_of_targets
 from nlpcli.decoding.sampling import SamplingSettings, sample
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.pairs import pad, source_ids
+from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.text import Tokenizer
 
 

@@ -5,7 +5,7 @@ Every metric is one class and one line of `METRICS`; each returns a `Score` that
 
 from __future__ import annotations
 
-from nlpcli.config.tables import LazyTable
+from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.evaluation.score import Metric, Resampling, Score
 
 METRICS = LazyTable(
@@ -19,20 +19,20 @@ METRICS = LazyTable(
         "cer": "nlpcli.evaluation.error_rate:CharacterErrorRate",
         "mer": "nlpcli.evaluation.error_rate:MatchErrorRate",
         "wil": "nlpcli.evaluation.error_rate:WordInformationLost",
-        "accuracy": "nlpcli.evaluation.labels:Accuracy",
-        "f1": "nlpcli.evaluation.labels:F1",
-        "mcc": "nlpcli.evaluation.labels:Matthews",
-        "pearson": "nlpcli.evaluation.regression:Pearson",
-        "spearman": "nlpcli.evaluation.regression:Spearman",
-        "entity-f1": "nlpcli.evaluation.tagging:EntityF1",
-        "tag-accuracy": "nlpcli.evaluation.tagging:TagAccuracy",
-        "exact-match": "nlpcli.evaluation.answers:ExactMatch",
-        "answer-f1": "nlpcli.evaluation.answers:AnswerF1",
+        "accuracy": "nlpcli.evaluation.classification_metrics:Accuracy",
+        "f1": "nlpcli.evaluation.classification_metrics:F1",
+        "mcc": "nlpcli.evaluation.classification_metrics:Matthews",
+        "pearson": "nlpcli.evaluation.correlation:Pearson",
+        "spearman": "nlpcli.evaluation.correlation:Spearman",
+        "entity-f1": "nlpcli.evaluation.tagging_metrics:EntityF1",
+        "tag-accuracy": "nlpcli.evaluation.tagging_metrics:TagAccuracy",
+        "exact-match": "nlpcli.evaluation.squad_metrics:ExactMatch",
+        "answer-f1": "nlpcli.evaluation.squad_metrics:AnswerF1",
         "rouge1": "nlpcli.evaluation.rouge:Rouge1",
         "rouge2": "nlpcli.evaluation.rouge:Rouge2",
         "rougel": "nlpcli.evaluation.rouge:RougeL",
         "rougelsum": "nlpcli.evaluation.rouge:RougeLsum",
-        "aer": "nlpcli.evaluation.alignment:AlignmentErrorRate",
+        "aer": "nlpcli.evaluation.alignment_error_rate:AlignmentErrorRate",
     },
     absent=(
         "meteor", "comet", "cometkiwi", "bertscore", "bleurt", "bartscore", "moverscore", "prism", "yisi", "metricx",

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.sacre import SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import SacreMetric
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
-from nlpcli.evaluation.scripts import EAST_ASIAN, unspaced_script
+from nlpcli.evaluation.unspaced_scripts import EAST_ASIAN, unspaced_script
 
 SMOOTHING = tuple(sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS)
 TOKENIZERS = tuple(sacrebleu.metrics.BLEU.TOKENIZERS)

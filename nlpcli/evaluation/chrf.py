@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import PlainFloats, SacreMetric
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score
-from nlpcli.evaluation.scripts import unspaced_script
+from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
 
 class _CHRF(PlainFloats, sacrebleu.metrics.CHRF):

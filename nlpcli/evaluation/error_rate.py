@@ -25,10 +25,10 @@ import jiwer
 import numpy as np
 
 from nlpcli import __version__
-from nlpcli.evaluation.alternatives import nearest_reading
 from nlpcli.evaluation.bootstrap import interval, paired_p_value, resampled_sums
+from nlpcli.evaluation.reference_alternatives import nearest_reading
 from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments, counted
-from nlpcli.evaluation.scripts import unspaced_script
+from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
 HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
 

@@ -25,11 +25,11 @@ import numpy as np
 
 from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.lcs import common_length, common_places
-from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.longest_common_subsequence import common_length, common_places
 from nlpcli.evaluation.score import TEXT_PAIRS, Lines, ReferenceLines, Resampling, Score, reference_count
-from nlpcli.evaluation.scripts import SOUTHEAST_ASIAN, unspaced_script
-from nlpcli.text.porter import nltk_stem, rouge_stem
+from nlpcli.evaluation.unspaced_scripts import SOUTHEAST_ASIAN, unspaced_script
+from nlpcli.text.porter_stemmer import nltk_stem, rouge_stem
 from nlpcli.text.sentence_splitting import split_sentences
 
 STEMMERS = ("none", "porter", "rouge-1.5.5")

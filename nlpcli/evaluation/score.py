@@ -18,7 +18,7 @@ LABELS = "labels"  # str
 NUMBERS = "numbers"  # float
 TAGS = "tags"  # the tags of a sentence, tuple[str, ...]
 ANSWERS = "answers"  # str | None (no prediction) beside tuple[str, ...], all right answers, () where there is none
-LINKS = "links"  # the word alignment of a sentence pair, nlpcli.evaluation.alignment.Links
+LINKS = "links"  # the word alignment of a sentence pair, nlpcli.evaluation.alignment_error_rate.Links
 
 
 @dataclass(frozen=True)

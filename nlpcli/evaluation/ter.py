@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import sacrebleu.metrics
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacre import PlainFloats, SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import PlainFloats, SacreMetric
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score
-from nlpcli.evaluation.scripts import EAST_ASIAN, SOUTHEAST_ASIAN, unspaced_script
+from nlpcli.evaluation.unspaced_scripts import EAST_ASIAN, SOUTHEAST_ASIAN, unspaced_script
 
 
 class _TER(PlainFloats, sacrebleu.metrics.TER):

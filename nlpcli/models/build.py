@@ -13,12 +13,12 @@ from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
-from nlpcli.models.initialisation import initialise
+from nlpcli.models.initialization import initialise
+from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.with_head import WithHead
-from nlpcli.models.with_heads import WithHeads
 from nlpcli.models.xlnet import XLNet
 
 _FILLING = ("normal_", "uniform_")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import activation_function
-from nlpcli.models.rows import Rows
+from nlpcli.models.padded_batch import Rows
 
 
 class MaskedHead(nn.Module):

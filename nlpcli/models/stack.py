@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nlpcli.attention.bias import PassBias
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.kinds import parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import FeedForward

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.models.heads import TextHead, TokenHead, VectorHead
-from nlpcli.models.rows import Rows
+from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer import Decoder, EncoderDecoder
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.xlnet import XLNet

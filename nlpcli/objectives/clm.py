@@ -16,7 +16,7 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
-from nlpcli.objectives.learning import Loss, Sample
+from nlpcli.objectives.objective import Loss, Sample
 
 
 class CausalLanguageModelling:

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nlpcli.data.sentences import SentenceDocuments
+from nlpcli.data.document_sentences import SentenceDocuments
+from nlpcli.data.even_sample import spread
 from nlpcli.data.shard_set import ShardSet
-from nlpcli.data.spread import spread
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Loss, Sample
 from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
-from nlpcli.objectives.noise_names import parse_noise
-from nlpcli.objectives.pairs import PairBatch, best_tokens, goal_loss, pair_batch
-from nlpcli.objectives.texts import Stretches, Windows
+from nlpcli.objectives.noise_parser import parse_noise
+from nlpcli.objectives.objective import Loss, Sample
+from nlpcli.objectives.source_target_batches import PairBatch, best_tokens, goal_loss, pair_batch
+from nlpcli.objectives.text_windows import Stretches, Windows
 from nlpcli.text import Tokenizer
 
 _EVALUATION_SEED = 2020

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from nlpcli.data.shard_set import ShardSet
-from nlpcli.objectives.learning import Loss
 from nlpcli.objectives.noise import Symbols
-from nlpcli.objectives.pairs import best_tokens, goal_loss
+from nlpcli.objectives.objective import Loss
+from nlpcli.objectives.source_target_batches import best_tokens, goal_loss
 
 _COUNTED = 1 << 22
 _AT_A_TIME = 1 << 18

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 
 
 def label_loss(model: nn.Module, states: Tensor, labels: Tensor, name: str, *, guess: int | None = None) -> Loss:

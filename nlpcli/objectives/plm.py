@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nlpcli.data.even_sample import spread
 from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shard_set import ShardSet
-from nlpcli.data.spread import spread
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Guess, Loss, Sample
 from nlpcli.objectives.noise import Symbols
-from nlpcli.objectives.pairs import best_tokens, goal_loss
+from nlpcli.objectives.objective import Guess, Loss, Sample
+from nlpcli.objectives.source_target_batches import best_tokens, goal_loss
 from nlpcli.text import Tokenizer
 
 _EVALUATION_SEED = 2019

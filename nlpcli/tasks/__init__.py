@@ -1,6 +1,6 @@
 """Supervised tasks: which examples, which batches, which loss."""
 
-from nlpcli.config.tables import LazyTable
+from nlpcli.config.lazy_tables import LazyTable
 
 TASKS = LazyTable(
     "task",

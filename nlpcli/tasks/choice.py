@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.data.examples import Columns, Example, read_choices
-from nlpcli.data.labels import UnknownLabel
+from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
-from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
+from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
 
 
 class Choice:

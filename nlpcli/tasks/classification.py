@@ -13,11 +13,20 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import UnknownLabel, one_field
+from nlpcli.data.label_text import UnknownLabel, one_field
 from nlpcli.errors import NlpcliError, nearest
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
-from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
+from nlpcli.tasks.text_batches import (
+    HEAD_OPTIONS,
+    RowsBatch,
+    RowsItem,
+    TextReader,
+    labels_of,
+    pair_line,
+    summed,
+    text_head,
+)
 
 
 class Classification:

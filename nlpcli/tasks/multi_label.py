@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import UnknownLabel, clean_label, join_labels, one_field, split_labels
+from nlpcli.data.label_text import UnknownLabel, clean_label, join_labels, one_field, split_labels
 from nlpcli.errors import NlpcliError, nearest
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
-from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
 class MultiLabel:

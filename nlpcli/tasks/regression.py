@@ -14,11 +14,11 @@ from torch import nn
 
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import UnknownLabel
+from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
-from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
 class OutOfRange(UnknownLabel):

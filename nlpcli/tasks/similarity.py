@@ -23,11 +23,11 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_choices, read_texts
-from nlpcli.data.labels import UnknownLabel, one_field
+from nlpcli.data.label_text import UnknownLabel, one_field
 from nlpcli.errors import NlpcliError, nearest, unknown
-from nlpcli.objectives.learning import Loss
+from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
-from nlpcli.tasks.texts import RowsBatch, RowsItem, TextReader, side
+from nlpcli.tasks.text_batches import RowsBatch, RowsItem, TextReader, side
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
 MARGIN, SCALE = 0.5, 20.0

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.squad import read_questions
 from nlpcli.errors import NlpcliError
-from nlpcli.models.rows import Row, Rows, stack
-from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.layout import Layout
+from nlpcli.models.padded_batch import Row, Rows, stack
+from nlpcli.objectives.objective import Loss
+from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import pair_line, side
+from nlpcli.tasks.text_batches import pair_line, side
 
 _LONGEST_QUESTION = 64  # tokens (Devlin et al. 2019, the code released with it)
 _N_BEST = 20

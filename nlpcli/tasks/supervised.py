@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
-from nlpcli.data.following import followed
+from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.learning import Batch, Loss
+from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.tasks.task import Item, Task
 
 _POOL = 50  # batches whose examples are sorted by length together

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Columns, Example
-from nlpcli.data.labels import UnknownLabel, one_field
+from nlpcli.data.label_text import UnknownLabel, one_field
 from nlpcli.data.tag_schemes import entities
 from nlpcli.errors import nearest
-from nlpcli.models.rows import Row, Rows, stack
-from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.layout import Layout
-from nlpcli.tasks.tags import Tags
+from nlpcli.models.padded_batch import Row, Rows, stack
+from nlpcli.objectives.objective import Loss
+from nlpcli.tasks.input_layout import Layout
+from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import side
-from nlpcli.text.word_pieces import WordPieces, word_pieces
+from nlpcli.tasks.text_batches import side
+from nlpcli.text.word_ids import WordPieces, word_pieces
 
 _UNKNOWN = -1  # the goal of a word whose tag is not known
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
-from nlpcli.objectives.learning import Batch, Loss
+from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.text import Tokenizer
 
 Prediction = dict[str, Any]
@@ -56,7 +56,7 @@ class Task(Protocol):
     options: the settings of the configuration's `head` that `create` takes. columns: those of the data that are read.
     answer: the key of a prediction that holds what is predicted. ranks: whether `line` gives as many answers as `top`
     says. kinds: of models it can stand on. measures:
-    the names of its metrics, the deciding one first; `nlpcli.recipes.finetuning.measures` computes them.
+    the names of its metrics, the deciding one first; `nlpcli.evaluation.task_metrics` computes them.
     """
 
     name: ClassVar[str]

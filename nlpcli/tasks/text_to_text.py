@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.objectives.learning import Loss
-from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
-from nlpcli.tasks.layout import Layout
+from nlpcli.objectives.objective import Loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
+from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
 
 Generator = Callable[[nn.Module, Tensor, Tensor | None], list[list[int]]]

@@ -1,6 +1,6 @@
 """Translation: pairs of sentences, teacher forcing, label-smoothed cross-entropy on the target.
 
-p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.pairs`.
+p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.source_target_batches`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
-from nlpcli.data.parallel import ParallelShards
-from nlpcli.objectives.learning import Loss
-from nlpcli.objectives.pairs import PairBatch, pair_batch, pair_loss
+from nlpcli.data.parallel_shards import ParallelShards
+from nlpcli.objectives.objective import Loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
 from nlpcli.text import Tokenizer
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.text.table import TOKENIZERS
+from nlpcli.text.tokenizer_kinds import TOKENIZERS
 
 if TYPE_CHECKING:
-    from nlpcli.text.special import SpecialTokens
+    from nlpcli.text.special_tokens import SpecialTokens
     from nlpcli.text.tokenizer import Tokenizer, load_tokenizer
-    from nlpcli.text.training import train_tokenizer
+    from nlpcli.text.tokenizer_training import train_tokenizer
 
 __all__ = ["TOKENIZERS", "SpecialTokens", "Tokenizer", "load_tokenizer", "train_tokenizer"]
 
 _HOMES = {
-    "SpecialTokens": "nlpcli.text.special",
+    "SpecialTokens": "nlpcli.text.special_tokens",
     "Tokenizer": "nlpcli.text.tokenizer",
     "load_tokenizer": "nlpcli.text.tokenizer",
-    "train_tokenizer": "nlpcli.text.training",
+    "train_tokenizer": "nlpcli.text.tokenizer_training",
 }
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from nlpcli.text.limits import no_text, too_large, too_small
-from nlpcli.text.merge_dropout import MergeDropout, uniform
-from nlpcli.text.model import TrainingOptions
+from nlpcli.text.bpe_dropout import MergeDropout, uniform
+from nlpcli.text.detokenization import join_surfaces, word_starts
 from nlpcli.text.offsets import Encoded, encode_by_library
-from nlpcli.text.rust import quiet_threads
-from nlpcli.text.surfaces import join_surfaces, word_starts
+from nlpcli.text.tokenizer_model import TrainingOptions
+from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.trainer_process import train
+from nlpcli.text.vocabulary_limits import no_text, too_large, too_small
 
 if TYPE_CHECKING:
     import numpy as np

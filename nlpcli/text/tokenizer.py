@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
-from nlpcli.text.model import PieceModel, TrainingOptions
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.offsets import Encoded, moved_back, origins, trimmed
-from nlpcli.text.special import SpecialTokens
-from nlpcli.text.table import KINDS
+from nlpcli.text.special_tokens import SpecialTokens
+from nlpcli.text.tokenizer_kinds import KINDS
+from nlpcli.text.tokenizer_model import PieceModel, TrainingOptions
 
 if TYPE_CHECKING:
     import numpy as np

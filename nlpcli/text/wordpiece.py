@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from nlpcli.errors import NlpcliError
-from nlpcli.text.limits import most_frequent, no_text, too_large, too_small
-from nlpcli.text.model import TrainingOptions
 from nlpcli.text.offsets import Encoded, encode_by_library
-from nlpcli.text.rust import quiet_threads
+from nlpcli.text.tokenizer_model import TrainingOptions
+from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.trainer_process import train
+from nlpcli.text.vocabulary_limits import most_frequent, no_text, too_large, too_small
 
 if TYPE_CHECKING:
     import numpy as np

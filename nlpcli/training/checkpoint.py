@@ -22,7 +22,7 @@ from torch import nn
 from nlpcli.config.files import new_directory, plain_name, sha256_file, write_atomic
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
-from nlpcli.models.directory import Shape, load_weights, stored_shapes, unshared
+from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from nlpcli.attention.recording import Recorder, recording
+from nlpcli.attention.hooks import Recorder, recording
 
 _LAYER = re.compile(r"^(?:body\.)?(?:(?P<stack>.+)\.)?layers\.\d+\.(?P<kind>\w+)$")
 _SITES = {

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nlpcli.visualization.canvas import Theme, as_bytes, needed, new_figure, plain_settings, theme_named
-from nlpcli.visualization.lettering import Lettering
+from nlpcli.visualization.figure_style import Theme, as_bytes, needed, new_figure, plain_settings, theme_named
+from nlpcli.visualization.token_labels import Lettering
 
 COLOURS = {
     "light": ("#0072b2", "#d55e00", "#008a63", "#b5548e", "#8a6100", "#2f8fc4", "#5b5b5b"),
@@ -67,7 +67,7 @@ def draw(
 
     names: of the runs, in the order of their numbers; warn: told which characters no font has. The same panels give
     the same bytes.
-    Raises: as `nlpcli.visualization.figures.draw`.
+    Raises: as `nlpcli.visualization.attention_figures.draw`.
     """
     colours = theme_named(theme)
     lettering = Lettering((), [*names, *(panel.title for panel in panels), title or ""], warn)

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from nlpcli.errors import unknown
-from nlpcli.visualization.aids import MEAN, ROLLOUT, HeadNumbers
-from nlpcli.visualization.maps import Attention, Side, Site
-from nlpcli.visualization.shades import BOLD, FAINT, Ink, Line, Scale, scale_of, written
+from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale, scale_of, written
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.terminal_table import tables
-from nlpcli.visualization.width import cells, cut, isolated, shown, to_right, wrapped
+from nlpcli.visualization.text_width import cells, cut, isolated, shown, to_right, wrapped
+from nlpcli.visualization.transformations import MEAN, ROLLOUT, HeadNumbers
 
 VIEWS = ("auto", "matrix", "grid")
 NARROWEST = 20

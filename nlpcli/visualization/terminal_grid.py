@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nlpcli.visualization.shades import BOLD, FAINT, Line, Scale, painted, pooled
-from nlpcli.visualization.width import cells, cut, wrapped
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, Scale, painted, pooled
+from nlpcli.visualization.text_width import cells, cut, wrapped
 
 _GAP = 2
 _SMALLEST = 10  # columns of a map that is made smaller than its matrix

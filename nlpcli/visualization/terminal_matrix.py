@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nlpcli.visualization.maps import Side
-from nlpcli.visualization.shades import FAINT, Ink, Line, Scale, painted, pooled
-from nlpcli.visualization.width import cells, clusters, cut, shown, to_left, to_right, wrapped
+from nlpcli.visualization.attention_data import Side
+from nlpcli.visualization.heat_map import FAINT, Ink, Line, Scale, painted, pooled
+from nlpcli.visualization.text_width import cells, clusters, cut, shown, to_left, to_right, wrapped
 
 _TALLEST = 12  # lines of the upright labels of columns
 _MOST_LINES = 400  # of a matrix in full; more are an overview

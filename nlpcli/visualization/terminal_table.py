@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from nlpcli.visualization.aids import HeadNumbers
-from nlpcli.visualization.shades import BOLD, FAINT, Ink, Line, Scale
-from nlpcli.visualization.width import wrapped
+from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale
+from nlpcli.visualization.text_width import wrapped
+from nlpcli.visualization.transformations import HeadNumbers
 
 _UNKNOWN = "-"
 

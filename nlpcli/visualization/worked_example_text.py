@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nlpcli.attention.worked_example import D_KEY, D_MODEL, WorkedExample
-from nlpcli.visualization.width import cut, shown, to_left, to_right, wrapped
+from nlpcli.visualization.text_width import cut, shown, to_left, to_right, wrapped
 
 _CELL = 7
 _NAME = 14

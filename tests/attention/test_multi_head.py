@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
+from nlpcli.attention.hooks import Recorder
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
-from nlpcli.attention.recording import Recorder
 from nlpcli.attention.states import KeyValue
 
 D_MODEL, HEADS, BATCH, N = 12, 3, 2, 5

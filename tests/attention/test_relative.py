@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.attention.hooks import Recorder
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Causal
-from nlpcli.attention.recording import Recorder
 from nlpcli.attention.relative import RelativeAttention, RelativePositions, relative_gather, relative_shift
 from nlpcli.errors import NlpcliError
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpcli.attention import tiles as tiles_module
-from nlpcli.attention.bias import PassBias
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import Full, intersection, union
+from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.softmax import SoftmaxAttention, softmax_attention
 from nlpcli.attention.tiles import make_tiling, tiled_attention, tiling
 from nlpcli.layers.positions import RelativeBias

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nlpcli.cli import training
+from nlpcli.cli import training_options
 from nlpcli.cli.compare import _again
 from nlpcli.cli.main import main
 
@@ -77,24 +77,24 @@ def test_a_grid_is_trained_once_and_told_in_every_form(call):
 
 @pytest.mark.processes
 def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
-    plain = training.Watcher.evaluated
+    plain = training_options.Watcher.evaluated
 
     def evaluated(self, *arguments) -> None:
         plain(self, *arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training.Watcher, "evaluated", evaluated)
+    monkeypatch.setattr(training_options.Watcher, "evaluated", evaluated)
     status, out, err = call("--cells", "base", "--rerun", "base")
     assert (status, out) == (130, "")
     assert f"resume with: nlpcli compare grid.yaml {' '.join(FILES)} --cells base\n" in err
-    monkeypatch.setattr(training.Watcher, "evaluated", plain)
+    monkeypatch.setattr(training_options.Watcher, "evaluated", plain)
     status, out, err = call("--cells", "base")
     assert status == 0 and "resuming after step 3" in err, err
 
 
 def test_a_failed_cell_stands_in_the_table_and_the_status_is_1(call):
     with open("grid.yaml", "a", encoding="utf-8") as file:
-        file.write("  - {name: wild, set: {training.lr: 1.0e+30, training.max_grad_norm: 0}}\n")
+        file.write("  - {name: wild, set: {training_options.lr: 1.0e+30, training_options.max_grad_norm: 0}}\n")
     status, out, err = call("--cells", "base", "wild")
     assert status == 1
     assert out.splitlines()[-1].split()[:1] == ["wild"] and "failed" in out.splitlines()[-1]

@@ -10,7 +10,7 @@ import torch
 from nlpcli.cli.main import main
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import load_model, save_model
+from nlpcli.models.model_folder import load_model, save_model
 from nlpcli.text import train_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="exchange is tested against the extra 'test'")

@@ -13,8 +13,8 @@ import pytest
 
 from nlpcli.cli import app
 from nlpcli.cli.main import main
-from nlpcli.data.sample import sample_file
-from nlpcli.recipes import demo
+from nlpcli.commands import demo
+from nlpcli.data.sample_data import sample_file
 
 STEPS = ["tokenize", "pretrain", "generate", "finetune", "translate", "score"]
 
@@ -104,7 +104,7 @@ def test_examples_show_source_translation_and_reference(prepared, capsys):
 
 LONG = """
 import sys
-from nlpcli.recipes import demo
+from nlpcli.commands import demo
 long = demo.Step("long", ("pretrain", "--objective", "clm", "--max-minutes", "5", "--out", "lm"))
 demo.steps = lambda *_: [long]
 from nlpcli.cli.main import main

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
+from nlpcli.commands.embed import words_in
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import save_model
-from nlpcli.recipes.embed import words_in
+from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
 
 LINES = ["the plane landed at the airport", "", "a plane has no end", "we drew a line in the plane"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nlpcli.cli.main import main
-from nlpcli.training.log import read_metrics
+from nlpcli.training.training_log import read_metrics
 
 SMALL = [
     f"--set={setting}"

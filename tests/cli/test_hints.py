@@ -20,7 +20,7 @@ CALL = re.compile(rf"\bnlpcli ({'|'.join(map(re.escape, COMMANDS))})\b( (?:train
 TRAINING = ("pretrain", "finetune")
 # whose messages may name which options: an option must be one of every command that reaches the module
 OWNERS = {
-    "cli/training.py": TRAINING,
+    "cli/training_options.py": TRAINING,
     "cli/attention_options.py": ("visualize-attention",),
     "cli/attention_output.py": ("visualize-attention",),
     "cli/score_output.py": ("score",),
@@ -28,41 +28,41 @@ OWNERS = {
     "training/": TRAINING,
     "objectives/": ("pretrain",),
     "evaluation/": ("score",),
-    "recipes/run.py": TRAINING,
-    "recipes/requests.py": TRAINING,
-    "recipes/start.py": TRAINING,
-    "recipes/samples.py": TRAINING,
-    "recipes/corpus.py": ("pretrain",),
-    "recipes/pretrain.py": ("pretrain",),
-    "recipes/pretraining/": ("pretrain",),
-    "recipes/finetune.py": ("finetune",),
-    "recipes/seeds.py": ("finetune",),
-    "recipes/finetuning/supervised.py": ("finetune",),
-    "recipes/finetuning/translation.py": ("finetune",),
-    "recipes/finetuning/tuning.py": TRAINING,
-    "recipes/records.py": ("embed", "translate"),
-    "recipes/comparison/": ("compare",),
-    "recipes/reporting/": ("report",),
-    "recipes/looking/": ("visualize-attention",),
-    "recipes/word_alignment.py": ("visualize-attention",),
-    "recipes/locate.py": ("predict", "evaluate", "translate", "generate", "embed", "visualize-attention"),
-    "recipes/predict.py": ("predict",),
-    "recipes/evaluate.py": ("evaluate",),
-    "recipes/translate.py": ("translate",),
-    "recipes/generate.py": ("generate",),
+    "runs/training_run.py": TRAINING,
+    "runs/training_requests.py": TRAINING,
+    "runs/init_from_model.py": TRAINING,
+    "runs/dev_samples.py": TRAINING,
+    "runs/corpus.py": ("pretrain",),
+    "runs/pretraining/pretrain.py": ("pretrain",),
+    "runs/pretraining/": ("pretrain",),
+    "runs/finetuning/finetune.py": ("finetune",),
+    "runs/finetuning/seeds.py": ("finetune",),
+    "runs/finetuning/task_training.py": ("finetune",),
+    "runs/finetuning/translation_training.py": ("finetune",),
+    "runs/finetuning/model_preparation.py": TRAINING,
+    "runs/text_inputs.py": ("embed", "translate"),
+    "commands/compare/": ("compare",),
+    "commands/report/": ("report",),
+    "commands/visualize_attention/": ("visualize-attention",),
+    "commands/visualize_attention/word_alignment.py": ("visualize-attention",),
+    "runs/find_model.py": ("predict", "evaluate", "translate", "generate", "embed", "visualize-attention"),
+    "commands/predict.py": ("predict",),
+    "commands/evaluate.py": ("evaluate",),
+    "commands/translate.py": ("translate",),
+    "commands/generate/generate.py": ("generate",),
     "recipes/prompting": ("generate",),
-    "recipes/embedder.py": ("embed", "search", "cluster"),
-    "recipes/cluster.py": ("cluster",),
-    "recipes/search.py": ("search",),
-    "recipes/convert.py": ("convert",),
-    "recipes/perplexity.py": ("score",),
+    "runs/embedder.py": ("embed", "search", "cluster"),
+    "commands/cluster.py": ("cluster",),
+    "commands/search.py": ("search",),
+    "commands/convert.py": ("convert",),
+    "commands/score/perplexity.py": ("score",),
     "recipes/score": ("score",),
 }
 OTHERS = {  # what is told where another command's option is spoken of, or what is no option at all
-    ("recipes/run.py", "--source-tokenizer"),  # of finetune
-    ("recipes/requests.py", "--train"),  # of finetune
-    ("recipes/reporting/runs.py", "--out"),  # of training
-    ("recipes/finetuning/supervised.py", "--set"),
+    ("runs/training_run.py", "--source-tokenizer"),  # of finetune
+    ("runs/training_requests.py", "--train"),  # of finetune
+    ("commands/report/read_runs.py", "--out"),  # of training
+    ("runs/finetuning/task_training.py", "--set"),
 }
 
 
@@ -148,4 +148,4 @@ def test_messages_name_only_commands_that_are_there():
     ("name it with --out", []),
 ])  # fmt: skip
 def test_a_wrong_option_would_be_found(text, wrong):
-    assert list(wrong_in("text/limits.py", text)) == wrong
+    assert list(wrong_in("text/vocabulary_limits.py", text)) == wrong

@@ -10,7 +10,7 @@ import pytest
 
 from nlpcli.cli.main import main
 from nlpcli.config.loading import load_yaml
-from nlpcli.recipes import run as runs
+from nlpcli.runs import training_run as runs
 
 LEFT = [".config.yaml.tmp-999", ".config.yaml.tmp-0123456789ab", ".tokenizer.tmp-0123456789ab/", ".cell.json.tmp-1"]
 SMALL = [

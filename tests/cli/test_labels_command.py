@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nlpcli.cli.main import main
-from nlpcli.data.labels import split_labels
+from nlpcli.data.label_text import split_labels
 
 SMALL = ["--model", "bert-nano", "--set", "tokenizer.type=chars", "--max-steps", 1, "--precision", "float32",
          "--threads", 1]  # fmt: skip

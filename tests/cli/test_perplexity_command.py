@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
+from nlpcli.commands.score.perplexity import Reading, perplexity_of
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import load_model, save_model
-from nlpcli.recipes.perplexity import Reading, perplexity_of
+from nlpcli.models.model_folder import load_model, save_model
 from nlpcli.text import train_tokenizer
 
 TEXT = "the cat sat on the mat\n" * 4

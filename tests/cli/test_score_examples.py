@@ -11,7 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from seqeval.metrics import f1_score as entity_f1
 from sklearn import metrics as sklearn
 
-from nlpcli.evaluation.answers import normalise_answer, words_f1
+from nlpcli.evaluation.squad_metrics import normalise_answer, words_f1
 
 GOLD, PREDICTED = list("aabbcca"), list("abbbcaa")
 TRUE_TAGS = ["B-PER I-PER O", "O B-LOC", "O"]

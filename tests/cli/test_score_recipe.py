@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nlpcli.config.tables import LazyTable
+from nlpcli.commands.score import score as recipe
+from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes import score as recipe
 
 
 @pytest.fixture

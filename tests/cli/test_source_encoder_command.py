@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from nlpcli.cli.main import main
 from nlpcli.config.loading import load_yaml
-from nlpcli.models.directory import load_model
+from nlpcli.models.model_folder import load_model
 from nlpcli.models.source_encoder import first_stage
 
 NUMBERS = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nlpcli.cli.main import main
-from nlpcli.cli.suites import _again
+from nlpcli.cli.suite_options import _again
 
 COLOURS = ["red", "green", "blue", "black"]
 BEASTS = ["cat", "dog", "cow"]

@@ -32,7 +32,7 @@ def folders(corpus, tmp_path_factory):
     """A folder of each kind, made through the recipe."""
     from pathlib import Path
 
-    from nlpcli.recipes.tokenize import TrainingSettings, train
+    from nlpcli.commands.tokenize import TrainingSettings, train
 
     out = tmp_path_factory.mktemp("tokenizers")
     sizes = {"unigram": 310, "bpe": 320, "wordpiece": 120, "byte-bpe": 300, "chars": None}

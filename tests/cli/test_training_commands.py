@@ -17,7 +17,7 @@ import pytest
 from nlpcli.cli.main import main
 from nlpcli.config.loading import load_yaml
 from nlpcli.errors import NlpcliError
-from nlpcli.training.log import read_metrics
+from nlpcli.training.training_log import read_metrics
 
 SMALL = [
     f"--set={setting}"
@@ -196,7 +196,7 @@ def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
 ])  # fmt: skip
 def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, monkeypatch, arguments, documents):
     write(pairs / "text", ["one two three four five six", "", "seven eight nine one", "two three"])
-    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / "text")
+    monkeypatch.setattr("nlpcli.data.sample_data.sample_file", lambda name: pairs / "text")
     write(pairs / "lines.yaml", ["extends: gpt-mini", "data: {documents: lines}"])
     write(pairs / "mlm.yaml", ["extends: roberta-nano"])
     write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
@@ -214,7 +214,7 @@ def test_the_sample_is_learnt_by_what_was_made_for_it_and_other_pairs_by_the_usu
         "model: transformer-tiny (the default)"
         in call("finetune", "--set", "data.train=[train.en, train.de]", *small)[2]
     )
-    monkeypatch.setattr("nlpcli.data.sample.sample_file", lambda name: pairs / Path(name).name.removesuffix(".gz"))
+    monkeypatch.setattr("nlpcli.data.sample_data.sample_file", lambda name: pairs / Path(name).name.removesuffix(".gz"))
     status, out, err = call("finetune", *small)
     assert status == 0 and out == "runs/translation-transformer-mini-1\n"
     assert "model: transformer-mini (the default)" in err and "the sample" in err

@@ -13,7 +13,7 @@ import torch
 from nlpcli.cli.main import main
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import save_model
+from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
 
 LINES = ["der mann läuft", "", "ein hund und ein kind", "die frau steht auf dem haus"]

@@ -16,9 +16,9 @@ from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import save_model
+from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
-from nlpcli.visualization.numbers import from_json_lines, from_npz
+from nlpcli.visualization.attention_export import from_json_lines, from_npz
 
 LINES = ["der mann läuft im haus", "ein hund und ein kind", "the dog sleeps in the house", "a man and a child"]
 SIZES = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 3, "decoder_layers": 3, "max_length": 24}
@@ -185,10 +185,11 @@ def test_colour_is_for_terminals_unless_it_is_asked_for(call, color, coloured):
 
 
 def test_figures_of_an_encoder_show_all_heads_and_of_a_translator_the_alignment(call, tmp_path, monkeypatch):
-    from nlpcli.visualization import figures
+
+    from nlpcli.visualization import attention_figures
 
     drawn = []
-    monkeypatch.setattr(figures, "draw", lambda attention, **settings: drawn.append(attention) or b"figure")
+    monkeypatch.setattr(attention_figures, "draw", lambda attention, **settings: drawn.append(attention) or b"figure")
     call("the dog", "--out", "a.png", model="encoder")
     call("the dog", "--out", "a.png", model="translation")
     call("the dog", "--out", "a.png", "--site", "cross", model="translation")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nlpcli.config.tables import LazyTable
+from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.errors import NlpcliError
 
 TABLE = LazyTable("shape", {"circle": "math:pi", "line": "math:inf", "nowhere": "nlpcli.no_such_module:x"})
@@ -39,5 +39,7 @@ def test_a_right_name_is_given_back():
 
 
 def test_the_table_itself_is_light(environment):
-    probe = "import sys, nlpcli.config.tables; assert not {'torch', 'numpy', 'pydantic', 'yaml'} & set(sys.modules)"
+    probe = (
+        "import sys, nlpcli.config.lazy_tables; assert not {'torch', 'numpy', 'pydantic', 'yaml'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", probe], env=environment, check=True)

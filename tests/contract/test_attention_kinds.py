@@ -18,7 +18,7 @@ from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.recipes.inspection.cost import operations
+from nlpcli.runs.model_cost import operations
 
 PATTERNS = [
     "full",

@@ -380,9 +380,9 @@ def test_filters_echo_the_text_they_read(call, tokenizer):
 
 
 def test_a_score_has_one_form(call):
+    from nlpcli.commands.report.output_scores import Final
+    from nlpcli.commands.report.report_data import _score
     from nlpcli.evaluation import Score
-    from nlpcli.recipes.reporting.data import _score
-    from nlpcli.recipes.reporting.scoring import Final
 
     form = ["metric", "value", "low", "high", "signature"]
     assert list(Score("BLEU", 1.0, "BLEU|x").as_dict("bleu")) == form

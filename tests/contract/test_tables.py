@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from nlpcli.cli import complete
+from nlpcli.cli import shell_completion
 from nlpcli.evaluation import METRICS
-from nlpcli.recipes.pretraining import OBJECTIVES
+from nlpcli.runs.pretraining import OBJECTIVES
 from nlpcli.tasks import TASKS
 from nlpcli.text import TOKENIZERS
 
@@ -33,5 +33,5 @@ def test_completing_a_choice_imports_no_torch(choices, environment):
 
 
 def test_completion_offers_what_begins_with_what_was_typed():
-    assert complete.presets("transformer-b")
-    assert all(name.startswith("transformer-b") for name in complete.presets("transformer-b"))
+    assert shell_completion.presets("transformer-b")
+    assert all(name.startswith("transformer-b") for name in shell_completion.presets("transformer-b"))

@@ -19,9 +19,9 @@ import torch  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
 from nlpcli.config.schema import ModelConfig  # noqa: E402
-from nlpcli.convert.checkpoint import write_huggingface  # noqa: E402
+from nlpcli.convert.huggingface_folder import write_huggingface  # noqa: E402
 from nlpcli.models.build import build_model  # noqa: E402
-from nlpcli.models.directory import unshared  # noqa: E402
+from nlpcli.models.model_folder import unshared  # noqa: E402
 from nlpcli.text import train_tokenizer  # noqa: E402
 
 SENTENCES = (

@@ -10,10 +10,10 @@ import pytest
 import torch
 import transformers
 
-from nlpcli.convert.checkpoint import read_description, read_huggingface
+from nlpcli.convert.huggingface_folder import read_description, read_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import load_weights, unshared
+from nlpcli.models.model_folder import load_weights, unshared
 
 
 @pytest.fixture

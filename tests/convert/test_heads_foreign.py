@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 
+from nlpcli.commands.convert import Conversion, convert
+from nlpcli.commands.predict import open_task
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
-from nlpcli.recipes.convert import Conversion, convert
-from nlpcli.recipes.locate import locate_task
-from nlpcli.recipes.predict import open_task
+from nlpcli.runs.find_model import locate_task
 
 transformers = pytest.importorskip("transformers", reason="exchange is tested against the extra 'test'")
 

@@ -12,7 +12,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.convert.spm import parse_spm
+from nlpcli.convert.sentencepiece_file import parse_spm
 from nlpcli.convert.tokenizer_in import read_tokenizer
 from nlpcli.errors import NlpcliError
 from nlpcli.text import load_tokenizer

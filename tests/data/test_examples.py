@@ -17,7 +17,7 @@ from nlpcli.data.examples import (
     read_choices,
     read_texts,
 )
-from nlpcli.data.labels import split_labels
+from nlpcli.data.label_text import split_labels
 from nlpcli.errors import NlpcliError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

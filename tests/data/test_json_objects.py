@@ -10,7 +10,7 @@ from nlpcli.data.columns import Columns
 from nlpcli.data.examples import read_texts
 from nlpcli.data.json_objects import member, read_objects
 from nlpcli.data.readers import read_documents
-from nlpcli.data.tables import separator_note, separator_of
+from nlpcli.data.table_rows import separator_note, separator_of
 from nlpcli.errors import NlpcliError
 
 KEY = st.text("ab.c", min_size=1, max_size=3)

@@ -7,15 +7,15 @@ import json
 
 import pytest
 
+from nlpcli.commands.inspect.line_scan import lenient_lines
 from nlpcli.config.loading import load_yaml
 from nlpcli.convert.tokenizer_in import read_json
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.readers import count_lines, read_documents, read_lines, split_lines
 from nlpcli.data.squad import read_questions
-from nlpcli.data.tables import read_rows
+from nlpcli.data.table_rows import read_rows
 from nlpcli.data.word_vectors import read_word_vectors
-from nlpcli.recipes.inspection.scan import lenient_lines
 
 EMPTY = "\t_"
 QUESTION = {"question": "q", "context": "a b", "id": "1", "answers": [{"text": "a", "answer_start": 0}]}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.ranking import Ranking
+from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.errors import NlpcliError
 
 BOS, EOS = 0, 1

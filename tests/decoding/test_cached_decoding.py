@@ -7,7 +7,7 @@ import torch
 
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.ranking import Ranking
+from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.models.build import build_model
 
 BOS, EOS, VOCABULARY = 2, 3, 90

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.decoding.autoregressive import Renewal
 from nlpcli.decoding.constraints import Constraints
-from nlpcli.decoding.roll_out import Renewal
 from nlpcli.decoding.sampling import SamplingSettings, cut_tail, invert, sample
 from nlpcli.errors import NlpcliError
 

@@ -10,12 +10,12 @@ import torch
 
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
-from nlpcli.decoding.ranking import Ranking
+from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.decoding.sampling import SamplingSettings
 from nlpcli.decoding.translator import Request, Translator, TranslatorSettings, cut_batches, one_line
 from nlpcli.errors import NlpcliError
 from nlpcli.text import SpecialTokens
-from nlpcli.text.special import ROLES
+from nlpcli.text.special_tokens import ROLES
 
 NEVER = never_written(SpecialTokens())
 

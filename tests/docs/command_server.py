@@ -43,7 +43,7 @@ def serve(path: str) -> None:
 
     import nlpcli.cli.app
     import nlpcli.models.transformer
-    import nlpcli.training.loop  # noqa: F401
+    import nlpcli.training.training_loop  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

@@ -7,7 +7,7 @@ import pytest
 
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Resampling, Score
-from nlpcli.evaluation.alignment import parse_links
+from nlpcli.evaluation.alignment_error_rate import parse_links
 from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, check_segments
 
 

@@ -13,7 +13,7 @@ from nlpcli.config import families
 from nlpcli.config.families import READ
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model, count_parameters
-from nlpcli.models.initialisation import initialise
+from nlpcli.models.initialization import initialise
 
 VOCABULARY = 37_000
 # Vaswani et al. 2017, Table 3: N, d, d_ff, h, d_k, d_v, and the column "params" in millions (none given in row D and E)

@@ -10,12 +10,12 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.models.build import add_source_encoder, build_model
-from nlpcli.models.depth import depth_groups
-from nlpcli.models.directory import load_weights, unshared
+from nlpcli.models.layer_groups import depth_groups
+from nlpcli.models.model_folder import load_weights, unshared
 from nlpcli.models.source_encoder import first_stage
-from nlpcli.objectives.pairs import PairBatch, pair_loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_loss
 from nlpcli.training.checkpoint import Progress
-from nlpcli.training.tuning import make_plan
+from nlpcli.training.freezing import make_plan
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
 MODELS = {

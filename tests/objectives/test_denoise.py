@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nlpcli.data.sentences import SentenceDocuments
+from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.objectives.denoise import Denoising
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Noised, Text
-from nlpcli.objectives.noise_names import NOISES, parse_noise
+from nlpcli.objectives.noise_parser import NOISES, parse_noise
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 24

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.masking import UNITS, Masking
 from nlpcli.objectives.noise import Symbols
-from nlpcli.text.special import SpecialTokens
+from nlpcli.text.special_tokens import SpecialTokens
 
 SPECIAL = SpecialTokens.first(2)
 VOCAB = 1000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
-from nlpcli.models.initialisation import initialise
+from nlpcli.models.initialization import initialise
 from nlpcli.models.xlnet import XLNet
 from nlpcli.objectives.plm import PermutationLanguageModelling, target_spans
 from nlpcli.text import train_tokenizer

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from nlpcli.convert.checkpoint import read_huggingface
+from nlpcli.convert.huggingface_folder import read_huggingface
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import load_weights
+from nlpcli.models.model_folder import load_weights
 
 pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 

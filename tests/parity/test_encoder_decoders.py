@@ -10,7 +10,7 @@ import torch
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.ranking import Ranking
+from nlpcli.decoding.length_penalty import Ranking
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 

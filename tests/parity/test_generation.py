@@ -10,8 +10,8 @@ import torch
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
-from nlpcli.config.generation import Generation  # noqa: E402
-from nlpcli.decoding.generation import generate  # noqa: E402
+from nlpcli.config.generation_settings import Generation  # noqa: E402
+from nlpcli.decoding.huggingface_generation import generate  # noqa: E402
 from nlpcli.text import SpecialTokens  # noqa: E402
 
 transformers.logging.set_verbosity_error()

@@ -7,19 +7,19 @@ import json
 import pytest
 import torch
 
+from nlpcli.commands.convert import Conversion, convert
+from nlpcli.commands.predict import open_task
 from nlpcli.config.schema import ModelConfig
-from nlpcli.convert.checkpoint import KEPT
+from nlpcli.convert.huggingface_folder import KEPT
+from nlpcli.convert.sentence_transformers_in import sentence_settings
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.models.directory import load_model, save_model
-from nlpcli.models.rows import Row, Rows, stack
+from nlpcli.models.model_folder import load_model, save_model
+from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.presets import load
-from nlpcli.recipes.convert import Conversion, convert
-from nlpcli.recipes.embedder import Embedder, Vectors
-from nlpcli.recipes.pooling import sentence_settings
-from nlpcli.recipes.predict import open_task
-from nlpcli.recipes.start import body_config
+from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.init_from_model import body_config
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer
@@ -277,7 +277,7 @@ def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
 
 
 def _same_logits(run, model, tokenizer, examples):
-    from nlpcli.tasks.texts import TextReader
+    from nlpcli.tasks.text_batches import TextReader
 
     loaded = load_model(run)
     reader = TextReader(Context(loaded.tokenizer, loaded.config, loaded.info, 60))

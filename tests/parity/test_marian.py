@@ -13,7 +13,7 @@ import torch
 
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.ranking import Ranking
+from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.layers.positions import sinusoids
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")

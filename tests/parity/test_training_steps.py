@@ -7,10 +7,10 @@ import torch
 
 from nlpcli.config.schema import ModelConfig, TrainingConfig
 from nlpcli.data.examples import Example
-from nlpcli.models.rows import Row, stack
+from nlpcli.models.padded_batch import Row, stack
 from nlpcli.tasks.classification import Classification
 from nlpcli.tasks.task import Context
-from nlpcli.tasks.texts import RowsItem
+from nlpcli.tasks.text_batches import RowsItem
 from nlpcli.text import train_tokenizer
 from nlpcli.training.optimizer import make_optimizer, set_rate
 

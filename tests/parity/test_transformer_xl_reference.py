@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nlpcli.models.directory import load_weights
+from nlpcli.models.model_folder import load_weights
 from nlpcli.models.transformer_xl import TransformerXL
 
 LAYERS, LENGTH = 3, 7

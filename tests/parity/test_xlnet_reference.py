@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nlpcli.models.build import count_parameters
-from nlpcli.models.directory import load_weights
+from nlpcli.models.model_folder import load_weights
 from nlpcli.models.xlnet import XLNet
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")

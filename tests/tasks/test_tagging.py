@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
+from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.tagging import Tagging, windows
-from nlpcli.tasks.tags import Tags
 from nlpcli.text import TOKENIZERS, train_tokenizer
 
 NAMES = ["anna", "berta", "carl", "dora", "emil", "frieda", "gustav"]

@@ -14,7 +14,7 @@ from nlpcli.config.schema import DecodingConfig, ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.recipes.finetuning.generation import BeamGenerator
+from nlpcli.runs.finetuning.task_generator import BeamGenerator
 from nlpcli.tasks.supervised import Supervised, predict_items
 from nlpcli.tasks.task import Context
 from nlpcli.tasks.text_to_text import MEASURES, TextToText, Wording, references

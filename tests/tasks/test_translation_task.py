@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nlpcli.data.parallel import ParallelShards
+from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.objectives.pairs import pad, source_ids
+from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.tasks.translation import Translation
 from nlpcli.text import SpecialTokens, Tokenizer, train_tokenizer
-from nlpcli.text.model import TrainingOptions
 from nlpcli.text.tokenizer import TokenizerSettings
-from nlpcli.text.words import WordModel
+from nlpcli.text.tokenizer_model import TrainingOptions
+from nlpcli.text.word_tokenizer import WordModel
 
 SOURCE = ["one two", "three", "", "four five six seven", "two", "five", "one", "six six", "seven " * 100, "three one"]
 TARGET = ["eins zwei", "drei", "leer", "vier fünf sechs sieben", "zwei", "", "eins", "sechs sechs", "x", "drei eins"]

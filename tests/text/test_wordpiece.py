@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from nlpcli.text import train_tokenizer
-from nlpcli.text.limits import VocabularyTooLarge
+from nlpcli.text.vocabulary_limits import VocabularyTooLarge
 
 TEXTS = st.text(
     st.one_of(

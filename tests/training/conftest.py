@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from nlpcli.recipes.pretrain import pretrain
-from nlpcli.recipes.run import Request
+from nlpcli.runs.pretraining.pretrain import pretrain
+from nlpcli.runs.training_run import Request
 
 
 class Quiet:

@@ -14,8 +14,8 @@ from nlpcli.objectives.clm import CausalLanguageModelling
 from nlpcli.text import train_tokenizer
 from nlpcli.training.checkpoint import checkpoints, load_checkpoint
 from nlpcli.training.device import prepare
-from nlpcli.training.loop import Trainer
 from nlpcli.training.optimizer import make_optimizer
+from nlpcli.training.training_loop import Trainer
 
 CONTEXT, ROWS = 16, 4
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from nlpcli.errors import RunFailed
 from nlpcli.objectives.clm import CausalLanguageModelling
 from nlpcli.training.checkpoint import checkpoints
-from nlpcli.training.log import read_metrics
+from nlpcli.training.training_log import read_metrics
 
 
 def weights(run):

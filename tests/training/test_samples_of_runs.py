@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nlpcli.models.directory import read_info
-from nlpcli.recipes.reporting.runs import read_run
-from nlpcli.recipes.reporting.scoring import measured_again
-from nlpcli.recipes.run import Request, open_run, resolve
+from nlpcli.commands.report.output_scores import measured_again
+from nlpcli.commands.report.read_runs import read_run
+from nlpcli.models.model_folder import read_info
+from nlpcli.runs.training_run import Request, open_run, resolve
 from nlpcli.training.checkpoint import checkpoints
-from nlpcli.training.log import SAMPLES, MetricsLog, read_metrics, read_samples
+from nlpcli.training.training_log import SAMPLES, MetricsLog, read_metrics, read_samples
 
 
 def same(left, right):

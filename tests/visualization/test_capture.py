@@ -7,7 +7,7 @@ import torch
 
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
-from nlpcli.models.rows import Row, stack
+from nlpcli.models.padded_batch import Row, stack
 from nlpcli.visualization.capture import OWN, capture, site_of
 
 VOCABULARY = 20

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from nlpcli.visualization import aids
-from nlpcli.visualization.maps import Attention, Side, Site
-from nlpcli.visualization.page import page
+from nlpcli.visualization import transformations
+from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.attention_page import page
 
 GERMAN = ("▁Ein", "▁Mann", "▁far", "ben", "er", "▁Hut", ".", "</s>")
 ENGLISH = ("▁A", "▁man", "▁in", "▁hat", "s", "</s>")
@@ -126,7 +126,7 @@ def test_a_token_shows_its_lines_alone_until_it_is_let_go(open_page):
 
 
 def test_a_weight_finer_than_the_page_holds_is_not_told(open_page, monkeypatch):
-    monkeypatch.setattr("nlpcli.visualization.page.FINE_UP_TO", 1)
+    monkeypatch.setattr("nlpcli.visualization.attention_page.FINE_UP_TO", 1)
     layer = np.array([[[0.9996, 0.0004], [0.25, 0.75]]], dtype=np.float32)
     side = Side(("a", "b"))
     opened = open_page(html(Attention((Site("encoder", "Encoder", side, side, (layer,)),))), "#view=matrix")
@@ -178,17 +178,17 @@ def test_words_and_special_tokens_are_those_of_the_reading_aids(open_page, atten
     opened = open_page(html(attended), f"#view=matrix&site={name}&layer=1&head=2")
     if words:
         opened.click("#words")
-        attended = aids.merge_words(attended)
+        attended = transformations.merge_words(attended)
     if hide:
         opened.click("#special")
-        attended = aids.without_special(attended)
+        attended = transformations.without_special(attended)
     site = attended.site(name)
     rows, columns, found = shown(opened)
     assert tuple(rows) == site.queries.tokens and tuple(columns) == site.keys.tokens
     assert np.allclose(found, site.weights[0][1], rtol=2**-10, atol=1e-6)
     numbers = [re.findall(r"[\d.]+", told) for told in opened.page.locator("#heads button").all_inner_texts()]
-    assert np.allclose([float(n[1]) for n in numbers], aids.entropy(site)[0], atol=0.0051)
-    assert np.allclose([float(n[2]) for n in numbers], aids.mean_distance(site)[0], atol=0.0051)
+    assert np.allclose([float(n[1]) for n in numbers], transformations.entropy(site)[0], atol=0.0051)
+    assert np.allclose([float(n[2]) for n in numbers], transformations.mean_distance(site)[0], atol=0.0051)
 
 
 def test_text_that_looks_like_a_script_stays_text(open_page):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nlpcli.commands.report.html_report import as_page
+from nlpcli.commands.report.report import Asked, make_report
 from nlpcli.config.loading import dump_yaml
 from nlpcli.config.schema import RunConfig
-from nlpcli.recipes.reporting.page import as_page
-from nlpcli.recipes.reporting.report import Asked, make_report
-from nlpcli.training.log import MetricsLog
+from nlpcli.training.training_log import MetricsLog
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
-from nlpcli.visualization import aids, terminal
-from nlpcli.visualization.maps import Attention, Side, Site
-from nlpcli.visualization.width import cells, shown
+from nlpcli.visualization import terminal, transformations
+from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.text_width import cells, shown
 
 GOLDEN = Path(__file__).parent / "golden"
 ESCAPES = re.compile("\x1b\\[[0-9;]*m")
@@ -139,7 +139,7 @@ def few_rows(**how) -> str:
 
 
 def numbers(**how) -> str:
-    return terminal.table(aids.statistics(model()), **how)
+    return terminal.table(transformations.statistics(model()), **how)
 
 
 PICTURES: dict[str, tuple[Callable[..., str], dict]] = {
@@ -151,7 +151,7 @@ PICTURES: dict[str, tuple[Callable[..., str], dict]] = {
     "model-80": (drawn(model), {"width": 80}),
     "model-80-ascii": (drawn(model), {"width": 80, "unicode": False}),
     "model-120-colour": (drawn(model), {"width": 120, "colour": True}),
-    "model-80-matrices": (drawn(lambda: aids.select(model(), ["decoder"]), view="matrix"), {"width": 80}),
+    "model-80-matrices": (drawn(lambda: transformations.select(model(), ["decoder"]), view="matrix"), {"width": 80}),
     "heads-80": (drawn(lambda: heads(2)), {"width": 80}),
     "single-80": (drawn(single, links=True), {"width": 80}),
     "signed-80": (drawn(signed, links=True), {"width": 80}),
@@ -326,7 +326,7 @@ def test_small_maps_are_named_by_what_differs():
 
     title, names = first_lines(heads(2, 3))
     assert "2 layers of 3 heads" in title and names == ["1.1", "1.2", "1.3"]
-    title, names = first_lines(aids.select(heads(3, 3), layers=[2]))
+    title, names = first_lines(transformations.select(heads(3, 3), layers=[2]))
     assert "layer 2, 3 heads" in title and names == ["1", "2", "3"]
     mean = np.stack([near_diagonal(9, 9)[0]])
     title, names = first_lines(one("encoder", "", SOURCE, SOURCE, mean, mean, mean, heads=("mean",)))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.attention.worked_example import MAX_TOKENS, worked_example
-from nlpcli.visualization.width import cells
+from nlpcli.visualization.text_width import cells
 from nlpcli.visualization.worked_example_text import example_data, example_lines
 
 

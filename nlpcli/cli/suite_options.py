@@ -1,0 +1,106 @@
+"""`--suite` of `nlpcli finetune` and `nlpcli evaluate`: GLUE, SuperGLUE and Russian SuperGLUE whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nlpcli.cli import terminal, training_options
+
+_SAID_BY_SUITE = (
+    "task", "task_name", "dev", "text", "text2", "label", "choices", "format", "header", "objective", "prefix",
+    "mixture", "seeds",
+)  # fmt: skip
+
+
+def evaluate(name: str, job: Any, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
+    """Prints the table of a suite, or the same as JSON."""
+    from nlpcli.runs.suites.suite import evaluate_suite
+
+    with terminal.evaluation("evaluate"):
+        report = evaluate_suite(name, job, only=only, predictions=predictions, say=terminal.say, warn=terminal.warn)
+    _write(report, json=json)
+
+
+def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> None:
+    """Trains a model on each task of a suite and prints its table; `given`: the parameters of `nlpcli finetune`.
+
+    Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
+    """
+    from nlpcli.commands.evaluate import Evaluating
+    from nlpcli.errors import NlpcliError, RunFailed
+    from nlpcli.runs.suites.suite import choose_folder, evaluate_suite, finetune_suite
+    from nlpcli.runs.training_requests import tell_suite_model
+
+    name, folder = given["suite"], _folder(given)
+    out = given["out"] or choose_folder(name)
+    tell_suite_model(given, terminal.say)
+    with training_options.watched("finetune", _again(given["out"], out)) as watcher:
+        failed = finetune_suite(name, folder, out, request_for, watcher, only=given["only"] or ())
+    for task, error in failed.items():
+        terminal.warn(f"{task} failed: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    job = Evaluating((folder,), model=out, device=given["device"] or "auto", threads=given["threads"])
+    try:
+        with terminal.evaluation("evaluate"):
+            report = evaluate_suite(name, job, only=given["only"] or (), say=terminal.say, warn=terminal.warn)
+    except NlpcliError as error:  # data without a dev part: what was trained stays
+        terminal.warn(error.message)
+    else:
+        _write(report, json=given["json"])
+    terminal.say(f"use a task's model: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
+    if failed:
+        raise RunFailed(
+            f"training failed: {', '.join(failed)}",
+            hint="fix the reported cause, then run the same command with --resume",
+        )
+
+
+def refuse_only(only: Sequence[str] | None) -> None:
+    """Raises: NlpcliError for `--only` without `--suite`."""
+    from nlpcli.errors import NlpcliError
+
+    if only:
+        raise NlpcliError("--only needs --suite", hint="add --suite NAME")
+
+
+def _folder(given: Mapping[str, Any]) -> str:
+    from nlpcli.errors import NlpcliError
+
+    said = [name for name in _SAID_BY_SUITE if given[name]]
+    if said:
+        options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
+        raise NlpcliError(f"a suite sets its own tasks and data: leave out {options}")
+    if len(given["train"] or []) != 1:
+        raise NlpcliError("a suite needs one folder, as distributed", hint="--train DIR")
+    if given["resume"] and given["out"] is None:
+        raise NlpcliError("--resume needs the folder of a run", hint="name it with --out")
+    if given["resume"] and not given["out"].is_dir():
+        raise NlpcliError(
+            f"{given['out']}: there is no such folder to resume", hint="leave --resume out to start a new one"
+        )
+    if given["resume"] and given["overwrite"]:
+        raise NlpcliError("--resume and --overwrite exclude each other", hint="leave one of them out")
+    return given["train"][0]
+
+
+def _again(asked: Path | None, out: Path) -> str:
+    """This call, as it goes on with what it began."""
+    kept = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["nlpcli", *kept, *([] if asked else ["--out", str(out)]), "--resume"])
+
+
+def _write(report: Any, *, json: bool) -> None:
+    for path in report.written:
+        terminal.say(f"written: {path}")
+    if json:
+        terminal.write_json(report.as_dict())
+        return
+    if not report.tasks:
+        return
+    terminal.write_table(["task", "examples", "metrics", "score"], report.rows())
+    terminal.write_line()
+    for name, signature in report.signatures():
+        terminal.write_report(f"{name.replace('_', ' ')}\t{signature}")

@@ -1,0 +1,131 @@
+"""What `pretrain` and `finetune` share: their options, and a run as a terminal shows it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nlpcli.cli import terminal
+
+CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
+ATTENTION = typer.Option(
+    None,
+    "--attention",
+    metavar="PATTERN",
+    help='Which keys each query may attend to: "window:128+global:2"; several take turns.',
+)
+SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
+OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new one below runs/.")
+TOKENIZER = typer.Option(
+    None, "--tokenizer", metavar="DIR", help="A trained tokenizer. Default: train one on the text."
+)
+RESUME = typer.Option(False, "--resume", help="Resume the run in --out.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Replace the run in --out.")
+MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after this many optimizer steps.")
+MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after this many passes over the data.")
+MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after this many minutes.")
+MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after this many training tokens.")
+BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Tokens in a batch, padding included.")
+LR = typer.Option(None, "--lr", help="Peak learning rate.")
+SEED = typer.Option(None, "--seed", help="Random seed of the run.")
+DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
+PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
+THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
+JSON = typer.Option(False, "--json", help="At the end, print the run's folder and its results as JSON.")
+
+
+def command_line() -> str:
+    """This very call, as it can be typed again."""
+    return shlex.join(["nlpcli", *sys.argv[1:]])
+
+
+class Watcher:
+    """Tells a run to the terminal: a bar or sparse lines while it trains, a line for each evaluation."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.run: Path | None = None
+        self._stack = ExitStack()
+        self._bar: Any = None
+        self._place = (0.0, "")  # the share of the run that is done, and its step
+        self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
+        self.saved = False
+
+    def note(self, text: str) -> None:
+        terminal.say(text)
+
+    def opened(self, run: Path) -> None:
+        self.run = run
+        terminal.say(f"run: {run}")
+
+    def started(self, progress: Any, share: float) -> None:
+        if progress.step:
+            terminal.say(f"resuming after step {progress.step:,}")
+        self._place = (share, f"step {progress.step:,}")
+        self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
+
+    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+        self._place = (share, f"step {progress.step:,}")
+        self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
+
+    def working(self, what: str, done: int, total: int | None) -> None:
+        """How far an evaluation is; the first one may not know how many steps it has."""
+        total = total or self._steps.get(what)
+        if done:
+            self._steps[what] = max(done, self._steps.get(what, 0)) if total else done
+        if self._bar is not None:
+            share, step = self._place
+            self._bar.update(share, f"{step}  {terminal.how_far(what, done, total)}")
+
+    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
+        short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
+        shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in short.items())
+        terminal.say(f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}")
+
+    def stopped(self, progress: Any, reason: str) -> None:
+        self.close()
+        self.saved = True
+        terminal.say(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@contextmanager
+def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
+    """A watcher for one run of `nlpcli COMMAND`; an interrupt is told together with the command that goes on.
+
+    again: that command, where it is not the one that goes on with the run that was interrupted.
+    """
+    from nlpcli.data.progress import following
+
+    watcher = Watcher(command)
+    try:
+        with following(watcher.working):
+            yield watcher
+    except KeyboardInterrupt:
+        watcher.close()
+        if watcher.saved:
+            own = f"nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}"
+            terminal.say(f"resume with: {again or own}")
+        raise
+    finally:
+        watcher.close()
+
+
+def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
+    """The end of a run: what was kept, and what to do with it."""
+    terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
+    terminal.say(f"use it: {use}")
+    if json:
+        from nlpcli.runs.training_run import record_of
+
+        terminal.write_json(record_of(run, outcome))
+    else:
+        terminal.write_line(str(run))

@@ -1,0 +1,1 @@
+"""What each command does, without the terminal: one module or package a command, named as on the command line."""

@@ -1,0 +1,301 @@
+"""The cells of a grid as runs: each with its folder, its configuration, and what is asked of its recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlpcli import presets
+from nlpcli.config.files import plain_name
+from nlpcli.config.grid import GridConfig, HeldOut, Variant, flat, load_grid, nested, variants
+from nlpcli.config.loading import apply_overrides, merge
+from nlpcli.config.schema import RunConfig
+from nlpcli.config.setting_errors import suggestion
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
+
+RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
+"""What a grid's folder holds beside its cells."""
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What a user asked for: the file of the grid, and what the command line adds to it.
+
+    train, dev, test: replace those of the file. overrides: "a.b=c", of all cells; what a cell itself changes stays.
+    only: the cells to run, by name; rerun: those to be repeated although they are finished; overwrite: all of them.
+    """
+
+    grid: Path
+    train: Sequence[str] = ()
+    dev: Sequence[str] = ()
+    test: Sequence[str] = ()
+    out: Path | None = None
+    overrides: Sequence[str] = ()
+    only: Sequence[str] = ()
+    rerun: Sequence[str] = ()
+    overwrite: bool = False
+    tokenizer: Path | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a variant with one seed.
+
+    asked: its settings where they were said, by the grid or the command line. config: with everything that was not.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+    command: str  # finetune or pretrain
+    request: Request
+    config: RunConfig
+    asked: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its folder's."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid that was read and found to be possible."""
+
+    grid: GridConfig
+    out: Path
+    cells: list[Cell]
+    base: dict[str, Any]  # settings of a run that changes nothing, flat
+    test: HeldOut | None = None
+    chosen: frozenset[str] = field(default_factory=frozenset)  # names of variants
+    repeated: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def variants(self) -> list[Variant]:
+        """In the order of the grid."""
+        return list({cell.variant.name: cell.variant for cell in self.cells}.values())
+
+
+def make_plan(job: Comparing) -> Plan:
+    """Reads the grid and works out every cell's configuration, so that a mistake in the last is told before the first.
+
+    Raises: NlpcliError for what is unknown, contradicts itself, or can't be trained.
+    """
+    grid = load_grid(job.grid)
+    out = job.out or Path("runs") / grid.name
+    found = variants(grid, str(job.grid))
+    common = _common(job, grid)
+    base = _base(job, grid, found[0], common, out)
+    first = base.config.training.seed
+    cells = []
+    for variant in found:
+        for seed in _seeds(job, variant, first):
+            name = variant.name if seed == first else f"{variant.name}-seed-{seed}"
+            _check_name(job, name)
+            change = merge(merge({}, variant.change), {"training": {"seed": seed}})
+            cells.append(_resolved(job, grid, variant, merge(merge({}, common), change), out / name))
+    _check_columns(job, grid, base.config)
+    only, rerun = _named(job.only, found), _named(job.rerun, found)
+    chosen = only or [variant.name for variant in found]
+    repeated = chosen if job.overwrite else rerun
+    if len({cell.name for cell in cells}) < len(cells):
+        raise NlpcliError(f"{job.grid}: a cell has the name of another cell with a seed")
+    return Plan(
+        grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
+        frozenset(chosen), frozenset(repeated) & frozenset(chosen),
+    )  # fmt: skip
+
+
+def _check_name(job: Comparing, name: str) -> None:
+    """Refuses a cell whose folder can't be, or would be where a file of the grid is written."""
+    place = f"{job.grid}: a cell's name"
+    if plain_name(name, place).casefold() in (RESULTS, TABLE, PICTURE):
+        raise NlpcliError(
+            f"{place}: '{name}' is the name of a file in the grid's folder", hint="give the cell another name"
+        )
+
+
+def _named(given: Sequence[str], found: Sequence[Variant]) -> list[str]:
+    """The names of cells that are given by name or by title. Raises: NlpcliError for one that is none."""
+    names = {variant.title: variant.name for variant in found} | {variant.name: variant.name for variant in found}
+    for name in given:
+        if name not in names:
+            raise unknown("cell", name, [variant.name for variant in found])
+    return [names[name] for name in given]
+
+
+def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
+    settings = flat(config.model_dump())
+    for name in grid.shown().values():
+        if name not in settings:
+            hint = suggestion(RunConfig, name.split(".")) or "'nlpcli config show NAME' lists all settings"
+            raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
+
+
+def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
+    if isinstance(variant.seeds, int):
+        return list(range(first, first + variant.seeds))
+    if len(set(variant.seeds)) < len(variant.seeds):
+        raise NlpcliError(f"{job.grid}: cell '{variant.name}': a seed is repeated in {variant.seeds}")
+    return variant.seeds
+
+
+def _base(job: Comparing, grid: GridConfig, first: Variant, common: Mapping[str, Any], out: Path) -> Cell:
+    """The run that changes nothing; where the base alone is none, because an axis says what is learnt, the first."""
+    for variant in (Variant("base", {}), first):
+        asked = merge(merge({}, common), variant.change)
+        try:
+            return _resolved(job, grid, variant, asked, out, checked=False)
+        except NlpcliError as error:
+            problem = error
+    raise problem
+
+
+def _common(job: Comparing, grid: GridConfig) -> dict[str, Any]:
+    """What all cells begin with."""
+    base = {"extends": grid.base} if isinstance(grid.base, str) else nested(grid.base)
+    merge(base, {"data": nested(grid.data)})
+    given = {"train": list(job.train), "dev": list(job.dev)}
+    merge(base, {"data": {name: files for name, files in given.items() if files}})
+    return apply_overrides(base, job.overrides)
+
+
+def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
+    if not job.test:
+        return grid.test
+    if len(job.test) != 2:
+        raise NlpcliError(f"--test needs two files, SOURCE TARGET (got {len(job.test)})")
+    return HeldOut(source=job.test[0], target=job.test[1])
+
+
+def _resolved(
+    job: Comparing, grid: GridConfig, variant: Variant, asked: dict[str, Any], folder: Path, *, checked: bool = True
+) -> Cell:
+    place = f"{job.grid}: cell '{variant.name}'"
+    asked = merge(asked, {"training": grid.equal.limits()})
+    try:
+        command, request = _request(job, grid, asked, folder)
+        config = resolve(request, command)
+        if command == "finetune":
+            config = config.model_copy(update={"task": config.task or "translation"})
+        else:
+            config = config.model_copy(update={"objective": config.objective or "clm"})
+        cell = Cell(variant, config.training.seed, folder, command, request, config, asked)
+        if checked:
+            _check(cell)
+    except NlpcliError as error:
+        message = error.message.removeprefix("the configuration: ")
+        raise type(error)(f"{place}: {message}", hint=error.hint) from None
+    return cell
+
+
+def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder: Path) -> tuple[str, Request]:
+    """The command of a cell, and what it is asked for."""
+    settings = {key: value for key, value in asked.items() if key != "extends"}
+    config, preset = _extended(job.grid, asked.get("extends"))
+    beneath = presets.load(config or preset) if config or preset else {}
+    task, objective, init = (settings.get(name) or beneath.get(name) for name in ("task", "objective", "init"))
+    command = grid.command or ("finetune" if task else "pretrain" if objective else None)
+    if command is None:
+        raise NlpcliError(
+            "no task and no objective is given", hint="set task, such as translation, or objective in the base"
+        )
+    if init and preset:
+        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other; leave one of them out")
+    if command == "finetune":
+        known = _finetuning(task or "translation", init, preset or config, settings)
+    else:
+        known = _pretraining(objective or "clm", init, preset, config, settings)
+    request = Request(
+        **{"default": "", "preset": preset, "config": config} | known,
+        settings={"init": init} if init else {},
+        overrides=[f"{key}={json.dumps(value, default=str)}" for key, value in flat(settings).items() if key != "init"],
+        out=folder,
+        tokenizer=job.tokenizer,
+        command=job.command,
+    )
+    return command, request
+
+
+def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
+    """A file, found from the grid's place, or a preset."""
+    if name is None:
+        return None, None
+    if not isinstance(name, str):
+        raise NlpcliError(f"'extends' must be the name of a preset (got {name!r})")
+    path = grid.parent / name
+    if name in presets.names() or (path.suffix not in (".yaml", ".yml") and not path.is_file()):
+        return None, name
+    return path, None
+
+
+def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
+    from nlpcli.runs.finetuning.finetune import default_preset, defaults
+    from nlpcli.tasks import TASKS
+
+    task = TASKS.check(task)
+    if settings.get("data", {}).get("mixture"):
+        settings.setdefault("training", {}).setdefault("metric", "mean")
+    usual = {} if base or init else {"preset": default_preset(task)}
+    return usual | {"base": None if task == "translation" and not init else defaults(task, init=init)}
+
+
+def _pretraining(
+    objective: str, init: str | None, preset: str | None, config: Path | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    from nlpcli.runs.pretraining import default_preset
+    from nlpcli.runs.pretraining.pretrain import without_model
+
+    if preset or config:
+        return {}
+    usual = default_preset(objective, settings.get("noise", {}).get("kinds"))
+    return {"base": without_model(usual)} if init else {"preset": usual}
+
+
+def _check(cell: Cell) -> None:
+    """Refuses what the recipe would refuse before it reads the text."""
+    config = cell.config
+    if cell.command == "pretrain":
+        from nlpcli.runs.pretraining.pretrain import configured
+
+        configured(cell.request)
+    elif config.task == "translation":
+        if config.model.kind != "encoder-decoder":
+            raise NlpcliError(f"translation needs an encoder-decoder, and this model is a {config.model.kind}")
+        measured = (*MEASURED, *["bleu"] * bool(config.training.bleu_sentences))
+        if config.training.metric not in measured:
+            raise NlpcliError(
+                f"training.metric '{config.training.metric}' is not measured in this run",
+                hint=f"choose one of: {', '.join(measured)}",
+            )
+    else:
+        check_one_vocabulary(config, config.task)
+
+
+def parameters(cell: Cell) -> int:
+    """How many a cell's model will have, without a task's head.
+
+    Raises: NlpcliError for a model that can't be built.
+    """
+    from nlpcli.models.build import count_parameters, outline
+
+    return count_parameters(outline(cell.config.model, pieces(cell)))
+
+
+def pieces(cell: Cell) -> int:
+    """The size of a cell's vocabulary; where its tokenizer is still to be trained, what is asked of it."""
+    if cell.request.tokenizer is not None:
+        from nlpcli.commands.tokenize import open_tokenizer
+
+        return open_tokenizer(Path(cell.request.tokenizer)).vocab_size
+    if cell.config.init:
+        from nlpcli.runs.init_from_model import open_start
+
+        return open_start(cell.config.init).vocab_size
+    return cell.config.tokenizer.vocab_size

@@ -1,0 +1,261 @@
+"""What came of a grid: one row a variant, its numbers as means over seeds."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.commands.compare.cells import Plan
+from nlpcli.config.grid import Variant, flat
+
+if TYPE_CHECKING:
+    from nlpcli.commands.compare.run_cells import Standing
+
+FINISHED, PARTLY, FAILED, OPEN = "finished", "partly", "failed", "open"
+
+_COSTS = ("parameters", "tokens", "seconds", "flops", "step")
+_DERIVED = ("loss", "word_perplexity", "bits_per_byte")
+"""Measures that say the same as perplexity, or as perplexity per byte."""
+TEST = "test_bleu"
+
+
+@dataclass(frozen=True)
+class Number:
+    """The values of one quantity, a seed each.
+
+    Of a single one low and high bound the 95 % bootstrap interval, and p_value belongs to its difference from the base.
+    """
+
+    values: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation of a sample (n - 1); None of a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def as_dict(self) -> dict[str, Any]:
+        optional = {"deviation": self.deviation, "low": self.low, "high": self.high, "p_value": self.p_value}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {"mean": self.mean, **given, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant and what came of it.
+
+    settings: those that the table shows, by heading; None where it is as the base. cost: parameters, tokens, seconds,
+    flops, step. folders: of the runs that were finished.
+    """
+
+    name: str
+    title: str
+    group: str
+    labels: Mapping[str, str]
+    settings: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    status: str
+    reason: str = ""
+    folders: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    cost: Mapping[str, Number] = field(default_factory=dict)
+    metrics: Mapping[str, Number] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        numbers = {**self.cost, **self.metrics}
+        return {
+            "name": self.name,
+            **({"group": self.group} if self.group else {}),
+            **({"labels": dict(self.labels)} if self.labels else {}),
+            "changes": dict(self.changes),
+            "status": self.status,
+            **({"reason": self.reason} if self.reason else {}),
+            "runs": list(self.folders),
+            "seeds": list(self.seeds),
+            **{name: number.as_dict() for name, number in numbers.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of a grid in its order, and how they came about."""
+
+    name: str
+    title: str
+    description: str
+    equal: str
+    kind: str  # what was made equal: tokens, flops, …
+    command: str
+    rows: list[Row]
+    headings: list[str]  # of settings
+    base: dict[str, Any]  # the base's values under these headings
+    metrics: list[str]  # the columns, in order
+    missing: list[str]  # measures that were asked for and are not there
+    axes: dict[str, list[str]]
+    signatures: dict[str, list[str]]
+    machines: list[str]
+    data: dict[str, Any]
+    by_axes: bool = False
+    full_names: Mapping[str, str] = field(default_factory=dict)  # heading -> setting
+
+    @classmethod
+    def of(cls, plan: Plan, standings: Sequence[Standing], command: str) -> Results:
+        shown = _shown(plan)
+        by_name: dict[str, list[Standing]] = {}
+        for standing in standings:
+            by_name.setdefault(standing.cell.variant.name, []).append(standing)
+        rows = [_row(variant, by_name[variant.name], plan, shown) for variant in plan.variants]
+        found = [s.record["results"] for s in standings if s.finished and "results" in s.record]
+        data = plan.cells[0].config.data
+        return cls(
+            name=plan.grid.name, title=plan.grid.title or plan.grid.name, description=plan.grid.description,
+            equal=str(plan.grid.equal),
+            kind=plan.grid.equal.kind, command=command, rows=rows, headings=list(shown), full_names=shown,
+            base={heading: plan.base.get(name) for heading, name in shown.items()},
+            metrics=_metrics(plan, rows, found), missing=_missing(plan, rows), axes=_axes(plan),
+            signatures=_signatures(standings, found), by_axes=not plan.grid.columns,
+            machines=list(dict.fromkeys(_machine(result) for result in found)),
+            data={"train": data.train, "dev": data.dev, "test": _files(plan)},
+        )  # fmt: skip
+
+    @property
+    def is_product(self) -> bool:
+        """Whether axes say what differs, and no settings were asked to be shown."""
+        return self.by_axes and all(row.labels for row in self.rows)
+
+    @property
+    def failed(self) -> list[Row]:
+        return [row for row in self.rows if row.status == FAILED or (row.status == PARTLY and row.reason)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data in full precision, for JSON."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "equal": self.equal,
+            "command": self.command,
+            "data": self.data,
+            "base": self.base,
+            "machines": self.machines,
+            "signatures": self.signatures,
+            "cells": [row.as_dict() for row in self.rows],
+        }
+
+
+def _files(plan: Plan) -> list[str]:
+    return [plan.test.source, plan.test.target] if plan.test else []
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    """Where a cell was trained; by how much a probe found bfloat16 faster is chance."""
+    where = re.sub(r"\(bfloat16 was probed at [^)]*\)", "(as probed)", result.get("machine") or "")
+    return "; ".join(part for part in (where, result.get("platform")) if part)
+
+
+def _shown(plan: Plan) -> dict[str, str]:
+    """Heading -> setting: what was asked for, or what differs between the cells."""
+    if plan.grid.columns:
+        return plan.grid.shown()
+    configs = [flat(cell.config.model_dump()) for cell in plan.cells]
+    differing = [
+        name
+        for name in configs[0]
+        if name not in ("training.seed", "description", "source", "init")
+        and any(config.get(name) != configs[0][name] for config in configs)
+        and any(name in flat(variant.change) for variant in plan.variants)
+    ]
+    short = [name.rpartition(".")[2] for name in differing]
+    return {last if short.count(last) == 1 else name: name for last, name in zip(short, differing, strict=True)}
+
+
+def _row(variant: Variant, standings: list[Standing], plan: Plan, shown: Mapping[str, str]) -> Row:
+    done = [item for item in standings if item.finished and "results" in item.record]
+    failed = [item for item in standings if item.failed]
+    status = FINISHED if len(done) == len(standings) else PARTLY if done else FAILED if failed else OPEN
+    config = flat(standings[0].cell.config.model_dump())
+    cost = {
+        name: Number(values)
+        for name in _COSTS
+        if (values := tuple(v for item in done if (v := item.record["results"].get(name)) is not None))
+    }
+    reasons = [item.reason for item in (*failed, *standings) if item.reason]
+    return Row(
+        variant.name, variant.title or variant.name, variant.group or _first(variant.labels), variant.labels,
+        {heading: None if config.get(name) == plan.base.get(name) else config.get(name)
+         for heading, name in shown.items()},
+        flat(variant.change), status, reasons[0] if reasons else "",
+        tuple(str(item.cell.folder) for item in done), tuple(item.cell.seed for item in done), cost, _measured(done),
+    )  # fmt: skip
+
+
+def _first(labels: Mapping[str, str]) -> str:
+    """The first of several axes parts the cells of a product into groups."""
+    return next(in_words(labels)) if len(labels) > 1 else ""
+
+
+def in_words(labels: Mapping[str, str]) -> Iterator[str]:
+    """Each axis's value, with the name of the axis where it is a number."""
+    return (f"{axis} {label}" if label[:1].isdigit() else label for axis, label in labels.items())
+
+
+def _measured(done: Sequence[Standing]) -> dict[str, Number]:
+    names = dict.fromkeys(name for item in done for name in item.record["results"]["metrics"])
+    found = {
+        name: Number(tuple(m[name] for item in done if name in (m := item.record["results"]["metrics"])))
+        for name in names
+    }
+    tests = [item.record["test"] for item in done if "test" in item.record]
+    if tests:
+        alone = tests[0] if len(tests) == 1 else {}
+        found[TEST] = Number(
+            tuple(test["bleu"] for test in tests), *(alone.get(name) for name in ("low", "high", "p_value"))
+        )
+    return found
+
+
+def _metrics(plan: Plan, rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns: those asked for, or the telling ones of those measured."""
+    measured = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    if plan.grid.metrics:
+        asked = [name for name in plan.grid.metrics if name in measured or not measured]
+        return [*asked, *[TEST] * (TEST in measured and TEST not in asked)]
+    one_tokenizer = len({result["tokenizer"] for result in found}) <= 1
+    hidden = _DERIVED if "perplexity" in measured else ()
+    if "perplexity" in measured and one_tokenizer:
+        hidden = (*hidden, "byte_perplexity")
+    return [name for name in measured if name not in hidden]
+
+
+def _missing(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    measured = {name for row in rows for name in row.metrics}
+    return [name for name in plan.grid.metrics if measured and name not in measured]
+
+
+def _axes(plan: Plan) -> dict[str, list[str]]:
+    """Axis -> its values in order."""
+    axes: dict[str, dict[str, None]] = {}
+    for variant in plan.variants:
+        for axis, value in variant.labels.items():
+            axes.setdefault(axis, {})[value] = None
+    return {axis: list(values) for axis, values in axes.items()}
+
+
+def _signatures(standings: Sequence[Standing], found: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """How each metric was measured; more than one signature means that cells are not comparable in it."""
+    signatures: dict[str, dict[str, None]] = {}
+    for result in found:
+        for name, signature in result["signatures"].items():
+            signatures.setdefault(name, {})[signature] = None
+    for item in standings:
+        if item.finished and "test" in item.record:
+            signatures.setdefault(TEST, {})[item.record["test"]["signature"]] = None
+    return {name: list(known) for name, known in signatures.items()}

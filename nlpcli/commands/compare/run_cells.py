@@ -1,0 +1,235 @@
+"""Running the cells of a grid one after another: what is finished stays, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli.commands.compare import cell_record as records
+from nlpcli.commands.compare.cell_record import FAILED, FINISHED, INTERRUPTED, NEW, STARTED
+from nlpcli.commands.compare.cells import Cell, Plan, parameters
+from nlpcli.commands.compare.score_test_sets import OUTPUT, p_values, score_test
+from nlpcli.config.grid import flat, nested
+from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.runs.training_run import CONFIG, Listener
+
+
+@dataclass
+class Standing:
+    """How a cell stands: its state, what is asked of it, what was recorded, and what keeps it from being shown."""
+
+    cell: Cell
+    state: str
+    asked: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""  # why it failed, or why what is there does not count
+    refused: NlpcliError | None = None  # what kept it from beginning
+
+    @property
+    def finished(self) -> bool:
+        return self.state == FINISHED
+
+    @property
+    def failed(self) -> bool:
+        return self.state == FAILED
+
+
+def look(plan: Plan, *, strict: bool = True) -> list[Standing]:
+    """How all cells stand now.
+
+    Raises: NlpcliError when a chosen cell's folder holds a run that is not what is asked, and it isn't to be repeated;
+    unless strict is off: then it is told as the reason why the run does not count.
+    """
+    return [_standing(plan, cell, strict and cell.variant.name in plan.chosen) for cell in plan.cells]
+
+
+def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
+    asked = records.asked_of(cell)
+    if cell.variant.name in plan.repeated:
+        return Standing(cell, NEW, asked)
+    try:
+        state = records.state_of(cell.folder)
+    except NlpcliError as error:
+        if strict:
+            raise
+        return Standing(cell, NEW, asked, reason=error.message)
+    record = records.read_record(cell.folder) or {}
+    changed = records.differences(cell.folder, asked, record) if record and state != STARTED else []
+    if changed and strict:
+        more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+        raise NlpcliError(
+            f"{cell.folder}: was trained with other settings: {changed[0]}{more}",
+            hint=f"train it again with --rerun {cell.variant.name}, or choose another --out",
+        )
+    if changed:
+        return Standing(cell, NEW, asked, reason=f"trained with other settings: {changed[0]}")
+    return Standing(cell, state, asked, record, record.get("failed", ""))
+
+
+def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
+    """Trains what is chosen and not finished; `standings` are brought up to date meanwhile.
+
+    A cell that fails is noted, and the others go on. A cell that failed while it trained is not tried again unless it
+    is to be repeated.
+    """
+    open_ = [item for item in standings if _is_open(plan, item)]
+    for standing in open_:
+        parameters(standing.cell)
+    clock = _Clock(plan, len(open_))
+    for number, standing in enumerate(open_, start=1):
+        listener.note(f"cell {number} of {len(open_)}: {standing.cell.name}{clock.told()}")
+        before = time.perf_counter()
+        _run_cell(plan, standing, standings, listener)
+        clock.took(time.perf_counter() - before)
+    _refuse_if_none_began(standings, open_)
+    for standing in standings:
+        _complete(plan, standing, listener)
+    _test_differences(plan, standings, listener)
+
+
+def _refuse_if_none_began(standings: list[Standing], tried: list[Standing]) -> None:
+    """Raises: the first cell's NlpcliError, when all were refused before they began and there is nothing to show."""
+    if tried and all(item.refused is not None for item in tried) and not any(item.finished for item in standings):
+        raise tried[0].refused
+
+
+def _is_open(plan: Plan, standing: Standing) -> bool:
+    return standing.cell.variant.name in plan.chosen and standing.state in (NEW, STARTED, INTERRUPTED)
+
+
+def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listener: Listener) -> None:
+    cell = standing.cell
+    watching = _Recording(listener, cell, {"asked": standing.asked, "tokenizer": records.tokenizer_key(cell)})
+    shared = [item.cell for item in standings if item.cell is not cell and item.state in (INTERRUPTED, FINISHED)]
+    try:
+        _train(cell, standing.state, shared, watching)
+    except (NlpcliError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, NlpcliError) and "memory" not in f"{type(error).__name__} {error}".lower():
+            raise
+        message = error.message if isinstance(error, NlpcliError) else "out of memory"
+        hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
+        standing.state, standing.reason = FAILED, message
+        if isinstance(error, NlpcliError) and not watching.opened_now:
+            standing.refused = error
+        listener.note(f"{cell.name} failed: {message}{hint}")
+        if watching.opened_now:
+            _note_failure(cell.folder, message)
+        return
+    standing.state, standing.record = FINISHED, records.read_record(cell.folder) or {}
+    _complete(plan, standing, listener)
+
+
+def _train(cell: Cell, state: str, shared: list[Cell], listener: Listener) -> None:
+    from nlpcli.runs.finetuning.finetune import finetune
+    from nlpcli.runs.pretraining.pretrain import pretrain
+
+    asked = cell.request
+    if state == INTERRUPTED:  # the run's own folder says all of it but what may differ, such as where the text is now
+        wanted = flat(cell.config.model_dump())
+        free = nested({name: wanted[name] for name in records.OF_NO_MATTER})
+        asked = replace(
+            asked, preset=None, config=None, base=None, tokenizer=None, settings=free, overrides=(), resume=True
+        )
+    else:
+        key = records.tokenizer_key(cell)
+        same = records.with_tokenizer(shared, key) if key else None
+        asked = replace(asked, tokenizer=same or asked.tokenizer, overwrite=cell.folder.exists())
+    (finetune if cell.command == "finetune" else pretrain)(asked, listener)
+
+
+def _note_failure(run: Path, message: str) -> None:
+    with suppress(RunFailed):  # a full disk; then it is tried again next time
+        records.write_record(run, (records.read_record(run) or {}) | {"failed": message})
+
+
+def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
+    """Records what came of a finished cell, and scores it on the held-out text, where that was not done."""
+    if not standing.finished:
+        return
+    run, record = standing.cell.folder, standing.record
+    if "results" not in record:
+        record |= {"weights": records.weights_of(run), "results": records.measure(run)}
+        records.write_record(run, record)
+    if plan.test is None:
+        record.pop("test", None)
+        return
+    text = records.digest((plan.test.source, plan.test.target))
+    if record.get("test", {}).get("text") == text:
+        if "output" not in record["test"] and (run / OUTPUT).exists():
+            record["test"]["output"] = records.digest((str(run / OUTPUT),))
+        return
+    try:
+        scores = score_test(standing.cell, plan.test, listener)
+        record["test"] = {"text": text, "output": records.digest((str(run / OUTPUT),)), **scores}
+    except NlpcliError as error:
+        listener.note(f"{standing.cell.name} is not scored on {plan.test.source}: {error.message}")
+        return
+    records.write_record(run, record)
+
+
+def _test_differences(plan: Plan, standings: list[Standing], listener: Listener) -> None:
+    """Records how probable it is by chance that a cell's test score differs from the base's as much.
+
+    Of a base with several seeds the largest probability counts: one of its runs may be low or high by luck.
+    """
+    tested = [item for item in standings if item.finished and "test" in item.record]
+    bases = [item for item in tested if not item.cell.variant.change]
+    mark = [[item.record["test"]["text"], item.record["test"]["output"]] for item in bases]
+    new = [item for item in tested if item in bases or item.record["test"].get("base") != mark]
+    for item in new:  # what is known belongs to another base
+        item.record["test"].pop("base", None), item.record["test"].pop("p_value", None)
+    new = [item for item in new if item not in bases]
+    if not bases or not new:
+        return
+    try:
+        found = [p_values(base.cell, [item.cell for item in new], plan.test) for base in bases]
+    except NlpcliError as error:
+        listener.note(f"differences from {bases[0].cell.variant.name} are not tested: {error.message}")
+        return
+    for item, values in zip(new, zip(*found, strict=True), strict=True):
+        item.record["test"] |= {"base": mark, "p_value": max(values)}
+        records.write_record(item.cell.folder, item.record)
+
+
+class _Recording:
+    """A listener that records what is asked of a cell as soon as its run has a folder."""
+
+    def __init__(self, listener: Listener, cell: Cell, record: Mapping[str, Any]) -> None:
+        self._listener, self._cell, self._record = listener, cell, record
+        self.opened_now = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+    def opened(self, run: Path) -> None:
+        records.write_record(run, {**self._record, "config": records.digest((str(run / CONFIG),))})
+        self.opened_now = True
+        self._listener.opened(run)
+
+
+class _Clock:
+    """How long the cells took, and how long the others may take."""
+
+    def __init__(self, plan: Plan, count: int) -> None:
+        self._minutes = plan.grid.equal.minutes
+        self._left = count
+        self._times: list[float] = []
+
+    def took(self, seconds: float) -> None:
+        self._times.append(seconds)
+        self._left -= 1
+
+    def told(self) -> str:
+        if not self._times and not self._minutes:
+            return ""
+        each = sum(self._times) / len(self._times) if self._times else 60 * self._minutes
+        so_far = f"{_duration(sum(self._times))} so far, " if self._times else ""
+        return f" ({so_far}about {_duration(each * self._left)} to go)"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,117 @@
+"""Exchange with Hugging Face: a model folder in either form, out of one in either form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.files import new_directory
+from nlpcli.config.leftovers import is_free
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
+from nlpcli.runs.open_model import is_huggingface, open_model
+
+OURS, HUGGINGFACE = "nlpcli", "huggingface"
+FORMS = (HUGGINGFACE, OURS)
+SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """From the folder `source` to the folder `out`, in the form `to`; None: in the form that `source` doesn't have.
+
+    allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
+    """
+
+    source: Path
+    out: Path
+    to: str | None = None
+    allow_pickle: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Converted:
+    """model: the kind of ours, or the class of `transformers`. left_out: weights that have no place there."""
+
+    out: Path
+    form: str
+    model: str
+    parameters: int
+    vocab_size: int
+    left_out: list[str]
+
+
+def convert(job: Conversion) -> Converted:
+    """Writes `out`, whole or not at all.
+
+    Raises: NlpcliError for a folder that is in use or no model, and for what the other form can't express.
+    """
+    from nlpcli.models.build import count_parameters
+    from nlpcli.models.model_folder import save_model, unshared
+
+    theirs = is_huggingface(job.source)
+    form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs else HUGGINGFACE)
+    if form not in FORMS:
+        raise unknown("form", form, FORMS)
+    if not theirs:
+        read_info(job.source)  # what is no model is told before anything else
+    replace = _may_replace(job)
+    loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
+    info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
+    weights = unshared(loaded.model.state_dict())
+    model = loaded.config.kind
+    with new_directory(job.out, replace=replace) as folder:
+        if form == HUGGINGFACE:
+            from nlpcli.convert.huggingface_folder import write_huggingface
+
+            model = write_huggingface(
+                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.own_tokenizer,
+                info=info, layout=_layout(loaded),
+            )  # fmt: skip
+        else:
+            save_model(
+                folder, weights=weights, config=loaded.config, tokenizer=loaded.own_tokenizer,
+                info=info if loaded.own_tokenizer else {**info, "vocab_size": loaded.vocab_size},
+                source_tokenizer=loaded.source_tokenizer,
+            )  # fmt: skip
+    return Converted(
+        out=job.out,
+        form=form,
+        model=model,
+        parameters=count_parameters(loaded.model),
+        vocab_size=loaded.vocab_size,
+        left_out=loaded.info.get("left_out", []),
+    )
+
+
+_WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer", "sha256", "left_out")
+
+
+def _layout(loaded: LoadedModel) -> dict[str, Any] | None:
+    """Where special tokens stand in what a fine-tuned model reads, None for any other model."""
+    if not loaded.info.get("head") or loaded.own_tokenizer is None:
+        return None
+    from nlpcli.tasks.input_layout import Layout
+
+    return asdict(Layout.of(loaded.config, loaded.tokenizer.special, loaded.info))
+
+
+def _may_replace(job: Conversion) -> bool:
+    """Whether something stands in `out` that may be replaced: nothing but an empty folder, or a model if so asked."""
+    if not job.out.exists():
+        return False
+    if not job.out.is_dir():
+        raise NlpcliError(f"{job.out}: is a file, not a folder")
+    if job.out.resolve() == job.source.resolve():
+        raise NlpcliError(f"{job.out}: is the model itself", hint="name another folder")
+    if is_free(job.out):
+        return True
+    if not job.overwrite:
+        raise NlpcliError(
+            f"{job.out}: is not empty", hint="name another folder, or add --overwrite to replace the model"
+        )
+    if not (job.out / DESCRIPTION).exists() and not (is_huggingface(job.out) and (job.out / WEIGHTS).exists()):
+        raise NlpcliError(f"{job.out}: holds no model to replace", hint="name another folder")
+    return True

@@ -1,0 +1,262 @@
+"""Embedding files: from lines, plain or JSON, to vectors of the lines, or of the words in them, in the same order."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from nlpcli.config.counting import counted
+from nlpcli.data.open_text import STDIN, check_opens
+from nlpcli.data.vector_files import unit
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.embedder import Embedder, Span, Vectors
+from nlpcli.runs.text_inputs import Input, check_field, check_first, read_inputs
+
+_Item = TypeVar("_Item")
+
+FORMATS = ("auto", "lines", "jsonl")
+WORD_VECTORS = ("mean", "first")
+WINDOW = 1024  # lines read ahead
+MOST_COMPARED = 1000  # words in one table
+_AROUND = 2  # words shown on either side
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
+_MARK = "\u0300"  # stands for any mark or joiner
+_JOINERS = "\u200c\u200d"
+_RUN = rf"[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|{_MARK})*"
+_WORD = re.compile(rf"[{_UNSPACED}]{_MARK}*|{_RUN}(?:['’\-]{_RUN})*|[^\w\s]{_MARK}*")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What to embed, and how.
+
+    files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
+    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
+    the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
+    """
+
+    files: Sequence[str] = (STDIN,)
+    vectors: Vectors = field(default_factory=Vectors)
+    format: str = "auto"
+    field: str | None = None
+    output_field: str = "vector"
+    word: str = "mean"
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.field)
+        if self.word not in WORD_VECTORS:
+            raise unknown("vector of a word", self.word, WORD_VECTORS)
+        if not all(wanted.strip() for wanted in self.only):
+            raise NlpcliError("an empty word can't be searched for")
+        if self.output_field == (self.field or "text"):
+            raise NlpcliError(
+                f"the vector can't be written to the field '{self.output_field}', which holds the text",
+                hint="name another field with --output-field",
+            )
+
+
+class Word(NamedTuple):
+    """A word of the input. line, index: counted from 1; around: the word in brackets among its neighbours;
+    sentence: the whole line."""
+
+    line: int
+    index: int
+    text: str
+    around: str
+    sentence: str
+    vector: np.ndarray
+    static: np.ndarray
+
+
+class Compared(NamedTuple):
+    """Two words: the cosine of their vectors in their contexts, and that of the vectors they begin from."""
+
+    first: Word
+    second: Word
+    cosine: float
+    static: float
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+
+def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
+    """The lines of all files. added: see `read_inputs`. Raises: NlpcliError, with file and line, for bad input."""
+    for path in job.files:
+        yield from read_inputs(path, job.format, job.field, added)
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raises: NlpcliError for a file that can't be opened, before any model is loaded, and for stdin named twice."""
+    if list(files).count(STDIN) > 1:
+        raise NlpcliError("standard input can be read only once")
+    for path in files:
+        check_opens(path)
+
+
+def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
+    while window := list(islice(items, size)):
+        yield window
+
+
+def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
+    """The vectors of texts, (n, width) for each portion that is ready."""
+    for window in windows(texts):
+        yield embedder.vectors(window)
+    tell_cut(embedder, warn)
+
+
+def embed(
+    job: Embedding, *, objects: bool = True, say: Callable[[str], None], warn: Callable[[str], None]
+) -> tuple[int, Iterator[tuple[list[Input], np.ndarray]]]:
+    """The numbers of a vector, and lines with their vectors (n, width) in the portions in which they are ready.
+
+    objects: whether vectors are added to the JSON objects that come in, which must not have such a field then.
+
+    Raises: NlpcliError for bad input, after all vectors before it were given.
+    """
+    added = (job.output_field,) if objects else ()
+    check_files(job.files)
+    check_first(job.files, job.format, job.field, added)
+    embedder = Embedder(job.vectors, say=say)
+    say(f"vectors: {embedder.describe()}")
+
+    def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
+        for window in windows(read_texts(job, added)):
+            yield window, embedder.vectors([line.text for line in window])
+        tell_cut(embedder, warn)
+
+    return embedder.width, portions()
+
+
+def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
+    if embedder.cut:
+        lines = "1 line is" if embedder.cut == 1 else f"{embedder.cut:,} lines are"
+        warn(f"{lines} longer than {counted(embedder.max_length, 'token')}; only the beginning is read (--max-length)")
+
+
+def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:
+    """The object a line stood in, or one with its text, and its vector beside."""
+    record = line.record if line.record is not None else {"text": line.text}
+    return _with_vectors(record, **{output_field: vector})
+
+
+def _with_vectors(record: dict[str, Any], **vectors: np.ndarray) -> str:
+    """Nine digits: just enough for each number to be read back as the same one."""
+    parts = [json.dumps(record, ensure_ascii=False)[:-1]] if record else ["{"]
+    for name, vector in vectors.items():
+        key, numbers = json.dumps(name, ensure_ascii=False), ", ".join(f"{x:.9g}" for x in vector.tolist())
+        parts.append(f"{'' if parts[-1] == '{' else ', '}{key}: [{numbers}]")
+    return "".join(parts) + "}"
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[Word]]:
+    """The words of the lines with their vectors, in order, in the portions in which they are ready.
+
+    Words are runs of letters, digits and what joins them (don't, well-known), single signs, and single characters of
+    Han and kana; each with its marks (accents, vowel signs, joiners).
+
+    Raises: NlpcliError for bad input, after all words before it were given, and when no word of `only` is found.
+    """
+    check_files(job.files)
+    embedder = Embedder(job.vectors, say=say)
+    piece = "mean of its tokens" if job.word == "mean" else "its first token"
+    say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
+    find = words_in if not job.only else _finder(job.only)
+    number, found = 0, 0
+    for window in windows(read_texts(job)):
+        texts = [line.text for line in window]
+        portion = []
+        for text, vectors in zip(texts, embedder.word_vectors(texts, find, how=job.word), strict=True):
+            number += 1
+            ends = [end for _, end in words_in(text)] if vectors else []
+            for span, vector, static in ((one.span, one.vector, one.static) for one in vectors):
+                index = 1 + sum(end <= span[0] for end in ends)
+                portion.append(Word(number, index, text[slice(*span)], _around(text, span), text, vector, static))
+        found += len(portion)
+        yield portion
+    tell_cut(embedder, warn)
+    if job.only and not found:
+        raise NlpcliError(
+            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--only finds whole words"
+        )
+
+
+def words_in(text: str) -> list[Span]:
+    """The characters of each word of a text, see `embed_words`."""
+    shape = text if text.isascii() else "".join(_MARK if _is_mark(character) else character for character in text)
+    return [found.span() for found in _WORD.finditer(shape)]
+
+
+def _is_mark(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character).startswith("M")
+
+
+def _finder(wanted: Sequence[str]) -> Callable[[str], list[Span]]:
+    """Finds some words, or several on end, longer ones first, where they begin and end as words of `words_in` do."""
+    patterns = [
+        re.compile(r"\s+".join(map(re.escape, one.split())), re.IGNORECASE)
+        for one in sorted(wanted, key=len, reverse=True)
+    ]
+
+    def find(text: str) -> list[Span]:
+        words = words_in(text)
+        ends = {end for _, end in words}
+        found: list[Span] = []
+        for start, _ in words:
+            if found and start < found[-1][1]:
+                continue
+            matches = (match.span() for pattern in patterns if (match := pattern.match(text, start)))
+            found += [span for span in matches if span[1] in ends][:1]
+        return found
+
+    return find
+
+
+def _around(text: str, span: Span) -> str:
+    start, end = span
+    before, after = text[:start].split()[-_AROUND:], text[end:].split()[:_AROUND]
+    glued_before = bool(before) and not text[start - 1 : start].isspace()
+    glued_after = bool(after) and not text[end : end + 1].isspace()
+    shown = f"[{text[start:end]}]"
+    left = " ".join(before) + ("" if glued_before or not before else " ")
+    right = ("" if glued_after or not after else " ") + " ".join(after)
+    return left + shown + right
+
+
+def word_line(word: Word, *, static: bool = False) -> str:
+    """A word as a JSON object; its index in the line counts from 0. static: with the vector it begins from as well."""
+    record = {"text": word.sentence, "line": word.line, "index": word.index - 1, "word": word.text}
+    vectors = {"vector": word.vector} | ({"static": word.static} if static else {})
+    return _with_vectors(record, **vectors)
+
+
+def compare(words: Sequence[Word]) -> list[Compared]:
+    """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
+    if len(words) < 2:
+        raise NlpcliError(f"{counted(len(words), 'word')} found: a comparison needs at least two")
+    if len(words) > MOST_COMPARED:
+        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --only WORD")
+    cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
+    return [
+        Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))
+        for i, j in combinations(range(len(words)), 2)
+    ]
+
+
+def _cosines(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    rows = unit(np.stack(vectors).astype(np.float64))
+    return rows @ rows.T

@@ -1,0 +1,1 @@
+"""`nlpcli generate`: continuing a text, and answering tasks with prompts."""

@@ -1,0 +1,255 @@
+"""Continuing texts with a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import check_lengths, generation_of
+from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
+from nlpcli.runs.open_model import open_model
+
+if TYPE_CHECKING:
+    from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.text import Tokenizer
+
+
+MOST_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class Generating:
+    """With what to continue texts, and how.
+
+    `model` None stands for the newest run; `greedy` takes the most probable token each time, otherwise tokens are
+    sampled; `stop` are texts that end a continuation, which then ends before them; `rows` continuations are written at
+    once, which changes the speed only. What is None is as a model's Hugging Face folder says; where it says nothing, a
+    continuation has up to 200 tokens and nothing else is limited.
+    """
+
+    model: Path | LoadedModel | None = None
+    max_new_tokens: int | None = None
+    samples: int = 1
+    greedy: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    min_length: int | None = None
+    no_repeat_ngram: int | None = None
+    repetition_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    rows: int = field(default=32)
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_lengths(self.min_length, self.max_new_tokens, ("--min-length", "--max-new-tokens"))
+        for name in ("samples", "rows"):
+            if getattr(self, name) < 1:
+                raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
+        if self.greedy and self.samples > 1:
+            raise NlpcliError(
+                f"greedy search gives one text, not {self.samples}", hint="leave out --greedy to sample several"
+            )
+        if "" in self.stop:
+            raise NlpcliError("the stop text is empty")
+
+    def as_generation(self) -> dict[str, Any]:
+        """The same in the names of `Generation`; None where the model decides."""
+        sampled = ("temperature", "top_k", "top_p", "min_p", "seed")
+        samples = self.samples > 1 or any(getattr(self, name) is not None for name in sampled)
+        return {
+            "do_sample": False if self.greedy else True if samples else None,
+            "num_beams": 1 if self.greedy or samples else None,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "min_new_tokens": self.min_length,
+            "max_new_tokens": self.max_new_tokens,
+            "no_repeat_ngram_size": self.no_repeat_ngram,
+            "repetition_penalty": self.repetition_penalty,
+        }
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What became of a prompt: `text` is what was added, `tokens` their number (the end not counted), `logprob` its
+    log-probability in nats under the model itself (the end counted), `finished` False when the limit cut it."""
+
+    prompt: str
+    text: str
+    tokens: int
+    logprob: float
+    finished: bool
+    prompt_number: int
+    sample: int
+
+
+class Generator:
+    """A language model ready to continue texts. `say` is told which model was taken, `warn` what was left out."""
+
+    def __init__(self, job: Generating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        path = locate(LANGUAGE_MODEL, job.model, say=say)
+        from nlpcli.training.device import prepare
+
+        self.job, self.warn = job, warn
+        self.machine = prepare(job.device, "float32", job.threads or (1 if job.samples == 1 else None))
+        loaded = open_model(path, str(self.machine.device))
+        self.model: Any = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.eos = end_of(loaded)
+        self.generation = generation_of(loaded, job.as_generation(), warn=warn)
+        self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
+        self.window = window_of(loaded)
+        self.nothing = beginning(loaded)
+
+    def generate(
+        self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
+    ) -> Iterator[list[Continuation]]:
+        """The continuations of each prompt, in order, in the portions in which they are ready.
+
+        stream: is told the text of the first continuation bit by bit while it grows.
+        """
+        wanted = ((i, prompt, k) for i, prompt in enumerate(prompts) for k in range(self.job.samples))
+        while rows := list(islice(wanted, self.job.rows if stream is None else 1)):
+            yield self._continue(rows, stream)
+
+    def _continue(self, rows: list[tuple[int, str, int]], stream: Callable[[str], None] | None) -> list[Continuation]:
+        from nlpcli.decoding.autoregressive import Renewal
+        from nlpcli.decoding.greedy import greedy_search
+        from nlpcli.decoding.huggingface_generation import generate
+        from nlpcli.decoding.sampling import sample
+
+        prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
+        prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
+        watch = None if stream is None else _Stream(self, prefixes[0], stream).take
+        most = self.job.max_new_tokens or MOST_TOKENS
+        streams = [(number, k) for number, _, k in rows]
+        arguments: dict[str, Any] = {
+            "stop": stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None,
+            "renewal": None if self.remembers else Renewal(self.model.init_state, self.window),
+            "watch": watch,
+        }
+        state = self.model.init_state(len(rows))
+        if self.generation is not None:
+            limits = [self.generation.new_tokens(len(prefix), most) for prefix in prefixes]
+            found = generate(
+                self.model, state, prefixes, self.generation, limits=limits, special=self.tokenizer.special,
+                seed=self._seed, streams=streams, **arguments,
+            )  # fmt: skip
+        else:
+            settings = self._settings()
+            arguments |= {"eos": self.eos, "max_length": most}
+            if self.job.greedy:
+                found = greedy_search(self.model, state, prefixes, constraints=settings.constraints, **arguments)
+            else:
+                found = sample(self.model, state, prefixes, settings=settings, streams=streams, **arguments)
+        return [
+            self._continuation(row, prefix, hypotheses[0])
+            for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)
+        ]
+
+    def _fitting(self, ids: list[int], number: int) -> list[int]:
+        if len(ids) > self.window:
+            self.warn(f"prompt {number + 1}: only the last {self.window} of its {len(ids)} tokens are read")
+        return ids[-self.window :]
+
+    def _settings(self) -> Any:
+        from nlpcli.decoding.constraints import Constraints, never_written
+        from nlpcli.decoding.sampling import SamplingSettings
+
+        constraints = Constraints(
+            suppress=never_written(self.tokenizer.special, end=self.eos is not None),
+            **self._given("min_length", "no_repeat_ngram", "repetition_penalty"),
+        )
+        drawing = self._given("temperature", "top_k", "top_p", "min_p")
+        return SamplingSettings(**drawing, seed=self._seed, constraints=constraints)
+
+    @property
+    def _seed(self) -> int:
+        return 1 if self.job.seed is None else self.job.seed
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of the job's settings that are set."""
+        values = {name: getattr(self.job, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Any) -> Continuation:
+        number, prompt, k = row
+        text, stopped = before_stop(added_text(self.tokenizer, prefix, hypothesis.ids), self.job.stop)
+        return Continuation(
+            prompt=prompt,
+            text=text,
+            tokens=len(hypothesis.ids),
+            logprob=hypothesis.logprob,
+            finished=hypothesis.ended or stopped,
+            prompt_number=number,
+            sample=k,
+        )
+
+
+def window_of(loaded: LoadedModel) -> int:
+    """How many tokens a language model can look back on: its context in training, where it has no memory."""
+    if getattr(loaded.model, "memory_length", 0):
+        return loaded.config.max_length
+    return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
+
+
+def end_of(loaded: LoadedModel) -> int | None:
+    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
+    return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
+
+
+def beginning(loaded: LoadedModel) -> list[int]:
+    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
+    end = end_of(loaded)
+    if end is not None:
+        return [end]
+    return loaded.tokenizer.encode(["\n"])[0] or [loaded.tokenizer.special.bos]
+
+
+def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:
+    """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
+    before, both = tokenizer.decode([prefix, [*prefix, *ids]])
+    return both[len(before) :]
+
+
+def stopper(tokenizer: Tokenizer, prefix: Sequence[int], stops: Sequence[str]) -> Callable[[Sequence[int]], bool]:
+    """Tells from the ids added to a prefix whether one of the texts `stops` has just been written."""
+    longest = max(map(len, stops))
+
+    def stop(ids: Sequence[int]) -> bool:
+        # A token has at least one character, or is part of one of at most four bytes.
+        tail = added_text(tokenizer, prefix, ids[-4 * longest - 4 :])
+        return any(text in tail for text in stops)
+
+    return stop
+
+
+def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first of `stops` in it, and whether there is one."""
+    ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+class _Stream:
+    """Tells a growing text bit by bit, never half a character."""
+
+    def __init__(self, generator: Generator, prefix: list[int], tell: Callable[[str], None]) -> None:
+        self.generator, self.prefix, self.tell = generator, prefix, tell
+        self.ids: list[int] = []
+        self.told = ""
+
+    def take(self, row: int, token: int) -> None:
+        self.ids.append(token)
+        text = added_text(self.generator.tokenizer, self.prefix, self.ids)
+        if text.startswith(self.told) and not text.endswith("\ufffd"):
+            self.tell(text[len(self.told) :])
+            self.told = text

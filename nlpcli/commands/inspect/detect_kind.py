@@ -1,0 +1,139 @@
+"""What a path is, by what lies there; nothing is loaded to find out."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from pathlib import Path
+
+from nlpcli import presets
+from nlpcli.data.open_text import STDIN, check_text, inner_suffix, open_bytes
+from nlpcli.errors import NlpcliError, nearest
+from nlpcli.runs.open_model import is_huggingface
+
+KINDS: Mapping[str, str] = {
+    "run": "a run",
+    "model": "a model",
+    "tokenizer": "a tokenizer",
+    "checkpoint": "a checkpoint",
+    "runs": "a folder of runs",
+    "shards": "a shard set",
+    "index": "a search index",
+    "suite": "the data of a suite",
+    "weights": "a file of tensors",
+    "vectors": "a file of vectors",
+    "metrics": "a run's log",
+    "json-lines": "JSON lines",
+    "text": "a text",
+}
+"""What can be inspected, and how it is called."""
+
+_FOREIGN = (  # beginnings of files that are no text, beside those that `check_text` knows
+    (b"PK\x03\x04", "an archive (zip, or weights saved by torch.save)"),
+    (b"\x80\x02", "a pickle"), (b"\x80\x03", "a pickle"), (b"\x80\x04", "a pickle"), (b"\x80\x05", "a pickle"),
+    (b"\x7fELF", "a program"), (b"GGUF", "a GGUF file"),
+)  # fmt: skip
+_VECTORS = b"\x93NUMPY"
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_LISTED = 6  # entries of a folder that is none of these
+
+
+def kind_of(path: str) -> str:
+    """A key of `KINDS`. Raises: NlpcliError for a path that is not there, or of which nothing is known."""
+    if path == STDIN:
+        return "text"
+    place = Path(path)
+    if not place.exists():
+        raise _missing(place)
+    return _folder(place) if place.is_dir() else _file(place)
+
+
+def _missing(path: Path) -> NlpcliError:
+    if str(path) in presets.names():
+        return NlpcliError(f"{path}: no such file or folder", hint=f"that is a preset: nlpcli config show {path}")
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    near = nearest(path.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else None
+    return NlpcliError(f"{path}: no such file or folder", hint=f"did you mean '{parent / near}'?" if near else None)
+
+
+def _folder(path: Path) -> str:
+    def holds(name: str) -> bool:
+        return (path / name).is_file()
+
+    tests = {
+        "checkpoint": lambda: holds("state.yaml"),
+        "run": lambda: holds("config.yaml"),
+        "model": lambda: holds("model.yaml") or is_huggingface(path),
+        "tokenizer": lambda: holds("tokenizer.yaml"),
+        "shards": lambda: holds("offsets.bin") or (holds("index.json") and any(path.glob("tokens-*.bin"))),
+        "index": lambda: holds("index.yaml") and holds("vectors.npy"),
+        "runs": lambda: any(path.glob("*/config.yaml")),
+        "suite": lambda: _is_suite(path),
+    }
+    for kind, fits in tests.items():
+        if fits():
+            return kind
+    raise _unknown_folder(path)
+
+
+def _is_suite(path: Path) -> bool:
+    from nlpcli.commands.inspect.artifacts import suite_in
+
+    return suite_in(path) is not None
+
+
+def _unknown_folder(path: Path) -> NlpcliError:
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    if not entries:
+        return NlpcliError(f"{path}: is an empty folder")
+    if path.name == "checkpoints" or any(name.startswith("step-") for name in entries):
+        steps = [name for name in entries if name.startswith("step-") and name.endswith("/")]
+        if steps:
+            return NlpcliError(f"{path}: is a folder of checkpoints", hint=f"name one: {path / steps[-1]}")
+    shown = ", ".join(entries[:_LISTED]) + (f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else "")
+    near = {"tokenizer.json", "spiece.model", "vocab.txt", "sentencepiece.model"} & set(entries)
+    hint = "a model has a model.yaml or config.json, a run a config.yaml, a tokenizer a tokenizer.yaml"
+    if near:
+        hint = "a Hugging Face tokenizer needs its model's config.json"
+    return NlpcliError(f"{path}: no model, tokenizer, run, shard set or suite; it holds {shown}", hint=hint)
+
+
+def _file(path: Path) -> str:
+    if path.name == "metrics.jsonl":
+        return "metrics"
+    if path.suffix == ".npy":
+        return "vectors"
+    if path.suffix == ".safetensors":
+        return "weights"
+    with open_bytes(path) as stream:
+        head = stream.read(4096)
+    for magic, name in _FOREIGN:
+        if head.startswith(magic):
+            raise _foreign(path, name)
+    if not head.startswith(_VECTORS):
+        check_text(path, head)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        hint = "texts must be UTF-8; convert it first: iconv -f UTF-16 -t UTF-8"
+        raise NlpcliError(f"{path}: seems to be text in UTF-16", hint=hint)
+    if b"\x00" in head:
+        if head.startswith(_VECTORS):
+            return "vectors"
+        if b'{"' in head[8:12]:
+            return "weights"
+        raise _foreign(path, "a pickle" if path.suffix in _PICKLES else None)
+    if path.name in ("config.yaml", "model.yaml", "tokenizer.yaml", "state.yaml") or path.name == "config.json":
+        raise NlpcliError(f"{path}: describes its folder", hint=f"nlpcli inspect {path.parent}")
+    return "json-lines" if inner_suffix(path) in (".jsonl", ".ndjson") else "text"
+
+
+def _foreign(path: Path, name: str | None) -> NlpcliError:
+    if name is None:
+        return NlpcliError(f"{path}: not a text and not a known format (it has zero bytes)")
+    hint = None
+    if path.suffix == ".npz":
+        hint = "NumPy arrays are read with numpy.load; 'nlpcli visualize-attention' writes such files"
+    elif path.suffix in _PICKLES or "pickle" in name or "archive" in name:
+        hint = "it is not opened, because a pickle can run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
+    return NlpcliError(f"{path}: is {name}, which can't be inspected", hint=hint)

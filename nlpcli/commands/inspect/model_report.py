@@ -1,0 +1,218 @@
+"""A model folder: what it is, what it was trained for, where its parameters are, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nlpcli import presets
+from nlpcli.commands.inspect.findings import Inspection, Section, amount, percent, size
+from nlpcli.commands.inspect.parameter_groups import layers_by_stack, parameters_by_part, shared_matrices
+from nlpcli.commands.inspect.weight_statistics import (
+    header,
+    not_finite,
+    statistics,
+    stored_types,
+    weight_files,
+    weight_section,
+)
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError, reads_description
+from nlpcli.runs.model_cost import as_facts, memory, operations
+from nlpcli.runs.open_model import is_huggingface, open_model
+
+LENGTH = 128
+"""Tokens of an example for which FLOPs are counted, by default."""
+
+_NOT_SHAPE = {
+    "dropout", "attention_dropout", "activation_dropout", "output_dropout", "initialisation", "init_std", "mlm_head",
+    "pooler", "pair_head", "source_layers", "source_vocab_size",
+}  # fmt: skip
+_USES = {
+    "translation": "translation: nlpcli translate",
+    "language-model": "continuing text: nlpcli generate",
+    "encoder": "vectors (nlpcli embed), or fine-tuning",
+    "denoising": "denoising, or fine-tuning",
+}
+
+
+@reads_description
+def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
+    """The model in a folder of this program or of Hugging Face; its digest and its tokenizer are checked.
+
+    length: tokens of an example for which FLOPs are counted. weights: every weight with its statistics.
+    Raises: NlpcliError for a model that is damaged, incomplete, or of a kind that is not known here.
+    """
+    path = Path(path)
+    loaded = open_model(path, needs_tokenizer=False)
+    config, info, files = loaded.config, loaded.info, weight_files(path)
+    length = min(length, _longest(config) or length)
+    parts = parameters_by_part(loaded.model, config.kind)
+    total = sum(parts.values())
+    counts = as_facts(operations(config, loaded.vocab_size, info.get("head"), length=length))
+    stored = [tensor for file in files for tensor in header(file)]
+    facts: dict[str, Any] = {
+        "format": "huggingface" if is_huggingface(path) else "nlpcli",
+        **({"read_from": info["read_from"]} if "read_from" in info else {}),
+        "family": config.family,
+        "kind_of_model": config.kind,
+        "task": info.get("task"),
+        "objective": _objective(path),
+        "head": info.get("head"),
+        "labels": _labels(info),
+        "metrics": info.get("metrics") or {},
+        "signatures": info.get("signatures") or {},
+        "step": info.get("step"),
+        "layers": dict(layers_by_stack(config)),
+        **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
+        "context": _longest(config),
+        "trained_context": info.get("context") or info.get("max_length"),
+        "longest_source": config.max_length if config.kind == "encoder-decoder" else None,
+        "pooling": _pooling(path, info),
+        "vocab_size": loaded.vocab_size,
+        "tokenizer": None if loaded.own_tokenizer is None else loaded.own_tokenizer.kind,
+        "presets": same_shape(config),
+        "parameters": {"total": total, "by_part": parts},
+        "shared": shared_matrices(loaded.model),
+        "stored": stored_types(stored),
+        "memory": memory(config, total),
+        "flops": counts,
+        "bytes": sum(file.stat().st_size for file in files),
+        "digest": "none" if is_huggingface(path) else "right",  # of others, `open_model` would have said so
+        "left_out": info.get("left_out", []),
+    }
+    sections = [_what(facts), *_measured(facts), _parameters(facts), _cost(facts)]
+    if weights:
+        facts["weights"] = list(statistics(files))
+        sections.append(weight_section(facts["weights"]))
+    title = f"a model: {facts['read_from']} " if "read_from" in facts else "a model: "
+    title += f"{config.family} {config.kind}, {amount(total)} parameters"
+    return Inspection("model", title, str(path), facts, sections, not_finite(files))
+
+
+def same_shape(config: ModelConfig) -> list[str]:
+    """The presets of this shape: all settings are theirs but dropout, the first weights, and heads of pretraining."""
+    skipped = _NOT_SHAPE | {"decoder_layers" if config.kind == "encoder" else "encoder_layers"}
+    if config.kind == "encoder-decoder":
+        skipped = _NOT_SHAPE
+    if config.positions != "learned":
+        skipped = skipped | {"max_length"}
+    own = _shape(config, skipped)
+    return [name for name in presets.names() if _shape(_preset(name), skipped) == own]
+
+
+def _preset(name: str) -> ModelConfig:
+    return ModelConfig.model_validate(presets.load(name).get("model") or {})
+
+
+def _shape(config: ModelConfig, skipped: set[str]) -> dict[str, Any]:
+    found = {name: value for name, value in config.model_dump().items() if name not in skipped}
+    for name in ("d_key", "d_value"):
+        found[name] = found[name] or config.d_model / config.heads
+    return found
+
+
+def _longest(config: ModelConfig) -> int | None:
+    """The most tokens of a sequence, None where nothing in the model limits it."""
+    return config.max_length if config.positions == "learned" else None
+
+
+def _objective(path: Path) -> str | None:
+    """What a run's configuration beside the model says it was trained on."""
+    from nlpcli.config.loading import load_yaml
+    from nlpcli.runs.training_run import CONFIG
+
+    if is_huggingface(path) or not (path / CONFIG).is_file():
+        return None
+    found = load_yaml(path / CONFIG)
+    return found.get("task") or found.get("objective")
+
+
+def _pooling(path: Path, info: Mapping[str, Any]) -> str | None:
+    """How the model makes vectors of texts, where it or its folder says so."""
+    from nlpcli.convert.sentence_transformers_in import sentence_settings
+
+    if (info.get("head") or {}).get("kind") == "vector":
+        return info["head"].get("pooling")
+    try:
+        return sentence_settings(path).pooling
+    except NlpcliError:  # `nlpcli embed` says what can't be done
+        return None
+
+
+def _labels(info: Mapping[str, Any]) -> list[str]:
+    problem = info.get("problem") or {}
+    labels = problem.get("labels") or []
+    return list(labels) if isinstance(labels, Sequence) and not isinstance(labels, str) else []
+
+
+def _what(facts: Mapping[str, Any]) -> Section:
+    layers = " + ".join(f"{count} {name}" for name, count in facts["layers"].items())
+    context = f"{counted(facts['context'], 'token')}" if facts["context"] else "not limited by the positions"
+    if facts["trained_context"]:
+        context += f"; trained on up to {facts['trained_context']:,}"
+    elif facts["longest_source"]:
+        context += f"; sources are cut at {counted(facts['longest_source'], 'token')}"
+    rows = [
+        ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
+        ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
+        (
+            "layers",
+            f"{layers}, width {facts['d_model']}, {counted(facts['heads'], 'head')}, feed-forward {facts['d_ff']}",
+        ),
+        ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
+        ("context", context),
+        ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
+        ("preset", ", ".join(facts["presets"]) or "none has this architecture"),
+    ]
+    if facts["objective"] and facts["objective"] != facts["task"]:
+        rows.insert(2, ("trained on", facts["objective"]))
+    if facts["head"]:
+        said = facts["head"]["heads"] if "heads" in facts["head"] else facts["head"]
+        rows.insert(2, ("head", ", ".join(f"{name} {value}" for name, value in said.items())))
+    elif facts["pooling"]:
+        rows.insert(2, ("vectors", f"pooling: {facts['pooling']}"))
+    if facts["labels"]:
+        shown = ", ".join(map(str, facts["labels"][:12]))
+        rows.insert(3, ("labels", f"{len(facts['labels'])}: {shown}" + (", …" if len(facts["labels"]) > 12 else "")))
+    if facts["left_out"]:
+        rows.append(
+            (
+                "left out",
+                f"{counted(len(facts['left_out']), 'weight')} that this model does not use: {facts['left_out'][0]}, …",
+            )
+        )
+    return Section("Model", rows)
+
+
+def _measured(facts: Mapping[str, Any]) -> list[Section]:
+    signatures = facts["signatures"]
+    rows = [[name, f"{value:.4g}", signatures.get(name, "")] for name, value in facts["metrics"].items()]
+    title = "Scores on the dev set" + (f" (step {facts['step']:,})" if facts["step"] else "")
+    return [Section(title, rows, ("metric", "value", "signature"))] if rows else []
+
+
+def _parameters(facts: Mapping[str, Any]) -> Section:
+    total = facts["parameters"]["total"]
+    rows = [[name, f"{count:,}", percent(count, total)] for name, count in facts["parameters"]["by_part"].items()]
+    return Section("Parameters", [*rows, ["all", f"{total:,}", ""]], ("part", "count", "share"))
+
+
+def _cost(facts: Mapping[str, Any]) -> Section:
+    used, counts = facts["memory"], facts["flops"]
+    stored = ", ".join(f"{name}" for name in facts["stored"])
+    rows = [
+        ("on disk", f"{size(facts['bytes'])} ({stored})"),
+        ("weights in memory", f"{size(used['weights'])} (float32), {size(used['weights'] / 2)} in 16 bits"),
+        ("training, AdamW", f"{size(used['training'])} plus the activations of a batch"),
+    ]
+    if "cache_token" in used:
+        source = f", {size(used['cache_source'])} per source token" if "cache_source" in used else ""
+        window = f", at most {size(used['cache_window'])} for windows" if "cache_window" in used else ""
+        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{window}{source} (float32)"))
+    rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
+    if counts["decoding"] is not None:
+        rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
+    return Section(f"Cost (FLOPs at {counted(counts['length'], 'token')})", rows)

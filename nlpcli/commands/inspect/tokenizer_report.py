@@ -1,0 +1,204 @@
+"""A tokenizer: what it is, what its pieces look like, and how it cuts a text."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlpcli.commands.inspect.findings import Example, Finding, Inspection, Section, finding, percent
+from nlpcli.commands.tokenize import describe, open_tokenizer
+from nlpcli.config.counting import counted
+from nlpcli.data.readers import no_text, read_lines
+from nlpcli.errors import reads_description
+from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK
+from nlpcli.text.unusual_characters import script_of, spelled
+
+_BATCH = 1000  # lines
+_LONGEST = 12  # pieces that are shown
+_UNKNOWN = 20  # characters
+_SAMPLES = {
+    "Latin": "The translation isn't finished: 1,024 größere Übersetzungen are missing!",
+    "Cyrillic": "Перевод ещё не закончен: не хватает 1 024 предложений!",
+    "Han": "翻译还没有完成，还差1024句话。",
+    "Kana": "翻訳はまだ終わっていません。",
+    "Hangul": "번역이 아직 끝나지 않았습니다.",
+    "Greek": "Η μετάφραση δεν έχει τελειώσει ακόμη.",
+    "Arabic": "لم تنته الترجمة بعد.",
+    "Hebrew": "התרגום עדיין לא הסתיים.",
+}
+
+
+@reads_description
+def inspect_tokenizer(
+    path: Path, *, text: Sequence[str] = (), show: int = 3, on_line: Callable[[int], None] | None = None
+) -> Inspection:
+    """The tokenizer in a folder, or in that of a model. text: files to measure it on.
+
+    Raises: NlpcliError for a damaged tokenizer, and for bad text.
+    """
+    tokenizer = open_tokenizer(Path(path))
+    facts = describe(tokenizer)
+    facts.pop("pieces")
+    facts["kind_of_tokenizer"] = facts.pop("kind")
+    ordinary = _ordinary(tokenizer)
+    scripts = _scripts(ordinary)
+    main = next((name for name in scripts if name in _SAMPLES), "Latin")
+    sample = _SAMPLES[main]
+    facts |= {
+        "longest": sorted(ordinary, key=len, reverse=True)[:_LONGEST],
+        "scripts": scripts,
+        "characters": sum(len(piece.strip(SPACE_MARK)) == 1 for piece in ordinary),
+        "sample": {"text": sample, "pieces": [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([sample])[0]]},
+    }
+    sections, findings = [_what(facts), _pieces(facts)], []
+    if text:
+        facts["text"], findings = measure(tokenizer, text, show=show, on_line=on_line)
+        sections.append(_on_text(facts["text"]))
+    title = f"a tokenizer: {tokenizer.kind}, {counted(tokenizer.vocab_size, 'token')}"
+    return Inspection("tokenizer", title, str(path), facts, sections, findings)
+
+
+def measure(
+    tokenizer: Any, files: Sequence[str], *, show: int = 3, on_line: Callable[[int], None] | None = None
+) -> tuple[dict[str, Any], list[Finding]]:
+    """How a tokenizer cuts a text, and the lines that don't come back or hold what is unknown.
+
+    fertility: pieces a white-space separated word; unused: ids that the text has no use for, special ones and bytes
+    aside. Lines are counted over all files.
+    """
+    unk, kept = tokenizer.special.unk, np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    total: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    changed, unknown = [], []
+    examples: dict[str, list[Example]] = {"changed": [], "unknown": []}
+    number = 0
+    lines = (line for path in files for line in read_lines(path))
+    while block := list(itertools.islice(lines, _BATCH)):
+        encoded = tokenizer.encode(block)
+        for line, ids, back in zip(block, encoded, tokenizer.decode(encoded), strict=True):
+            number += 1
+            total.update(lines=1, words=len(line.split()), characters=len(line), pieces=len(ids))
+            strange = ids.count(unk)
+            if strange:
+                unknown.append(number)
+                total["unknown"] += strange
+                if len(examples["unknown"]) < show:
+                    examples["unknown"].append(Example(number, {"text": line, "tokens": _cut(tokenizer, ids)}))
+                missing.update(_unreadable(tokenizer, line))
+            if back != line:
+                changed.append(number)
+                if len(examples["changed"]) < show:
+                    examples["changed"].append(Example(number, {"text": line, "decoded": back}))
+        kept += np.bincount(np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64), minlength=len(kept))
+        if on_line is not None:
+            on_line(number)
+    if not total["pieces"]:
+        raise no_text(list(files))
+    return _measured(tokenizer, total, kept, missing), [
+        *finding("unknown", "lines with unknown tokens", unknown, examples=examples["unknown"]),
+        *finding(
+            "changed", "lines that change when they are encoded and decoded", changed, examples=examples["changed"]
+        ),
+    ]
+
+
+def _measured(tokenizer: Any, total: Counter[str], kept: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
+    pieces = total["pieces"]
+    hidden = tokenizer.special.all() | _byte_ids(tokenizer)
+    ordinary = [id_ for id_ in range(tokenizer.vocab_size) if id_ not in hidden]
+    return {
+        **{name: total[name] for name in ("lines", "words", "characters", "pieces", "unknown")},
+        "bytes": int(kept[sorted(_byte_ids(tokenizer))].sum()) if _byte_ids(tokenizer) else 0,
+        "fertility": round(pieces / max(total["words"], 1), 4),
+        "characters_a_piece": round(total["characters"] / pieces, 4),
+        "unused": int((kept[ordinary] == 0).sum()),
+        "ordinary": len(ordinary),
+        "unknown_characters": dict(missing.most_common(_UNKNOWN)),
+    }
+
+
+def _byte_ids(tokenizer: Any) -> frozenset[int]:
+    """Of pieces that are single bytes for want of a better one."""
+    if tokenizer.kind == "byte-bpe":
+        return frozenset()
+    return frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
+
+
+def _unreadable(tokenizer: Any, line: str) -> list[str]:
+    """The characters of a line that are unknown when they stand alone."""
+    characters = [character for character in set(line) if not character.isspace()]
+    read = tokenizer.encode(characters)
+    return [
+        c for c, ids in zip(characters, read, strict=True) if tokenizer.special.unk in ids for _ in range(line.count(c))
+    ]
+
+
+def _cut(tokenizer: Any, ids: Sequence[int]) -> str:
+    return " ".join(map(tokenizer.id_to_piece, ids))
+
+
+def _ordinary(tokenizer: Any) -> list[str]:
+    hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
+    pieces = map(tokenizer.id_to_piece, range(tokenizer.vocab_size))
+    return [piece for piece in pieces if piece not in hidden]
+
+
+def _scripts(pieces: Sequence[str]) -> dict[str, int]:
+    """How many pieces are of each script, by their first letter; `none` for those without letters."""
+    counts: Counter[str] = Counter()
+    for piece in pieces:
+        counts[next((name for name in map(script_of, piece) if name), "none")] += 1
+    return dict(counts.most_common())
+
+
+def _what(facts: dict[str, Any]) -> Section:
+    special = "  ".join(f"{name} {id_}" for name, id_ in list(facts["special"].items())[:12])
+    more = len(facts["special"]) - 12
+    changes = [facts["normalization"]] if facts["normalization"] != "identity" else []
+    changes += ["lowercase"] if facts["lowercase"] else []
+    rows = [
+        ("kind", facts["kind_of_tokenizer"]),
+        ("vocabulary", f"{facts['vocab_size']:,} ids, {facts['characters']:,} of them single characters"),
+        ("special tokens", special + (f"  and {more:,} more" if more > 0 else "")),
+        ("normalization", ", ".join(changes) or "none"),
+        ("byte fallback", "yes" if facts["byte_fallback"] else "no"),
+        ("lossless", "yes: decoding restores every text" if facts["lossless"] else "no"),
+        ("trained", ", ".join(f"{name} {value}" for name, value in facts["trained"].items()) or "not reported"),
+        ("fingerprint", facts["fingerprint"][:16]),
+    ]
+    return Section("Tokenizer", rows)
+
+
+def _pieces(facts: dict[str, Any]) -> Section:
+    total = sum(facts["scripts"].values())
+    rows = [
+        ("scripts", ", ".join(f"{name} {percent(count, total)}" for name, count in facts["scripts"].items())),
+        ("longest", " ".join(facts["longest"])),
+        ("sample", facts["sample"]["text"]),
+        ("", " ".join(facts["sample"]["pieces"])),
+    ]
+    return Section("Vocabulary", rows)
+
+
+def _on_text(found: dict[str, Any]) -> Section:
+    rows = [
+        (
+            "text",
+            f"{counted(found['lines'], 'line')}, {counted(found['words'], 'word')}, "
+            f"{counted(found['pieces'], 'token')}",
+        ),
+        ("fertility", f"{found['fertility']:.3f} tokens per word"),
+        ("token length", f"{found['characters_a_piece']:.2f} characters"),
+        ("unknown", f"{counted(found['unknown'], 'token')} ({percent(found['unknown'], found['pieces'])})"),
+        ("single bytes", f"{counted(found['bytes'], 'token')} ({percent(found['bytes'], found['pieces'])})"),
+        ("never used", f"{found['unused']:,} of {found['ordinary']:,} ({percent(found['unused'], found['ordinary'])})"),
+    ]
+    if found["unknown_characters"]:
+        said = "  ".join(f"{spelled(c)} ({count:,})" for c, count in found["unknown_characters"].items())
+        rows.append(("unknown characters", said))
+    return Section("On the text", rows)

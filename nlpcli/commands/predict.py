@@ -1,0 +1,265 @@
+"""Applying a fine-tuned model: from lines to predictions in the same order, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.task_settings import ExamplesConfig
+from nlpcli.data.open_text import STDIN, check_opens, inner_suffix, shown
+from nlpcli.errors import NlpcliError, described_by, unknown
+from nlpcli.runs.find_model import locate_task
+from nlpcli.runs.finetuning.example_reading import check_columns, has_text
+
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Columns, Example
+    from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.runs.open_model import Source
+    from nlpcli.tasks.task import OnCut
+
+FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
+WINDOW = 1024  # examples read ahead
+_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".conll": "conll",
+    ".conllu": "conllu",
+}
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """What to predict, with what, and how.
+
+    model: a run; None stands for the newest one of a task. files: names, "-" for standard input. format: `lines` are
+    plain, a tab between two texts; the others are read as for training, with the columns the model was trained with
+    unless `columns` names others; `auto` goes by a file's name. top: how many answers a line shows, None for what is
+    usual. part: of a model that learnt several tasks, the one
+    that is meant. line_buffered: each line is answered before the next is read.
+    """
+
+    files: Sequence[str] = (STDIN,)
+    model: Path | LoadedModel | None = None
+    format: str = "auto"
+    columns: dict[str, Any] = field(default_factory=dict)
+    top: int | None = None
+    part: str | None = None
+    batch_tokens: int = 4096
+    line_buffered: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A fine-tuned model ready for use."""
+
+    loaded: LoadedModel
+    task: Any
+    device: Any
+
+    def predict(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[dict[str, Any]]:
+        """The predictions for examples, in their order."""
+        from nlpcli.tasks.supervised import predict_items
+
+        groups = self.task.encode(examples)
+        items = [item for group in groups for item in group]
+        outputs = iter(predict_items(self.task, self.loaded.model, items, self.device, batch_tokens=batch_tokens))
+        return [
+            self.task.prediction(example, group, [next(outputs) for _ in group])
+            for example, group in zip(examples, groups, strict=True)
+        ]
+
+
+def open_task(
+    source: Source,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    part: str | None = None,
+    on_cut: OnCut | None = None,
+) -> Applied:
+    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: is told of texts that are cut.
+
+    Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
+    """
+    from nlpcli.config.schema import DecodingConfig
+    from nlpcli.runs.finetuning.multi_task_training import choose_part
+    from nlpcli.runs.open_model import open_model
+    from nlpcli.tasks import TASKS
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    machine = prepare(device, "float32", threads)
+    loaded = open_model(source, str(machine.device))
+    with described_by(loaded.path):
+        info, model = choose_part(loaded.info, loaded.model, part)
+        loaded = replace(loaded, model=model, info=info)
+        context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)), on_cut)
+        task = TASKS.load(info["task"]).restore(info["problem"], context)
+        if hasattr(task, "generator"):
+            from nlpcli.runs.finetuning.task_generator import BeamGenerator
+
+            settings = DecodingConfig(**info.get("decoding", {}))
+            task.generator = BeamGenerator(settings, task, generation=info.get("generation"))
+    return Applied(loaded, task, machine.device)
+
+
+def predict(
+    job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
+    """The task, and examples with their predictions, in the portions in which they are ready.
+
+    Nothing is predicted of an example without text, such as a blank line: its prediction is {}. `warn` is told of each
+    text that is cut.
+
+    Raises: NlpcliError naming file and line for what can't be read, and for options without effect on the task.
+    """
+    if list(job.files).count(STDIN) > 1:
+        raise NlpcliError("standard input can be read only once")
+    predictor = Predictor(job, say=say, warn=warn)
+    for window in predictor.windows(read_unlabelled(predictor.applied, job, say=say)):
+        yield predictor.applied.task, window
+
+
+class Predictor:
+    """The model of a job, ready for examples, wherever they come from. `warn` is told of each text that is cut.
+
+    Raises: NlpcliError when there is no such model, and for options without effect on the task.
+    """
+
+    def __init__(self, job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        source = locate_task(job.model, say=say)
+        self._job, self._warn = job, warn
+        self._cut: set[str] = set()  # places, in the window that is read
+        for file in job.files:
+            check_opens(file)
+        task = task_class(source, job.part)
+        _check_options(task, job)
+        for file in job.files:
+            _check_columns_of_lines(file, job, task.name)
+        self.applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut)
+        _check_options(self.applied.task, job)
+
+    def windows(self, examples: Iterable[Example]) -> Iterator[list[tuple[Example, dict]]]:
+        """Examples with their predictions, {} for those without text, in the portions in which they are ready."""
+        rest = iter(examples)
+        while window := list(islice(rest, 1 if self._job.line_buffered else WINDOW)):
+            texts = [example for example in window if has_text(example)]
+            predictions = iter(self.applied.predict(texts, batch_tokens=self._job.batch_tokens))
+            yield [(example, next(predictions) if has_text(example) else {}) for example in window]
+            self._cut.clear()
+
+    def _on_cut(self, example: Example, room: int, tokens: int) -> None:
+        if example.place not in self._cut:  # once, however many candidates stand beside a text
+            self._warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
+            self._cut.add(example.place)
+
+
+def _check_options(task: Any, job: Predicting) -> None:
+    if job.top is not None and not task.ranks:
+        raise NlpcliError(
+            f"--top has no effect on a model for {task.name}, which gives one answer",
+            hint="leave it out; --json writes all predictions",
+        )
+    check_columns(task, job.columns)
+
+
+def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
+    """Raises: NlpcliError for columns that are named of a file of plain lines, and for an unknown format."""
+    given = [name for name, value in job.columns.items() if value]
+    if format_of(path, job.format, task) == "lines" and given:
+        raise NlpcliError(
+            f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
+            hint="name its format with --format tsv, csv or jsonl, or leave the option out",
+        )
+
+
+def task_class(source: Source, part: str | None) -> Any:
+    """The class of the task of a fine-tuned model, without its weights. part: see `Predicting`.
+
+    Raises: NlpcliError for a part that the model doesn't have.
+    """
+    from nlpcli.runs.finetuning.multi_task_training import part_of
+    from nlpcli.runs.open_model import description_of, folder_of
+    from nlpcli.tasks import TASKS
+
+    with described_by(folder_of(source)):
+        return TASKS.load(part_of(description_of(source), part)["task"])
+
+
+def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
+    """The columns a model was trained with, as far as `given` names no others."""
+    from nlpcli.data.examples import Columns
+
+    saved = ExamplesConfig(**(info.get("columns") or {})).model_dump()
+    chosen = {**saved, **{name: value for name, value in given.items() if value not in (None, [], ())}}
+    chosen["format"] = saved["format"] if format == "auto" else format
+    return Columns(**{**chosen, "choices": tuple(chosen["choices"])})
+
+
+def format_of(path: str, format: str, task: str) -> str:
+    """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else."""
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if format == "auto" and inner_suffix(path) == ".json":
+        return "squad" if task == "span" else "jsonl"
+    return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
+
+
+def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], None]) -> Iterator[Example]:
+    """The examples in the files of `job`, without their labels."""
+    from nlpcli.data.table_rows import separator_note
+
+    for path in job.files:
+        format = format_of(path, job.format, applied.task.name)
+        if format == "lines":
+            yield from parse_lines(applied.task, _lines(path))
+            continue
+        columns = columns_of(applied.loaded.info, job.columns, format)
+        if note := separator_note(path, format):
+            say(note)
+        for example in applied.task.read(path, columns, labelled=False):
+            yield replace(example, label=None)
+
+
+def _lines(path: str) -> Iterator[tuple[str, str]]:
+    """The lines of a file, each with its place."""
+    from nlpcli.data.readers import read_lines
+
+    for number, line in enumerate(read_lines(path), start=1):
+        yield line, f"{shown(path)}:{number}"
+
+
+def parse_lines(task: Any, lines: Iterable[tuple[str, str]]) -> Iterator[Example]:
+    """The examples in plain lines with their places. Raises: NlpcliError, naming the place, for what is none."""
+    from nlpcli.data.examples import Example
+    from nlpcli.data.readers import blank
+
+    for line, place in lines:
+        if blank(line):
+            yield Example((line,), place=place)
+            continue
+        try:
+            yield replace(task.parse(line), place=place)
+        except NlpcliError as error:
+            raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
+
+
+def record(task: Any, example: Example, prediction: dict[str, Any]) -> dict[str, Any]:
+    """A prediction as JSON has it: the id, the text or the two texts that were read, and what was predicted.
+
+    Where nothing was predicted, the answer is None.
+    """
+    texts = (" ".join(example.texts),) if task.name == "tag" else example.texts or ("",)
+    found: dict[str, Any] = {"id": example.id} if example.id else {}
+    found |= dict(zip(("text", "text2"), texts, strict=False))
+    prediction = prediction or {task.answer: None}
+    if "text" in prediction:  # a text was written
+        return {**found, "prediction": prediction["text"]}
+    return {**found, **prediction}

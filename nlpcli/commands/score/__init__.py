@@ -1,0 +1,1 @@
+"""`nlpcli score`: metrics of files, and the perplexity of a text."""

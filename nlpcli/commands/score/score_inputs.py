@@ -1,0 +1,304 @@
+"""What metrics are computed from, read out of files: lines, labels, numbers, tagged sentences, answers to questions,
+word alignments.
+
+Every kind of item (`Metric.needs`) has one reader here for each format that can hold it. Errors name file and line,
+so that what a metric is given can be scored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.numbers import parse_float
+from nlpcli.data.columns import Columns
+from nlpcli.data.conll import read_tagged
+from nlpcli.data.examples import Example
+from nlpcli.data.label_text import stripped
+from nlpcli.data.open_text import STDIN, inner_suffix, shown
+from nlpcli.data.readers import read_lines
+from nlpcli.data.squad import read_answers
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.alignment_error_rate import parse_links
+from nlpcli.evaluation.score import ANSWERS, LABELS, LINKS, NUMBERS, TAGS, TEXT_PAIRS, Metric, without_blanks
+from nlpcli.evaluation.trn_format import in_order, parse_trn
+
+FORMATS = ("auto", "lines", "trn", "conll", "conllu", "squad")
+HOLDING = {
+    "lines": (TEXT_PAIRS, LABELS, NUMBERS, TAGS, ANSWERS, LINKS),
+    "trn": (TEXT_PAIRS,),
+    "conll": (TAGS,),
+    "conllu": (TAGS,),
+    "squad": (ANSWERS,),
+}
+"""The kinds of items that a format can hold."""
+
+_CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
+_LINE_BY_LINE = "line n is scored against line n of the reference; write a blank line for a missing one"
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a file holds: one item for each example, and where each stands."""
+
+    path: str
+    items: list[Any]
+    places: list[str]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a call."""
+
+    references: tuple[str, ...]
+    baseline: str | None
+    systems: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """References first, so that they give the order, then the baseline, then the systems."""
+        return (*self.references, *([] if self.baseline is None else [self.baseline]), *self.systems)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a call as items of one kind, all of the same number."""
+
+    references: list[Items]
+    baseline: Items | None
+    systems: list[Items]
+
+    def check(self, metric: Metric) -> None:
+        """Refuses items that a metric does not accept. Raises: NlpcliError as its `check`, with file and line."""
+        accept = getattr(metric, "check", None)
+        if accept is None:
+            return
+        for text in self.references:
+            _check_items(text, getattr(metric, "check_reference", accept))
+        for text in (*([] if self.baseline is None else [self.baseline]), *self.systems):
+            _check_items(text, accept)
+
+
+def _check_items(text: Items, accept: Callable[[Any], None]) -> None:
+    for item, place in zip(text.items, text.places, strict=True):
+        try:
+            accept(item)
+        except NlpcliError as error:
+            raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+class Files:
+    """The files of a call; each is opened once, whatever is made of it. texts: the lines of some, by name.
+
+    Raises: NlpcliError for an unknown format, and standard input named twice.
+    """
+
+    def __init__(self, paths: Paths, format: str, texts: Mapping[str, Sequence[str]] | None = None) -> None:
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        if paths.all.count(STDIN) > 1:
+            raise NlpcliError("standard input can be read only once, as the hypotheses or as a reference")
+        self.paths = paths
+        self._format = format
+        self._lines: dict[str, list[str]] = {name: list(lines) for name, lines in (texts or {}).items()}
+
+    def format_for(self, needs: str) -> str:
+        """The format in which items of this kind are read; `auto` goes by the name of the first reference."""
+        if self._format != "auto":
+            return self._format
+        suffix = inner_suffix(self.paths.references[0]) if self.paths.references else ""
+        if suffix in _CONLL:
+            return _CONLL[suffix]
+        return "squad" if suffix == ".json" else "lines"
+
+    def read(self, needs: str, metric: str) -> Inputs:
+        """All files as items of this kind. Raises: NlpcliError for what is not there or does not fit together."""
+        format = self.format_for(needs)
+        if needs not in HOLDING[format]:
+            raise NlpcliError(
+                f"{metric} is not computed from files of the format {format}",
+                hint="--format lines reads them as lines" if needs in HOLDING["lines"] else None,
+            )
+        found = _READERS[format](self, needs)
+        _check_numbers(found, format)
+        if needs == TEXT_PAIRS:
+            found = _with_missing(found, len(self.paths.references))
+        if needs == TAGS:
+            _check_tags(found)
+        count = len(self.paths.references)
+        baseline = None if self.paths.baseline is None else found[count]
+        return Inputs(found[:count], baseline, found[len(found) - len(self.paths.systems) :])
+
+    def lines(self, path: str) -> list[str]:
+        """The lines of a file, read once. Raises: NlpcliError for an empty one."""
+        if path not in self._lines:
+            self._lines[path] = list(read_lines(path))
+        if not self._lines[path]:
+            raise NlpcliError(f"{shown(path)} is empty: there is nothing to score")
+        return self._lines[path]
+
+
+# Lines
+
+
+def _read_lines(files: Files, needs: str) -> list[Items]:
+    parse = _PARSERS[needs]
+    _check_numbers([Items(shown(path), files.lines(path), []) for path in files.paths.all], "lines")
+    found = []
+    for path in files.paths.all:
+        name = shown(path)
+        places = [f"{name}:{number}" for number in range(1, len(files.lines(path)) + 1)]
+        items = [parse(line, place) for line, place in zip(files.lines(path), places, strict=True)]
+        found.append(Items(name, items, places))
+    if needs == ANSWERS:
+        for reference in found[: len(files.paths.references)]:
+            reference.items[:] = [(line,) if line.strip() else () for line in reference.items]
+    return found
+
+
+def _label(line: str, place: str) -> str:
+    label = stripped(line)
+    if not label:
+        raise NlpcliError(f"{place}: the label is missing")
+    return label
+
+
+def _number(line: str, place: str) -> float:
+    number = parse_float(line)
+    if number is None:
+        raise NlpcliError(
+            f"{place}: '{line.strip()[:40]}' is not a {'number' if _is_finite(line) else 'finite number'}"
+        )
+    return number
+
+
+def _is_finite(line: str) -> bool:
+    """Whether a text that is no number is not even `nan`, `inf` or a number beyond the range of floats."""
+    try:
+        return math.isfinite(float(line))
+    except ValueError:
+        return True
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    TEXT_PAIRS: lambda line, place: line,
+    ANSWERS: lambda line, place: line,
+    LABELS: _label,
+    NUMBERS: _number,
+    TAGS: lambda line, place: tuple(line.split()),
+    LINKS: parse_links,
+}
+
+
+# Other formats
+
+
+def _read_transcripts(files: Files, needs: str) -> list[Items]:
+    utterances = [(path, parse_trn(files.lines(path), shown(path))) for path in files.paths.all]
+    order_path, order = utterances[0]
+    return [
+        Items(shown(path), in_order(found, shown(path), order, shown(order_path)), list(order))
+        for path, found in utterances
+    ]
+
+
+def _read_columns(files: Files, needs: str) -> list[Items]:
+    columns = Columns(format=files.format_for(needs))
+    texts = [list(read_tagged(path, columns)) for path in files.paths.all]
+    first, *others = texts
+    for text in others:
+        for example, right in zip(text, first, strict=False):  # unequal numbers are told later
+            _check_words(example, right)
+    return [
+        Items(shown(path), [example.label for example in text], [example.place for example in text])
+        for path, text in zip(files.paths.all, texts, strict=True)
+    ]
+
+
+def _check_words(example: Example, right: Example) -> None:
+    if len(example.texts) != len(right.texts):
+        raise NlpcliError(
+            f"{example.place}: {counted(len(example.texts), 'word')}, but {len(right.texts)} in {right.place}"
+        )
+    for number, (word, expected) in enumerate(zip(example.texts, right.texts, strict=True), start=1):
+        if word != expected:
+            raise NlpcliError(
+                f"{example.place}: word {number} of the sentence is '{word}', but '{expected}' in {right.place}"
+            )
+
+
+def _read_answers(files: Files, needs: str) -> list[Items]:
+    """The answers of a SQuAD data set, and predictions {id: answer} in its order."""
+    first, *others = files.paths.references
+    if others:
+        raise NlpcliError(f"a SQuAD data set holds all references of its questions; leave {shown(others[0])} out")
+    questions = list(read_answers(first))
+    places = [question.place for question in questions]
+    found = [Items(shown(first), [question.texts for question in questions], places)]
+    for path in files.paths.all[1:]:
+        answers = _predictions("\n".join(files.lines(path)), shown(path))
+        if not any(question.id in answers for question in questions):
+            raise NlpcliError(f"{shown(path)}: none of its ids is a question of {shown(first)}")
+        found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
+    return found
+
+
+def _predictions(text: str, name: str) -> dict[str, str]:
+    try:
+        answers = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NlpcliError(f"{name}:{error.lineno}: not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        what = "too many nested brackets" if isinstance(error, RecursionError) else "a number with too many digits"
+        raise NlpcliError(f"{name}: not valid JSON ({what})") from error
+    if not isinstance(answers, dict):
+        raise NlpcliError(f"{name}: not an object of ids and answers", hint='the form is {"id": "answer", ...}')
+    for id, answer in answers.items():
+        if not isinstance(answer, str):
+            raise NlpcliError(f"{name}: the answer to {id} is {json.dumps(answer)[:40]}, not a text")
+    return answers
+
+
+_READERS: dict[str, Callable[[Files, str], list[Items]]] = {
+    "lines": _read_lines,
+    "trn": _read_transcripts,
+    "conll": _read_columns,
+    "conllu": _read_columns,
+    "squad": _read_answers,
+}
+
+
+def _with_missing(found: list[Items], references: int) -> list[Items]:
+    """The same with None for each reference that is missing: a blank line in one of several reference sets."""
+    lines = without_blanks([text.items for text in found[:references]])
+    first = [replace(text, items=items) for text, items in zip(found, lines, strict=False)]
+    return [*first, *found[references:]]
+
+
+# Do they belong together?
+
+
+def _check_numbers(found: Sequence[Items], format: str) -> None:
+    first, *others = found
+    what, hint = ("sentences", None) if format in ("conll", "conllu") else ("lines", _LINE_BY_LINE)
+    for other in others:
+        if len(other.items) != len(first.items):
+            raise NlpcliError(
+                f"unequal numbers of {what}: {other.path} has {len(other.items)}, {first.path} has {len(first.items)}",
+                hint=hint,
+            )
+
+
+def _check_tags(found: Sequence[Items]) -> None:
+    first, *others = found
+    for other in others:
+        for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
+            if len(tags) != len(gold):
+                raise NlpcliError(
+                    f"{place}: {counted(len(tags), 'tag')}, but the sentence has {len(gold)} ({gold_place})",
+                    hint="write the tags of a sentence in one line, separated by spaces; --format conll reads columns",
+                )

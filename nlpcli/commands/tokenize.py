@@ -1,0 +1,318 @@
+"""Training a tokenizer from files, encoding and decoding lines, and measuring a tokenizer on a text."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlpcli.config.files import new_directory
+from nlpcli.config.leftovers import entries
+from nlpcli.config.numbers import parse_int
+from nlpcli.data.readers import (
+    LONGEST_LINE,
+    TextSource,
+    blank,
+    find_files,
+    no_text,
+    read_lines,
+    read_pieces,
+    split_lines,
+)
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.models.model_folder import DESCRIPTION as MODEL
+from nlpcli.models.model_folder import no_tokenizer
+from nlpcli.runs.open_model import is_huggingface
+from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
+from nlpcli.text.detokenization import BYTE_PIECES
+from nlpcli.text.normalization import normalizer
+from nlpcli.text.tokenizer_training import COUNTED, MAX_LINES
+
+FORMS = ("ids", "tokens")
+DEFAULT_SIZE = 8000
+_BATCH = 1000  # lines
+_LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
+_SHOWN_PIECES = 20
+_TOLD_EVERY = 10_000  # lines
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What `tokenize train` was told; see `nlpcli.text.train_tokenizer`.
+
+    vocab_size None: all there are for chars and words, `DEFAULT_SIZE` for the other kinds.
+    byte_fallback None: what the kind has.
+    """
+
+    out: Path
+    files: Sequence[str]
+    kind: str = "unigram"
+    vocab_size: int | None = None
+    sentinels: int = 0
+    byte_fallback: bool | None = None
+    normalization: str = "identity"
+    lowercase: bool = False
+    character_coverage: float = 1.0
+    max_lines: int = MAX_LINES
+    seed: int = 0
+    source: TextSource = field(default_factory=TextSource)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """lines: how many the tokenizer was trained on; lines_read: how many there were; seconds: the time it took."""
+
+    tokenizer: Tokenizer
+    out: Path
+    lines: int
+    lines_read: int
+    seconds: float
+
+    @property
+    def note(self) -> str | None:
+        """What is to be said of the text and a tokenizer of this kind."""
+        return getattr(self.tokenizer.model, "note", None)
+
+
+def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None = None) -> Trained:
+    """Trains a tokenizer on the lines of files and writes its folder, whole or not at all.
+
+    on_line: told the number of lines read so far.
+
+    Raises: NlpcliError for a folder that is in use, bad input, and as `train_tokenizer`.
+    """
+    start = time.monotonic()
+    TOKENIZERS.check(settings.kind)
+    normalizer(settings.normalization)
+    _check_byte_fallback(settings.kind, settings.byte_fallback)
+    replace = _check_out(settings.out, settings.overwrite)
+    size = settings.vocab_size
+    if size is None and settings.kind not in COUNTED:
+        size = DEFAULT_SIZE
+    tokenizer = train_tokenizer(
+        settings.kind,
+        _training_lines(settings.files, settings.source, on_line),
+        vocab_size=size,
+        sentinels=settings.sentinels,
+        byte_fallback=settings.byte_fallback is not False,
+        normalization=settings.normalization,
+        lowercase=settings.lowercase,
+        character_coverage=settings.character_coverage,
+        max_lines=settings.max_lines,
+        seed=settings.seed,
+    )
+    with new_directory(settings.out, replace=replace) as folder:
+        tokenizer.save(folder)
+    trained = tokenizer.trained
+    return Trained(tokenizer, settings.out, trained["lines"], trained["of"], time.monotonic() - start)
+
+
+def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
+    if kind == "wordpiece" and wanted:
+        raise NlpcliError(
+            "wordpiece has no byte fallback: a word that it can't split is unknown", hint="choose another --type"
+        )
+    if kind == "words" and wanted:
+        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="choose another --type")
+    if kind == "byte-bpe" and wanted is False:
+        raise NlpcliError("byte-bpe always uses bytes", hint="use --type bpe")
+
+
+def _check_out(out: Path, overwrite: bool) -> bool:
+    """Whether something stands there that may be replaced: an empty folder, or a tokenizer if the user says so."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise NlpcliError(f"{out}: is a file, not a folder")
+    held = {entry.name for entry in entries(out)}
+    if not held:
+        return True
+    files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}
+    if not held <= files:
+        raise NlpcliError(
+            f"{out}: holds files that are not a tokenizer's ({min(held - files)})", hint="choose another --out"
+        )
+    if not overwrite:
+        raise NlpcliError(
+            f"{out}: already holds a tokenizer", hint="choose another --out, or replace it with --overwrite"
+        )
+    return True
+
+
+def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[[int], None] | None) -> Iterator[str]:
+    """The lines of all documents; a line end inside a document is kept, because the model will see it."""
+    found = find_files(files)
+    count = 0
+    for path in found:
+        for text, _ in read_pieces(path, source):
+            for line in split_lines(text):
+                if not blank(line):
+                    count += 1
+                    if on_line is not None and count % _TOLD_EVERY == 0:
+                        on_line(count)
+                yield line
+    if not count:
+        raise no_text(found)
+
+
+def open_tokenizer(directory: Path) -> Tokenizer:
+    """The tokenizer in a folder of its own, in a run's folder or in one of Hugging Face.
+
+    Raises: NlpcliError as `load_tokenizer`.
+    """
+    inner = directory / "tokenizer"
+    if is_huggingface(directory):
+        from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
+
+        return read_tokenizer(directory, read_json(directory / "config.json"))
+    if not (directory / "tokenizer.yaml").exists() and (inner / "tokenizer.yaml").exists():
+        return load_tokenizer(inner)
+    if (directory / MODEL).exists() and not (directory / "tokenizer.yaml").exists():
+        raise no_tokenizer(directory)
+    return load_tokenizer(directory)
+
+
+def encode_lines(
+    tokenizer: Tokenizer,
+    files: Sequence[str],
+    *,
+    form: str = "ids",
+    sampling: float = 0.0,
+    seed: int = 0,
+    line_buffered: bool = False,
+) -> Iterator[tuple[str, list[int] | list[str]]]:
+    """Each line of the files with its ids, or its tokens. "-" is standard input.
+
+    line_buffered: each line is answered before the next is read.
+    Raises: NlpcliError for bad input, an unknown form, or sampling where the kind has none.
+    """
+    _check_form(form)
+    if not 0.0 <= sampling <= 1.0:
+        raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
+    rng = np.random.default_rng(seed)
+    lines_of_files = (line for path in files for line in read_lines(path))
+    for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
+        for line, ids in zip(lines, tokenizer.encode(lines, sampling=sampling, rng=rng), strict=True):
+            yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
+
+
+def _lines_of(files: Sequence[str]) -> Iterator[str]:
+    return (line for path in files for line in read_lines(path))
+
+
+def decode_lines(
+    tokenizer: Tokenizer, files: Sequence[str], *, form: str = "ids", line_buffered: bool = False
+) -> Iterator[tuple[list[int] | list[str], str]]:
+    """The ids, or tokens, of each line with their text. It may hold line ends, when the ids say so.
+
+    Raises: NlpcliError with file and line for what is no id or token of this tokenizer.
+    """
+    _check_form(form)
+    parse = _parse_ids if form == "ids" else _parse_tokens
+    rows = (
+        parse(tokenizer, line, f"{_shown(path)}:{number}")
+        for path in files
+        for number, line in enumerate(read_lines(path, longest=_LONGEST_IDS), 1)
+    )
+    for batch in _batches(rows, 1 if line_buffered else _BATCH):
+        for ids, text in zip(batch, tokenizer.decode(batch), strict=True):
+            yield ids if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids], text
+
+
+def _check_form(form: str) -> None:
+    if form not in FORMS:
+        raise unknown("form", form, FORMS)
+
+
+def _shown(path: str) -> str:
+    return "<stdin>" if path == "-" else path
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
+    words = line.split()
+    ids = list(map(parse_int, words))
+    for word, id_ in zip(words, ids, strict=True):
+        if id_ is None:
+            hint = "add --as tokens to decode tokens" if word in tokenizer else None
+            raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
+        if not 0 <= id_ < tokenizer.vocab_size:
+            raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
+    return ids
+
+
+def _parse_tokens(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
+    tokens = [token for token in line.split(" ") if token]
+    for token in tokens:
+        if token not in tokenizer:
+            raise NlpcliError(f"{place}: '{token}' is not a token of this tokenizer")
+    return [tokenizer.piece_to_id(token) for token in tokens]
+
+
+def describe(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its pieces."""
+    hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
+    learned = [piece for piece in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if piece not in hidden]
+    step = max(1, len(learned) // _SHOWN_PIECES)
+    settings = tokenizer.settings
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "special": {name: id_ for id_, name in sorted(tokenizer.special.names.items())},
+        "normalization": settings.normalization,
+        "lowercase": settings.lowercase,
+        "byte_fallback": settings.byte_fallback,
+        "character_coverage": settings.character_coverage,
+        "lossless": tokenizer.lossless,
+        "trained": tokenizer.trained,
+        "fingerprint": tokenizer.fingerprint,
+        "pieces": learned[::step][:_SHOWN_PIECES],
+    }
+
+
+def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:
+    """How a tokenizer cuts a text.
+
+    fertility: pieces per whitespace-separated word. unknown, bytes: part of the pieces that are unk, or single bytes
+    for want of a piece. characters_per_piece: line ends not counted. changed_lines: lines that decode otherwise.
+
+    Raises: NlpcliError for bad input and when there is no text.
+    """
+    byte_ids = frozenset()
+    if tokenizer.kind != "byte-bpe":
+        byte_ids = frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
+    total = dict.fromkeys(("lines", "words", "characters", "pieces", "unknown", "bytes", "changed_lines"), 0)
+    for lines in _batches(_lines_of(files), _BATCH):
+        encoded = tokenizer.encode(lines)
+        total["lines"] += len(lines)
+        for line, ids, back in zip(lines, encoded, tokenizer.decode(encoded), strict=True):
+            total["words"] += len(line.split())
+            total["characters"] += len(line)
+            total["pieces"] += len(ids)
+            total["unknown"] += ids.count(tokenizer.special.unk)
+            total["bytes"] += sum(id_ in byte_ids for id_ in ids)
+            total["changed_lines"] += back != line
+    if not total["pieces"]:
+        raise no_text(list(files))
+    pieces = total["pieces"]
+    return {
+        "lines": total["lines"],
+        "words": total["words"],
+        "pieces": pieces,
+        "fertility": pieces / max(1, total["words"]),
+        "characters_per_piece": total["characters"] / pieces,
+        "unknown": total["unknown"] / pieces,
+        "bytes": total["bytes"] / pieces,
+        "changed_lines": total["changed_lines"],
+    }

@@ -1,0 +1,169 @@
+"""Looking at texts one by one: the model is opened once, and each text becomes an `Attention`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.commands.visualize_attention.request import Given, Looking, Opened, Seen, View, not_possible
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.find_model import newest_model
+from nlpcli.runs.open_model import open_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.visualization.attention_data import Attention, Site
+
+_NAMELESS = ("model", "models", "best", "last", "latest", "final", "checkpoint", "output", "out")
+
+
+def look(
+    job: Looking, texts: Iterable[Given], *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[Attention]:
+    """What the model attends to in each text, one after the other, as they come.
+
+    A text that is too long for the model is cut, which `warn` is told.
+
+    Raises: NlpcliError for a model that can't do what is asked, and for a text that can't be read so.
+    """
+    looker = None
+    for given in texts:
+        looker = looker or Looker(job, say=say, warn=warn)
+        yield looker.look(given)
+
+
+class Looker:
+    """A model that is opened to be looked into. `say` is told which it is when none was named."""
+
+    def __init__(self, job: Looking, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        path = Path(job.model) if job.model is not None else _newest(job, say)
+        from nlpcli.runs.finetuning.multi_task_training import choose_part
+        from nlpcli.training.device import prepare
+
+        machine = prepare(job.device, "float32", job.threads)
+        loaded = open_model(path, str(machine.device))
+        info, model = choose_part(loaded.info, loaded.model, job.part)
+        loaded = replace(loaded, model=model, info=info)
+        self.opened = Opened(job, loaded, machine.device, warn, _task(info, loaded))
+        self._read = _reader(self.opened)
+
+    def look(self, given: Given) -> Attention:
+        """What the model attends to in one text."""
+        import torch
+
+        from nlpcli.visualization.attention_data import Attention
+
+        self._check(given)
+        gradient = self.opened.job.gradient
+        with torch.set_grad_enabled(gradient):
+            seen = self._read(self.opened, given)
+        weights = [[layer[0].detach() for layer in view.weights] for view in seen.views]
+        if gradient:
+            weights = _times_gradients(seen, weights)
+        sites = [_site(view, layers, gradient) for view, layers in zip(seen.views, weights, strict=True)]
+        notes = ({} if given.line is None else {"line": given.line}) | seen.notes
+        if gradient:
+            notes["gradient of"] = f"the {seen.goal_name}"
+        return Attention(tuple(sites), _name(self.opened.loaded.path), seen.texts, notes)
+
+    def _check(self, given: Given) -> None:
+        """Raises: NlpcliError for a part of a text that the model has no use for."""
+        opened = self.opened
+        config = opened.loaded.config
+        writes = opened.task is not None or (config.kind == "encoder-decoder" and opened.model is opened.body)
+        if given.target is not None and not writes:
+            raise not_possible(opened, "a target", "the model generates no text", "leave it out")
+        reads_two = opened.task is not None or opened.model is not opened.body or config.kind == "encoder"
+        if given.second is not None and not reads_two:
+            raise not_possible(opened, "a second text", "the model reads one text", "leave it out")
+
+
+def _name(path: Path) -> str:
+    """What the model in a folder is called: the folder's name, with that of the one around where it says nothing."""
+    path = path.resolve()
+    return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
+
+
+def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs")) -> Path:
+    """The run below `root` that was written last, of those that can do what is asked."""
+    found = newest_model(lambda info: _is_able(info, job), root)
+    if found is None:
+        raise NlpcliError(
+            f"no model was given, and there is no run under {root}/ that fits", hint="name one with --model"
+        )
+    return found.report("the newest run", say)
+
+
+def _is_able(info: dict[str, Any], job: Looking) -> bool:
+    family = info["model"].get("family")
+    if job.order is not None and family != "xlnet":
+        return False
+    return job.memory is None or bool(info["model"].get("memory_length"))
+
+
+def _task(info: dict[str, Any], loaded: Any) -> Any:
+    """The task of a model that was tuned to write text; nothing else of a task is needed to read."""
+    if info.get("task") != "text-to-text":
+        return None
+    from nlpcli.config.schema import DecodingConfig
+    from nlpcli.runs.finetuning.task_generator import BeamGenerator
+    from nlpcli.tasks import TASKS
+    from nlpcli.tasks.task import Context
+
+    context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
+    task = TASKS.load(info["task"]).restore(info["problem"], context)
+    task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task, generation=info.get("generation"))
+    return task
+
+
+def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
+    """How this kind of model reads. Raises: NlpcliError for settings that mean nothing to it."""
+    from nlpcli.commands.visualize_attention import (
+        encoder_inputs,
+        language_model_inputs,
+        permutation_inputs,
+        source_target_inputs,
+    )
+
+    job, config = opened.job, opened.loaded.config
+    bare = opened.model is opened.body
+    if job.label is not None and bare:
+        raise not_possible(opened, f"label '{job.label}'", "the model has no labels", "leave out --label")
+    if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
+        why = "only Transformer-XL and XLNet have a memory" if bare else "a model with a task head reads without it"
+        raise not_possible(opened, "a memory", why, "leave out --memory")
+    if job.order is not None and not (bare and config.family == "xlnet"):
+        raise not_possible(opened, "a factorization order", "only XLNet without a head has one", "leave out --order")
+    if not bare or (config.kind == "encoder" and config.family != "xlnet"):
+        return encoder_inputs.read_rows
+    if config.family == "xlnet":
+        if job.order is not None:
+            return permutation_inputs.read_in_order
+        return permutation_inputs.read_after_memory if job.memory is not None else encoder_inputs.read_rows
+    if config.kind == "encoder-decoder":
+        return source_target_inputs.read_pair
+    return language_model_inputs.read_prompt if opened.task is not None else language_model_inputs.read_stream
+
+
+def _site(view: View, weights: list[torch.Tensor], signed: bool) -> Site:
+    from nlpcli.visualization.attention_data import Site
+
+    arrays = tuple(layer.float().cpu().numpy() for layer in weights)
+    return Site(view.name, view.title, view.queries, view.keys, arrays, signed=signed)
+
+
+def _times_gradients(seen: Seen, weights: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    """A ⊙ ∂y/∂A of each layer, y the goal; where y does not depend on A it is zero.
+
+    Source: the product is that of Barkan et al. 2021, section 3 (Grad-SAM), and Chefer et al. 2021, eq. 5 ("Generic
+    attention-model explainability"), without what they do next, which is to drop what is negative.
+    """
+    import torch
+
+    flat = [layer for view in seen.views for layer in view.weights]
+    found = iter(torch.autograd.grad(seen.goal, flat, allow_unused=True))
+    pairs = [[(layer, next(found)) for layer in layers] for layers in weights]
+    return [[torch.zeros_like(a) if g is None else a * g[0] for a, g in layers] for layers in pairs]

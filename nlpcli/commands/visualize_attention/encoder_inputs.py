@@ -1,0 +1,153 @@
+"""Texts and pairs of texts as an encoder, or a model under a head, reads them: whole, with their special tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nlpcli.commands.visualize_attention.readable_tokens import Part, side
+from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, view
+from nlpcli.data.examples import Example
+from nlpcli.errors import unknown
+from nlpcli.models.heads import TextHead, TokenHead
+from nlpcli.models.padded_batch import Rows, stack
+from nlpcli.models.transformer import Decoder, EncoderDecoder
+from nlpcli.models.transformer_xl import TransformerXL
+from nlpcli.tasks.input_layout import Layout, cut
+from nlpcli.visualization.attention_data import Side
+from nlpcli.visualization.capture import OWN, capture
+
+
+def read_rows(opened: Opened, given: Given) -> Seen:
+    """Sites: "encoder", of XLNet "content", of decoders "decoder"; all three of an encoder-decoder under a head.
+
+    The rows of a decoder are the tokens it reads: under a head it predicts no text.
+    """
+    parts = laid_out(opened, given)
+    tokens = side(opened.loaded.tokenizer, parts)
+    rows = rows_of(opened, parts)
+    with capture(opened.model, gradients=opened.job.gradient) as recorded:
+        if opened.model is opened.body:
+            states = opened.model(rows.ids, rows.mask, rows.segments)
+            goal, goal_name = _own_goal(opened, states, rows.ids, tokens)
+        else:
+            output = opened.model(rows)
+            goal, goal_name = _head_goal(opened, output, tokens)
+    read = tokens
+    if isinstance(opened.body, EncoderDecoder) and opened.model.side == "decoder":
+        start = side(opened.loaded.tokenizer, [Part([opened.model.start], special=True)])
+        read = _moved(tokens, start)
+    left_to_right = isinstance(opened.body, (Decoder, TransformerXL))
+    views = [
+        *view("encoder", tokens, tokens, recorded.get("encoder", [])),
+        *view("decoder", read, read, recorded.get("decoder", [])),
+        *view("cross", read, tokens, recorded.get("cross", [])),
+        *view("decoder" if left_to_right else "content", tokens, tokens, recorded.get(OWN, [])),
+    ]
+    return Seen(views, texts_of(given), goal=goal, goal_name=goal_name)
+
+
+def texts_of(given: Given) -> dict[str, str]:
+    """What was read, by part."""
+    return {"text": given.text} if given.second is None else {"a": given.text, "b": given.second}
+
+
+def laid_out(opened: Opened, given: Given) -> list[Part]:
+    """One text or two with the special tokens of the model's layout; too long ones lose their ends, which is told."""
+    tokenizer = opened.loaded.tokenizer
+    layout = Layout.of(opened.loaded.config, tokenizer.special, opened.loaded.info)
+    texts = [given.text] if given.second is None else [given.text, given.second]
+    ids = tokenizer.encode(texts)
+    room = layout.room(len(texts), opened.limit)
+    total = sum(map(len, ids))
+    if total > room:
+        opened.warn(f"{given.place}: cut to {room} of its {total} tokens, more than the model reads")
+    ids = cut(ids, room)
+    first, last = ("", "") if len(texts) == 1 else ("a", "b")
+    parts = [Part(layout.start, True, first), Part(ids[0], False, first)]
+    if len(texts) > 1:
+        parts += [Part(layout.between, True, first), Part(ids[1], False, last)]
+    parts.append(Part(layout.end, True, last))
+    if not any(part.ids for part in parts):
+        return [Part(layout.empty or (tokenizer.special.eos,), True)]
+    return parts
+
+
+def rows_of(opened: Opened, parts: list[Part]) -> Rows:
+    """What `laid_out` gave, as tensors."""
+    config, special = opened.loaded.config, opened.loaded.tokenizer.special
+    layout = Layout.of(config, special, opened.loaded.info)
+    texts = [part.ids for part in parts if not part.special]
+    row = layout.row(*texts)
+    return stack([row], special.pad, segments=config.segments > 1 or config.family == "xlnet").to(opened.device)
+
+
+def _moved(tokens: Side, start: Side) -> Side:
+    """`tokens` moved by one place, after a start."""
+    return Side(
+        (*start.tokens, *tokens.tokens[:-1]),
+        (*start.words, *tokens.words[:-1]),
+        (*start.special, *tokens.special[:-1]),
+        (tokens.groups[0], *tokens.groups[:-1]) if tokens.groups else (),
+    )
+
+
+# --- what is differentiated --------------------------------------------------------------------------------------
+
+
+def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: Side) -> tuple[Any, str]:
+    """Of a model without a head: the log-probability of the tokens themselves, the special ones not counted."""
+    if not opened.job.gradient:
+        return None, ""
+    model = opened.model
+    if getattr(model, "mlm_head", None) is None:
+        hint = "add --order, in which XLNet predicts" if opened.loaded.config.family == "xlnet" else None
+        raise not_possible(opened, "gradient times attention", "the model predicts nothing", hint)
+    logits = model.logits(model.mlm_hidden(states[0]))
+    return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
+
+
+def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any, str]:
+    """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions."""
+    job = opened.job
+    if not job.gradient:
+        return None, ""
+    head, problem = opened.model.head, opened.loaded.info.get("problem") or {}
+    labels = list(problem.get("labels") or ())
+    if isinstance(head, TextHead) and output.size(-1) == len(labels) > 1:
+        if job.label is not None and job.label not in labels:
+            raise unknown("label of this model", job.label, labels)
+        index = int(output[0].argmax()) if job.label is None else labels.index(job.label)
+        return output[0, index], f"logit of the {'predicted ' * (job.label is None)}label '{labels[index]}'"
+    if job.label is not None:
+        raise not_possible(opened, f"label '{job.label}'", "the model predicts no label of a text", "leave out --label")
+    if isinstance(head, TextHead):
+        return output[0].max(), "score"
+    if isinstance(head, TokenHead):
+        if opened.loaded.info["task"] == "span":
+            return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
+        return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"
+    raise not_possible(opened, "gradient times attention", "the model makes vectors, and predicts nothing")
+
+
+def log_probability(logits: torch.Tensor, goal: torch.Tensor, counted: list[int] | slice = slice(None)) -> torch.Tensor:
+    """Σ_t log p(goal_t) over the places `counted`, in nats, of logits (n, vocab) and goal (n,)."""
+    return logits[counted].log_softmax(-1).gather(-1, goal[counted][:, None]).sum()
+
+
+def ordinary(tokens: Side) -> list[int]:
+    """The places of tokens that are not special."""
+    return [place for place, special in enumerate(tokens.special) if not special]
+
+
+def asked_and_answered(opened: Opened, given: Given) -> tuple[Any, list[int]]:
+    """A text as a text-to-text task puts it, and the ids of the answer that is given, or that the model writes."""
+    task = opened.task
+    texts = (given.text,) if given.second is None else (given.text, given.second)
+    [[item]] = task.encode([Example(texts, given.target, place=given.place)])
+    if given.target is not None:
+        return item, list(item.target)
+    with torch.no_grad():
+        [answer] = task.outputs(opened.model, task.collate([item]).to(opened.device))
+    return item, list(answer)

@@ -1,0 +1,151 @@
+"""Which of all the weights are shown, and in what form: what a reader can take in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nlpcli.config.counting import counted
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.visualization import transformations
+from nlpcli.visualization.attention_data import Attention, Site
+
+AVERAGES = ("heads", "layers", "both")
+_OWN = ("encoder", "source-encoder", "decoder", "content")
+"""Sites in which one layer's output is the next one's keys, so that attention can be followed through the layers."""
+
+
+@dataclass(frozen=True)
+class Showing:
+    """sites, layers, heads: those to show, () for all or for what `few` chooses. words: subwords merged to words;
+    special: whether special tokens are shown; average: over one of AVERAGES; rollout: see `transformations.rollout`.
+
+    Raises: NlpcliError for an unknown average, and for settings that exclude each other.
+    """
+
+    sites: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    words: bool = False
+    special: bool = True
+    average: str | None = None
+    rollout: bool = False
+
+    def __post_init__(self) -> None:
+        if self.average is not None and self.average not in AVERAGES:
+            raise unknown("average", self.average, AVERAGES)
+        if self.rollout and self.heads:
+            raise NlpcliError("--rollout uses the mean of all heads, so --head has no effect", hint="leave out --head")
+        if self.rollout and self.average is not None:
+            raise NlpcliError("--rollout uses the mean of all heads, so --average has no effect", hint="leave it out")
+
+
+def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
+    """What is to be drawn of an attention.
+
+    few: where nothing was chosen, one matrix of each site instead of all of them, and of an encoder-decoder the
+    cross-attention alone: see `few_of`.
+
+    Raises: NlpcliError for a site, layer or head that isn't there, and a rollout of what has none.
+    """
+    chosen = transformations.select(attention, showing.sites or None)
+    if few and not showing.sites and any(site.name == "cross" for site in chosen.sites) and not showing.rollout:
+        chosen = transformations.select(chosen, ("cross",))
+    if showing.rollout:
+        chosen = _rolled_out(chosen, told=bool(showing.sites))
+    chosen = transformations.select(chosen, None, showing.layers or None, showing.heads or None)
+    if few:
+        chosen = replace(chosen, sites=tuple(few_of(site, showing) for site in chosen.sites))
+    if not showing.special:
+        chosen = transformations.without_special(chosen)
+    if showing.words:
+        chosen = transformations.merge_words(chosen)
+    return chosen if showing.average is None else transformations.average(chosen, showing.average)
+
+
+def few_of(site: Site, showing: Showing) -> Site:
+    """One matrix of a site, unless more were chosen: of the last layer, the mean over heads.
+
+    Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019); of gradients, which are
+    spread over the layers, the mean of all.
+    """
+    if not showing.layers and showing.average not in ("layers", "both"):
+        if site.signed:
+            site = _mean(site, "layers")
+        else:
+            place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1
+            site = transformations.select(Attention((site,)), layers=(site.layers[place],)).sites[0]
+    if not showing.heads and showing.average is None and len(site.heads) > 1:
+        return _mean(site, "heads")
+    return site
+
+
+def _mean(site: Site, over: str) -> Site:
+    return transformations.average(Attention((site,)), over).sites[0]
+
+
+def _rolled_out(attention: Attention, *, told: bool) -> Attention:
+    """The rollout of each site that has one; told: whether the sites were chosen, so that each must have one."""
+    sites = [site for site in attention.sites if told or _can_roll_out(site)]
+    return replace(attention, sites=tuple(map(_rollout, sites or attention.sites)))
+
+
+def _can_roll_out(site: Site) -> bool:
+    return site.name in _OWN and not site.signed and site.queries.positions == site.keys.positions
+
+
+def _rollout(site: Site) -> Site:
+    if site.name == "query":
+        raise NlpcliError(
+            "the query stream attends to the content stream, so it has no rollout", hint="use --site content"
+        )
+    return transformations.rollout(site)
+
+
+def has_chosen(attention: Attention, shown: Attention, showing: Showing) -> bool:
+    """Whether something of an attention is not shown without having been left out by `showing`."""
+    layers = showing.layers or showing.average in ("layers", "both")
+    heads = showing.heads or showing.average is not None or showing.rollout
+    sites = showing.sites or len(shown.sites) == len(attention.sites)
+    return not (layers and heads and sites)
+
+
+def told(attention: Attention, shown: Attention) -> str:
+    """What of an attention is shown, in words: `Cross-attention, layer 3 of 4, mean of 8 heads`."""
+    parts = []
+    for site in shown.sites:
+        whole = attention.site(site.name)
+        layers = f"layer{'s' * (len(site.layers) > 1)} {_listed(site.layers)} of {len(whole.layers)}"
+        heads = f"head{'s' * (len(site.heads) > 1)} {_listed(site.heads)} of {len(whole.heads)}"
+        if site.heads == (transformations.MEAN,):
+            heads = f"mean of {counted(len(whole.heads), 'head')}"
+        if site.layers == (transformations.MEAN,):
+            layers = f"mean of {counted(len(whole.layers), 'layer')}"
+        parts.append(", ".join([whole.title, layers] + [heads] * (site.heads != (transformations.ROLLOUT,))))
+    return "; ".join(parts)
+
+
+def _listed(names: Sequence[int | str]) -> str:
+    return ", ".join(map(str, names))
+
+
+def mean_numbers(attentions: Sequence[Sequence[transformations.HeadNumbers]]) -> list[transformations.HeadNumbers]:
+    """The numbers of each head, each the mean over the texts in which it has one."""
+    found: dict[tuple, list[transformations.HeadNumbers]] = {}
+    for numbers in attentions:
+        for one in numbers:
+            found.setdefault((one.site, one.layer, one.head), []).append(one)
+    return [
+        replace(
+            group[0],
+            entropy=_mean_of([one.entropy for one in group]),
+            most=_mean_of([one.most for one in group]) or 0.0,
+            distance=_mean_of([one.distance for one in group]),
+        )
+        for group in found.values()
+    ]
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

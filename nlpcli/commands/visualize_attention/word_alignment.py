@@ -1,0 +1,241 @@
+"""Aligning the words of a text with those of its translation: from two files of lines to lines of links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nlpcli.config.counting import counted
+from nlpcli.config.numbers import parse_int
+from nlpcli.data.open_text import STDIN, check_opens, shown
+from nlpcli.data.readers import read_lines
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.find_model import TRANSLATION, locate
+from nlpcli.runs.open_model import open_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nlpcli.decoding.aligner import Aligner, Look, Pair
+    from nlpcli.decoding.alignment_symmetrization import Links
+
+ARGMAX, AUTO = "argmax", "auto"
+METHODS = (ARGMAX, "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
+DEFAULT_METHOD = "grow-diag"  # with two models
+STEPS = ("predict", "read")
+WINDOW = 1024  # pairs read ahead, and those by which layers are chosen
+
+Layer = int | str | tuple[int, int] | None
+
+_LONGEST = 16_384  # bytes of a line; the weights of a pair grow with the product of its lengths
+
+
+@dataclass(frozen=True)
+class Aligning:
+    """Which texts are aligned, with what, and how.
+
+    target: a file with the translation of each line of `sources`; "-" is standard input, for one of them. model: None
+    stands for the newest run. reverse: a model that translates the other way, by whose weights the first one's are
+    multiplied. method: `argmax` links every target word to the source word with the largest weight; the others combine
+    this with the best target word of every source word, see `symmetrised`. None: argmax, or `DEFAULT_METHOD` with
+    `reverse`. gradient: gradient times attention decides, not attention. layer: the decoder layer that is looked at,
+    from 1; two, of the model and of the reverse one; "auto": those which agree best in the first `WINDOW` pairs;
+    None: the last but one, of gradients all. step: of `STEPS`, see `nlpcli.decoding.cross_attention.word_weights`.
+
+    Raises: NlpcliError for unknown choices and for settings that have no effect.
+    """
+
+    target: str
+    sources: Sequence[str] = (STDIN,)
+    model: Path | None = None
+    reverse: Path | None = None
+    method: str | None = None
+    gradient: bool = False
+    layer: Layer = None
+    step: str = "predict"
+    batch_tokens: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            raise unknown("way to align", self.method, METHODS)
+        if self.step not in STEPS:
+            raise unknown("step", self.step, STEPS)
+        if self.reverse is None and isinstance(self.layer, tuple):
+            raise NlpcliError("the second layer belongs to a reverse model, and none is given")
+        if self.reverse is None and self.layer == AUTO:
+            raise NlpcliError(
+                "--layer auto needs two directions",
+                hint="add --reverse with a model that translates in the opposite direction, or name a layer",
+            )
+        if self.gradient and self.step != "predict":
+            raise NlpcliError(f"--gradient needs --step predict, not {self.step}")
+        if [*self.sources, self.target].count(STDIN) > 1:
+            raise NlpcliError("standard input can be read only once, as source or as target")
+
+
+def parse_layer(text: str | None) -> Layer:
+    """What `--layer` says: a number, two joined by a comma, or "auto". Raises: NlpcliError for anything else."""
+    if text is None or text == AUTO:
+        return text
+    numbers = [parse_int(number) for number in text.split(",")]
+    if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
+        return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
+    raise NlpcliError(f"'{text}' is not a layer", hint="a number from 1, one for each direction (3,2), or auto")
+
+
+def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
+    """The links of each pair of lines as `0-0 1-2`, in order and in the portions in which they are ready.
+
+    source word - target word, from 0, as white space separates them; a pair with a blank line has none.
+
+    Raises: NlpcliError for bad input, after all lines before it were given.
+    """
+    for path in (*job.sources, job.target):
+        check_opens(path)
+    from nlpcli.decoding.cross_attention import pharaoh
+
+    directions = [_Direction(_aligner(job, job.model, say=say, warn=warn))]
+    if job.reverse is not None:
+        directions.append(_Direction(_aligner(job, job.reverse, say=say, warn=warn), backwards=True))
+    windows = _windows(_read_pairs(job))
+    first = next(windows, [])
+    looks = _looks(job, directions, first, say=say)
+    for window in chain([first], windows):
+        found = [direction.shares(window, [look])[0] for direction, look in zip(directions, looks, strict=True)]
+        yield [pharaoh(sorted(links)) for links in _combined(job, found)]
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """An aligner whose arrays are (target words, source words) of the text, though its model may translate back."""
+
+    aligner: Aligner
+    backwards: bool = False
+
+    def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
+        """As those of the aligner; backwards the columns sum to 1."""
+        if not self.backwards:
+            return self.aligner.shares(pairs, looks)
+        exchanged = [replace(pair, source=pair.target, target=pair.source) for pair in pairs]
+        return [[array.T for array in of_look] for of_look in self.aligner.shares(exchanged, looks)]
+
+    def links(self, array: np.ndarray) -> Links:
+        """Those of the words that the model writes."""
+        from nlpcli.decoding.alignment_symmetrization import links_of_sources, links_of_targets
+
+        return links_of_sources(array) if self.backwards else links_of_targets(array)
+
+
+def _combined(job: Aligning, found: list[list[np.ndarray]]) -> Iterator[Links]:
+    from nlpcli.decoding.alignment_symmetrization import agreed, links_of_sources, links_of_targets, symmetrised
+
+    method = job.method or (ARGMAX if job.reverse is None else DEFAULT_METHOD)
+    for arrays in zip(*found, strict=True):
+        weights = arrays[0] if len(arrays) == 1 else agreed(*arrays)
+        links = links_of_targets(weights)
+        yield links if method == ARGMAX else symmetrised(links, links_of_sources(weights), method)
+
+
+def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Aligner:
+    from nlpcli.decoding.aligner import Aligner, AlignerSettings
+    from nlpcli.training.device import prepare
+
+    path = locate(TRANSLATION, model, say=say)
+    machine = prepare(job.device, "float32", job.threads)
+    loaded = open_model(path, str(machine.device))
+    settings = AlignerSettings(
+        max_source_length=loaded.config.max_length,
+        source_start=tuple(loaded.info.get("source_start", ())),
+        target_start=tuple(loaded.info.get("target_start", ())) or None,
+        **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
+    )
+    return Aligner(
+        loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
+        source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
+    )  # fmt: skip
+
+
+# --- where to look -----------------------------------------------------------------------------------------------
+
+
+def _looks(
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+) -> list[Look]:
+    from nlpcli.decoding.aligner import Look
+
+    if job.layer == AUTO:
+        return _agreeing(job, directions, pairs, say=say)
+    layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
+    return [Look(layer, job.step, job.gradient) for layer in layers]
+
+
+def _agreeing(
+    job: Aligning, directions: Sequence[_Direction], pairs: Sequence[Pair], *, say: Callable[[str], None]
+) -> list[Look]:
+    """The layers which agree best, of all pairs of layers (Chen et al. 2020)."""
+    from nlpcli.decoding.aligner import Look
+    from nlpcli.decoding.alignment_symmetrization import agreement
+    from nlpcli.decoding.cross_attention import cross_attentions
+
+    looks, found = [], []
+    for direction in directions:
+        depth = len(cross_attentions(direction.aligner.model))
+        looks.append([Look(layer, job.step, job.gradient) for layer in range(1, depth + 1)])
+        found.append([[*map(direction.links, arrays)] for arrays in direction.shares(pairs, looks[-1])])
+    values = {
+        (i, j): agreement(forward, backward)
+        for i, forward in enumerate(found[0])
+        for j, backward in enumerate(found[1])
+    }
+    i, j = max(values, key=values.__getitem__)
+    say(
+        f"layers: {i + 1} of the model and {j + 1} of the reverse one, which agree best "
+        f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
+    )
+    return [looks[0][i], looks[1][j]]
+
+
+# --- input -------------------------------------------------------------------------------------------------------
+
+
+def _read_pairs(job: Aligning) -> Iterator[Pair]:
+    """Each line of the sources with its line of the target. Raises: NlpcliError where their numbers differ."""
+    from nlpcli.decoding.aligner import Pair
+
+    targets = read_lines(job.target, longest=_LONGEST)
+    count = 0
+    for path in job.sources:
+        for number, source in enumerate(read_lines(path, longest=_LONGEST), start=1):
+            place = f"{shown(path)}:{number}"
+            target = next(targets, None)
+            if target is None:
+                raise NlpcliError(
+                    f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
+                    hint="it needs the translation of each line; a blank one has no links",
+                )
+            count += 1
+            yield Pair(source, target, place)
+    if next(targets, None) is not None:
+        raise NlpcliError(f"{shown(job.target)}: has more lines than the {count} to align")
+
+
+def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    """Pairs in portions; an error of `pairs` comes after what was read before it."""
+    window: list[Pair] = []
+    try:
+        for pair in pairs:
+            window.append(pair)
+            if len(window) == WINDOW:
+                yield window
+                window = []
+    except NlpcliError as error:
+        if window:
+            yield window
+        raise error
+    if window:
+        yield window

@@ -1,0 +1,119 @@
+"""Where special tokens stand around texts: as a tokenizer's own template, and read from it.
+
+A layout is plain data, the fields of `nlpcli.tasks.input_layout.Layout`: the ids at the `start`, `between` two texts
+and at the `end`, and the `segments` of the first text, the second, and the last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import Tokenizer as Core
+from tokenizers import processors
+
+from nlpcli.text import Tokenizer
+
+Layout = Mapping[str, Any]
+_SAMPLES = ("a", "the", "1", "中")
+
+
+def with_template(core: Core, layout: Layout, names: Mapping[int, str]) -> bool:
+    """Has `core` lay out texts and pairs as `layout`; whether it had to be changed for that."""
+    if _differs(core, layout):
+        core.post_processor = _template(layout, names)
+        return True
+    return False
+
+
+def _differs(core: Core, layout: Layout) -> bool:
+    sample = _sample(core)
+    if sample is None:
+        return True
+    text, ids = sample
+    return any(laid_out(layout, *[ids] * n) != _ids_and_segments(core, *[text] * n) for n in (1, 2))
+
+
+def laid_out(layout: Layout, *texts: list[int]) -> tuple[list[int], list[int]]:
+    """Ids and segments of one text or two."""
+    first, second, last = layout["segments"]
+    kinds = (first, second)[: len(texts)]
+    ids = [*layout["start"], *texts[0]]
+    segments = [first] * len(ids)
+    if len(texts) > 1:
+        ids += [*layout["between"], *texts[1]]
+        segments += [first] * len(layout["between"]) + [second] * len(texts[1])
+    ids += layout["end"]
+    segments += [kinds[-1]] * len(layout["end"])
+    if last == 2:
+        segments[-1] = 2
+    return ids, segments
+
+
+def layout_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The layout that a tokenizer from elsewhere gives a model of this configuration; None for that of its family."""
+    if tokenizer.kind != "huggingface":
+        return None
+    found = _layout_in(Core.from_str(tokenizer.model.to_bytes().decode()))
+    last = config["family"] == "xlnet" or config["kind"] != "encoder"
+    if found is not None:
+        return found | {"summary": "last" if last else "first"}
+    if config["kind"] == "decoder":  # it reads texts as they are
+        nothing = [tokenizer.special.eos]
+        return {"start": [], "between": [], "end": [], "segments": [0, 0, 0], "summary": "last", "empty": nothing}
+    return None
+
+
+def _layout_in(core: Core) -> dict[str, Any] | None:
+    sample = _sample(core)
+    if sample is None:
+        return None
+    text, ids = sample
+    found = core.encode(text, text)
+    of_text = [place for place, number in enumerate(found.sequence_ids) if number is not None]
+    if len(of_text) != 2 * len(ids):
+        return None
+    start, end = of_text[0], of_text[-1] + 1
+    second = of_text[len(ids)]
+    segments = [found.type_ids[start], found.type_ids[second], 0]
+    if found.type_ids[-1] == 2:
+        segments[2] = 2
+    parts = (found.ids[:start], found.ids[start + len(ids) : second], found.ids[end:])
+    layout = dict(zip(("start", "between", "end"), parts, strict=True)) | {"segments": segments}
+    fits = laid_out(layout, ids, ids) == (found.ids, found.type_ids)
+    fits = fits and laid_out(layout, ids) == _ids_and_segments(core, text)
+    return layout if fits and any(parts) else None
+
+
+def _template(layout: Layout, names: Mapping[int, str]) -> Any:
+    marks = {id_: names[id_] for key in ("start", "between", "end") for id_ in layout[key]}
+    first, second, last = layout["segments"]
+
+    def spelled(ids: list[int], kind: int) -> list[str]:
+        return [f"{marks[id_]}:{kind}" for id_ in ids]
+
+    def ended(kind: int) -> list[str]:
+        ids = list(layout["end"])
+        return spelled(ids[:-1], kind) + spelled(ids[-1:], 2 if last == 2 else kind)
+
+    begun = [*spelled(layout["start"], first), f"$A:{first}"]
+    between = [*spelled(layout["between"], first), f"$B:{second}"]
+    return processors.TemplateProcessing(
+        single=[*begun, *ended(first)],
+        pair=[*begun, *between, *ended(second)],
+        special_tokens=[(name, id_) for id_, name in marks.items()],
+    )
+
+
+def _sample(core: Core) -> tuple[str, list[int]] | None:
+    """A text of which the tokenizer leaves something."""
+    for text in _SAMPLES:
+        ids = core.encode(text, add_special_tokens=False).ids
+        if ids:
+            return text, ids
+    return None
+
+
+def _ids_and_segments(core: Core, *texts: str) -> tuple[list[int], list[int]]:
+    found = core.encode(*texts)
+    return found.ids, found.type_ids

@@ -1,0 +1,166 @@
+"""One token after the other for many rows at once: what greedy search and sampling have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
+from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.top_k_selection import log_normalizer
+from nlpcli.models.decodable import Decodable
+
+Choose = Callable[[Tensor, Tensor, int], Tensor]
+Stop = Callable[[Sequence[int]], bool]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A model that has read `window` tokens forgets all but the last half of them and goes on.
+
+    `state(rows)` gives a fresh state, into which the tokens that are kept are read again.
+    """
+
+    state: Callable[[int], Any]
+    window: int
+
+
+def roll_out(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    *,
+    eos: int | Sequence[int] | None,
+    max_length: int | Sequence[int],
+    constraints: Constraints | GenerationRules,
+    choose: Choose,
+    stop: Stop | None = None,
+    renewal: Renewal | None = None,
+    watch: Callable[[int, int], None] | None = None,
+    room_for_end: bool = False,
+) -> list[Hypothesis]:
+    """One continuation of each prefix, token by token.
+
+    - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
+      gives the next tokens (rows,);
+    - eos: the id that ends a text, or several;
+    - stop(new ids) ends a row early, its last tokens included;
+    - renewal: how to go on when the model's positions are used up; without it rows are cut there;
+    - watch(row, id) is told each token as it is chosen;
+    - room_for_end: the end comes on top of `max_length`, otherwise it is one of the tokens.
+
+    The logits the model returns are overwritten.
+    """
+    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renewal, room_for_end)
+    while len(roll.rows):
+        roll.advance(choose, stop, watch)
+    return [hypothesis for hypothesis in roll.done if hypothesis is not None]
+
+
+class _RollOut:
+    def __init__(
+        self,
+        model: Decodable,
+        state: Any,
+        prefixes: Sequence[Sequence[int]],
+        eos: int | Sequence[int] | None,
+        max_length: int | Sequence[int],
+        constraints: Constraints | GenerationRules,
+        renewal: Renewal | None,
+        room_for_end: bool,
+    ) -> None:
+        self.model, self.state, self.constraints, self.renewal = model, state, constraints, renewal
+        device = device_of(model)
+        ends = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        self.eos = ends[0] if ends else None
+        self.ends_of_text = torch.tensor(ends, dtype=torch.long, device=device)
+        self.prefixes = Prefixes.of(prefixes, device)
+        limits = length_limits(
+            max_length,
+            self.prefixes.lengths,
+            model.max_length if renewal is None else renewal.window,
+            renewable=renewal is not None,
+        )
+        self.ends = torch.tensor(
+            [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
+        )
+        self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end and bool(ends)), device=device)
+        self.done: list[Hypothesis | None] = [None] * len(prefixes)
+        self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that still go on
+        self.history = self.prefixes.first  # (rows, position)
+        self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
+        self.unread = self.history  # what the model has not been given yet
+        self.held = 0  # tokens in the state
+
+    def advance(self, choose: Choose, stop: Stop | None, watch: Callable[[int, int], None] | None) -> None:
+        """One more token for every row; rows that end leave."""
+        logits = self._logits()
+        position = self.history.shape[1]
+        tokens, logprobs = self._choose(logits, choose, position)
+        forced = self.prefixes.at(position, self.rows)
+        if forced is not None:
+            free = forced < 0
+            tokens, logprobs = torch.where(free, tokens, forced), torch.where(free, logprobs, 0.0)
+        ended = torch.isin(tokens, self.ends_of_text)
+        if forced is not None:
+            ended &= free
+        too_many = (self.ends[self.rows] <= position) & ~ended  # where nothing but the end had room
+        self.logprobs = self.logprobs + logprobs.masked_fill(too_many, 0.0)
+        self.history = torch.cat((self.history, tokens[:, None]), 1)
+        self.unread = tokens[:, None]
+        if watch is not None:
+            written = (~(ended | too_many) if forced is None else ~(ended | too_many) & free).tolist()
+            for row, token, new in zip(self.rows.tolist(), tokens.tolist(), written, strict=True):
+                if new:
+                    watch(row, token)
+        leaving = ended | (self.ends[self.rows] + self.only_end[self.rows] <= position + 1)
+        if stop is not None:
+            leaving |= self._stopped(stop)
+        if bool(leaving.any()):
+            self._leave(leaving, ended, ended | too_many)
+
+    def _logits(self) -> Tensor:
+        renewal = self.renewal
+        if renewal is not None and self.held + self.unread.shape[1] > renewal.window:
+            self.state, self.held = renewal.state(len(self.rows)), 0
+            self.unread = self.history[:, -max(1, renewal.window // 2) :]
+        self.held += self.unread.shape[1]
+        logits, self.state = self.model.step(self.unread, self.state)
+        return logits
+
+    def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:
+        if isinstance(self.constraints, GenerationRules):
+            tokens = choose(self.constraints.apply(logits.float(), self.history, self.rows), self.rows, position)
+            return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - log_normalizer(logits)
+        logits = self.constraints.penalize(logits, self.history)
+        normalizer = log_normalizer(logits)
+        minimum = self.constraints.min_length
+        start = self.constraints.counted_from
+        early = self.prefixes.shorter_than(minimum, position, self.rows, start) if minimum else None
+        logits = self.constraints.ban_(logits, self.history, self.eos, early)
+        tokens = choose(logits, self.rows, position)
+        return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - normalizer
+
+    def _stopped(self, stop: Stop) -> Tensor:
+        starts = [self.prefixes.lengths[row] for row in self.rows.tolist()]
+        texts = self.history.tolist()
+        found = [len(text) > start and stop(text[start:]) for text, start in zip(texts, starts, strict=True)]
+        return torch.tensor(found, device=self.rows.device)
+
+    def _leave(self, leaving: Tensor, ended: Tensor, without_last: Tensor) -> None:
+        """Files the rows that leave; without_last: those whose last token is no part of the text."""
+        gone = leaving.nonzero()[:, 0]
+        columns = (self.rows[gone], self.history[gone], self.logprobs[gone], ended[gone], without_last[gone])
+        for row, text, logprob, complete, shorter in zip(*(column.tolist() for column in columns), strict=True):
+            ids = tuple(text[self.prefixes.lengths[row] : len(text) - shorter])
+            self.done[row] = Hypothesis(ids, logprob, logprob, complete, text[-1] if complete else None)
+        stay = (~leaving).nonzero()[:, 0]
+        self.rows, self.history, self.unread = self.rows[stay], self.history[stay], self.unread[stay]
+        self.logprobs = self.logprobs[stay]
+        if len(stay):
+            self.state = self.model.reorder(self.state, stay)

@@ -1,0 +1,173 @@
+"""Looking at a decoder's attention to its source: word alignments, and what the coverage penalty needs."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.attention.hooks import recording
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.objectives.source_target_batches import pad
+from nlpcli.text import Tokenizer
+
+Alignment = tuple[tuple[int, int], ...]
+"""Pairs (source word, target word), from 0, in order."""
+
+PREDICT, READ = "predict", "read"
+STEPS = (PREDICT, READ)
+"""The step at which a decoder's attention aligns a target piece: that which predicts it, or that which has read it."""
+
+NO_WORD = -1
+"""The word of special tokens, padding, and blanks that belong to none."""
+
+_WORD = re.compile(r"\S+")
+
+
+def cross_attentions(model: Any) -> list[Any]:
+    """The attention layers of `model` that look at the source, first to last; each can record its weights.
+
+    Raises: NlpcliError when there are none.
+    """
+    found = [module for name, module in model.named_modules() if name.split(".")[-1] == "cross_attention"]
+    found = [module for module in found if hasattr(module, "recorder")]
+    if not found:
+        raise NlpcliError("this model shows no attention to its source, so there are no alignments to take from it")
+    return found
+
+
+def choose_layer(model: Any, layer: int | None) -> Any:
+    """The cross-attention of decoder layer `layer`, counted from 1; the last but one by default (Garg et al. 2019).
+
+    Raises: NlpcliError for a layer that is not there.
+    """
+    layers = cross_attentions(model)
+    if layer is None:
+        return layers[max(0, len(layers) - 2)]
+    if not 1 <= layer <= len(layers):
+        raise NlpcliError(f"there is no decoder layer {layer}", hint=f"choose a layer from 1 to {len(layers)}")
+    return layers[layer - 1]
+
+
+class Attending:
+    """A `Decodable` that also tells where it looks: `step_with_attention`, on top of an encoder–decoder's own steps."""
+
+    def __init__(self, model: Any, layer: int | None = None) -> None:
+        self.model = model
+        self.attention = choose_layer(model, layer)
+        self.max_length = model.max_length
+        self.step = model.step
+        self.reorder = model.reorder
+        self.parameters = model.parameters
+
+    def step_with_attention(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+        """As `step`, and the weights (rows, source positions), averaged over heads and summed over tokens (rows, n)."""
+        with recording(self.attention) as [recorded]:
+            logits, state = self.model.step(tokens, state)
+        weights = recorded[0].mean(1)  # (sources, width * n, source positions)
+        rows, n = tokens.shape
+        return logits, state, weights.reshape(rows, n, weights.shape[-1]).sum(1)
+
+
+@torch.inference_mode()
+def forced_weights(
+    model: Any,
+    source: Tensor,
+    source_mask: Tensor,
+    targets: Sequence[Sequence[int]],
+    *,
+    start: Sequence[int],
+    layers: Sequence[int | None],
+    fill: int = 0,
+) -> list[Tensor]:
+    """Where a decoder looks while it is made to write `targets`, by one pass over source and target together.
+
+    source, source_mask (batch, m); targets: their pieces, which come after `start`; layers: as `choose_layer` takes
+    them; fill: an id for padding. Returns for each layer (batch, n + 1, m), averaged over heads, n the length of the
+    longest target: row t is of the step that has read t pieces of it, and predicts the next.
+    """
+    prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
+    with recording(*(choose_layer(model, layer) for layer in layers)) as recorded:
+        model.hidden(source, source_mask, prefixes)
+    return [weights[0].mean(1)[:, len(start) - 1 :] for weights in recorded]
+
+
+def gradient_weights(
+    model: Any,
+    source: Tensor,
+    source_mask: Tensor,
+    targets: Sequence[Sequence[int]],
+    *,
+    start: Sequence[int],
+    layers: Sequence[int | None] = (),
+    fill: int = 0,
+) -> Tensor:
+    """How much each look at the source helps to write `targets`: gradient times attention, by one pass and back.
+
+    Σ over layers and heads of max(0, A ⊙ ∂ log p(target | source) / ∂A), the weights A of a row being those of the step
+    that predicts a piece. Source: Chefer et al. 2021, eq. 5, whose layers are multiplied and here added.
+
+    As `forced_weights`, but layers: () for all; and one tensor (batch, n + 1, m), whose last row is that of the end.
+    """
+    prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
+    goal = pad([[*ids, fill] for ids in targets], fill).to(source.device)
+    counted = torch.arange(goal.shape[1], device=source.device) < torch.tensor(
+        [len(ids) for ids in targets], device=source.device
+    ).unsqueeze(1)
+    chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
+    with torch.enable_grad(), recording(*chosen, gradients=True) as recorded:
+        hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
+        bias = None if getattr(model, "output_bias", None) is None else model.output_bias.detach()
+        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)
+        weights = [record[0] for record in recorded]
+        slopes = torch.autograd.grad(-loss, weights)
+    helping = [(weight * slope).clamp_(min=0).sum(1) for weight, slope in zip(weights, slopes, strict=True)]
+    return torch.stack(helping).sum(0).detach()[:, len(start) - 1 :]
+
+
+def word_weights(weights: Tensor, source_words: Tensor, target_words: Tensor, *, step: str = PREDICT) -> Tensor:
+    """Weights between pieces, summed over the pieces of each word: (batch, target words, source words).
+
+    weights (batch, n + 1, m) as `forced_weights` gives them; source_words (batch, m), target_words (batch, n): the
+    number of the word to which each piece belongs, or `NO_WORD`; what falls on no word is left out. A piece's weights
+    are those of the step that predicts it (Garg et al. 2019), or of the one that reads it (Chen et al. 2020).
+
+    Raises: NlpcliError for an unknown step.
+    """
+    if step not in STEPS:
+        raise unknown("step", step, STEPS)
+    weights = weights[:, :-1] if step == PREDICT else weights[:, 1:]  # (batch, n, m)
+    looked = _summed(weights, source_words)  # (batch, n, source words)
+    return _summed(looked.transpose(1, 2), target_words).transpose(1, 2)
+
+
+def _summed(weights: Tensor, words: Tensor) -> Tensor:
+    """(batch, k, pieces) -> (batch, k, words): summed over the pieces of each word; words (batch, pieces)."""
+    count = int(words.max()) + 1 if words.numel() else 0
+    index = words.where(words >= 0, count)[:, None].expand_as(weights)
+    return weights.new_zeros(*weights.shape[:2], count + 1).scatter_add_(2, index, weights)[..., :count]
+
+
+def words_of_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The number of the word to which each piece belongs, `NO_WORD` for blanks before the first."""
+    return [number - 1 for number in accumulate(tokenizer.word_starts(ids))]
+
+
+def words_of_spans(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The number of the white-space separated word of `text` in which each span of characters begins.
+
+    `NO_WORD` for an empty span.
+    """
+    starts = [match.start() for match in _WORD.finditer(text)]
+    return [bisect_right(starts, start) - 1 if start < end else NO_WORD for start, end in spans]
+
+
+def pharaoh(alignment: Iterable[tuple[int, int]]) -> str:
+    """`0-0 1-2`: source word, target word."""
+    return " ".join(f"{source}-{target}" for source, target in alignment)

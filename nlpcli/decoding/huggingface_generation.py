@@ -1,0 +1,228 @@
+"""Decoding as `model.generate` of `transformers` does it, for models that come from a Hugging Face folder.
+
+Greedy search and sampling are those of this program, with other rules (`nlpcli.decoding.logits_processors`). Beam
+search is another: its hypotheses are ranked by log p / length^penalty, the end counted; those that reach the length limit
+compete with those that ended; and `early_stopping` says when a sentence is done:
+
+- true: as soon as there are as many finished hypotheses as beams;
+- false: when the best live hypothesis, at its present length, ranks below the worst finished one;
+- "never": when it would, at the length that favors it most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlpcli.config.generation_settings import Generation
+from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
+from nlpcli.decoding.hypothesis import Hypothesis, device_of, length_limits
+from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.sampling import SamplingSettings, sample
+from nlpcli.decoding.top_k_selection import best_tokens
+from nlpcli.errors import NlpcliError
+from nlpcli.models.decodable import Decodable
+from nlpcli.text import SpecialTokens
+
+_NEVER = -1e9  # the score of what is not there, as in `transformers`
+
+
+@torch.inference_mode()
+def generate(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    settings: Generation,
+    *,
+    limits: Sequence[int],
+    special: SpecialTokens,
+    sources: Sequence[Sequence[int]] | None = None,
+    n_best: int = 1,
+    seed: int = 1,
+    streams: Sequence[tuple[int, ...]] | None = None,
+    stop: Stop | None = None,
+    renewal: Renewal | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> list[list[Hypothesis]]:
+    """The continuations of each prefix, best first.
+
+    limits: the most new tokens of each, the end counted; sources: what the encoder read for each, None for a decoder;
+    n_best: hypotheses of a beam search; the others are as for `roll_out` and `sample`. An end that the tokenizer
+    takes for text stays part of the text.
+    Raises: NlpcliError when the settings name an id that the model lacks.
+    """
+    device = device_of(model)
+    window = model.max_length if renewal is None else renewal.window
+    limits = length_limits(limits, [len(prefix) for prefix in prefixes], window, renewable=renewal is not None)
+    rules = GenerationRules(settings, prefixes, limits, prefixes if sources is None else sources, device)
+    if settings.num_beams > 1 and not settings.do_sample:
+        found = _beams(model, state, prefixes, rules, limits, n_best)
+    else:
+        arguments: dict[str, Any] = {
+            "eos": settings.ends, "max_length": limits, "stop": stop, "renewal": renewal, "watch": watch
+        }  # fmt: skip
+        if settings.do_sample:
+            drawing = SamplingSettings(settings.temperature, settings.top_k, settings.top_p, settings.min_p, seed)
+            found = sample(model, state, prefixes, settings=drawing, rules=rules, streams=streams, **arguments)
+        else:
+            choose = lambda logits, rows, position: best_tokens(logits)  # noqa: E731
+            found = [[one] for one in roll_out(model, state, prefixes, constraints=rules, choose=choose, **arguments)]
+    return [[_with_end(one, special) for one in hypotheses] for hypotheses in found]
+
+
+def _with_end(hypothesis: Hypothesis, special: SpecialTokens) -> Hypothesis:
+    end = hypothesis.end
+    return hypothesis if end is None or end in special.all() else replace(hypothesis, ids=(*hypothesis.ids, end))
+
+
+def check_ids(settings: Generation, vocabulary: int, place: object) -> None:
+    """Raises: NlpcliError when a setting names an id that a vocabulary of this size lacks."""
+    named = {
+        "forced_bos_token_id": (settings.forced_bos_token_id,),
+        "forced_eos_token_id": settings.forced_ends,
+        "decoder_start_token_id": (settings.decoder_start_token_id,),
+        "bad_words_ids": [id_ for ids in settings.bad_words_ids for id_ in ids],
+        "sequence_bias": [id_ for ids, _ in settings.sequence_bias for id_ in ids],
+    }
+    for name, ids in named.items():
+        for id_ in ids:
+            if id_ is not None and id_ >= vocabulary:
+                raise NlpcliError(f"{place}: {name} names the id {id_}, and the model has {vocabulary} ids")
+
+
+def _beams(
+    model: Decodable,
+    state: Any,
+    prefixes: Sequence[Sequence[int]],
+    rules: GenerationRules,
+    limits: Sequence[int],
+    n_best: int,
+) -> list[list[Hypothesis]]:
+    """A beam search for each length of a prefix, since the rows of one search grow together."""
+    found: list[list[Hypothesis]] = [[] for _ in prefixes]
+    for length in sorted({len(prefix) for prefix in prefixes}):
+        places = [place for place, prefix in enumerate(prefixes) if len(prefix) == length]
+        own = state
+        if len(places) < len(prefixes):
+            own = model.reorder(state, torch.tensor(places, device=rules.device))
+        search = _BeamSearch(model, own, [prefixes[p] for p in places], rules, places, [limits[p] for p in places])
+        for place, hypotheses in zip(places, search.run(), strict=True):
+            found[place] = hypotheses[:n_best]
+    return found
+
+
+class _BeamSearch:
+    """One batch of prefixes of one length; `beams` consecutive rows of a tensor belong to one sentence."""
+
+    def __init__(
+        self,
+        model: Decodable,
+        state: Any,
+        prefixes: Sequence[Sequence[int]],
+        rules: GenerationRules,
+        places: Sequence[int],
+        limits: Sequence[int],
+    ) -> None:
+        settings, device = rules.settings, rules.device
+        self.model, self.rules, self.settings, self.device = model, rules, settings, device
+        self.beams, self.penalty, self.early = settings.num_beams, settings.length_penalty, settings.early_stopping
+        self.prompt = len(prefixes[0])
+        self.sentences = torch.arange(len(prefixes), device=device)  # those that are still searched
+        self.places = torch.tensor(places, device=device)  # of the sentences in the whole batch
+        self.limits = torch.tensor(limits, device=device)
+        self.ends = torch.tensor(settings.ends, dtype=torch.long, device=device)
+        index = self.sentences.repeat_interleave(self.beams)
+        self.state = model.reorder(state, index, self.beams)
+        self.history = torch.tensor([list(prefix) for prefix in prefixes], device=device)[index]
+        self.live = torch.full((len(prefixes), self.beams), _NEVER, device=device)
+        self.live[:, 0] = 0.0  # all beams are the same at first, so only one counts
+        self.finished = torch.full_like(self.live, _NEVER)
+        self.is_finished = torch.zeros_like(self.live, dtype=torch.bool)
+        self.texts: list[list[Hypothesis | None]] = [[None] * self.beams for _ in prefixes]
+        self.results: list[list[Hypothesis]] = [[] for _ in prefixes]
+
+    def run(self) -> list[list[Hypothesis]]:
+        """The finished hypotheses of each sentence, best first."""
+        tokens, written = self.history, 0
+        while len(self.sentences):
+            written += 1
+            logits, self.state = self.model.step(tokens, self.state)
+            scores = logits.float().log_softmax(-1)
+            rows = self.places[self.sentences].repeat_interleave(self.beams)
+            scores = self.rules.apply(scores, self.history, rows).view(len(self.sentences), -1)
+            vocabulary = scores.shape[1] // self.beams
+            scores = (scores.view(-1, self.beams, vocabulary) + self.live[:, :, None]).flatten(1)
+            wanted = max(2, 1 + len(self.ends)) * self.beams
+            values, best = scores.topk(min(wanted, scores.shape[1]))
+            beams, chosen = best // vocabulary, best % vocabulary
+            at_limit = written >= self.limits[self.sentences]
+            hits = torch.isin(chosen, self.ends) | at_limit[:, None]
+            self._finish(values, beams, chosen, hits, written)
+            self.live, order = (values + hits * _NEVER).topk(self.beams)
+            done = self._done(written) | hits.all(1)
+            tokens = self._advance(beams.gather(1, order), chosen.gather(1, order), done)
+        return self.results
+
+    def _finish(self, values: Tensor, beams: Tensor, chosen: Tensor, hits: Tensor, written: int) -> None:
+        """Keeps the best of what has just ended and what ended before."""
+        new = hits.clone()
+        new[:, self.beams :] = False
+        ranked = values / written**self.penalty
+        if self.early is True:
+            ranked = ranked + self.is_finished.all(1, keepdim=True) * _NEVER
+        ranked = ranked + ~new * _NEVER
+        merged = torch.cat((self.finished, ranked), 1)
+        self.finished, order = merged.topk(self.beams)
+        self.is_finished = torch.cat((self.is_finished, new), 1).gather(1, order)
+        if not bool((order >= self.beams).any()):
+            return
+        parents = beams + self.beams * torch.arange(len(beams), device=self.device)[:, None]
+        columns = zip(self.sentences.tolist(), order.tolist(), merged.tolist(), strict=True)
+        for row, (sentence, places, scores) in enumerate(columns):
+            texts = self.texts[sentence]
+            self.texts[sentence] = [
+                texts[place]
+                if place < self.beams
+                else self._hypothesis(
+                    self.history[parents[row, place - self.beams]],
+                    int(chosen[row, place - self.beams]),
+                    scores[place],
+                    float(values[row, place - self.beams]),
+                )
+                for place in places
+            ]
+
+    def _hypothesis(self, history: Tensor, token: int, score: float, logprob: float) -> Hypothesis:
+        ids = tuple(history[self.prompt :].tolist())
+        ended = token in self.settings.ends
+        return Hypothesis(ids if ended else (*ids, token), score, logprob, ended, token if ended else None)
+
+    def _done(self, written: int) -> Tensor:
+        """Sentences in which no live hypothesis is expected to do better than the finished ones."""
+        length: Any = written
+        if self.early == "never" and self.penalty > 0:
+            length = self.limits[self.sentences].float()
+        best = self.live[:, 0] / length**self.penalty
+        worst = torch.where(self.is_finished, self.finished.amin(1, keepdim=True), _NEVER)
+        done = ~(best[:, None] > worst).any(1)
+        return done | self.is_finished.all(1) if self.early is True else done
+
+    def _advance(self, beams: Tensor, chosen: Tensor, done: Tensor) -> Tensor:
+        """Brings state and history to the live hypotheses, without the sentences that are done; the next tokens."""
+        for row in done.nonzero()[:, 0].tolist():
+            sentence = int(self.sentences[row])
+            kept = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
+            self.results[sentence] = [text for text, there in kept if text is not None and there]
+        stay = (~done).nonzero()[:, 0]
+        parents = (beams + self.beams * torch.arange(len(beams), device=self.device)[:, None])[stay].flatten()
+        tokens = chosen[stay].flatten()[:, None]
+        self.sentences, self.live = self.sentences[stay], self.live[stay]
+        self.finished, self.is_finished = self.finished[stay], self.is_finished[stay]
+        if len(stay):
+            self.state = self.model.reorder(self.state, parents, self.beams)
+        self.history = torch.cat((self.history[parents], tokens), 1)
+        return tokens

@@ -1,0 +1,178 @@
+"""Word alignments against a gold standard: the alignment error rate.
+
+With A the links of a system, S the gold links that are sure and P those that are possible, every sure one among them:
+
+    precision = |A ∩ P| / |A|     recall = |A ∩ S| / |S|     AER = 1 − (|A ∩ S| + |A ∩ P|) / (|A| + |S|)
+
+all sums over the whole text, in percent. Source: Och and Ney 2003, section 5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nlpcli.config.numbers import parse_int
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once
+from nlpcli.evaluation.score import LINKS, Score
+
+Pairs = frozenset[tuple[int, int]]
+
+_LINK = re.compile(r"([0-9]+)([-p?])([0-9]+)")
+_SIDES = {"ref": "the reference", "hyp": "the hypothesis"}
+
+
+@dataclass(frozen=True)
+class Links:
+    """The links of a sentence pair, (source word, target word), numbered as the file numbers them.
+
+    `possible` holds all, `sure` those that are not marked as merely possible.
+    """
+
+    sure: Pairs
+    possible: Pairs
+
+
+def parse_links(line: str, place: str) -> Links:
+    """`0-0 1p2 1?3`: a sure link, and two that are possible. Raises: NlpcliError for anything else."""
+    sure, possible = set(), set()
+    for word in line.split():
+        match = _LINK.fullmatch(word)
+        pair = match and (parse_int(match[1]), parse_int(match[3]))
+        if not match or None in pair:
+            raise NlpcliError(
+                f"{place}: '{word[:40]}' is no link between two words",
+                hint="a line holds the links of a sentence pair: 0-0 1-2, and 3p4 for one that is possible",
+            )
+        possible.add(pair)
+        if match[2] == "-":
+            sure.add(pair)
+    return Links(frozenset(sure), frozenset(possible))
+
+
+class AlignmentErrorRate(ExampleMetric):
+    """AER in percent, lower is better; resampled by sentence pairs. Details hold precision, recall and the counts.
+
+    one_based: the side whose words are numbered from 1, "ref", "hyp" or "both"; from 0 otherwise. reverse: the side
+    whose links are (target, source), "ref" or "hyp". Every link of a system counts, however it is marked. Without any
+    link on either side nothing is wrong, and the rate is 0.
+
+    Raises: NlpcliError for other sides, and for a word 0 where they are numbered from 1.
+    """
+
+    name: ClassVar[str] = "AER"
+    needs: ClassVar[str] = LINKS
+    options: ClassVar[frozenset[str]] = frozenset({"one_based", "reverse"})
+
+    def __init__(self, *, one_based: str | None = None, reverse: str | None = None) -> None:
+        if one_based is not None and one_based not in (*_SIDES, "both"):
+            raise unknown("side with words numbered from 1", one_based, (*_SIDES, "both"))
+        if reverse is not None and reverse not in _SIDES:
+            raise unknown("side to reverse", reverse, _SIDES)
+        self.reverse = reverse
+        self._first = {side: int(one_based in (side, "both")) for side in _SIDES}
+
+    def choices(self) -> str:
+        return f"base:ref{self._first['ref']}+hyp{self._first['hyp']}|reverse:{self.reverse or 'no'}"
+
+    def check(self, links: Links) -> None:
+        """Refuses a hypothesis with a number that no word has. Raises: NlpcliError."""
+        self._check(links, "hyp")
+
+    def check_reference(self, links: Links) -> None:
+        """The same of a reference. Raises: NlpcliError."""
+        self._check(links, "ref")
+
+    def measure(self, hypotheses: Sequence[Links], references: Sequence[Sequence[Links]]) -> Measurement:
+        counts = self._counts(hypotheses, references[0])
+
+        def values(weights: np.ndarray) -> np.ndarray:
+            return _rates(weights @ counts)
+
+        right, acceptable, links, sure = (int(total) for total in counts.sum(axis=0))
+        details = {
+            "precision": 100 * acceptable / max(1, links),
+            "recall": 100 * right / max(1, sure),
+            "links": links,
+            "sure": sure,
+            "possible": sum(len(gold.possible - gold.sure) for gold in references[0]),
+            "links_sure": right,
+            "links_possible": acceptable,
+            "examples": len(counts),
+        }
+        summary = (
+            f"precision = {details['precision']:.2f} recall = {details['recall']:.2f} ({links} links; "
+            f"gold: {sure} sure, {details['possible']} possible)"
+        )
+        return Measurement(len(counts), once(values, len(counts)), values, summary, details)
+
+    def sentences(self, hypotheses: Sequence[Links], references: Sequence[Sequence[Links]]) -> list[Score]:
+        self._measured(hypotheses, references)
+        return self.per_example(_rates(self._counts(hypotheses, references[0])))
+
+    def cautions(self, hypotheses: Sequence[Links], references: Sequence[Sequence[Links]]) -> list[str]:
+        gold = references[0]
+        pairs = {"ref": self._all(gold, "ref"), "hyp": self._all(hypotheses, "hyp")}
+        first = {side: any(0 in pair for links in pairs[side] for pair in links) for side in _SIDES}
+        found = [
+            f"no link of {_SIDES[side]} has a 0: if its words are numbered from 1, say --one-based {side}"
+            for side in _SIDES
+            if any(pairs[side]) and not first[side] and any(first.values())
+        ]
+        right, turned = _agreeing(pairs["hyp"], pairs["ref"])
+        if turned > right:
+            found.append(
+                f"only {right} links are among the gold ones, but {turned} with source and target exchanged: "
+                "--reverse hyp exchanges them"
+            )
+        return found
+
+    def _counts(self, hypotheses: Sequence[Links], gold: Sequence[Links]) -> np.ndarray:
+        """|A ∩ S|, |A ∩ P|, |A| and |S| of each sentence pair, (pairs, 4)."""
+        rows = [
+            (len(found & sure), len(found & possible), len(found), len(sure))
+            for found, sure, possible in zip(
+                self._all(hypotheses, "hyp"),
+                (self._pairs(links.sure, "ref") for links in gold),
+                self._all(gold, "ref"),
+                strict=True,
+            )
+        ]
+        return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+    def _all(self, texts: Iterable[Links], side: str) -> list[Pairs]:
+        return [self._pairs(links.possible, side) for links in texts]
+
+    def _pairs(self, pairs: Pairs, side: str) -> Pairs:
+        """The pairs (source word, target word) with words numbered from 0."""
+        first = self._first[side]
+        if self.reverse == side:
+            return frozenset((j - first, i - first) for i, j in pairs)
+        return frozenset((i - first, j - first) for i, j in pairs) if first else pairs
+
+    def _check(self, links: Links, side: str) -> None:
+        zero = [pair for pair in sorted(links.possible) if self._first[side] and 0 in pair]
+        if zero:
+            raise NlpcliError(
+                f"the link {zero[0][0]}-{zero[0][1]} has a word 0, but words are numbered from 1 here",
+                hint=f"--one-based {side} says so of {_SIDES[side]}; without it they are numbered from 0",
+            )
+
+
+def _agreeing(found: Sequence[Pairs], gold: Sequence[Pairs]) -> tuple[int, int]:
+    """How many links are gold, as they are and with their two words exchanged."""
+    right = sum(len(links & expected) for links, expected in zip(found, gold, strict=True))
+    turned = sum((j, i) in expected for links, expected in zip(found, gold, strict=True) for i, j in links)
+    return right, turned
+
+
+def _rates(counts: np.ndarray) -> np.ndarray:
+    """AER (rows,) of sums |A ∩ S|, |A ∩ P|, |A|, |S| (rows, 4)."""
+    right, acceptable, links, sure = counts.T
+    total = links + sure
+    return np.where(total > 0, 100 * (1 - (right + acceptable) / np.where(total > 0, total, 1)), 0.0)

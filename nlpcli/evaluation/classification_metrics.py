@@ -1,0 +1,349 @@
+"""Metrics of classification: accuracy, F1, Matthews' correlation, and the confusion matrix.
+
+With TP, P and G the examples of a label that are right, predicted and in the gold, of a text of N examples:
+
+    precision = TP / P      recall = TP / G      F1 = 2·TP / (P + G)      accuracy = Σ TP / N
+    MCC = (N·Σ TP - Σ P·G) / sqrt((N² - Σ P²) · (N² - Σ G²))
+
+Σ is over labels; a quotient 0 / 0 is 0. All are on the scale of 0 to 100 as the field prints them (GLUE's table has
+Matthews' correlation times 100, too). Source: Gorodkin 2004, eq. 8 (MCC for any number of labels); Wang et al. 2019
+(GLUE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.score import LABELS, Resampling, Score, counted
+
+AVERAGES = ("macro", "micro", "weighted", "binary")
+Label = Hashable
+
+_SHOWN = 5  # labels named in a caution
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Which examples have which label: what is right, what is predicted, and what is in the gold.
+
+    Each of the three is a pair of arrays: examples (m,) and labels (m,), numbers of `labels`; an example may stand in
+    it any number of times, so that sets of labels and the entities of sentences are counted alike. chosen: whether
+    `labels` were asked for, so that one that does not occur counts as 0, or are those that were found.
+    """
+
+    labels: tuple[Label, ...]
+    size: int
+    right: tuple[np.ndarray, np.ndarray]
+    predicted: tuple[np.ndarray, np.ndarray]
+    gold: tuple[np.ndarray, np.ndarray]
+    chosen: bool = False
+
+    @classmethod
+    def of(
+        cls, gold: Sequence[Collection[Label]], predicted: Sequence[Collection[Label]], labels: Sequence[Label] | None
+    ) -> LabelCounts:
+        """Counts of sets of labels, one or any number for each example.
+
+        labels: those that are counted; None for all that occur, in alphabetical order.
+        """
+        gold, predicted = [set(some) for some in gold], [set(some) for some in predicted]
+        chosen = labels is not None
+        if not chosen:
+            labels = sorted({label for side in (gold, predicted) for some in side for label in some}, key=str)
+        numbers = {label: number for number, label in enumerate(labels)}
+        right = [some & others for some, others in zip(gold, predicted, strict=True)]
+        sides = (_events(side, numbers) for side in (right, predicted, gold))
+        return cls(tuple(labels), len(gold), *sides, chosen=chosen)
+
+    def sums(self, weights: np.ndarray) -> np.ndarray:
+        """Weights (rows, size) -> right, predicted, gold of each label, (3, rows, labels)."""
+        width = len(self.labels)
+        return np.stack(
+            [
+                np.stack([np.bincount(labels, weights=row[examples], minlength=width) for row in weights])
+                for examples, labels in (self.right, self.predicted, self.gold)
+            ]
+        )
+
+
+def f1_scores(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """2·right / (predicted + gold), 0 where both are 0; any shape."""
+    below = predicted + gold
+    return 2 * right / np.where(below > 0, below, 1)
+
+
+def averaged_f1(sums: np.ndarray, average: str, *, chosen: bool = False) -> np.ndarray:
+    """F1 in percent of right, predicted, gold (3, rows, labels) -> (rows,); `binary` is of the one label counted.
+
+    The macro average is over the labels that occur in a row, or over all if they were chosen.
+    """
+    right, predicted, gold = sums
+    if average == "micro":
+        return 100 * f1_scores(right.sum(-1), predicted.sum(-1), gold.sum(-1))
+    each = f1_scores(right, predicted, gold)  # (rows, labels)
+    shares = gold if average == "weighted" else (predicted + gold > 0) | chosen
+    total = shares.sum(-1)
+    return 100 * (each * shares).sum(-1) / np.where(total > 0, total, 1)
+
+
+def label_table(sums: np.ndarray, labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 in percent and the gold count of each label, from right, predicted, gold (3, labels)."""
+    return {
+        str(label): {**precision_recall(right, predicted, gold), "support": int(gold), "predicted": int(predicted)}
+        for label, right, predicted, gold in zip(labels, *sums, strict=True)
+    }
+
+
+def precision_recall(right: float, predicted: float, gold: float) -> dict[str, float]:
+    """Precision, recall and F1 in percent; 0 for 0 / 0."""
+    return {
+        "precision": 100 * float(right) / max(float(predicted), 1.0),
+        "recall": 100 * float(right) / max(float(gold), 1.0),
+        "f1": 100 * float(f1_scores(np.float64(right), np.float64(predicted), np.float64(gold))),
+    }
+
+
+class Accuracy(ExampleMetric):
+    """The share of examples whose label is right; of sets of labels the share that is right as a whole."""
+
+    name: ClassVar[str] = "accuracy"
+    needs: ClassVar[str] = LABELS
+
+    def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
+        right = np.array([said == true for said, true in zip(hypotheses, references[0], strict=True)], dtype=float)
+        values, count = shares(right), int(right.sum())
+        details = {"right": count, "examples": len(right)}
+        return Measurement(len(right), once(values, len(right)), values, f"{count} of {len(right)} right", details)
+
+    def sentences(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[Score]:
+        self._measured(hypotheses, references)
+        return self.per_example([100.0 * (a == b) for a, b in zip(hypotheses, references[0], strict=True)])
+
+    def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
+        return unseen_labels(set(references[0]), set(hypotheses))
+
+
+class F1(ExampleMetric):
+    """F1 of labels, averaged over them.
+
+    average: `macro`: the mean of the labels' own. `micro`: of all labels together (of one label an example: the
+    accuracy, unless `labels` leaves some out). `weighted`: the mean weighted by the gold counts. `binary`: that of the
+    label `positive` alone, which is "1" or True where these are the labels.
+    labels: those that are counted (a negative class is left out so); None for all that occur.
+
+    Raises: NlpcliError for an unknown average, or a positive label that is not given or does not occur.
+    """
+
+    name: ClassVar[str] = "F1"
+    needs: ClassVar[str] = LABELS
+    options: ClassVar[frozenset[str]] = frozenset({"average", "positive", "labels"})
+
+    def __init__(
+        self, *, average: str = "macro", positive: Label | None = None, labels: Sequence[Label] | None = None
+    ) -> None:
+        if average not in AVERAGES:
+            raise unknown("average", average, AVERAGES)
+        if positive is not None and average != "binary":
+            raise NlpcliError(f"a positive label means nothing to the average '{average}'", hint="binary has one")
+        if labels is not None and average == "binary":
+            raise NlpcliError("a binary F1 counts the positive label alone", hint="leave the other labels out")
+        self.average, self.positive, self.labels = average, positive, None if labels is None else tuple(labels)
+
+    def choices(self) -> str:
+        positive = "" if self.positive is None else f"|positive:{self.positive}"
+        return f"average:{self.average}{positive}{_chosen(self.labels)}"
+
+    def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
+        gold, predicted = [(label,) for label in references[0]], [(label,) for label in hypotheses]
+        labels = self.labels
+        if self.average == "binary":
+            labels = (self._positive({label for side in (gold, predicted) for (label,) in side}),)
+        return f1_measurement(LabelCounts.of(gold, predicted, labels), self.average)
+
+    def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
+        found = unseen_labels(set(references[0]), set(hypotheses))
+        missing = [label for label in self.labels or () if label not in references[0]]
+        return found + [f"label '{label}' stands nowhere in the reference" for label in missing]
+
+    def _positive(self, found: set[Label]) -> Label:
+        usual = [label for label in ("1", 1, True) if label in found]
+        if self.positive is None:
+            if len(found) > 2 or not usual:
+                named = ", ".join(sorted(map(str, found)))
+                raise NlpcliError(f"which of the labels {named} is the positive one?", hint="name it: --positive LABEL")
+            return usual[0]
+        if self.positive not in found:
+            raise unknown("positive label", str(self.positive), sorted(map(str, found)))
+        return self.positive
+
+
+class Matthews(ExampleMetric):
+    """Matthews' correlation times 100, of any number of labels; 0 where a side has one label only."""
+
+    name: ClassVar[str] = "MCC"
+    needs: ClassVar[str] = LABELS
+
+    def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
+        counts = LabelCounts.of([(label,) for label in references[0]], [(label,) for label in hypotheses], None)
+
+        def values(weights: np.ndarray) -> np.ndarray:
+            right, predicted, gold = counts.sums(weights)
+            total = gold.sum(-1)
+            above = total * right.sum(-1) - (predicted * gold).sum(-1)
+            below = (total**2 - (predicted**2).sum(-1)) * (total**2 - (gold**2).sum(-1))
+            return 100 * above / np.sqrt(np.where(below > 0, below, np.inf))
+
+        details = {"labels": len(counts.labels), "examples": counts.size}
+        summary = f"{counted(len(counts.labels), 'label')}, {counted(counts.size, 'example')}"
+        return Measurement(counts.size, once(values, counts.size), values, summary, details)
+
+    def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
+        found = unseen_labels(set(references[0]), set(hypotheses))
+        for side, lines in (("reference", references[0]), ("prediction", hypotheses)):
+            if len(set(lines)) == 1:
+                found.append(f"every {side} is '{next(iter(lines))}': there is no correlation, and 0 stands for it")
+        return found
+
+
+def _chosen(labels: Sequence[Label] | None) -> str:
+    """The labels that are counted, for a signature; one with a comma or a bar stands in quotation marks."""
+    if labels is None:
+        return ""
+    quoted = (f'"{label}"' if {",", "|"} & set(str(label)) else str(label) for label in labels)
+    return f"|labels:{','.join(quoted)}"
+
+
+def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
+    """The averaged F1 of counted labels, with a table of all labels in its details."""
+
+    def values(weights: np.ndarray) -> np.ndarray:
+        return averaged_f1(counts.sums(weights), average, chosen=counts.chosen)
+
+    sums = counts.sums(np.ones((1, counts.size)))[:, 0]  # (3, labels)
+    together = precision_recall(*sums.sum(-1))
+    details = {**together, "examples": counts.size, "labels": label_table(sums, counts.labels)}
+    shown = f"precision = {together['precision']:.2f} recall = {together['recall']:.2f}"
+    if average not in ("micro", "binary"):
+        shown = f"{average} average of {counted(len(counts.labels), 'label')}"
+        details = {key: value for key, value in details.items() if key not in together}
+    return Measurement(counts.size, once(values, counts.size), values, shown, details)
+
+
+def unseen_labels(gold: set[Label], predicted: set[Label]) -> list[str]:
+    """A caution where labels are predicted that the reference does not have."""
+    strange = sorted(map(str, predicted - gold))
+    if not strange:
+        return []
+    named = ", ".join(f"'{label}'" for label in strange[:_SHOWN]) + (", ..." if len(strange) > _SHOWN else "")
+    return [f"predicted, but nowhere in the reference: {named}"]
+
+
+def accuracy(gold: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
+    """Accuracy in percent. Raises: NlpcliError where the lengths differ or there is nothing."""
+    return Accuracy().corpus(predicted, [gold], resampling)
+
+
+def f1(
+    gold: Sequence[Label],
+    predicted: Sequence[Label],
+    average: str = "macro",
+    positive: Label | None = None,
+    labels: Sequence[Label] | None = None,
+    resampling: Resampling | None = None,
+) -> Score:
+    """F1 in percent, see `F1`. Raises: NlpcliError as there, and where the lengths differ or there is nothing."""
+    return F1(average=average, positive=positive, labels=labels).corpus(predicted, [gold], resampling)
+
+
+def matthews(gold: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
+    """Matthews' correlation times 100. Raises: NlpcliError where the lengths differ or there is nothing."""
+    return Matthews().corpus(predicted, [gold], resampling)
+
+
+def subset_accuracy(
+    gold: Sequence[Collection[Label]], predicted: Sequence[Collection[Label]], resampling: Resampling | None = None
+) -> Score:
+    """The share of examples whose set of labels is right as a whole, in percent. Raises: NlpcliError."""
+    return Accuracy().corpus([frozenset(some) for some in predicted], [[frozenset(some) for some in gold]], resampling)
+
+
+class MultiLabelF1(ExampleMetric):
+    """F1 of sets of labels: micro, macro or weighted over labels, or the mean F1 of the examples (`samples`).
+
+    Two empty sets have F1 0 in the average over samples, as in scikit-learn.
+    """
+
+    name: ClassVar[str] = "F1"
+    needs: ClassVar[str] = "sets of labels"
+
+    def __init__(self, *, average: str = "micro", labels: Sequence[Label] | None = None) -> None:
+        averages = ("micro", "macro", "weighted", "samples")
+        if average not in averages:
+            raise unknown("average", average, averages)
+        self.average, self.labels = average, None if labels is None else tuple(labels)
+
+    def choices(self) -> str:
+        return f"average:{self.average}|multi-label:yes{_chosen(self.labels)}"
+
+    def measure(
+        self, hypotheses: Sequence[Collection[Label]], references: Sequence[Sequence[Collection[Label]]]
+    ) -> Measurement:
+        counts = LabelCounts.of(references[0], hypotheses, self.labels)
+        if self.average != "samples":
+            return f1_measurement(counts, self.average)
+        values = shares(self._each(counts))
+        micro = f1_measurement(counts, "micro")
+        return Measurement(counts.size, once(values, counts.size), values, "mean of the examples", micro.details)
+
+    def sentences(
+        self, hypotheses: Sequence[Collection[Label]], references: Sequence[Sequence[Collection[Label]]]
+    ) -> list[Score]:
+        self._measured(hypotheses, references)
+        return self.per_example(100 * self._each(LabelCounts.of(references[0], hypotheses, self.labels)))
+
+    @staticmethod
+    def _each(counts: LabelCounts) -> np.ndarray:
+        sides = (counts.right, counts.predicted, counts.gold)
+        return f1_scores(*(np.bincount(examples, minlength=counts.size) for examples, _ in sides))
+
+
+def multilabel_f1(
+    gold: Sequence[Collection[Label]],
+    predicted: Sequence[Collection[Label]],
+    labels: Sequence[Label] | None = None,
+    average: str = "micro",
+    resampling: Resampling | None = None,
+) -> Score:
+    """F1 of sets of labels in percent, see `MultiLabelF1`. Raises: NlpcliError."""
+    return MultiLabelF1(average=average, labels=labels).corpus(predicted, [gold], resampling)
+
+
+def confusion(gold: Sequence[Label], predicted: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
+    """How often label i of the gold was predicted as label j, (labels, labels) integers.
+
+    Raises: NlpcliError for a label that is not among `labels`, and where the lengths differ.
+    """
+    if len(gold) != len(predicted):
+        raise NlpcliError(f"{len(predicted)} predictions but {len(gold)} labels in the gold")
+    numbers = {label: number for number, label in enumerate(labels)}
+    table = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    for true, said in zip(gold, predicted, strict=True):
+        for label in (true, said):
+            if label not in numbers:
+                raise unknown("label", str(label), map(str, labels))
+        table[numbers[true], numbers[said]] += 1
+    return table
+
+
+def _events(side: Sequence[Collection[Label]], numbers: Mapping[Label, int]) -> tuple[np.ndarray, np.ndarray]:
+    found: list[Any] = [
+        (example, numbers[label]) for example, some in enumerate(side) for label in some if label in numbers
+    ]
+    table = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

@@ -1,0 +1,156 @@
+"""Metrics of tagged sentences: F1 of entities, as conlleval and seqeval define it, and the accuracy of tags.
+
+An entity is right if its type and both of its ends are:
+
+    precision = right / predicted      recall = right / gold      F1 = 2·right / (predicted + gold)
+
+over the entities of all types together, in percent. Source: Tjong Kim Sang and De Meulder 2003, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from nlpcli.data.tag_schemes import (
+    Entity,
+    check_tags,
+    detect_scheme,
+    entities,
+    scheme_name,
+    split_tag,
+    strict_entities,
+)
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.classification_metrics import LabelCounts, f1_measurement, f1_scores
+from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
+from nlpcli.evaluation.score import TAGS, Resampling, Score
+
+Tags = Sequence[str]
+
+
+class EntityF1(ExampleMetric):
+    """F1 of entities over all types (micro average); details hold that of each type.
+
+    strict: entities count only if they are written as `scheme` has them; scheme None: the one in which the gold tags
+    are valid. Otherwise any sequence is read as conlleval reads it, whatever its scheme.
+
+    Raises: NlpcliError for tags of another shape than `B-PER` or `O`, sentences of unequal length, a scheme without
+    `strict`, and in strict mode for gold tags that are valid in no scheme.
+    """
+
+    name: ClassVar[str] = "entity-F1"
+    needs: ClassVar[str] = TAGS
+    options: ClassVar[frozenset[str]] = frozenset({"strict", "scheme"})
+
+    def __init__(self, *, strict: bool = False, scheme: str | None = None) -> None:
+        if scheme is not None and not strict:
+            raise NlpcliError("a tag scheme means nothing unless entities are read strictly", hint="add --strict")
+        self.strict, self.scheme = strict, None if scheme is None else scheme_name(scheme)
+
+    def choices(self) -> str:
+        mode = f"strict|scheme:{self.scheme or 'auto'}" if self.strict else "conlleval"
+        return f"average:micro|mode:{mode}"
+
+    def check(self, tags: Tags) -> None:
+        """Refuses a sentence with a tag that is none of an entity. Raises: NlpcliError."""
+        for tag in tags:
+            split_tag(tag)
+
+    def measure(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> Measurement:
+        return f1_measurement(self._counts(hypotheses, references[0]), "micro")
+
+    def sentences(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[Score]:
+        """F1 of each sentence; 100 for one in which there is no entity, and none was found."""
+        self._measured(hypotheses, references)
+        counts = self._counts(hypotheses, references[0])
+        sides = (counts.right, counts.predicted, counts.gold)
+        right, predicted, gold = (np.bincount(examples, minlength=counts.size) for examples, _ in sides)
+        each = np.where(predicted + gold == 0, 1.0, f1_scores(right, predicted, gold))
+        return self.per_example(100 * each)
+
+    def cautions(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[str]:
+        gold = references[0]
+        scheme = self.scheme or detect_scheme(gold)
+        if scheme is None:
+            return ["the reference tags are valid in no scheme: they are read as conlleval reads them"]
+        invalid = sum(bool(check_tags(tags, scheme)) for tags in hypotheses)
+        if not invalid:
+            return []
+        done = "entities that it would not write don't count" if self.strict else "they are read as conlleval does"
+        return [f"{invalid} of {len(hypotheses)} predicted sentences are not valid {scheme}: {done}"]
+
+    def _counts(self, predicted: Sequence[Tags], gold: Sequence[Tags]) -> LabelCounts:
+        _check_lengths(predicted, gold)
+        found, true = self._entities(predicted, gold), self._entities(gold, gold)
+        right = [sorted(set(some) & set(others)) for some, others in zip(found, true, strict=True)]
+        types = sorted({entity.type for side in (found, true) for some in side for entity in some})
+        numbers = {name: number for number, name in enumerate(types)}
+        return LabelCounts(tuple(types), len(gold), *(_events(side, numbers) for side in (right, found, true)))
+
+    def _entities(self, sentences: Sequence[Tags], gold: Sequence[Tags]) -> list[list[Entity]]:
+        if not self.strict:
+            return [entities(tags) for tags in sentences]
+        scheme = self.scheme or detect_scheme(gold)
+        if scheme is None:
+            raise NlpcliError(
+                "the gold tags are valid in no scheme", hint="name the scheme they are meant in: --scheme"
+            )
+        return [strict_entities(tags, scheme) for tags in sentences]
+
+
+class TagAccuracy(ExampleMetric):
+    """The share of words whose tag is right, in percent; resampled by sentences."""
+
+    name: ClassVar[str] = "tag-accuracy"
+    needs: ClassVar[str] = TAGS
+
+    def measure(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> Measurement:
+        right, words = self._counts(hypotheses, references[0])
+        values = shares(right, words)
+        details = {"right": int(right.sum()), "words": int(words.sum()), "examples": len(words)}
+        summary = f"{details['right']} of {details['words']} words right"
+        return Measurement(len(words), once(values, len(words)), values, summary, details)
+
+    def sentences(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[Score]:
+        self._measured(hypotheses, references)
+        right, words = self._counts(hypotheses, references[0])
+        return self.per_example(100 * right / np.where(words > 0, words, 1))
+
+    @staticmethod
+    def _counts(predicted: Sequence[Tags], gold: Sequence[Tags]) -> tuple[np.ndarray, np.ndarray]:
+        _check_lengths(predicted, gold)
+        right = [sum(map(str.__eq__, said, true)) for said, true in zip(predicted, gold, strict=True)]
+        return np.array(right, dtype=np.float64), np.array([len(true) for true in gold], dtype=np.float64)
+
+
+def entity_f1(
+    gold_tags: Sequence[Tags],
+    predicted_tags: Sequence[Tags],
+    strict: bool = False,
+    scheme: str | None = None,
+    resampling: Resampling | None = None,
+) -> Score:
+    """F1 of entities in percent, see `EntityF1`. Raises: NlpcliError as there."""
+    return EntityF1(strict=strict, scheme=scheme).corpus(predicted_tags, [gold_tags], resampling)
+
+
+def token_accuracy(
+    gold_tags: Sequence[Tags], predicted_tags: Sequence[Tags], resampling: Resampling | None = None
+) -> Score:
+    """The share of words whose tag is right, in percent. Raises: NlpcliError for unequal lengths or nothing."""
+    return TagAccuracy().corpus(predicted_tags, [gold_tags], resampling)
+
+
+def _check_lengths(predicted: Sequence[Tags], gold: Sequence[Tags]) -> None:
+    for number, (said, true) in enumerate(zip(predicted, gold, strict=True), start=1):
+        if len(said) != len(true):
+            raise NlpcliError(f"sentence {number}: {len(said)} tags predicted for {len(true)} words")
+
+
+def _events(side: Sequence[Sequence[Entity]], numbers: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    found = [(example, numbers[entity.type]) for example, some in enumerate(side) for entity in some]
+    table = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

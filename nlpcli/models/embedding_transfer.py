@@ -1,0 +1,160 @@
+"""Another tokenizer, or other vectors of words, for a model that has its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nlpcli.data.word_vectors import WordVectors
+from nlpcli.errors import NlpcliError
+from nlpcli.text.special_tokens import ROLES, SpecialTokens
+from nlpcli.text.token_normalization import START, spellings
+from nlpcli.text.tokenizer import Tokenizer
+
+_ROWS = re.compile(
+    r"(?:body\.)?(?:(?:(?:en|de)coder_)?embedding\.tokens\.weight|output_weight_owner\.weight|output_bias)"
+)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How many of the `total` pieces of the new tokenizer have kept their vectors."""
+
+    shared: int
+    total: int
+
+
+@torch.no_grad()
+def carry_embeddings(
+    weights: Mapping[str, Tensor], old: Tokenizer, new: Tokenizer
+) -> tuple[dict[str, Tensor], Carried]:
+    """A model's state dict for the tokenizer `new` instead of its own, `old`.
+
+    A piece of both keeps its rows in embeddings and output matrix, and its output bias: a special token by its role, a
+    sentinel by its number, any other piece by what it stands for (`nlpcli.text.token_normalization`), so that `▁dog`,
+    `Ġdog` and WordPiece's `dog` are one. The other rows are drawn by torch's random state from a normal distribution
+    with the mean and the deviation of each column of the old matrix's pieces; their biases are the mean. Matrices that
+    were shared stay so.
+
+    Raises: NlpcliError when the weights are not those of a model for `old`, and for an adaptive softmax, unless `new`
+    only has further ids: its parts hold pieces by their frequency.
+    """
+    places = same_pieces(old, new)
+    grown = new.vocab_size >= old.vocab_size and all(places[id_] == id_ for id_ in range(old.vocab_size))
+    if not grown and any("adaptive_softmax." in name for name in weights):
+        raise NlpcliError(
+            "the vocabulary of an adaptive softmax is sorted by frequency, and can't be exchanged for another one",
+            hint="train a model with the new tokenizer from the beginning",
+        )
+    plain = torch.tensor([id_ for id_, spelling in enumerate(spellings(old)) if spelling is not None])
+    kept = torch.tensor([(id_, place) for id_, place in enumerate(places) if place is not None]).view(-1, 2)
+    result = dict(weights)
+    made: dict[tuple[int, int], Tensor] = {}
+    for name, matrix in weights.items():
+        if not _ROWS.fullmatch(name):
+            continue
+        if matrix.size(0) != old.vocab_size:
+            raise NlpcliError(f"weight '{name}' has {matrix.size(0)} rows, its tokenizer {old.vocab_size} pieces")
+        key = (matrix.data_ptr(), matrix.numel())
+        if key not in made:
+            made[key] = _drawn(matrix[plain] if len(plain) else matrix, new.vocab_size)
+            made[key][kept[:, 0]] = matrix[kept[:, 1]]
+        result[name] = made[key]
+    return result, Carried(len(kept), new.vocab_size)
+
+
+def _drawn(rows: Tensor, count: int) -> Tensor:
+    """`count` rows like those given."""
+    mean = rows.float().mean(dim=0)
+    drawn = mean.expand(count, *mean.shape).clone()
+    if rows.dim() > 1:
+        drawn += torch.randn(drawn.shape) * rows.float().std(dim=0, correction=0)
+    return drawn.to(rows.dtype)
+
+
+def same_pieces(old: Tokenizer, new: Tokenizer) -> list[int | None]:
+    """For each id of `new` the id of `old` that is the same piece, None where there is none."""
+    before, after = spellings(old), spellings(new)
+    by_spelling = {spelling: id_ for id_, spelling in reversed(list(enumerate(before))) if spelling is not None}
+    found = [None if spelling is None else by_spelling.get(spelling) for spelling in after]
+    by_name = {name: id_ for id_, name in old.special.names.items()}
+    for id_, name in new.special.names.items():
+        found[id_] = by_name.get(name) if name not in _usual(new.special) else None
+    for id_, (left, right) in enumerate(zip(before, after, strict=False)):
+        if left == right and (left is not None or old.special.names.get(id_) == new.special.names.get(id_)):
+            found[id_] = id_  # of several pieces that stand for the same, each is itself
+    for role in ROLES:
+        if role not in old.special.absent and role not in new.special.absent:
+            found[getattr(new.special, role)] = getattr(old.special, role)
+    for left, right in zip(old.special.sentinels, new.special.sentinels, strict=False):
+        found[right] = left
+    return found
+
+
+def _usual(special: SpecialTokens) -> set[str]:
+    """The spellings that say a role or a sentinel's number, which are compared as such."""
+    return {f"<{role}>" for role in ROLES} | {f"<sentinel_{n}>" for n in range(len(special.sentinels))}
+
+
+def with_roles(tokenizer: Tokenizer, roles: Sequence[str]) -> Tokenizer:
+    """The tokenizer with an id of its own, beyond those it has, for each of `roles` that it lacks.
+
+    So a decoder gets the delimiter and the last token of Radford et al. 2018, section 3.3. The new special tokens are
+    spelled `<role>`, and no text has them. `carry_embeddings` gives a model the rows for them.
+    """
+    special = tokenizer.special
+    missing = [role for role in roles if role in special.absent]
+    ids = {role: tokenizer.vocab_size + place for place, role in enumerate(missing)}
+    absent = tuple(role for role in special.absent if role not in missing)
+    if not missing:
+        return tokenizer
+    grown = replace(special, absent=absent, **ids)
+    return Tokenizer(tokenizer.settings, tokenizer.model, grown, tokenizer.trained)
+
+
+@torch.no_grad()
+def embed_from(vectors: WordVectors, tokenizer: Tokenizer, weight: Tensor) -> int:
+    """Puts vectors of words into the rows of `weight` (vocab, width) whose pieces are words; the others stay.
+
+    A piece is a word where it stands at the start of one: `▁dog`, `Ġdog`, WordPiece's `dog`, a word itself. A word
+    that has no vector takes that of the first word in the file that differs in upper and lower case only.
+
+    Returns: how many pieces have one now. Raises: NlpcliError when vectors and rows differ in width.
+    """
+    width = weight.size(1)
+    if vectors.width != width:
+        raise NlpcliError(
+            f"{vectors.path}: vectors of {vectors.width} numbers, for embeddings of {width}",
+            hint=f"set model.d_model={vectors.width}, or take vectors of {width} numbers",
+        )
+    lowered: dict[str, int] = {}
+    for word, place in vectors.places.items():
+        lowered.setdefault(word.lower(), place)
+    ids, places = [], []
+    for id_, word in words_of(tokenizer).items():
+        place = vectors.places.get(word, lowered.get(word.lower()))
+        if place is not None:
+            ids.append(id_)
+            places.append(place)
+    if ids:
+        weight[ids] = torch.from_numpy(vectors.matrix[places]).to(weight)
+    return len(ids)
+
+
+def words_of(tokenizer: Tokenizer) -> dict[int, str]:
+    """The ids whose pieces are the start of a word, and with luck all of it, with their text."""
+    found = {}
+    for id_, spelling in enumerate(spellings(tokenizer)):
+        if spelling is not None and spelling.place == START and spelling.text:
+            found[id_] = spelling.text.decode("utf-8", "replace")
+    return found
+
+
+def wanted_by(tokenizer: Tokenizer) -> Callable[[str], bool]:
+    """Whether `embed_from` would have a use for a word: what `read_word_vectors` need not keep the others for."""
+    words = {word.lower() for word in words_of(tokenizer).values()}
+    return lambda word: word.lower() in words

@@ -1,0 +1,155 @@
+"""A source that is read, a target that is predicted: the batch and the loss of everything an encoder-decoder learns.
+
+p(y | x) = Π_t p(y_t | y_<t, x). The encoder reads `x … eos`; the decoder reads `bos y …` and predicts `y … eos`.
+Translation and denoising share this layout, so that a pretrained model is fine-tuned with the conventions it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.objectives.objective import Loss
+from nlpcli.text import SpecialTokens
+
+_CHUNK_NUMBERS = 1 << 20  # logits alive at a time
+_CHUNK_NUMBERS_GPU = 1 << 27
+
+
+def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
+    """What the encoder reads for a sentence's pieces."""
+    return [*pieces, special.eos]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """(rows, longest) ids, filled up with `value` at the end."""
+    longest = max(map(len, rows))
+    table = np.full((len(rows), longest), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return torch.from_numpy(table)
+
+
+@dataclass
+class PairBatch:
+    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k)."""
+
+    source: Tensor
+    source_mask: Tensor | None
+    target: Tensor
+    goal: Tensor
+    places: Tensor  # of the goals in the flattened target
+    tokens: int  # in source and target, padding not counted
+
+    @property
+    def count(self) -> int:
+        return self.goal.numel()
+
+    def to(self, device: torch.device) -> PairBatch:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        moved = {name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def pair_batch(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    special: SpecialTokens,
+    start: Sequence[int] | None = None,
+    *,
+    source_special: SpecialTokens | None = None,
+) -> PairBatch:
+    """Source and target ids, without eos, as a batch in the layout above. start: what targets begin with, bos if None.
+
+    Of several ids in `start` none is predicted, since a search is given them, too. source_special: of sources in
+    another vocabulary than the targets'.
+    """
+    start = [special.bos] if start is None else list(start)
+    given = len(start) - 1
+    lengths = np.array([(len(source), len(target)) for source, target in pairs]) + 1
+    m, n = lengths.max(axis=0)
+    n += given
+    read = source_special or special
+    source = np.full((len(pairs), m), read.pad)
+    target, goal = (np.full((len(pairs), n), special.pad) for _ in range(2))
+    target[:, : given + 1] = start
+    for i, (x, y) in enumerate(pairs):
+        source[i, : len(x)], source[i, len(x)] = x, read.eos
+        goal[i, given : given + len(y)], goal[i, given + len(y)] = y, special.eos
+        target[i, given + 1 : given + len(y) + 1] = y
+    mask = np.arange(m) < lengths[:, :1]
+    predicted = (np.arange(n) >= given) & (np.arange(n) < lengths[:, 1:] + given)
+    places = np.flatnonzero(predicted)
+    return PairBatch(
+        source=torch.from_numpy(source),
+        source_mask=None if mask.all() else torch.from_numpy(mask),
+        target=torch.from_numpy(target),
+        goal=torch.from_numpy(goal.ravel()[places]),
+        places=torch.from_numpy(places),
+        tokens=int(lengths.sum()),
+    )
+
+
+def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: SpecialTokens) -> PairBatch:
+    """Prompts and what follows them, without eos, as a decoder reads them: in one stream, which is the batch's target.
+
+    Only what follows a prompt, and the end, is predicted. source (batch, m) holds the prompts alone, for a search. None
+    of them may be empty.
+    """
+    streams = [[*prompt, *rest] for prompt, rest in pairs]
+    target = pad(streams, special.pad)
+    ends = [
+        row * target.size(1) + i
+        for row, (prompt, rest) in enumerate(pairs)
+        for i in range(len(prompt) - 1, len(prompt) + len(rest))
+    ]
+    source = pad([prompt for prompt, _ in pairs], special.pad)
+    lengths = torch.tensor([len(prompt) for prompt, _ in pairs])
+    return PairBatch(
+        source=source,
+        source_mask=torch.arange(source.size(1)) < lengths[:, None],
+        target=target,
+        goal=torch.tensor([id_ for _, rest in pairs for id_ in (*rest, special.eos)]),
+        places=torch.tensor(ends),
+        tokens=sum(map(len, streams)),
+    )
+
+
+def stream_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
+    states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
+    return goal_loss(model, states, batch.goal, label_smoothing)
+
+
+def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
+    """The decoder's states that predict `batch.goal`: (k, d_model)."""
+    return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
+
+
+def pair_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of the target, with label smoothing where the model is in training."""
+    return goal_loss(model, pair_states(model, batch), batch.goal, label_smoothing)
+
+
+def goal_loss(model: nn.Module, states: Tensor, goal: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of goal (k) given states (k, d_model), with label smoothing where the model is in training."""
+    smoothing = label_smoothing if model.training else 0.0
+    total, nll = vocabulary_loss(states, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing)
+    return Loss(total, nll, goal.numel())
+
+
+@torch.no_grad()
+def best_tokens(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The most probable token for each state, (k,), without ever holding all logits.
+
+    states (k, d_model), weight (vocab, d_model), bias (vocab).
+    """
+    rows = max(32, (_CHUNK_NUMBERS_GPU if states.is_cuda else _CHUNK_NUMBERS) // weight.size(0))
+    weight = weight.to(states.dtype)
+    bias = None if bias is None else bias.to(states.dtype)
+    parts = [nn.functional.linear(part, weight, bias).argmax(dim=-1) for part in states.split(rows)]
+    return torch.cat(parts) if parts else states.new_empty(0, dtype=torch.long)

@@ -1,0 +1,91 @@
+"""Decoding settings that a model brings along from a Hugging Face folder, under those of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nlpcli.config.generation_settings import Generation, decides, not_honored
+from nlpcli.config.loading import parse
+from nlpcli.config.schema import DecodingConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.models.model_folder import LoadedModel
+
+
+def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callable[[str], None]) -> Generation | None:
+    """How `loaded` decodes: as its folder says, but for what is `given`; None for a model that was trained here.
+
+    given: settings of the command line in the names of `Generation`, None where there is none. `warn` is told, once,
+    which settings of the folder are not honored.
+    Raises: NlpcliError for settings that contradict each other or the model.
+    """
+    from nlpcli.decoding.huggingface_generation import check_ids
+
+    said = loaded.info.get("generation")
+    if said is None:
+        return None
+    special = loaded.tokenizer.special
+    left_out = not_honored(said)
+    if left_out:
+        warn(f"{loaded.path}: decoding settings that are not honored here: {', '.join(left_out)}")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for one, other in (
+        ("max_new_tokens", "max_length"),
+        ("min_new_tokens", "min_length"),
+    ):  # each takes the other's place
+        if one in chosen:
+            said = {name: value for name, value in said.items() if name != other}
+        elif other in chosen:
+            said = {name: value for name, value in said.items() if name != one}
+    settings = parse(Generation, {"eos_token_id": special.eos, **said, **chosen}, str(loaded.path))
+    if loaded.config.kind == "encoder-decoder" and settings.start is None:
+        settings = settings.model_copy(update={"decoder_start_token_id": special.bos})
+    check_ids(settings, loaded.tokenizer.vocab_size, loaded.path)
+    least, most = ("min_length", "max_length") if "min_length" in chosen else ("min_new_tokens", "max_new_tokens")
+    if least in chosen and (limit := getattr(settings, most)) is not None and chosen[least] > limit:
+        raise NlpcliError(
+            f"{loaded.path}: the minimum length is above the model's {most} {limit}",
+            hint="set the maximum length on the command line, too",
+        )
+    return settings
+
+
+def check_lengths(
+    least: int | None, most: int | None, names: tuple[str, str] = ("--min-length", "--max-length")
+) -> None:
+    """Refuses a least length above the greatest, negative ones, and a greatest below 1."""
+    if most is not None and most < 1:
+        raise NlpcliError(f"{names[1].removeprefix('--').replace('-', ' ')} must be at least 1, not {most}")
+    if least is not None and least < 0:
+        raise NlpcliError(f"the minimum length can't be negative: {least}")
+    if least is not None and most is not None and least > most:
+        raise NlpcliError(
+            f"{names[0]} {least} is above {names[1]} {most}", hint="raise the maximum or lower the minimum"
+        )
+
+
+def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = None) -> dict[str, Any]:
+    """What is known of a model that a run began with, for the model that the run makes.
+
+    The decoding settings of its folder stay, under those of the run that are not the usual ones. A folder that sets
+    nothing leaves the run's. task: of the run where it isn't translation; one that writes texts limits their length.
+    """
+    known = {name: value for name, value in info.items() if name != "generation"}
+    said = info.get("generation")
+    if not said or not decides(said) or (task is not None and not hasattr(task, "wording")):
+        return known
+    kept = dict(said)
+    if task is not None:
+        kept.pop("max_length", None)
+        kept["max_new_tokens"] = task.wording.max_target  # the end counted, as there
+        if task.wording.no_repeat_ngram:
+            kept["no_repeat_ngram_size"] = task.wording.no_repeat_ngram
+    usual = type(decoding)()
+    if decoding.beam_size != usual.beam_size or "num_beams" not in said:
+        kept["num_beams"] = decoding.beam_size
+    if decoding.length_penalty != usual.length_penalty:
+        kept["length_penalty"] = decoding.length_penalty
+    start = info.get("target_start") or ()
+    if len(start) > 1:
+        kept |= {"decoder_start_token_id": start[0], "forced_bos_token_id": start[1]}
+    return {**known, "generation": kept}

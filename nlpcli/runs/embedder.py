@@ -1,0 +1,226 @@
+"""Vectors of texts, and of words in them, from any model: encoder, decoder, the encoder of both, with a head or not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nlpcli.config.counting import counted
+from nlpcli.config.numbers import parse_int
+from nlpcli.convert.sentence_transformers_in import sentence_settings
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.find_model import newest_run
+from nlpcli.runs.open_model import check_one_tokenizer, folder_of, open_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.models.padded_batch import Row
+
+POOLINGS = ("mean", "first", "max", "last")
+DEFAULT_LENGTH = 512
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """How texts become vectors.
+
+    model: a run or a Hugging Face folder; None stands for the newest run of a similarity task, or else of an encoder.
+    pooling: which state stands for a text, `first`, `last`, `mean` or `max`. normalize: whether vectors get the length
+    1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
+    is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
+    mean of the last layer's states, as they are. batch_tokens: tokens read at once, which changes speed and memory
+    only.
+
+    Raises: NlpcliError for values that make no sense.
+    """
+
+    model: Path | LoadedModel | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+    layers: str | None = None
+    max_length: int | None = None
+    batch_tokens: int = 4096
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling is not None and self.pooling not in POOLINGS:
+            raise unknown("pooling", self.pooling, POOLINGS)
+        if self.layers is not None:
+            how, _, count = self.layers.partition(":")
+            if self.layers != "last" and (how not in ("concat", "mean") or parse_int(count) is None):
+                raise NlpcliError(
+                    f"unknown layers '{self.layers}'", hint="choose last, concat:N or mean:N, such as concat:4"
+                )
+
+
+@dataclass(frozen=True)
+class WordVector:
+    """A word: its characters in the text, its vector, and the mean (or first) of its pieces' input embeddings."""
+
+    span: Span
+    vector: np.ndarray
+    static: np.ndarray
+
+
+class Embedder:
+    """A model that turns texts into vectors. `say` is told which model was taken, if none was named.
+
+    width: the numbers of a vector. cut: how many texts so far were longer than `max_length` tokens.
+    """
+
+    def __init__(self, settings: Vectors, *, say: Callable[[str], None]) -> None:
+        source = settings.model if settings.model is not None else _newest(say)
+        sentence = sentence_settings(folder_of(source), settings.pooling)
+        from nlpcli.training.device import prepare
+
+        machine = prepare(settings.device, "float32", settings.threads)
+        loaded = open_model(source, str(machine.device))
+        check_one_tokenizer(loaded)
+        trained = loaded.info.get("head") or {}
+        trained = trained if trained.get("kind") == "vector" else {}
+        self.path, self.device, self.batch_tokens = loaded.path, machine.device, settings.batch_tokens
+        self.tokenizer, self.config = loaded.tokenizer, loaded.config
+        self.pooling = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling") or "mean"
+        self.normalize = (
+            trained.get("normalize", sentence.normalize) if settings.normalize is None else settings.normalize
+        )
+        self.layers = settings.layers or trained.get("layers", "last")
+        self.model: Any = self._with_head(loaded, trained)
+        self.width: int = self.model.head.width
+        self.max_length = self._longest(settings.max_length, loaded.info, sentence.max_length)
+        self.layout = self._layout(loaded.info, bool(trained))
+        self.room = self.layout.room(1, self.max_length)
+        self.cut = 0
+
+    def describe(self) -> str:
+        """How a vector is made, in words."""
+        of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
+        length = ", normalized to length 1" if self.normalize else ""
+        states = f"{self.states}{length}"
+        return f"dimension {self.width}, {of}, {states}; at most {counted(self.max_length, 'token')} of a text"
+
+    def fingerprint(self) -> str:
+        """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.body.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def states(self) -> str:
+        """Whose states are taken, in words."""
+        return "the last layer" if self.layers == "last" else self.layers
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, width) float32, of n texts."""
+        rows = [self._row(ids) for ids in self.tokenizer.encode(list(texts))]
+        found = np.empty((len(rows), self.width), dtype=np.float32)
+        for places, states, batch in self._states(rows):
+            found[places] = self.model.head(states, batch).float().cpu().numpy()
+        return found
+
+    def word_vectors(
+        self, texts: Sequence[str], find: Callable[[str], Sequence[Span]], *, how: str = "mean"
+    ) -> list[list[WordVector]]:
+        """The vectors of the words in each text, each the mean of its pieces' states, or the first one.
+
+        find: the words of a text. Those that were cut off, or of which the tokenizer leaves nothing, are left out.
+        """
+        all_ids, all_spans = self.tokenizer.encode_with_offsets(list(texts))
+        rows = [self._row(ids) for ids in all_ids]
+        table = _token_table(self.model.body)
+        found: list[list[WordVector]] = [[] for _ in texts]
+        begin = self.layout.first()
+        for places, states, _ in self._states(rows):
+            for place, of_row in zip(places, states, strict=True):
+                spans = all_spans[place][: self.room]
+                for start, end in find(texts[place]):
+                    pieces = [i for i, (a, b) in enumerate(spans) if a < end and b > start][
+                        : 1 if how == "first" else None
+                    ]
+                    if not pieces:
+                        continue
+                    vector = of_row[[begin + i for i in pieces]].float().mean(dim=0)
+                    static = table[[all_ids[place][i] for i in pieces]].float().mean(dim=0)
+                    found[place].append(WordVector((start, end), vector.cpu().numpy(), static.cpu().numpy()))
+        return found
+
+    def _row(self, ids: Sequence[int]) -> Row:
+        self.cut += len(ids) > self.room
+        ids = ids[: self.room]
+        special = self.tokenizer.special
+        if not ids and not self.layout.start and not self.layout.end:  # something must be read
+            ids = [special.bos if "eos" in special.absent else special.eos]
+        return self.layout.row(ids)
+
+    def _states(self, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, torch.Tensor, Any]]:
+        """Rows in batches of like length: their places, the states (rows, n, width), and what was read."""
+        import torch
+
+        from nlpcli.data.bucketing import token_budget_batches
+        from nlpcli.models.padded_batch import stack
+
+        segments = self.config.segments > 1 or self.config.family == "xlnet"
+        sizes = np.array([len(row.ids) for row in rows])
+        with torch.inference_mode():
+            for places in token_budget_batches(sizes, max_tokens=self.batch_tokens, shuffle=False):
+                batch = stack([rows[i] for i in places], self.tokenizer.special.pad, segments=segments).to(self.device)
+                yield places, self.model.states(batch), batch
+
+    def _with_head(self, loaded: Any, trained: dict[str, Any]) -> Any:
+        from nlpcli.models.with_head import WithHead
+
+        if trained and self.layers == trained.get("layers", "last"):
+            return _with_pooling(loaded.model, self.pooling, self.normalize)
+        body = getattr(loaded.model, "body", loaded.model)
+        head = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
+        return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
+
+    def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
+        limit = self.config.max_length if self.config.positions == "learned" else None
+        if asked is not None and limit is not None and asked > limit:
+            raise NlpcliError(f"--max-length {asked} is more than the {counted(limit, 'token')} the model can read")
+        found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH
+        return found if limit is None else min(found, limit)
+
+    def _layout(self, info: dict[str, Any], trained: bool) -> Any:
+        """A language model that learnt no vectors reads the text alone, as in its pretraining."""
+        from nlpcli.tasks.input_layout import Layout
+
+        if self.config.kind == "decoder" and not trained:
+            return Layout((), (), ())
+        return Layout.of(self.config, self.tokenizer.special, info)
+
+
+def _with_pooling(model: Any, pooling: str, normalize: bool) -> Any:
+    """The same model, its weights shared, with a head that pools in this way."""
+    head, found = copy.copy(model.head), copy.copy(model)
+    head.pooling, head.normalize = pooling, normalize
+    found.__dict__["_modules"] = {**model._modules, "head": head}
+    return found
+
+
+def _newest(say: Callable[[str], None]) -> Path:
+    try:
+        found = newest_run("similarity")
+    except NlpcliError:
+        found = newest_run("encoder")
+    return found.report("the newest encoder run", say)
+
+
+def _token_table(body: Any) -> torch.Tensor:
+    """The vectors of all tokens that a model begins with, (vocab, d_model)."""
+    names = ("encoder_embedding", "decoder_embedding", "embedding")
+    return next(getattr(body, name) for name in names if hasattr(body, name)).tokens.weight

@@ -1,0 +1,129 @@
+"""Reading the labelled examples of a task's file, to learn from or to measure on, and what is to be told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nlpcli.config.counting import counted
+from nlpcli.errors import NlpcliError
+
+Tell = Callable[[str], None]
+
+
+def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: bool = True) -> Iterator[Any]:
+    """The examples in a file. kind: a task, or its class. learnt: whether they are for training, or else to measure on.
+
+    Training questions whose answers are not in their contexts are left out; `tell` hears how many at the end, and of
+    the first; and what separates the cells of a table, where that is no comma. Every question is measured on, for only
+    the texts of its answers count there.
+
+    Raises: NlpcliError with file and line for what can't be read.
+    """
+    from nlpcli.data.table_rows import separator_note
+
+    if kind.name != "span":
+        if note := separator_note(path, columns.format):
+            tell(note)
+        yield from kind.read(path, columns)
+        return
+    if not learnt:
+        yield from kind.read(path, columns, spans=False)
+        return
+    bad: list[NlpcliError] = []
+    yield from kind.read(path, columns, on_bad=bad.append)
+    if bad:
+        tell(f"{counted(len(bad), 'question')} left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
+
+
+def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | None]:
+    """Of each example what is to be said of its label, None where the task knows it.
+
+    Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
+    """
+    from nlpcli.data.label_text import UnknownLabel
+
+    found: list[NlpcliError | None] = []
+    for example in examples:
+        try:
+            task.check(example)
+            found.append(None)
+        except UnknownLabel as error:
+            found.append(error)
+    if found and None not in found:
+        raise NlpcliError(
+            f"{examples[0].place}: none of the {counted(len(found), 'label')} is a label of the model",
+            hint="check the file, or name the column of the labels with --label",
+        )
+    return found
+
+
+def tell_unknown(task: Any, examples: Sequence[Any], warn: Tell, *, shown: int = 5) -> None:
+    """Warns of labels that the task doesn't know, with their places: of the first few by name, the others counted.
+
+    Raises: NlpcliError as `unknown_labels`.
+    """
+    errors = [error for error in unknown_labels(task, examples) if error is not None]
+    more = f" (and {counted(len(errors) - shown, 'example')} more with such labels)" if len(errors) > shown == 1 else ""
+    for error in errors[:shown]:
+        warn(f"{error.message}; {error.effect}{more}")
+    if len(errors) > shown > 1:
+        warn(f"and {counted(len(errors) - shown, 'example')} more with such labels")
+
+
+class Cuts:
+    """Counts the examples whose texts are cut. See `nlpcli.tasks.task.OnCut`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = self._last = ""
+
+    def __call__(self, example: Any, room: int, tokens: int) -> None:
+        if example.place and example.place == self._last:  # another candidate, or the second text, of the same one
+            return
+        self._last = example.place
+        self.first = self.first or f"{example.place}: {room} of {counted(tokens, 'token')} are read"
+        self.count += 1
+
+    def tell(self, tell: Tell) -> None:
+        """Says how many there were, if any."""
+        if self.count:
+            tell(f"{counted(self.count, 'example')} longer than the model reads and cut, first {self.first}")
+
+
+def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
+    """Warns of dev examples whose texts the training data has, too."""
+    from nlpcli.data.train_dev_overlap import Placed, shared
+
+    sides = ((Placed(example.texts, example.place) for example in some) for some in (dev, train))
+    if found := shared(*sides):
+        warn(shared_words(found, "examples"))
+
+
+def shared_words(found: Any, what: str) -> str:
+    """A sentence about a `Shared`. what: the held-out things, in the plural."""
+    count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
+    return (
+        f"{count} dev {what} are also in the training data, first {found.held_out} ({found.training}): "
+        "their scores overestimate the model"
+    )
+
+
+def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
+    """Says how many examples have no text, if any."""
+    blank = [example for example in examples if not has_text(example)]
+    if blank:
+        count = counted(len(blank), "example")
+        tell(f"{count} without text, first {blank[0].place}: they are scored, too")
+
+
+def has_text(example: Any) -> bool:
+    """Whether any of an example's texts is more than white space."""
+    return any(text and not text.isspace() for text in example.texts)
+
+
+def check_columns(task: Any, given: Mapping[str, Any]) -> None:
+    """Raises: NlpcliError for a column that was named and that the task does not read."""
+    for name in ("text", "text2", "label", "choices"):
+        if given.get(name) and name not in task.columns:
+            raise NlpcliError(f"--{name} has no effect on a model for {task.name}", hint="leave it out")

@@ -1,0 +1,91 @@
+"""Fine-tuning: from examples of a task to a model that does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.training_run import Listener, Request, check_one_vocabulary, resolve
+from nlpcli.tasks import TASKS
+
+DEFAULTS = {
+    "data": {"max_length": 128, "dev_fraction": 0.1},
+    "training": {
+        "max_epochs": 3.0,
+        "batch_size": 32,
+        "schedule": "linear",
+        "warmup_steps": 0,
+        "warmup_fraction": 0.1,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+    },
+}
+"""What tasks are trained with unless said otherwise (Devlin et al. 2019, appendix A.3)."""
+
+SCRATCH_RATE = 5e-4
+"""The peak rate for a model that begins with random weights."""
+
+_OF_TASK: dict[str, dict[str, Any]] = {
+    "span": {"data": {"max_length": 384}},
+    "text-to-text": {"data": {"max_length": 512}, "training": {"label_smoothing": 0.1}},
+}
+
+
+def default_preset(task: str | None, *, sample: bool = False) -> str:
+    """What a task is trained with when no model is named. sample: on the data that come with the program, which are
+    few and short."""
+    if task == "translation":
+        return "transformer-mini" if sample else "transformer-tiny"
+    return "t5-nano" if task == "text-to-text" else "bert-nano"
+
+
+def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
+    """Trains a model for a task. Returns: the run directory and the `Outcome`.
+
+    Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
+    """
+    config = resolve(request)
+    config = config.model_copy(update={"task": TASKS.check(config.task or "translation")})
+    if config.task == "translation":
+        from nlpcli.runs.finetuning.translation_training import translation
+
+        return translation(request, config, listener)
+    check_one_vocabulary(config, config.task)
+    if config.data.mixture is not None:
+        if config.task != "text-to-text":
+            raise NlpcliError(
+                f"--mixture and --task {config.task} exclude each other",
+                hint="leave --task out; the mixture file names its tasks",
+            )
+        from nlpcli.runs.finetuning.multi_task_training import run_mixture
+
+        return run_mixture(request, config, listener)
+    from nlpcli.runs.finetuning.task_training import run_task
+
+    return run_task(request, config, listener)
+
+
+def defaults(task: str, *, init: str | None) -> dict[str, Any]:
+    """What a task is trained with unless said otherwise; init: the folder of the model it begins with, if any."""
+    from nlpcli.config.loading import merge
+    from nlpcli.runs.init_from_model import open_start
+
+    task = TASKS.check(task)
+    base = merge(merge({}, DEFAULTS), _OF_TASK.get(task, {}))
+    base["training"]["lr"] = SCRATCH_RATE if init is None else rate_for(open_start(init).config.d_model)
+    if task == "translation":
+        del base["training"]["batch_size"], base["data"]["dev_fraction"]
+    else:
+        base["training"]["metric"] = "auto"
+    return base
+
+
+def rate_for(width: int) -> float:
+    """The peak rate for a pretrained model: BERT's 5e-5 at its width of 768, more for narrower ones.
+
+    5e-5 · (768 / width)^1.3: 1.2e-4 at 384, 5e-4 at 128; rule of thumb of our own.
+    """
+    return float(f"{5e-5 * (768 / width) ** 1.3:.1e}")

@@ -1,0 +1,249 @@
+"""Fine-tuning for several tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.multi_task import MixedTask, MixtureConfig, load_mixture
+from nlpcli.config.schema import RunConfig
+from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.task_metrics import measures_of
+from nlpcli.runs.decoding_settings import tuned_info
+from nlpcli.runs.dev_samples import Shown, digest
+from nlpcli.runs.finetuning.example_reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown
+from nlpcli.runs.finetuning.model_preparation import Tuned
+from nlpcli.runs.finetuning.task_training import (
+    UNUSED,
+    Measured,
+    check_kind,
+    columns_of,
+    fingerprint,
+    max_length_of,
+    prepare_generation,
+    texts_of,
+    tokenizer_of,
+    with_metric,
+)
+from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.tasks import TASKS
+
+MEAN = "mean"
+"""The mean of all tasks' deciding metrics."""
+
+_UNUSED = (
+    *UNUSED, "data.train", "data.dev", "tuning.balance",
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
+)  # fmt: skip
+
+
+def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+    """Trains one model for the tasks in the file `config.data.mixture`. Returns: the run directory and the `Outcome`.
+
+    Raises: NlpcliError for wrong settings or data of one of them, before anything is written.
+    """
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    mixture = load_mixture(config.data.mixture)
+    for settings in mixture.tasks.values():
+        check_kind(TASKS.load(settings.task), config)
+    tell_unused(config, _UNUSED, listener)
+    run = choose_run(request, config, "mixture")
+    sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init and not request.resume else None
+    known = start.info if start else info_of(run)
+    tokenizer = tokenizer_of(
+        request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
+    )
+    body = body_config(config.model)
+    tuned = Tuned(
+        config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
+    )
+    cuts = Cuts()
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
+    tasks = {name: examples.task(context, config) for name, examples in sets.items()}
+    learnable = _mixed(sets, tasks, mixture, config, listener)
+    measured = MeasuredMixture(
+        {name: Measured(task, sets[name].dev, machine.device, config=config.training)
+         for name, task in tasks.items()}
+    )  # fmt: skip
+    cuts.tell(listener.note)
+    together = _Together(tasks)
+    outcome = train(
+        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
+        tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
+        listener=listener, measured=measured.names(), signatures=measured.signatures, shown=measured.shown,
+        data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
+        build=lambda: tuned.build(body, together), tuned=tuned,
+    )  # fmt: skip
+    return run, outcome
+
+
+def _mixed(
+    sets: Mapping[str, _Examples],
+    tasks: Mapping[str, Any],
+    mixture: MixtureConfig,
+    config: RunConfig,
+    listener: Listener,
+) -> Any:
+    """All training examples, drawn as the mixture says."""
+    from nlpcli.tasks.multi_task import Mixture, mixing_rates
+
+    parts = [sets[name].part(task) for name, task in tasks.items()]
+    rates = mixing_rates([len(examples.train) for examples in sets.values()], mixture.temperature, mixture.limit)
+    for part, rate in zip(parts, rates, strict=True):
+        own = sets[part.name]
+        listener.note(
+            f"{part.name}: {counted(len(own.train), 'training example')}, {len(own.dev):,} in the dev set; "
+            f"{rate:.1%} of the samples"
+        )
+        for note in getattr(part.task, "notes", ()):
+            listener.note(f"{part.name}: {note}")
+    training = config.training
+    return Mixture(parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed)
+
+
+class _Examples:
+    """One task's examples, and how it is made of them."""
+
+    def __init__(self, name: str, settings: MixedTask, tell: Callable[[str], None]) -> None:
+        self.name = name
+        self.settings = settings
+        self.kind = TASKS.load(settings.task)
+        self.columns = ExamplesConfig(**{key: getattr(settings, key) for key in ExamplesConfig.model_fields})
+        self.warn = lambda text: tell(f"warning: {name}: {text}")
+        self.train = self._read(settings.train, tell, learnt=True)
+        self.dev = self._read(settings.dev, tell, learnt=False)
+
+    def _read(self, paths: Sequence[str], tell: Callable[[str], None], *, learnt: bool) -> list[Any]:
+        columns = columns_of(self.columns)
+        found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell, learnt=learnt)]
+        if not found:
+            raise NlpcliError(f"{', '.join(paths)}: no examples for the task '{self.name}'")
+        return found
+
+    def texts(self) -> Any:
+        return texts_of(self.settings.task, self.train)
+
+    def task(self, context: Any, config: RunConfig) -> Any:
+        own = self.settings if self.settings.task == "text-to-text" else self.settings.head
+        options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
+        if "label_smoothing" in self.kind.options:
+            options["label_smoothing"] = config.training.label_smoothing
+        task = self.kind.create(self.train, context, **options)
+        tell_unknown(task, self.dev, self.warn, shown=1)
+        tell_blank(self.dev, self.warn)
+        tell_shared(self.dev, self.train, self.warn)
+        prepare_generation(task, config)
+        return task
+
+    def part(self, task: Any) -> Any:
+        from nlpcli.tasks.multi_task import Part
+
+        items = [item for group in task.encode(self.train) for item in group]
+        return Part(self.name, task, items, self.settings.weight)
+
+
+class _Together:
+    """All tasks as one, to build a model for and to describe it."""
+
+    def __init__(self, tasks: Mapping[str, Any]) -> None:
+        self.tasks = tasks
+        self.heads = {name: task.head() for name, task in tasks.items() if task.head()}
+
+    def head(self) -> dict[str, Any]:
+        return {"heads": self.heads} if self.heads else {}
+
+    def describe(self) -> dict[str, Any]:
+        return {name: {"task": task.name, "problem": task.describe()} for name, task in self.tasks.items()}
+
+    def info(self, context: Any, config: RunConfig, sets: Mapping[str, _Examples]) -> dict[str, Any]:
+        """For model.yaml. Without heads it is a text-to-text model, which takes sources with their prefixes, too."""
+        parts = {
+            name: {**described, "columns": sets[name].columns.model_dump()}
+            for name, described in self.describe().items()
+        }
+        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if hasattr(task, "wording") else 0)
+        known = tuned_info(context.info, config.decoding, longest)
+        info = {**known, "max_length": context.max_length, "parts": parts}
+        if any(hasattr(task, "generator") for task in self.tasks.values()):
+            info["decoding"] = config.decoding.model_dump()
+        if self.heads:
+            return {**info, "task": "mixture", "problem": {}, "head": self.head()}
+        most = max(task.wording.max_target for task in self.tasks.values())
+        return {**info, "task": "text-to-text", "problem": {"max_target": most}}
+
+
+class MeasuredMixture:
+    """Each task's metrics under `<task>_<metric>`, the mean of the deciding ones, and the mean of the losses."""
+
+    def __init__(self, tasks: Mapping[str, Measured]) -> None:
+        self.tasks = dict(tasks)
+        self.signatures: dict[str, str] = {}
+        self.shown = Shown()
+
+    def names(self) -> tuple[str, ...]:
+        return (
+            "loss",
+            MEAN,
+            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in measures_of(own.task, own.examples)),
+            *(f"{name}_loss" for name in self.tasks),
+        )
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        from nlpcli.tasks.multi_task import model_for
+
+        found: dict[str, float] = {}
+        deciding = []
+        for name, own in self.tasks.items():
+            values = own(model_for(model, name))
+            found |= {f"{name}_{metric}": value for metric, value in values.items()}
+            self.signatures.update({f"{name}_{metric}": text for metric, text in own.signatures.items()})
+            deciding.append(values[measures_of(own.task, own.examples)[0]])
+        self._show()
+        losses = [found[f"{name}_loss"] for name in self.tasks]
+        return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}
+
+    def _show(self) -> None:
+        """What all tasks show, each item with its task as its part."""
+        samples, outputs, measures = [], [], {}
+        for name, own in self.tasks.items():
+            samples += [{"part": name, **sample} for sample in own.shown.samples]
+            outputs += [{"part": name, **output} for output in own.shown.outputs]
+            measures |= {f"{name}_{metric}": {**how, "part": name} for metric, how in own.shown.measures.items()}
+        self.shown.fill(samples, outputs, measures, digest(own.data for own in self.tasks.values()))
+
+
+def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[dict[str, Any], Any]:
+    """As `part_of`, and what of the model is for that task; all of it for None.
+
+    Raises: NlpcliError as `part_of`.
+    """
+    from nlpcli.tasks.multi_task import model_for
+
+    return part_of(info, name), model if name is None else model_for(model, name)
+
+
+def part_of(info: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """What model.yaml would say of the task `name` alone; all of it for None.
+
+    Raises: NlpcliError for a name the model doesn't know, and when one of several heads has to be chosen.
+    """
+    parts = info.get("parts") or {}
+    if name is None:
+        if info["task"] == "mixture":
+            raise NlpcliError("this model was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}")
+        return dict(info)
+    if not parts:
+        raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --as")
+    if name not in parts:
+        raise unknown("task of this model", name, parts)
+    return {**info, **parts[name]}

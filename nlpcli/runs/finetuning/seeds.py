@@ -1,0 +1,109 @@
+"""The same fine-tuning from several seeds: what of a result is chance."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.files import write_atomic
+from nlpcli.config.loading import load_yaml, merge
+from nlpcli.config.numbers import parse_int
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.training_run import CONFIG, Listener, Request, check_run_to_resume, choose_run, has_checkpoint, resolve
+
+SUMMARY = "seeds.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The metrics of each seed's run."""
+
+    folder: Path
+    seeds: list[int]
+    metrics: list[dict[str, float]]
+
+    def rows(self) -> Iterator[tuple[str, float, float, list[float]]]:
+        """Each metric's name, mean, standard deviation (of a sample, n - 1) and values."""
+        for name in self.metrics[0]:
+            values = [metrics[name] for metrics in self.metrics]
+            yield name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, values
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = {name: {"mean": mean, "deviation": dev, "values": values} for name, mean, dev, values in self.rows()}
+        return {"run": str(self.folder), "seeds": self.seeds, "metrics": rows}
+
+
+def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
+    """Trains `count` times, with seeds that follow one another, in folders seed-N below one folder.
+
+    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`.
+
+    Raises: NlpcliError as `finetune`.
+    """
+    from nlpcli.models.model_folder import read_info
+    from nlpcli.runs.finetuning.finetune import finetune
+
+    out = request.out
+    if request.resume:
+        _check_seeds(out)
+    elif out is None:
+        config = resolve(request)
+        out = choose_run(request, config, f"{config.task}-seeds")
+    first = _first_seed(request)
+    seeds = list(range(first, first + count))
+    found: list[dict[str, float]] = []
+    for seed in seeds:
+        run = out / f"seed-{seed}"
+        started = (run / CONFIG).exists() and not request.overwrite
+        if not (started and (run / "README.md").exists()):  # the card is written last
+            listener.note(f"seed {seed} ({seed - first + 1} of {count})")
+            finetune(_of_seed(request, run, seed, started=started), listener)
+        found.append(read_info(run)["metrics"])
+    summary = Summary(out, seeds, found)
+    write_atomic(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
+    return summary
+
+
+def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Request:
+    """What is asked of one seed's run, which begins anew where it was stopped before its first checkpoint.
+
+    A seed without a checkpoint is trained, where the call doesn't say how because it resumes, as the others were.
+    """
+    from nlpcli.models.model_folder import TOKENIZER
+
+    settings = merge(merge({}, request.settings), {"training": {"seed": seed}})
+    resume = started and has_checkpoint(run)
+    asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
+    if resume:  # the run's own folder says all of it
+        return replace(asked, preset=None, config=None, tokenizer=None, source_tokenizer=None, overwrite=False)
+    begun = next((path for path in (run, *sorted(run.parent.glob("seed-*"))) if (path / CONFIG).exists()), None)
+    if not request.resume or begun is None:
+        return asked
+    own = begun / TOKENIZER
+    tokenizer = own if own.is_dir() and not load_yaml(begun / CONFIG).get("init") else None
+    return replace(asked, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer)
+
+
+def _check_seeds(out: Path | None) -> None:
+    """Raises: NlpcliError where there are no runs of several seeds to resume."""
+    if out is None:
+        raise NlpcliError("--resume needs the folder of the seeds", hint="name it with --out")
+    if any(out.glob(f"seed-*/{CONFIG}")):
+        return
+    check_run_to_resume(out)
+    raise NlpcliError(
+        f"{out}: is one run, and --seeds needs a folder with a run for each seed",
+        hint=f"leave --seeds out: nlpcli finetune --resume --out {shlex.quote(str(out))}",
+    )
+
+
+def _first_seed(request: Request) -> int:
+    if request.resume:
+        numbers = [parse_int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
+        return min((number for number in numbers if number is not None), default=1)
+    return resolve(request).training.seed

@@ -1,0 +1,381 @@
+"""Fine-tuning for any task that reads labelled examples: one way for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import RunConfig, TrainingConfig
+from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
+from nlpcli.data.progress import followed
+from nlpcli.errors import NlpcliError
+from nlpcli.evaluation.task_metrics import measures_of, possible_measures, scores_of
+from nlpcli.models.model_folder import no_tokenizer
+from nlpcli.runs.decoding_settings import tuned_info
+from nlpcli.runs.dev_samples import Shown
+from nlpcli.runs.finetuning.example_reading import (
+    Cuts,
+    read_labelled,
+    tell_blank,
+    tell_shared,
+    tell_unknown,
+    unknown_labels,
+)
+from nlpcli.runs.finetuning.model_preparation import Tuned
+from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
+from nlpcli.runs.init_from_model import Start, body_config, info_of, open_start
+from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
+
+UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
+           "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
+
+OF_EXAMPLES = (
+    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+    "training.batch_size", "tuning.balance", "data.mixture",
+)  # fmt: skip
+"""Settings that mean nothing where no labelled examples are read."""
+
+
+class Scoring(Protocol):
+    """What predictions are measured by, where it is not what is usual for a task: its names, the deciding one first."""
+
+    names: tuple[str, ...]
+
+    def __call__(
+        self, task: Any, examples: Sequence[Any], predictions: Sequence[Any], resampling: Resampling | None = None
+    ) -> dict[str, Score]: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples that are read already. dev: () where some of `train` are to be held out."""
+
+    train: Sequence[Any]
+    dev: Sequence[Any] = ()
+    scoring: Scoring | None = None
+
+
+def run_task(
+    request: Request, config: RunConfig, listener: Listener, given: Examples | None = None
+) -> tuple[Path, Any]:
+    """Trains a model for the task of `config`. Returns: the run directory and the `Outcome`.
+
+    given: the examples, where they are not to be read from the files that `config` names.
+
+    Raises: NlpcliError for wrong settings or data, before anything is written.
+    """
+    from nlpcli.tasks.supervised import Supervised
+    from nlpcli.tasks.task import Context
+    from nlpcli.training.device import prepare
+
+    kind = TASKS.load(config.task)
+    check_kind(kind, config)
+    _tell_unread(config, kind, listener)
+    if given is None:
+        check_metric(config, ("loss", *possible_measures(kind)))
+    run = choose_run(request, config, config.task)
+    columns = columns_of(config.examples)
+    given = given or Examples(*read_examples(kind, config, columns, listener))
+    examples, dev = held_out(given, config)
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init and not request.resume else None
+    known = start.info if start else info_of(run)
+    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
+    body = body_config(config.model)
+    tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
+    cuts = Cuts()
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
+    options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
+    if "label_smoothing" in kind.options:
+        options["label_smoothing"] = config.training.label_smoothing
+    warn = warner(listener)
+    create = lambda some: kind.create(some, context, **options)  # noqa: E731
+    task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
+    tell_blank(dev, warn)
+    tell_shared(dev, examples, warn)
+    items = task.encode(examples)
+    prepare_generation(task, config)
+    learnable = Supervised(
+        task,
+        [item for group in items for item in group],
+        batch_size=config.training.batch_size,
+        batch_tokens=config.training.batch_tokens,
+        seed=config.training.seed,
+        classes=[e.label for e, group in zip(examples, items, strict=True) for _ in group]
+        if config.tuning.balance
+        else None,
+    )
+    for note in getattr(task, "notes", ()):
+        listener.note(note)
+    listener.note(f"{counted(len(examples), 'training example')}, {len(dev):,} in the dev set" + _told(task))
+    measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
+    if not hasattr(task, "cut_sources"):  # which are among the notes
+        cuts.tell(listener.note)
+    names = given.scoring.names if given.scoring else measures_of(task, dev)
+    known = tuned_info(context.info, config.decoding, task)
+    info = {**known, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
+            "max_length": context.max_length}  # fmt: skip
+    if task.head():
+        info["head"] = task.head()
+    elif hasattr(task, "generator"):
+        info["decoding"] = config.decoding.model_dump()
+    config = with_metric(config.model_copy(update={"model": body}), names[0])
+    outcome = train(
+        request=request, config=config, run=run, task=learnable,
+        tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
+        measured=("loss", *names), signatures=measured.signatures, shown=measured.shown,
+        data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
+    )  # fmt: skip
+    return run, outcome
+
+
+def with_metric(config: RunConfig, deciding: str) -> RunConfig:
+    """`config` with `deciding` as the metric that decides, where none was chosen."""
+    if config.training.metric != "auto":
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"metric": deciding})})
+
+
+def check_kind(kind: Any, config: RunConfig) -> None:
+    """Raises: NlpcliError when the task can't stand on this kind of model."""
+    model = config.model
+    if model.kind not in kind.kinds:
+        raise NlpcliError(
+            f"{kind.name} needs a model of kind {' or '.join(kind.kinds)}, and this model is of kind {model.kind}",
+            hint="choose another one with --model",
+        )
+
+
+def columns_of(examples: ExamplesConfig) -> Any:
+    from nlpcli.data.examples import Columns
+
+    return Columns(**{**examples.model_dump(), "choices": tuple(examples.choices)})
+
+
+def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener) -> tuple[list[Any], list[Any]]:
+    """The examples to train on and those of the files of held-out ones, if any.
+
+    Training questions whose answers are not in their contexts are left out, and the listener is told.
+
+    Raises: NlpcliError with file and line, and when there are none.
+    """
+    if not config.data.train:
+        raise NlpcliError(f"{config.task} needs training examples", hint="--train FILE --dev FILE")
+    examples, dev = (
+        [example for path in paths for example in read_labelled(kind, path, columns, listener.note, learnt=learnt)]
+        for paths, learnt in ((config.data.train, True), (config.data.dev, False))
+    )
+    if config.data.dev and not dev:
+        raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")
+    return examples, dev
+
+
+def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
+    """The examples to train on and those held out, which are drawn from the former where there are no others.
+
+    Raises: NlpcliError when there are none.
+    """
+    examples = list(given.train)
+    if not examples:
+        raise NlpcliError(f"{', '.join(config.data.train)}: no examples")
+    if given.dev:
+        return examples, list(given.dev)
+    held = max(1, round(len(examples) * config.data.dev_fraction))
+    if held >= len(examples):
+        raise NlpcliError(
+            f"{counted(len(examples), 'example')} can't be split into a training and a dev set",
+            hint="name a dev set with --dev",
+        )
+    order = np.random.default_rng(len(examples)).permutation(len(examples))
+    chosen = set(order[:held].tolist())
+    return (
+        [e for i, e in enumerate(examples) if i not in chosen],
+        [e for i, e in enumerate(examples) if i in chosen],
+    )
+
+
+def warner(listener: Listener) -> Callable[[str], None]:
+    """Tells a listener of what is not as the user may expect."""
+    return lambda text: listener.note(f"warning: {text}")
+
+
+def _task_of(
+    create: Callable[[Sequence[Any]], Any],
+    examples: list[Any],
+    dev: list[Any],
+    *,
+    drawn: bool,
+    warn: Callable[[str], None],
+) -> Any:
+    """The task that `examples` make; `warn` is told of labels that only those held out have.
+
+    drawn: whether these were taken from the examples at random.
+
+    Raises: NlpcliError for what is wrong in the data, and where they lack something only without those drawn.
+    """
+    try:
+        task = create(examples)
+        tell_unknown(task, dev, warn, shown=1)
+        return task
+    except NlpcliError as error:
+        if not drawn:
+            raise
+        create([*examples, *dev])  # what is wrong with all of them is told first
+        raise NlpcliError(
+            f"with {len(dev):,} of {counted(len(examples) + len(dev), 'example')} taken at random "
+            f"as dev set: {error.message}",
+            hint="add more examples, or name a dev set with --dev",
+        ) from None
+
+
+class Measured:
+    """A model's loss and scores on held-out examples; `shown` has what it predicted.
+
+    The loss is that of examples whose label the task knows.
+    """
+
+    def __init__(
+        self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
+    ) -> None:
+        self.task = task
+        self.scores_of = scoring or scores_of
+        self.examples = examples
+        self.items = task.encode(examples)
+        unknown = unknown_labels(task, examples)  # which have no loss
+        self.learnable = [item for group, no in zip(self.items, unknown, strict=True) if no is None for item in group]
+        self.device = device
+        self.batch_tokens = config.batch_tokens
+        self.signatures: dict[str, str] = {}
+        self.shown = Shown(config.samples)
+        self.data = fingerprint(examples)
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        from nlpcli.tasks.supervised import batches_of, predict_items
+
+        flat = [item for group in self.items for item in group]
+        nats, count = 0.0, 0
+        batches = batches_of(self.learnable, max_tokens=self.batch_tokens)
+        for batch in followed(batches, "computing the loss", len(batches)):
+            loss = self.task.loss(model, self.task.collate([self.learnable[i] for i in batch]).to(self.device))
+            nats, count = nats + float(loss.nll), count + loss.count
+        outputs = iter(predict_items(self.task, model, flat, self.device, batch_tokens=self.batch_tokens))
+        predictions = [
+            self.task.prediction(example, group, [next(outputs) for _ in group])
+            for example, group in zip(self.examples, self.items, strict=True)
+        ]
+        scores = self.scores_of(self.task, self.examples, predictions)
+        self.signatures.update({name: score.signature for name, score in scores.items()})
+        samples = task_samples(self.task, self.examples, predictions, self.shown.chosen(len(predictions)))
+        self.shown.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
+        return {"loss": nats / max(count, 1), **{name: score.value for name, score in scores.items()}}
+
+
+def fingerprint(examples: Iterable[Any]) -> str:
+    """A digest of what is trained on."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr((example.texts, example.label)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _told(task: Any) -> str:
+    from nlpcli.data.label_text import join_labels
+
+    labels = getattr(task, "labels", None)
+    if not labels:
+        return ""
+    shown = join_labels(labels[:8], ", ") + (", …" if len(labels) > 8 else "")
+    return f"; {counted(len(labels), 'label')}: {shown}"
+
+
+def max_length_of(config: RunConfig) -> int:
+    """The most tokens of a sequence that the model can read and the settings allow."""
+    model = config.model
+    return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
+
+
+def tokenizer_of(
+    request: Request,
+    config: RunConfig,
+    start: Start | None,
+    run: Path,
+    texts: Callable[[], Iterable[str]],
+    listener: Listener,
+) -> Any:
+    """The tokenizer to train with: that of the model there is, the one named, or one trained on `texts`.
+
+    Raises: NlpcliError for one that is not the model's, unless an exchange is asked for.
+    """
+    if start is None or request.resume:
+        return get_tokenizer(request, texts, config, run, listener)
+    if request.tokenizer is None:
+        if start.tokenizer is None:
+            raise no_tokenizer(start.path, "name the one that it was trained with: --tokenizer DIR")
+        return start.tokenizer
+    from nlpcli.commands.tokenize import open_tokenizer
+
+    given = open_tokenizer(Path(request.tokenizer))
+    if start.tokenizer is None:
+        if given.vocab_size != start.vocab_size:
+            raise NlpcliError(
+                f"{request.tokenizer}: has {given.vocab_size:,} tokens, the model {start.path} {start.vocab_size:,}",
+                hint="name the tokenizer that the model was trained with",
+            )
+        return given
+    if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
+        raise NlpcliError(
+            f"{request.tokenizer}: is not the tokenizer of {start.path}, and its weights belong to its own tokens",
+            hint="leave --tokenizer out, or replace the tokenizer with --set tuning.new_tokenizer=true",
+        )
+    return given
+
+
+def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
+    """All that is read in examples, and what is written where labels are texts as well."""
+    from nlpcli.tasks.text_to_text import references
+
+    for example in examples:
+        yield from example.texts
+        if task == "text-to-text":
+            yield from references(example)
+
+
+def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
+    unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
+    unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
+    tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
+
+
+def without_effect(tuning: TuningConfig) -> list[str]:
+    """The settings of `tuning` that mean nothing beside the others."""
+    unread = [] if tuning.lora_rank else ["lora_alpha", "lora_dropout", "lora_targets"]
+    if tuning.mode != "gradual":
+        unread.append("unfreeze_steps")
+    if tuning.mode != "stages":
+        unread.append("stage_steps")
+    if tuning.mode == "head":
+        unread += ["layer_decay", "freeze_embeddings"]
+    return [f"tuning.{name}" for name in unread]
+
+
+def prepare_generation(task: Any, config: RunConfig) -> None:
+    """Gives a task that writes text what it writes with."""
+    if hasattr(task, "generator"):
+        from nlpcli.runs.finetuning.task_generator import BeamGenerator
+
+        task.generator = BeamGenerator(
+            config.decoding, task, beam_size=config.training.bleu_beam_size,
+            generation=tuned_info(task.context.info, config.decoding, task).get("generation"),
+        )  # fmt: skip

@@ -1,0 +1,298 @@
+"""Fine-tuning for translation: parallel text files, encoded once, and BLEU while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import RunConfig
+from nlpcli.data.progress import followed
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import tuned_info
+from nlpcli.runs.dev_samples import Shown, digest
+from nlpcli.runs.finetuning.example_reading import shared_words
+from nlpcli.runs.finetuning.model_preparation import Tuned, has_new_source_encoder
+from nlpcli.runs.finetuning.task_training import OF_EXAMPLES, tokenizer_of, warner
+from nlpcli.runs.init_from_model import Start, info_of, open_start
+from nlpcli.runs.training_run import (
+    MEASURED,
+    Listener,
+    Request,
+    check_metric,
+    choose_run,
+    get_tokenizer,
+    tell_unused,
+    text_metrics,
+    train,
+)
+
+_UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
+
+
+def translation(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+    """Trains a translator on two parallel text files.
+
+    It begins texts as the model did that it begins with, and so does whoever uses it. A new source encoder reads the
+    source files with a tokenizer of its own.
+    """
+    if config.model.kind != "encoder-decoder":
+        raise NlpcliError(f"translation needs an encoder-decoder, and this model is a {config.model.kind}")
+    if len(config.data.train) != 2:
+        raise NlpcliError("translation needs two training files", hint="--train SOURCE TARGET")
+    if len(config.data.dev) != 2:
+        raise NlpcliError("translation needs a dev set", hint="--dev SOURCE TARGET")
+
+    from nlpcli.data.parallel_shards import ParallelShards
+    from nlpcli.data.readers import read_parallel
+    from nlpcli.tasks.translation import Translation
+    from nlpcli.training.device import prepare
+
+    tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
+    source, target = config.data.train
+    check_metric(config, (*MEASURED, "bleu"))
+    _check_parallel(config.data.train, config.data.dev, warner(listener))
+    run = choose_run(request, config, "translation")
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init and not request.resume else None
+    separate = _source_tokenizer(request, config, start, run, listener)
+    if separate is not None:
+        vocabulary = {"source_vocab_size": separate.vocab_size}
+        config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
+    tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
+    tuned = Tuned(config, start, tokenizer, listener)
+    info = _conventions(config, start, run, separate)
+    sides = Sides.of(tokenizer, separate, info)
+    encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
+    shards = ParallelShards.build(source, target, sides.source, **encoding)
+    dev = ParallelShards.build(*config.data.dev, sides.source, **encoding)
+    sampling = config.data.subword_sampling
+    task = Translation(
+        shards,
+        dev,
+        sides.target,
+        batch_tokens=config.training.batch_tokens,
+        max_length=config.data.max_length,
+        label_smoothing=config.training.label_smoothing,
+        seed=config.training.seed,
+        sampling=sampling,
+        texts=list(read_parallel(source, target)) if sampling else None,
+        source_tokenizer=sides.source,
+        source_start=sides.source_start,
+        target_start=sides.target_start,
+    )
+    if config.model.positions == "learned":
+        _check_positions(config, dev.lengths + task.around)
+    listener.note(
+        counted(len(task), "pair") + (f", {task.left_out:,} left out (empty or too long)" * bool(task.left_out))
+    )
+
+    signatures: dict[str, str] = {}
+    translated = DevTranslations(config, sides, machine.device)
+    measures_bleu = config.training.bleu_sentences > 0
+    shown = Shown(config.training.samples)
+
+    def evaluate(model: Any) -> dict[str, float]:
+        losses = followed(task.evaluate(model, machine.device), "evaluating")
+        metrics = text_metrics(losses, dev.target, tokenizer, signatures)
+        output = translated(model)
+        translated.show(output, shown, measured=measures_bleu)
+        if measures_bleu:
+            score = translated.bleu(output)
+            metrics["bleu"] = score.value
+            signatures["bleu"] = f"{score.signature}|{translated.signature}"
+        return metrics
+
+    outcome = train(
+        request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
+        info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
+        evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
+        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
+        tuned=tuned, source_tokenizer=separate, shown=shown,
+    )  # fmt: skip
+    return run, outcome
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How sources and targets become ids: their tokenizers, and the ids that come before them."""
+
+    source: Any
+    target: Any
+    source_start: tuple[int, ...]
+    target_start: tuple[int, ...] | None  # None: bos
+
+    @classmethod
+    def of(cls, tokenizer: Any, separate: Any, info: dict[str, Any]) -> Sides:
+        """separate: the tokenizer of sources that have one of their own; info: what is known of the model."""
+        start = tuple(info.get("source_start") or ()), tuple(info.get("target_start") or ()) or None
+        return cls(separate or tokenizer, tokenizer.for_targets(), *start)
+
+
+def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, run: Path, listener: Listener) -> Any:
+    """The tokenizer of sources that are read by an encoder of their own, None where there is none.
+
+    Raises: NlpcliError for one that is named in vain, or that is not the model's.
+    """
+    from nlpcli.commands.tokenize import open_tokenizer
+    from nlpcli.models.model_folder import SOURCE_TOKENIZER
+    from nlpcli.text import load_tokenizer
+
+    given, layers = request.source_tokenizer, config.model.source_layers
+    if not layers:
+        if given is not None:
+            raise NlpcliError(
+                "--source-tokenizer needs a source encoder, and the model has none",
+                hint="add one with --source-layers, or name the tokenizer of both sides with --tokenizer",
+            )
+        return None
+    if request.resume:
+        return load_tokenizer(run / SOURCE_TOKENIZER)
+    if has_new_source_encoder(config, start):
+        lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
+        tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
+        size = counted(layers, "layer")
+        listener.note(f"new source encoder: {size}, vocabulary of {counted(tokenizer.vocab_size, 'token')}")
+        return tokenizer
+    if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
+        raise NlpcliError(
+            f"{given}: is not the tokenizer of the source encoder of {start.path}",
+            hint="leave --source-tokenizer out, or add a new encoder with --source-layers",
+        )
+    return start.source_tokenizer
+
+
+def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Any) -> dict[str, Any]:
+    """What is known of how the model that the run begins with was made to read and to write.
+
+    Where it reads a start before sources, a new source encoder reads that of its own vocabulary.
+    """
+    from nlpcli.models.model_folder import DESCRIPTION
+
+    if start is None and (run / DESCRIPTION).exists():
+        return info_of(run)
+    if start is None:
+        if not config.init:
+            return {}
+        start = open_start(config.init)  # the run was interrupted before its model was first kept
+    info = dict(start.info)
+    if info.get("source_start") and has_new_source_encoder(config, start):
+        info["source_start"] = [separate.special.bos]
+    return info
+
+
+class DevTranslations:
+    """A model's translations of sentences spread evenly over the dev set, and their BLEU.
+
+    They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are shown, greedily.
+    """
+
+    def __init__(self, config: RunConfig, sides: Sides, device: Any) -> None:
+        from nlpcli.data.readers import read_parallel
+        from nlpcli.decoding.beam import BeamSettings
+        from nlpcli.decoding.constraints import Constraints, never_written
+        from nlpcli.decoding.length_penalty import Ranking
+        from nlpcli.decoding.translator import TranslatorSettings
+        from nlpcli.evaluation.bleu import Bleu
+
+        Bleu(tokenize=config.decoding.bleu_tokenize)  # an unknown tokenizer is told now, not after an epoch
+        pairs = [pair for pair in read_parallel(*config.data.dev) if pair[0].strip()]
+        training = config.training
+        count = min(len(pairs), training.bleu_sentences or training.samples)
+        self.pairs = [pairs[i * len(pairs) // count] for i in range(count)]
+        self.config, self.sides, self.device = config, sides, device
+        self.beam_size = training.bleu_beam_size if training.bleu_sentences else 1
+        search = BeamSettings(
+            beam_size=self.beam_size,
+            ranking=Ranking(length_penalty=config.decoding.length_penalty),
+            constraints=Constraints(suppress=never_written(sides.target.special)),
+        )
+        self.settings = TranslatorSettings(
+            search=search, batch_tokens=config.training.batch_tokens, source_start=sides.source_start,
+            target_start=sides.target_start,
+        )  # fmt: skip
+
+    @property
+    def signature(self) -> str:
+        return f"sentences:{len(self.pairs)}|beam:{self.beam_size}"
+
+    def __call__(self, model: Any) -> list[str]:
+        from nlpcli.decoding.translator import Translator
+
+        translator = Translator(
+            model, self.sides.target, self.settings, device=self.device, source_tokenizer=self.sides.source
+        )
+        return [translation.text for translation in translator.translate(source for source, _ in self.pairs)]
+
+    def bleu(self, output: list[str]) -> Any:
+        from nlpcli.evaluation.bleu import bleu
+
+        return bleu(output, [[target for _, target in self.pairs]], **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        return {"tokenize": self.config.decoding.bleu_tokenize, "lowercase": self.config.decoding.lowercase}
+
+    def show(self, output: list[str], shown: Shown, *, measured: bool) -> None:
+        """Hands what was translated to `shown`; measured: whether BLEU is, which these outputs give again."""
+        samples = [
+            {"source": self.pairs[i][0], "reference": self.pairs[i][1], "output": output[i]}
+            for i in shown.chosen(len(output))
+        ]
+        if not measured:
+            shown.fill(samples)
+            return
+        outputs = [{"reference": target, "output": text} for (_, target), text in zip(self.pairs, output, strict=True)]
+        how = {"metric": "bleu", "options": self._how(), "suffix": self.signature}
+        shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
+
+
+def _check_positions(config: RunConfig, dev: Any) -> None:
+    """Whether learned positions reach as far as the sentences; `dev`: lengths (lines, 2) with what is around them."""
+    positions = config.model.max_length
+    if config.data.max_length > positions:
+        raise NlpcliError(
+            f"data.max_length {config.data.max_length} is longer than the model's {positions} positions",
+            hint=f"set data.max_length={positions}, or raise model.max_length",
+        )
+    longest = dev.max(axis=1)
+    line = int(longest.argmax())
+    if longest[line] > positions:
+        raise NlpcliError(
+            f"line {line + 1} of {' and '.join(config.data.dev)}: {counted(longest[line], 'token')}, special tokens "
+            f"included, are more than the model's {positions} positions",
+            hint=f"leave the line out, or set model.max_length to at least {longest[line]}",
+        )
+
+
+def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Reads all files once, before anything is written: every fault of theirs is told at the start.
+
+    `warn` is told of dev pairs that the training data has, too, and of sides of the dev set that are exchanged.
+    """
+    from nlpcli.data.readers import read_parallel
+    from nlpcli.data.train_dev_overlap import placed_pairs, shared, swapped
+
+    for _ in read_parallel(*train):
+        pass
+    found = shared(placed_pairs(read_parallel(*dev), dev[0]), placed_pairs(read_parallel(*train), train[0]))
+    if found:
+        warn(shared_words(found, "pairs"))
+    if swapped(read_parallel(*dev), read_parallel(*train)):
+        warn(
+            f"{dev[0]} looks like the language of {train[1]}, and {dev[1]} like that of {train[0]}; "
+            "the order is --dev SOURCE TARGET"
+        )
+
+
+def _lines(config: RunConfig) -> Iterator[str]:
+    """The text of the (first) tokenizer: that of the target alone where sources have their own."""
+    return _read_lines(config.data.train[1:] if config.model.source_layers else config.data.train)
+
+
+def _read_lines(paths: Iterable[str]) -> Iterator[str]:
+    from nlpcli.data.readers import read_lines
+
+    for path in paths:
+        yield from read_lines(path)

@@ -1,0 +1,45 @@
+"""Whether a model can be as large as it is asked to be, before it takes any memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.errors import NlpcliError
+
+_FLOAT = 4  # bytes
+_TRAINED = 4  # numbers of a parameter that is trained: itself, its gradient, and two averages of AdamW
+
+
+def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Path | None = None) -> None:
+    """Refuses a model that memory can't hold, or that the run to be resumed does not hold.
+
+    whole: all parameters are trained, on the CPU. resumed: the run's folder.
+    Raises: NlpcliError with the sizes.
+    """
+    from nlpcli.models.build import count_parameters, outline
+    from nlpcli.models.model_folder import check_layers
+    from nlpcli.runs.init_from_model import body_config
+    from nlpcli.training.checkpoint import stored_model
+    from nlpcli.training.device import total_memory
+
+    found = None if resumed is None else stored_model(resumed)
+    file, stored = found or (None, {})
+    if file is not None:
+        check_layers(config, stored, str(file))
+    count = count_parameters(outline(body_config(config), vocab_size))
+    if file is not None and count > sum(map(math.prod, stored.values())):
+        raise NlpcliError(
+            f"{file}: holds fewer weights than the {count:,} of the model in the run's config.yaml",
+            hint="the run's configuration was changed; restore it",
+        )
+    memory = total_memory()
+    needed = count * _FLOAT * (_TRAINED if whole else 1)
+    if memory is not None and needed > memory:
+        what = "training them" if whole else "their weights alone"
+        raise NlpcliError(
+            f"the model has {count:,} parameters; {what} need{'s' * whole} {needed / 1e9:,.0f} GB, "
+            f"and this machine has {memory / 1e9:,.0f} GB",
+            hint="make the model smaller: model.d_model, model.d_ff, layers, or the vocabulary",
+        )

@@ -1,0 +1,110 @@
+"""Left to right: clm, for decoders with and without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlpcli.attention.kinds import check_attention
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.pretraining.prepared_objective import Builder, Job, Materials, check_kind, check_positions, sized
+from nlpcli.runs.pretraining.sample_outputs import continuations
+from nlpcli.runs.training_run import MEASURED, text_metrics
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "decoder", families=("transformer", "transformer-xl"))
+    check_positions(config, config.data.context)
+    model, data = config.model, config.data
+    if data.document_mask and model.family != "transformer":
+        raise NlpcliError(
+            f"--document-mask can't be used with {model.family}, which attends across documents",
+            hint="leave data.document_mask out",
+        )
+    if data.document_mask and data.documents == "file":
+        raise NlpcliError(
+            "--document-mask needs documents, and this text is read as one",
+            hint="set data.documents to lines or paragraphs",
+        )
+    if data.document_mask:
+        check_attention(model.attention, setting="data.document_mask with model.attention", needs=["documents"])
+    stride = data.eval_stride or data.context
+    if stride > data.context:
+        raise NlpcliError(
+            f"data.eval_stride {stride} is more than data.context {data.context}: tokens would be skipped"
+        )
+    if model.memory_length and stride != data.context:
+        raise NlpcliError(
+            f"data.eval_stride {stride} with data.context {data.context}: a model with memory reads each token once",
+            hint="leave data.eval_stride out",
+        )
+
+
+def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
+    adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
+    if adaptive and config.training.label_smoothing:
+        raise NlpcliError("an adaptive softmax excludes label smoothing", hint="set training.label_smoothing=0")
+
+
+def prepare(materials: Materials) -> Job:
+    """A left-to-right language model over documents laid end to end."""
+    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.objectives.clm import CausalLanguageModelling
+
+    config, tokenizer = materials.config, materials.tokenizer
+    data, training = config.data, config.training
+    train_shards, dev_shards = materials.corpus.shards(tokenizer)
+    eos = None if data.documents == "file" else tokenizer.special.eos
+    cut = StreamedWindows if config.model.memory_length else PackedWindows
+    windows = cut(
+        train_shards,
+        data.context,
+        eos=eos,
+        batch_size=max(1, training.batch_tokens // data.context),
+        seed=training.seed,
+    )
+    task = CausalLanguageModelling(
+        windows,
+        TokenStream(dev_shards, eos=eos),
+        context=data.context,
+        stride=data.eval_stride,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+        document_mask=data.document_mask,
+    )
+    signatures: dict[str, str] = {}
+    shown = Shown(training.samples)
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        parts = Parts()
+        metrics = text_metrics(
+            parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,
+            stride=task.stride, memory=config.model.memory_length,
+        )  # fmt: skip
+        samples = continuations(task, tokenizer, model, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
+        return metrics
+
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "language-model", "context": data.context, "document_end": eos is not None},
+        evaluate=evaluate,
+        measures=MEASURED,
+        fingerprint=train_shards.fingerprint,
+        summary=f"{sized(train_shards)}; {counted(dev_shards.tokens, 'token')} in the dev set, "
+        f"scored in windows of {data.context} "
+        f"with stride {task.stride}",
+        signatures=signatures,
+        shown=shown,
+    )
+
+
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    return ("data.document_mask", "data.eval_stride")
+
+
+BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)

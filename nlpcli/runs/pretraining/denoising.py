@@ -1,0 +1,127 @@
+"""Disturbed in, restored out: denoise (BART, T5) and gap sentences (PEGASUS), for encoder-decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.pretraining.prepared_objective import (
+    Builder,
+    Job,
+    Materials,
+    check_kind,
+    check_positions,
+    sized,
+    tallied,
+)
+from nlpcli.runs.pretraining.sample_outputs import restored
+
+if TYPE_CHECKING:
+    from nlpcli.objectives.noise import Noise
+
+
+def noise_of(config: RunConfig, weights: Mapping[str, float]) -> Noise:
+    """The noise that objective and settings ask for. Raises: NlpcliError for what is wrong in them."""
+    from nlpcli.objectives.gap_sentences import GapSentences
+    from nlpcli.objectives.noise_parser import parse_noise
+
+    noise = config.noise
+    gaps = GapSentences(
+        ratio=noise.gap_ratio,
+        choice=noise.gap_strategy,
+        selection=noise.gap_selection,
+        counts=noise.gap_counts,
+        mlm=weights.get("mlm", 0.0) / weights.get("gap-sentences", 1.0),
+        mlm_rate=noise.rate,
+        mask_share=noise.mask_share,
+        random_share=noise.random_share,
+    )
+    if "gap-sentences" in weights:
+        return gaps
+    return parse_noise(noise.kinds, whole_words=noise.unit == "word", gaps=gaps)
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder-decoder")
+    check_positions(config, config.data.context)
+    if {"denoise", "gap-sentences"} <= weights.keys():
+        raise NlpcliError("denoise and gap-sentences exclude each other; choose one")
+    length = noise_of(config, weights).text_length(config.data.context)
+    if length < 2:
+        raise NlpcliError(
+            f"data.context {config.data.context} is too short: it leaves room for {counted(length, 'token')} of text",
+            hint="set it to at least 4; 128 or more is usual",
+        )
+
+
+def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
+    from nlpcli.text.special_tokens import SpecialTokens
+
+    noise = noise_of(config, weights)
+    noise.check(SpecialTokens.first(config.tokenizer.sentinels), noise.text_length(config.data.context))
+
+
+def prepare(materials: Materials) -> Job:
+    """An encoder-decoder that restores what a noise disturbed."""
+    from nlpcli.objectives.denoise import Denoising
+
+    config = materials.config
+    data, training = config.data, config.training
+    noise = noise_of(config, materials.weights)
+    by_sentence = noise.needs_sentences or data.sentences in ("lines", "split")
+    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    task = Denoising(
+        train,
+        dev,
+        materials.tokenizer,
+        noise=noise,
+        context=data.context,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    shown = Shown(training.samples)
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
+        samples = restored(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
+        return metrics
+
+    losses = [f"{part}_loss" for part in task.joint]
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "denoising", "context": data.context},
+        evaluate=evaluate,
+        measures=(
+            "loss",
+            *losses,
+            "accuracy",
+            "baseline",
+            *["kept"] * noise.copies,
+            *["mlm_accuracy"] * bool(task.mlm),
+        ),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
+        shown=shown,
+    )
+
+
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    named = ("noise.kinds", "noise.unit") if "denoise" in weights else ()
+    told = getattr(noise_of(config, weights), "mlm", 0.0)
+    rate = ("noise.rate", "noise.mask_share", "noise.random_share") if told else ()
+    gaps = ()
+    if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
+        gaps = ("noise.gap_ratio", "noise.gap_strategy", "noise.gap_selection", "noise.gap_counts")
+    return ("data.sentences", *named, *rate, *gaps)
+
+
+BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)

@@ -1,0 +1,121 @@
+"""Both ways at once: mlm, nsp, sop and their sums, for encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.pretraining.prepared_objective import (
+    Builder,
+    Job,
+    Materials,
+    check_context,
+    check_kind,
+    check_positions,
+    sized,
+    tallied,
+)
+from nlpcli.runs.pretraining.sample_outputs import guesses
+
+if TYPE_CHECKING:
+    from nlpcli.objectives.masking import Masking
+
+_ORDERS = ("nsp", "sop")
+
+
+def with_heads(model: ModelConfig, weights: Mapping[str, float], *, pairs: bool) -> ModelConfig:
+    """The model with the heads that these objectives train and no others, and with segments where pairs are read."""
+    ordered = any(name in weights for name in _ORDERS)
+    heads = {"mlm_head": "mlm" in weights, "pooler": ordered, "pair_head": ordered}
+    return model.model_copy(update={**heads, "segments": max(model.segments, 2) if pairs else model.segments})
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder")
+    check_positions(config, config.data.context)
+    _masking(config)
+    if _paired(config, weights):
+        check_context(config, 5, "two segments need three special tokens")
+    else:
+        check_context(config, 3, "a text needs two special tokens")
+
+
+def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
+    """Whether pairs of segments are read. Raises: NlpcliError for parts and formats that don't go together."""
+    from nlpcli.data.encoder_batches import PAIR_FORMATS
+    from nlpcli.objectives.encoder_objectives import format_for
+
+    return format_for(config.data.format, weights) in PAIR_FORMATS
+
+
+def prepare(materials: Materials) -> Job:
+    """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
+    from nlpcli.objectives.encoder_objectives import EncoderPretraining
+
+    config, weights = materials.config, materials.weights
+    data, training = config.data, config.training
+    pairs = _paired(config, weights)
+    by_sentence = pairs or data.sentences in ("lines", "split")
+    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    task = EncoderPretraining(
+        train,
+        dev,
+        materials.tokenizer,
+        weights=weights,
+        format=data.format,
+        context=data.context,
+        batch_tokens=training.batch_tokens,
+        masking=_masking(config),
+        copies=config.noise.dupe_factor,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    shown = Shown(training.samples)
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
+        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
+        return metrics
+
+    measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
+    measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
+    return Job(
+        task=task,
+        model=with_heads(config.model, weights, pairs=pairs),
+        info={"task": "encoder", "context": data.context},
+        evaluate=evaluate,
+        measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)} as {task.format}; {counted(dev.tokens, 'token')} in the dev set",
+        shown=shown,
+    )
+
+
+def _masking(config: RunConfig) -> Masking:
+    from nlpcli.objectives.masking import Masking
+
+    noise = config.noise
+    return Masking(
+        rate=noise.rate,
+        mask_share=noise.mask_share,
+        random_share=noise.random_share,
+        unit=noise.unit,
+        span_p=noise.span_p,
+        span_max=noise.span_max,
+    )
+
+
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    inputs = ("data.format", "data.sentences", "noise.dupe_factor")
+    masks = ("noise.rate", "noise.unit", "noise.mask_share", "noise.random_share")
+    spans = ("noise.span_p", "noise.span_max") if config.noise.unit == "span" else ()
+    return (*inputs, *masks, *spans) if "mlm" in weights else inputs
+
+
+BUILDER = Builder(check, prepare, reads=reads)

@@ -1,0 +1,72 @@
+"""In a random order: plm, for XLNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import RunConfig
+from nlpcli.runs.dev_samples import Parts, Shown
+from nlpcli.runs.pretraining.prepared_objective import (
+    Builder,
+    Job,
+    Materials,
+    check_context,
+    check_kind,
+    sized,
+    tallied,
+)
+from nlpcli.runs.pretraining.sample_outputs import guesses
+
+
+def check(config: RunConfig, weights: Mapping[str, float]) -> None:
+    check_kind(config, "encoder", families=("xlnet",))
+    one_of = config.noise.predict_one_of
+    check_context(config, one_of, f"1 of {one_of} tokens is predicted")
+
+
+def prepare(materials: Materials) -> Job:
+    """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
+    from nlpcli.objectives.plm import PermutationLanguageModelling
+
+    config = materials.config
+    data, training = config.data, config.training
+    train, dev = materials.corpus.shards(materials.tokenizer)
+    task = PermutationLanguageModelling(
+        train,
+        dev,
+        materials.tokenizer,
+        context=data.context,
+        one_of=config.noise.predict_one_of,
+        batch_tokens=training.batch_tokens,
+        label_smoothing=training.label_smoothing,
+        seed=training.seed,
+    )
+
+    shown = Shown(training.samples)
+
+    def evaluate(model: Any, device: Any) -> dict[str, float]:
+        parts = Parts()
+        metrics = tallied(parts.watch(task.evaluate(model, device)))
+        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        shown.fill(samples, parts.outputs, parts.measures(), dev.fingerprint)
+        return metrics
+
+    return Job(
+        task=task,
+        model=config.model,
+        info={"task": "encoder", "context": data.context},
+        evaluate=evaluate,
+        measures=("loss", "accuracy", "baseline"),
+        fingerprint=train.fingerprint,
+        summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
+        shown=shown,
+    )
+
+
+def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    return ("noise.predict_one_of",)
+
+
+BUILDER = Builder(check, prepare, reads=reads)

@@ -1,0 +1,135 @@
+"""What an objective is made from, and what it is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nlpcli.config.counting import counted
+from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.dev_samples import Shown
+from nlpcli.runs.pretraining import default_preset
+from nlpcli.training.metric_direction import in_percent
+
+if TYPE_CHECKING:
+    from nlpcli.data.shards import ShardSet
+    from nlpcli.objectives.objective import Learnable, Loss
+    from nlpcli.runs.corpus import Corpus
+    from nlpcli.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The configuration, the weights of the objectives in the sum, the text, and its tokenizer."""
+
+    config: RunConfig
+    weights: Mapping[str, float]
+    corpus: Corpus
+    tokenizer: Tokenizer
+
+
+@dataclass
+class Job:
+    """An objective over a corpus, ready for the loop.
+
+    model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
+    measures: the names of what `evaluate(model, device)` gives; `signatures` says how, and is filled meanwhile, as is
+    `shown` with outputs.
+    """
+
+    task: Learnable
+    model: ModelConfig
+    info: dict[str, Any]
+    evaluate: Callable[[Any, Any], dict[str, float]]
+    measures: tuple[str, ...]
+    fingerprint: str
+    summary: str
+    signatures: dict[str, str] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """An objective's way into a run.
+
+    check(config, weights) raises NlpcliError where settings, model and objective don't go together, before the text is
+    read; check_tokenizer(config, weights) where they don't go with the tokenizer that would be trained, when none is
+    given; prepare(materials) makes the job; reads(config, weights) names the settings of `noise` and `data` it has a
+    use for that not all objectives have.
+    """
+
+    check: Callable[[RunConfig, Mapping[str, float]], None]
+    prepare: Callable[[Materials], Job]
+    check_tokenizer: Callable[[RunConfig, Mapping[str, float]], None] = lambda config, weights: None
+    reads: Callable[[RunConfig, Mapping[str, float]], tuple[str, ...]] = lambda config, weights: ()
+
+
+def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The mean loss in nats, and the means of the tallies that the losses carry, over the held-out text: those of
+    losses in nats, shares such as accuracies in percent.
+
+    joint: the parts of a sum and their weights; then the loss is Σ weight · mean of the tally `<part>_loss`, so that
+    the best weights of a run are the best for all parts.
+    """
+    nats, count = 0.0, 0
+    sums: dict[str, list[float]] = {}
+    for loss in losses:
+        nats += float(loss.nll)
+        count += loss.count
+        for name, (total, number) in loss.tallies.items():
+            entry = sums.setdefault(name, [0.0, 0])
+            entry[0] += float(total)
+            entry[1] += number
+    units = {name: 100 if in_percent(name) else 1 for name in sums}
+    means = {name: units[name] * total / max(number, 1) for name, (total, number) in sums.items()}
+    if joint:
+        return {"loss": sum(weight * means[f"{part}_loss"] for part, weight in joint.items()), **means}
+    return {"loss": nats / max(count, 1), **means}
+
+
+def check_kind(config: RunConfig, kind: str, *, families: tuple[str, ...] = ("transformer",)) -> None:
+    """Raises: NlpcliError when the objective can't be learnt by this kind of model."""
+    model = config.model
+    if model.kind == kind and model.family in families:
+        return
+    whole = model.kind == kind  # then it is the family that differs
+    wanted, found = (
+        name if family == "transformer" and not whole else f"{family} {name}"
+        for family, name in ((families[0], kind), (model.family, model.kind))
+    )
+    raise NlpcliError(
+        f"{config.objective} trains {_article(wanted)}, and this model is {_article(found)}",
+        hint=f"choose a preset of that kind, such as {default_preset(config.objective or 'clm', config.noise.kinds)}",
+    )
+
+
+def check_context(config: RunConfig, least: int, why: str) -> None:
+    """Raises: NlpcliError when windows of data.context tokens have no room for what the objective needs."""
+    if config.data.context < least:
+        raise NlpcliError(
+            f"data.context {config.data.context} is too short for {config.objective}: {why}",
+            hint=f"set it to at least {least}",
+        )
+
+
+def check_positions(config: RunConfig, length: int) -> None:
+    """Raises: NlpcliError when learned positions end before `length` tokens do."""
+    if config.model.positions == "learned" and length > config.model.max_length:
+        raise NlpcliError(
+            f"data.context {config.data.context} is longer than the model's {config.model.max_length} positions",
+            hint="set model.max_length to at least the context",
+        )
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" or noun.startswith("xl") else f"a {noun}"
+
+
+def sized(shards: ShardSet) -> str:
+    """How much text there is, for a person."""
+    if shards.sentences is None:
+        return f"{counted(shards.documents, 'document')}, {counted(shards.tokens, 'token')} to train on"
+    documents = int((shards.lengths == 0).sum())
+    return f"{counted(shards.documents - documents, 'sentence')}, {counted(shards.tokens, 'token')} to train on"

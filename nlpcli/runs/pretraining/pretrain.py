@@ -1,0 +1,169 @@
+"""Pretraining: from raw text to a model of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nlpcli import presets
+from nlpcli.config.schema import NoiseConfig, RunConfig
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.corpus import Corpus
+from nlpcli.runs.finetuning.model_preparation import Tuned
+from nlpcli.runs.finetuning.task_training import OF_EXAMPLES, tokenizer_of
+from nlpcli.runs.init_from_model import Start, open_start
+from nlpcli.runs.pretraining import OBJECTIVES, builder, parse
+from nlpcli.runs.pretraining.prepared_objective import Job, Materials
+from nlpcli.runs.training_run import (
+    MEASURED,
+    Listener,
+    Request,
+    check_metric,
+    check_one_vocabulary,
+    choose_run,
+    resolve,
+    tell_unused,
+    train,
+)
+
+_UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
+           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
+_OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
+            "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
+_OPTIONS = {"noise.kinds": ("--noise", "denoise"), "data.document_mask": ("--document-mask", "clm")}
+
+
+def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
+    """Trains a model on raw text. Returns: the run directory and the `Outcome`.
+
+    Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
+    """
+    config, weights = configured(request)
+    from nlpcli.training.device import prepare
+
+    tell_unread(config, weights, listener)
+    _check_metric(config, weights)
+    run = choose_run(request, config, "-".join(weights))
+    with _materials(request, config, weights, run, listener) as materials:
+        job = _job(materials)
+        listener.note(job.summary)
+        machine = prepare(config.training.device, config.training.precision, config.training.threads)
+        tuned = Tuned(config, _start(request, config), materials.tokenizer, listener)
+        outcome = train(
+            request=request, config=config.model_copy(update={"model": job.model}), run=run, task=job.task,
+            tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=job.measures,
+            evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
+            data_fingerprint=job.fingerprint, build=lambda: tuned.build(job.model), tuned=tuned,
+            shown=job.shown,
+        )  # fmt: skip
+    return run, outcome
+
+
+def _check_metric(config: RunConfig, weights: dict[str, float]) -> None:
+    """Raises: NlpcliError for a metric that no such objective has, before any text is read."""
+    if "clm" in weights:
+        check_metric(config, MEASURED)
+    elif not config.training.metric.endswith(("accuracy", "baseline", "kept", "_loss")):
+        own = [name for name in weights if name in ("mlm", "nsp", "sop")]
+        check_metric(config, ("loss", *([f"{name}_accuracy" for name in own] or ["accuracy", "baseline"])))
+
+
+def without_model(preset: str) -> dict[str, Any]:
+    """What a preset says of everything but the model: for going on with one that is there."""
+    return {key: value for key, value in presets.load(preset).items() if key not in ("model", "description", "source")}
+
+
+def _start(request: Request, config: RunConfig) -> Start | None:
+    """The model a run goes on from, if any; a resumed one has its own weights."""
+    return open_start(config.init) if config.init and not request.resume else None
+
+
+def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str, Any]]:
+    """Examples of what the objective makes of the text, without training; see `nlpcli.runs.pretraining.batch_examples`.
+
+    Raises: NlpcliError for wrong settings or data.
+    """
+    from nlpcli.runs.pretraining.batch_examples import rendered
+
+    config, weights = configured(request)
+    run = request.out or Path("runs")
+    with _materials(request, config, weights, run, listener) as materials:
+        yield from rendered(_job(materials).task, materials.tokenizer, count, config.training.seed)
+
+
+def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
+    """What will be trained, and the weights of its objectives.
+
+    Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
+    """
+    config = resolve(request, "pretrain")
+    config = config.model_copy(update={"objective": config.objective or "clm"})
+    check_one_vocabulary(config, "pretraining")
+    weights = parse(config.objective)
+    objective = OBJECTIVES.load(builder(config.objective))
+    objective.check(config, weights)
+    if request.tokenizer is None and not request.resume:
+        objective.check_tokenizer(config, weights)
+    _check_options(request, config, weights)
+    return config, weights
+
+
+def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
+    """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
+    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
+    for key, (option, objective) in _OPTIONS.items():
+        section, name = key.split(".")
+        if name in request.settings.get(section, {}) and key not in read:
+            raise NlpcliError(
+                f"{option} has no effect on {config.objective}", hint=f"leave it out, or choose --objective {objective}"
+            )
+
+
+def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
+    """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
+    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
+    tell_unused(config, (*_UNUSED, *OF_EXAMPLES, *(key for key in _OF_SOME if key not in read)), listener)
+
+
+@contextmanager
+def _materials(
+    request: Request, config: RunConfig, weights: dict[str, float], run: Path, listener: Listener
+) -> Iterator[Materials]:
+    with Corpus.opened(config.data) as corpus:
+        start = _start(request, config)
+        tokenizer = tokenizer_of(request, config, start, run, corpus.texts, listener)
+        yield Materials(config, weights, corpus, tokenizer)
+
+
+def _job(materials: Materials) -> Job:
+    return OBJECTIVES.load(builder(materials.config.objective)).prepare(materials)
+
+
+def use_of(run: Path) -> str:
+    """A command that makes something of the finished model in `run`."""
+    from nlpcli.models.model_folder import read_info
+
+    place, info = shlex.quote(str(run)), read_info(run)
+    if info["task"] == "language-model":
+        return f'nlpcli generate --model {place} --prompt "…"'
+    if _can_be_exchanged(run, info["model"]):
+        return f"nlpcli convert --to huggingface {place} DIR"
+    return f"nlpcli pretrain --resume --out {place} --max-steps N"
+
+
+def _can_be_exchanged(run: Path, model: dict[str, Any]) -> bool:
+    """Whether `nlpcli convert` can write the model in `run` for Hugging Face."""
+    from nlpcli.convert.huggingface_folder import choose_family
+    from nlpcli.convert.tokenizer_out import tokenizer_files
+    from nlpcli.models.model_folder import TOKENIZER
+    from nlpcli.text import load_tokenizer
+
+    try:
+        choose_family(model)
+        tokenizer_files(load_tokenizer(run / TOKENIZER), kind=model["kind"])
+    except NlpcliError:
+        return False
+    return True

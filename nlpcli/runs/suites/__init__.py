@@ -1,0 +1,1 @@
+"""GLUE, SuperGLUE and Russian SuperGLUE whole: training, scores and predictions."""

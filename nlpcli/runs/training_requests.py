@@ -1,0 +1,307 @@
+"""From the options of a training command, by name, to a `Request`: what is taken where an option is not given.
+
+The command line and the Python API share it. `given` are the parameters of `nlpcli pretrain` or `nlpcli finetune` by
+name; what is None, or not there, was not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nlpcli import presets
+from nlpcli.config.loading import apply_overrides
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.finetuning.finetune import default_preset, defaults
+from nlpcli.runs.training_run import LIMITS, Request
+
+Say = Callable[[str], None]
+
+_LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
+_LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
+_SAMPLES = {
+    "classify": "sentence-type",
+    "regress": "paraphrases",
+    "similarity": "paraphrases",
+    "tag": "names",
+    "span": "find-translation",
+}
+
+
+# --- pretraining -------------------------------------------------------------------------------------------------
+
+
+def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
+    """What `nlpcli pretrain` is asked for. command: the call, as the model card shows it; `say` hears the defaults.
+
+    Raises: NlpcliError for an unknown objective or preset.
+    """
+    from nlpcli.runs.pretraining import default_preset as preset_for
+    from nlpcli.runs.pretraining.pretrain import without_model
+
+    model, config, resume = given.get("model"), given.get("config"), bool(given.get("resume"))
+    preset, data, documents = given.get("preset"), given.get("data"), given.get("documents")
+    chosen, noise = _objective(given.get("objective"), given.get("noise"), say)
+    if not resume:
+        chosen = chosen or _base_settings(given, None).get("objective") or ("denoise" if noise else None)
+    if not resume and config is None and preset is None:
+        if chosen is None:
+            chosen = "clm"
+            say("objective: clm (the default)")
+        preset = preset_for(chosen, noise, given.get("overrides") or ())
+        say(f"{'preset' if model is None else 'settings as of preset'}: {preset} (the default)")
+    if not resume and not data:
+        data, documents = _sample_text(documents, chosen, _base_settings(given, config or preset), say)
+    return _request(
+        given,
+        command=command,
+        default="gpt-mini",
+        preset=preset if model is None else None,
+        base=None if model is None or resume or config is not None else without_model(preset),
+        init=None if model is None else str(model),
+        objective=chosen,
+        data__train=data,
+        data__dev=given.get("dev"),
+        data__documents=documents,
+        data__field=given.get("field"),
+        data__sentences=given.get("sentences"),
+        data__context=given.get("context"),
+        data__document_mask=given.get("document_mask"),
+        noise__kinds=noise,
+        model__attention=list(given.get("attention") or []),
+    )
+
+
+def _sample_text(
+    documents: str | None, objective: str | None, settings: Mapping[str, Any], say: Say
+) -> tuple[list[str] | None, str | None]:
+    """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
+    from nlpcli.data.sample_data import sample_file
+
+    if _chosen_in(settings, "train"):
+        return None, documents
+    data = str(sample_file("tinyshakespeare.txt.gz"))
+    usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
+    documents = documents or _chosen_in(settings, "documents")
+    say(f"data: {data} (the sample data of nlpcli), documents: {documents or usual}")
+    return [data], documents or usual
+
+
+def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str | None, str | None]:
+    """The objective of this name or synonym, and the noise that goes with it where none was given."""
+    from nlpcli.runs.pretraining import SYNONYMS, parse
+
+    if objective is None:
+        return None, noise
+    if objective.lower() not in SYNONYMS:
+        parse(objective)
+        return objective, noise
+    found, usual = SYNONYMS[objective.lower()]
+    noise = noise or usual
+    say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
+    return found, noise
+
+
+# --- fine-tuning -------------------------------------------------------------------------------------------------
+
+
+def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> Request:
+    """What `nlpcli finetune` is asked for. command: the call, as the model card shows it; `say` hears the defaults.
+
+    Raises: NlpcliError for an unknown task or preset, and for a task without a sample when no data are named.
+    """
+    resume, config, mixture = bool(given.get("resume")), given.get("config"), given.get("mixture")
+    train, dev = given.get("train"), given.get("dev")
+    chosen = _task(given.get("task"), say)
+    if not resume:
+        chosen = chosen or _base_settings(given, None).get("task")
+    if not resume and config is None and chosen is None:
+        chosen = "text-to-text" if mixture else "translation"
+        say(f"task: {chosen} (the default)")
+    named = bool(resume or train or mixture)
+    asked = _Asked(chosen, given.get("model"), config, resume)
+    if not named and not _chosen_in(_base_settings(given, asked.base), "train"):
+        asked = replace(asked, sample=True)
+    _tell_model(asked, say)
+    if asked.sample:
+        train, held_out = _sample_examples(chosen)
+        dev = dev or held_out
+        say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
+    return _task_request(
+        given,
+        asked,
+        command=command,
+        task=chosen,
+        data__train=list(train or []),
+        data__dev=list(dev or []),
+        data__mixture=None if mixture is None else str(mixture),
+        training__metric="mean" if mixture and not resume else None,
+    )
+
+
+def suite_request(given: Mapping[str, Any], task: str, *, command: str) -> Request:
+    """What `nlpcli finetune --suite` asks for of one task of the suite, but for its data."""
+    return _task_request(given, _Asked(task, given.get("model"), given.get("config"), resume=False), command=command)
+
+
+def tell_suite_model(given: Mapping[str, Any], say: Say) -> None:
+    """Says which preset a suite begins with, where no model was named."""
+    _tell_model(_Asked("classify", given.get("model"), given.get("config"), resume=False), say)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a run of `nlpcli finetune` begins with: a folder, a preset, a file, or what is usual for the task."""
+
+    task: str | None
+    model: str | None
+    config: Path | None
+    resume: bool
+    sample: bool = False  # it is trained on the sample data
+
+    @property
+    def init(self) -> str | None:
+        """The folder of a model that was trained before."""
+        return self.model if self.model is not None and Path(self.model).is_dir() else None
+
+    @property
+    def preset(self) -> str | None:
+        return None if self.init is not None else self.model
+
+    @property
+    def default(self) -> str | None:
+        """The preset when nothing was named."""
+        if self.resume or self.config is not None or self.model is not None:
+            return None
+        return default_preset(self.task, sample=self.sample)
+
+    @property
+    def base(self) -> str | Path | None:
+        return self.config or self.preset or self.default
+
+    def defaults(self) -> dict[str, Any] | None:
+        """The training settings of the task, which a file may change; none for a resumed run and for presets that
+        are made for translation."""
+        file = {} if self.config is None else presets.load(self.config)
+        task = self.task or file.get("task")
+        init = self.init or file.get("init")
+        if self.resume or task is None or (task == "translation" and init is None):
+            return None
+        return defaults(task, init=init)
+
+
+def _tell_model(asked: _Asked, say: Say) -> None:
+    """Says which preset is taken where none was named."""
+    if asked.default is not None:
+        random = ", with random weights" if asked.task != "translation" else ""
+        say(f"model: {asked.default} (the default{random})")
+
+
+def _task_request(given: Mapping[str, Any], asked: _Asked, *, command: str, **more: Any) -> Request:
+    return _request(
+        given,
+        command=command,
+        default=asked.default or "",
+        preset=asked.preset,
+        base=asked.defaults(),
+        init=asked.init,
+        examples__text=given.get("text"),
+        examples__text2=given.get("text2"),
+        examples__label=given.get("label"),
+        examples__choices=list(given.get("choices") or []),
+        examples__format=given.get("format"),
+        examples__header=given.get("header"),
+        model__attention=list(given.get("attention") or []),
+        head__objective=given.get("objective"),
+        head__prefix=given.get("prefix"),
+        tuning__mode=given.get("tune"),
+        tuning__fresh=given.get("fresh") or None,
+        tuning__lora_rank=given.get("lora"),
+        tuning__source_layers=given.get("source_layers"),
+        tuning__layer_decay=given.get("layer_decay"),
+        training__batch_size=given.get("batch_size"),
+        training__patience=given.get("patience"),
+        **more,
+    )
+
+
+def _task(task: str | None, say: Say) -> str | None:
+    """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
+    from nlpcli.tasks import TASKS
+
+    found = None if task is None else TASKS.check(task)
+    if found != task:
+        say(f"task: {found} ({task})")
+    return found
+
+
+def _sample_examples(task: str) -> tuple[list[str], list[str]]:
+    """Sample data for a task: training files and dev files."""
+    from nlpcli.data.sample_data import sample_file
+    from nlpcli.tasks import TASKS
+
+    if task == "translation":
+        names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
+        paths = [str(sample_file(name)) for name in names]
+        return paths[:2], paths[2:]
+    if TASKS.check(task) not in _SAMPLES:
+        raise NlpcliError(f"{task} needs training examples", hint="--train FILE --dev FILE")
+    folder = f"labelled/{_SAMPLES[task]}"
+    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
+    return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+def _request(
+    given: Mapping[str, Any],
+    *,
+    command: str,
+    default: str,
+    preset: str | None,
+    base: Mapping[str, Any] | None,
+    **values: Any,
+) -> Request:
+    """What the user asked for: `values`, and of `given` what all training shares."""
+    chosen = _settings(**values, **{f"training__{name}": given.get(name) for name in _LOOP})
+    if any(given.get(name) is not None for name in _LIMITS):  # a limit that is asked for replaces all there were
+        chosen["training"] |= {name: given.get(name) for name in LIMITS}
+    return Request(
+        default=default,
+        preset=preset,
+        base=base,
+        config=given.get("config"),
+        settings=chosen,
+        overrides=given.get("overrides") or (),
+        out=given.get("out"),
+        tokenizer=given.get("tokenizer"),
+        source_tokenizer=given.get("source_tokenizer"),
+        resume=bool(given.get("resume")),
+        overwrite=bool(given.get("overwrite")),
+        command=command,
+    )
+
+
+def _settings(**values: Any) -> dict[str, Any]:
+    """The options that were given, nested as in the configuration: training__lr=1 becomes {"training": {"lr": 1}}."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is None or value == []:
+            continue
+        section, _, name = key.rpartition("__")
+        (result.setdefault(section, {}) if section else result)[name] = value
+    return result
+
+
+def _base_settings(given: Mapping[str, Any], base: str | Path | None) -> dict[str, Any]:
+    """The settings of `base`, a preset or a file, with those of --set laid over them, nested as in a run's."""
+    return apply_overrides(presets.load(base) if base is not None else {}, given.get("overrides") or ())
+
+
+def _chosen_in(settings: Mapping[str, Any], key: str) -> Any:
+    """What `settings` say of data.KEY, None where they say nothing."""
+    data = settings.get("data")
+    return data.get(key) if isinstance(data, dict) else None

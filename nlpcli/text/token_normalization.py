@@ -1,0 +1,107 @@
+"""What a piece stands for, whichever way its kind of tokenizer writes it: so that pieces can be compared across kinds.
+
+`▁dog` of SentencePiece, `Ġdog` of byte-level BPE and `dog` of WordPiece are all "dog" at the start of a word; `dog`,
+`dog` and `##dog` are all "dog" inside of one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nlpcli.text.byte_bpe import byte_alphabet
+from nlpcli.text.detokenization import SPACE_MARK
+from nlpcli.text.huggingface_tokenizer import parse
+from nlpcli.text.tokenizer import Tokenizer
+from nlpcli.text.wordpiece import CONTINUATION
+
+START, INSIDE, END, BYTE = "start", "inside", "end", "byte"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTE_OF = {char: value for value, char in enumerate(byte_alphabet())}
+
+
+class Spelling(NamedTuple):
+    """text: in UTF-8, or part of it, without a space or mark before. place: at the `start` of a word, `inside` of one
+    (or of no telling where), at the `end` of one for the kind that marks ends (GPT), or a single `byte` that is no
+    character."""
+
+    text: bytes
+    place: str
+
+
+def spellings(tokenizer: Tokenizer) -> list[Spelling | None]:
+    """What every id stands for; None for special ones, and for ids that stand for nothing."""
+    read = _reader(tokenizer)
+    special = tokenizer.special.all()
+    pieces = tokenizer.model.pieces
+    found = [None if id_ in special or not piece else read(piece) for id_, piece in enumerate(pieces)]
+    return found + [None] * (tokenizer.vocab_size - len(pieces))
+
+
+def _reader(tokenizer: Tokenizer) -> Callable[[str], Spelling]:
+    if tokenizer.kind == "wordpiece":
+        return lambda piece: _prefixed(piece, CONTINUATION)
+    if tokenizer.kind == "byte-bpe":
+        return _of_bytes
+    if tokenizer.kind == "words":
+        return _of_words
+    if tokenizer.kind == "huggingface":
+        return _huggingface_reader(tokenizer.model.to_bytes())
+    return _marked  # SentencePiece's way: unigram, bpe, marian; and characters, where the space is a piece
+
+
+def _huggingface_reader(data: bytes) -> Callable[[str], Spelling]:
+    content = parse(data)
+    kind = content["model"]["type"]
+    if kind == "WordPiece":
+        prefix = content["model"]["continuing_subword_prefix"]
+        return lambda piece: _prefixed(piece, prefix)
+    if kind == "WordLevel":
+        return _of_words
+    decoder = content["decoder"] or {"type": None}
+    decoders = {part["type"]: part for part in decoder.get("decoders", [decoder])}
+    if "ByteLevel" in decoders:
+        return _of_bytes
+    if "BPEDecoder" in decoders:
+        suffix = decoders["BPEDecoder"]["suffix"]
+        return lambda piece: _suffixed(piece, suffix)
+    return _marked
+
+
+def _prefixed(piece: str, prefix: str) -> Spelling:
+    if piece.startswith(prefix) and piece != prefix:
+        return Spelling(piece.removeprefix(prefix).encode(), INSIDE)
+    return Spelling(piece.encode(), START)
+
+
+def _suffixed(piece: str, suffix: str) -> Spelling:
+    if piece.endswith(suffix):
+        return Spelling(piece.removesuffix(suffix).encode(), END)
+    return Spelling(piece.encode(), INSIDE)
+
+
+def _of_words(piece: str) -> Spelling:
+    return _byte(piece) or Spelling(piece.encode(), START)
+
+
+def _marked(piece: str) -> Spelling:
+    if piece.startswith(SPACE_MARK):
+        return Spelling(piece[1:].replace(SPACE_MARK, " ").encode(), START)
+    return _byte(piece) or Spelling(piece.replace(SPACE_MARK, " ").encode(), INSIDE)
+
+
+def _of_bytes(piece: str) -> Spelling:
+    if not all(char in _BYTE_OF for char in piece):  # a word of its own beside the bytes' pieces
+        return Spelling(piece.encode(), INSIDE)
+    text = bytes(_BYTE_OF[char] for char in piece)
+    if text.startswith(b" "):
+        return Spelling(text[1:], START)
+    if len(text) == 1 and (text[0] >= 0x80 or text[0] < 0x20):
+        return Spelling(text, BYTE)
+    return Spelling(text, INSIDE)
+
+
+def _byte(piece: str) -> Spelling | None:
+    found = _BYTE.fullmatch(piece)
+    return Spelling(bytes([int(found[1], 16)]), BYTE) if found else None

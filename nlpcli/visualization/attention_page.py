@@ -1,0 +1,167 @@
+"""Attention as a page: one HTML file that holds its numbers, styles and scripts and asks nothing of a network.
+
+The page has three views: lines between the tokens, a grid of all heads, and a matrix. Its parts are the files of the
+folder `page`. It may run no other script and load nothing (a Content-Security-Policy names its script and style by
+their SHA-256), and what was read enters it as text only.
+
+Weights are stored as float16, so that a value that is read off the page has three significant decimals: it is off by
+at most 2^-11 = 0.05 % of itself (below 6e-5 of the largest, by 3e-8 of it). Where a page holds more than `FINE_UP_TO`
+weights they are first rounded to multiples of 2^-12, by which files get several times smaller; a value is then off by
+at most 4e-4, and one below 0.001 is shown as just that. Signed weights, and those above 1, are stored as shares of the
+site's largest, and this holds for the shares.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from nlpcli import __version__
+from nlpcli.errors import NlpcliError
+from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.transformations import looks_at_itself, merge_words
+
+FINE_UP_TO = 4_000_000
+"""Weights of a page that keep all of float16's precision; a page with more of them is rounded more coarsely."""
+
+MOST = 50_000_000
+"""Weights that a page may hold: 512 tokens with 12 layers of 12 heads have 38 million."""
+
+_COARSE = 2.0**12
+_SCRIPTS = ("elements", "data", "colours", "state", "lines", "grid", "matrix", "page")  # in the order of their use
+
+
+def page(attentions: Sequence[Attention], *, title: str) -> str:
+    """One self-contained HTML page with the attention of each text.
+
+    Raises: NlpcliError where there is nothing to draw, a weight is no finite number, or there are more than `MOST`.
+    """
+    sites = [site for attention in attentions for site in attention.sites]
+    if not any(layer.size for site in sites for layer in site.weights):
+        raise NlpcliError("there are no weights to draw on a page")
+    count = sum(layer.size for site in sites for layer in site.weights)
+    if count > MOST:
+        raise NlpcliError(
+            f"{count:,} weights are too many for one page, which holds {MOST:,}",
+            hint="choose some of the layers or heads, or draw fewer or shorter texts",
+        )
+    blocks: list[str] = []
+    texts = [_text(attention, blocks, coarse=count > FINE_UP_TO) for attention in attentions if _drawn(attention)]
+    script = "".join(_part(f"{name}.js") for name in _SCRIPTS)
+    style = _part("page.css")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    values = {
+        "policy": policy,
+        "generator": f"nlpcli {__version__}",
+        "title": html.escape(_encodable(title)),
+        "style": style,
+        "script": script,
+        "data": _json(texts),
+        "blocks": "\n".join(blocks),
+    }
+    # One pass, so that nothing that was filled in is taken for a place to fill.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _part("page.html"))
+
+
+def _drawn(attention: Attention) -> list[Site]:
+    return [site for site in attention.sites if any(layer.size for layer in site.weights)]
+
+
+def _part(name: str) -> str:
+    return (files("nlpcli.visualization") / "page" / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _encodable(text: str) -> str:
+    """Half a surrogate pair, which a file name may bring, is no character of UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON in ASCII, without the characters that mean something to HTML: no text can end the element it is in."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&"})
+
+
+def _text(attention: Attention, blocks: list[str], coarse: bool) -> dict[str, Any]:
+    return {
+        "model": attention.model,
+        "texts": dict(attention.texts),
+        "notes": {name: _told(note) for name, note in attention.notes.items()},
+        "sites": [_site(site, blocks, coarse) for site in _drawn(attention)],
+    }
+
+
+def _told(note: Any) -> str:
+    return ", ".join(map(str, note)) if isinstance(note, (list, tuple)) else str(note)
+
+
+def _site(site: Site, blocks: list[str], coarse: bool) -> dict[str, Any]:
+    top = max((float(np.abs(layer).max(initial=0.0)) for layer in site.weights), default=0.0)
+    if not np.isfinite(top):
+        raise NlpcliError(f"the attention '{site.name}' holds a weight that is not a finite number")
+    scale = top if top > 0 and (site.signed or top > 1) else 1.0
+    numbers = []
+    for layer in site.weights:
+        numbers.append(len(blocks))
+        blocks.append(f'<script type="text/plain" id="block-{len(blocks)}">{_packed(layer / scale, coarse)}</script>')
+    return {
+        "name": site.name,
+        "title": site.title,
+        "queries": _side(site.queries),
+        "keys": _side(site.keys),
+        "layers": list(site.layers),
+        "heads": list(site.heads),
+        "signed": site.signed,
+        "self": looks_at_itself(site),
+        "scale": scale,
+        "step": scale / _COARSE if coarse else 0,
+        "blocks": numbers,
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    merged = _merged(side)
+    return {
+        "tokens": list(side.tokens),
+        "words": list(side.words),
+        "special": [int(special) for special in side.special],
+        "groups": list(side.groups),
+        "positions": list(side.positions),
+        "merged": merged,
+        "pieces": len(merged) < len(side),
+    }
+
+
+def _merged(side: Side) -> list[str]:
+    """The words of a side as `merge_words` writes them."""
+    alone = Site("", "", side, Side(("",)), (np.zeros((1, len(side), 1), dtype=np.float32),))
+    return list(merge_words(Attention((alone,))).sites[0].queries.tokens)
+
+
+def _packed(weights: np.ndarray, coarse: bool) -> str:
+    """float16, high bytes before low ones (alike bytes side by side pack better), deflated, in base64."""
+    if coarse:
+        weights = np.round(weights * _COARSE) / _COARSE
+    return base64.b64encode(zlib.compress(b"".join(_planes(weights)), 4)).decode("ascii")
+
+
+def _planes(weights: np.ndarray) -> Iterator[bytes]:
+    halves = np.ascontiguousarray(weights, dtype="<f2").reshape(-1).view(np.uint8).reshape(-1, 2)
+    yield halves[:, 1].tobytes()
+    yield halves[:, 0].tobytes()

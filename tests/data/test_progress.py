@@ -1,0 +1,21 @@
+"""Work reports its steps to whoever follows it, and to nobody else."""
+
+from __future__ import annotations
+
+from nlpcli.data.progress import followed, following
+
+
+def test_each_step_is_reported_when_it_is_done():
+    told = []
+    with following(lambda *step: told.append(step)):
+        for item in followed("ab", "reading", 2):
+            told.append(item)
+    assert told == [("reading", 0, 2), "a", ("reading", 1, 2), "b", ("reading", 2, 2)]
+
+
+def test_without_a_follower_items_go_by_in_silence():
+    told = []
+    assert list(followed("ab", "reading")) == ["a", "b"]
+    with following(lambda *step: told.append(step)):
+        pass
+    assert list(followed("ab", "reading")) == ["a", "b"] and told == []

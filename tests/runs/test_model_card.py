@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nlpcli.config.schema import RunConfig
+from nlpcli.runs.model_card import CARD, card_of, read_card
+
+
+def card(run, **changes):
+    progress = SimpleNamespace(step=1200, tokens=3_456_789, seconds=90.0)
+    outcome = SimpleNamespace(progress=progress, metrics={"bleu": 12.5}, kept="step 900", reason="1200 steps done")
+    machine = SimpleNamespace(describe=lambda: "cpu, float32")
+    config = RunConfig(task="translation", **changes)
+    return card_of("nlpcli finetune --lr 1", config, run, outcome, 1_234_567, machine, "abc", {"bleu": "BLEU|beam:1"})
+
+
+def test_what_is_written_on_a_card_is_read_from_it_again(tmp_path):
+    (tmp_path / CARD).write_text(card(tmp_path), encoding="utf-8")
+    found = read_card(tmp_path)
+    assert found.pop("stopped").startswith("1200 steps done, 20")
+    assert found == {
+        "command": "`nlpcli finetune --lr 1`", "data": "``, fingerprint `abc`", "machine": "cpu, float32",
+        "trained": "1,200 steps, 3,456,789 tokens, 1.5 minutes", "best checkpoint": "step 900", "parameters": "1234567",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [None, "", "# A readme\n\n- data: mine\n", b"\xff\xfe"])
+def test_a_folder_without_a_card_of_a_run_has_none(tmp_path, text):
+    if text is not None:
+        (tmp_path / CARD).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_card(tmp_path) == {}

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nlpcli.config.schema import ModelConfig
+from nlpcli.models.build import build_model
+from nlpcli.training.checkpoint import checkpoints, load_yaml
+from nlpcli.training.flops import counted
+from nlpcli.training.training_log import read_metrics
+
+
+def test_the_count_of_a_decoder_is_that_of_its_equation():
+    layers, d, ff, n = 3, 32, 64, 16
+    model = build_model(
+        ModelConfig(kind="decoder", encoder_layers=layers, decoder_layers=layers, d_model=d, heads=4, d_ff=ff), 100
+    )
+    tokens = torch.randint(5, 100, (4, n))
+    with counted() as operations:
+        states = model.hidden(tokens)
+        forward = operations()
+        states.sum().backward()
+    of_a_token = layers * (2 * (4 * d * d + 2 * d * ff) + 4 * n * d)
+    assert forward == tokens.numel() * of_a_token
+    products = 2 * tokens.numel() * layers * 2 * (4 * d * d + 2 * d * ff)
+    attention = tokens.numel() * layers * 4 * n * d
+    assert operations() == forward + products + attention * 5 // 2  # scores are computed once more
+
+
+@pytest.mark.parametrize("setting", ["training.max_tokens=20000", "training.max_flops=4e8"])
+def test_a_run_ends_with_the_step_that_reaches_its_tokens_or_operations(run_clm, setting):
+    name, limit = setting.removeprefix("training.max_").split("=")
+    run, outcome = run_clm("run", None, "training.max_steps=null", setting, "training.log_every=1")
+    lines = [line for line in read_metrics(run) if line["kind"] == "train"]
+    assert lines[-2][name] < float(limit) <= lines[-1][name]
+    assert outcome.progress.step == lines[-1]["step"]
+    assert lines[-1]["flops"] / lines[-1]["tokens"] == pytest.approx(outcome.progress.flops_per_token)
+    state = load_yaml(checkpoints(run)[-1] / "state.yaml")["progress"]
+    assert state["flops"] == pytest.approx(outcome.progress.flops)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Using `torch.compile")  # PyTorch's own, of loading
+def test_compiled_layers_count_as_much_as_plain_ones():
+    layer, x = torch.nn.Linear(8, 8), torch.ones(4, 8)
+    found = []
+    for function in (layer, torch.compile(layer, dynamic=True)):
+        with counted() as operations:
+            function(x).sum().backward()
+        found.append(operations())
+    assert found[0] == found[1] > 0
