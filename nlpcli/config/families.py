@@ -71,6 +71,14 @@ IS: Mapping[str, Mapping[str, Any]] = {
 }
 """Family -> settings it doesn't read, with the values that say what it is; the others are as by default."""
 
+DEFAULT = "transformer"
+
+PERMUTES = frozenset({"xlnet"})
+"""Families that predict tokens in any order of factorization."""
+
+RECURRENCE = frozenset({"transformer-xl", "xlnet"})
+"""Families that remember the hidden states of earlier segments."""
+
 
 def readers(setting: str) -> list[str]:
     """The families that read a setting."""

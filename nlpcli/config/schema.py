@@ -171,6 +171,16 @@ class ModelConfig(Strict):
             raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
         return self
 
+    @property
+    def segment_recurrence(self) -> bool:
+        """Whether the model remembers the hidden states of earlier segments."""
+        return self.family in families.RECURRENCE
+
+    @property
+    def permutes(self) -> bool:
+        """Whether the model predicts tokens in any order of factorization."""
+        return self.family in families.PERMUTES
+
 
 def _default(setting: str) -> Any:
     return ModelConfig.model_fields[setting].default

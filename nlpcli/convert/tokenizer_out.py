@@ -42,8 +42,8 @@ def tokenizer_files(
 
     kind: of the model, which decides what `transformers` puts around a text: `<cls> A <sep> B <sep>` for an encoder,
     `A <eos>` for an encoder-decoder, nothing for a decoder. layout: what is put there instead, see
-    `nlpcli.convert.tokenizer_template`. segments: whether the model reads token types. left: padding goes before a text.
-    padding: the id that pads, where it is not the tokenizer's own.
+    `nlpcli.convert.tokenizer_template`. segments: whether the model reads token types. left: padding goes before a
+    text. padding: the id that pads, where it is not the tokenizer's own.
 
     Raises: NlpcliError for what the `tokenizers` library cannot express.
     """

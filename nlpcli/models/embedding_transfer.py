@@ -35,10 +35,10 @@ def carry_embeddings(
     """A model's state dict for the tokenizer `new` instead of its own, `old`.
 
     A piece of both keeps its rows in embeddings and output matrix, and its output bias: a special token by its role, a
-    sentinel by its number, any other piece by what it stands for (`nlpcli.text.token_normalization`), so that `▁dog`, `Ġdog` and
-    WordPiece's `dog` are one. The other rows are drawn by torch's random state from a normal distribution with the
-    mean and the deviation of each column of the old matrix's pieces; their biases are the mean. Matrices that were
-    shared stay so.
+    sentinel by its number, any other piece by what it stands for (`nlpcli.text.token_normalization`), so that `▁dog`,
+    `Ġdog` and WordPiece's `dog` are one. The other rows are drawn by torch's random state from a normal distribution
+    with the mean and the deviation of each column of the old matrix's pieces; their biases are the mean. Matrices that
+    were shared stay so.
 
     Raises: NlpcliError when the weights are not those of a model for `old`, and for an adaptive softmax, unless `new`
     only has further ids: its parts hold pieces by their frequency.

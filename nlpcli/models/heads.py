@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,8 @@ class TextHead(nn.Module):
     2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
     """
 
+    output_of: ClassVar[str] = "text"
+
     def __init__(self, width: int, outputs: int, *, pooling: str, dense: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.pooling = pooling
@@ -64,6 +68,8 @@ class TokenHead(nn.Module):
     (rows, n, width) -> (rows, n, outputs). recurrent: the width of each direction of its two layers (Devlin et al.
     2019, section 5.3), 0 for none.
     """
+
+    output_of: ClassVar[str] = "tokens"
 
     def __init__(self, width: int, outputs: int, *, dropout: float = 0.0, recurrent: int = 0) -> None:
         super().__init__()
@@ -87,6 +93,8 @@ class VectorHead(nn.Module):
 
     (rows, n, width) -> (rows, width). classes: of pairs of texts, which `compare` tells apart; 0 for none.
     """
+
+    output_of: ClassVar[str] = "vector"
 
     def __init__(self, width: int, *, pooling: str, normalize: bool = False, classes: int = 0) -> None:
         super().__init__()

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
-EMBEDDINGS, FINAL, HEAD = "embeddings", "final", "head"
-_EMBEDDING = (
-    "encoder_embedding",
-    "decoder_embedding",
-    "embedding",
-    "query_embedding",
-    "positions",
-    "encoder.positions",
-    "decoder.positions",
-)
-_FINAL = ("encoder.norm", "decoder.norm", "norm", "pooler")
+from nlpcli.models.backbone import FINAL, HEAD
 
 
 @dataclass(frozen=True)
@@ -38,9 +26,9 @@ def depth_groups(model: nn.Module) -> list[Group]:
     another source language. Of a model with a body under a task's head (`.body`) everything inside the body
     that is no embedding and no layer is `final`. What a model lacks is left out.
     """
-    body = getattr(model, "body", model)
+    body = model.body
     seen: set[int] = set()
-    parts = [*_body_parts(body), *([(FINAL, body)] if body is not model else []), (HEAD, model)]
+    parts = [*body.layer_groups(), *([(FINAL, body)] if body is not model else []), (HEAD, model)]
     groups: dict[str, list[nn.Parameter]] = {}
     for name, part in parts:
         for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
@@ -48,29 +36,6 @@ def depth_groups(model: nn.Module) -> list[Group]:
                 seen.add(id(parameter))
                 groups.setdefault(name, []).append(parameter)
     return [Group(name, tuple(parameters)) for name, parameters in groups.items()]
-
-
-def _body_parts(body: nn.Module) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-    """What can be told apart of a body, bottom up."""
-    yield from ((EMBEDDINGS, part) for part in _found(body, _EMBEDDING))
-    stacks = [name for name in ("encoder", "decoder") if hasattr(getattr(body, name, None), "layers")]
-    for name in stacks:
-        layers = list(getattr(body, name).layers)
-        yield from ((f"{name}.{i}", layer) for i, layer in enumerate(layers))
-        if name != stacks[-1]:
-            yield from ((f"{name}.{len(layers) - 1}", part) for part in _found(body, [f"{name}.norm"]))
-    if not stacks:
-        yield from ((f"layers.{i}", layer) for i, layer in enumerate(getattr(body, "layers", ())))
-    yield from ((FINAL, part) for part in _found(body, _FINAL))
-
-
-def _found(body: nn.Module, names: Any) -> Iterator[nn.Module | nn.Parameter]:
-    for name in names:
-        part: Any = body
-        for step in name.split("."):
-            part = getattr(part, step, None)
-        if isinstance(part, (nn.Module, nn.Parameter)):
-            yield part
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from nlpcli.models.backbone import Backbone
 from nlpcli.models.with_head import WithHead
 
 
@@ -16,10 +17,14 @@ class WithHeads(nn.Module):
     heads: the settings of `WithHead` of each task that has a head, by its name.
     """
 
-    def __init__(self, body: nn.Module, heads: Mapping[str, Mapping[str, Any]], *, width: int) -> None:
+    def __init__(self, body: Backbone, heads: Mapping[str, Mapping[str, Any]], *, width: int) -> None:
         super().__init__()
         self.body = body
         self.tasks = nn.ModuleDict({name: WithHead(body, width=width, **head) for name, head in heads.items()})
+
+    def task_heads(self) -> Mapping[str, WithHead]:
+        """See `Backbone.task_heads`."""
+        return {f"tasks.{name}.": part for name, part in self.tasks.items()}
 
     def of(self, task: str) -> nn.Module:
         """The body with the task's head; the body alone for a task without one."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,13 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.norms import make_norm
+from nlpcli.models.backbone import Backbone, Direction, Part, grouped
 from nlpcli.models.heads import MaskedHead, Pooler
+from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack
+
+HIDDEN_SHARE = 0.15
+"""Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
 
 
 @dataclass
@@ -62,7 +67,7 @@ class DecoderState:
         return sum(state.bytes() for state in self.layers)
 
 
-class _WithVocabulary(nn.Module):
+class _WithVocabulary(Backbone):
     """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
 
     output_weight_owner: nn.Module
@@ -150,6 +155,8 @@ class EncoderDecoder(_WithDecoder):
     place of token embeddings: see `nlpcli.models.source_encoder`.
     """
 
+    direction: ClassVar[Direction] = "source-to-target"
+
     def __init__(
         self,
         *,
@@ -210,9 +217,46 @@ class EncoderDecoder(_WithDecoder):
         """Logits (batch, n, vocab) for what follows each token of target (batch, n)."""
         return self.logits(self.hidden(source, source_mask, target))
 
+    def states(
+        self, rows: Rows, *, side: str = "encoder", start: int = 0, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """See `Backbone.states`. The decoder reads the text moved by one place (Lewis et al. 2020, section 3.1)."""
+        memory = self.encode(rows.ids, rows.mask, hidden_states if side == "encoder" else None)
+        if side == "encoder":
+            return memory.states
+        target = rows.ids.roll(1, dims=1)
+        target[:, 0] = start
+        return self.target_hidden(target, memory, hidden_states)
+
+    def depth(self, side: str = "encoder") -> int:
+        """See `Backbone.depth`."""
+        return len((self.decoder if side == "decoder" else self.encoder).layers)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """See `Backbone.token_embedding`."""
+        return self.encoder_embedding.tokens
+
+    def layer_groups(self) -> Iterator[tuple[str, Part]]:
+        """See `Backbone.layer_groups`."""
+        embeddings = (self.encoder_embedding, self.decoder_embedding)
+        return grouped(embeddings, {"encoder": self.encoder, "decoder": self.decoder})
+
+    def example(self, tokens: Tensor) -> Tensor:
+        """See `Backbone.example`."""
+        return self(tokens, None, tokens)
+
+    def state_after(self, tokens: Tensor) -> DecoderState:
+        """See `Backbone.state_after`."""
+        source = nn.functional.pad(tokens, (0, 1))
+        state = self.init_state(self.encode(source))
+        return self.advance(tokens, state)[1] if tokens.size(1) else state
+
 
 class Decoder(_WithDecoder):
     """A left-to-right language model (Radford et al. 2018)."""
+
+    direction: ClassVar[Direction] = "left-to-right"
 
     def __init__(
         self,
@@ -246,6 +290,30 @@ class Decoder(_WithDecoder):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, n, vocab) for what follows each token of tokens (batch, n)."""
         return self.logits(self.hidden(tokens))
+
+    def states(
+        self, rows: Rows, *, side: str = "decoder", start: int = 0, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """See `Backbone.states`. No mask: what stands behind a row's end is never seen."""
+        return self.hidden(rows.ids, kept=hidden_states)
+
+    def depth(self, side: str = "decoder") -> int:
+        """See `Backbone.depth`."""
+        return len(self.decoder.layers)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """See `Backbone.token_embedding`."""
+        return self.decoder_embedding.tokens
+
+    def layer_groups(self) -> Iterator[tuple[str, Part]]:
+        """See `Backbone.layer_groups`."""
+        return grouped([self.decoder_embedding], {"decoder": self.decoder})
+
+    def state_after(self, tokens: Tensor) -> DecoderState:
+        """See `Backbone.state_after`."""
+        state = self.init_state(tokens.size(0))
+        return self.advance(tokens, state)[1] if tokens.size(1) else state
 
 
 class Encoder(_WithVocabulary):
@@ -309,6 +377,32 @@ class Encoder(_WithVocabulary):
         """(batch, n, d_model) states -> (batch, 2); class 0: the second segment follows the first."""
         assert self.pair_head is not None
         return self.pair_head(self.pooled(states))
+
+    def states(
+        self, rows: Rows, *, side: str = "encoder", start: int = 0, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """See `Backbone.states`."""
+        return self(rows.ids, rows.mask, rows.segments, kept=hidden_states)
+
+    def depth(self, side: str = "encoder") -> int:
+        """See `Backbone.depth`."""
+        return len(self.encoder.layers)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """See `Backbone.token_embedding`."""
+        return self.encoder_embedding.tokens
+
+    def layer_groups(self) -> Iterator[tuple[str, Part]]:
+        """See `Backbone.layer_groups`."""
+        return grouped([self.encoder_embedding], {"encoder": self.encoder}, [self.pooler])
+
+    def trained_example(self, tokens: Tensor) -> Tensor:
+        """See `Backbone.trained_example`: logits of `HIDDEN_SHARE` of the tokens, where the model has such a head."""
+        if self.mlm_head is None:
+            return self(tokens)
+        hidden = max(1, round(HIDDEN_SHARE * tokens.size(1)))
+        return self.logits(self.mlm_hidden(self(tokens)[:, :hidden]))
 
 
 def _padding(mask: Tensor | None) -> AttentionMask | None:

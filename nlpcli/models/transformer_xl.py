@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
+from nlpcli.models.backbone import EMBEDDINGS, FINAL, Backbone, Direction, Part
+from nlpcli.models.padded_batch import Rows
 
 _CAUSAL = AttentionMask(Causal())
 
@@ -83,7 +86,7 @@ class SegmentState:
     layers: list[KeyValueCache]
 
 
-class TransformerXL(nn.Module):
+class TransformerXL(Backbone):
     """A left-to-right language model with segment recurrence.
 
     hidden(segment, memory) gives the memory for the segment that follows: the states that entered each layer, at most
@@ -94,6 +97,9 @@ class TransformerXL(nn.Module):
     layers when `share_biases`, as in the authors' code. Pre-norm adds a last norm. With `adaptive_cutoffs` the
     vocabulary's softmax is adaptive, and its loss is that of `adaptive_softmax`.
     """
+
+    direction: ClassVar[Direction] = "left-to-right"
+    has_memory: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -178,6 +184,33 @@ class TransformerXL(nn.Module):
         if self.adaptive_softmax is not None:
             return self.adaptive_softmax.log_probabilities(hidden, self.output_weight, self.output_bias)
         return nn.functional.linear(hidden, self.output_weight, self.output_bias)
+
+    def states(
+        self, rows: Rows, *, side: str = "decoder", start: int = 0, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """See `Backbone.states`."""
+        return self.hidden(rows.ids)[0]
+
+    def depth(self, side: str = "decoder") -> None:
+        """See `Backbone.depth`."""
+        return
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """See `Backbone.token_embedding`."""
+        return self.embedding.tokens
+
+    def layer_groups(self) -> Iterator[tuple[str, Part]]:
+        """See `Backbone.layer_groups`."""
+        yield from ((EMBEDDINGS, part) for part in (self.embedding, self.positions))
+        yield from ((f"layers.{number}", layer) for number, layer in enumerate(self.layers))
+        if self.norm is not None:
+            yield FINAL, self.norm
+
+    def state_after(self, tokens: Tensor) -> SegmentState:
+        """See `Backbone.state_after`."""
+        state = self.init_state(tokens.size(0))
+        return self.advance(tokens, state)[1] if tokens.size(1) else state
 
     def init_state(self, batch_size: int) -> SegmentState:
         """The state before the first token of `batch_size` sequences."""

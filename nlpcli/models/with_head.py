@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,11 +10,9 @@ from torch import Tensor, nn
 
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
+from nlpcli.models.backbone import Backbone
 from nlpcli.models.heads import TextHead, TokenHead, VectorHead
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.transformer import Decoder, EncoderDecoder
-from nlpcli.models.transformer_xl import TransformerXL
-from nlpcli.models.xlnet import XLNet
 
 _HEADS = {"text": TextHead, "tokens": TokenHead, "vector": VectorHead}
 
@@ -32,7 +31,7 @@ class WithHead(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,
+        body: Backbone,
         *,
         kind: str,
         width: int,
@@ -47,7 +46,7 @@ class WithHead(nn.Module):
         self.start = start
         self.how, _, count = layers.partition(":")
         self.count = parse_int(count) or 0
-        depth = _depth(body, side)
+        depth = body.depth(side)
         if self.how != "last" and depth is None:
             raise NlpcliError(f"head.layers '{layers}': this family of models gives the last layer only")
         if self.how in ("concat", "mean") and not 1 <= self.count <= depth + 1:
@@ -67,37 +66,21 @@ class WithHead(nn.Module):
 
     def states(self, rows: Rows) -> Tensor:
         """(rows, n, width) states that the head reads."""
+        given = {"side": self.side, "start": self.start}
         if self.how == "last":
-            return self._last(rows, None)
+            return self.body.states(rows, **given)
         kept: list[Tensor] = []
-        self._last(rows, kept)
+        self.body.states(rows, **given, hidden_states=kept)
         if self.how == "weighted":
             weights = self.layer_weights.softmax(dim=0).to(kept[0].dtype)
             return self.layer_scale * torch.einsum("l,lbnd->bnd", weights, torch.stack(kept))
         chosen = kept[-self.count :]
         return torch.cat(chosen, dim=-1) if self.how == "concat" else torch.stack(chosen).mean(dim=0)
 
-    def _last(self, rows: Rows, kept: list[Tensor] | None) -> Tensor:
-        body = self.body
-        if isinstance(body, EncoderDecoder):
-            memory = body.encode(rows.ids, rows.mask, kept if self.side == "encoder" else None)
-            if self.side == "encoder":
-                return memory.states
-            target = rows.ids.roll(1, dims=1)
-            target[:, 0] = self.start
-            return body.target_hidden(target, memory, kept)
-        if isinstance(body, Decoder):  # what stands behind a row's end is never seen
-            return body.hidden(rows.ids, kept=kept)
-        if isinstance(body, TransformerXL):
-            return body.hidden(rows.ids)[0]
-        if isinstance(body, XLNet):
-            return body(rows.ids, rows.mask, rows.segments)
-        return body(rows.ids, rows.mask, rows.segments, kept=kept)
+    def task_heads(self) -> Mapping[str, WithHead]:
+        """See `Backbone.task_heads`."""
+        return {"": self}
 
-
-def _depth(body: nn.Module, side: str) -> int | None:
-    """The number of layers whose states can be had, None when there is no telling them apart."""
-    if isinstance(body, (TransformerXL, XLNet)):
-        return None
-    stack = body.decoder if isinstance(body, Decoder) or side == "decoder" else body.encoder
-    return len(stack.layers)
+    def of(self, task: str) -> WithHead:
+        """See `Backbone.of`."""
+        return self

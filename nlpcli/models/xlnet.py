@@ -9,6 +9,9 @@ g holds what can be said of a position from the tokens before it in the order z,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,16 +20,21 @@ from nlpcli.attention.relative import RelativePositions
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
+from nlpcli.models.backbone import EMBEDDINGS, Backbone, Part
+from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer_xl import RelativeLayer, remembered
 
 
-class XLNet(nn.Module):
+class XLNet(Backbone):
     """A bidirectional encoder that can also predict tokens in a given order of factorisation.
 
     Segments are told apart by whether query and key share one, with trained vectors of each layer (section 2.5). The
     memory is per layer the states that entered it, at most the last `memory_length`, without gradients; it counts as
     segment 0. A query that may see nothing (the first of an order, without memory) reads zeros.
     """
+
+    has_memory: ClassVar[bool] = True
+    permutes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -80,6 +88,26 @@ class XLNet(nn.Module):
         mask (batch, n): True where there is a token, None when there is no padding. segments (batch, n): None: all one.
         """
         return self.hidden(tokens, mask=mask, segments=segments)[0]
+
+    def states(
+        self, rows: Rows, *, side: str = "encoder", start: int = 0, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """See `Backbone.states`."""
+        return self(rows.ids, rows.mask, rows.segments)
+
+    def depth(self, side: str = "encoder") -> None:
+        """See `Backbone.depth`."""
+        return
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """See `Backbone.token_embedding`."""
+        return self.embedding.tokens
+
+    def layer_groups(self) -> Iterator[tuple[str, Part]]:
+        """See `Backbone.layer_groups`."""
+        yield from ((EMBEDDINGS, part) for part in (self.embedding, self.query_embedding, self.positions))
+        yield from ((f"layers.{number}", layer) for number, layer in enumerate(self.layers))
 
     def hidden(
         self,

@@ -74,7 +74,7 @@ class CausalLanguageModelling:
         return self._loss(model, hidden, batch.ids), carry if self.train.reads_on else None
 
     def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
-        if has_memory(model):
+        if model.has_memory:
             return model.hidden(ids, memory)
         mask = AttentionMask(documents=document_numbers(ids, self.eos)) if self.document_mask else None
         return model.hidden(ids, mask), None
@@ -101,7 +101,7 @@ class CausalLanguageModelling:
         In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
         """
         windows = list(evaluation_windows(len(self.dev), self.context, self.stride))
-        remembers = self.train.reads_on and has_memory(model)
+        remembers = self.train.reads_on and model.has_memory
         rows = 1 if remembers else self.rows
         memory = None
         for start in range(0, len(windows), rows):
@@ -135,11 +135,6 @@ def _nats(model: nn.Module, hidden: Tensor, goal: Tensor) -> Tensor:
     if adaptive is None:
         return vocabulary_nll(hidden, model.output_weight, goal, bias=model.output_bias)
     return adaptive.nll(hidden, model.output_weight, goal, bias=model.output_bias)
-
-
-def has_memory(model: nn.Module) -> bool:
-    """Whether `model.hidden` takes a memory and gives one back."""
-    return hasattr(model, "memory_length")
 
 
 def document_numbers(ids: Tensor, eos: int) -> Tensor:

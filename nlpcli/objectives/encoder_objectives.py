@@ -64,8 +64,8 @@ class EncoderPretraining:
     pairs where they are alone. joint: the parts and their weights, where there are two.
 
     train, dev: shards; pair formats need such that were built with sentences.
-    weights: of the parts, among mlm, nsp, sop. format: see `nlpcli.data.encoder_batches`; `auto`: segment-pair with nsp and sop,
-        full-sentences with mlm alone. context: the most tokens of an example, special ones included.
+    weights: of the parts, among mlm, nsp, sop. format: see `nlpcli.data.encoder_batches`; `auto`: segment-pair with nsp
+        and sop, full-sentences with mlm alone. context: the most tokens of an example, special ones included.
     masking: what is hidden, and how. copies: 0 draws noise anew whenever a text is read; more are fixed noises that
         take turns from epoch to epoch, with fixed pairs.
 

@@ -140,7 +140,7 @@ class Embedder:
         """
         all_ids, all_spans = self.tokenizer.encode_with_offsets(list(texts))
         rows = [self._row(ids) for ids in all_ids]
-        table = _token_table(self.model.body)
+        table = self.model.body.token_embedding.weight
         found: list[list[WordVector]] = [[] for _ in texts]
         begin = self.layout.first()
         for places, states, _ in self._states(rows):
@@ -172,7 +172,7 @@ class Embedder:
         from nlpcli.data.bucketing import token_budget_batches
         from nlpcli.models.padded_batch import stack
 
-        segments = self.config.segments > 1 or self.config.family == "xlnet"
+        segments = self.config.segments > 1
         sizes = np.array([len(row.ids) for row in rows])
         with torch.inference_mode():
             for places in token_budget_batches(sizes, max_tokens=self.batch_tokens, shuffle=False):
@@ -184,7 +184,7 @@ class Embedder:
 
         if trained and self.layers == trained.get("layers", "last"):
             return _with_pooling(loaded.model, self.pooling, self.normalize)
-        body = getattr(loaded.model, "body", loaded.model)
+        body = loaded.model.body
         head = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
 
@@ -218,9 +218,3 @@ def _newest(say: Callable[[str], None]) -> Path:
     except NlpcliError:
         found = newest_run("encoder")
     return found.report("the newest encoder run", say)
-
-
-def _token_table(body: Any) -> torch.Tensor:
-    """The vectors of all tokens that a model begins with, (vocab, d_model)."""
-    names = ("encoder_embedding", "decoder_embedding", "embedding")
-    return next(getattr(body, name) for name in names if hasattr(body, name)).tokens.weight

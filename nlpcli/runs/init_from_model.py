@@ -81,7 +81,7 @@ def info_of(run: Path) -> dict[str, Any]:
 
 def body_config(config: ModelConfig) -> ModelConfig:
     """A model as the body under a task's head: without the heads of its pretraining."""
-    if config.kind != "encoder" or config.family != "transformer":
+    if config.kind != "encoder" or config.segment_recurrence:
         return config
     return config.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
 
@@ -106,10 +106,8 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
     import torch
 
     from nlpcli.models.model_folder import unshared
-    from nlpcli.models.multi_task_heads import WithHeads
-    from nlpcli.models.with_head import WithHead
 
-    body = model.body if isinstance(model, (WithHead, WithHeads)) else model
+    body = model.body
     own = body.state_dict()
     needed = unshared(own)
     may_be_new = _HEADS if any(name.startswith(_SOURCE) for name in weights) else (*_HEADS, _SOURCE)
@@ -123,11 +121,8 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
             )
     body.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
     new = [name for name in needed if name not in weights]
-    if isinstance(model, WithHead):
-        new += _begin_head(model, start, torch, same_problem)
-    elif isinstance(model, WithHeads):
-        for name, part in model.tasks.items():
-            new += [f"tasks.{name}.{weight}" for weight in _begin_head(part, start, torch, False)]
+    for prefix, part in model.task_heads().items():
+        new += [prefix + name for name in _begin_head(part, start, torch, same_problem and not prefix)]
     return new
 
 

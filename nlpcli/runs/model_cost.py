@@ -11,22 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.attention.kinds import parse_attention
 from nlpcli.attention.patterns import Horizon
 from nlpcli.config.schema import ModelConfig
+from nlpcli.models.backbone import Backbone
 from nlpcli.models.build import build_model
-from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
-from nlpcli.models.transformer_xl import TransformerXL
-from nlpcli.models.with_head import WithHead
-from nlpcli.models.xlnet import XLNet
 from nlpcli.training.flops import counted
-
-HIDDEN_SHARE = 0.15
-"""Of the tokens, for which an encoder that was trained by masking predicts the vocabulary."""
 
 _BYTES = 4  # of a 32-bit number
 _COPIES = 4  # weights, gradients and AdamW's two moments
@@ -51,22 +44,27 @@ def operations(
 ) -> Operations:
     """Counts the operations of a model of this shape. Of several heads none is counted, nor is an LSTM inside one.
 
-    An encoder that predicts hidden tokens does so for `HIDDEN_SHARE` of them in training and for none in use; XLNet is
-    counted with its content stream alone.
+    An encoder that predicts hidden tokens does so for a share of them in training (`HIDDEN_SHARE` in
+    `nlpcli.models.transformer`) and for none in use; XLNet is counted with its content stream alone.
     """
     head = dict(head or {})
     head.pop("recurrent", None)
     with torch.device("meta"):
         model = build_model(config, vocab_size, head).train()
-        if isinstance(model, WithHeads):
-            model = model.body
         tokens = torch.zeros(1, length, dtype=torch.long)
-        used, learnt = _calls(model, tokens)
-        tokens_in_all = 2 * length if isinstance(model, EncoderDecoder) else length
+        body = model.body
+        used, trained, tokens_in_all = body.example, body.trained_example, length
+        under_head = bool(head) and "heads" not in head
+        if under_head:
+            rows = Rows(tokens, None, None, torch.zeros(1, dtype=torch.long))
+            used = trained = lambda _: model(rows)
+        elif body.direction == "source-to-target":
+            tokens_in_all = 2 * length
         model.requires_grad_(False)
-        forward, decoding = _count(used), _decoding(model, tokens)
+        forward = _count(lambda: used(tokens))
+        decoding = None if under_head else _decoding(body, tokens)
         model.requires_grad_(True)
-        training = _count(lambda: learnt().sum().backward())
+        training = _count(lambda: trained(tokens).sum().backward())
     return Operations(length, forward / tokens_in_all, training / tokens_in_all, decoding)
 
 
@@ -76,33 +74,10 @@ def _count(work: Callable[[], Any]) -> int:
     return total()
 
 
-def _calls(model: nn.Module, tokens: Tensor) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-    """What is done to use a model, and to learn."""
-    if isinstance(model, WithHead):
-        rows = Rows(tokens, None, None, torch.zeros(1, dtype=torch.long))
-        return (lambda: model(rows),) * 2
-    if isinstance(model, EncoderDecoder):
-        return (lambda: model(tokens, None, tokens),) * 2
-    if isinstance(model, Encoder):
-        hidden = max(1, round(HIDDEN_SHARE * tokens.size(1)))
-        if model.mlm_head is None:
-            return (lambda: model(tokens),) * 2
-        return lambda: model(tokens), lambda: model.logits(model.mlm_hidden(model(tokens)[:, :hidden]))
-    assert isinstance(model, (Decoder, TransformerXL, XLNet))
-    return (lambda: model(tokens),) * 2
-
-
-def _decoding(model: nn.Module, tokens: Tensor) -> float | None:
+def _decoding(model: Backbone, tokens: Tensor) -> float | None:
     """Operations of the last step of `tokens`, for models that take steps."""
-    if isinstance(model, EncoderDecoder):
-        state = model.init_state(model.encode(tokens))
-    elif isinstance(model, (Decoder, TransformerXL)):
-        state = model.init_state(1)
-    else:
-        return None
-    if tokens.size(1) > 1:
-        _, state = model.advance(tokens[:, 1:], state)
-    return float(_count(lambda: model.step(tokens[:, :1], state)))
+    state = model.state_after(tokens[:, 1:])
+    return None if state is None else float(_count(lambda: model.step(tokens[:, :1], state)))
 
 
 def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
@@ -113,8 +88,8 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     each in 16-bit numbers.
     """
     key = config.d_key or config.d_model // config.heads
-    value = config.d_value or config.d_model // config.heads
-    layer = config.heads * (key + (key if config.family == "transformer-xl" else value)) * _BYTES
+    value = key if config.segment_recurrence else config.d_value or config.d_model // config.heads
+    layer = config.heads * (key + value) * _BYTES
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
     if config.kind != "encoder":
         horizons = _horizons(config)

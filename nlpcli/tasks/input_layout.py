@@ -49,7 +49,7 @@ class Layout:
             fields = info["layout"].items()
             return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields})
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
-        if model.family == "xlnet":
+        if model.permutes:
             special.check("sep", "cls")
             return cls((), (special.sep,), (special.sep, special.cls), (0, 1, 2), "last")
         if model.kind == "encoder":

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from nlpcli.errors import NlpcliError
-from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.tasks.supervised import Supervised
 from nlpcli.tasks.task import Item, Task
@@ -127,7 +126,7 @@ class Mixture(Supervised):
 
 def model_for(model: nn.Module, name: str) -> nn.Module:
     """What of `model` the task `name` uses: where there are several heads, the body with that task's own."""
-    return model.of(name) if isinstance(model, WithHeads) else model
+    return model.of(name)
 
 
 def _key(index: int, part: Part) -> Any:

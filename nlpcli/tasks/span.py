@@ -117,7 +117,7 @@ class SpanExtraction:
         self._head = dict(head)
         self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self._room = self._layout.room(2, context.max_length)
-        self._segments = context.model.segments > 1 or context.model.family == "xlnet"
+        self._segments = context.model.segments > 1
 
     @classmethod
     def create(

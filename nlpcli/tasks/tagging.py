@@ -88,7 +88,7 @@ class Tagging:
         self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self._room = self._layout.room(1, context.max_length)
         self._causal = context.model.kind == "decoder"
-        self._segments = context.model.segments > 1 or context.model.family == "xlnet"
+        self._segments = context.model.segments > 1
 
     @classmethod
     def create(

@@ -61,7 +61,7 @@ class TextReader:
         self.max_length = context.max_length
         self.truncate = truncate
         self.both_orders = both_orders
-        self.segments = context.model.segments > 1 or context.model.family == "xlnet"
+        self.segments = context.model.segments > 1
 
     def rows(self, examples: Sequence[Example]) -> list[tuple[Row, ...]]:
         """The rows of each example."""

@@ -116,7 +116,7 @@ class TextToText:
         special.check("eos")
         self.in_stream = context.model.kind == "decoder"
         if self.in_stream:
-            if context.model.family != "transformer":
+            if context.model.segment_recurrence:
                 raise NlpcliError(f"text-to-text has no way to read with a {context.model.family}", hint="take another")
             self.layout = Layout((special.eos,), (), (special.eos,))  # the end of one document begins the next
             self.start: list[int] = []

@@ -23,8 +23,8 @@ def make_optimizer(
     projection, vectors. Both take the same learning rate, because Muon's updates are scaled by 0.2 √max(rows, columns)
     to the size of AdamW's (Liu et al. 2025, section 2.2).
 
-    scales: what each parameter's learning rate is multiplied with (`nlpcli.models.layer_groups.layer_scales`), 1 for all when
-    None. The groups of the optimiser say theirs under `scale`; whoever sets `lr` multiplies.
+    scales: what each parameter's learning rate is multiplied with (`nlpcli.models.layer_groups.layer_scales`), 1 for
+    all when None. The groups of the optimiser say theirs under `scale`; whoever sets `lr` multiplies.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     hidden = hidden_matrices(model) if settings.optimizer == "muon" else []

@@ -229,9 +229,14 @@ class _Sheet:
             if row == 0 and not plan.single:
                 self.write(columns[column], x + plan.width / 2, y - plan.above - 0.1, _NAME, align="center")
             image = self.axes.imshow(
-                plan.matrix(row, column), extent=(x, x + plan.width, y + plan.height, y), aspect="auto", vmin=low,
-                vmax=high, cmap=figure_style.colour_map(self.theme, signed=site.signed), interpolation=_interpolation(plan),
-            )  # fmt: skip
+                plan.matrix(row, column),
+                extent=(x, x + plan.width, y + plan.height, y),
+                aspect="auto",
+                vmin=low,
+                vmax=high,
+                cmap=figure_style.colour_map(self.theme, signed=site.signed),
+                interpolation=_interpolation(plan),
+            )
             self.rule(plan, x, y)
         self.name_groups(plan, top + plan.down)
         return image

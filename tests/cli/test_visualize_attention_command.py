@@ -185,10 +185,11 @@ def test_colour_is_for_terminals_unless_it_is_asked_for(call, color, coloured):
 
 
 def test_figures_of_an_encoder_show_all_heads_and_of_a_translator_the_alignment(call, tmp_path, monkeypatch):
+
     from nlpcli.visualization import attention_figures
 
     drawn = []
-    monkeypatch.setattr(figures, "draw", lambda attention, **settings: drawn.append(attention) or b"figure")
+    monkeypatch.setattr(attention_figures, "draw", lambda attention, **settings: drawn.append(attention) or b"figure")
     call("the dog", "--out", "a.png", model="encoder")
     call("the dog", "--out", "a.png", model="translation")
     call("the dog", "--out", "a.png", "--site", "cross", model="translation")

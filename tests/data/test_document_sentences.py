@@ -95,7 +95,7 @@ def test_pieces_of_long_documents_do_not_cut_lines(tmp_path, characters, monkeyp
 
 
 def test_a_line_without_end_is_not_held_in_memory(monkeypatch):
-    monkeypatch.setattr(sentences, "PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(document_sentences, "PIECE_CHARACTERS", 50)
     pieces = [("word " * 8, False)] * 100 + [("end", True)]
     units = list(sentence_units(pieces, "lines"))
     assert units[-1] == ("", True) and max(len(text) for text, _ in units) < 120

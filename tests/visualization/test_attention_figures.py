@@ -1,4 +1,4 @@
-"""Golden images are in golden/; `python tests/visualization/test_attention_figures.py` draws them anew, to be looked at.
+"""Golden images are in golden/; `python tests/visualization/test_attention_figures.py` draws them anew.
 
 Versions of matplotlib set letters and dots a little differently, so pictures are drawn large, scaled down and blurred
 before they are compared, with a tolerance that a transposed matrix or other colours exceed by far (tested below).

@@ -78,9 +78,16 @@ def _scores(report: Report, heads: Sequence[str]) -> Iterator[str]:
     if report.paired:
         yield f"<p>Differences from {_run(report, 0)}, by paired bootstrap:</p>"
         rows = [
-            [_run(report, report.names.index(p.run)), escape(p.metric), report_wording.difference(p), f"{p.p_value:.3f}",
-             f'<span class="{report_wording.verdict(p)}">{report_wording.verdict(p)}</span>', f"{p.items:,}"] for p in report.paired
-        ]  # fmt: skip
+            [
+                _run(report, report.names.index(p.run)),
+                escape(p.metric),
+                report_wording.difference(p),
+                f"{p.p_value:.3f}",
+                f'<span class="{report_wording.verdict(p)}">{report_wording.verdict(p)}</span>',
+                f"{p.items:,}",
+            ]
+            for p in report.paired
+        ]
         yield _table(["run", "metric", "difference", "p", "", "items"], rows)
     if signatures := report_wording.signatures(report):
         items = "".join(

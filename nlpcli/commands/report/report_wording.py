@@ -8,6 +8,7 @@ from typing import Any
 
 from nlpcli.commands.report.output_scores import Final, Paired
 from nlpcli.commands.report.report import Output, Report
+from nlpcli.config.families import DEFAULT
 
 NOTHING = "–"
 _NOT_IN_PERCENT = re.compile("loss|perplexity|^bits_")
@@ -91,7 +92,7 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
 
 def _what(task: str, config: dict[str, Any]) -> str:
     model = config.get("model") or {}
-    family = "" if model.get("family") in (None, "transformer") else f"{model['family']} "
+    family = "" if model.get("family") in (None, DEFAULT) else f"{model['family']} "
     return f"{task}, {family}{model.get('kind', '')}".rstrip(", ")
 
 

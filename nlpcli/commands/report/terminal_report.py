@@ -75,8 +75,17 @@ def _scores(report: Report, width: int) -> list[str]:
         lines += _hanging("in brackets: the 95 % bootstrap interval", width)
     if report.paired:
         letter = dict(zip(report.names, _letters(report), strict=True))
-        rows = [[f"{letter[p.run]} - {letter[p.baseline]}", p.metric, report_wording.difference(p), f"p={p.p_value:.3f}",
-                 report_wording.verdict(p), f"{counted(p.items, 'item')}"] for p in report.paired]  # fmt: skip
+        rows = [
+            [
+                f"{letter[p.run]} - {letter[p.baseline]}",
+                p.metric,
+                report_wording.difference(p),
+                f"p={p.p_value:.3f}",
+                report_wording.verdict(p),
+                counted(p.items, "item"),
+            ]
+            for p in report.paired
+        ]
         lines += ["", "PAIRED BOOTSTRAP, difference from a", *_table([], rows, width)]
     for name, signature in report_wording.signatures(report):
         lines += _signature(name, signature, width)

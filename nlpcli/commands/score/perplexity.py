@@ -142,7 +142,7 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
 
 def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
     """Whether a memory takes the place of overlapping windows; the model is given the one that was asked for."""
-    if not hasattr(loaded.model, "memory_length"):
+    if not loaded.model.has_memory:
         if reading.memory is not None:
             raise NlpcliError(f"{loaded.path}: this model has no memory", hint="give it a context and a stride instead")
         return False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.visualize_attention.request import Given, Looking, Opened, Seen, View, not_possible
+from nlpcli.config.families import PERMUTES
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import newest_model
 from nlpcli.runs.open_model import open_model
@@ -98,8 +99,7 @@ def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs"))
 
 
 def _is_able(info: dict[str, Any], job: Looking) -> bool:
-    family = info["model"].get("family")
-    if job.order is not None and family != "xlnet":
+    if job.order is not None and info["model"].get("family") not in PERMUTES:
         return False
     return job.memory is None or bool(info["model"].get("memory_length"))
 
@@ -135,11 +135,11 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
     if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
         why = "only Transformer-XL and XLNet have a memory" if bare else "a model with a task head reads without it"
         raise not_possible(opened, "a memory", why, "leave out --memory")
-    if job.order is not None and not (bare and config.family == "xlnet"):
+    if job.order is not None and not (bare and opened.body.permutes):
         raise not_possible(opened, "a factorization order", "only XLNet without a head has one", "leave out --order")
-    if not bare or (config.kind == "encoder" and config.family != "xlnet"):
+    if not bare or (config.kind == "encoder" and not opened.body.permutes):
         return encoder_inputs.read_rows
-    if config.family == "xlnet":
+    if opened.body.permutes:
         if job.order is not None:
             return permutation_inputs.read_in_order
         return permutation_inputs.read_after_memory if job.memory is not None else encoder_inputs.read_rows

@@ -10,10 +10,7 @@ from nlpcli.commands.visualize_attention.readable_tokens import Part, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, view
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
-from nlpcli.models.heads import TextHead, TokenHead
 from nlpcli.models.padded_batch import Rows, stack
-from nlpcli.models.transformer import Decoder, EncoderDecoder
-from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.tasks.input_layout import Layout, cut
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
@@ -35,10 +32,10 @@ def read_rows(opened: Opened, given: Given) -> Seen:
             output = opened.model(rows)
             goal, goal_name = _head_goal(opened, output, tokens)
     read = tokens
-    if isinstance(opened.body, EncoderDecoder) and opened.model.side == "decoder":
+    if opened.body.direction == "source-to-target" and opened.model.side == "decoder":
         start = side(opened.loaded.tokenizer, [Part([opened.model.start], special=True)])
         read = _moved(tokens, start)
-    left_to_right = isinstance(opened.body, (Decoder, TransformerXL))
+    left_to_right = opened.body.direction == "left-to-right"
     views = [
         *view("encoder", tokens, tokens, recorded.get("encoder", [])),
         *view("decoder", read, read, recorded.get("decoder", [])),
@@ -80,7 +77,7 @@ def rows_of(opened: Opened, parts: list[Part]) -> Rows:
     layout = Layout.of(config, special, opened.loaded.info)
     texts = [part.ids for part in parts if not part.special]
     row = layout.row(*texts)
-    return stack([row], special.pad, segments=config.segments > 1 or config.family == "xlnet").to(opened.device)
+    return stack([row], special.pad, segments=config.segments > 1).to(opened.device)
 
 
 def _moved(tokens: Side, start: Side) -> Side:
@@ -102,7 +99,7 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
         return None, ""
     model = opened.model
     if getattr(model, "mlm_head", None) is None:
-        hint = "add --order, in which XLNet predicts" if opened.loaded.config.family == "xlnet" else None
+        hint = "add --order, in which XLNet predicts" if opened.body.permutes else None
         raise not_possible(opened, "gradient times attention", "the model predicts nothing", hint)
     logits = model.logits(model.mlm_hidden(states[0]))
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
@@ -115,16 +112,16 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
         return None, ""
     head, problem = opened.model.head, opened.loaded.info.get("problem") or {}
     labels = list(problem.get("labels") or ())
-    if isinstance(head, TextHead) and output.size(-1) == len(labels) > 1:
+    if head.output_of == "text" and output.size(-1) == len(labels) > 1:
         if job.label is not None and job.label not in labels:
             raise unknown("label of this model", job.label, labels)
         index = int(output[0].argmax()) if job.label is None else labels.index(job.label)
         return output[0, index], f"logit of the {'predicted ' * (job.label is None)}label '{labels[index]}'"
     if job.label is not None:
         raise not_possible(opened, f"label '{job.label}'", "the model predicts no label of a text", "leave out --label")
-    if isinstance(head, TextHead):
+    if head.output_of == "text":
         return output[0].max(), "score"
-    if isinstance(head, TokenHead):
+    if head.output_of == "tokens":
         if opened.loaded.info["task"] == "span":
             return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
         return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"

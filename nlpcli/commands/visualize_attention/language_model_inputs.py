@@ -15,7 +15,6 @@ from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answere
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, view
 from nlpcli.errors import NlpcliError
-from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
 
@@ -45,7 +44,7 @@ def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
     memory, before = remembered(opened, given)
     ids = opened.tensor([id_ for part in parts for id_ in part.ids])
     with capture(model, gradients=opened.job.gradient) as recorded:
-        hidden = model.hidden(ids, memory)[0] if isinstance(model, TransformerXL) else model.hidden(ids)
+        hidden = model.hidden(ids, memory)[0] if model.has_memory else model.hidden(ids)
     logits = model.logits(hidden[0])
     own, keys = after(before, side(tokenizer, parts))
     guess = readable(tokenizer, int(logits[-1].argmax())) + "?"

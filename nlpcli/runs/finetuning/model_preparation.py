@@ -94,7 +94,7 @@ class Tuned:
         from nlpcli.models.embedding_transfer import embed_from, wanted_by
 
         vectors = read_word_vectors(self.settings.word_vectors, wanted_by(self.tokenizer))
-        found = embed_from(vectors, self.tokenizer, _tokens_of(model).weight)
+        found = embed_from(vectors, self.tokenizer, model.body.token_embedding.weight)
         self.listener.note(
             f"{found:,} of {counted(self.tokenizer.vocab_size, 'token')} start from a vector of the file"
         )
@@ -102,7 +102,7 @@ class Tuned:
     def _freeze(self, model: Any) -> None:
         settings = self.settings
         if settings.freeze_embeddings:
-            _tokens_of(model).weight.requires_grad_(False)
+            model.body.token_embedding.weight.requires_grad_(False)
         if settings.lora_rank:
             from nlpcli.layers.lora import add_lora
 
@@ -122,15 +122,6 @@ def has_new_source_encoder(config: RunConfig, start: Start | None) -> bool:
     if not config.model.source_layers:
         return False
     return start is None or bool(config.tuning.source_layers) or not start.config.source_layers
-
-
-def _tokens_of(model: Any) -> Any:
-    """The (first) token embedding of a model or of the body under its head."""
-    body = getattr(model, "body", model)
-    for name in ("encoder_embedding", "decoder_embedding", "embedding"):
-        if hasattr(body, name):
-            return getattr(body, name).tokens
-    raise NlpcliError("this model has no token embeddings of its own")
 
 
 def _check_scratch(config: RunConfig) -> None:

@@ -16,10 +16,10 @@ from nlpcli.runs.training_run import MEASURED, text_metrics
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
-    check_kind(config, "decoder", families=("transformer", "transformer-xl"))
+    check_kind(config, "decoder")
     check_positions(config, config.data.context)
     model, data = config.model, config.data
-    if data.document_mask and model.family != "transformer":
+    if data.document_mask and model.segment_recurrence:
         raise NlpcliError(
             f"--document-mask can't be used with {model.family}, which attends across documents",
             hint="leave data.document_mask out",

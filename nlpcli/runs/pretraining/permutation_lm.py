@@ -21,7 +21,7 @@ from nlpcli.runs.pretraining.sample_outputs import guesses
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
-    check_kind(config, "encoder", families=("xlnet",))
+    check_kind(config, "encoder", permutes=True)
     one_of = config.noise.predict_one_of
     check_context(config, one_of, f"1 of {one_of} tokens is predicted")
 

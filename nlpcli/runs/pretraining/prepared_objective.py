@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
+from nlpcli.config.families import DEFAULT, PERMUTES
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Shown
@@ -89,15 +90,16 @@ def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) ->
     return {"loss": nats / max(count, 1), **means}
 
 
-def check_kind(config: RunConfig, kind: str, *, families: tuple[str, ...] = ("transformer",)) -> None:
+def check_kind(config: RunConfig, kind: str, *, permutes: bool = False) -> None:
     """Raises: NlpcliError when the objective can't be learnt by this kind of model."""
     model = config.model
-    if model.kind == kind and model.family in families:
+    if model.kind == kind and model.permutes == permutes:
         return
-    whole = model.kind == kind  # then it is the family that differs
+    plain = model.kind != kind  # the family need not be named
+    family = next(iter(PERMUTES)) if permutes else DEFAULT
     wanted, found = (
-        name if family == "transformer" and not whole else f"{family} {name}"
-        for family, name in ((families[0], kind), (model.family, model.kind))
+        name if family == DEFAULT and plain else f"{family} {name}"
+        for family, name in ((family, kind), (model.family, model.kind))
     )
     raise NlpcliError(
         f"{config.objective} trains {_article(wanted)}, and this model is {_article(found)}",

@@ -100,7 +100,7 @@ def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:
         from nlpcli.evaluation import classification_metrics
 
         gold, said = _gold_and_said(task, examples, predictions)
-        return getattr(labels, name)(gold, said, resampling=resampling, **settings)
+        return getattr(classification_metrics, name)(gold, said, resampling=resampling, **settings)
 
     return measure
 
@@ -120,7 +120,7 @@ def _of_numbers(name: str) -> Callable[..., Score]:
         from nlpcli.evaluation import correlation
 
         gold = [task.score_in(example) for example in examples]
-        return getattr(regression, name)(gold, [said["score"] for said in predictions], resampling)
+        return getattr(correlation, name)(gold, [said["score"] for said in predictions], resampling)
 
     return measure
 
@@ -144,7 +144,7 @@ def _of_likeliest(name: str) -> Callable[..., Score]:
             for places in groups
         ]
         best = (likeliest(places, predictions, suite_task.positive) for places in groups)
-        return getattr(answers, name)(right, [candidate_of(examples[place]) for place in best], resampling)
+        return getattr(squad_metrics, name)(right, [candidate_of(examples[place]) for place in best], resampling)
 
     return measure
 
