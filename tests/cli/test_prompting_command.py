@@ -179,7 +179,7 @@ def test_a_seed_without_shots_is_told_to_have_no_effect(call):
     [
         (["--template", "rank.yaml", "--temperature", "2"], "--temperature has no effect with --template"),
         (["--template", "rank.yaml", "--prompt", "a"], "--prompt has no effect with --template"),
-        (["--shots", "2"], "--shots needs --template"),
+        (["--shots", "2"], "--shots has no effect without --template"),
         (["--template", "rank.yaml", "--echo"], "--echo with --template"),
         (["--template", "rank.yaml", "--shots", "2"], "name the training examples with --examples"),
         (["--template", "nowhere.yaml"], "nowhere.yaml: no such file"),

@@ -221,10 +221,13 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
         status, out, err = call(*name.split(), *required(name), *words, spelling, wanted)
-        assert (status, out) == (2, "") and f"{wanted}: there is no folder no/such" in err
+        assert (status, out) == (
+            2,
+            "",
+        ) and f"{wanted} can't be written, because the folder no/such does not exist" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
-    assert (status, out) == (2, "") and "folder: is a folder, not a file" in err
+    assert (status, out) == (2, "") and "folder is a folder, not a file" in err
     assert files_in(tmp_path) == [tmp_path / "folder"]
 
 
@@ -350,7 +353,7 @@ def test_json_is_a_line_for_each_input_or_one_object_and_its_keys_are_snake_case
     Path("ids.txt").write_text("10 11\n12\n", "utf-8")
     calls = {  # lines that are to come
         ("tokenize", "encode", "tok", "hyp.txt"): 2,
-        ("tokenize", "encode", "tok", "hyp.txt", "--as", "tokens"): 2,
+        ("tokenize", "encode", "tok", "hyp.txt", "--unit", "tokens"): 2,
         ("tokenize", "decode", "tok", "ids.txt"): 2,
         ("tokenize", "info", "tok", "hyp.txt"): 1,
         ("score", "bleu,chrf", "hyp.txt", "--ref", "hyp.txt"): 1,
