@@ -221,10 +221,8 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
         status, out, err = call(*name.split(), *required(name), *words, spelling, wanted)
-        assert (status, out) == (
-            2,
-            "",
-        ) and f"{wanted} can't be written, because the folder no/such does not exist" in err
+        assert (status, out) == (2, "")
+        assert f"{wanted} can't be written, because the folder no/such does not exist" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
     assert (status, out) == (2, "") and "folder is a folder, not a file" in err
@@ -315,6 +313,10 @@ def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, ob
         (["cluster", "-f", "json"], "--json"), (["finetune", "--preset", "bert-nano"], "--model"),
         (["finetune", "--learning-rate", "1"], "--lr"), (["pretrain", "--epochs", "3"], "--max-epochs"),
         (["pretrain", "--steps", "3"], "--max-steps"), (["pretrain", "--input", "a"], "--data"),
+        (["score", "-w", "4"], "--decimals"), (["score", "--width=4"], "--decimals"),
+        (["score", "--precision", "4"], "--decimals"), (["score", "perplexity", "--memory", "4"], "--memory-length"),
+        (["translate", "--patience", "2"], "--beam-patience"), (["tokenize", "encode", "t", "--as", "ids"], "--unit"),
+        (["tokenize", "decode", "t", "--as", "ids"], "--unit"),
     ],
 )  # fmt: skip
 def test_an_option_that_another_command_or_program_has_is_answered_with_the_one_here(call, tmp_path, words, meant):
