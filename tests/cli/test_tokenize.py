@@ -47,7 +47,7 @@ def test_train_encode_decode_and_info_work_together(run, corpus):
         *(corpus / "train.txt", corpus / "train.gz"),
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines()[-1].startswith("tok: unigram, 310 tokens from 800 lines, in")
+    assert done.stderr.splitlines()[-1].startswith("tok: trained a unigram tokenizer with 310 tokens on 800 lines, in")
     ids = run("tokenize", "encode", "tok", stdin=STRANGE).stdout
     assert run("tokenize", "decode", "tok", stdin=ids).stdout == STRANGE + "\n"
     shown = run("tokenize", "info", "tok").stdout
@@ -61,7 +61,7 @@ def test_training_reads_standard_input_and_says_what_it_left_out(run):
         stdin=TEXT,
     )
     assert done.returncode == 0
-    assert "300 tokens from 100 lines, sampled from 400 (--max-lines)" in done.stderr
+    assert "300 tokens on 100 lines, sampled from 400 (--max-lines)" in done.stderr
     made = json.loads(done.stdout)
     assert (made["kind"], made["vocab_size"], made["out"]) == ("bpe", 300, "tok")
 
