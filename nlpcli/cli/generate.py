@@ -175,8 +175,9 @@ def command(
     longer than the model's context, the model uses only the last tokens of the prompt. If there are several
     continuations, a line '---' separates them.
 
-    The defaults below are those of models that nlpcli trained. For a Hugging Face folder, the defaults come from its
-    file generation_config.json; decoding is greedy unless that file or an option asks for sampling.
+    The defaults below apply to models that were trained with nlpcli. For a model in a Hugging Face folder, the defaults
+    are the settings in its file generation_config.json, and decoding is greedy unless that file or an option turns
+    sampling on.
 
     With --template, the model solves a task without training. The template turns each example of --data into a prompt.
     If the template lists the possible answers, the output is the answer that is most probable after the prompt;

@@ -73,7 +73,9 @@ def command(
     ),
     seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap samples."),
     sentence: bool = typer.Option(
-        False, "--sentence", help="Print one score for each line instead of one for the whole file."
+        False,
+        "--sentence",
+        help="Print one score for each example (line, sentence or question) instead of one for the whole file.",
     ),
     alignment: bool = typer.Option(
         False,
@@ -89,10 +91,10 @@ def command(
         "auto",
         "--format",
         help="Format of the files. lines: one text, label, number, tag sequence or answer in each line. trn: "
-        "transcripts as for the program sclite, matched by the id in parentheses at the end of each line. conll or "
-        "conllu: one word with its tag in each line. squad: a SQuAD data set as reference, and answers as a JSON "
-        "object {id: answer}. auto: conll for reference files named .conll, .iob or .bio, conllu for .conllu, squad "
-        "for .json, else lines.",
+        "transcripts in the format of the program sclite; lines are matched by the id in parentheses at their end. "
+        "conll or conllu: one word with its tag in each line. squad: a SQuAD data set as reference, and the answers as "
+        "a JSON object {id: answer}. auto: conll for reference files named .conll, .iob or .bio, conllu for .conllu, "
+        "squad for .json, else lines.",
     ),
     lowercase: bool = typer.Option(
         False,

@@ -27,7 +27,7 @@ _LINE_BUFFERED = typer.Option(
 def train(
     files: list[str] = typer.Argument(
         ...,
-        metavar="FILE...",
+        metavar="FILE",
         help="Text files, folders or file name patterns such as 'data/*.txt'; .gz, .xz and .zst files are "
         "decompressed. '-' means standard input.",
     ),
@@ -84,8 +84,8 @@ def train(
     documents: str = typer.Option(
         "auto",
         "--documents",
-        help="How the files are read: lines, paragraphs or file (plain text), jsonl (JSON lines), tsv (tab-separated), "
-        "or auto (by the file name).",
+        help="What one document is: lines (each line), paragraphs (lines up to a blank line), file (the whole file), "
+        "jsonl (each JSON object), tsv (each row) or auto (by the file name and blank lines).",
     ),
     field: str = typer.Option("text", "--field", help="JSON field that contains the text."),
     column: int = typer.Option(1, "--column", help="Number of the TSV column that contains the text, from 1."),

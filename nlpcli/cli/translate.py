@@ -188,8 +188,8 @@ def command(
     \b
       0 ||| Guten Morgen! ||| logprob= -1.2040 ||| -0.8754
 
-    The defaults below are those of models that nlpcli trained. For a Hugging Face folder, the defaults come from its
-    file generation_config.json.
+    The defaults below apply to models that were trained with nlpcli. For a model in a Hugging Face folder, the defaults
+    are the settings in its file generation_config.json.
 
     \b
     Examples:
