@@ -211,7 +211,7 @@ class Prompter:
                 self._unlabelled += 1
             else:
                 self._gold.append(answer.gold)
-                self._predicted.append(answer.prediction)
+                self._predicted.append(answer.prediction or "")
 
     # --- candidates ----------------------------------------------------------------------------------------------
 
