@@ -97,7 +97,7 @@ class Model:
         *,
         context: int | None = None,
         stride: int | None = None,
-        memory: int | None = None,
+        memory_length: int | None = None,
         documents: str | None = None,
         field: str | None = None,
     ) -> dict[str, Score]:
@@ -110,7 +110,9 @@ class Model:
             from nlpcli.commands.score.perplexity import Reading, perplexity_of
 
             name = str(Path(file))
-            options = given(context=context, stride=stride, memory=memory, documents=documents, field=field)
+            options = given(
+                context=context, stride=stride, memory_length=memory_length, documents=documents, field=field
+            )
             found = perplexity_of(self._loaded, (name,), Reading(**options, device=self.device), say=say)
             return {score.name: score for score in found[name]}
 
@@ -154,7 +156,7 @@ def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
     Raises: NlpcliError for a model of another kind and for wrong options.
     """
     drawing = {name: options.get(name) for name in ("temperature", "top_k", "top_p", "min_p", "seed")}
-    for name in ("beam_size", "length_penalty", "length_normalization", "coverage_penalty", "patience"):
+    for name in ("beam_size", "length_penalty", "length_normalization", "coverage_penalty", "beam_patience"):
         exclusive(sample=options.get("sample"), **{name: options.get(name)})
     needs("sample", options, *drawing)
     needs("alignments", options, "alignment_layer")
@@ -182,7 +184,7 @@ def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
 
 
 _SEARCH = (
-    "beam_size", "length_penalty", "length_normalization", "coverage_penalty", "patience", "n_best", "sample",
+    "beam_size", "length_penalty", "length_normalization", "coverage_penalty", "beam_patience", "n_best", "sample",
     "min_length", "no_repeat_ngram", "repetition_penalty", "allow_unknown",
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ class TranslateOptions(_Placed, total=False):
     length_penalty: float | None
     length_normalization: str | None
     coverage_penalty: float | None
-    patience: float | None
+    beam_patience: float | None
     n_best: int | None
     alignments: bool
     alignment_layer: int | None

@@ -24,7 +24,7 @@ PROGRAM = "nlpcli"
 # its own) or `command` (a function).
 COMMANDS = {
     "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
-    "tokenize": "Train a tokenizer; turn text into tokens or ids and back.",
+    "tokenize": "Train a tokenizer; convert text to tokens or ids, and back.",
     "pretrain": "Train a model on raw text with a self-supervised objective.",
     "finetune": "Train a model for a task: labels, scores, tags, answers, vectors, translation, text.",
     "predict": "Apply a fine-tuned model: one output line for each input line.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nlpcli.commands.generate.prompting import Prompting
 
 SEPARATOR = "---"
-_PANEL = "Solving a task with prompts"
+_PANEL = "Solving a task with --template"
 _PROMPTING = ("data", "shots", "examples", "text", "text2", "label", "format", "header")
 _CONTINUING = (
     "prompt", "max_new_tokens", "num_samples", "greedy", "temperature", "top_k", "top_p", "min_p", "min_length",
@@ -26,7 +26,7 @@ _CONTINUING = (
 
 
 class Command(convention.Command):
-    """Tokens are either the most probable ones or drawn."""
+    """Tokens are either the most probable ones or sampled."""
 
     exclusive: ClassVar = tuple(("greedy", name) for name in ("temperature", "top_k", "top_p", "min_p", "seed"))
 
@@ -34,38 +34,72 @@ class Command(convention.Command):
 def command(
     context: typer.Context,
     prompt: list[str] = typer.Option(
-        [], "--prompt", metavar="TEXT", help="Text to continue (repeatable). Default: standard input."
+        [],
+        "--prompt",
+        metavar="TEXT",
+        help="Text to continue. Can be given several times. Default: each line of standard input is a prompt.",
     ),
-    model: Path = typer.Option(
-        None, "--model", "-m", help="Model folder. Default: the newest language model below runs/."
+    model: Path = typer.Option(None, "--model", help="Model folder. Default: the newest language model in runs/."),
+    max_new_tokens: int = typer.Option(
+        None, "--max-new-tokens", help="Maximum number of new tokens in each continuation. Default: 200."
     ),
-    max_new_tokens: int = typer.Option(None, "--max-new-tokens", help="Maximum number of new tokens. Default: 200."),
-    num_samples: int = typer.Option(1, "--num-samples", help="Number of continuations of each prompt."),
-    greedy: bool = typer.Option(False, "--greedy", help="Always take the most probable token, without sampling."),
+    num_samples: int = typer.Option(1, "--num-samples", help="Number of continuations to sample for each prompt."),
+    greedy: bool = typer.Option(
+        False, "--greedy", help="Choose the most probable next token at each step, instead of sampling."
+    ),
     temperature: float = typer.Option(
-        None, "--temperature", help="Sampling temperature: below 1 less random, above 1 more random."
+        None,
+        "--temperature",
+        help="Sampling temperature. Values below 1 make the text less random, values above 1 more random. Default: 1.",
     ),
-    top_k: int = typer.Option(None, "--top-k", help="Sample from the k most probable tokens; 0: from all."),
+    top_k: int = typer.Option(
+        None, "--top-k", help="Sample only from the N most probable tokens; 0 means all tokens. Default: 0."
+    ),
     top_p: float = typer.Option(
-        None, "--top-p", help="Sample from the smallest set of tokens with this total probability."
+        None,
+        "--top-p",
+        help="Sample only from the smallest set of most probable tokens whose total probability is at least this "
+        "number; 1 means all tokens. Default: 1.",
     ),
     min_p: float = typer.Option(
-        None, "--min-p", help="Sample from tokens with at least this share of the highest probability."
+        None,
+        "--min-p",
+        help="Sample only from tokens whose probability is at least this number times the probability of the most "
+        "probable token; 0 means all tokens. Default: 0.",
     ),
-    seed: int = typer.Option(None, "--seed", help="Random seed; the same seed gives the same text. Default: 1."),
-    min_length: int = typer.Option(None, "--min-length", help="Minimum number of new tokens."),
-    no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
+    seed: int = typer.Option(None, "--seed", help="Random seed. The same seed gives the same text. Default: 1."),
+    min_length: int = typer.Option(
+        None, "--min-length", help="Minimum number of new tokens in each continuation. Default: 0."
+    ),
+    no_repeat_ngram: int = typer.Option(
+        None,
+        "--no-repeat-ngram",
+        metavar="N",
+        help="Never generate the same n-gram of N tokens twice; 0 means no limit. Default: 0.",
+    ),
     repetition_penalty: float = typer.Option(
-        None, "--repetition-penalty", help="Above 1, repeated tokens become less probable."
+        None,
+        "--repetition-penalty",
+        help="Penalty for tokens that already occur in the text. Values above 1 make them less probable. "
+        "Default: 1 (no penalty).",
     ),
-    stop: list[str] = typer.Option([], "--stop", metavar="TEXT", help="Stop before this text (repeatable)."),
+    stop: list[str] = typer.Option(
+        [],
+        "--stop",
+        metavar="TEXT",
+        help="Stop when the model generates this text, and do not print it. Can be given several times.",
+    ),
     echo: bool = typer.Option(
         None,
         "--echo/--no-echo",
-        help="Print the prompt before its continuation; with --template, include it in the JSON.",
+        help="Print the prompt before its continuation. Default: yes. With --template and --json: add the prompt to "
+        "each JSON object. Default: no.",
     ),
     json: bool = typer.Option(
-        False, "--json", help="Write one JSON object for each continuation, with its probability."
+        False,
+        "--json",
+        help="Write one JSON object for each continuation, with its log-probability; with --template, one for each "
+        "example.",
     ),
     results: Path = OUT_FILE,
     template: Path = typer.Option(
@@ -73,37 +107,83 @@ def command(
         "--template",
         metavar="FILE",
         rich_help_panel=_PANEL,
-        help="A YAML file that describes the prompt.",
+        help="YAML file that describes how an example becomes a prompt.",
     ),
-    data: str = typer.Option("-", "--data", metavar="FILE", rich_help_panel=_PANEL, help="The examples to solve."),
-    shots: int = typer.Option(0, "--shots", rich_help_panel=_PANEL, help="Number of solved examples in each prompt."),
+    data: str = typer.Option(
+        "-",
+        "--data",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+        help="File with the examples to solve; '-' means standard input.",
+    ),
+    shots: int = typer.Option(
+        0,
+        "--shots",
+        rich_help_panel=_PANEL,
+        help="Number of few-shot examples: solved examples that each prompt contains before the example to solve.",
+    ),
     examples: str = typer.Option(
-        None, "--examples", metavar="FILE", rich_help_panel=_PANEL, help="Training examples that --shots samples from."
+        None,
+        "--examples",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+        help="File with training examples. The few-shot examples of each prompt are sampled from it at random.",
     ),
     text: str = typer.Option(
-        None, "--text", metavar="COLUMN", rich_help_panel=_PANEL, help="Column for {text}, by name or number."
+        None,
+        "--text",
+        metavar="COLUMN",
+        rich_help_panel=_PANEL,
+        help="Name or number (from 1) of the data column that replaces {text} in the template. Default: the column "
+        "'text', or one with another usual name such as 'sentence'.",
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", rich_help_panel=_PANEL, help="Column for {text2}."),
+    text2: str = typer.Option(
+        None,
+        "--text2",
+        metavar="COLUMN",
+        rich_help_panel=_PANEL,
+        help="Name or number of the data column that replaces {text2}.",
+    ),
     label: str = typer.Option(
-        None, "--label", metavar="COLUMN", rich_help_panel=_PANEL, help="Column of the reference answer."
+        None,
+        "--label",
+        metavar="COLUMN",
+        rich_help_panel=_PANEL,
+        help="Name or number of the column with the correct answer. Default: the column 'label', or one with another "
+        "usual name such as 'answer'.",
     ),
     format: str = typer.Option(
-        None, "--format", rich_help_panel=_PANEL, help="auto, tsv, csv, jsonl, squad, labeled-lines, lines."
+        None,
+        "--format",
+        rich_help_panel=_PANEL,
+        help="Format of --data and --examples: auto, tsv, csv, jsonl, squad, labeled-lines or lines. Default: auto.",
     ),
     header: str = typer.Option(
-        None, "--header", rich_help_panel=_PANEL, help="Whether the first row holds column names: auto, yes or no."
+        None,
+        "--header",
+        rich_help_panel=_PANEL,
+        help="Whether the first row of a table contains the column names: auto, yes or no. Default: auto.",
     ),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N)."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Continue a text with a language model.
+    """Continue texts with a language model.
 
-    A text ends with the model's end token, or after --max-new-tokens. A line '---' separates several texts.
-    If a text is longer than the model's context, only its last tokens are read. A model from a Hugging Face folder is
-    decoded as its generation_config.json says, greedily if it says nothing, unless an option says otherwise.
+    A continuation stops when the model generates its end-of-text token, or after --max-new-tokens. If a prompt is
+    longer than the model's context, the model uses only the last tokens of the prompt. If there are several
+    continuations, a line '---' separates them.
 
-    With --template a model solves a task without training: candidates are ranked by their likelihood after the prompt,
-    or the answer is written. One line for each example; the metric goes to standard error. See docs/prompting.md.
+    The defaults below apply to models that were trained with nlpcli. For a model in a Hugging Face folder, the defaults
+    are the settings in its file generation_config.json, and decoding is greedy unless that file or an option turns
+    sampling on.
+
+    With --template, the model solves a task without training. The template turns each example of --data into a prompt.
+    If the template lists the possible answers, the output is the answer that is most probable after the prompt;
+    otherwise, it is the text that the model generates after the prompt. Each example gives one output line. If the
+    data contain the correct answers, the score is printed to standard error. For the template file see
+    docs/prompting.md.
 
     \b
     Examples:
@@ -114,9 +194,9 @@ def command(
     """
     given = {name for name in context.params if _is_given(context, name)}
     if template is not None:
-        _check(given, _CONTINUING, "has no effect with --template", "the template sets how answers are generated")
+        _check(given, _CONTINUING, "has no effect with --template", "the template file sets how answers are generated")
         if echo and not json:
-            raise NlpcliError("--echo with --template writes the prompts into JSON", hint="add --json")
+            raise NlpcliError("--echo with --template has no effect without --json", hint="add --json")
         from nlpcli.commands.generate.prompting import Prompting
         from nlpcli.data.columns import Columns
 
@@ -130,7 +210,10 @@ def command(
             json=json, echo=bool(echo), seeded="seed" in given,
         )  # fmt: skip
         return
-    _check(given, _PROMPTING, "needs --template", "to continue texts, give --prompt or lines on standard input")
+    _check(
+        given, _PROMPTING, "has no effect without --template",
+        "to continue a text, use --prompt or standard input; to solve a task, add --template",
+    )  # fmt: skip
     echo = echo is not False
     from nlpcli.commands.generate.generate import Generating, Generator
 
@@ -185,7 +268,7 @@ def _solve(job: Prompting, *, json: bool, echo: bool, seeded: bool) -> None:
     from nlpcli.evaluation import Resampling
 
     if seeded and not job.shots:
-        terminal.warn("--seed has no effect: without --shots nothing is sampled")
+        terminal.warn("--seed has no effect without --shots, because nothing is sampled")
     if job.data == "-" or job.examples == "-":
         terminal.announce_stdin()
     prompter = Prompter(job, say=terminal.say, warn=terminal.warn)

@@ -43,8 +43,14 @@ def option_sections(command: Any, ctx: Any) -> list[tuple[str, list[Row]]]:
             argument = parameter.param_type_name == "argument"
             heading = getattr(parameter, "rich_help_panel", None) or ("Arguments" if argument else "Options")
             term = re.sub(r" <.*>$", "", record[0]) if argument else _plain(record[0])
-            groups.setdefault(heading, []).append((term, " ".join(record[1].split())))
+            groups.setdefault(heading, []).append((term, _range_in_words(" ".join(record[1].split()))))
     return [(heading, rows) for heading, rows in groups.items() if rows]
+
+
+def _range_in_words(text: str) -> str:
+    """The range of a number, which Typer adds at the end (`[x>=1]`), in words."""
+    text = re.sub(r"(?<=[ \[])x>=(\S+)\]$", r"at least \1]", text)
+    return re.sub(r"(?<=[ \[])(\S+)<=x<=(\S+)\]$", r"from \1 to \2]", text)
 
 
 def _plain(term: str) -> str:

@@ -22,6 +22,10 @@ _USUAL = {
     "epochs": "--max-epochs",
     "steps": "--max-steps",
     "input": "--data",
+    **dict.fromkeys(("width", "w", "precision"), "--decimals"),
+    "patience": "--beam-patience",
+    "memory": "--memory-length",
+    "as": "--unit",
 }
 """What an option is called in other commands or programs, for a command that does not have it."""
 

@@ -19,30 +19,38 @@ _BLOCK = 1 << 20  # characters
 def check_file(path: Path) -> None:
     """Raises: NlpcliError when no file can be written at `path`; its folder must be there."""
     if path.is_dir():
-        raise NlpcliError(f"{path}: is a folder, not a file", hint="name a file in it")
+        raise NlpcliError(f"{path} is a folder, not a file", hint="add a file name to the path")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise NlpcliError(f"{path}: is not a plain file", hint="without --out results go to standard output")
+        raise NlpcliError(
+            f"{path} is not a regular file", hint="choose another file, or leave out --out to use standard output"
+        )
     folder = path.parent
     if not folder.exists():
-        raise NlpcliError(f"{path}: there is no folder {folder}", hint=f"make it first: mkdir -p {folder}")
+        raise NlpcliError(
+            f"{path} can't be written, because the folder {folder} does not exist",
+            hint=f"create it first: mkdir -p {folder}",
+        )
     if not folder.is_dir():
-        raise NlpcliError(f"{path}: {folder} is a file, not a folder")
+        raise NlpcliError(f"{path} can't be written, because {folder} is a file, not a folder")
     _check_writable(path, folder)
 
 
 def check_folder(path: Path) -> None:
     """Raises: NlpcliError when no folder can be written at `path`."""
     if path.exists() and not path.is_dir():
-        raise NlpcliError(f"{path}: is a file, not a folder")
+        raise NlpcliError(f"{path} is a file, not a folder")
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not there.is_dir():
-        raise NlpcliError(f"{path}: {there} is a file, not a folder")
+        raise NlpcliError(f"{path} can't be written, because {there} is a file, not a folder")
     _check_writable(path, there)
 
 
 def _check_writable(path: Path, folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise NlpcliError(f"{path}: no permission to write here", hint="name another place with --out")
+        raise NlpcliError(
+            f"{path} can't be written, because you have no write permission for {folder}",
+            hint="choose another place with --out",
+        )
 
 
 def check_device(name: str | None) -> None:

@@ -15,21 +15,21 @@ from nlpcli.errors import NlpcliError
 if TYPE_CHECKING:
     from nlpcli.commands.score.perplexity import Reading
 
-_TEXT, _BLEU, _CHRF, _TER = "Both sides", "BLEU", "chrF", "TER"
-_RATES, _ROUGE = "WER, CER, MER, WIL", "ROUGE"
+_TEXT, _BLEU, _CHRF, _TER = "BLEU, WER, CER, MER and WIL", "BLEU", "chrF", "TER"
+_RATES, _ROUGE = "WER, CER, MER and WIL", "ROUGE"
 _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
-_LINKS = "Alignment error rate"
+_LINKS = "Alignment error rate (AER)"
 _PERPLEXITY = "Perplexity"
-_OF_PERPLEXITY = ("model", "window", "stride", "memory", "documents", "field", "device", "threads")
-_WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "precision", *_OF_PERPLEXITY)
+_OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "documents", "field", "device", "threads")
+_WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "decimals", *_OF_PERPLEXITY)
 
 
 class Command(convention.Command):
-    """Scores have one form of output."""
+    """The options that choose the form of the output exclude each other."""
 
     exclusive: ClassVar = (
         ("json", "score_only"),
-        ("json", "precision"),
+        ("json", "decimals"),
         ("alignment", "score_only"),
         ("alignment", "sentence"),
         ("sentence", "score_only"),
@@ -44,210 +44,345 @@ def command(
     arguments: list[str] = typer.Argument(
         None,
         metavar="METRIC|FILE",
-        help="Hypotheses, one file for each system. Default: standard input.",
+        help="The name of a metric, then files with hypotheses, one file for each system. Default: standard input.",
     ),
     references: list[str] = typer.Option(
-        [], "--ref", metavar="FILE", help="References (repeatable, for several references per line)."
+        [],
+        "--ref",
+        metavar="FILE",
+        help="File with the references. Give the option several times if each line has several references.",
     ),
     metrics: list[str] = typer.Option(
         [],
         "--metric",
         metavar="NAME[,NAME]",
         autocompletion=shell_completion.metrics,
-        help="One of the metrics above (repeatable).",
+        help="One or more of the metrics above. Can be given several times. Default: bleu.",
     ),
     baseline: str = typer.Option(
         None,
         "--baseline",
         metavar="FILE",
-        help="A baseline system; the significance of the difference is tested.",
+        help="File with the hypotheses of a baseline system. Each system is compared with it by a significance test.",
     ),
-    confidence: bool = typer.Option(False, "--confidence", help="95 % confidence interval by bootstrap resampling."),
+    confidence: bool = typer.Option(
+        False, "--confidence", help="Print a 95 % confidence interval, estimated by bootstrap resampling."
+    ),
     samples: int = typer.Option(
-        1000, "--bootstrap-samples", help="Number of resamples for --confidence and --baseline."
+        1000, "--bootstrap-samples", help="Number of bootstrap samples for --confidence and --baseline."
     ),
-    seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    sentence: bool = typer.Option(False, "--sentence", help="Print one score for each example."),
+    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap samples."),
+    sentence: bool = typer.Option(
+        False,
+        "--sentence",
+        help="Print one score for each example (line, sentence or question) instead of one for the whole file.",
+    ),
     alignment: bool = typer.Option(
-        False, "--alignment", help="Show the words or characters that differ (wer, cer, …)."
+        False,
+        "--alignment",
+        help="For wer, cer, mer and wil: print each hypothesis under its reference and mark the words or characters "
+        "that differ.",
     ),
-    json: bool = typer.Option(False, "--json", help="Write JSON, in full precision."),
+    json: bool = typer.Option(False, "--json", help="Write JSON with unrounded values."),
     results: Path = OUT_FILE,
-    score_only: bool = typer.Option(False, "--score-only", help="Print only the number, one line for each score."),
-    precision: int = typer.Option(2, "--precision", "--width", min=0, max=15, help="Number of decimal places."),
+    score_only: bool = typer.Option(False, "--score-only", help="Print only the values, one score in each line."),
+    decimals: int = typer.Option(2, "--decimals", min=0, max=15, help="Number of decimal places."),
     format: str = typer.Option(
         "auto",
         "--format",
-        help="lines; trn: sclite transcripts matched by their (id); conll, conllu: tags in columns; squad: a SQuAD "
-        "data set and answers {id: text}. auto goes by the reference's name: .conll, .conllu, .iob, .bio, .json.",
+        help="Format of the files. lines: one text, label, number, tag sequence or answer in each line. trn: "
+        "transcripts in the format of the program sclite; lines are matched by the id in parentheses at their end. "
+        "conll or conllu: one word with its tag in each line. squad: a SQuAD data set as reference, and the answers as "
+        "a JSON object {id: answer}. auto: conll for reference files named .conll, .iob or .bio, conllu for .conllu, "
+        "squad for .json, else lines.",
     ),
     lowercase: bool = typer.Option(
-        False, "--lowercase", help="BLEU, error rates: lowercase both sides first.", rich_help_panel=_TEXT
+        False,
+        "--lowercase",
+        help="Convert hypotheses and references to lowercase before they are compared.",
+        rich_help_panel=_TEXT,
     ),
     tokenize: str = typer.Option(
         None,
         "--tokenize",
-        help="13a (default), none, intl, char, zh, ja-mecab, ko-mecab, flores101, flores200, spBLEU-1K.",
+        help="Tokenizer of sacreBLEU: 13a, none, intl, char, zh, ja-mecab, ko-mecab, flores101, flores200 or "
+        "spBLEU-1K. Default: 13a.",
         rich_help_panel=_BLEU,
     ),
-    smooth: str = typer.Option(None, "--smooth", help="exp (default), floor, add-k, none.", rich_help_panel=_BLEU),
+    smooth: str = typer.Option(
+        None,
+        "--smooth",
+        help="Smoothing method for n-gram lengths without a match: exp, floor, add-k or none. Default: exp.",
+        rich_help_panel=_BLEU,
+    ),
     smooth_value: float = typer.Option(
-        None, "--smooth-value", help="Value for floor and add-k (default 0.1 and 1).", rich_help_panel=_BLEU
+        None,
+        "--smooth-value",
+        help="Value for the smoothing methods floor (default: 0.1) and add-k (default: 1).",
+        rich_help_panel=_BLEU,
     ),
     max_ngram_order: int = typer.Option(
-        None, "--max-ngram-order", help="Longest n-gram (default 4).", rich_help_panel=_BLEU
+        None, "--max-ngram-order", help="Maximum n-gram length in tokens. Default: 4.", rich_help_panel=_BLEU
     ),
     effective_order: bool = typer.Option(
         False,
         "--effective-order",
-        help="Leave out orders longer than the text (always with --sentence).",
+        help="Do not count n-gram lengths that are greater than the length of the hypothesis. Always on with "
+        "--sentence.",
         rich_help_panel=_BLEU,
     ),
     chrf_char_order: int = typer.Option(
-        None, "--chrf-char-order", help="Longest n-gram (default 6).", rich_help_panel=_CHRF
+        None,
+        "--chrf-char-order",
+        help="Maximum length of character n-grams. Default: 6.",
+        rich_help_panel=_CHRF,
     ),
     chrf_word_order: int = typer.Option(
-        None, "--chrf-word-order", help="Longest word n-gram (default 0; 2 is chrF++).", rich_help_panel=_CHRF
+        None,
+        "--chrf-word-order",
+        help="Maximum length of word n-grams; 0 means no word n-grams. Default: 0 for chrf, 2 for chrf++.",
+        rich_help_panel=_CHRF,
     ),
-    chrf_beta: int = typer.Option(None, "--chrf-beta", help="Weight of recall (default 2).", rich_help_panel=_CHRF),
-    chrf_whitespace: bool = typer.Option(False, "--chrf-whitespace", help="Count spaces.", rich_help_panel=_CHRF),
+    chrf_beta: int = typer.Option(
+        None,
+        "--chrf-beta",
+        help="Weight of recall relative to precision in the F-score. Default: 2.",
+        rich_help_panel=_CHRF,
+    ),
+    chrf_whitespace: bool = typer.Option(
+        False, "--chrf-whitespace", help="Include spaces in the character n-grams.", rich_help_panel=_CHRF
+    ),
     chrf_eps_smoothing: bool = typer.Option(
-        False, "--chrf-eps-smoothing", help="Use the smoothing of chrF++.py.", rich_help_panel=_CHRF
+        False,
+        "--chrf-eps-smoothing",
+        help="Use epsilon smoothing, as the script chrF++.py does.",
+        rich_help_panel=_CHRF,
     ),
     ter_case_sensitive: bool = typer.Option(
-        False, "--ter-case-sensitive", help="Case-sensitive.", rich_help_panel=_TER
+        False,
+        "--ter-case-sensitive",
+        help="Treat uppercase and lowercase letters as different. Default: all text is converted to lowercase.",
+        rich_help_panel=_TER,
     ),
     ter_normalized: bool = typer.Option(
-        False, "--ter-normalized", help="Use Tercom's tokenization.", rich_help_panel=_TER
+        False,
+        "--ter-normalized",
+        help="Tokenize the text as Tercom does, the original program for TER.",
+        rich_help_panel=_TER,
     ),
     ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Remove punctuation.", rich_help_panel=_TER),
     ter_asian_support: bool = typer.Option(
-        False, "--ter-asian-support", help="Apply the two above to Chinese and Japanese, too.", rich_help_panel=_TER
+        False,
+        "--ter-asian-support",
+        help="Apply --ter-normalized and --ter-no-punct to Chinese and Japanese characters too.",
+        rich_help_panel=_TER,
     ),
     remove_punctuation: bool = typer.Option(
-        False, "--remove-punctuation", help="Drop punctuation.", rich_help_panel=_RATES
+        False, "--remove-punctuation", help="Remove punctuation, after --lowercase.", rich_help_panel=_RATES
     ),
     collapse_whitespace: bool = typer.Option(
-        False, "--collapse-whitespace", help="Replace any white space by one space.", rich_help_panel=_RATES
+        False,
+        "--collapse-whitespace",
+        help="Replace each sequence of white space by one space, after --remove-punctuation.",
+        rich_help_panel=_RATES,
     ),
     alternatives: bool = typer.Option(
         False,
         "--alternatives",
-        help="'{ A / B }' in a reference accepts either; '@' stands for no word.",
+        help="References may contain alternatives. { A / B } means that A and B are both correct; { A / @ } means that "
+        "A may be left out.",
         rich_help_panel=_RATES,
     ),
     rouge_stemmer: str = typer.Option(
         None,
         "--rouge-stemmer",
-        help="none (default), porter (rouge-score's), rouge-1.5.5 (its option -m).",
+        help="Stemmer: none, porter (that of the package rouge-score) or rouge-1.5.5 (that of the original script "
+        "ROUGE-1.5.5 with its option -m). Default: none.",
         rich_help_panel=_ROUGE,
     ),
     rouge_irregular: str = typer.Option(
         None,
         "--rouge-irregular",
         metavar="DIR",
-        help="For rouge-1.5.5: WordNet's noun.exc, verb.exc, adj.exc, adv.exc.",
+        help="Folder with WordNet's lists of irregular word forms (noun.exc, verb.exc, adj.exc, adv.exc). The stemmer "
+        "rouge-1.5.5 needs it.",
         rich_help_panel=_ROUGE,
     ),
     rouge_tokenize: str = typer.Option(
-        None, "--rouge-tokenize", help="ascii (default), unicode (any script).", rich_help_panel=_ROUGE
+        None,
+        "--rouge-tokenize",
+        help="Characters that form words: ascii (letters a to z and digits) or unicode (letters and digits of all "
+        "scripts). Default: ascii.",
+        rich_help_panel=_ROUGE,
     ),
     rouge_references: str = typer.Option(
-        None, "--rouge-references", help="With several references: best (default), mean.", rich_help_panel=_ROUGE
+        None,
+        "--rouge-references",
+        help="Score of a line with several references: best (the highest score) or mean. Default: best.",
+        rich_help_panel=_ROUGE,
     ),
     rouge_sentences: str = typer.Option(
         None,
         "--rouge-sentences",
-        help="For rougeLsum: lines (default), split (into sentences).",
+        help="For rougeLsum, how a text is split into sentences: lines (at line breaks) or split (by a sentence "
+        "splitter). Default: lines.",
         rich_help_panel=_ROUGE,
     ),
     average: str = typer.Option(
-        None, "--average", help="macro (default), micro, weighted, binary.", rich_help_panel=_LABELS
+        None,
+        "--average",
+        help="How the F1 is averaged over the labels: macro (mean over labels), micro (over all examples), weighted "
+        "(mean weighted by the number of examples with the label) or binary (only the label --positive). Default: "
+        "macro.",
+        rich_help_panel=_LABELS,
     ),
     positive: str = typer.Option(
-        None, "--positive", metavar="LABEL", help="The positive label of binary (default 1).", rich_help_panel=_LABELS
+        None,
+        "--positive",
+        metavar="LABEL",
+        help="Positive label for --average binary. Default: 1.",
+        rich_help_panel=_LABELS,
     ),
     labels: list[str] = typer.Option(
         None,
         "--labels",
         metavar="LABEL[,LABEL]",
-        help="Count only these labels (default: all; repeatable). "
-        "A value that is a label itself is not split at commas.",
+        help="Average only over these labels. Can be given several times. A value that is itself a label in the files "
+        "is not split at its commas. Default: all labels.",
         rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(
-        False, "--strict", help="Count only entities that are well-formed.", rich_help_panel=_TAGS
+        False,
+        "--strict",
+        help="Count only entities whose tags are correct in the tagging scheme; in BIO, for example, the first tag of "
+        "an entity must be B-.",
+        rich_help_panel=_TAGS,
     ),
     scheme: str = typer.Option(
         None,
         "--scheme",
-        help="For --strict: BIO, IOBES, BILOU, IOE2, IOB1, IOE1 (default: the scheme of the reference).",
+        help="Tagging scheme for --strict: BIO, IOBES, BILOU, IOE2, IOB1 or IOE1. Default: the scheme of the "
+        "reference.",
         rich_help_panel=_TAGS,
     ),
     normalize: str = typer.Option(
         None,
         "--normalize",
-        help="squad (default: ignore case, punctuation and articles), none.",
+        help="How answers are normalized before they are compared: squad (convert to lowercase, remove punctuation and "
+        "articles) or none. Default: squad.",
         rich_help_panel=_ANSWERS,
     ),
     one_based: str = typer.Option(
         None,
         "--one-based",
         metavar="ref|hyp|both",
-        help="Files whose words are numbered from 1 (default: from 0).",
+        help="The files in which words are numbered from 1: the references, the hypotheses or both. "
+        "Default: words are numbered from 0.",
         rich_help_panel=_LINKS,
     ),
     reverse: str = typer.Option(
-        None, "--reverse", metavar="ref|hyp", help="Files whose links are target-source.", rich_help_panel=_LINKS
+        None,
+        "--reverse",
+        metavar="ref|hyp",
+        help="The files in which a pair is target word - source word: the references or the hypotheses.",
+        rich_help_panel=_LINKS,
     ),
     model: Path = typer.Option(
-        None, "--model", help="The model. Default: the newest language model below runs/.", rich_help_panel=_PERPLEXITY
+        None, "--model", help="Model folder. Default: the newest language model in runs/.", rich_help_panel=_PERPLEXITY
     ),
     window: int = typer.Option(
-        None, "--context", help="Context length in tokens. Default: as in training.", rich_help_panel=_PERPLEXITY
+        None,
+        "--context",
+        help="Context length in tokens. Default: the context length in training.",
+        rich_help_panel=_PERPLEXITY,
     ),
     stride: int = typer.Option(
-        None, "--stride", help="Tokens from one window to the next. Default: the context.", rich_help_panel=_PERPLEXITY
+        None,
+        "--stride",
+        help="Number of tokens by which the context window moves at each step. A smaller stride gives each token more "
+        "context, but takes longer. Default: the context length.",
+        rich_help_panel=_PERPLEXITY,
     ),
-    memory: int = typer.Option(
-        None, "--memory", help="Length of the memory in tokens (Transformer-XL, XLNet).", rich_help_panel=_PERPLEXITY
+    memory_length: int = typer.Option(
+        None,
+        "--memory-length",
+        help="For Transformer-XL and XLNet: number of earlier tokens whose hidden states the model keeps in memory. "
+        "Default: the memory length of the model.",
+        rich_help_panel=_PERPLEXITY,
     ),
     documents: str = typer.Option(
-        None, "--documents", help="auto, lines, paragraphs, file, jsonl or tsv.", rich_help_panel=_PERPLEXITY
+        None,
+        "--documents",
+        help="What one document is: lines (each line), paragraphs (lines up to a blank line), file (the whole file), "
+        "jsonl (each JSON object), tsv (each row) or auto (by the file name and blank lines). Default: file if the "
+        "model was trained without document boundaries, else auto.",
+        rich_help_panel=_PERPLEXITY,
     ),
     field: str = typer.Option(
-        None, "--field", help="Field of the text in JSON lines. Default: text.", rich_help_panel=_PERPLEXITY
+        None, "--field", help="JSON field that contains the text. Default: text.", rich_help_panel=_PERPLEXITY
     ),
-    device: str = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_PERPLEXITY),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads.", rich_help_panel=_PERPLEXITY),
+    device: str = typer.Option(
+        None,
+        "--device",
+        help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N). Default: auto.",
+        rich_help_panel=_PERPLEXITY,
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_PERPLEXITY),
 ) -> None:
-    """Compare hypotheses with references, line by line, blank lines included.
+    """Score the output of a system (hypotheses) against references.
 
-    The first argument may name the metric: nlpcli score bleu hyp.txt --ref ref.txt. For a file with
-    the name of a metric write ./bleu.
+    Line n of a hypothesis file is compared with line n of each reference file. A blank line is an empty text.
+
+    The metric is the first argument (nlpcli score bleu hyp.txt --ref ref.txt) or the value of --metric. If a file has
+    the name of a metric, write ./bleu for the file.
 
     \b
-    Metrics, and what a line holds:
-      text       bleu, chrf, chrf++, ter
-                 wer, cer, mer, wil
-                 rouge1, rouge2, rougeL, rougeLsum (rouge: the first three)
-      a label    accuracy, f1, mcc
-      a number   pearson, spearman
-      tags       entity-f1, tag-accuracy
-                 the tags of a sentence with spaces between, or CoNLL files
-      an answer  exact-match, answer-f1 (squad: both)
-                 also a SQuAD data set and answers {id: text}
-      links      aer: word alignments, 0-0 1-2, and 3p4 for a possible link
-                 (source word, target word)
+    Metrics, grouped by what each line of a file contains:
+      a text
+        bleu          BLEU
+        chrf          chrF: F-score of character n-grams
+        chrf++        chrF++: F-score of character and word n-grams
+        ter           TER: translation edit rate
+        wer           WER: word error rate
+        cer           CER: character error rate
+        mer           MER: match error rate
+        wil           WIL: word information lost
+        rouge1        ROUGE-1
+        rouge2        ROUGE-2
+        rougeL        ROUGE-L
+        rougeLsum     ROUGE-L for summaries of several sentences
+        rouge         rouge1, rouge2 and rougeL
+      a label
+        accuracy      accuracy
+        f1            F1
+        mcc           Matthews correlation coefficient
+      a number
+        pearson       Pearson correlation
+        spearman      Spearman correlation
+      the tags of one sentence, separated by spaces (or use CoNLL files)
+        entity-f1     F1 of whole entities
+        tag-accuracy  accuracy of the tags
+      an answer to a question (or use a SQuAD data set)
+        exact-match   exact match
+        answer-f1     F1 of the words in the answer
+        squad         exact-match and answer-f1
+      a word alignment such as 0-0 1-2 3p4 (1-2 means source word 1 and target word 2; p means a possible alignment)
+        aer           AER: alignment error rate
 
-    perplexity is that of a model on a text, without references: per token, word and byte, and bits per byte.
+    The metric perplexity measures how well a language model predicts a text. It uses a model and a text, and no
+    references. The perplexity is printed per token, per word and per byte, with the number of bits per byte.
 
-    For each score: name, value, interval, details and signature. Values are 0 to 100 (correlations -100 to 100) and
-    higher is better; TER, AER and the error rates are percent and lower is better. WER and its like are normalized in
-    this order: lowercase, punctuation, white space. p is the probability of a difference from the baseline as large as
-    this one by chance alone (paired bootstrap).
+    For each score, the output contains the name, the value, the confidence interval (with --confidence), details and
+    the signature. The signature lists the settings and versions with which the score was computed. Compare only scores
+    with the same signature.
 
-    Several --ref files are several references for each line. A blank line in one of them is a missing reference.
+    Values are from 0 to 100 (correlations: from -100 to 100), and higher is better. TER, WER, CER, MER, WIL and AER are
+    error rates in percent: lower is better. Lower is also better for perplexity.
+
+    With --baseline, p is the p-value of a paired bootstrap test: the probability of a difference at least as large as
+    the observed one if both systems were equally good.
+
+    If there are several --ref files, a blank line in one of them means that this reference is missing.
 
     \b
     Examples:
@@ -258,7 +393,7 @@ def command(
       nlpcli score entity-f1 predicted.conll --ref dev.conll
       nlpcli score squad predictions.json --ref dev-v1.1.json
       nlpcli score rouge hyp.txt --ref ref.txt --rouge-stemmer porter
-      nlpcli score aer links.txt --ref ref.talp --one-based ref
+      nlpcli score aer alignments.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
     from nlpcli.commands.score import score as recipe
@@ -268,10 +403,10 @@ def command(
     if texts is not None:
         from nlpcli.commands.score.perplexity import Reading
 
-        for warning in _without_effect(context, json=json, resampled=True):
-            terminal.warn(warning)
-        reading = Reading(window, stride, memory, documents, field or "text", device=device or "auto", threads=threads)
-        _write_perplexity(texts, model, reading, json=json, score_only=score_only, precision=precision)
+        reading = Reading(
+            window, stride, memory_length, documents, field or "text", device=device or "auto", threads=threads
+        )
+        _write_perplexity(texts, model, reading, json=json, score_only=score_only, decimals=decimals)
         return
     options = {
         "lowercase": lowercase,
@@ -311,7 +446,7 @@ def command(
         names, files = recipe.split_metric(files)
     if not names:
         names = ("bleu",)
-        terminal.say("metric: bleu (the default; --metric names others: chrf, ter, wer ...)")
+        terminal.say("the metric is bleu, which is the default; --metric chooses another one (chrf, ter, wer, …)")
     request = recipe.ScoreRequest(
         hypotheses=files or ("-",),
         references=tuple(references),
@@ -324,12 +459,10 @@ def command(
     if "-" in request.hypotheses:
         terminal.announce_stdin()
     scoring = recipe.Scoring(request)
-    for warning in _without_effect(context, json=json, resampled=request.resampling is not None):
-        terminal.warn(warning)
     if sentence:
         for warning in scoring.warnings(sentence=True):
             terminal.warn(warning)
-        write_sentences(scoring, json=json, precision=precision)
+        write_sentences(scoring, json=json, decimals=decimals)
         return
     aligned = scoring.alignments() if alignment else {}
     report = scoring.report()
@@ -338,14 +471,14 @@ def command(
     if json:
         terminal.write_json({**report.as_dict(), **recipe.alignment_data(aligned)})
     elif score_only:
-        write_numbers(report, precision)
+        write_numbers(report, decimals)
     else:
         for text in filter(
             None, (recipe.alignment_text(output, width=alignment_width()) for output in aligned.values())
         ):
             for line in text.split("\n"):
                 terminal.write_report(line)
-        write_report(report, precision)
+        write_report(report, decimals)
 
 
 def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str, ...] | None:
@@ -354,7 +487,9 @@ def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str,
     if "perplexity" not in names:
         return None
     if len(names) > 1:
-        raise NlpcliError("perplexity needs no references and can't be combined with other metrics")
+        raise NlpcliError(
+            "the metric perplexity can't be combined with other metrics", hint="compute it with a command of its own"
+        )
     return tuple(arguments if metrics else arguments[1:]) or ("-",)
 
 
@@ -364,23 +499,14 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     wrong = given.difference(_WITH_PERPLEXITY) if perplexity else given.intersection(_OF_PERPLEXITY)
     for parameter in context.command.params:
         if parameter.name in wrong:
-            why = "has no effect on perplexity" if perplexity else "applies to perplexity only"
+            why = (
+                "has no effect on the metric perplexity"
+                if perplexity
+                else "has an effect only on the metric perplexity"
+            )
             raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
-        raise NlpcliError("no references are given", hint="name the references with --ref FILE")
-
-
-def _without_effect(context: typer.Context, *, json: bool, resampled: bool) -> list[str]:
-    """A sentence for each option of the output and the resampling that changes nothing in this call."""
-    given = {name for name in context.params if _given(context, name)}
-    found = []
-    if not resampled:
-        for name, option in (("samples", "--bootstrap-samples"), ("seed", "--seed")):
-            if name in given:
-                found.append(f"{option} has no effect without --confidence or --baseline")
-    if json and "precision" in given:
-        found.append("--precision has no effect on --json, which has full precision")
-    return found
+        raise NlpcliError("the references are missing", hint="name the file with the references: --ref FILE")
 
 
 def _given(context: typer.Context, name: str) -> bool:
@@ -389,7 +515,7 @@ def _given(context: typer.Context, name: str) -> bool:
 
 
 def _write_perplexity(
-    files: tuple[str, ...], model: Path | None, reading: Reading, *, json: bool, score_only: bool, precision: int
+    files: tuple[str, ...], model: Path | None, reading: Reading, *, json: bool, score_only: bool, decimals: int
 ) -> None:
     from nlpcli.commands.score.perplexity import perplexity_of
     from nlpcli.commands.score.score import ScoreReport, SystemScore
@@ -402,6 +528,6 @@ def _write_perplexity(
     if json:
         terminal.write_json({"scores": [{"file": row.system, **row.score.as_dict()} for row in rows]})
     elif score_only:
-        write_numbers(ScoreReport(0, (), rows, []), precision)
+        write_numbers(ScoreReport(0, (), rows, []), decimals)
     else:
-        write_report(ScoreReport(0, (), rows, []), precision)
+        write_report(ScoreReport(0, (), rows, []), decimals)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nlpcli.commands.score.score import ScoreReport, Scoring
 
 
-def write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:
+def write_sentences(scoring: Scoring, *, json: bool, decimals: int) -> None:
     """One line for each segment, a column or key for each metric; the signatures go to stderr."""
     names = list(scoring.metrics)
     rows = scoring.sentences()
@@ -22,29 +22,29 @@ def write_sentences(scoring: Scoring, *, json: bool, precision: int) -> None:
             scores = [score.as_dict(name) for name, score in zip(names, row, strict=True)]
             terminal.write_json({**text, "scores": scores})
         else:
-            terminal.write_line("\t".join(f"{score.value:.{precision}f}" for score in row))
+            terminal.write_line("\t".join(f"{score.value:.{decimals}f}" for score in row))
 
 
-def write_numbers(report: ScoreReport, precision: int) -> None:
+def write_numbers(report: ScoreReport, decimals: int) -> None:
     """The bare values, a line each; the signatures go to stderr."""
     for row in report.scores:
-        terminal.write_line(f"{row.score.value:.{precision}f}")
+        terminal.write_line(f"{row.score.value:.{decimals}f}")
     for signature in dict.fromkeys(row.score.signature for row in report.scores):
         terminal.say(signature)
 
 
-def write_report(report: ScoreReport, precision: int) -> None:
+def write_report(report: ScoreReport, decimals: int) -> None:
     """A line for each score of one system; a table and its signature for each metric of several."""
     if len({(row.system, row.baseline) for row in report.scores}) == 1:
         for row in report.scores:
-            terminal.write_report(row.score.line(precision))
+            terminal.write_report(row.score.line(decimals))
         return
     for metric in dict.fromkeys(row.metric for row in report.scores):
         rows = [row for row in report.scores if row.metric == metric]
         columns = {
             "system": [f"{row.system} (baseline)" if row.baseline else row.system for row in rows],
-            rows[0].score.name: [f"{row.score.value:.{precision}f}" for row in rows],
-            "95 % interval": [row.score.interval(precision) for row in rows],
+            rows[0].score.name: [f"{row.score.value:.{decimals}f}" for row in rows],
+            "95 % interval": [row.score.interval(decimals) for row in rows],
             "p": ["" if row.score.p_value is None else f"{row.score.p_value:.4f}" for row in rows],
         }
         columns = {heading: cells for heading, cells in columns.items() if any(cells)}

@@ -180,7 +180,7 @@ def warn(text: str) -> None:
 def announce_stdin() -> None:
     """Call before reading stdin: someone who sits before a silent terminal is told what the program waits for."""
     if sys.stdin is not None and sys.stdin.isatty():
-        say("reading from standard input; end with Ctrl-D")
+        say("reading from standard input; press Ctrl-D to end the input")
 
 
 # --- progress ----------------------------------------------------------------------------------------------------

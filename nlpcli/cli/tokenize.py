@@ -1,4 +1,4 @@
-"""`nlpcli tokenize`: train a tokenizer, use it as a filter, look at it."""
+"""`nlpcli tokenize`: train a tokenizer, use it as a filter, describe it."""
 
 from __future__ import annotations
 
@@ -12,57 +12,85 @@ from nlpcli.config.counting import counted
 
 app = typer.Typer(no_args_is_help=False)
 
-_DIRECTORY = typer.Argument(..., metavar="DIR", help="A tokenizer's folder, or a run's.", show_default=False)
-_FILES = typer.Argument(None, metavar="FILE", help="Text files, also .gz, .xz or .zst; none or '-': standard input.")
-_LINE_BUFFERED = typer.Option(False, "--line-buffered", help="Write each result before the next line is read.")
+_DIRECTORY = typer.Argument(..., metavar="DIR", help="Folder of a tokenizer or of a run.", show_default=False)
+_FILES = typer.Argument(
+    None,
+    metavar="FILE",
+    help="Text files; .gz, .xz and .zst files are decompressed. Default, and for '-': standard input.",
+)
+_LINE_BUFFERED = typer.Option(
+    False, "--line-buffered", help="Convert and print each line before the next line is read."
+)
 
 
 @app.command("train", cls=Command)
 def train(
     files: list[str] = typer.Argument(
-        ..., metavar="FILE...", help="Text files, folders or globs, also compressed; '-' is standard input."
+        ...,
+        metavar="FILE",
+        help="Text files, folders or file name patterns such as 'data/*.txt'; .gz, .xz and .zst files are "
+        "decompressed. '-' means standard input.",
     ),
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder of the new tokenizer."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the new tokenizer."),
     type_: str = typer.Option(
         "unigram",
         "--type",
-        help="unigram, bpe, wordpiece, byte-bpe, chars or words.",
+        help="Type of the tokenizer: unigram, bpe, wordpiece, byte-bpe, chars (characters) or words (separated by "
+        "spaces).",
         autocompletion=shell_completion.tokenizers,
     ),
     vocab_size: int = typer.Option(
         None,
         "--vocab-size",
-        help="Vocabulary size, special tokens and bytes included. Default: 8000; chars, words: all that occur.",
+        help="Number of tokens in the vocabulary, including special tokens and byte tokens. Default: 8000; for the "
+        "types chars and words, all characters or words of the text.",
     ),
     sentinels: int = typer.Option(
-        0, "--sentinels", min=0, help="Number of special tokens <sentinel_0>, <sentinel_1> …"
+        0,
+        "--sentinels",
+        min=0,
+        help="Number of sentinel tokens <sentinel_0>, <sentinel_1>, … in the vocabulary. The objective of T5 needs "
+        "them: each one takes the place of a span of text that the model must predict.",
     ),
     byte_fallback: bool = typer.Option(
         None,
         "--byte-fallback/--no-byte-fallback",
-        help="Split characters without a token into bytes, "
-        "so that no token is unknown. Default: on, except for wordpiece.",
+        help="Represent a character that is not in the vocabulary by tokens for its bytes instead of the unknown "
+        "token. Default: on, except for wordpiece.",
     ),
     normalization: str = typer.Option(
-        "identity", "--normalization", help="Unicode normalization: identity, nfc, nfkc or nfkc_cf."
+        "identity",
+        "--normalization",
+        help="Unicode normalization of the text: identity (none), nfc, nfkc or nfkc_cf (nfkc with case folding).",
     ),
     lowercase: bool = typer.Option(
-        False, "--lowercase", help="Lowercase; wordpiece also strips accents, as BERT does."
+        False,
+        "--lowercase",
+        help="Convert the text to lowercase. The type wordpiece also removes accents, as BERT does.",
     ),
     character_coverage: float = typer.Option(
         1.0,
         "--character-coverage",
-        help="Share of the text's characters that are in the vocabulary (0.9995 for Chinese).",
+        help="Fraction of the characters of the text that the vocabulary must cover, from 0 to 1. Usual values are 1 "
+        "for alphabets and 0.9995 for Chinese and Japanese.",
     ),
     max_lines: int = typer.Option(
-        1_000_000, "--max-lines", min=1, help="Train on at most this many lines, sampled at random."
+        1_000_000,
+        "--max-lines",
+        min=1,
+        help="Maximum number of lines for training. If the text has more lines, this many are sampled at random.",
     ),
-    seed: int = typer.Option(0, "--seed", help="Seed for --max-lines."),
-    documents: str = typer.Option("auto", "--documents", help="auto, lines, paragraphs, file, jsonl or tsv."),
-    field: str = typer.Option("text", "--field", help="Field of the text in JSON lines."),
-    column: int = typer.Option(1, "--column", help="The column of the text in TSV, from 1."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a tokenizer that is already there."),
-    json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
+    seed: int = typer.Option(0, "--seed", help="Random seed for sampling these lines."),
+    documents: str = typer.Option(
+        "auto",
+        "--documents",
+        help="What one document is: lines (each line), paragraphs (lines up to a blank line), file (the whole file), "
+        "jsonl (each JSON object), tsv (each row) or auto (by the file name and blank lines).",
+    ),
+    field: str = typer.Option("text", "--field", help="JSON field that contains the text."),
+    column: int = typer.Option(1, "--column", help="Number of the TSV column that contains the text, from 1."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the folder if it already contains a tokenizer."),
+    json: bool = typer.Option(False, "--json", help="Print a description of the tokenizer as one JSON object."),
 ) -> None:
     """Train a tokenizer on text.
 
@@ -92,10 +120,10 @@ def train(
         terminal.announce_stdin()
     with terminal.progress("reading lines") as shown:
         done = recipe.train(settings, on_line=shown.update)
-    drawn = "" if done.lines == done.lines_read else f", sampled from {done.lines_read:,} (--max-lines)"
+    sampled = "" if done.lines == done.lines_read else f", sampled from {done.lines_read:,} (--max-lines)"
     terminal.say(
-        f"{out}: {type_}, {counted(done.tokenizer.vocab_size, 'token')} from {counted(done.lines, 'line')}{drawn}, "
-        f"in {terminal.duration(done.seconds)}"
+        f"{out}: trained a {type_} tokenizer with {counted(done.tokenizer.vocab_size, 'token')} "
+        f"on {counted(done.lines, 'line')}{sampled}, in {terminal.duration(done.seconds)}"
     )
     if done.note:
         terminal.warn(done.note)
@@ -107,25 +135,26 @@ def train(
 def encode(
     directory: Path = _DIRECTORY,
     files: list[str] = _FILES,
-    form: str = typer.Option("ids", "--as", metavar="FORM", help="ids or tokens."),
+    form: str = typer.Option("ids", "--unit", help="What to write for each line: ids or tokens."),
     sampling: float = typer.Option(
         0.0,
         "--sampling",
-        help="Sample a segmentation (subword regularization): unigram: the power its probability is raised to (0.1); "
-        "bpe, byte-bpe: the probability that a merge is left out (0.1).",
+        help="Split each line at random instead of in the most probable way (subword regularization). For unigram, "
+        "this number is the smoothing parameter alpha: smaller values are more random. For bpe and byte-bpe, it is the "
+        "dropout probability of BPE-dropout. 0 means no sampling; a usual value is 0.1.",
     ),
-    seed: int = typer.Option(0, "--seed", help="Seed of --sampling."),
+    seed: int = typer.Option(0, "--seed", help="Random seed for --sampling."),
     line_buffered: bool = _LINE_BUFFERED,
     json: bool = typer.Option(
-        False, "--json", help="Write one JSON object for each line, with its text and its ids or tokens."
+        False, "--json", help="Write one JSON object for each line, with the text and the ids or tokens."
     ),
     results: Path = OUT_FILE,
 ) -> None:
-    """Turn text into ids or tokens: one output line for each input line.
+    """Convert text to ids or tokens: one output line for each input line.
 
     \b
     nlpcli tokenize encode tok/ < text
-    nlpcli tokenize encode tok/ --as tokens a.txt b.txt.gz
+    nlpcli tokenize encode tok/ --unit tokens a.txt b.txt.gz
     """
     from nlpcli.commands import tokenize as recipe
 
@@ -146,14 +175,16 @@ def encode(
 def decode(
     directory: Path = _DIRECTORY,
     files: list[str] = _FILES,
-    form: str = typer.Option("ids", "--as", metavar="FORM", help="Input: ids or tokens."),
+    form: str = typer.Option("ids", "--unit", help="What each input line contains: ids or tokens."),
     line_buffered: bool = _LINE_BUFFERED,
     json: bool = typer.Option(
-        False, "--json", help="Write one JSON object for each line; line ends inside a text are kept."
+        False,
+        "--json",
+        help="Write one JSON object for each line. It keeps line breaks inside a text; otherwise they become spaces.",
     ),
     results: Path = OUT_FILE,
 ) -> None:
-    """Turn ids or tokens into text: one output line for each input line.
+    """Convert ids or tokens to text: one output line for each input line.
 
     \b
     nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
@@ -168,7 +199,7 @@ def decode(
         else:
             if "\n" in text:
                 if not warned:
-                    terminal.warn("line ends inside a text are written as spaces; --json keeps them")
+                    terminal.warn("line breaks inside a text are written as spaces; --json keeps them")
                     warned = True
                 text = text.replace("\n", " ")
             terminal.write_line(text)
@@ -180,12 +211,12 @@ def decode(
 def info(
     directory: Path = _DIRECTORY,
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Text to measure the tokenizer on; '-' is standard input."
+        None, metavar="FILE", help="Text files on which the tokenizer is measured; '-' means standard input."
     ),
-    json: bool = typer.Option(False, "--json", help="Write one JSON object."),
+    json: bool = typer.Option(False, "--json", help="Write the description as one JSON object."),
     results: Path = OUT_FILE,
 ) -> None:
-    """Describe a tokenizer and, given a text, measure how it splits it.
+    """Describe a tokenizer. If a text is given, measure how the tokenizer splits it.
 
     \b
     nlpcli tokenize info tok/

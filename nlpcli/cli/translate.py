@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Command(convention.Command):
-    """Translations are either searched for or drawn."""
+    """Translations come either from beam search or from sampling."""
 
     exclusive: ClassVar = (
         ("sample", "beam_size"),
         ("sample", "length_penalty"),
         ("sample", "length_normalization"),
         ("sample", "coverage_penalty"),
-        ("sample", "patience"),
+        ("sample", "beam_patience"),
         ("target_prefix", "target_prefix_file"),
     )
     needed: ClassVar = {
@@ -36,91 +36,160 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Files with lines to translate; '-' or none: standard input."
+        None, metavar="FILE", help="Files with one text in each line. Default, and for '-': standard input."
     ),
-    model: Path = typer.Option(None, "--model", help="Model folder. Default: the newest translation run below runs/."),
+    model: Path = typer.Option(
+        None, "--model", help="Folder of a translation model. Default: the newest translation model in runs/."
+    ),
     results: Path = OUT_FILE,
     beam_size: int = typer.Option(
         None,
         "--beam-size",
-        help="Beam size; 1 is greedy search. Default: the model's, or 5.",
+        help="Number of hypotheses in beam search; 1 means greedy search. "
+        "Default: the value in the model's configuration, or 5.",
     ),
     length_penalty: float = typer.Option(
-        None, "--length-penalty", help="Length penalty: above 0 favors longer translations. Default: the model's, or 1."
+        None,
+        "--length-penalty",
+        help="Length penalty. Larger values favor longer translations; 0 means no penalty. "
+        "Default: the value in the model's configuration, or 1.",
     ),
     length_normalization: str = typer.Option(
         None,
         "--length-normalization",
-        help="Form of the length penalty: wu divides by ((5 + length) / 6)^penalty, "
-        "average by length^penalty. Default: wu.",
+        help="How the length penalty is applied. wu: the log-probability is divided by "
+        "((5 + length) / 6)^penalty. average: it is divided by length^penalty. Default: wu.",
     ),
     coverage_penalty: float = typer.Option(
-        None, "--coverage-penalty", help="Coverage penalty: above 0 favors attention to every source word."
-    ),
-    patience: float = typer.Option(
         None,
-        "--patience",
-        help="Stop a sentence at patience * beam-size finished hypotheses; inf: never stop early. Default: 1.",
+        "--coverage-penalty",
+        help="Penalty for source words that receive little attention (Wu et al. 2016); 0 means no penalty. Default: 0.",
     ),
-    n_best: int = typer.Option(1, "--n-best", help="Number of translations for each line."),
-    scores: bool = typer.Option(False, "--scores", help="After each translation, print a tab and its score."),
+    beam_patience: float = typer.Option(
+        None,
+        "--beam-patience",
+        help="Beam search stops when this number times --beam-size hypotheses are complete. inf: it stops only when no "
+        "incomplete hypothesis can still become the best one. Default: 1.",
+    ),
+    n_best: int = typer.Option(1, "--n-best", help="Number of translations of each input line."),
+    scores: bool = typer.Option(False, "--scores", help="Print a tab and the score after each translation."),
     alignments: bool = typer.Option(
-        False, "--alignments", help="After each translation, print a tab and the word alignment: 0-0 1-2."
+        False,
+        "--alignments",
+        help="Print a tab and the word alignment after each translation. 0-0 1-2 means: source word 0 is aligned with "
+        "target word 0, and source word 1 with target word 2.",
     ),
     alignment_layer: int = typer.Option(
-        None, "--alignment-layer", help="Decoder layer for --alignments, from 1. Default: the last but one."
+        None,
+        "--alignment-layer",
+        help="Number of the decoder layer whose attention gives the word alignment, from 1. "
+        "Default: the second to last layer.",
     ),
     target_prefix: str = typer.Option(
-        "", "--target-prefix", metavar="TEXT", help="Text that each translation starts with."
+        "", "--target-prefix", metavar="TEXT", help="Text with which every translation starts."
     ),
     target_prefix_file: Path = typer.Option(
-        None, "--target-prefix-file", metavar="FILE", help="File with such a text for each line."
+        None,
+        "--target-prefix-file",
+        metavar="FILE",
+        help="File with one target prefix for each input line; a blank line means no prefix.",
     ),
-    sample: bool = typer.Option(False, "--sample", help="Sample translations instead of beam search."),
+    sample: bool = typer.Option(False, "--sample", help="Sample translations at random instead of using beam search."),
     temperature: float = typer.Option(
-        None, "--temperature", help="With --sample: temperature; below 1 less random, above 1 more random."
+        None,
+        "--temperature",
+        help="With --sample: sampling temperature. Values below 1 make the translations less random, values above 1 "
+        "more random. Default: 1.",
     ),
-    top_k: int = typer.Option(None, "--top-k", help="With --sample: sample from the k most probable tokens."),
+    top_k: int = typer.Option(
+        None,
+        "--top-k",
+        help="With --sample: sample only from the N most probable tokens; 0 means all tokens. Default: 0.",
+    ),
     top_p: float = typer.Option(
-        None, "--top-p", help="With --sample: sample from the smallest set of tokens with this total probability."
+        None,
+        "--top-p",
+        help="With --sample: sample only from the smallest set of most probable tokens whose total probability is at "
+        "least this number; 1 means all tokens. Default: 1.",
     ),
     min_p: float = typer.Option(
-        None, "--min-p", help="With --sample: sample from tokens with at least this share of the highest probability."
+        None,
+        "--min-p",
+        help="With --sample: sample only from tokens whose probability is at least this number times the probability "
+        "of the most probable token; 0 means all tokens. Default: 0.",
     ),
-    seed: int = typer.Option(None, "--seed", help="With --sample: random seed."),
+    seed: int = typer.Option(
+        None, "--seed", help="With --sample: random seed. The same seed gives the same translations. Default: 1."
+    ),
     max_length: int = typer.Option(
         None,
         "--max-length",
-        help="Maximum number of tokens of a translation, prefix included. Default: twice the source length plus 50.",
+        help="Maximum number of tokens in a translation, target prefix included. "
+        "Default: twice the number of source tokens plus 50.",
     ),
-    min_length: int = typer.Option(None, "--min-length", help="Minimum number of tokens of a translation."),
-    no_repeat_ngram: int = typer.Option(None, "--no-repeat-ngram", metavar="N", help="Repeat no sequence of N tokens."),
+    min_length: int = typer.Option(None, "--min-length", help="Minimum number of tokens in a translation. Default: 0."),
+    no_repeat_ngram: int = typer.Option(
+        None,
+        "--no-repeat-ngram",
+        metavar="N",
+        help="Never generate the same n-gram of N tokens twice; 0 means no limit. Default: 0.",
+    ),
     repetition_penalty: float = typer.Option(
-        None, "--repetition-penalty", help="Above 1, repeated tokens become less probable."
+        None,
+        "--repetition-penalty",
+        help="Penalty for tokens that already occur in the translation. Values above 1 make them less probable. "
+        "Default: 1 (no penalty).",
     ),
-    allow_unknown: bool = typer.Option(False, "--allow-unknown", help="Allow the unknown token in translations."),
+    allow_unknown: bool = typer.Option(
+        False, "--allow-unknown", help="Allow the token for unknown words, <unk>, in translations."
+    ),
     format: str = typer.Option(
-        "auto", "--format", help="Input: auto, text or jsonl (JSON lines keep their other fields)."
+        "auto",
+        "--format",
+        help="Input format: auto, text or jsonl (JSON lines). auto: jsonl if the file name ends in .jsonl, .ndjson or "
+        ".json, or if --field is given.",
     ),
     field: str = typer.Option(
-        None, "--field", help="JSON field to translate, or its path (data.text); implies jsonl. Default: text."
+        None,
+        "--field",
+        help="JSON field with the text to translate; data.text is the field text inside the field data. "
+        "Implies --format jsonl. Default: text.",
     ),
-    output_field: str = typer.Option("translation", "--output-field", help="JSON field for the translation."),
-    json: bool = typer.Option(False, "--json", help="Write one JSON object for each line, with scores."),
+    output_field: str = typer.Option(
+        "translation",
+        "--output-field",
+        help="JSON field for the translation. For JSON lines, the output contains all input fields and this one.",
+    ),
+    json: bool = typer.Option(
+        False, "--json", help="Write one JSON object for each input line, with the translation and its score."
+    ),
     line_buffered: bool = typer.Option(
-        False, "--line-buffered", help="Write each translation before the next line is read."
+        False, "--line-buffered", help="Translate and print each line before the next line is read."
     ),
     batch_tokens: int = typer.Option(
-        None, "--batch-tokens", help="Source tokens in a batch; affects only speed and memory."
+        None,
+        "--batch-tokens",
+        help="Maximum number of source tokens in a batch, padding included. It affects only speed and memory. "
+        "Default: 1024.",
     ),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N)."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Translate text: one output line for each input line, in the same order. A blank line stays blank.
+    """Translate text with a translation model: one output line for each input line, in the same order.
 
-    A line too long for the model is cut, with a warning that names it. With --n-best the output is Moses' list
-    (number ||| translation ||| logprob= L ||| score), numbers from 0. A model from a Hugging Face folder is decoded as
-    its generation_config.json says, unless an option says otherwise.
+    A blank input line gives a blank output line. If a line is longer than the model's maximum length, the line is
+    truncated and a warning names its line number.
+
+    With --n-best N, each input line gives N output lines, best first, in the n-best format of the Moses toolkit. The
+    fields are the number of the input line (from 0), the translation, its log-probability and its score:
+
+    \b
+      0 ||| Guten Morgen! ||| logprob= -1.2040 ||| -0.8754
+
+    The defaults below apply to models that were trained with nlpcli. For a model in a Hugging Face folder, the defaults
+    are the settings in its file generation_config.json.
 
     \b
     Examples:
@@ -132,8 +201,8 @@ def command(
     from nlpcli.commands import translate as recipe
 
     files = files or ["-"]
-    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    drawing = {name: value for name, value in drawing.items() if value is not None}
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    sampling = {name: value for name, value in sampling.items() if value is not None}
     layout = recipe.Layout(n_best, scores, alignments, json, output_field)
     job = recipe.Translating(
         files=tuple(files),
@@ -143,14 +212,14 @@ def command(
             length_penalty=length_penalty,
             length_normalization=length_normalization,
             coverage_penalty=coverage_penalty,
-            patience=patience,
+            beam_patience=beam_patience,
             n_best=n_best,
             sample=sample,
             min_length=min_length,
             no_repeat_ngram=no_repeat_ngram,
             repetition_penalty=repetition_penalty,
             allow_unknown=allow_unknown,
-            **drawing,
+            **sampling,
         ),
         format=format,
         input_field=field,

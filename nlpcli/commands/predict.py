@@ -221,7 +221,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
         if format == "lines":
             yield from parse_lines(applied.task, _lines(path))
             continue
-        columns = columns_of(applied.loaded.info, job.columns, format)
+        columns = replace(columns_of(applied.loaded.info, job.columns, format), blank_lines=True)
         if note := separator_note(path, format):
             say(note)
         for example in applied.task.read(path, columns, labelled=False):

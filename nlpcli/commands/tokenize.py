@@ -227,7 +227,7 @@ def decode_lines(
 
 def _check_form(form: str) -> None:
     if form not in FORMS:
-        raise unknown("form", form, FORMS)
+        raise unknown("unit", form, FORMS)
 
 
 def _shown(path: str) -> str:
@@ -245,7 +245,7 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
     ids = list(map(parse_int, words))
     for word, id_ in zip(words, ids, strict=True):
         if id_ is None:
-            hint = "add --as tokens to decode tokens" if word in tokenizer else None
+            hint = "add --unit tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
             raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")

@@ -40,7 +40,7 @@ class Search:
     length_penalty: float | None = None
     length_normalization: str | None = None
     coverage_penalty: float | None = None
-    patience: float | None = None
+    beam_patience: float | None = None
     n_best: int = 1
     sample: bool = False
     temperature: float | None = None
@@ -171,7 +171,7 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
     found = generation_of(loaded, given, warn=warn)
     if found is None:
         return None
-    for name in ("length_normalization", "coverage_penalty", "patience"):
+    for name in ("length_normalization", "coverage_penalty", "beam_patience"):
         if getattr(job.search, name) is not None:
             raise NlpcliError(
                 f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as in transformers",
@@ -201,7 +201,8 @@ def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str
         penalty = trained.get("length_penalty", Ranking.length_penalty)
     named = {"normalization": search.length_normalization, "coverage_penalty": search.coverage_penalty}
     ranking = Ranking(penalty, **{name: value for name, value in named.items() if value is not None})
-    return BeamSettings(size, search.n_best, **_given(search, "patience"), ranking=ranking, constraints=constraints)
+    patience = BeamSettings.patience if search.beam_patience is None else search.beam_patience
+    return BeamSettings(size, search.n_best, patience, ranking, constraints)
 
 
 def _given(search: Search, *names: str) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Columns:
     format: one of FORMATS; `auto` goes by the file's name, then by its first line. header: whether the first row of a
     table names the columns; `auto`: it does if a column is asked for by a name, or if two of its cells are usual names,
     or one that could hardly be data, such as `label` or `sentence1` (of one column: if it is any usual name).
-    label: several columns by commas ("summary1,summary2") make a label of several parts.
+    label: several columns by commas ("summary1,summary2") make a label of several parts. blank_lines: whether a blank
+    line between rows is an example without text, as filters need it; else it is skipped.
 
     Raises: NlpcliError for a format or a header that is none of these, and for a column 0.
     """
@@ -62,6 +63,7 @@ class Columns:
     label: str | None = None
     choices: tuple[str, ...] = ()
     id: str | None = None
+    blank_lines: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

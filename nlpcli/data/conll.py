@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.data.columns import Columns, Usual, column_number, counted, find, squashed
-from nlpcli.data.examples import Example, check_width
+from nlpcli.data.examples import Example, blank_example, check_width
 from nlpcli.data.json_objects import begins_list
 from nlpcli.data.label_text import clean_tag
 from nlpcli.data.open_text import inner_suffix, shown
@@ -44,13 +44,15 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
         there, numbers of words and tags that differ, and a file without sentences.
     """
     format = columns.format
-    first, lines = begin(path)
+    first, lines = begin(path, blank_lines=columns.blank_lines)
     format = _format_of(path, first) if format == "auto" else format
     if format in ("conll", "conllu"):
         yield from _sentences(lines, path, columns, format, labelled=labelled)
     elif format in ("jsonl", "tsv", "csv"):
-        rows = rows_in(lines, path, format, lambda cells: _is_header(columns, cells), first, columns.named)
-        yield from (_listed(row, columns, labelled=labelled) for row in rows)
+        is_header = lambda cells: _is_header(columns, cells)  # noqa: E731
+        rows = rows_in(lines, path, format, is_header, first, columns.named, blank_lines=columns.blank_lines)
+        for row in rows:
+            yield blank_example(row.place) if row.is_blank else _listed(row, columns, labelled=labelled)
     else:
         raise NlpcliError(f"{shown(path)}: format '{format}' is not one of words with tags")
 

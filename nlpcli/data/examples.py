@@ -78,7 +78,7 @@ def read_texts(
     Raises: NlpcliError, with file and line, for a column that is not there, for rows with fewer cells than the header
         or the first row have, or with more where the columns were not named, and as `read_rows` and `clean_label`.
     """
-    rows = read_rows(path, columns.format, columns.is_header, columns.named)
+    rows = read_rows(path, columns.format, columns.is_header, columns.named, blank_lines=columns.blank_lines)
     return examples_in(rows, columns, texts=texts, labelled=labelled, names=names)
 
 
@@ -88,7 +88,12 @@ def examples_in(
     """The examples in rows that were read already. Raises: NlpcliError as `read_texts`."""
     finder = _Finder(columns, texts=texts, labelled=labelled, label_names=names)
     for row in _looked_ahead(rows, finder):
-        yield finder.example(row)
+        yield blank_example(row.place) if row.is_blank else finder.example(row)
+
+
+def blank_example(place: str) -> Example:
+    """What a blank line is: an example without text."""
+    return Example(("",), place=place)
 
 
 def parse_record(
@@ -110,8 +115,8 @@ def read_choices(path: Path | str, columns: Columns, *, labelled: bool = True) -
     Raises: NlpcliError as `read_texts`, and for less than two candidates.
     """
     is_header = lambda cells: _is_header_of_choices(columns, cells)  # noqa: E731
-    for row in read_rows(path, columns.format, is_header, columns.named):
-        yield parse_choices_row(row, columns, labelled=labelled)
+    for row in read_rows(path, columns.format, is_header, columns.named, blank_lines=columns.blank_lines):
+        yield blank_example(row.place) if row.is_blank else parse_choices_row(row, columns, labelled=labelled)
 
 
 def parse_choices(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
@@ -189,12 +194,17 @@ def check_width(row: Row, width: int, least: int, *, more: bool) -> None:
 
 def _looked_ahead(rows: Iterator[Row], finder: _Finder) -> Iterator[Row]:
     """The same rows; without a header the columns are found by the first of them."""
-    first = list(islice(rows, 1))
+    first: list[Row] = []
+    for row in rows:
+        if not row.is_blank:
+            first.append(row)
+            break
+        yield row
     if first and first[0].names is None:
         if len(first[0].cells) > 1 and (finder.columns.text is None or finder.columns.label is None):
             first += islice(rows, _LOOK_AHEAD_ROWS - 1)
-        finder.find(first[0], first)
-    return chain(first, rows)
+        finder.find(first[0], [row for row in first if not row.is_blank])
+    yield from chain(first, rows)
 
 
 def _id(cells: Sequence[Any], i: int | None, place: str) -> str:

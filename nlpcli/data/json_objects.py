@@ -32,28 +32,39 @@ def parse_object(text: str, place: str, *, numbers: bool = False, hint: str = _L
     return _checked(record, place)
 
 
-def read_objects(lines: Iterable[Line], path: Path | str, *, numbers: bool = False) -> Iterator[tuple[dict, str]]:
+def read_objects(
+    lines: Iterable[Line], path: Path | str, *, numbers: bool = False, blank_lines: bool = False
+) -> Iterator[tuple[dict | None, str]]:
     """The objects in numbered lines with the place of each: JSON lines, as they come; or a whole file at once that is a
     list of objects, or, where its name ends with .json, an object that holds one such list (or is the only record).
 
-    Blank lines between objects are left out. Raises: NlpcliError as `parse_object`, naming file and line.
+    blank_lines: each blank line between JSON lines gives None with its place; else it is skipped.
+    Raises: NlpcliError as `parse_object`, naming file and line.
     """
-    lines = ((number, line) for number, line in lines if line and not line.isspace())
-    first = next(lines, None)
+    lines, last, first = iter(lines), 0, None
+    for last, line in lines:
+        if not _is_blank(line):
+            first = (last, line)
+            break
     if first is None:
+        yield from ((None, f"{shown(path)}:{number}") for number in range(1, last + 1) if blank_lines)
         return
-    lines = chain([first], lines)
-    is_list = first[1].lstrip().startswith("[")
+    begun, is_list = [first], first[1].lstrip().startswith("[")
     if not is_list and inner_suffix(path) == ".json":
-        second = list(_take(lines, 2))[1:]
-        lines = chain([first], second, lines)
-        is_list = not second or not _is_object(first[1])
+        begun += _up_to_text(lines)
+        is_list = _is_blank(begun[-1][1]) or len(begun) == 1 or not _is_object(first[1])
+    lines = chain(begun, lines)
     if is_list:
-        yield from _in_document(lines, path, numbers=numbers)
+        yield from _in_document((line for line in lines if not _is_blank(line[1])), path, numbers=numbers)
         return
+    if blank_lines:
+        yield from ((None, f"{shown(path)}:{number}") for number in range(1, first[0]))
     for number, line in lines:
         place = f"{shown(path)}:{number}"
-        yield parse_object(line, place, numbers=numbers), place
+        if not _is_blank(line):
+            yield parse_object(line, place, numbers=numbers), place
+        elif blank_lines:
+            yield None, place
 
 
 def begins_list(first: str) -> bool:
@@ -139,12 +150,16 @@ def _checked(record: Any, place: str) -> dict[str, Any]:
     return record
 
 
-def _take(lines: Iterator[Line], count: int) -> Iterator[Line]:
-    for _ in range(count):
-        line = next(lines, None)
-        if line is None:
+def _is_blank(line: str) -> bool:
+    return not line or line.isspace()
+
+
+def _up_to_text(lines: Iterator[Line]) -> Iterator[Line]:
+    """The next line with text, behind the blank lines before it."""
+    for number, line in lines:
+        yield number, line
+        if not _is_blank(line):
             return
-        yield line
 
 
 def _is_object(line: str) -> bool:

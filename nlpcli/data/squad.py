@@ -10,7 +10,7 @@ from typing import Any
 
 from nlpcli.config.loading import json_reason
 from nlpcli.config.numbers import parse_int
-from nlpcli.data.examples import Answer, Example
+from nlpcli.data.examples import Answer, Example, blank_example
 from nlpcli.data.json_objects import begins_list, parse_object, read_objects
 from nlpcli.data.open_text import shown
 from nlpcli.data.readers import blank
@@ -21,7 +21,12 @@ OnBad = Callable[[NlpcliError], None]
 
 
 def read_questions(
-    path: Path | str, *, labelled: bool = True, spans: bool = True, on_bad: OnBad | None = None
+    path: Path | str,
+    *,
+    labelled: bool = True,
+    spans: bool = True,
+    on_bad: OnBad | None = None,
+    blank_lines: bool = False,
 ) -> Iterator[Example]:
     """Questions with their contexts and answers: texts = (question, context), label = the answers, id = the question's.
 
@@ -35,10 +40,14 @@ def read_questions(
     the start in the file, if any, and answers to a question that is marked as impossible are answers.
     on_bad: what is done with the error of a question whose answers don't stand in its context at their starts, or that
     is marked as impossible and answered; that question is left out. None: it is raised.
+    blank_lines: whether a blank line between JSON lines is an example without text; else it is skipped.
 
     Raises: NlpcliError naming the file, and the line or the question, for what is not in this format.
     """
-    for record, context, place in _records(path):
+    for record, context, place in _records(path, blank_lines=blank_lines):
+        if record is None:
+            yield blank_example(place)
+            continue
         try:
             example = _example(record, context, place, labelled=labelled, spans=labelled and spans)
         except BadAnswer as error:
@@ -79,20 +88,22 @@ def parse_question(record: dict[str, Any], *, place: str, labelled: bool = False
     return _example(record, _member(record, "context", str, place), place, labelled=labelled, spans=labelled)
 
 
-Found = Iterator[tuple[dict[str, Any], str, str]]
-"""Questions with their contexts and places."""
+Found = Iterator[tuple[dict[str, Any] | None, str, str]]
+"""Questions with their contexts and places; None for a blank line."""
 
 Answers = list[tuple[str, Any]]
 """The texts of answers, and their starts as they are in the file."""
 
 
-def _records(path: Path | str, *, contexts: bool = True) -> Found:
-    first, lines = begin(path)
+def _records(path: Path | str, *, contexts: bool = True, blank_lines: bool = False) -> Found:
+    first, lines = begin(path, blank_lines=blank_lines)
     empty = True
-    read = _of_objects if begins_list(first) else _of_lines if _is_one_record(first) else _of_articles
+    of_lines = not first or _is_one_record(first)
+    read = _of_objects if begins_list(first) else _of_lines if of_lines else _of_articles
     for found in read(lines, path, contexts=contexts):
-        empty = False
-        yield found
+        if found[0] is not None or blank_lines:
+            empty = False
+            yield found
     if empty:
         raise NlpcliError(f"{shown(path)}: no questions in it")
 
@@ -106,12 +117,18 @@ def _is_one_record(first: str) -> bool:
 
 
 def _of_lines(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
+    last = 0
     for number, line in lines:
-        if not blank(line):
-            place = f"{shown(path)}:{number}"
-            record = parse_object(line, place)
-            needed = contexts or "answers" not in record  # what has neither is no question
-            yield record, _member(record, "context", str, place) if needed else "", place
+        for skipped in range(1, number if not last else 1):
+            yield None, "", f"{shown(path)}:{skipped}"
+        last = number
+        place = f"{shown(path)}:{number}"
+        if blank(line):
+            yield None, "", place
+            continue
+        record = parse_object(line, place)
+        needed = contexts or "answers" not in record  # what has neither is no question
+        yield record, _member(record, "context", str, place) if needed else "", place
 
 
 def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:

@@ -42,11 +42,21 @@ class Row(NamedTuple):
     cells: Sequence[Any]
     place: str
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether the row is a blank line, which has no cells."""
+        return self.names is None and not self.cells
+
 
 def read_rows(
-    path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool], named: Sequence[str] = ()
+    path: Path | str,
+    format: str,
+    is_header: Callable[[Sequence[str]], bool],
+    named: Sequence[str] = (),
+    *,
+    blank_lines: bool = False,
 ) -> Iterator[Row]:
-    """The rows of a file, compressed or not, or of standard input for "-". Blank lines are left out.
+    """The rows of a file, compressed or not, or of standard input for "-".
 
     format: `tsv`; `csv`: with quoting, separated as `separator_of` finds; `jsonl`: JSON objects, as
     `nlpcli.data.json_objects.read_objects` reads them, whose keys are the names, and numbers stay the strings they are;
@@ -55,21 +65,31 @@ def read_rows(
     line is the only cell. `auto`: see `format_of`.
     is_header: tells from the cells of the first row of a table whether they are names. named: columns that were asked
     for, among them paths into JSON objects such as `data.text`.
+    blank_lines: whether each blank line between rows, before a header too, is a row (see `Row.is_blank`); else it is
+    skipped.
 
     Raises: NlpcliError, with file and line, for what is not in this format, and for a file without rows.
     """
-    first, lines = begin(path)
+    first, lines = begin(path, blank_lines=blank_lines)
     format = format_of(path, first) if format == "auto" else format
-    yield from rows_in(lines, path, format, is_header, first, named)
+    yield from rows_in(lines, path, format, is_header, first, named, blank_lines=blank_lines)
 
 
-def begin(path: Path | str) -> tuple[str, Iterator[tuple[int, str]]]:
+def begin(path: Path | str, *, blank_lines: bool = False) -> tuple[str, Iterator[tuple[int, str]]]:
     """The first line of a file that is not blank, and all lines from there with their numbers and ends.
+
+    blank_lines: of a file that has only blank lines, these; their first line is "".
 
     Raises: NlpcliError for a file that is missing, empty, not UTF-8, or no text at all.
     """
-    lines = _text_lines(path)
-    first = next(lines, None)
+    lines, last = _text_lines(path), 0
+    first = None
+    for last, line in lines:
+        if not blank(line):
+            first = (last, line)
+            break
+    if first is None and last and blank_lines:
+        return "", ((number, "\n") for number in range(1, last + 1))
     if first is None:
         raise NlpcliError(f"{shown(path)}: is empty, there are no examples in it")
     return first[1], chain([first], lines)
@@ -82,16 +102,20 @@ def rows_in(
     is_header: Callable[[Sequence[str]], bool],
     first: str,
     named: Sequence[str] = (),
+    *,
+    blank_lines: bool = False,
 ) -> Iterator[Row]:
     """The rows in the lines that `begin` gives; see `read_rows`."""
     empty = True
     if format == "jsonl":
-        rows = (record_row(record, place, named) for record, place in read_objects(lines, path))
+        found = read_objects(lines, path, blank_lines=blank_lines)
+        rows = (_blank_row(place) if record is None else record_row(record, place, named) for record, place in found)
     else:
-        rows = _rows(lines, path, format, is_header)
+        rows = _with_blank_before(lines, path, format, is_header)
     for row in rows:
-        empty = False
-        yield row
+        if not row.is_blank or blank_lines:
+            empty = False
+            yield row
     if empty:
         raise NlpcliError(f"{shown(path)}: has a header, but no examples")
 
@@ -182,24 +206,36 @@ def as_text(value: Any, what: str, place: str) -> str:
 
 
 def _text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
-    begun = False
     for number, line in enumerate(read_lines(path, ends=True), start=1):
         if "\x00" in line:
             raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
-        begun = begun or not blank(line)
-        if begun:
-            yield number, line
+        yield number, line
+
+
+def _blank_row(place: str) -> Row:
+    return Row(None, (), place)
+
+
+def _with_blank_before(
+    lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool]
+) -> Iterator[Row]:
+    """The rows, behind those of the blank lines that come before the first of the lines."""
+    lines = iter(lines)
+    begun = list(islice(lines, 1))
+    for number in range(1, begun[0][0] if begun else 1):
+        yield _blank_row(f"{shown(path)}:{number}")
+    yield from _rows(chain(begun, lines), path, format, is_header)
 
 
 def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
     if format == "lines":
         for number, line in lines:
-            if not blank(line):
-                yield Row(None, (_bare(line),), f"{shown(path)}:{number}")
+            place = f"{shown(path)}:{number}"
+            yield _blank_row(place) if blank(line) else Row(None, (_bare(line),), place)
     elif format == "labeled-lines":
         for number, line in lines:
-            if not blank(line):
-                yield _labelled(_bare(line), f"{shown(path)}:{number}")
+            place = f"{shown(path)}:{number}"
+            yield _blank_row(place) if blank(line) else _labelled(_bare(line), place)
     elif format in ("tsv", "csv"):
         cells = _tsv(lines, path) if format == "tsv" else _csv(lines, path)
         yield from _table(cells, is_header)
@@ -208,18 +244,22 @@ def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequ
 
 
 def _table(rows: Iterable[tuple[list[str], str]], is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
+    """The rows below the header, if there is one; no cells are a blank line."""
     names: tuple[str, ...] | None = None
-    for number, (cells, place) in enumerate(rows):
-        if number == 0 and is_header(cells):
+    begun = False
+    for cells, place in rows:
+        if not cells:
+            yield _blank_row(place)
+        elif not begun and is_header(cells):
             names = tuple(name.strip() for name in cells)
         else:
             yield Row(names, cells, place)
+        begun = begun or bool(cells)
 
 
 def _tsv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
     for number, line in lines:
-        if not blank(line):
-            yield _bare(line).split("\t"), f"{shown(path)}:{number}"
+        yield [] if blank(line) else _bare(line).split("\t"), f"{shown(path)}:{number}"
 
 
 def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
@@ -248,8 +288,7 @@ def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
             ) from error
         if cells is None:
             return
-        if cells and not (len(cells) == 1 and blank(cells[0])):
-            yield cells, place
+        yield [] if len(cells) == 1 and blank(cells[0]) else cells, place
 
 
 def _labelled(line: str, place: str) -> Row:

@@ -52,8 +52,9 @@ def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] 
         return
     begun = list(islice(lines, 1))
     if inner_suffix(path) == ".json" or (begun and begins_list(begun[0][1])):
-        rows = read_objects((line for part in (begun, lines) for line in part), path, numbers=True)
-        yield from (_input(record, place, name, added) for record, place in rows)
+        rows = read_objects((line for part in (begun, lines) for line in part), path, numbers=True, blank_lines=True)
+        for record, place in rows:
+            yield Input("", place) if record is None else _input(record, place, name, added)
         return
     for part in (begun, lines):
         for number, line in part:

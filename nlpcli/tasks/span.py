@@ -178,7 +178,7 @@ class SpanExtraction:
                 f"{path}: a table doesn't say where in their contexts answers stand",
                 hint="give questions with answers as SQuAD's JSON, or as JSON lines",
             )
-        return read_questions(path, labelled=labelled, spans=spans, on_bad=on_bad)
+        return read_questions(path, labelled=labelled, spans=spans, on_bad=on_bad, blank_lines=columns.blank_lines)
 
     def check(self, example: Example) -> None:
         """Nothing: whatever the right answers are, a prediction is compared with their texts."""

@@ -76,8 +76,8 @@ WITHOUT = {
     "embed": {*OF_A_FILTER, "output", "tokens", "word", "only", "static", "similarity"},
     "evaluate": {"files", "results", "json", "suite", "only", "predictions"},
     "score": {
-        "arguments", "results", "json", "metrics", "sentence", "alignment", "score_only", "precision", "format",
-        "model", "window", "stride", "memory", "documents", "field", "device", "threads",
+        "arguments", "results", "json", "metrics", "sentence", "alignment", "score_only", "decimals", "format",
+        "model", "window", "stride", "memory_length", "documents", "field", "device", "threads",
     },
 }  # fmt: skip
 MORE = {

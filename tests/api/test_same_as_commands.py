@@ -269,7 +269,7 @@ def test_a_memory_asked_for_a_perplexity_is_not_kept(folder):
     )  # fmt: skip
     model = nlpcli.load(run)
     before = model.perplexity("dev.en")
-    assert model.perplexity("dev.en", memory=1) != before
+    assert model.perplexity("dev.en", memory_length=1) != before
     assert model.perplexity("dev.en") == before
 
 

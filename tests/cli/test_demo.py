@@ -50,7 +50,7 @@ def test_redirections_are_shown_and_done(prepared, tmp_path):
     tokenizer = tmp_path / "tok"
     make = ("tokenize", "train", "--type", "chars", "--out", str(tokenizer), str(source))
     assert demo.Step("make", make).run() == 0
-    step = demo.Step("use", ("tokenize", "encode", "--as", "tokens", str(tokenizer)), stdin=source, stdout=target)
+    step = demo.Step("use", ("tokenize", "encode", "--unit", "tokens", str(tokenizer)), stdin=source, stdout=target)
     assert step.line.endswith(f"< '{source}' > {target}")
     assert step.run() == 0
     assert target.read_text().split() == ["a", "b"]

@@ -25,3 +25,19 @@ def test_help_shows_options_under_their_headings_after_the_others():
         shown.index(part) for part in ("Arguments:", "The text.", "Options:", "Stay plain.", "Depth:", "Go deep.")
     ]
     assert places == sorted(places)
+
+
+def test_help_says_the_range_of_a_number_in_words():
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+    @app.command(cls=Command)
+    def command(
+        least: int = typer.Option(None, "--least", min=1, help="A count."),
+        share: float = typer.Option(0.5, "--share", min=0, max=1, help="A share."),
+    ) -> None:
+        """Count."""
+
+    built = typer.main.get_command(app)
+    with built.make_context("count", []) as context:
+        shown = " ".join(built.get_help(context).split())
+    assert "A count. [at least 1]" in shown and "A share. [default: 0.5; from 0 to 1]" in shown

@@ -45,7 +45,7 @@ def call(folder, capsys, monkeypatch):
 
 
 def test_each_measure_stands_on_a_line_with_its_count_and_signature(call, folder):
-    status, out, err = call("perplexity", "--model", "runs/lm", "--stride", 4, "a.txt", "--precision", 6)
+    status, out, err = call("perplexity", "--model", "runs/lm", "--stride", 4, "a.txt", "--decimals", 6)
     assert (status, err) == (0, "")
     expected = perplexity_of(folder / "runs/lm", [str(folder / "a.txt")], Reading(stride=4), say=print)
     assert out.splitlines() == [score.line(6) for score in expected[str(folder / "a.txt")]]
@@ -76,14 +76,14 @@ def test_json_has_every_score_in_full(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["perplexity", "a.txt", "--ref", "b.txt"], "--ref has no effect on perplexity"),
-        (["perplexity", "a.txt", "--lowercase"], "--lowercase has no effect on perplexity"),
-        (["perplexity", "a.txt", "--confidence"], "--confidence has no effect on perplexity"),
+        (["perplexity", "a.txt", "--ref", "b.txt"], "--ref has no effect on the metric perplexity"),
+        (["perplexity", "a.txt", "--lowercase"], "--lowercase has no effect on the metric perplexity"),
+        (["perplexity", "a.txt", "--confidence"], "--confidence has no effect on the metric perplexity"),
         (["perplexity,bleu", "a.txt"], "combined with other metrics"),
-        (["bleu", "a.txt", "--ref", "b.txt", "--stride", "3"], "--stride applies to perplexity only"),
-        (["bleu", "a.txt", "--ref", "b.txt", "--context", "3"], "--context applies to perplexity only"),
-        (["bleu", "a.txt"], "name the references with --ref"),
-        (["perplexity", "a.txt", "--memory", "3"], "has no memory"),
+        (["bleu", "a.txt", "--ref", "b.txt", "--stride", "3"], "--stride has an effect only on the metric"),
+        (["bleu", "a.txt", "--ref", "b.txt", "--context", "3"], "--context has an effect only on the metric"),
+        (["bleu", "a.txt"], "the references are missing"),
+        (["perplexity", "a.txt", "--memory-length", "3"], "has no memory"),
         (["perplexity", "nowhere.txt"], "nowhere.txt: no such file"),
         (["perplexity", "a.txt", "--json", "--score-only"], "exclude each other"),
     ],

@@ -113,6 +113,53 @@ def test_json_has_the_candidates_and_the_prompt_on_request(call):
     assert "prompt" not in json.loads(call(*arguments)[1].splitlines()[0])
 
 
+def test_json_has_the_columns_of_the_prompt_as_text_and_text2(call, folder):
+    out = call("--template", "rank.yaml", "--data", "rank.tsv", "--json")[1]
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [record["text"] for record in found] == list(KINDS) and "text2" not in found[0]
+    (folder / "two.yaml").write_text(RANKING.replace("Word: {text}", "Word: {colour} {beast}"))
+    (folder / "two.jsonl").write_text('{"beast": "dog", "colour": "red"}\n')
+    (record,) = map(json.loads, call("--template", "two.yaml", "--data", "two.jsonl", "--json")[1].splitlines())
+    assert (record["text"], record["text2"]) == ("dog", "red")
+
+
+@pytest.mark.parametrize("template", ["rank.yaml", "write.yaml"])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("in.tsv", ["text\tlabel", "", "{}\ta", " ", "{}\ta", ""]),
+        ("in.jsonl", ["", '{{"text": "{}", "label": "a"}}', "", '{{"text": "{}", "label": "a"}}', ""]),
+        ("in.txt", ["", "{}", "", "{}", ""]),
+    ],
+)
+def test_a_blank_line_has_a_blank_line_in_its_place(call, folder, template, name, lines):
+    rows = iter(("dog", "cat"))
+    lines = [line.format(next(rows)) if "{}" in line else line for line in lines]
+    (folder / name).write_text("".join(line + "\n" for line in lines))
+    arguments = ("--template", template, "--data", name, "--shots", 1, "--examples", "rank.tsv")
+    if template == "write.yaml":
+        arguments = (*arguments[:-1], "write.tsv")
+    status, out, err = call(*arguments)
+    assert (status, [bool(line) for line in out.split("\n")]) == (0, [False, True, False, True, False, False])
+    assert "without a label" not in err
+    records = [json.loads(line) for line in call(*arguments, "--json")[1].splitlines()]
+    assert [record["text"] for record in records] == ["", "dog", "", "cat", ""]
+    assert records[2] == {"text": "", "prediction": None}
+
+
+def test_blank_lines_change_neither_the_shots_nor_the_scores(call, folder):
+    rows = (folder / "rank.tsv").read_text()
+    (folder / "gaps.tsv").write_text("\n" + rows.replace("\n", "\n\n"))
+    seen = []
+    for data in ("rank.tsv", "gaps.tsv"):
+        status, out, err = call("--template", "rank.yaml", "--data", data, "--shots", 2, "--examples", data, "--json",
+                                "--echo")  # fmt: skip
+        assert status == 0
+        records = [json.loads(line) for line in out.splitlines()]
+        seen.append(([record for record in records if record["prediction"] is not None], err))
+    assert seen[0] == seen[1]
+
+
 def test_the_seed_decides_which_examples_are_shown(call):
     def prompts(seed):
         arguments = ("--template", "rank.yaml", "--data", "rank.tsv", "--shots", 2, "--examples", "rank.tsv")
@@ -132,7 +179,7 @@ def test_a_seed_without_shots_is_told_to_have_no_effect(call):
     [
         (["--template", "rank.yaml", "--temperature", "2"], "--temperature has no effect with --template"),
         (["--template", "rank.yaml", "--prompt", "a"], "--prompt has no effect with --template"),
-        (["--shots", "2"], "--shots needs --template"),
+        (["--shots", "2"], "--shots has no effect without --template"),
         (["--template", "rank.yaml", "--echo"], "--echo with --template"),
         (["--template", "rank.yaml", "--shots", "2"], "name the training examples with --examples"),
         (["--template", "nowhere.yaml"], "nowhere.yaml: no such file"),

@@ -91,7 +91,7 @@ def test_the_bare_number_is_all_that_a_script_reads(files, run):
         "--ref",
         "ref.txt",
         "--score-only",
-        "--precision",
+        "--decimals",
         "4",
         "--lowercase",
         "--remove-punctuation",
@@ -170,7 +170,7 @@ def test_transcripts_are_matched_by_their_id_and_may_leave_a_choice(files, run):
 
 def test_without_a_metric_bleu_is_taken_and_said_on_stderr(files, run):
     done = run("score", "hyp.txt", "--ref", "ref.txt")
-    assert done.stdout.startswith("BLEU ") and "metric: bleu" in done.stderr
+    assert done.stdout.startswith("BLEU ") and "the metric is bleu, which is the default" in done.stderr
 
 
 def test_a_metrics_name_comes_before_a_file_of_that_name(files, run):
@@ -217,7 +217,7 @@ def test_warnings_go_to_stderr(files, run):
         (["wer", "hyp.txt", "--ref", "braces.txt", "--alternatives"], ["reference line 2", "without '}'"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--confidence", "--bootstrap-samples", "1"], ["at least 2"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--baseline", "ref.txt", "--seed", "0"], ["seed 0"]),
-        (["bleu", "hyp.txt", "--ref", "ref.txt", "--precision", "x"], ["precision", "'x'"]),
+        (["bleu", "hyp.txt", "--ref", "ref.txt", "--decimals", "x"], ["decimals", "'x'"]),
     ],
 )
 def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, call, words):
@@ -292,8 +292,7 @@ def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call,
         (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
         (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
         (["wer", "--sentence", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
-        (["bleu", "--json", "-w", "4"], "--json and --precision exclude each other"),
-        (["bleu", "--json", "--width", "4"], "--json and --precision exclude each other"),
+        (["bleu", "--json", "--decimals", "4"], "--json and --decimals exclude each other"),
     ],
 )
 def test_an_option_that_excludes_another_or_needs_one_is_refused(files, run, call, said):
@@ -328,4 +327,4 @@ def test_a_text_without_spaces_is_hinted_at_for_whole_texts_and_for_lines(files,
 def test_the_help_keeps_to_eighty_columns_and_points_where_the_metrics_are(run):
     text = run("score", "--help", COLUMNS="80").stdout
     assert max(map(len, text.splitlines())) <= 80
-    assert "One of the metrics above" in text
+    assert "One or more of the metrics above" in text

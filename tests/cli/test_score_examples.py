@@ -85,7 +85,18 @@ def test_labels_are_scored_as_scikit_learn_scores_them(files, run):
     expected = 100 * sklearn.f1_score(GOLD, PREDICTED, average="micro", labels=["a", "b"])
     assert micro.stdout.startswith(f"F1 {expected:.2f} precision = ") and "|average:micro|labels:a,b|" in micro.stdout
     binary = run(
-        "score", "f1", "said", "--ref", "gold", "--average", "binary", "--positive", "b", "--score-only", "-w", "6"
+        "score",
+        "f1",
+        "said",
+        "--ref",
+        "gold",
+        "--average",
+        "binary",
+        "--positive",
+        "b",
+        "--score-only",
+        "--decimals",
+        "6",
     )
     assert float(binary.stdout) == pytest.approx(
         100 * sklearn.f1_score(GOLD, PREDICTED, average="macro", labels=["b"]), abs=1e-6
@@ -169,7 +180,7 @@ def test_what_squads_script_does_not_read_has_no_say_in_the_score(files, run):
 
 def test_missing_predictions_count_nothing_and_are_told(files, run):
     (files / "few.json").write_text('{"q1": "paris"}')
-    done = run("score", "exact-match", "few.json", "--ref", "squad.json", "--score-only", "-w", "4")
+    done = run("score", "exact-match", "few.json", "--ref", "squad.json", "--score-only", "--decimals", "4")
     assert done.stdout == "33.3333\n" and "2 of 3 questions have no prediction" in done.stderr
 
 
@@ -290,6 +301,6 @@ def test_a_label_with_a_comma_can_be_counted_alone_or_beside_others(files, run):
         (["--labels", "a,c"], ["a", "c"], "|labels:a,c|"),
         (["--labels", "a", "--labels", "b"], ["a", "b"], "|labels:a,b|"),
     ):
-        done = run("score", "f1", "s", "--ref", "g", *call, "-w", "6")
+        done = run("score", "f1", "s", "--ref", "g", *call, "--decimals", "6")
         expected = 100 * sklearn.f1_score(gold, said, average="macro", labels=labels)
         assert done.stdout.startswith(f"F1 {expected:.6f} ") and signed in done.stdout, done

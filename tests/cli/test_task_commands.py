@@ -98,6 +98,26 @@ def test_predictions_come_as_json_with_the_probability_of_every_label(call):
     assert top[::2] == list(found["probabilities"])
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("in.tsv", ["text\tlabel", "", "the red dog\twarm", " ", "a blue owl\tcold", ""]),
+        ("in.csv", ["text,label", "", '"the red dog",warm', " ", '"a blue owl",cold', ""]),
+        ("in.jsonl", ["", '{"text": "the red dog"}', " ", '{"text": "a blue owl"}', ""]),
+        ("in.txt", ["", "the red dog", "", "a blue owl", ""]),
+    ],
+)
+def test_a_blank_line_has_a_blank_line_in_its_place_in_every_format(call, name, lines):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", steps=1))
+    out = call("predict", "--model", "runs/x", write(name, lines)).split("\n")
+    assert [bool(line) for line in out] == [False, True, False, True, False, False]
+    records = [json.loads(line) for line in call("predict", "--model", "runs/x", "--json", name).splitlines()]
+    assert [record["text"] for record in records] == ["", "the red dog", "", "a blue owl", ""]
+    assert records[2] == {"text": "", "label": None}
+    assert json.loads(call("evaluate", "--model", "runs/x", "--data", "train.tsv", "--json"))["examples"] == 36
+
+
 def test_files_columns_and_options_are_checked_before_the_weights_are_read(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     call(*finetune("classify", "--train", "train.tsv", steps=1))

@@ -92,7 +92,7 @@ def test_a_person_before_a_silent_terminal_is_told_what_is_waited_for(monkeypatc
 
     monkeypatch.setattr("sys.stdin", Keyboard())
     terminal.announce_stdin()
-    assert capsys.readouterr().err == "reading from standard input; end with Ctrl-D\n"
+    assert capsys.readouterr().err == "reading from standard input; press Ctrl-D to end the input\n"
 
 
 def test_nothing_is_said_when_input_is_piped(monkeypatch, capsys):

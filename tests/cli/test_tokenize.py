@@ -47,7 +47,7 @@ def test_train_encode_decode_and_info_work_together(run, corpus):
         *(corpus / "train.txt", corpus / "train.gz"),
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines()[-1].startswith("tok: unigram, 310 tokens from 800 lines, in")
+    assert done.stderr.splitlines()[-1].startswith("tok: trained a unigram tokenizer with 310 tokens on 800 lines, in")
     ids = run("tokenize", "encode", "tok", stdin=STRANGE).stdout
     assert run("tokenize", "decode", "tok", stdin=ids).stdout == STRANGE + "\n"
     shown = run("tokenize", "info", "tok").stdout
@@ -61,7 +61,7 @@ def test_training_reads_standard_input_and_says_what_it_left_out(run):
         stdin=TEXT,
     )
     assert done.returncode == 0
-    assert "300 tokens from 100 lines, sampled from 400 (--max-lines)" in done.stderr
+    assert "300 tokens on 100 lines, sampled from 400 (--max-lines)" in done.stderr
     made = json.loads(done.stdout)
     assert (made["kind"], made["vocab_size"], made["out"]) == ("bpe", 300, "tok")
 
@@ -69,17 +69,17 @@ def test_training_reads_standard_input_and_says_what_it_left_out(run):
 @pytest.mark.parametrize("kind", ["unigram", "byte-bpe", "chars"])
 @pytest.mark.parametrize("form", ["ids", "tokens"])
 def test_one_line_out_for_each_line_in_and_back(run, folders, kind, form):
-    encoded = run("tokenize", "encode", folders / kind, "--as", form, stdin=STRANGE)
+    encoded = run("tokenize", "encode", folders / kind, "--unit", form, stdin=STRANGE)
     assert encoded.returncode == 0
     assert encoded.stdout.count("\n") == STRANGE.count("\n") + 1
-    back = run("tokenize", "decode", folders / kind, "--as", form, stdin=encoded.stdout)
+    back = run("tokenize", "decode", folders / kind, "--unit", form, stdin=encoded.stdout)
     assert (back.returncode, back.stdout, back.stderr) == (0, STRANGE + "\n", "")
 
 
 def test_files_are_read_one_after_the_other(run, folders, tmp_path):
     (tmp_path / "a").write_text("the mat\n")
     (tmp_path / "b").write_text("the dogs")
-    done = run("tokenize", "encode", folders / "byte-bpe", "--as", "tokens", "a", "-", "b", stdin="was")
+    done = run("tokenize", "encode", folders / "byte-bpe", "--unit", "tokens", "a", "-", "b", stdin="was")
     lines = [line.replace(" ", "").replace("Ġ", " ") for line in done.stdout.splitlines()]
     assert lines == ["the mat", "was", "the dogs"]
 
@@ -117,10 +117,10 @@ def test_line_buffered_answers_before_the_next_line_comes(nlpcli_command, enviro
 
 def test_line_ends_inside_a_text_do_not_break_the_line_and_json_keeps_them(run, folders):
     pieces = "d <0x0A> o\n<0x0A>"
-    done = run("tokenize", "decode", folders / "chars", "--as", "tokens", stdin=pieces)
+    done = run("tokenize", "decode", folders / "chars", "--unit", "tokens", stdin=pieces)
     assert done.stdout == "d o\n \n"
-    assert done.stderr.count("warning: line ends inside a text") == 1
-    done = run("tokenize", "decode", folders / "chars", "--as", "tokens", "--json", stdin=pieces)
+    assert done.stderr.count("warning: line breaks inside a text") == 1
+    done = run("tokenize", "decode", folders / "chars", "--unit", "tokens", "--json", stdin=pieces)
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["d\no", "\n"]
 
 
@@ -237,10 +237,10 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
         (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
         (["decode", bpe], "9" * 5000, f"<stdin>:1: '{'9' * 40}' is not an id\n"),
-        (["decode", bpe], "▁the", "hint: add --as tokens to decode tokens"),
-        (["decode", bpe, "--as", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
-        (["decode", bpe, "--as", "token"], "", "unknown form 'token'\n  hint: did you mean 'tokens'?"),
-        (["encode", bpe, "--as", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),
+        (["decode", bpe], "▁the", "hint: add --unit tokens to decode tokens"),
+        (["decode", bpe, "--unit", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
+        (["decode", bpe, "--unit", "token"], "", "unknown unit 'token'\n  hint: did you mean 'tokens'?"),
+        (["encode", bpe, "--unit", "id"], "", "unknown unit 'id'\n  hint: did you mean 'ids'?"),
         (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
         (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "subword sampling is not possible with wordpiece"),
         (["encode", bpe], b"a\n\xff", "<stdin>:2: not valid UTF-8"),

@@ -221,10 +221,11 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
         status, out, err = call(*name.split(), *required(name), *words, spelling, wanted)
-        assert (status, out) == (2, "") and f"{wanted}: there is no folder no/such" in err
+        assert (status, out) == (2, "")
+        assert f"{wanted} can't be written, because the folder no/such does not exist" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
-    assert (status, out) == (2, "") and "folder: is a folder, not a file" in err
+    assert (status, out) == (2, "") and "folder is a folder, not a file" in err
     assert files_in(tmp_path) == [tmp_path / "folder"]
 
 
@@ -312,6 +313,10 @@ def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, ob
         (["cluster", "-f", "json"], "--json"), (["finetune", "--preset", "bert-nano"], "--model"),
         (["finetune", "--learning-rate", "1"], "--lr"), (["pretrain", "--epochs", "3"], "--max-epochs"),
         (["pretrain", "--steps", "3"], "--max-steps"), (["pretrain", "--input", "a"], "--data"),
+        (["score", "-w", "4"], "--decimals"), (["score", "--width=4"], "--decimals"),
+        (["score", "--precision", "4"], "--decimals"), (["score", "perplexity", "--memory", "4"], "--memory-length"),
+        (["translate", "--patience", "2"], "--beam-patience"), (["tokenize", "encode", "t", "--as", "ids"], "--unit"),
+        (["tokenize", "decode", "t", "--as", "ids"], "--unit"),
     ],
 )  # fmt: skip
 def test_an_option_that_another_command_or_program_has_is_answered_with_the_one_here(call, tmp_path, words, meant):
@@ -350,7 +355,7 @@ def test_json_is_a_line_for_each_input_or_one_object_and_its_keys_are_snake_case
     Path("ids.txt").write_text("10 11\n12\n", "utf-8")
     calls = {  # lines that are to come
         ("tokenize", "encode", "tok", "hyp.txt"): 2,
-        ("tokenize", "encode", "tok", "hyp.txt", "--as", "tokens"): 2,
+        ("tokenize", "encode", "tok", "hyp.txt", "--unit", "tokens"): 2,
         ("tokenize", "decode", "tok", "ids.txt"): 2,
         ("tokenize", "info", "tok", "hyp.txt"): 1,
         ("score", "bleu,chrf", "hyp.txt", "--ref", "hyp.txt"): 1,

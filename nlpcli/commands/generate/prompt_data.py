@@ -30,12 +30,14 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     """
     if columns.format in _UNFIT:
         raise NlpcliError(f"format {columns.format} holds tagged words, and a prompt needs texts")
+    blank_lines = columns.blank_lines
     if columns.format == "squad" or (columns.format == "auto" and _is_squad(path)):
-        yield from _questions(path)
+        yield from _questions(path, blank_lines=blank_lines)
         return
     finder = _Finder(columns, used)
-    for row in read_rows(path, columns.format, finder.is_header, [*columns.named, *sorted(used)]):
-        yield finder.record(row)
+    named = [*columns.named, *sorted(used)]
+    for row in read_rows(path, columns.format, finder.is_header, named, blank_lines=blank_lines):
+        yield Record({}, None, row.place) if row.is_blank else finder.record(row)
 
 
 def _is_squad(path: Path | str) -> bool:
@@ -45,10 +47,13 @@ def _is_squad(path: Path | str) -> bool:
     return not Path(path).is_file() or not begins_list(begin(path)[0])
 
 
-def _questions(path: Path | str) -> Iterator[Record]:
+def _questions(path: Path | str, *, blank_lines: bool) -> Iterator[Record]:
     from nlpcli.data.squad import read_questions
 
-    for example in read_questions(path, labelled=False):
+    for example in read_questions(path, labelled=False, blank_lines=blank_lines):
+        if len(example.texts) < 2:  # a blank line
+            yield Record({}, None, example.place)
+            continue
         question, context = example.texts
         fields = {"question": question, "context": context, "id": example.id}
         answers = None if example.label is None else tuple(dict.fromkeys(answer.text for answer in example.label))

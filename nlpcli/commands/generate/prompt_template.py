@@ -32,6 +32,11 @@ class Record:
     label: tuple[str, ...] | None
     place: str
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it is a blank line between rows, which has no columns."""
+        return not self.fields
+
 
 @dataclass(frozen=True)
 class Case:
@@ -40,7 +45,7 @@ class Case:
     nothing: the prompt that says nothing of the example. candidates: name in the data -> text after the prompt; none
     where the text is to be written. gold: the name of the right candidate, or the right texts, () where nothing is;
     None where it is not known. completion: what comes after the prompt where the example is shown with its answer, None
-    where that is not known.
+    where that is not known. texts: the columns in the prompt, `text` and `text2` first, then the others as in the data.
     """
 
     prompt: str
@@ -49,6 +54,7 @@ class Case:
     gold: tuple[str, ...] | None
     completion: str | None
     place: str
+    texts: tuple[str, ...] = ()
 
 
 class Template(Strict):
@@ -140,16 +146,17 @@ class Template(Strict):
     def case(self, record: Record) -> Case:
         """Raises: NlpcliError, with its place, for a record without a column that is needed, or with a wrong label."""
         prompt = fill(self.prompt, record, "prompt")
+        texts = self._texts_shown(record)
         nothing = fill(self.answer_context, record, "answer_context")
         if not self.ranks:
             gold = record.label
-            return Case(prompt, nothing, {}, gold, self._completion(gold[0]) if gold else None, record.place)
-        texts = self._texts(record)
-        candidates = {name: self._completion(text) for name, text in texts.items()}
+            return Case(prompt, nothing, {}, gold, self._completion(gold[0]) if gold else None, record.place, texts)
+        answers = self._texts(record)
+        candidates = {name: self._completion(text) for name, text in answers.items()}
         if record.label is None:
-            return Case(prompt, nothing, candidates, None, None, record.place)
-        name = _right(record, texts)
-        return Case(prompt, nothing, candidates, (name,), candidates[name], record.place)
+            return Case(prompt, nothing, candidates, None, None, record.place, texts)
+        name = _right(record, answers)
+        return Case(prompt, nothing, candidates, (name,), candidates[name], record.place, texts)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -157,6 +164,11 @@ class Template(Strict):
         candidates = self.choices.values() if isinstance(self.choices, dict) else self.choices or ()
         several = [candidates] if isinstance(candidates, str) else candidates
         return frozenset([*placeholders(self.prompt), *placeholders(self.answer_context), *several])
+
+    def _texts_shown(self, record: Record) -> tuple[str, ...]:
+        shown = placeholders(self.prompt)
+        names = dict.fromkeys(("text", "text2", *record.fields))
+        return tuple(record.fields[name] for name in names if name in shown)
 
     def _completion(self, text: str) -> str:
         return "".join(literal + (text if name else "") for literal, name in _pieces(self.label))

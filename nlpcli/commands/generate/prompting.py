@@ -14,7 +14,7 @@ and without candidates the answer is what the model writes until a stop text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,27 +84,33 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of an example. prediction: the name of the best candidate, or what was written.
+    """The answer to an example. prediction: the name of the best candidate, or what was written; None for a blank line.
+    texts: the columns of the example that the prompt shows, see `Case`.
 
     candidates: as the template has them, none where text was written; logprob: of what was written, its end counted;
     finished: False where the limit cut it. prompt: the whole text that was shown; shots: the examples in it.
     """
 
-    prediction: str
+    prediction: str | None
     gold: tuple[str, ...] | None
     prompt: str
     shots: int
     candidates: tuple[Ranked, ...] = ()
     logprob: float = 0.0
     finished: bool = True
+    texts: tuple[str, ...] = ("",)
 
     def line(self) -> str:
         """The prediction as one line."""
-        return " ".join(self.prediction.splitlines())
+        return " ".join((self.prediction or "").splitlines())
 
     def as_dict(self, *, prompt: bool = False) -> dict[str, Any]:
-        """Plain data; `label` where it is known, and the prompt on request."""
-        found: dict[str, Any] = {"prediction": self.prediction}
+        """Plain data; `text` and `text2` are the first columns in the prompt, `label` where it is known, and the prompt
+        on request."""
+        found: dict[str, Any] = dict(zip(("text", "text2"), self.texts or ("",), strict=False))
+        found["prediction"] = self.prediction
+        if self.prediction is None:
+            return found
         if self.gold is not None:
             found["label"] = self.gold[0] if len(self.gold) == 1 else list(self.gold)
         if self.candidates:
@@ -112,6 +118,9 @@ class Answer:
         else:
             found |= {"logprob": self.logprob, "finished": self.finished}
         return found | {"shots": self.shots} | ({"prompt": self.prompt} if prompt else {})
+
+
+_BLANK = Answer(None, None, "", 0)
 
 
 class Prompter:
@@ -131,7 +140,7 @@ class Prompter:
         from nlpcli.commands.generate.prompt_layout import Demonstrations
         from nlpcli.training.device import prepare
 
-        pool = [] if job.examples is None else list(self._cases(job.examples))
+        pool = [] if job.examples is None else [case for case in self._cases(job.examples) if case is not None]
         demonstrations = Demonstrations(pool, job.shots, job.seed)
         path = _model_path(job.model, say)
         self.machine = prepare(job.device, "float32", job.threads)
@@ -145,28 +154,37 @@ class Prompter:
 
     def answers(self) -> Iterator[list[Answer]]:
         """The answer to every example, in order, in the portions in which they are ready.
+        The prediction of a blank line is None.
 
         Raises: NlpcliError for bad input, after all answers before it were given.
         """
-        cases = enumerate(self._cases(self.job.data))
+        cases = self._cases(self.job.data, blank_lines=True)
+        count = 0  # of examples, which decides the shots of each
         while True:
-            prompts: list[Prompt] = []
+            prompts: list[Prompt | None] = []
             error: NlpcliError | None = None
             try:
-                for number, case in islice(cases, _AHEAD):
-                    prompts.append(self.composer.compose(case, number))
+                for case in islice(cases, _AHEAD):
+                    prompts.append(None if case is None else self.composer.compose(case, count))
+                    count += case is not None
             except NlpcliError as found:
                 error = found
             if prompts:
-                answers = self._rank(prompts) if self.template.ranks else self._write(prompts)
-                self._remember(answers)
-                yield answers
+                yield self._answers(prompts)
             if error is not None:
                 raise error
             if len(prompts) < _AHEAD:
                 break
         if summary := self.composer.summary():
             self.warn(summary)
+
+    def _answers(self, prompts: Sequence[Prompt | None]) -> list[Answer]:
+        """The answers to prompts, None being a blank line, and remembers them for the scores."""
+        asked = [prompt for prompt in prompts if prompt is not None]
+        found = (self._rank(asked) if self.template.ranks else self._write(asked)) if asked else []
+        self._remember(found)
+        answers = iter(found)
+        return [_BLANK if prompt is None else next(answers) for prompt in prompts]
 
     def scores(self, resampling: Resampling | None = None) -> list[Score]:
         """The scores of all answers given so far whose examples have a label; none where no example has one."""
@@ -179,11 +197,13 @@ class Prompter:
             self.warn(f"not scored: {counted(self._unlabelled, 'example')} without a label")
         return [measure(metric, self._gold, self._predicted, resampling) for metric in self.metrics]
 
-    def _cases(self, path: str) -> Iterator[Case]:
+    def _cases(self, path: str, *, blank_lines: bool = False) -> Iterator[Case | None]:
+        """The cases in a file; None for a blank line, if these are wanted."""
         from nlpcli.commands.generate.prompt_data import read_records
 
-        for record in read_records(path, self.job.columns, self.template.columns):
-            yield self.template.case(record)
+        columns = replace(self.job.columns, blank_lines=blank_lines)
+        for record in read_records(path, columns, self.template.columns):
+            yield None if record.is_blank else self.template.case(record)
 
     def _remember(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
@@ -191,7 +211,7 @@ class Prompter:
                 self._unlabelled += 1
             else:
                 self._gold.append(answer.gold)
-                self._predicted.append(answer.prediction)
+                self._predicted.append(answer.prediction or "")
 
     # --- candidates ----------------------------------------------------------------------------------------------
 
@@ -211,7 +231,8 @@ class Prompter:
                 )
             )
             best = max(ranked, key=lambda candidate: candidate.score)
-            answers.append(Answer(best.label, prompt.case.gold, prompt.context, prompt.shots, ranked))
+            case = prompt.case
+            answers.append(Answer(best.label, case.gold, prompt.context, prompt.shots, ranked, texts=case.texts))
         return answers
 
     def _bases(self, cases: Sequence[Case]) -> list[list[float]]:
@@ -246,7 +267,7 @@ class Prompter:
         self._writer = self._writer or Writer(self.loaded, self.template, self.job.batch_tokens)
         written = self._writer.write([prompt.question for prompt in prompts])
         return [
-            Answer(text, prompt.case.gold, prompt.context, prompt.shots, (), logprob, finished)
+            Answer(text, prompt.case.gold, prompt.context, prompt.shots, (), logprob, finished, prompt.case.texts)
             for prompt, (text, logprob, finished) in zip(prompts, written, strict=True)
         ]
 

@@ -25,14 +25,14 @@ class Reading:
     """How a text is cut for a model, and where this is computed.
 
     context: tokens seen at once; None: the model's own in training. stride: tokens from one window to the next; None:
-    the context, without overlap. memory: positions that a model with memory looks back; None: its own number.
+    the context, without overlap. memory_length: positions that a model with memory looks back; None: its own number.
     documents: how documents stand in the text, as for pretraining; None: the text is one stream for a model that knows
     no end of documents or comes from elsewhere, and `auto` for others, which then predict the ends too.
     """
 
     context: int | None = None
     stride: int | None = None
-    memory: int | None = None
+    memory_length: int | None = None
     documents: str | None = None
     field: str = "text"
     column: int = 1
@@ -41,7 +41,7 @@ class Reading:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("context", 1), ("stride", 1), ("memory", 0), ("batch_tokens", 1)):
+        for name, least in (("context", 1), ("stride", 1), ("memory_length", 0), ("batch_tokens", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise NlpcliError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
@@ -143,15 +143,15 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
 def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
     """Whether a memory takes the place of overlapping windows; the model is given the one that was asked for."""
     if not loaded.model.has_memory:
-        if reading.memory is not None:
+        if reading.memory_length is not None:
             raise NlpcliError(f"{loaded.path}: this model has no memory", hint="give it a context and a stride instead")
         return False
-    if reading.memory is not None:
-        loaded.model.memory_length = reading.memory
+    if reading.memory_length is not None:
+        loaded.model.memory_length = reading.memory_length
     if loaded.model.memory_length and reading.stride is not None:
         raise NlpcliError(
             f"a stride of {reading.stride}: a model with memory reads each token once",
-            hint="leave --stride out, or set --memory to 0",
+            hint="leave --stride out, or set --memory-length to 0",
         )
     return bool(loaded.model.memory_length)
 
@@ -169,9 +169,10 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
         raise NlpcliError(
             f"{loaded.path}: this encoder predicts no tokens", hint="use one that was pretrained with mlm"
         )
-    for name in ("stride", "memory"):
+    for name in ("stride", "memory_length"):
         if getattr(reading, name) is not None:
-            raise NlpcliError(f"--{name} has no effect on a masked language model, which reads each document alone")
+            option = name.replace("_", "-")
+            raise NlpcliError(f"--{option} has no effect on a masked language model, which reads each document alone")
     special.check("cls", "sep", "mask", "pad")
     context = _context(loaded, reading)
     documents = reading.documents or "auto"

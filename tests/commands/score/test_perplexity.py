@@ -96,7 +96,7 @@ def test_a_model_with_memory_reads_segment_after_segment(write, text, tokenizer)
     found = scores_of(path, text)
     assert found["loss/token"].value == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
     assert "|memory:6|" in found["loss/token"].signature
-    assert "|memory:" not in scores_of(path, text, memory=0, stride=4)["loss/token"].signature
+    assert "|memory:" not in scores_of(path, text, memory_length=0, stride=4)["loss/token"].signature
 
 
 def test_a_text_shorter_than_the_context_is_one_window(write, text, tokenizer, tmp_path):
@@ -127,7 +127,7 @@ def test_of_a_masked_language_model_every_token_is_hidden_in_turn(write, text, t
 @pytest.mark.parametrize(
     ("shape", "reading", "message"),
     [
-        ({}, {"memory": 3}, "has no memory"),
+        ({}, {"memory_length": 3}, "has no memory"),
         ({}, {"context": 33}, "only 32 positions"),
         ({}, {"stride": 17}, "tokens would be skipped"),
         ({"family": "transformer-xl", "positions": "none", "memory_length": 6}, {"stride": 3}, "reads each token once"),
