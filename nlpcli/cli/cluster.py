@@ -40,9 +40,11 @@ def command(
     pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
     layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
     max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
     """Group lines by the cosine of their vectors: one output line for each input line, after the number of its group.
 

@@ -126,14 +126,14 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, RecursionError):
-        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows the traceback")
+        return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
-        return RunFailed("out of memory", hint="make the batches smaller, or the model")
+        return RunFailed("out of memory", hint="use smaller batches or a smaller model")
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
-        hint=f"this is a bug in nlpcli; {TRACEBACK_VARIABLE}=1 shows the traceback",
+        hint=f"this is a bug in nlpcli; the environment variable {TRACEBACK_VARIABLE}=1 shows the traceback",
     )
 
 
