@@ -26,8 +26,8 @@ COMMANDS = {
     "demo": "Train and score a small translation model on the sample data, step by step (5 minutes).",
     "tokenize": "Train a tokenizer; convert text into tokens or token ids, and back.",
     "pretrain": "Train a model on raw text with a self-supervised objective.",
-    "finetune": "Train a model on labeled examples: classification, regression, tagging, question answering, similarity, "
-    "translation or text generation.",
+    "finetune": "Train a model on labeled examples: classification, regression, tagging, question answering, "
+    "similarity, translation or text generation.",
     "predict": "Predict with a fine-tuned model: one output line for each input line.",
     "evaluate": "Evaluate a fine-tuned model on labeled data.",
     "embed": "Compute embeddings (vectors) of lines, or of words in context.",
@@ -35,7 +35,7 @@ COMMANDS = {
     "cluster": "Cluster lines by the similarity of their embeddings.",
     "translate": "Translate text: one output line for each input line.",
     "generate": "Continue a text with a language model, or solve a task with prompts.",
-    "score": "Compute metrics of outputs against references (BLEU, ROUGE, WER, F1 and others), or perplexity.",
+    "score": "Compute metrics of outputs against references (BLEU, ROUGE, WER, F1, …), or perplexity.",
     "visualize-attention": "Show attention weights in the terminal, as a figure or as a web page.",
     "report": "Report on one or more runs: learning curves, scores with confidence intervals, outputs, cost.",
     "compare": "Train several configurations with the same training budget and compare the results.",

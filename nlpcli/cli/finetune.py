@@ -55,8 +55,8 @@ def command(
         None,
         "--model",
         metavar="DIR|PRESET|FILE",
-        help="Model to fine-tune: the folder of a run or a Hugging Face folder. A preset or a YAML file is trained from "
-        "random weights. Default: a small preset for the task.",
+        help="Model to fine-tune: the folder of a run or a Hugging Face folder. A preset or a YAML file is trained "
+        "from random weights. Default: a small preset for the task.",
         autocompletion=complete.presets,
     ),
     text: str = typer.Option(
@@ -149,7 +149,7 @@ def command(
         None,
         "--seeds",
         min=1,
-        help="Train N times with different random seeds, and report the mean and the standard deviation of each metric.",
+        help="Train N times with different random seeds, and print mean and standard deviation of each metric.",
     ),
     batch_size: int = typer.Option(None, "--batch-size", min=1, help="Batch size in examples."),
     patience: int = typer.Option(

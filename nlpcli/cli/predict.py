@@ -61,10 +61,11 @@ def command(
     \b
     echo "What a film!" | nlpcli predict --model runs/sentiment --top 2
     nlpcli predict --model runs/ner --json < sentences.txt
-    nlpcli predict --model runs/entailment premise-TAB-hypothesis.txt
+    nlpcli predict --model runs/entailment pairs.txt
+
+    What an output line contains depends on the task of the model. Tabs separate its fields.
 
     \b
-    Each output line depends on the task of the model (a tab separates its fields):
       classify      the most probable label and its probability
       multi-label   all labels above the threshold, separated by commas
       regress       a number
@@ -73,7 +74,8 @@ def command(
       span          the answer; each input line is question, tab, context
       similarity    the cosine similarity; each input line is text, tab, text
       text-to-text  the generated text
-    For a translation model, use 'nlpcli translate'.
+
+    A blank input line gives a blank output line. Translation models need 'nlpcli translate'.
     """
     from nlpcli.errors import NlpcliError
     from nlpcli.recipes.predict import Predicting, predict, record

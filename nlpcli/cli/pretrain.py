@@ -74,8 +74,8 @@ def command(
         None,
         "--documents",
         help="Where documents begin and end: lines (one document per line), paragraphs (blank lines separate "
-        "documents), file (one document per file), jsonl (one per JSON object), tsv (one per row), or auto (by the name "
-        "and the beginning of the file; the default).",
+        "documents), file (one document per file), jsonl (one per JSON object), tsv (one per row), or auto (by the "
+        "name and the beginning of the file; the default).",
     ),
     field: str = typer.Option(
         None, "--field", help="In JSON lines: name of the field that contains the text. Default: text."

@@ -20,7 +20,8 @@ ATTENTION = typer.Option(
     None,
     "--attention",
     metavar="PATTERN",
-    help='Self-attention pattern: the keys that each query may attend to, such as "window:128+global:2" (a local window '
+    help='Self-attention pattern: the keys that each query may attend to, such as "window:128+global:2" (a local '
+    "window "
     "and 2 global tokens). If the option is repeated, the patterns alternate from layer to layer.",
 )
 SET = typer.Option(

@@ -221,7 +221,10 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
         status, out, err = call(*name.split(), *required(name), *words, spelling, wanted)
-        assert (status, out) == (2, "") and f"{wanted} can't be written because the folder no/such does not exist" in err
+        assert (status, out) == (
+            2,
+            "",
+        ) and f"{wanted} can't be written because the folder no/such does not exist" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
     assert (status, out) == (2, "") and "--out needs a file, but folder is a folder" in err
