@@ -191,7 +191,5 @@ def _is_on(ctx: Any, name: str) -> bool:
     return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
 
 
-OUT_FILE = typer.Option(
-    None, "--out", metavar="FILE", help="Write the results to this file instead of standard output."
-)
+OUT_FILE = typer.Option(None, "--out", metavar="FILE", help="Write the output to this file instead of standard output.")
 """For the parameter `results`."""

@@ -38,6 +38,7 @@ def command(
     task: str = typer.Option(
         None,
         "--task",
+        metavar="NAME",
         help="Task: classify (one label per text), multi-label (any number of labels), regress (a number), "
         "choice (multiple choice), tag (one tag per word, such as named entities), span (extractive question "
         "answering), similarity (of two texts), text-to-text (such as summarization) or translation (the default).",

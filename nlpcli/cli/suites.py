@@ -73,7 +73,7 @@ def _folder(given: Mapping[str, Any]) -> str:
     if said:
         options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
         raise NlpcliError(
-            f"--suite sets the tasks and their data, so {options} can't be used with it", hint="leave them out"
+            f"--suite sets the tasks and their data, so {options} can't be used with it", hint=f"leave out {options}"
         )
     if len(given["train"] or []) != 1:
         raise NlpcliError(

@@ -136,7 +136,7 @@ def test_only_finds_what_the_listing_has_as_words(call, model):
 
 def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text):
     _, lines, _ = call("--model", model, "--tokens", "--word", "plane", "--similarity", "--static", text)
-    assert lines[0].split() == ["cosine", "static", "one", "the", "other"]
+    assert lines[0].split() == ["cosine", "static", "first", "word", "second", "word"]
     assert len(lines) == 4
     cosine, static, *rest = lines[1].split()
     assert -1 <= float(cosine) < 1 and static == "1.0000"

@@ -162,7 +162,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["evaluate", "--suite", "glue", "--data", "GLUE"], "--model DIR"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "GLUE"], "CoLA: no model"),
-        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions needs --suite"),
+        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions has no effect without --suite"),
     ],
 )
 def test_what_a_suite_is_not_is_told(call, arguments, message):

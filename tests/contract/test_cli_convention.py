@@ -96,6 +96,31 @@ def test_a_letter_means_the_same_option_in_every_command_that_has_it():
     }
 
 
+def kind_of_value(option: Any) -> str:
+    """What an option takes: the word that the help has for it, and a file or folder is a path."""
+    if option.is_flag:
+        return "flag"
+    word = (option.metavar or "").removesuffix("...").partition("[")[0]
+    annotation = str(option.type_descriptor.annotation)
+    if "Path" in annotation or re.search("FILE|DIR|PATH|SOURCE", word):
+        return "path"
+    return word if not re.search("int|float", annotation) else re.search("int|float", annotation)[0]
+
+
+TWO_MEANINGS = {"--as", "--label", "--memory", "--normalize", "--patience", "--precision", "--reverse"}
+"""Names that still have a second meaning in another command; no name may join them."""
+
+
+def test_an_option_of_one_name_takes_the_same_kind_of_value_in_every_command_that_has_it():
+    kinds = defaultdict(lambda: defaultdict(list))
+    for name, option in OPTIONS:
+        for word in option.opts:
+            if word.startswith("--"):
+                kinds[word][kind_of_value(option)].append(name)
+    several = {word: {kind: found[kind] for kind in found} for word, found in kinds.items() if len(found) > 1}
+    assert {word: found for word, found in several.items() if word not in TWO_MEANINGS} == {}
+
+
 @every_option
 def test_every_option_has_a_sentence_of_help(name, option):
     assert (option.help or "").strip().endswith((".", ")", "…")), f"{name} {convention.long_name(option)}"
