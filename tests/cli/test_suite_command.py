@@ -95,8 +95,8 @@ def test_a_suite_is_learnt_task_by_task_and_measured_as_a_whole(call):
     assert [line.split("\t")[0] for line in out.splitlines()] == ["1"] * 3 + ["0"] * 9
 
     call("evaluate", "--suite", "glue", "--model", "runs/glue/cola", "--data", "GLUE", "--only", "cola",
-         "--predictions", "answers")  # fmt: skip
-    answers = Path("answers/CoLA.tsv").read_text().splitlines()
+         "--predictions", "new/answers")  # fmt: skip
+    answers = Path("new/answers/CoLA.tsv").read_text().splitlines()
     assert answers == ["index\tprediction", *(f"{i}\t{int(i < 3)}" for i in range(12))]
 
 

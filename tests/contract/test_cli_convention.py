@@ -241,7 +241,7 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(call, tmp_path, n
 def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(call, tmp_path, name):
     option = next(p for p in COMMANDS[name].params if "--out" in p.opts)
     if convention.is_folder(option):
-        pytest.skip("it writes a folder, which is made with those above it")
+        pytest.skip("it writes a folder, which is created with the folders above it")
     words = ["--ref", "x"] if name == "score" else []
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
@@ -269,6 +269,41 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
         said = "needs a folder, but file is a file" if wanted == "file" else "because file is a file"
         assert (status, out) == (2, "") and said in err.replace(f"{tmp_path}/", "")
     assert files_in(tmp_path) == [tmp_path / "file"]
+
+
+def test_a_folder_to_write_is_created_with_the_folders_above_it(call, tmp_path):
+    Path("text.txt").write_text("the cat sat\non the mat\n" * 40, "utf-8")
+    Path("train.tsv").write_text("text\tlabel\n" + "the cat\ta\nthe mat\tb\n" * 8, "utf-8")
+    small = [
+        "--set",
+        "tokenizer.type=chars",
+        "--set",
+        "model.d_model=8",
+        "--set",
+        "model.d_ff=8",
+        "--set",
+        "model.heads=1",
+    ]
+    small += ["--set", "model.encoder_layers=1", "--max-steps", "1", "--precision", "float32"]
+    for number, (words, written) in enumerate(
+        [
+            (["tokenize", "train", "--type", "chars", "text.txt"], "tokenizer.yaml"),
+            (["pretrain", "mlm", "--data", "text.txt", *small], "model.yaml"),
+            (["finetune", "classify", "--train", "train.tsv", "--model", "bert-nano", *small], "model.yaml"),
+            (["convert", "--to", "huggingface", "new1/deep/folder"], "config.json"),
+        ]
+    ):
+        status, _, err = call(*words, "--out", f"new{number}/deep/folder")
+        assert status == 0 and (tmp_path / f"new{number}/deep/folder/{written}").is_file(), err
+
+
+def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
+    for words in (
+        ["tokenize", "train", "none.txt"], ["pretrain", "mlm", "--data", "none.txt"], ["convert", "none"],
+        ["finetune", "classify", "--train", "none.tsv"], ["compare", "none.yaml"],
+    ):  # fmt: skip
+        status, _, _ = call(*words, "--out", "new/deep/folder")
+        assert status == 2 and files_in(tmp_path) == [], words
 
 
 @pytest.mark.parametrize(
