@@ -72,10 +72,10 @@ Examples:
 """
 
 _COMPLETION = {
-    "--install-completion": "Install completion of commands and options (Tab key) for the current shell.",
-    "--show-completion": "Print the script that --install-completion installs, and do not install it.",
+    "install_completion": "Install completion of commands and options (Tab key) for the current shell.",
+    "show_completion": "Print the completion script for the current shell instead of installing it.",
 }
-"""Help of the options that Typer adds."""
+"""Help of the options that Typer adds, by parameter."""
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -137,7 +137,7 @@ def build() -> Any:
     app.callback()(_program)
     command = typer.main.get_command(app)
     for parameter in command.params:
-        parameter.help = _COMPLETION.get(parameter.opts[0], parameter.help)  # type: ignore[attr-defined]
+        parameter.help = _COMPLETION.get(parameter.name, parameter.help)  # type: ignore[attr-defined]
     return command
 
 

@@ -323,7 +323,7 @@ def test_options_without_effect_are_told(make_run, tmp_path, capsys):
     drawn = ["report", str(make_run("c")), "--bootstrap-samples", "50", "--seed", "1"]
     for more, why in (
         (["--no-confidence"], "with --no-confidence"),
-        (["--out", str(tmp_path / "r.png")], "on a report as png"),
+        (["--out", str(tmp_path / "r.png")], "on a report in the format png"),
     ):
         assert main([*drawn, *more]) == 0
         error = capsys.readouterr().err
