@@ -47,9 +47,13 @@ def command(
     json: bool = typer.Option(False, "--json", help="Write JSON lines."),
     results: Path = OUT_FILE,
     seed: int = typer.Option(1, "--seed", help="Random seed of k-means. The same seed gives the same clusters."),
-    pooling: str = typer.Option(None, "--pooling", help="The same as in 'nlpcli embed'."),
-    layers: str = typer.Option(None, "--layers", help="The same as in 'nlpcli embed'."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="The same as in 'nlpcli embed'."),
+    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
+    layers: str = typer.Option(
+        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
+    ),
+    max_length: int = typer.Option(
+        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
+    ),
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
     device: str = typer.Option(
         "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."

@@ -66,9 +66,13 @@ def command(
         metavar="LABEL",
         help="With --rerank and a classifier: the label whose probability is the score.",
     ),
-    pooling: str = typer.Option(None, "--pooling", help="The same as in 'nlpcli embed'."),
-    layers: str = typer.Option(None, "--layers", help="The same as in 'nlpcli embed'."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="The same as in 'nlpcli embed'."),
+    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
+    layers: str = typer.Option(
+        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
+    ),
+    max_length: int = typer.Option(
+        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
+    ),
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each query."),
     results: Path = OUT_FILE,
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),

@@ -52,7 +52,11 @@ SEED = typer.Option(None, "--seed", help="Random seed of the run.")
 DEVICE = typer.Option(
     None, "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
 )
-PRECISION = typer.Option(None, "--precision", help="Floating-point precision: auto, float32 or bfloat16.")
+PRECISION = typer.Option(
+    None,
+    "--precision",
+    help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
+)
 THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.")
 JSON = typer.Option(False, "--json", help="At the end, print the folder of the run and its results as JSON.")
 
