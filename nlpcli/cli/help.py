@@ -60,12 +60,14 @@ def _positional(piece: str) -> str:
 def _bounded(text: str) -> str:
     """A help text with its bounds in words: `at least 1` for Typer's `x>=1`."""
     begin, bracket, bounds = text.rpartition("[")
-    bounds = re.sub(r"([-\d.]+)<=x<=([-\d.]+)", r"\1 to \2", bounds)
-    return begin + bracket + re.sub(r"x(>=|<=)([-\d.]+?)(?:\.0)?(?=[];])", _bound, bounds)
-
-
-def _bound(found: re.Match[str]) -> str:
-    return f"{'at least' if found[1] == '>=' else 'at most'} {found[2]}"
+    bounds = re.sub(r"(-?\d+)\.0\b(?=<=x|[];])", r"\1", bounds)
+    for pattern, words in (
+        (r"(\S+)<=x<=(\S+)", r"\1 to \2"),
+        (r"x>=(\S+)", r"at least \1"),
+        (r"x<=(\S+)", r"at most \1"),
+    ):
+        bounds = re.sub(pattern, words, bounds)
+    return begin + bracket + bounds
 
 
 def _sections(sections: Sequence[tuple[str, Sequence[Row]]], columns: int) -> Iterator[str]:

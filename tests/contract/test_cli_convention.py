@@ -166,6 +166,21 @@ def test_an_option_and_its_opposite_contradict_each_other(call, name, option):
     assert (status, out) == (2, "") and f"{option.opts[0]} and {option.secondary_opts[0]} contradict each other" in err
 
 
+BOUNDED = [(name, option) for name, option in OPTIONS if getattr(option, "min", None) is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), BOUNDED, ids=[f"{name} {convention.long_name(option)}" for name, option in BOUNDED]
+)
+def test_a_number_below_its_bound_is_refused_with_the_bound(call, tmp_path, name, option):
+    long, value = convention.long_name(option), f"{option.min - 1:g}"
+    status, out, err = call(*name.split(), *required(name), f"{long}={value}")
+    assert (status, out) == (2, "") and err.startswith(
+        f"nlpcli: {long} must be at least {option.min:g}, not '{value}'\n"
+    )
+    assert files_in(tmp_path) == []
+
+
 EXCLUSIVE = [(name, *pair) for name, command in COMMANDS.items() for pair in command.exclusive]
 NEEDED = [(name, first, others) for name, command in COMMANDS.items() for first, others in command.needed.items()]
 
