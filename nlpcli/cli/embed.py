@@ -50,7 +50,7 @@ def command(
         None,
         "--layers",
         help="Layers whose hidden states are used: last (the last layer), mean:N (mean of the last N layers) or "
-        "concat:N (concatenation of the last N layers). Default: last.",
+        "concat:N (concatenation of the last N layers). Default: as the model was trained, or else last.",
     ),
     max_length: int = typer.Option(
         None,
@@ -83,7 +83,7 @@ def command(
         False, "--json", help="Write JSON lines. This is the default, except with --similarity.", show_default=False
     ),
     format: str = typer.Option(
-        "auto", "--format", help="Format of the input: auto (by file name and first line), lines or jsonl."
+        "auto", "--format", help="Format of the input: auto (by the file name), lines or jsonl (JSON lines)."
     ),
     field: str = typer.Option(
         None,

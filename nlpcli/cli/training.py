@@ -38,7 +38,7 @@ TOKENIZER = typer.Option(
     help="Folder of a trained tokenizer. Default: the tokenizer of a pretrained --model, or else a new one, trained on "
     "the training text.",
 )
-RESUME = typer.Option(False, "--resume", help="Resume the interrupted run in the folder --out.")
+RESUME = typer.Option(False, "--resume", help="Resume the run in the folder --out from its last checkpoint.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Delete the run in the folder --out and start a new one there.")
 MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after this many optimizer steps.")
 MAX_EPOCHS = typer.Option(
