@@ -29,7 +29,8 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest encoder run in runs/.",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
     ),
     vectors: Path = typer.Option(
         None, "--vectors", metavar="FILE", help="Instead of --model: .npy file with the vectors of the lines."

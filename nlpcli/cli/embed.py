@@ -30,7 +30,8 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest encoder run in runs/.",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
     ),
     output: Path = typer.Option(
         None, "--out", metavar="FILE", help="Write the vectors to this .npy or .jsonl file instead of standard output."

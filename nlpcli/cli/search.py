@@ -26,7 +26,8 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest encoder run in runs/.",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
     ),
     corpus: list[str] = typer.Option(
         [], "--corpus", metavar="FILE", help="File with the lines to search (repeatable)."
