@@ -268,8 +268,6 @@ def command(
     if texts is not None:
         from nlpcli.commands.score.perplexity import Reading
 
-        for warning in _without_effect(context, json=json, resampled=True):
-            terminal.warn(warning)
         reading = Reading(window, stride, memory, documents, field or "text", device=device or "auto", threads=threads)
         _write_perplexity(texts, model, reading, json=json, score_only=score_only, precision=precision)
         return
@@ -324,8 +322,6 @@ def command(
     if "-" in request.hypotheses:
         terminal.announce_stdin()
     scoring = recipe.Scoring(request)
-    for warning in _without_effect(context, json=json, resampled=request.resampling is not None):
-        terminal.warn(warning)
     if sentence:
         for warning in scoring.warnings(sentence=True):
             terminal.warn(warning)
@@ -368,19 +364,6 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
             raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
         raise NlpcliError("no references are given", hint="name the references with --ref FILE")
-
-
-def _without_effect(context: typer.Context, *, json: bool, resampled: bool) -> list[str]:
-    """A sentence for each option of the output and the resampling that changes nothing in this call."""
-    given = {name for name in context.params if _given(context, name)}
-    found = []
-    if not resampled:
-        for name, option in (("samples", "--bootstrap-samples"), ("seed", "--seed")):
-            if name in given:
-                found.append(f"{option} has no effect without --confidence or --baseline")
-    if json and "precision" in given:
-        found.append("--precision has no effect on --json, which has full precision")
-    return found
 
 
 def _given(context: typer.Context, name: str) -> bool:
