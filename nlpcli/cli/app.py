@@ -23,30 +23,34 @@ PROGRAM = "nlpcli"
 # Each name stands for a module nlpcli.cli.NAME ("-" is "_" there), which holds either `app` (a Typer with commands of
 # its own) or `command` (a function).
 COMMANDS = {
-    "demo": "Train and score a small translator on the sample data, step by step (5 minutes).",
-    "tokenize": "Train a tokenizer; convert text to tokens or ids, and back.",
+    "demo": "Train and score a small translation model on the sample data, step by step (5 minutes).",
+    "tokenize": "Train a tokenizer; convert text into tokens or token ids, and back.",
     "pretrain": "Train a model on raw text with a self-supervised objective.",
-    "finetune": "Train a model for a task: labels, scores, tags, answers, vectors, translation, text.",
-    "predict": "Apply a fine-tuned model: one output line for each input line.",
+    "finetune": "Train a model on labeled examples: classification, regression, tagging, question answering, "
+    "similarity, translation or text generation.",
+    "predict": "Predict with a fine-tuned model: one output line for each input line.",
     "evaluate": "Evaluate a fine-tuned model on labeled data.",
-    "embed": "Turn lines, or words in context, into vectors.",
-    "search": "Find the lines of a corpus that are closest to a query.",
-    "cluster": "Group similar lines.",
+    "embed": "Compute embeddings (vectors) of lines, or of words in context.",
+    "search": "Find the lines of a corpus that are most similar to a query.",
+    "cluster": "Cluster lines by the similarity of their embeddings.",
     "translate": "Translate text: one output line for each input line.",
-    "generate": "Continue a text with a language model.",
-    "score": "Compare output with references: BLEU, ROUGE, WER, F1, correlations, perplexity, …",
+    "generate": "Continue a text with a language model, or solve a task with prompts.",
+    "score": "Compute metrics of outputs against references (BLEU, ROUGE, WER, F1, …), or perplexity.",
     "visualize-attention": "Show attention weights in the terminal, as a figure or as a web page.",
-    "report": "Compare runs: curves, scores with intervals, outputs, cost.",
-    "compare": "Train a grid of models at equal cost and compare the results.",
-    "inspect": "Describe a model, tokenizer, run, text or parallel corpus, and check it for faults.",
+    "report": "Report on one or more runs: learning curves, scores with confidence intervals, outputs, cost.",
+    "compare": "Train several configurations with the same training budget and compare the results.",
+    "inspect": "Describe a model, tokenizer, run, text or parallel corpus, and report problems in it.",
     "convert": "Convert a model to or from the Hugging Face format.",
-    "config": "Show the presets and all settings of a run.",
+    "config": "List the presets (named configurations); print all settings of a configuration.",
 }
 
 INTRODUCTION = """
-Train, fine-tune and evaluate language models and translators in the shell.
+Train, fine-tune and evaluate language models and translation models from the command line.
 
-Results go to standard output; messages go to standard error.
+Each training is a run. Its folder, by default a new one in runs/, contains the model, its tokenizer, its configuration
+and its metrics. Other commands take the folder of a run as their model.
+
+Results go to standard output. Messages go to standard error.
 """
 
 EXAMPLES = """
@@ -64,8 +68,14 @@ Examples:
   nlpcli report runs/ende runs/mine --out report.html
   nlpcli inspect train.en train.de
 
-'nlpcli COMMAND --help' explains one command.
+'nlpcli COMMAND --help' describes one command and its options.
 """
+
+_COMPLETION = {
+    "install_completion": "Install completion of commands and options (Tab key) for the current shell.",
+    "show_completion": "Print the completion script for the current shell instead of installing it.",
+}
+"""Help of the options that Typer adds, by parameter."""
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -125,7 +135,10 @@ def build() -> Any:
         subcommand_metavar="COMMAND ...",
     )
     app.callback()(_program)
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    for parameter in command.params:
+        parameter.help = _COMPLETION.get(parameter.name, parameter.help)  # type: ignore[attr-defined]
+    return command
 
 
 def _nothing() -> None:
@@ -147,14 +160,14 @@ def _show_traceback(wanted: bool) -> None:
 
 def _program(
     version: bool = typer.Option(
-        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version of nlpcli."
     ),
     traceback: bool = typer.Option(
         False,
         "--traceback",
         callback=_show_traceback,
         is_eager=True,
-        help="Show the traceback of an error (also: NLPCLI_TRACEBACK=1).",
+        help="Print the Python traceback of an error (as does the environment variable NLPCLI_TRACEBACK=1).",
     ),
 ) -> None:
     pass

@@ -1,4 +1,4 @@
-"""`nlpcli cluster`: group lines by what they say."""
+"""`nlpcli cluster`: cluster lines by their embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nlpcli.cli.convention import OUT_FILE
 
 
 class Command(convention.Command):
-    """How many groups there are is either given or follows from distances."""
+    """The number of clusters is given, or it follows from a distance threshold."""
 
     exclusive: ClassVar = (
         ("k", "distance"),
@@ -23,35 +23,53 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="[FILE]...", help="Files with lines to group; '-' or none: standard input."
+        None, metavar="FILE", help="Files with the lines to cluster. Default: standard input ('-')."
     ),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(
+        None,
+        "--model",
+        metavar="DIR",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
+    ),
     vectors: Path = typer.Option(
-        None, "--vectors", metavar="FILE", help="Vectors of the lines (.npy), so that no model is needed."
+        None, "--vectors", metavar="FILE", help="Instead of --model: .npy file with the vectors of the lines."
     ),
-    k: int = typer.Option(None, "--k", min=1, help="Number of groups, found by k-means."),
+    k: int = typer.Option(None, "--k", min=1, help="Number of clusters (k-means clustering)."),
     distance: float = typer.Option(
-        None, "--distance", help="Instead: merge groups closer than this (mean cosine distance, 0 to 2)."
+        None,
+        "--distance-threshold",
+        help="Instead of --k: agglomerative clustering that merges clusters whose mean cosine distance (0 to 2) is "
+        "below this threshold.",
     ),
-    summary: bool = typer.Option(False, "--summary", help="Print each group's number, size and most central line."),
+    summary: bool = typer.Option(
+        False, "--summary", help="Print for each cluster its number, its size and its most central line."
+    ),
     json: bool = typer.Option(False, "--json", help="Write JSON lines."),
     results: Path = OUT_FILE,
-    seed: int = typer.Option(1, "--seed", help="Random seed; the same seed gives the same groups."),
-    pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
-    layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    seed: int = typer.Option(1, "--seed", help="Random seed of k-means. The same seed gives the same clusters."),
+    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
+    layers: str = typer.Option(
+        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
+    ),
+    max_length: int = typer.Option(
+        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
+    ),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Group lines by the cosine of their vectors: one output line for each input line, after the number of its group.
+    """Cluster lines by cosine similarity of their embeddings.
 
-    The largest group is number 1. Needs an extra package: pip install 'nlpcli[cluster]'.
+    Each output line is the number of the cluster, a tab, and the input line. Cluster 1 is the largest. The command
+    needs an extra package: pip install 'nlpcli[cluster]'.
 
     \b
     Examples:
       nlpcli cluster --model runs/similarity --k 20 lines.txt
-      nlpcli cluster --model runs/similarity --distance 0.3 --summary lines.txt
+      nlpcli cluster --model runs/similarity --distance-threshold 0.3 --summary lines.txt
       nlpcli cluster --vectors lines.npy --k 20 --json lines.txt
     """
     from nlpcli.commands.cluster import Clustering, cluster

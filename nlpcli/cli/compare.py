@@ -1,4 +1,4 @@
-"""`nlpcli compare`: run a grid of trainings at equal cost, and lay them side by side."""
+"""`nlpcli compare`: train the cells of a grid with the same budget and compare the results."""
 
 from __future__ import annotations
 
@@ -27,39 +27,58 @@ class Command(Spreading):
 
 def command(
     grid: Path = typer.Argument(
-        ..., metavar="GRID", help="A YAML file: the base settings, what each cell changes, what is kept equal."
+        ...,
+        metavar="GRID",
+        help="YAML file with the base configuration, the changes of each cell, and the budget that all cells share.",
     ),
-    train: list[str] = typer.Option(None, "--train", "--data", metavar="FILE...", help="Training text or examples."),
-    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set; all cells are evaluated on it."),
+    train: list[str] = typer.Option(
+        None, "--train", "--data", metavar="FILE...", help="Training text, or training examples of the task."
+    ),
+    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set. All cells are evaluated on it."),
     test: list[str] = typer.Option(
-        None, "--test", metavar="FILE...", help="SOURCE TARGET: test set; finished translators are scored on it (BLEU)."
+        None,
+        "--test",
+        metavar="FILE...",
+        help="For translation: test set, SOURCE TARGET. Each trained model translates it, and the table shows BLEU.",
     ),
-    out: Path = typer.Option(None, "--out", metavar="DIR", help="The grid's folder. Default: runs/NAME."),
-    cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Train only these cells."),
+    out: Path = typer.Option(
+        None,
+        "--out",
+        metavar="DIR",
+        help="Folder for the runs of all cells. Default: runs/NAME, with the name of the grid.",
+    ),
+    cells: list[str] = typer.Option(None, "--cells", metavar="CELL...", help="Train only the cells with these names."),
     rerun: list[str] = typer.Option(
-        None, "--rerun", metavar="CELL...", help="Train these cells again, finished or not."
+        None, "--rerun", metavar="CELL...", help="Train the cells with these names again, even if they are finished."
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Train all cells again, or those of --cells."),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Train all cells again, even if they are finished; with --cells, only those."
+    ),
     overrides: list[str] = training_options.SET,
     tokenizer: Path = typer.Option(
-        None, "--tokenizer", metavar="DIR", help="A trained tokenizer for all cells. Default: train one."
+        None,
+        "--tokenizer",
+        metavar="DIR",
+        help="Folder of a trained tokenizer for all cells. Default: train a new one.",
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid and show its cells without training."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid and print its cells, without training."),
     format: str = typer.Option("terminal", "--format", help="Format of the table: terminal, markdown, csv or json."),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
     report: Path = typer.Option(
-        None, "--report", metavar="FILE.md", help="Also write a Markdown file with the table and the figure."
+        None, "--report", metavar="FILE.md", help="Also write a report with the table and a figure, as Markdown."
     ),
 ) -> None:
-    """Train a grid of models at equal cost and compare the results.
+    """Train several configurations with the same training budget and compare the results.
+
+    A grid is a YAML file with a base configuration and variants of it. Each variant is a cell. All
+    cells have the same budget, such as the number of tokens. See docs/comparing.md.
 
     \b
     nlpcli compare grid.yaml --train train.en train.de --dev val.en val.de
     nlpcli compare grid.yaml --dry-run
     nlpcli compare grid.yaml --cells base heads-1 --train train.en train.de --dev val.en val.de
 
-    The same command again resumes where it stopped; finished cells are not repeated.
-    Ctrl-C saves a checkpoint and stops.
+    Ctrl-C saves a checkpoint and stops. The same command resumes the interrupted cell and skips finished cells.
     """
     if json:
         format = "json"
@@ -81,7 +100,11 @@ def command(
     _write(results, format)
     if results.failed:
         names = " ".join(row.name for row in results.failed)
-        raise RunFailed(f"failed: {names}", hint=f"fix the cause, then train them again with --rerun {names}")
+        what = "the cell" if len(results.failed) == 1 else "the cells"
+        raise RunFailed(
+            f"the training of {what} {names} failed",
+            hint=f"fix the reported cause, then run the same command with --rerun {names}",
+        )
 
 
 def _names(given: list[str] | None) -> tuple[str, ...]:

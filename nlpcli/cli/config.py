@@ -17,18 +17,18 @@ def show(
     name: str = typer.Argument(
         ...,
         metavar="NAME|FILE",
-        help="A preset, a YAML file or a run's folder.",
+        help="Name of a preset, YAML file with settings, or folder of a run.",
         autocompletion=shell_completion.presets,
     ),
     overrides: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable)."
+        [], "--set", metavar="KEY=VALUE", help="Change one setting, such as training.lr=0.001 (repeatable)."
     ),
-    json: bool = typer.Option(False, "--json", help="Write one JSON object."),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object instead of YAML."),
     results: Path = OUT_FILE,
 ) -> None:
-    """Print a configuration in full, as YAML with a comment for each key.
+    """Print all settings of a configuration, as YAML with a comment for each setting.
 
-    The output can be edited and used with --config:
+    You can edit the output and use it with --config:
 
     \b
     nlpcli config show gpt-mini > mine.yaml
@@ -48,7 +48,7 @@ def list_presets(
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each preset."),
     results: Path = OUT_FILE,
 ) -> None:
-    """List the presets: name, architecture and the paper that the numbers come from."""
+    """List the presets: name, architecture, and the paper that the settings come from."""
     from dataclasses import asdict, fields
 
     from nlpcli.commands import config as recipe

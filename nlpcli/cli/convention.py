@@ -86,9 +86,9 @@ class Command(TyperCommand):
             path = ctx.params.get(parameter.name)
             if path is not None and isinstance(path, Path):
                 if is_written(parameter, FILES) and not is_folder(parameter):
-                    output_checks.check_file(path)
+                    output_checks.check_file(path, shown_name(parameter))
                 elif is_written(parameter, FOLDERS) and not ctx.params.get("resume"):  # a run to resume must be there
-                    output_checks.check_folder(path)
+                    output_checks.check_folder(path, shown_name(parameter))
         output_checks.check_device(ctx.params.get("device"))
         with output_checks.redirected(ctx.params.get(RESULTS)):
             return super().invoke(ctx)
@@ -103,7 +103,7 @@ class Command(TyperCommand):
             if not parameter.is_flag and not parameter.multiple and counts[id(parameter)] > 1:
                 values = ", ".join(_values(parameter, args))
                 raise NlpcliError(
-                    f"{name} takes one value and is given more than once: {values}", hint="leave one of them out"
+                    f"{name} takes one value but is given more than once: {values}", hint="leave one of them out"
                 )
             both = [next((arg for arg in args if arg in names), None) for names in _sides(parameter)]
             if counts[id(parameter)] > 1 and all(both):
@@ -133,7 +133,7 @@ def _check_number(parameter: Any, value: Any, command: str) -> None:
         if isinstance(text, str) and (parse_int if kind is int else parse_float)(text) is None:
             what = "whole number" if kind is int else "number"
             hint = f"'{command} --help' lists its options"
-            raise NlpcliError(f"{shown_name(parameter)}: {quoted(text)} is not a {what}", hint=hint)
+            raise NlpcliError(f"{shown_name(parameter)} needs a {what}, but {quoted(text)} is not one", hint=hint)
 
 
 def _agree(ctx: Any, first: str, second: str) -> bool:

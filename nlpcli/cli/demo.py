@@ -10,19 +10,20 @@ from nlpcli.cli import terminal
 
 
 def command(
-    out: Path = typer.Option(
-        Path("nlpcli-demo"), "--out", metavar="DIR", help="A new folder for all files of the demo."
-    ),
+    out: Path = typer.Option(Path("nlpcli-demo"), "--out", metavar="DIR", help="New folder for all files of the demo."),
     minutes: float = typer.Option(
-        3.0, "--minutes", min=0.01, help="Training time of the translator; more time gives better translations."
+        3.0,
+        "--minutes",
+        min=0.01,
+        help="Training time of the translation model in minutes. More time gives better translations.",
     ),
     json: bool = typer.Option(False, "--json", help="Print the folder and the translations as JSON."),
 ) -> None:
-    """Train and score a small translator on the sample data, step by step.
+    """Train and score a small translation model on the sample data, step by step.
 
-    The demo trains a tokenizer, a small language model and an English-German translator, translates sentences the
-    translator has not seen, and scores the result: five minutes on two CPU cores. Each command line is shown before
-    it runs.
+    The demo trains a tokenizer, a small language model and a translation model from English to German. Then it
+    translates sentences of the test set and compares the translations with the references. This takes about five
+    minutes on two CPU cores. The demo prints each command line before it runs it.
     """
     from nlpcli.commands import demo
 
@@ -34,7 +35,7 @@ def command(
             terminal.say(line)
         status = step.run()
         if status != 0:
-            terminal.say(f"nlpcli: step {number} of the demo ended with status {status}")
+            terminal.say(f"nlpcli: step {number} of the demo failed with status {status}")
             terminal.say(f"  hint: the results of the earlier steps are in {out}")
             raise typer.Exit(status if status > 0 else 128 - status)
     examples = demo.examples(out, files)
@@ -62,8 +63,8 @@ Next steps:
 
   echo "Where is my book?" | nlpcli translate --model {out}/translator
   nlpcli generate --model {out}/lm --prompt "JULIET:"
-  nlpcli config show transformer-mini        all settings of the translator, to edit
-  nlpcli demo --minutes 30 --out demo-30     the same with more training time
+  nlpcli config show transformer-mini        print the settings of the translation model
+  nlpcli demo --minutes 30 --out demo-30     run the demo with more training time
   nlpcli finetune --help                     train on your own data"""
     for line in text.splitlines():
         terminal.say(line)

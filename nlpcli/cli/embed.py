@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import convention, terminal
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
@@ -16,60 +16,102 @@ if TYPE_CHECKING:
     from nlpcli.commands.embed import Embedding
 
 
+class Command(convention.Command):
+    """Some options are for the vectors of words."""
+
+    needed: ClassVar = dict.fromkeys(("word", "word_pooling", "static", "similarity"), ("tokens",))
+
+
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="[FILE]...", help="Files with lines to embed; '-' or none: standard input."
+        None, metavar="FILE", help="Files with the lines to embed. Default: standard input ('-')."
     ),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
+    model: Path = typer.Option(
+        None,
+        "--model",
+        metavar="DIR",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
+    ),
     output: Path = typer.Option(
-        None, "--out", metavar="FILE", help="Write to this file (.npy or .jsonl), not to standard output."
+        None, "--out", metavar="FILE", help="Write the vectors to this .npy or .jsonl file instead of standard output."
     ),
     pooling: str = typer.Option(
-        None, "--pooling", help="mean, first, max or last hidden state. Default: the model's own, or mean."
+        None,
+        "--pooling",
+        help="How the hidden states of the tokens become one vector: mean, max (of each dimension), first (state of "
+        "the first token) or last. Default: as the model was trained, or else mean.",
     ),
     normalize: bool = typer.Option(
-        None, "--normalize/--no-normalize", help="Scale vectors to length 1. Default: as the model does, or no."
+        None,
+        "--normalize/--no-normalize",
+        help="Scale each vector to length 1. Default: as the model was trained, or else off.",
     ),
-    layers: str = typer.Option(None, "--layers", help="Layers: last, or concat:N or mean:N of the last N."),
+    layers: str = typer.Option(
+        None,
+        "--layers",
+        help="Layers whose hidden states are used: last (the last layer), mean:N (mean of the last N layers) or "
+        "concat:N (concatenation of the last N layers). Default: as the model was trained, or else last.",
+    ),
     max_length: int = typer.Option(
-        None, "--max-length", min=1, help="Maximum number of tokens of a line, special tokens included."
+        None,
+        "--max-length",
+        min=1,
+        help="Truncate lines to this many tokens, special tokens included. Default: the maximum of the model.",
     ),
-    tokens: bool = typer.Option(False, "--tokens", help="Embed the words of the lines, in context, not the lines."),
-    word: str = typer.Option("mean", "--word", help="With --tokens: mean of a word's tokens, or first."),
-    only: list[str] = typer.Option([], "--only", metavar="WORD", help="With --tokens: only this word (repeatable)."),
-    static: bool = typer.Option(False, "--static", help="With --tokens: also the input embedding of the word."),
+    tokens: bool = typer.Option(
+        False, "--tokens", help="Embed each word of the lines in its context, instead of each line."
+    ),
+    word: list[str] = typer.Option(
+        [], "--word", metavar="WORD", help="With --tokens: embed only this word (repeatable). Default: all words."
+    ),
+    word_pooling: str = typer.Option(
+        "mean",
+        "--word-pooling",
+        help="With --tokens: how the hidden states of the tokens of a word become one vector: mean or first.",
+    ),
+    static: bool = typer.Option(
+        False,
+        "--static",
+        help="With --tokens: add the token embedding of the word (the vector without context, before the first layer).",
+    ),
     similarity: bool = typer.Option(
-        False, "--similarity", help="With --tokens: print the cosine similarity of all pairs."
+        False,
+        "--similarity",
+        help="With --tokens: print the cosine similarity of each pair of embedded words instead of their vectors.",
     ),
-    json: bool = typer.Option(False, "--json", help="Write JSON lines (also with --similarity).", show_default=False),
+    json: bool = typer.Option(
+        False, "--json", help="Write JSON lines. This is the default, except with --similarity.", show_default=False
+    ),
     format: str = typer.Option(
-        "auto", "--format", help="Input: auto, lines or jsonl (JSON lines keep their other fields)."
+        "auto", "--format", help="Format of the input: auto (by the file name), lines or jsonl (JSON lines)."
     ),
     field: str = typer.Option(
-        None, "--field", help="JSON field to embed, or its path (data.text); implies jsonl. Default: text."
+        None,
+        "--field",
+        help="JSON field to embed, or its path, such as data.text. The option implies --format jsonl. Default: text.",
     ),
-    output_field: str = typer.Option("vector", "--output-field", help="JSON field for the vector."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    output_field: str = typer.Option("vector", "--output-field", help="JSON field that the vector is written to."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Turn lines, or words in context, into vectors.
+    """Compute embeddings (vectors) of lines, or of words in context.
 
-    One vector for each line, also for a blank line, in the same order: as JSON lines, or as rows of a NumPy file.
+    The output contains one vector for each input line, in the same order; a blank line has a vector, too. It is written
+    as JSON lines, or as the rows of a NumPy array (.npy). JSON lines in the input keep their fields.
 
     \b
     Examples:
       nlpcli embed --model runs/similarity --out corpus.npy corpus.txt
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
-      nlpcli embed --model runs/encoder --tokens --only plane --similarity --static lines.txt
+      nlpcli embed --model runs/encoder --tokens --word plane --similarity --static lines.txt
     """
     from nlpcli.commands.embed import Embedding, embed, json_line
     from nlpcli.runs.embedder import Vectors
 
-    needing = {"--only": bool(only), "--static": static, "--similarity": similarity, "--word": word != "mean"}
-    wrong = next((name for name, given in needing.items() if given and not tokens), None)
-    if wrong is not None:
-        raise NlpcliError(f"{wrong} applies to words, and lines are embedded", hint="add --tokens")
     vectors = Vectors(
         model=model,
         pooling=pooling,
@@ -86,18 +128,16 @@ def command(
         format=format,
         field=field,
         output_field=output_field,
-        word=word,
-        only=tuple(only),
+        word=word_pooling,
+        only=tuple(word),
     )
     if output_field != "vector" and (tokens or (output is not None and output.suffix == ".npy")):
-        raise NlpcliError(
-            "--output-field names the vector in JSON objects, and the input is not JSON", hint="leave it out"
-        )
+        raise NlpcliError(f"--output-field has no effect with {'--tokens' if tokens else output}", hint="leave it out")
     suffix = _suffix(output, tokens, similarity)
     if tokens:
         words_given = {"--pooling": pooling is not None, "--normalize": normalize is not None}
         for name in (name for name, given in words_given.items() if given):
-            terminal.warn(f"{name} has no effect on vectors of words")
+            terminal.warn(f"{name} has no effect with --tokens")
     if "-" in job.files:
         terminal.announce_stdin()
     if tokens:
@@ -123,11 +163,15 @@ def _suffix(output: Path | None, tokens: bool, similarity: bool) -> str | None:
     if output is None:
         return None
     if similarity:
-        raise NlpcliError("--similarity writes to standard output", hint="leave out --out or --similarity")
+        raise NlpcliError(
+            "--similarity writes to standard output, so --out has no effect with it", hint="leave one of them out"
+        )
     if tokens and output.suffix == ".npy":
-        raise NlpcliError(f"{output}: words and their vectors are JSON lines", hint="name a file that ends in .jsonl")
+        raise NlpcliError(
+            f"--tokens writes JSON lines, but {output} is a NumPy file", hint="name a file that ends in .jsonl"
+        )
     if output.suffix not in (".npy", ".jsonl"):
-        raise NlpcliError(f"{output}: vectors are written to .npy or .jsonl files")
+        raise NlpcliError(f"--out needs a file that ends in .npy or .jsonl, but is '{output}'")
     return output.suffix
 
 
@@ -155,7 +199,7 @@ def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, 
             cosines = {"cosine": pair.cosine} | ({"static": pair.static} if static else {})
             terminal.write_json({"words": both, **cosines})
         return
-    terminal.write_table(["cosine", *["static"] * static, "one", "the other"], rows)
+    terminal.write_table(["cosine", *["static"] * static, "first word", "second word"], rows)
 
 
 def _write(portions: Iterable[list[str]], output: Path | None) -> None:

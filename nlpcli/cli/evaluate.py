@@ -20,40 +20,80 @@ class Command(Spreading):
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="The same as --data."),
-    data: list[str] = typer.Option(None, "--data", metavar="FILE...", help="Labeled examples, as for training."),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run. Default: the newest."),
-    suite: str = typer.Option(
-        None, "--suite", help="glue, superglue or russian-superglue: evaluate all tasks of the folder in --data."
+    files: list[str] = typer.Argument(None, metavar="FILE", help="The same as --data."),
+    data: list[str] = typer.Option(
+        None, "--data", metavar="FILE...", help="Labeled examples, in the same format as the training data."
     ),
-    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="With --suite: only these tasks."),
+    model: Path = typer.Option(
+        None,
+        "--model",
+        metavar="DIR",
+        help="Fine-tuned model: the folder of a run or a Hugging Face folder. Default: the latest fine-tuned run in "
+        "runs/.",
+    ),
+    suite: str = typer.Option(
+        None,
+        "--suite",
+        help="Benchmark suite: glue, superglue or russian-superglue. The command evaluates one model for each task of "
+        "the suite in the folder --data DIR.",
+    ),
+    only: list[str] = typer.Option(
+        None, "--only", metavar="TASK...", help="With --suite: evaluate only these tasks of the suite."
+    ),
     predictions: Path = typer.Option(
         None,
         "--predictions",
         metavar="DIR",
-        help="With --suite: write the predictions for its test data, as the leaderboard takes them.",
+        help="With --suite: also predict the test sets, and write the predictions to this folder in the format of the "
+        "suite's leaderboard.",
     ),
-    confusion: bool = typer.Option(False, "--confusion", help="Print the confusion matrix (classify, tag)."),
-    worst: int = typer.Option(0, "--worst", min=0, metavar="N", help="Print the N largest errors."),
+    confusion: bool = typer.Option(
+        False, "--confusion", help="For the tasks classify and tag: print the confusion matrix."
+    ),
+    worst: int = typer.Option(
+        0,
+        "--worst",
+        min=0,
+        metavar="N",
+        help="Print the N worst predictions: those that give the correct label the lowest probability, or those that "
+        "differ most from the reference.",
+    ),
     confidence: bool = typer.Option(
-        True, "--confidence/--no-confidence", help="95 % confidence intervals by bootstrap."
+        True,
+        "--confidence/--no-confidence",
+        help="Compute 95 % confidence intervals by bootstrap resampling. Default: on.",
+        show_default=False,
     ),
-    samples: int = typer.Option(1000, "--bootstrap-samples", help="Number of resamples for the intervals."),
-    seed: int = typer.Option(12345, "--seed", help="Seed of the resampling."),
-    format: str = typer.Option("auto", "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
-    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text. Default: as in training."),
+    samples: int = typer.Option(1000, "--bootstrap-samples", help="Number of bootstrap resamples."),
+    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap."),
+    format: str = typer.Option(
+        "auto",
+        "--format",
+        help="Format of the data: auto (by file name and first line), tsv, csv, jsonl, conll, conllu, squad or "
+        "labeled-lines (the first word of each line is its label).",
+    ),
+    text: str = typer.Option(
+        None,
+        "--text",
+        metavar="COLUMN",
+        help="Column of the text: its name, or its number from 1. Default: the same as in training.",
+    ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
+        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
     ),
-    header: str = typer.Option(None, "--header", help="Whether the first row holds column names: auto, yes or no."),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
-    json: bool = typer.Option(False, "--json", help="Write JSON, in full precision."),
+    header: str = typer.Option(None, "--header", help="Whether the first row contains column names: auto, yes or no."),
+    part: str = typer.Option(
+        None, "--task", metavar="NAME", help="For a model trained on several tasks: name of the task to apply."
+    ),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object with unrounded numbers."),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
     """Evaluate a fine-tuned model on labeled data, with confidence intervals.
 
@@ -67,7 +107,7 @@ def command(
 
     names = [*(data or []), *(files or [])]
     if not names:
-        raise NlpcliError("evaluate needs labeled data", hint="--data FILE")
+        raise NlpcliError("evaluate needs labeled data, but no file is given", hint="--data FILE")
     job = Evaluating(
         data=tuple(names),
         model=model,
@@ -86,7 +126,9 @@ def command(
         return
     suite_options.refuse_only(only)
     if predictions is not None:
-        raise NlpcliError("--predictions needs --suite", hint="for other data: nlpcli predict FILE")
+        raise NlpcliError(
+            "--predictions has no effect without --suite", hint="to predict other data: nlpcli predict FILE"
+        )
     with terminal.evaluation("evaluate"):
         result = evaluate(job, say=terminal.say, warn=terminal.warn)
     if json:
@@ -109,7 +151,7 @@ def _print(result: Any) -> None:
     if result.worst:
         terminal.write_line()
         rows = [[m.place, f"{m.badness:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
-        terminal.write_table(["place", "error", "expected", "predicted", "text"], rows)
+        terminal.write_table(["place", "error", "reference", "predicted", "text"], rows)
 
 
 def _short(text: str, width: int = 100) -> str:

@@ -11,11 +11,13 @@ import typer
 from nlpcli.cli import shell_completion, suite_options, terminal, training_options
 from nlpcli.cli.multiple_values import Spreading
 
-_TRAIN = "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD; for translation two parallel files, SOURCE TARGET."
+_TRAIN = (
+    "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD files; for translation two parallel files, SOURCE TARGET."
+)
 _USES = {
     "translation": "nlpcli translate --model {run} FILE",
     "similarity": "nlpcli embed --model {run} FILE",
-    "mixture": "nlpcli predict --model {run} --as TASK FILE",
+    "mixture": "nlpcli predict --model {run} --task NAME FILE",
 }
 
 
@@ -38,70 +40,123 @@ def command(
     task: str = typer.Option(
         None,
         "--task",
-        help="classify, multi-label, regress, choice, tag, span, similarity, text-to-text, translation.",
+        metavar="NAME",
+        help="Task: classify (one label per text), multi-label (any number of labels), regress (a number), "
+        "choice (multiple choice), tag (one tag per word, such as named entities), span (extractive question "
+        "answering), similarity (of two texts), text-to-text (such as summarization) or translation (the default).",
         autocompletion=shell_completion.tasks,
     ),
     train: list[str] = typer.Option(None, "--train", metavar="FILE...", help=_TRAIN),
-    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set, in the same format."),
+    dev: list[str] = typer.Option(
+        None,
+        "--dev",
+        metavar="FILE...",
+        help="Dev set, in the same format. Default: a tenth of the training examples, "
+        "sampled at random; translation has no default.",
+    ),
     model: str = typer.Option(
         None,
         "--model",
         metavar="DIR|PRESET|FILE",
-        help="Model to start from: a run, a Hugging Face folder, or a preset or YAML file (random weights).",
+        help="Model to fine-tune: the folder of a run or a Hugging Face folder. A preset or a YAML file is trained "
+        "from random weights. Default: a small preset for the task.",
         autocompletion=shell_completion.presets,
     ),
-    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text, by name or number."),
+    text: str = typer.Option(
+        None,
+        "--text",
+        metavar="COLUMN",
+        help="Column of the text: its name, or its number from 1. Default: "
+        "found by usual names such as text or sentence.",
+    ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
+        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
     ),
-    format: str = typer.Option(None, "--format", help="tsv, csv, jsonl, conll, conllu, squad, labeled-lines."),
-    header: str = typer.Option(None, "--header", help="Whether the first row holds column names: auto, yes or no."),
+    format: str = typer.Option(
+        None,
+        "--format",
+        help="Format of the data: auto (by file name and first line; the default), tsv, csv, jsonl, conll, conllu, "
+        "squad or labeled-lines (the first word of each line is its label).",
+    ),
+    header: str = typer.Option(
+        None, "--header", help="Whether the first row contains column names: auto (the default), yes or no."
+    ),
     objective: str = typer.Option(
-        None, "--objective", help="Loss for similarity: softmax, cosine, contrastive, multiple-negatives."
+        None,
+        "--objective",
+        help="For the task similarity: training objective softmax, cosine, contrastive or multiple-negatives. "
+        "Default: it depends on the labels.",
     ),
     prefix: str = typer.Option(
-        None, "--prefix", help='text-to-text: prefix of every source ("summarize: ") or template ("{text} TL;DR:").'
+        None,
+        "--prefix",
+        help='For the task text-to-text: text before every source, such as "summarize: ", or a template of the source, '
+        'such as "{text} TL;DR:".',
     ),
     mixture: Path = typer.Option(
-        None, "--mixture", metavar="FILE", help="YAML file with several tasks to train at once."
+        None,
+        "--mixture",
+        metavar="FILE",
+        help="Multi-task learning: YAML file with the tasks and their data. One model is trained for all of them.",
     ),
     suite: str = typer.Option(
-        None, "--suite", help="glue, superglue or russian-superglue: train one model for each task in --train DIR."
+        None,
+        "--suite",
+        help="Benchmark suite: glue, superglue or russian-superglue. The command trains one model for each task of the "
+        "suite in the folder --train DIR.",
     ),
-    only: list[str] = typer.Option(None, "--only", metavar="TASK...", help="With --suite: only these tasks."),
+    only: list[str] = typer.Option(
+        None, "--only", metavar="TASK...", help="With --suite: train only these tasks of the suite."
+    ),
     source_layers: int = typer.Option(
-        None, "--source-layers", min=1, help="translation: number of layers of a new source encoder below --model."
+        None,
+        "--source-layers",
+        min=1,
+        help="For translation with a pretrained encoder-decoder: number of layers of an additional encoder for a new "
+        "source language. Its output replaces the token embeddings of the pretrained encoder (Lewis et al. 2020).",
     ),
     source_tokenizer: Path = typer.Option(
         None,
         "--source-tokenizer",
         metavar="DIR",
-        help="Tokenizer of the new source encoder. Default: train one on the sources.",
+        help="With --source-layers: tokenizer of the source language. Default: a new one, trained on the source texts.",
     ),
     attention: list[str] = training_options.ATTENTION,
     tune: str = typer.Option(
         None,
         "--tune",
-        help="What to train: all, head (frozen body), gradual (unfreeze from the top down), "
-        "stages (--source-layers first).",
+        help="Which weights are trained: all (the default); head (only the task head; the pretrained layers are "
+        "frozen); gradual (gradual unfreezing: first the head, then one more layer after each epoch); stages (with "
+        "--source-layers: first the additional encoder, then all weights).",
     ),
     lora: int = typer.Option(
-        None, "--lora", min=1, metavar="RANK", help="Train low-rank adapters (LoRA) only; they are merged at the end."
+        None,
+        "--lora",
+        min=1,
+        metavar="RANK",
+        help="Low-rank adaptation (LoRA): train only the task head and adapters of this rank. After training, the "
+        "adapters are merged into the weights.",
     ),
     layer_decay: float = typer.Option(
-        None, "--layer-decay", help="Factor of the learning rate from one layer to the layer below, such as 0.9."
+        None,
+        "--layer-decay",
+        help="Layer-wise learning rate decay: the learning rate of each layer is that of the layer above times this "
+        "factor, such as 0.9. Default: 1 (no decay).",
     ),
     fresh: bool = typer.Option(
-        False, "--fresh", help="Use the architecture and tokenizer of --model with random weights."
+        False, "--fresh", help="Start from random weights; use only the architecture and the tokenizer of --model."
     ),
     seeds: int = typer.Option(
-        None, "--seeds", min=1, help="Train with this many seeds and report mean and standard deviation."
+        None,
+        "--seeds",
+        min=1,
+        help="Train N times with different random seeds, and print mean and standard deviation of each metric.",
     ),
-    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Examples per batch."),
+    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Batch size in examples."),
     patience: int = typer.Option(
-        None, "--patience", min=1, help="Stop after this many evaluations without improvement."
+        None, "--patience", min=1, help="Early stopping: stop after N evaluations in a row without improvement."
     ),
     config: Path = training_options.CONFIG,
     overrides: list[str] = training_options.SET,
@@ -121,7 +176,7 @@ def command(
     threads: int = training_options.THREADS,
     json: bool = training_options.JSON,
 ) -> None:
-    """Train a model for a task on examples.
+    """Train a model for a task on labeled examples.
 
     \b
     nlpcli finetune --task classify --model runs/mlm --train train.tsv --dev dev.tsv --out runs/sentiment
@@ -130,8 +185,11 @@ def command(
     nlpcli finetune --resume --out runs/ende
     nlpcli finetune --suite glue --train GLUE/ --model bert-folder/ --out runs/glue
 
-    Without data, classify, regress, similarity, tag, span and translation train on the sample data of nlpcli.
-    Ctrl-C saves a checkpoint and stops.
+    Without --train, the tasks classify, regress, similarity, tag, span and translation use the sample data that nlpcli
+    contains. Ctrl-C saves a checkpoint and stops the run; --resume resumes it.
+
+    An option without a stated default keeps the value that suits the task, or that of the preset. One limit
+    (--max-steps, --max-epochs, --max-minutes or --max-tokens) replaces all limits of the preset.
     """
     given = dict(locals())
     from nlpcli.runs.finetuning.finetune import finetune

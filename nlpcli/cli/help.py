@@ -25,7 +25,8 @@ def page(command: Any, ctx: Any, *, sections: Sequence[tuple[str, Sequence[Row]]
     """The help of a command: usage, its docstring, and sections of rows (a term, what it means) under headings."""
     columns = width()
     usage = f"Usage: {ctx.command_path} "
-    lines = list(wrapped(" ".join(command.collect_usage_pieces(ctx)), columns, usage, " " * len(usage)))
+    pieces = [_positional(piece) for piece in command.collect_usage_pieces(ctx)]
+    lines = list(wrapped(" ".join(pieces), columns, usage, " " * len(usage)))
     for text in (command.help, command.epilog):
         if text is command.epilog:
             lines += _sections(sections, columns)
@@ -43,18 +44,21 @@ def option_sections(command: Any, ctx: Any) -> list[tuple[str, list[Row]]]:
             argument = parameter.param_type_name == "argument"
             heading = getattr(parameter, "rich_help_panel", None) or ("Arguments" if argument else "Options")
             term = re.sub(r" <.*>$", "", record[0]) if argument else _plain(record[0])
-            groups.setdefault(heading, []).append((term, _range_in_words(" ".join(record[1].split()))))
+            groups.setdefault(heading, []).append((term, _bounded(" ".join(record[1].split()))))
     return [(heading, rows) for heading, rows in groups.items() if rows]
 
 
-def _range_in_words(text: str) -> str:
-    """The range of a number, which Typer adds at the end (`[x>=1]`), in words."""
-    text = re.sub(r"(?<=[ \[])x>=(\S+)\]$", r"at least \1]", text)
-    return re.sub(r"(?<=[ \[])(\S+)<=x<=(\S+)\]$", r"from \1 to \2]", text)
-
-
-def _plain(term: str) -> str:
-    return re.sub(r"<(?:list\[)?([a-z ]+)\]?>$", lambda kind: _KINDS.get(kind[1], kind[0]), term)
+def _bounded(text: str) -> str:
+    """A help text with its bounds in words: `at least 1` for Typer's `x>=1`."""
+    begin, bracket, bounds = text.rpartition("[")
+    bounds = re.sub(r"(-?\d+)\.0\b(?=<=x|[];])", r"\1", bounds)
+    for pattern, words in (
+        (r"(\S+)<=x<=(\S+)", r"\1 to \2"),
+        (r"x>=(\S+)", r"at least \1"),
+        (r"x<=(\S+)", r"at most \1"),
+    ):
+        bounds = re.sub(pattern, words, bounds)
+    return begin + bracket + bounds
 
 
 def _sections(sections: Sequence[tuple[str, Sequence[Row]]], columns: int) -> Iterator[str]:

@@ -32,7 +32,9 @@ def command(
         None, "--length", min=1, help="Sequence length for which FLOPs are counted. Default: 128."
     ),
     weights: bool = typer.Option(False, "--weights", help="List each weight: shape, type, mean, std, min, max."),
-    text: list[str] = typer.Option([], "--text", metavar="FILE", help="Text to measure a tokenizer on (repeatable)."),
+    text: list[str] = typer.Option(
+        [], "--corpus", metavar="FILE", help="For a tokenizer: text file to measure it on (repeatable)."
+    ),
     dev: tuple[str, str] = typer.Option(
         None, "--dev", metavar="SOURCE TARGET", help="Dev set of a parallel corpus, to find overlap."
     ),
@@ -58,7 +60,7 @@ def command(
 
     \b
     nlpcli inspect runs/ende
-    nlpcli inspect --as tokenizer runs/ende --text test.de
+    nlpcli inspect --as tokenizer runs/ende --corpus test.de
     nlpcli inspect train.en train.de --test test.en test.de --languages en de
     zcat corpus.gz | nlpcli inspect -
     """
@@ -115,7 +117,7 @@ def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
         )
     for name, value in given.items():
         if value:
-            option = "as" if name == "as_kind" else name
+            option = {"as_kind": "as", "text": "corpus"}.get(name, name)
             raise NlpcliError(f"--{option} has no effect on a parallel corpus")
 
 

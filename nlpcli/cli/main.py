@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,20 @@ _USUAL = {
     "as": "--unit",
 }
 """What an option is called in other commands or programs, for a command that does not have it."""
+
+_SENTENCES = {
+    r"'-\w' / '(--[\w-]+)'(?: / '--[\w-]+')?": r"'\1'",
+    r": Input should be greater than or equal to (\S+)$": r": Input should be at least \1",
+    r": Input should be less than or equal to (\S+)$": r": Input should be at most \1",
+    r"^Invalid value '(.*)' for '(.+?)': Input should be (.+)$": r"\2 must be \3, not '\1'",
+    r"^Missing command$": "'COMMAND' needs the name of a command",
+    r"^Missing (argument|option) '(.+)'$": r"the \1 \2 is missing",
+    r"^Got unexpected extra arguments?(?:\(s\))? \((.+)\)$": r"'COMMAND' does not take the argument '\1'",
+    r"^Option '(.+)' requires an argument$": r"the option \1 needs a value",
+    r"^Option '(.+)' requires (\d+) arguments$": r"the option \1 needs \2 values",
+    r"^Option '(.+)' does not take a value$": r"the option \1 takes no value",
+}
+"""Sentences of Typer about a call, as patterns, and what is reported instead."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -130,14 +145,14 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, RecursionError):
-        return NlpcliError("the input is nested too deeply", hint=f"{TRACEBACK_VARIABLE}=1 shows the traceback")
+        return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
-        return RunFailed("out of memory", hint="make the batches smaller, or the model")
+        return RunFailed("out of memory", hint="use smaller batches or a smaller model")
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
-        hint=f"this is a bug in nlpcli; {TRACEBACK_VARIABLE}=1 shows the traceback",
+        hint=f"this is a bug in nlpcli; the environment variable {TRACEBACK_VARIABLE}=1 shows the traceback",
     )
 
 
@@ -156,10 +171,13 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
         near = usual if usual in names else nearest(wrong, names)
         hint = f"did you mean '{near}'?" if near else hint
     value = _given(getattr(error, "param", None), arguments)
-    if value is not None and value not in message:
+    if value is not None and f"'{value}'" not in message:
         message = message.replace("nvalid value for", f"nvalid value '{value}' for", 1)
-    message = message.replace(": Input should be", ": should be")
-    return NlpcliError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+    message = message.rstrip(".")
+    for pattern, sentence_of in _SENTENCES.items():
+        message = re.sub(pattern, sentence_of, message)
+    message = message.replace("COMMAND", command)
+    return NlpcliError(message[:1].lower() + message[1:], hint=hint)
 
 
 def _given(parameter, arguments: list[str]) -> str | None:

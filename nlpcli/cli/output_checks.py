@@ -16,40 +16,43 @@ _USUAL_DEVICES = (None, "auto", "cpu")
 _BLOCK = 1 << 20  # characters
 
 
-def check_file(path: Path) -> None:
-    """Raises: NlpcliError when no file can be written at `path`; its folder must be there."""
+def check_file(path: Path, option: str) -> None:
+    """Raises: NlpcliError when no file can be written at `path`, the value of `option`; its folder must exist."""
     if path.is_dir():
-        raise NlpcliError(f"{path} is a folder, not a file", hint="add a file name to the path")
+        raise NlpcliError(f"{option} needs a file, but {path} is a folder", hint=f"{option} {path}/FILE")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise NlpcliError(
-            f"{path} is not a regular file", hint="choose another file, or leave out --out to use standard output"
-        )
+        raise NlpcliError(f"{option} needs a regular file, but {path} is not one", hint=f"give {option} another path")
     folder = path.parent
     if not folder.exists():
         raise NlpcliError(
-            f"{path} can't be written, because the folder {folder} does not exist",
-            hint=f"create it first: mkdir -p {folder}",
+            f"{path} can't be written because the folder {folder} does not exist", hint=f"mkdir -p {folder}"
         )
     if not folder.is_dir():
-        raise NlpcliError(f"{path} can't be written, because {folder} is a file, not a folder")
-    _check_writable(path, folder)
+        raise NlpcliError(
+            f"{path} can't be written because {folder} is a file, not a folder", hint=f"give {option} another path"
+        )
+    _check_writable(path, folder, option)
 
 
-def check_folder(path: Path) -> None:
-    """Raises: NlpcliError when no folder can be written at `path`."""
+def check_folder(path: Path, option: str) -> None:
+    """Raises: NlpcliError when no folder can be written at `path`, the value of `option`.
+
+    Folders above it that do not exist yet are no error: they are created with it.
+    """
     if path.exists() and not path.is_dir():
-        raise NlpcliError(f"{path} is a file, not a folder")
+        raise NlpcliError(f"{option} needs a folder, but {path} is a file", hint=f"give {option} another path")
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not there.is_dir():
-        raise NlpcliError(f"{path} can't be written, because {there} is a file, not a folder")
-    _check_writable(path, there)
+        raise NlpcliError(
+            f"the folder {path} can't be created because {there} is a file", hint=f"give {option} another path"
+        )
+    _check_writable(path, there, option)
 
 
-def _check_writable(path: Path, folder: Path) -> None:
+def _check_writable(path: Path, folder: Path, option: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NlpcliError(
-            f"{path} can't be written, because you have no write permission for {folder}",
-            hint="choose another place with --out",
+            f"{path} can't be written because the folder {folder} is not writable", hint=f"give {option} another path"
         )
 
 

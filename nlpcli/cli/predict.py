@@ -15,45 +15,74 @@ Command = Spreading
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="[FILE]...", help="Files to read. Default: standard input."),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A fine-tuned run. Default: the newest."),
-    json: bool = typer.Option(False, "--json", help="Write JSON lines with all predictions and probabilities."),
+    files: list[str] = typer.Argument(None, metavar="FILE", help="Files with examples. Default: standard input."),
+    model: Path = typer.Option(
+        None,
+        "--model",
+        metavar="DIR",
+        help="Fine-tuned model: the folder of a run or a Hugging Face folder. Default: the latest fine-tuned run in "
+        "runs/.",
+    ),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object for each example, with all probabilities."),
     top: int = typer.Option(
-        None, "--top", min=1, help="Print the N most probable labels or answers with their probabilities."
+        None, "--top", min=1, help="Print the N most probable labels, candidates or answers, with their probabilities."
     ),
     format: str = typer.Option(
-        "auto", "--format", help="lines (a tab between two texts), tsv, csv, jsonl, conll, conllu, squad."
+        "auto",
+        "--format",
+        help="Format of the input: auto (by the file name), lines (one example per line; a tab separates two texts), "
+        "tsv, csv, jsonl, conll, conllu or squad.",
     ),
-    text: str = typer.Option(None, "--text", metavar="COLUMN", help="Column of the text. Default: as in training."),
+    text: str = typer.Option(
+        None,
+        "--text",
+        metavar="COLUMN",
+        help="Column of the text: its name, or its number from 1. Default: the same as in training.",
+    ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="Columns of the candidates (choice)."
+        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
     ),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
+    part: str = typer.Option(
+        None, "--task", metavar="NAME", help="For a model trained on several tasks: name of the task to apply."
+    ),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
     line_buffered: bool = typer.Option(
-        False, "--line-buffered", help="Write each answer before the next line is read."
+        False, "--line-buffered", help="Write each prediction before the command reads the next line (slower)."
     ),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Apply a fine-tuned model: one output line for each input line, in the same order.
+    """Predict with a fine-tuned model: one output line for each input line, in the same order.
 
     \b
     echo "What a film!" | nlpcli predict --model runs/sentiment --top 2
     nlpcli predict --model runs/ner --json < sentences.txt
-    nlpcli predict --model runs/entailment premise-TAB-hypothesis.txt
+    nlpcli predict --model runs/entailment pairs.txt
 
-    The output depends on the task: label and probability; labels; a score; tags; an answer; text. A model for span
-    reads lines of question, tab, context.
+    What an output line contains depends on the task of the model. Tabs separate its fields.
+
+    \b
+      classify      the most probable label and its probability
+      multi-label   all labels above the threshold, separated by commas
+      regress       a number
+      choice        the most probable candidate and its probability
+      tag           one tag for each word, separated by spaces
+      span          the answer; each input line is question, tab, context
+      similarity    the cosine similarity; each input line is text, tab, text
+      text-to-text  the generated text
+
+    A blank input line gives a blank output line. Translation models need 'nlpcli translate'.
     """
     from nlpcli.commands.predict import Predicting, predict, record
     from nlpcli.errors import NlpcliError
 
     if json and top is not None:
         raise NlpcliError(
-            "--json gives the probabilities of all labels, and --top is for plain lines", hint="leave one of them out"
+            "--json already writes all probabilities, so --top has no effect with it", hint="leave one of them out"
         )
     names = [*(files or ["-"])]
     job = Predicting(

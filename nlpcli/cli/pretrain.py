@@ -31,36 +31,72 @@ def command(
     objective: str = typer.Option(
         None,
         "--objective",
-        help="clm, mlm, nsp, sop, denoise, gap-sentences, plm, or a weighted sum such as mlm=1+nsp=0.5.",
+        help="Training objective: clm (causal language modeling; the default), mlm (masked language modeling), "
+        "nsp (next sentence prediction), sop (sentence order prediction), denoise (text denoising, as in BART and T5), "
+        "gap-sentences (gap sentence generation, as in PEGASUS), plm (permutation language modeling, as in XLNet), "
+        "or a weighted sum such as mlm=1+nsp=0.5.",
         autocompletion=shell_completion.objectives,
     ),
     noise: str = typer.Option(
-        None, "--noise", help="Noise for 'denoise': mask, delete, infill, permute, rotate; spans, iid, …"
+        None,
+        "--noise",
+        help="Noise of the objective denoise: one of T5's (spans, iid, drop, bert-style, mass-style, prefix, "
+        "deshuffle), or one or more of BART's (mask, delete, infill, permute, rotate), separated by commas. A rate may "
+        "follow a name. Default: infill:0.3,permute.",
     ),
     data: list[str] = typer.Option(
-        None, "--data", metavar="PATH...", help="Training text: files, folders or globs, also compressed."
+        None,
+        "--data",
+        metavar="PATH...",
+        help="Training text: files, folders or glob patterns. Files may be compressed.",
     ),
     dev: list[str] = typer.Option(
-        None, "--dev", metavar="PATH...", help="Dev set. Default: the last 5 % of the data (data.dev_fraction)."
+        None,
+        "--dev",
+        metavar="PATH...",
+        help="Dev set. Default: the last 5 % of the training text (setting data.dev_fraction).",
     ),
     preset: str = typer.Option(
-        None, "--preset", help="A preset or a YAML file.", autocompletion=shell_completion.presets
+        None,
+        "--preset",
+        metavar="NAME|FILE",
+        help="Preset with the architecture and the training settings: a name from 'nlpcli config list' or a YAML file. "
+        "Default: a small preset for the objective.",
+        autocompletion=shell_completion.presets,
     ),
     model: Path = typer.Option(
-        None, "--model", metavar="DIR", help="Model to start from: a run or a Hugging Face folder."
+        None,
+        "--model",
+        metavar="DIR",
+        help="Continue from the weights of this model: the folder of a run or a Hugging Face folder.",
     ),
     documents: str = typer.Option(
-        None, "--documents", help="What a document is: auto, lines, paragraphs, file, jsonl or tsv."
+        None,
+        "--documents",
+        help="Where documents begin and end: lines (one document per line), paragraphs (blank lines separate "
+        "documents), file (one document per file), jsonl (one per JSON object), tsv (one per row), or auto (by the "
+        "name and the beginning of the file; the default).",
     ),
-    field: str = typer.Option(None, "--field", help="Field of the text in JSON lines."),
+    field: str = typer.Option(
+        None, "--field", help="In JSON lines: name of the field that contains the text. Default: text."
+    ),
     sentences: str = typer.Option(
-        None, "--sentences", help="What a sentence is, for objectives that need sentences: lines, or split (by rules)."
+        None,
+        "--sentences",
+        help="Where sentences end, for objectives that need sentences: lines (one sentence per line) or split (found "
+        "by rules; the default).",
     ),
-    context: int = typer.Option(None, "--context", min=1, help="Number of tokens in a window (context length)."),
-    document_mask: bool = typer.Option(None, "--document-mask", help="clm: no attention across document boundaries."),
+    context: int = typer.Option(None, "--context", min=1, help="Context length in tokens."),
+    document_mask: bool = typer.Option(
+        None, "--document-mask", help="For the objective clm: mask attention between tokens of different documents."
+    ),
     attention: list[str] = training_options.ATTENTION,
     show: int = typer.Option(
-        None, "--show", min=1, metavar="N", help="Print N training examples with their noise, and don't train."
+        None,
+        "--show",
+        min=1,
+        metavar="N",
+        help="Print N training examples (inputs and targets) and exit without training.",
     ),
     config: Path = training_options.CONFIG,
     overrides: list[str] = training_options.SET,
@@ -89,7 +125,11 @@ def command(
     nlpcli pretrain --objective mlm --model bert-folder/ --data domain/ --out runs/domain
     nlpcli pretrain --resume --out runs/lm
 
-    Without --data it trains on the Shakespeare text of nlpcli. Ctrl-C saves a checkpoint and stops.
+    Without --data the command trains on the Shakespeare text that nlpcli contains. Ctrl-C saves a checkpoint and stops
+    the run; --resume resumes it.
+
+    An option without a stated default keeps the value of the preset. One limit (--max-steps, --max-epochs,
+    --max-minutes or --max-tokens) replaces all limits of the preset.
     """
     given = {**locals(), "objective": objective or objective_name}
     from nlpcli.runs.pretraining import pretrain as recipe

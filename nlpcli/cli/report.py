@@ -1,4 +1,4 @@
-"""`nlpcli report`: how runs went."""
+"""`nlpcli report`: reports on runs."""
 
 from __future__ import annotations
 
@@ -21,36 +21,50 @@ class Command(Spreading):
 def command(
     runs: list[Path] = typer.Argument(
         None,
-        metavar="[RUN]...",
-        help="Runs, or folders of runs; the others are compared with the first. "
-        "Default: the newest run directly below runs/.",
+        metavar="RUN",
+        help="Folders of runs, or folders that contain runs. The first run is the baseline for significance tests. "
+        "Default: the latest run in runs/.",
     ),
-    out: Path = typer.Option(None, "--out", metavar="FILE", help="Write the report to this file."),
+    out: Path = typer.Option(
+        None, "--out", metavar="FILE", help="Write the report to this file instead of standard output."
+    ),
     format: str = typer.Option(
-        None, "--format", help="terminal, html, markdown, png, svg, pdf or json. Default: by the file's name."
+        None,
+        "--format",
+        help="Format of the report: terminal, html, markdown, png, svg, pdf or json. Default: by the file name of "
+        "--out, or else terminal.",
     ),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
-    x: str = typer.Option("step", "--x", help="X axis of the curves: step, tokens, minutes or flops."),
+    x: str = typer.Option("step", "--x", help="X axis of the learning curves: step, tokens, minutes or flops."),
     metric: list[str] = typer.Option(
-        None, "--metric", metavar="NAME...", help="Draw only the curves of these metrics, and the loss."
+        None,
+        "--metric",
+        metavar="NAME...",
+        help="Draw the learning curves of the loss and of these metrics only. Default: the metrics that all runs have.",
     ),
-    samples: int = typer.Option(5, "--samples", min=0, help="Number of dev set examples whose outputs are shown."),
+    samples: int = typer.Option(
+        5, "--samples", min=0, help="Number of dev set examples. The report shows the outputs of the model for them."
+    ),
     confidence: bool = typer.Option(
         None,
         "--confidence/--no-confidence",
-        help="95 % confidence intervals and paired tests by bootstrap. Default: on.",
+        help="Compute 95 % confidence intervals, and paired significance tests, by bootstrap resampling. Default: on.",
     ),
-    bootstrap: int = typer.Option(
-        None, "--bootstrap-samples", help="Number of resamples for intervals and tests. Default: 1000."
+    bootstrap: int = typer.Option(None, "--bootstrap-samples", help="Number of bootstrap resamples. Default: 1000."),
+    seed: int = typer.Option(None, "--seed", help="Random seed of the bootstrap. Default: 12345."),
+    theme: str = typer.Option(None, "--theme", help="Theme of figures: light (the default) or dark."),
+    width: int = typer.Option(
+        None,
+        "--width",
+        min=40,
+        help="Width of the report in columns, for the format terminal. Default: the width of the terminal, or 80.",
     ),
-    seed: int = typer.Option(None, "--seed", help="Seed of the resampling. Default: 12345."),
-    theme: str = typer.Option(None, "--theme", help="Theme of figures: light or dark (HTML follows the browser)."),
-    width: int = typer.Option(None, "--width", min=40, help="Width in the terminal. Default: its width."),
-    ascii: bool = typer.Option(False, "--ascii", help="Use ASCII characters only."),
+    ascii: bool = typer.Option(False, "--ascii", help="For the format terminal: use ASCII characters only."),
 ) -> None:
-    """Report on runs: learning curves, scores with intervals, cost, and outputs at each evaluation.
+    """Report on one or more runs: learning curves, scores with confidence intervals, outputs, cost.
 
-    For several runs, also show the settings that differ, and test whether differences in scores are significant.
+    The report on several runs also shows the settings that differ. It tests whether the scores of each run differ
+    significantly from those of the first run.
 
     \b
     nlpcli report runs/ende
@@ -69,7 +83,7 @@ def command(
         ("--bootstrap-samples", bootstrap, _WORDS), ("--seed", seed, _WORDS),
     ):  # fmt: skip
         if given is not None and form not in of:
-            terminal.warn(f"{name} has no effect on a report as {form}")
+            terminal.warn(f"{name} has no effect on a report in the format {form}")
         elif given is not None and confidence is False and name in ("--bootstrap-samples", "--seed"):
             terminal.warn(f"{name} has no effect with --no-confidence")
     drawn = form not in PICTURES and confidence is not False

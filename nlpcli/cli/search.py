@@ -21,37 +21,71 @@ class Command(convention.Command):
 
 
 def command(
-    queries: list[str] = typer.Argument(None, metavar="[QUERY]...", help="Queries. Default: lines of standard input."),
-    model: Path = typer.Option(None, "--model", metavar="DIR", help="A run or a Hugging Face folder."),
-    corpus: list[str] = typer.Option([], "--corpus", metavar="FILE", help="File with lines to search (repeatable)."),
+    queries: list[str] = typer.Argument(None, metavar="QUERY", help="Queries. Default: the lines of standard input."),
+    model: Path = typer.Option(
+        None,
+        "--model",
+        metavar="DIR",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
+        "or else the latest encoder run.",
+    ),
+    corpus: list[str] = typer.Option(
+        [], "--corpus", metavar="FILE", help="File with the lines to search (repeatable)."
+    ),
     vectors: Path = typer.Option(
-        None, "--vectors", metavar="PATH", help="Vectors to search: a .npy file or a saved index."
+        None,
+        "--vectors",
+        metavar="PATH",
+        help="Instead of --corpus: vectors of the lines (.npy file), or an index from --save-index.",
     ),
-    texts: str = typer.Option(None, "--texts", metavar="FILE", help="The lines that the .npy file belongs to."),
-    top: int = typer.Option(10, "--top", min=1, help="Number of hits for each query."),
+    texts: str = typer.Option(
+        None, "--texts", metavar="FILE", help="With --vectors FILE.npy: file with the lines of the vectors."
+    ),
+    top: int = typer.Option(10, "--top", min=1, help="Number of results (lines) for each query."),
     index: str = typer.Option(
-        None, "--index", help="Index: exact, or approximate (faiss or hnsw). Default: as saved, or exact."
+        None,
+        "--index",
+        help="Index: exact (all cosines), or an approximate index: hnsw (graph of neighbors) or faiss (inverted "
+        "lists). Default: that of the saved index, or else exact.",
     ),
-    save_index: Path = typer.Option(None, "--save-index", metavar="DIR", help="Save the index, for --vectors DIR."),
+    save_index: Path = typer.Option(
+        None, "--save-index", metavar="DIR", help="Save the index in this folder; --vectors DIR reads it."
+    ),
     rerank: Path = typer.Option(
-        None, "--rerank", metavar="DIR", help="Rerank the hits with a model fine-tuned on pairs (regress, classify)."
+        None,
+        "--rerank",
+        metavar="DIR",
+        help="Rerank the results with this cross-encoder: a model that was fine-tuned on pairs of texts "
+        "(task regress or classify).",
     ),
-    candidates: int = typer.Option(50, "--candidates", min=1, help="With --rerank: number of hits to rerank."),
+    candidates: int = typer.Option(
+        50, "--candidates", min=1, help="With --rerank: number of results that are reranked."
+    ),
     positive: str = typer.Option(
-        None, "--positive", metavar="LABEL", help="With --rerank: the label whose probability is the score."
+        None,
+        "--positive",
+        metavar="LABEL",
+        help="With --rerank and a classifier: the label whose probability is the score.",
     ),
-    pooling: str = typer.Option(None, "--pooling", help="As in 'nlpcli embed'."),
-    layers: str = typer.Option(None, "--layers", help="As in 'nlpcli embed'."),
-    max_length: int = typer.Option(None, "--max-length", min=1, help="As in 'nlpcli embed'."),
+    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
+    layers: str = typer.Option(
+        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
+    ),
+    max_length: int = typer.Option(
+        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
+    ),
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each query."),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Tokens in a batch, padding included."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    device: str = typer.Option(
+        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Find the lines of a corpus that are closest to a query, by the cosine of their vectors.
+    """Find the lines of a corpus that are most similar to a query, by cosine similarity of their embeddings.
 
-    Each output line is a hit: number of the query, score, text. The best come first.
+    Each output line is one result: the number of the query, the score and the text, separated by tabs. The results of a
+    query are sorted by score, the highest first.
 
     \b
     Examples:

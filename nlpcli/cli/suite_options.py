@@ -50,10 +50,10 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> Non
         terminal.warn(error.message)
     else:
         _write(report, json=given["json"])
-    terminal.say(f"use a task's model: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
+    terminal.say(f"use the model of a task: nlpcli predict --model {shlex.quote(str(out))}/TASK FILE")
     if failed:
         raise RunFailed(
-            f"training failed: {', '.join(failed)}",
+            f"the training of {', '.join(failed)} failed",
             hint="fix the reported cause, then run the same command with --resume",
         )
 
@@ -63,7 +63,7 @@ def refuse_only(only: Sequence[str] | None) -> None:
     from nlpcli.errors import NlpcliError
 
     if only:
-        raise NlpcliError("--only needs --suite", hint="add --suite NAME")
+        raise NlpcliError("--only has no effect without --suite", hint="add --suite")
 
 
 def _folder(given: Mapping[str, Any]) -> str:
@@ -72,15 +72,17 @@ def _folder(given: Mapping[str, Any]) -> str:
     said = [name for name in _SAID_BY_SUITE if given[name]]
     if said:
         options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
-        raise NlpcliError(f"a suite sets its own tasks and data: leave out {options}")
-    if len(given["train"] or []) != 1:
-        raise NlpcliError("a suite needs one folder, as distributed", hint="--train DIR")
-    if given["resume"] and given["out"] is None:
-        raise NlpcliError("--resume needs the folder of a run", hint="name it with --out")
-    if given["resume"] and not given["out"].is_dir():
         raise NlpcliError(
-            f"{given['out']}: there is no such folder to resume", hint="leave --resume out to start a new one"
+            f"--suite sets the tasks and their data, so {options} can't be used with it", hint=f"leave out {options}"
         )
+    if len(given["train"] or []) != 1:
+        raise NlpcliError(
+            "--suite needs one folder with the data of the suite as it is distributed", hint="--train DIR"
+        )
+    if given["resume"] and given["out"] is None:
+        raise NlpcliError("--resume needs the folder of a run", hint="--out DIR")
+    if given["resume"] and not given["out"].is_dir():
+        raise NlpcliError(f"there is no folder {given['out']} to resume", hint="leave out --resume to start a new run")
     if given["resume"] and given["overwrite"]:
         raise NlpcliError("--resume and --overwrite exclude each other", hint="leave one of them out")
     return given["train"][0]

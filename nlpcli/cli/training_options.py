@@ -13,31 +13,52 @@ import typer
 
 from nlpcli.cli import terminal
 
-CONFIG = typer.Option(None, "--config", metavar="FILE", help="A YAML file such as 'nlpcli config show' prints.")
+CONFIG = typer.Option(
+    None, "--config", metavar="FILE", help="YAML file with settings. 'nlpcli config show PRESET' prints one to edit."
+)
 ATTENTION = typer.Option(
     None,
     "--attention",
     metavar="PATTERN",
-    help='Which keys each query may attend to: "window:128+global:2"; several take turns.',
+    help='Self-attention pattern: the keys that each query may attend to, such as "window:128+global:2" (a local '
+    "window "
+    "and 2 global tokens). If the option is repeated, the patterns alternate from layer to layer.",
 )
-SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, such as training.lr=0.001 (repeatable).")
-OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new one below runs/.")
+SET = typer.Option(
+    [],
+    "--set",
+    metavar="KEY=VALUE",
+    help="Change one setting, such as training.lr=0.001 (repeatable). 'nlpcli config show PRESET' lists all settings.",
+)
+OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new folder in runs/.")
 TOKENIZER = typer.Option(
-    None, "--tokenizer", metavar="DIR", help="A trained tokenizer. Default: train one on the text."
+    None,
+    "--tokenizer",
+    metavar="DIR",
+    help="Folder of a trained tokenizer. Default: the tokenizer of a pretrained --model, or else a new one, trained on "
+    "the training text.",
 )
-RESUME = typer.Option(False, "--resume", help="Resume the run in --out.")
-OVERWRITE = typer.Option(False, "--overwrite", help="Replace the run in --out.")
+RESUME = typer.Option(False, "--resume", help="Resume the run in the folder --out from its last checkpoint.")
+OVERWRITE = typer.Option(False, "--overwrite", help="Delete the run in the folder --out and start a new one there.")
 MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after this many optimizer steps.")
-MAX_EPOCHS = typer.Option(None, "--max-epochs", min=0.0, help="Stop after this many passes over the data.")
+MAX_EPOCHS = typer.Option(
+    None, "--max-epochs", min=0.0, help="Stop after this many epochs (passes over the training data)."
+)
 MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after this many minutes.")
 MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after this many training tokens.")
-BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Tokens in a batch, padding included.")
+BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Batch size in tokens, padding included.")
 LR = typer.Option(None, "--lr", help="Peak learning rate.")
 SEED = typer.Option(None, "--seed", help="Random seed of the run.")
-DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or cuda:N.")
-PRECISION = typer.Option(None, "--precision", help="auto, float32 or bfloat16.")
-THREADS = typer.Option(None, "--threads", min=1, help="CPU threads.")
-JSON = typer.Option(False, "--json", help="At the end, print the run's folder and its results as JSON.")
+DEVICE = typer.Option(
+    None, "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+)
+PRECISION = typer.Option(
+    None,
+    "--precision",
+    help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
+)
+THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.")
+JSON = typer.Option(False, "--json", help="At the end, print the folder of the run and its results as JSON.")
 
 
 def command_line() -> str:

@@ -42,7 +42,7 @@ def command(
     order: str = typer.Option(
         None, "--order", help="Factorization order of XLNet's two streams: left-to-right or random."
     ),
-    part: str = typer.Option(None, "--as", metavar="NAME", help="The task, for a model trained on several tasks."),
+    part: str = typer.Option(None, "--task", metavar="NAME", help="For a multi-task model: name of the task."),
     site: list[str] = typer.Option(
         None, "--site", help="Which attention: encoder, decoder, cross, source-encoder, content, query (repeatable)."
     ),
@@ -159,7 +159,7 @@ def command(
     options = Options(
         reading={
             "TEXT": texts, "--model": model, "--text-a": text_a, "--text-b": text_b, "--target": target,
-            "--target-file": target_file, "--memory": memory, "--order": order, "--as": part, "--gradient": gradient,
+            "--target-file": target_file, "--memory": memory, "--order": order, "--task": part, "--gradient": gradient,
             "--label": label,
         },
         choosing={

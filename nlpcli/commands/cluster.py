@@ -40,11 +40,13 @@ class Clustering:
     def __post_init__(self) -> None:
         if (self.k is None) == (self.distance is None):
             raise NlpcliError(
-                "the number of groups is not given" if self.k is None else "--k and --distance exclude each other",
-                hint="add --k NUMBER, or --distance THRESHOLD such as 0.4",
+                "the number of clusters is not given"
+                if self.k is None
+                else "--k and --distance-threshold exclude each other",
+                hint="add --k NUMBER, or --distance-threshold NUMBER such as 0.4",
             )
         if self.distance is not None and not 0 < self.distance <= 2:
-            raise NlpcliError(f"distance {self.distance:g}: cosine distances lie between 0 and 2")
+            raise NlpcliError(f"the distance threshold is {self.distance:g}, but a cosine distance is between 0 and 2")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     check_files(job.files)
     texts, vectors = _read(job, say=say, warn=warn)
     if not texts:
-        raise NlpcliError(f"{', '.join(job.files)}: no lines to group")
+        raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
     rows = unit(vectors.astype(np.float32))
     labels = _k_means(rows, job) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)
@@ -106,7 +108,8 @@ def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
     different = len(np.unique(rows, axis=0))
     if job.k > different:
         raise NlpcliError(
-            f"{counted(different, 'different line')} can't make {counted(job.k, 'group')}", hint="choose a smaller --k"
+            f"{counted(different, 'different line')} can't make {counted(job.k, 'cluster')}",
+            hint="choose a smaller --k",
         )
     from sklearn.cluster import KMeans
 
@@ -116,7 +119,8 @@ def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
 def _joined(rows: np.ndarray, job: Clustering) -> np.ndarray:
     if len(rows) > MOST_COMPARED:
         raise NlpcliError(
-            f"the distances between {len(rows):,} lines don't fit in memory", hint="group them with --k instead"
+            f"the distances between {len(rows):,} lines don't fit in memory",
+            hint="use --k instead of --distance-threshold",
         )
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)

@@ -55,7 +55,7 @@ class Embedding:
             raise unknown("format", self.format, FORMATS)
         check_field(self.format, self.field)
         if self.word not in WORD_VECTORS:
-            raise unknown("vector of a word", self.word, WORD_VECTORS)
+            raise unknown("word pooling", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
             raise NlpcliError("an empty word can't be searched for")
         if self.output_field == (self.field or "text"):
@@ -191,7 +191,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     tell_cut(embedder, warn)
     if job.only and not found:
         raise NlpcliError(
-            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--only finds whole words"
+            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--word finds whole words only"
         )
 
 
@@ -249,7 +249,7 @@ def compare(words: Sequence[Word]) -> list[Compared]:
     if len(words) < 2:
         raise NlpcliError(f"{counted(len(words), 'word')} found: a comparison needs at least two")
     if len(words) > MOST_COMPARED:
-        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --only WORD")
+        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --word WORD")
     cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
     return [
         Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))

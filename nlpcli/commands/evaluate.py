@@ -81,7 +81,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     parts = description_of(source).get("parts")
     if parts and job.part is None:
         raise NlpcliError(
-            f"{folder_of(source)}: was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}"
+            f"{folder_of(source)}: was trained on several tasks", hint=f"choose one: --task {' or '.join(parts)}"
         )
     for name in job.data:
         check_opens(name)

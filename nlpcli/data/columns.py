@@ -275,7 +275,8 @@ class Usual:
 
 
 def ambiguous(found: Sequence[int], names: Sequence[str], place: str, option: str | None) -> NlpcliError:
-    """The error for columns, from 0, that all have the name that is looked for. option: with which one is named."""
+    """The error for columns, from 0, that all have the wanted name. option: the option that names one; None: the call
+    gives the name itself, so its number goes in the same place."""
     numbers = [str(i + 1) for i in found]
     which = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
     different = list(dict.fromkeys(names[i] for i in found))
@@ -283,9 +284,10 @@ def ambiguous(found: Sequence[int], names: Sequence[str], place: str, option: st
     said = f"are {both} named '{listed(different)}'"
     if len(different) > 1:
         said = f"have names that mean the same: {listed(different)}"
-    return NlpcliError(
-        f"{place}: columns {which} {said}", hint=f"choose one by its number, such as {option or 'column'} {numbers[0]}"
-    )
+    hint = f"choose one by its number, such as {option} {numbers[0]}"
+    if option is None:
+        hint = f"give the number of a column instead of its name: {' or '.join(numbers)}"
+    return NlpcliError(f"{place}: columns {which} {said}", hint=hint)
 
 
 def _label(

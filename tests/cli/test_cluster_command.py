@@ -57,7 +57,7 @@ def far_apart(tmp_path):
     return ["--vectors", "v.npy", "lines.txt"]
 
 
-@pytest.mark.parametrize("how", [["--k", 3], ["--distance", 0.5]])
+@pytest.mark.parametrize("how", [["--k", 3], ["--distance-threshold", 0.5]])
 def test_lines_that_lie_together_are_one_group_the_largest_first(call, far_apart, how):
     status, out, err = call(*far_apart, *how)
     assert (status, err) == (0, "")
@@ -74,7 +74,9 @@ def test_the_summary_tells_size_and_most_central_line(call, far_apart, tmp_path)
 
 
 def test_the_border_decides_how_many_groups_there_are(call, far_apart):
-    sizes = [len({line.split("\t")[0] for line in call(*far_apart, "--distance", d)[1]}) for d in (1e-9, 0.5, 1.99)]
+    sizes = [
+        len({line.split("\t")[0] for line in call(*far_apart, "--distance-threshold", d)[1]}) for d in (1e-9, 0.5, 1.99)
+    ]
     assert sizes == [6, 3, 1]
 
 
@@ -92,10 +94,10 @@ def test_lines_are_embedded_when_there_are_no_vectors_yet(run, model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the number of groups is not given"),
-        (["--k", 2, "--distance", 0.5], "exclude each other"),
-        (["--distance", 3], "distance 3: cosine distances lie between 0 and 2"),
-        (["--k", 7], "6 different lines can't make 7 groups"),
+        ([], "the number of clusters is not given"),
+        (["--k", 2, "--distance-threshold", 0.5], "exclude each other"),
+        (["--distance-threshold", 3], "the distance threshold is 3, but a cosine distance is between 0 and 2"),
+        (["--k", 7], "6 different lines can't make 7 clusters"),
         (["--k", 2, "none.txt"], "none.txt: no such file"),
         (["--k", 2, "empty.txt"], "6 vectors, but 0 lines in empty.txt"),
     ],
@@ -131,4 +133,4 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, mo
 
 def test_nothing_can_not_be_grouped(call, model):
     status, _, err = call("--model", model, "--k", 2)
-    assert status == 2 and "no lines to group" in err
+    assert status == 2 and "there are no lines to cluster in" in err

@@ -59,7 +59,7 @@ def test_set_changes_what_is_shown(run):
         (["own.yaml"], "- a list", ["own.yaml:1: expected 'key: value' lines"]),
         (["gpt-mini", "--set", "training.lr"], None, ["--set training.lr: expected key=value"]),
         (["gpt-mini", "--set", "trainign.lr=1"], None, ["unknown key 'trainign'", "did you mean 'training'?"]),
-        ([], None, ["missing argument"]),
+        ([], None, ["the argument NAME|FILE is missing"]),
     ],
 )
 def test_a_wrong_configuration_is_named_with_the_right_spelling(run, tmp_path, arguments, content, told):

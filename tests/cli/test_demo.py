@@ -91,7 +91,7 @@ def test_a_step_that_fails_ends_the_demo_with_its_status(monkeypatch, tmp_path, 
     shown = capfd.readouterr()
     assert shown.out.count("nlpcli 0") == 1
     assert "  nlpcli config show no-such-preset\n" in shown.err
-    assert "step 2 of the demo ended with status 2" in shown.err
+    assert "step 2 of the demo failed with status 2" in shown.err
 
 
 def test_examples_show_source_translation_and_reference(prepared, capsys):

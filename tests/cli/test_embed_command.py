@@ -93,7 +93,7 @@ def test_nothing_in_gives_nothing_out(call, model, tmp_path):
 
 
 def test_words_have_vectors_of_their_contexts(call, model, text):
-    status, lines, err = call("--model", model, "--tokens", "--static", "--only", "plane", text)
+    status, lines, err = call("--model", model, "--tokens", "--static", "--word", "plane", text)
     assert status == 0 and "vectors of words: dimension 16, mean of its tokens" in err
     found = [json.loads(line) for line in lines]
     assert all(one["text"] == LINES[one["line"] - 1] for one in found)
@@ -125,18 +125,18 @@ def test_only_finds_what_the_listing_has_as_words(call, model):
     lines = "a plane’s end, a PLANE, aplane\nthe plane has a plane\nplane has\n"
     _, listed, _ = call("--model", model, "--tokens", stdin=lines)
     words = [(one["line"], one["index"], one["word"]) for one in map(json.loads, listed)]
-    _, found, _ = call("--model", model, "--tokens", "--only", "plane", stdin=lines)
+    _, found, _ = call("--model", model, "--tokens", "--word", "plane", stdin=lines)
     chosen = [(one["line"], one["index"], one["word"]) for one in map(json.loads, found)]
     assert chosen == [one for one in words if one[2].lower() == "plane"]
     assert len(chosen) == 4
-    options = ["--only", "plane", "--only", "plane  has", "--only", "plane’s"]
+    options = ["--word", "plane", "--word", "plane  has", "--word", "plane’s"]
     _, found, _ = call("--model", model, "--tokens", *options, stdin=lines)
     assert [json.loads(line)["word"] for line in found] == ["plane’s", "PLANE", "plane has", "plane", "plane has"]
 
 
 def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text):
-    _, lines, _ = call("--model", model, "--tokens", "--only", "plane", "--similarity", "--static", text)
-    assert lines[0].split() == ["cosine", "static", "one", "the", "other"]
+    _, lines, _ = call("--model", model, "--tokens", "--word", "plane", "--similarity", "--static", text)
+    assert lines[0].split() == ["cosine", "static", "first", "word", "second", "word"]
     assert len(lines) == 4
     cosine, static, *rest = lines[1].split()
     assert -1 <= float(cosine) < 1 and static == "1.0000"
@@ -151,13 +151,13 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["-", "-"], "standard input can be read only once"),
         (["--pooling", "men"], "unknown pooling 'men'"),
         (["--layers", "concat:9"], "the model has 2 layers"),
-        (["--output", "v.txt"], "vectors are written to .npy or .jsonl"),
-        (["--output", "v.npy", "--tokens"], "words and their vectors are JSON lines"),
-        (["--only", "plane"], "--only applies to words"),
-        (["--tokens", "--only", "boat"], "'boat' is not in the text of 1 line"),
-        (["--tokens", "--only", "plane", "--similarity"], "a comparison needs at least two"),
-        (["--tokens", "--only", " "], "an empty word"),
-        (["--tokens", "--word", "last"], "unknown vector of a word 'last'"),
+        (["--output", "v.txt"], "--out needs a file that ends in .npy or .jsonl"),
+        (["--output", "v.npy", "--tokens"], "--tokens writes JSON lines, but v.npy is a NumPy file"),
+        (["--word", "plane"], "--word has no effect without --tokens"),
+        (["--tokens", "--word", "boat"], "'boat' is not in the text of 1 line"),
+        (["--tokens", "--word", "plane", "--similarity"], "a comparison needs at least two"),
+        (["--tokens", "--word", " "], "an empty word"),
+        (["--tokens", "--word-pooling", "last"], "unknown word pooling 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),
         (["--format", "jsonl"], "<stdin>:1: not valid JSON"),
         (["--max-length", "2"], "leaves no room"),

@@ -123,8 +123,8 @@ def test_a_command_that_ends_well_returns_zero(act):
         (["--versoin"], "unknown option '--versoin' of 'nlpcli'", "did you mean '--version'?"),
         (["act", "--colour", "red"], "unknown option '--colour' of 'nlpcli act'", "did you mean '--color'?"),
         (["act", "--number", "many"], "'many'", "'nlpcli act --help' lists its options"),
-        (["act", "--color"], "'--color' requires an argument", "'nlpcli act --help'"),
-        (["act", "surplus"], "unexpected extra argument", "'nlpcli act --help'"),
+        (["act", "--color"], "the option --color needs a value", "'nlpcli act --help'"),
+        (["act", "surplus"], "'nlpcli act' does not take the argument 'surplus'", "'nlpcli act --help'"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_the_way_on(monkeypatch, capsys, arguments, message, hint):

@@ -27,17 +27,25 @@ def test_help_shows_options_under_their_headings_after_the_others():
     assert places == sorted(places)
 
 
-def test_help_says_the_range_of_a_number_in_words():
+def test_help_writes_arguments_and_bounds_in_words():
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
     @app.command(cls=Command)
     def command(
-        least: int = typer.Option(None, "--least", min=1, help="A count."),
-        share: float = typer.Option(0.5, "--share", min=0, max=1, help="A share."),
+        grid: str = typer.Argument(..., metavar="GRID", help="The grid."),
+        files: list[str] = typer.Argument(..., metavar="FILE...", help="The files [x>=1 stays here]."),
+        least: int = typer.Option(2, "--least", min=1, help="Least."),
+        share: float = typer.Option(None, "--share", min=0.0, max=0.5, help="Share."),
+        most: float = typer.Option(None, "--most", max=2.0, help="Most."),
+        ratio: float = typer.Option(0.3, "--ratio", min=0.01, help="Ratio."),
     ) -> None:
-        """Count."""
+        """Say it."""
 
     built = typer.main.get_command(app)
-    with built.make_context("count", []) as context:
+    with built.make_context("say", ["x", "y"]) as context:
         shown = " ".join(built.get_help(context).split())
-    assert "A count. [at least 1]" in shown and "A share. [default: 0.5; from 0 to 1]" in shown
+    for words in (
+        "Usage: say [OPTIONS] GRID FILE... Say it.", "Least. [default: 2; at least 1]", "Share. [0 to 0.5]",
+        "Most. [at most 2]", "Ratio. [default: 0.3; at least 0.01]", "[x>=1 stays here]",
+    ):  # fmt: skip
+        assert words in shown, shown

@@ -83,7 +83,7 @@ def test_the_page_names_every_key_of_the_json(run, corpus, tmp_path):
     calls = [
         ["train.en"],
         ["train.en", "train.de", "--dev", "train.en", "train.de", "--tokenizer", tokenizer, "--languages", "en", "de"],
-        [tokenizer, "--text", "train.de"],
+        [tokenizer, "--corpus", "train.de"],
     ]
     for call in calls:
         found = json.loads(run("inspect", *call, "--json").stdout)

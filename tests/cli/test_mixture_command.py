@@ -84,11 +84,11 @@ def must(done: tuple[int, str, str]) -> str:
 
 def test_one_model_does_each_of_its_tasks_by_the_prefix_of_the_task(call):
     must(call("finetune", "--mixture", "texts.yaml", "--max-steps", 90, *SMALL))
-    assert must(call("predict", "--model", "runs/x", "--as", "colour", "in.txt")) == "red\nblue\n"
-    assert must(call("predict", "--model", "runs/x", "--as", "beast", "in.txt")) == "dog\nhen\n"
+    assert must(call("predict", "--model", "runs/x", "--task", "colour", "in.txt")) == "red\nblue\n"
+    assert must(call("predict", "--model", "runs/x", "--task", "beast", "in.txt")) == "dog\nhen\n"
     Path("typed.txt").write_text("colour : the red dog\nthe red dog what\n", encoding="utf-8")
     assert must(call("predict", "--model", "runs/x", "typed.txt")) == "red\ndog\n"
-    found = json.loads(must(call("evaluate", "--as", "beast", "--model", "runs/x", "--data", "train.tsv", "--json")))
+    found = json.loads(must(call("evaluate", "--task", "beast", "--model", "runs/x", "--data", "train.tsv", "--json")))
     assert score_in(found, "accuracy")["value"] == 100
     assert "beam:5" in score_in(found, "accuracy")["signature"]
     info = load_yaml(Path("runs/x/model.yaml"))
@@ -101,11 +101,11 @@ def test_one_model_does_each_of_its_tasks_by_the_prefix_of_the_task(call):
 def test_tasks_with_heads_of_their_own_share_a_body(call):
     must(call("finetune", "--mixture", "heads.yaml", "--max-steps", 90, *SMALL))
     for name, expected in (("colour", ["red", "blue"]), ("beast", ["dog", "hen"])):
-        lines = must(call("predict", "--model", "runs/x", "--as", name, "in.txt")).splitlines()
+        lines = must(call("predict", "--model", "runs/x", "--task", name, "in.txt")).splitlines()
         assert [line.split("\t")[0] for line in lines] == expected
-    assert len(must(call("predict", "--model", "runs/x", "--as", "copy", "in.txt")).splitlines()) == 2
+    assert len(must(call("predict", "--model", "runs/x", "--task", "copy", "in.txt")).splitlines()) == 2
     status, _, err = call("predict", "--model", "runs/x", "in.txt")
-    assert status == 2 and "--as colour or beast or copy" in err
+    assert status == 2 and "--task colour or beast or copy" in err
 
 
 def test_a_mixture_begins_with_a_model_that_is_there_and_is_the_beginning_of_another(call):
@@ -146,7 +146,7 @@ def test_what_can_not_be_learnt_together_is_told_before_anything_is_written(call
 
 def test_a_task_that_was_not_learnt_is_refused_by_name(call):
     must(call("finetune", "--mixture", "texts.yaml", "--max-steps", 1, *SMALL))
-    status, _, err = call("evaluate", "--model", "runs/x", "--as", "color", "--data", "train.tsv")
+    status, _, err = call("evaluate", "--model", "runs/x", "--task", "color", "--data", "train.tsv")
     assert status == 2 and "did you mean 'colour'?" in err
     status, _, err = call("evaluate", "--model", "runs/x", "--data", "train.tsv")
-    assert status == 2 and "--as colour or beast" in err
+    assert status == 2 and "--task colour or beast" in err

@@ -95,8 +95,8 @@ def test_a_suite_is_learnt_task_by_task_and_measured_as_a_whole(call):
     assert [line.split("\t")[0] for line in out.splitlines()] == ["1"] * 3 + ["0"] * 9
 
     call("evaluate", "--suite", "glue", "--model", "runs/glue/cola", "--data", "GLUE", "--only", "cola",
-         "--predictions", "answers")  # fmt: skip
-    answers = Path("answers/CoLA.tsv").read_text().splitlines()
+         "--predictions", "new/answers")  # fmt: skip
+    answers = Path("new/answers/CoLA.tsv").read_text().splitlines()
     assert answers == ["index\tprediction", *(f"{i}\t{int(i < 3)}" for i in range(12))]
 
 
@@ -162,7 +162,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["evaluate", "--suite", "glue", "--data", "GLUE"], "--model DIR"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "nowhere: no such folder"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "GLUE"], "CoLA: no model"),
-        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions needs --suite"),
+        (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions has no effect without --suite"),
     ],
 )
 def test_what_a_suite_is_not_is_told(call, arguments, message):

@@ -129,7 +129,7 @@ def test_files_columns_and_options_are_checked_before_the_weights_are_read(call)
         (["predict", "absent.txt"], "absent.txt: no such file"),
         (["predict", lines, "--choices", "a"], "--choices has no effect on a model for classify"),
         (["predict", lines, "--text", "a"], "--text names a column, and in.txt is read as plain lines"),
-        (["predict", lines, "--as", "a"], "runs/x: this model was trained on one task, so 'a' has no effect"),
+        (["predict", lines, "--task", "a"], "runs/x: this model was trained on one task, so 'a' has no effect"),
         (["evaluate", "absent.tsv"], "absent.tsv: no such file"),
         (["evaluate", "train.tsv", "--choices", "a"], "--choices has no effect on a model for classify"),
     ):

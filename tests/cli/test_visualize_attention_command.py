@@ -418,7 +418,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--pattern", "windw:3"), "windw"),
         (("--pattern", "causal", "--positions", "rotary"), "--positions can't be used with --pattern"),
         (("--pattern", "causal", "--d-model", 8), "--d-model applies to positions"),
-        (("--pattern", "random:3", "--seed", -1), "invalid value '-1' for '--seed'"),
+        (("--pattern", "random:3", "--seed", -1), "--seed must be at least 0, not '-1'"),
         (("--pattern", "causal", "--seed", 4), "--seed has no effect: the pattern is not random"),
         (("--pattern", "random:3:7", "--seed", 4), "--seed has no effect: the pattern is not random"),
         (("--pattern", "causal", "--device", "cpu"), "--device needs a model"),

@@ -96,6 +96,31 @@ def test_a_letter_means_the_same_option_in_every_command_that_has_it():
     }
 
 
+def kind_of_value(option: Any) -> str:
+    """What an option takes: the word that the help has for it, and a file or folder is a path."""
+    if option.is_flag:
+        return "flag"
+    word = (option.metavar or "").removesuffix("...").partition("[")[0]
+    annotation = str(option.type_descriptor.annotation)
+    if "Path" in annotation or re.search("FILE|DIR|PATH|SOURCE", word):
+        return "path"
+    return word if not re.search("int|float", annotation) else re.search("int|float", annotation)[0]
+
+
+TWO_MEANINGS = {"--label", "--normalize", "--reverse"}
+"""Names that still have a second meaning in another command; no name may join them."""
+
+
+def test_an_option_of_one_name_takes_the_same_kind_of_value_in_every_command_that_has_it():
+    kinds = defaultdict(lambda: defaultdict(list))
+    for name, option in OPTIONS:
+        for word in option.opts:
+            if word.startswith("--"):
+                kinds[word][kind_of_value(option)].append(name)
+    several = {word: {kind: found[kind] for kind in found} for word, found in kinds.items() if len(found) > 1}
+    assert {word: found for word, found in several.items() if word not in TWO_MEANINGS} == {}
+
+
 @every_option
 def test_every_option_has_a_sentence_of_help(name, option):
     assert (option.help or "").strip().endswith((".", ")", "…")), f"{name} {convention.long_name(option)}"
@@ -128,7 +153,7 @@ def test_a_second_value_for_an_option_that_takes_one_is_refused(call, tmp_path, 
         status, out, err = call(*name.split(), *required(name), first, *value, option.opts[-1], *value)
         assert status == 2 and out == "", err
         assert err.startswith(
-            f"nlpcli: {convention.long_name(option)} takes one value and is given more than once: "
+            f"nlpcli: {convention.long_name(option)} takes one value but is given more than once: "
         ), err
     assert files_in(tmp_path) == []
 
@@ -139,6 +164,21 @@ def test_a_second_value_for_an_option_that_takes_one_is_refused(call, tmp_path, 
 def test_an_option_and_its_opposite_contradict_each_other(call, name, option):
     status, out, err = call(*name.split(), *required(name), option.opts[0], option.secondary_opts[0])
     assert (status, out) == (2, "") and f"{option.opts[0]} and {option.secondary_opts[0]} contradict each other" in err
+
+
+BOUNDED = [(name, option) for name, option in OPTIONS if getattr(option, "min", None) is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), BOUNDED, ids=[f"{name} {convention.long_name(option)}" for name, option in BOUNDED]
+)
+def test_a_number_below_its_bound_is_refused_with_the_bound(call, tmp_path, name, option):
+    long, value = convention.long_name(option), f"{option.min - 1:g}"
+    status, out, err = call(*name.split(), *required(name), f"{long}={value}")
+    assert (status, out) == (2, "") and err.startswith(
+        f"nlpcli: {long} must be at least {option.min:g}, not '{value}'\n"
+    )
+    assert files_in(tmp_path) == []
 
 
 EXCLUSIVE = [(name, *pair) for name, command in COMMANDS.items() for pair in command.exclusive]
@@ -216,16 +256,18 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(call, tmp_path, n
 def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(call, tmp_path, name):
     option = next(p for p in COMMANDS[name].params if "--out" in p.opts)
     if convention.is_folder(option):
-        pytest.skip("it writes a folder, which is made with those above it")
+        pytest.skip("it writes a folder, which is created with the folders above it")
     words = ["--ref", "x"] if name == "score" else []
     wanted = "no/such/x.json" if name != "embed" else "no/such/x.jsonl"
     for spelling in ("--out", "--output"):
         status, out, err = call(*name.split(), *required(name), *words, spelling, wanted)
-        assert (status, out) == (2, "")
-        assert f"{wanted} can't be written, because the folder no/such does not exist" in err
+        assert (status, out) == (
+            2,
+            "",
+        ) and f"{wanted} can't be written because the folder no/such does not exist" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
-    assert (status, out) == (2, "") and "folder is a folder, not a file" in err
+    assert (status, out) == (2, "") and "--out needs a file, but folder is a folder" in err
     assert files_in(tmp_path) == [tmp_path / "folder"]
 
 
@@ -239,8 +281,44 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
     words = ["nothing"] if option.required else words
     for wanted in ("file", "file/below"):
         status, out, err = call(*name.split(), *words, "--out", wanted)
-        assert (status, out) == (2, "") and "is a file, not a folder" in err
+        said = "needs a folder, but file is a file" if wanted == "file" else "because file is a file"
+        assert (status, out) == (2, "") and said in err.replace(f"{tmp_path}/", "")
     assert files_in(tmp_path) == [tmp_path / "file"]
+
+
+def test_a_folder_to_write_is_created_with_the_folders_above_it(call, tmp_path):
+    Path("text.txt").write_text("the cat sat\non the mat\n" * 40, "utf-8")
+    Path("train.tsv").write_text("text\tlabel\n" + "the cat\ta\nthe mat\tb\n" * 8, "utf-8")
+    small = [
+        "--set",
+        "tokenizer.type=chars",
+        "--set",
+        "model.d_model=8",
+        "--set",
+        "model.d_ff=8",
+        "--set",
+        "model.heads=1",
+    ]
+    small += ["--set", "model.encoder_layers=1", "--max-steps", "1", "--precision", "float32"]
+    for number, (words, written) in enumerate(
+        [
+            (["tokenize", "train", "--type", "chars", "text.txt"], "tokenizer.yaml"),
+            (["pretrain", "mlm", "--data", "text.txt", *small], "model.yaml"),
+            (["finetune", "classify", "--train", "train.tsv", "--model", "bert-nano", *small], "model.yaml"),
+            (["convert", "--to", "huggingface", "new1/deep/folder"], "config.json"),
+        ]
+    ):
+        status, _, err = call(*words, "--out", f"new{number}/deep/folder")
+        assert status == 0 and (tmp_path / f"new{number}/deep/folder/{written}").is_file(), err
+
+
+def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
+    for words in (
+        ["tokenize", "train", "none.txt"], ["pretrain", "mlm", "--data", "none.txt"], ["convert", "none"],
+        ["finetune", "classify", "--train", "none.tsv"], ["compare", "none.yaml"],
+    ):  # fmt: skip
+        status, _, _ = call(*words, "--out", "new/deep/folder")
+        assert status == 2 and files_in(tmp_path) == [], words
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,16 @@ def test_without_a_header_what_is_not_named_is_found_among_the_rest():
 def test_a_table_without_a_header_that_can_be_read_in_two_ways_is_refused(table, columns, texts, message):
     with pytest.raises(NlpcliError, match=message):
         numbered(table, columns, texts)
+
+
+@pytest.mark.parametrize(
+    "names", [["label", "label"], ["x", "label", "label"], ["label", "a", "Label", "label", "LABEL"]]
+)
+def test_the_hint_for_a_name_that_several_columns_have_gives_numbers_that_each_name_one(names):
+    wanted = "lAbel" if "Label" in names else "label"
+    with pytest.raises(NlpcliError) as error:
+        find(wanted, names, len(names), "f:1")
+    text, _, numbers = error.value.hint.partition(": ")
+    assert text == "give the number of a column instead of its name"
+    same = [place for place, name in enumerate(names) if name.lower() == "label"]
+    assert [find(number, names, len(names), "f:1") for number in numbers.split(" or ")] == same

@@ -87,7 +87,8 @@ class _Finder:
             for name in self.used:
                 found = [place for place, other in enumerate(names) if other == name]
                 if len(found) > 1:
-                    raise ambiguous(found, names, row.place, None)
+                    message = ambiguous(found, names, row.place, None).message
+                    raise NlpcliError(message, hint="give the columns different names")
             self.texts = self._find_texts(row, names)
             self.label = self._find_label(row, names)
             self.names = names

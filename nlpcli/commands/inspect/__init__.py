@@ -75,4 +75,5 @@ def _without_effect(setting: str, kind: str) -> NlpcliError:
     hint = f"it is for: {', '.join(takers)}"
     if setting == "text" and kind in ("run", "model"):
         hint = "for its tokenizer add --as tokenizer"
-    return NlpcliError(f"--{setting} has no effect on {KINDS[kind]}", hint=hint)
+    option = {"text": "corpus"}.get(setting, setting)
+    return NlpcliError(f"--{option} has no effect on {KINDS[kind]}", hint=hint)

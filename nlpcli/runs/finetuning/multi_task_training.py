@@ -240,10 +240,12 @@ def part_of(info: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     parts = info.get("parts") or {}
     if name is None:
         if info["task"] == "mixture":
-            raise NlpcliError("this model was trained on several tasks", hint=f"choose one: --as {' or '.join(parts)}")
+            raise NlpcliError(
+                "this model was trained on several tasks", hint=f"choose one: --task {' or '.join(parts)}"
+            )
         return dict(info)
     if not parts:
-        raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --as")
+        raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --task")
     if name not in parts:
         raise unknown("task of this model", name, parts)
     return {**info, **parts[name]}

@@ -123,7 +123,7 @@ def test_settings_that_have_no_effect_are_refused(made, tmp_path):
     for path, settings, said in (
         (tmp_path / "text", {"length": 3}, "--length has no effect on a text"),
         (tmp_path / "text", {"weights": True}, "--weights has no effect"),
-        (made[0] / "own", {"text": ["x"]}, "--text has no effect"),
+        (made[0] / "own", {"text": ["x"]}, "--corpus has no effect"),
         (made[0] / "own", {"as_kind": "modle"}, "unknown kind 'modle'"),
     ):
         with pytest.raises(NlpcliError, match=said):

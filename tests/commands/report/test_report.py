@@ -323,13 +323,13 @@ def test_options_without_effect_are_told(make_run, tmp_path, capsys):
     drawn = ["report", str(make_run("c")), "--bootstrap-samples", "50", "--seed", "1"]
     for more, why in (
         (["--no-confidence"], "with --no-confidence"),
-        (["--out", str(tmp_path / "r.png")], "on a report as png"),
+        (["--out", str(tmp_path / "r.png")], "on a report in the format png"),
     ):
         assert main([*drawn, *more]) == 0
         error = capsys.readouterr().err
         assert all(f"{name} has no effect {why}" in error for name in ("--bootstrap-samples", "--seed")), error
     assert main(["report", str(tmp_path / "c"), "--no-confidence", "--out", str(tmp_path / "r.png")]) == 0
-    assert "--no-confidence has no effect on a report as png" in capsys.readouterr().err
+    assert "--no-confidence has no effect on a report in the format png" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "c"), "--bootstrap-samples", "0"]) == 2
     assert "at least 2 resamples, not 0" in capsys.readouterr().err
     assert main([*drawn, "--format", "json"]) == 0 and "effect" not in capsys.readouterr().err
