@@ -116,12 +116,19 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
 def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
     if kind == "wordpiece" and wanted:
         raise NlpcliError(
-            "wordpiece has no byte fallback: a word that it can't split is unknown", hint="choose another --type"
+            "a tokenizer of type wordpiece has no byte fallback: a word that it can't split becomes <unk>",
+            hint="leave out --byte-fallback, or choose another --type",
         )
     if kind == "words" and wanted:
-        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="choose another --type")
+        raise NlpcliError(
+            "a tokenizer of type words has no byte fallback: a rare word becomes <unk>",
+            hint="leave out --byte-fallback, or choose another --type",
+        )
     if kind == "byte-bpe" and wanted is False:
-        raise NlpcliError("byte-bpe always uses bytes", hint="use --type bpe")
+        raise NlpcliError(
+            "a tokenizer of type byte-bpe always uses bytes, so --no-byte-fallback is not possible",
+            hint="leave out --no-byte-fallback, or use --type bpe",
+        )
 
 
 def _check_out(out: Path, overwrite: bool) -> bool:
@@ -129,18 +136,18 @@ def _check_out(out: Path, overwrite: bool) -> bool:
     if not out.exists():
         return False
     if not out.is_dir():
-        raise NlpcliError(f"{out}: is a file, not a folder")
+        raise NlpcliError(f"{out} is a file, not a folder")
     held = {entry.name for entry in entries(out)}
     if not held:
         return True
     files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}
     if not held <= files:
         raise NlpcliError(
-            f"{out}: holds files that are not a tokenizer's ({min(held - files)})", hint="choose another --out"
+            f"{out} contains files that do not belong to a tokenizer ({min(held - files)})", hint="choose another --out"
         )
     if not overwrite:
         raise NlpcliError(
-            f"{out}: already holds a tokenizer", hint="choose another --out, or replace it with --overwrite"
+            f"{out} already contains a tokenizer", hint="choose another --out, or replace it with --overwrite"
         )
     return True
 
@@ -194,7 +201,7 @@ def encode_lines(
     """
     _check_form(form)
     if not 0.0 <= sampling <= 1.0:
-        raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
+        raise NlpcliError(f"--sampling must be between 0 and 1, not {sampling:g}")
     rng = np.random.default_rng(seed)
     lines_of_files = (line for path in files for line in read_lines(path))
     for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
@@ -248,7 +255,7 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
             hint = "add --as tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
-            raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
+            raise NlpcliError(f"{place}: the id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
     return ids
 
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text.byte_bpe import byte_alphabet
+from nlpcli.text.limits import no_sampling
 from nlpcli.text.model import TrainingOptions
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.rust import quiet_threads
@@ -51,7 +52,7 @@ class HuggingFaceModel:
 
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> HuggingFaceModel:
-        raise NlpcliError("a tokenizer of the type huggingface is read, not trained")
+        raise NlpcliError("a tokenizer of type huggingface can't be trained; it comes with its model")
 
     @classmethod
     def from_bytes(cls, data: bytes, options: TrainingOptions) -> HuggingFaceModel:
@@ -75,10 +76,7 @@ class HuggingFaceModel:
         return all_ids, all_spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError(
-            "subword sampling is not possible with a tokenizer of the type huggingface",
-            hint="it is with unigram, bpe and byte-bpe",
-        )
+        raise no_sampling("huggingface")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
