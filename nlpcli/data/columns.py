@@ -314,7 +314,7 @@ def _label(
 
 def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
     return NlpcliError(
-        f"{place}: no column name is recognized as {what}; the columns are: {listed(names)}",
+        f"{place}: no column is recognized as {what}; the columns are: {listed(names)}",
         hint=f"name the column with {option}",
     )
 

@@ -244,7 +244,7 @@ def _usual_choices(row: Row) -> list[int]:
     if len(found) < 2 and not lists:
         there = f"the columns are: {listed(row.names)}" if row.names else "the table has no header"
         raise NlpcliError(
-            f"{row.place}: no column names are recognized as the candidates; {there}",
+            f"{row.place}: no columns are recognized as the candidates; {there}",
             hint="name the columns with --choices a,b,c",
         )
     return found if len(found) > 1 else lists[:1]
@@ -270,7 +270,7 @@ def _stem(row: Row, columns: Columns) -> list[int]:
         return explicit
     first = _usual(row, _STEMS, "--text")
     if first is None:
-        raise NlpcliError(f"{row.place}: no column name is recognized as the text", hint="name the column with --text")
+        raise NlpcliError(f"{row.place}: no column is recognized as the text", hint="name the column with --text")
     question = _usual(row, ("question",), "--text2")
     if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
         explicit = [question]
@@ -289,7 +289,7 @@ def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool
             if i is not None and i not in taken:
                 raise NlpcliError(f"{row.place}: the label is null")
             raise NlpcliError(
-                f"{row.place}: no column name is recognized as the label, which is the right candidate",
+                f"{row.place}: no column is recognized as the label, which is the right candidate",
                 hint="name the column with --label",
             )
         return None

@@ -200,7 +200,9 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
         assert message in refused(train(inside, *arguments))
     assert not (tmp_path / "tok").exists()
     assert "<stdin>: no text in it" in refused(train(inside, stdin=""))
-    assert "<stdin>:2: not valid UTF-8 (byte 0xff at column 3)" in refused(train(inside, stdin=b"fine\nab\xff\n"))
+    assert "<stdin>:2: the line is not valid UTF-8 (byte 0xff at column 3)" in refused(
+        train(inside, stdin=b"fine\nab\xff\n")
+    )
     done = inside("tokenize", "train", "--out", "tok", "nowhere.txt")
     assert "nowhere.txt: no such file" in refused(done)
     assert list(tmp_path.iterdir()) == []
@@ -243,7 +245,7 @@ def test_wrong_lines_are_named(inside, folders):
         (["encode", bpe, "--as", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),
         (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
         (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "subword sampling is not possible with wordpiece"),
-        (["encode", bpe], b"a\n\xff", "<stdin>:2: not valid UTF-8"),
+        (["encode", bpe], b"a\n\xff", "<stdin>:2: the line is not valid UTF-8"),
         (["info", bpe, "-"], "", "<stdin>: no text in it"),
     ):
         done = inside("tokenize", *arguments, stdin=stdin)
@@ -252,7 +254,7 @@ def test_wrong_lines_are_named(inside, folders):
 
 
 def test_missing_and_damaged_tokenizers_are_told(run, tmp_path):
-    assert "nowhere: no tokenizer here" in refused(run("tokenize", "info", "nowhere"))
+    assert "nowhere: contains no tokenizer" in refused(run("tokenize", "info", "nowhere"))
     train(run, "--type", "unigram", "--vocab-size", 300)
     model = tmp_path / "tok" / "sentencepiece.model"
     model.write_bytes(model.read_bytes()[:1000])

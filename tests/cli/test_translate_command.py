@@ -242,17 +242,17 @@ def test_what_stands_before_invalid_utf8_is_translated(run, model):
     done = run("translate", "--model", model, "--max-length", 4, stdin=data)
     assert done.returncode == 2
     assert len(done.stdout.split("\n")) == 3
-    assert "<stdin>:3: not valid UTF-8 (byte 0xff at column 2)" in done.stderr
+    assert "<stdin>:3: the line is not valid UTF-8 (byte 0xff at column 2)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "ein"', "in.jsonl:2: not valid JSON"),
-        ("[1]", "in.jsonl:2: not a JSON object"),
-        ('{"txt": "ein"}', "in.jsonl:2: no field 'text'"),
-        ('{"text": 5}', "in.jsonl:2: field 'text' holds 5, not a text"),
+        ('{"text": "ein"', "in.jsonl:2: this is not valid JSON"),
+        ("[1]", "in.jsonl:2: this is not a JSON object"),
+        ('{"txt": "ein"}', "in.jsonl:2: there is no field 'text'"),
+        ('{"text": 5}', "in.jsonl:2: the field 'text' must be text, not 5"),
         ('{"text": "\\ud800"}', "in.jsonl:2: field 'text' holds half of a surrogate pair"),
     ],
 )

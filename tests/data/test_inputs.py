@@ -293,7 +293,7 @@ def test_static_copies_come_back_after_as_many_epochs_with_the_same_chance(many,
 
 def test_wrong_uses_are_refused():
     documents = shards_of(numbered([[2, 2], [3]]))
-    with pytest.raises(NlpcliError, match="two documents"):
+    with pytest.raises(NlpcliError, match="at least 2 documents with two or more sentences, but the text has 1"):
         make_format("segment-pair", documents, SPECIAL, context=20)
     make_format("segment-pair", documents, SPECIAL, context=20, order=True)
     with pytest.raises(NlpcliError, match="'full-sentence'"):

@@ -107,7 +107,7 @@ def test_damaged_rows_of_training_data_are_left_out_and_those_of_dev_data_are_na
     put(tmp_path, "QQP/train.tsv", lines(header, short, good))
     put(tmp_path, "QQP/dev.tsv", lines(header, good, short))
     assert [example.id for example in only("glue", tmp_path, "train")] == ["1"]
-    with pytest.raises(NlpcliError, match=r"dev.tsv:3: 4 columns where the header has 6"):
+    with pytest.raises(NlpcliError, match=r"dev.tsv:3: the row has 4 columns, but the header has 6"):
         only("glue", tmp_path, "dev")
 
 
@@ -280,7 +280,7 @@ def test_what_is_not_there_is_named(tmp_path, glue):
     [
         ('{"passage": "flat", "idx": 0}', "val.jsonl:2: no 'passage' where the suite has a dict"),
         ('{"passage": {"text": "a", "questions": [{"idx": 1}]}, "idx": 0}', "val.jsonl:2: no 'question'"),
-        ("{", r"val.jsonl:2: not valid JSON"),
+        ("{", r"val.jsonl:2: this is not valid JSON"),
     ],
 )
 def test_records_of_another_shape_are_named_with_their_line(tmp_path, line, message):

@@ -214,6 +214,6 @@ def test_an_edited_description_is_noticed(tokenizers, tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_says_how_to_make_one(tmp_path):
-    with pytest.raises(NlpcliError, match=r"no tokenizer here") as error:
+    with pytest.raises(NlpcliError, match=r"contains no tokenizer") as error:
         load_tokenizer(tmp_path / "none")
     assert "nlpcli tokenize train" in error.value.hint

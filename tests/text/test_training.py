@@ -92,7 +92,7 @@ def test_no_text_is_no_tokenizer(kind, texts):
 def test_errors_of_the_stream_come_through(kind):
     def broken():
         yield "some text"
-        raise NlpcliError("train.de:17: not valid UTF-8")
+        raise NlpcliError("train.de:17: the line is not valid UTF-8")
 
     for limit in (10, None):
         with pytest.raises(NlpcliError, match=r"train\.de:17"):

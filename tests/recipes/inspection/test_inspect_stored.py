@@ -43,7 +43,7 @@ def test_a_shard_set_is_described_and_a_damaged_one_refused(tmp_path):
     assert (found.kind, found.facts["documents"], found.facts["text_words"]) == ("shards", 2, 3)
     shard = next((tmp_path / "set").glob("tokens-*.bin"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(NlpcliError, match="damaged shard set"):
+    with pytest.raises(NlpcliError, match="the shard set is damaged"):
         inspect(str(tmp_path / "set"))
 
 
