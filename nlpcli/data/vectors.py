@@ -47,7 +47,7 @@ def open_vectors(path: Path) -> np.ndarray:
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises what it likes for a damaged header
-        raise NlpcliError(f"{path} is not a complete .npy file ({_one_line(error)})", hint=_MAKING) from None
+        raise NlpcliError(f"{path} is not a valid .npy file ({_one_line(error)})", hint=_MAKING) from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
         array = isinstance(vectors, np.ndarray)
         what = f"an array of shape {vectors.shape} and type {vectors.dtype}" if array else "several arrays"

@@ -125,11 +125,12 @@ def _note(words: dict[str, int]) -> str | None:
     if not long:
         return None
     lost = sum(len(word) > LONGEST_WORD for word in long)
-    unknown = f", and {lost:,} with more than {LONGEST_WORD:,} will become <unk>" if lost else ""
+    verbs = "has more than {}, and becomes" if lost == 1 else "have more than {}, and become"
+    unknown = f"; {lost:,} of them {verbs.format(f'{LONGEST_WORD:,}')} <unk>" if lost else ""
     many = f"{counted(len(long), 'word')} {'has' if len(long) == 1 else 'have'}"
     return (
         f"{many} more than {_LONG_WORD} characters{unknown}; "
-        "wordpiece finds words by spaces, so use unigram or bpe for text without spaces (Thai, Lao, Khmer)"
+        "wordpiece separates words at spaces, so use unigram or bpe for text without spaces (Thai, Lao, Khmer)"
     )
 
 

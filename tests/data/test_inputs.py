@@ -299,7 +299,7 @@ def test_wrong_uses_are_refused():
     with pytest.raises(NlpcliError, match="'full-sentence'"):
         make_format("full-sentence", documents, SPECIAL, context=20)
     for name in FORMATS:
-        with pytest.raises(NlpcliError, match="no room"):
+        with pytest.raises(NlpcliError, match="too short for text between cls and sep"):
             make_format(name, documents, SPECIAL, context=2, order=True)
     with pytest.raises(NlpcliError, match="-1 copies"):
         inputs_of(documents, "full-sentences", copies=-1)

@@ -88,8 +88,16 @@ def test_questions_come_from_standard_input_and_need_no_answers_to_be_asked(monk
 # Answers that are wrong
 
 BAD = {
-    "elsewhere": (question("bad", [(5, "Broncos")]), "the context has 'roncos ' at character 5, not the answer 'Broncos'", "the answer begins at 4: correct 'answer_start'"),
-    "nearest": (question("bad", [(33, "Broncos")]), "the context has 'e Bronc' at character 33, not the answer 'Broncos'", "the answer begins at 35: correct 'answer_start'"),
+    "elsewhere": (
+        question("bad", [(5, "Broncos")]),
+        "the context has 'roncos ' at character 5, not the answer 'Broncos'",
+        "the answer begins at 4: correct 'answer_start'",
+    ),
+    "nearest": (
+        question("bad", [(33, "Broncos")]),
+        "the context has 'e Bronc' at character 33, not the answer 'Broncos'",
+        "the answer begins at 35: correct 'answer_start'",
+    ),
     "nowhere": (
         question("bad", [(4, "Bears")]),
         "the context has 'Bronc' at character 4, not the answer 'Bears'",
@@ -177,8 +185,12 @@ def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
             r"paragraph 1: the field 'question' is missing",
         ),
         ("a.json", squad({"id": "q", "question": "?"}), r"a.json, question q: the field 'answers' is missing"),
-        ("a.json", squad({"id": "q", "question": "?", "answers": "x"}), r"a.json, question q: 'answers' must be a list"),
-        ("a.json", squad(question(answers=[("x", "The")])), r"""question q1: 'answer_start' must be a whole number, not "x""""),
+        (
+            "a.json",
+            squad({"id": "q", "question": "?", "answers": "x"}),
+            r"a.json, question q: 'answers' must be a list",
+        ),
+        ("a.json", squad(question(answers=[("x", "The")])), r"""q1: 'answer_start' must be a whole number, not .x"""),
         ("a.jsonl", '{"question": "?", "context": "c", "answers": []}\n{', r"a.jsonl:2: this is not valid JSON"),
         ("a.jsonl", '{"question": "?", "context": []}', r"a.jsonl:1: the field 'context' must be text, not \[\]"),
         (
