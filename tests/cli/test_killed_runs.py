@@ -115,10 +115,10 @@ def test_two_runs_that_chose_the_same_folder_do_not_mix(call, monkeypatch):
 
     monkeypatch.setattr(runs, "open_run", late)
     status, err = call(*PRETRAIN, "--out", "run")
-    assert status == 2 and "run: another run has started in this folder" in err and "--out" in err
+    assert status == 2 and "another run has started in the folder run" in err and "--out" in err
     assert Path("run/config.yaml").read_text() == "x" and not Path("run/model.safetensors").exists()
     status, err = call(*PRETRAIN)
-    assert status == 2 and "another run has started in this folder" in err and "run the command again" in err
+    assert status == 2 and "another run has started in the folder" in err and "run the command again" in err
 
 
 def test_a_seed_killed_before_its_first_checkpoint_begins_anew(call):

@@ -190,12 +190,12 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
     for arguments, message in (
         (["--type", "unigrm"], "unknown tokenizer type 'unigrm'\n  hint: did you mean 'unigram'?"),
         (["--normalization", "nfkccf"], "unknown normalization 'nfkccf'\n  hint: did you mean 'nfkc_cf'?"),
-        (["--vocab-size", 50_000], "a vocabulary of 50000 is too large for this text: the largest possible is"),
+        (["--vocab-size", 50_000], "a vocabulary of 50,000 tokens is too large for this text, which allows at most"),
         (["--vocab-size", 20], "a vocabulary of 20 is too small"),
         (["--type", "wordpiece", "--byte-fallback"], "wordpiece has no byte fallback"),
         (["--type", "byte-bpe", "--no-byte-fallback"], "byte-bpe always uses bytes"),
         (["--documents", "line"], "unknown document format 'line'\n  hint: did you mean 'lines'?"),
-        (["--character-coverage", 2], "a character coverage of 2.0 is not between 0 and 1"),
+        (["--character-coverage", 2], "the character coverage must be greater than 0 and at most 1, not 2"),
     ):
         assert message in refused(train(inside, *arguments))
     assert not (tmp_path / "tok").exists()
@@ -213,12 +213,12 @@ def test_an_output_folder_in_use_is_left_alone(run, tmp_path, corpus):
     (tmp_path / "tok").mkdir()
     assert run(*arguments).returncode == 0
     before = (tmp_path / "tok" / "tokenizer.yaml").read_bytes()
-    assert "tok: already holds a tokenizer" in refused(run(*arguments))
+    assert "tok already contains a tokenizer" in refused(run(*arguments))
     assert (tmp_path / "tok" / "tokenizer.yaml").read_bytes() == before
     assert run(*arguments, "--overwrite", "--lowercase").returncode == 0
     assert (tmp_path / "tok" / "tokenizer.yaml").read_bytes() != before
     (tmp_path / "tok" / "thesis.tex").write_text("years of work")
-    assert "holds files that are not a tokenizer's (thesis.tex)" in refused(run(*arguments, "--overwrite"))
+    assert "contains files that do not belong to a tokenizer (thesis.tex)" in refused(run(*arguments, "--overwrite"))
     assert (tmp_path / "tok" / "thesis.tex").exists()
 
 
@@ -244,7 +244,11 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe, "--as", "token"], "", "unknown form 'token'\n  hint: did you mean 'tokens'?"),
         (["encode", bpe, "--as", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),
         (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
-        (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "subword sampling is not possible with wordpiece"),
+        (
+            ["encode", folders / "wordpiece", "--sampling", 0.1],
+            "a",
+            "a tokenizer of type wordpiece does not support subword sampling",
+        ),
         (["encode", bpe], b"a\n\xff", "<stdin>:2: the line is not valid UTF-8"),
         (["info", bpe, "-"], "", "<stdin>: no text in it"),
     ):

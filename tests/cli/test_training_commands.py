@@ -388,9 +388,9 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
-        ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
-        ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
-        ("train.en", "train.en: is a file, not the folder of a run", "with --out"),
+        ("runs/nothing", "runs/nothing does not exist, so there is no run to resume", "leave out --resume"),
+        ("runs/lmm", "runs/lmm does not exist, so there is no run to resume", "did you mean 'runs/lm'?"),
+        ("train.en", "train.en is a file, not the folder of a run", "with --out"),
         ("empty", "empty: no run to resume (no config.yaml in it)", "with --out"),
         ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
     ):
@@ -406,12 +406,12 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
         assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
     status, _, err = call("finetune", "--resume", "--out", "runs/lm", "--seeds", 2)
-    assert status == 2 and "runs/lm: is one run" in err and "leave --seeds out" in err
+    assert status == 2 and "runs/lm is a single run" in err and "leave out --seeds" in err
 
 
 def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
     status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
-    assert status == 0 and "tokens; all are used" in err
+    assert status == 0 and "the text is too small for this vocabulary size; the tokenizer has" in err
 
 
 # --- interruption ------------------------------------------------------------------------------------------------
@@ -501,19 +501,27 @@ BAD_CALLS = {
     "two bases": (pretrain("--config", "rate.yaml", "--preset", "gpt-mini"), "--config", "extends"),
     "resume nothing": (["pretrain", "--resume", "--out", "runs/none"], "runs/none", None),
     "resume without a name": (["pretrain", "--resume"], "--resume", "--out"),
-    "a folder of other things": (pretrain(out="holds-something"), "holds-something: is not empty", "--out"),
+    "a folder of other things": (
+        pretrain(out="holds-something"),
+        "holds-something is not empty, and it is not the folder of a run",
+        "--out",
+    ),
     "text shorter than the context": (pretrain("--set", "data.context=100000"), "context", None),
     "stride wider than the context": (pretrain("--set", "data.eval_stride=33"), "stride 33", None),
     "negative seed": (pretrain("--seed", -1), "training.seed", None),
     "schedule without an end": (
         pretrain("--set", "training.max_steps=null"),
-        "'cosine' needs the length of the run",
+        "'cosine' needs to know when training ends, but no limit is set",
         "training.max_steps",
     ),
     "metric not measured": (finetune("--set", "training.metric=chrf"), "'chrf' is not measured", "bleu"),
     "BLEU of no sentences": (finetune("--set", "training.bleu_sentences=0"), "'bleu' is not measured", "loss"),
     "unknown BLEU tokenizer": (finetune("--set", "decoding.bleu_tokenize=14a"), "14a", "13a"),
-    "no second segmentation": (finetune("--set", "data.subword_sampling=0.1"), "only one segmentation", None),
+    "no second segmentation": (
+        finetune("--set", "data.subword_sampling=0.1"),
+        "a tokenizer of type chars does not support subword sampling",
+        None,
+    ),
     "too few positions": (
         finetune(*LEARNED),
         "data.max_length 128 is longer than the model's 10",
@@ -571,7 +579,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(call, pairs, make):
     assert call(*make(out="run", steps=2))[0] == 0
     before = {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
     status, _, err = call(*make(out="run", steps=2))
-    assert status == 2 and "already holds a run" in err and "--resume" in err
+    assert status == 2 and "already contains a run" in err and "--resume" in err
     assert before == {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
     assert call(*make("--overwrite", out="run", steps=2))[0] == 0
 

@@ -253,7 +253,7 @@ def test_what_stands_before_invalid_utf8_is_translated(run, model):
         ("[1]", "in.jsonl:2: this is not a JSON object"),
         ('{"txt": "ein"}', "in.jsonl:2: there is no field 'text'"),
         ('{"text": 5}', "in.jsonl:2: the field 'text' must be text, not 5"),
-        ('{"text": "\\ud800"}', "in.jsonl:2: field 'text' holds half of a surrogate pair"),
+        ('{"text": "\\ud800"}', "in.jsonl:2: the field 'text' contains half of a surrogate pair"),
     ],
 )
 def test_a_broken_json_line_is_named(call, model, tmp_path, monkeypatch, line, message):

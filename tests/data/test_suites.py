@@ -271,7 +271,7 @@ def test_what_is_not_there_is_named(tmp_path, glue):
         read_suite("glue", tmp_path / "nowhere")
     with pytest.raises(NlpcliError, match="contains no task of superglue"):
         read_suite("superglue", put(tmp_path, "empty/notes.txt", "").parent)
-    with pytest.raises(NlpcliError, match="no train data of MNLI; there is: dev matched, dev mismatched"):
+    with pytest.raises(NlpcliError, match="contains no train data of MNLI, only: dev matched, dev mismatched"):
         found("glue", glue)["MNLI"].read("train")
 
 

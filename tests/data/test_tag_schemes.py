@@ -97,7 +97,7 @@ def test_a_problem_says_where_it_is_and_what_was_expected():
     [problem] = tag_schemes.check_tags(["O", "I-PER"], "BIO")
     assert str(problem) == "word 2 has the tag 'I-PER', but 'B-PER' is expected"
     [shapeless] = tag_schemes.check_tags(["O", "NOUN", "I-PER"], "BIO")
-    assert str(shapeless) == "'NOUN' at word 2 is is not a valid tag"
+    assert str(shapeless) == "word 2 has the tag 'NOUN', which is not a valid tag"
 
 
 @pytest.mark.parametrize("tag", ["NOUN", "B-", "B_PER", "", "-PER", "O-PER", "b-PER"])

@@ -65,7 +65,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path):
     path = tmp_path / "v.npy"
     write_vectors(path, [np.ones((30, 20))], 20)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(NlpcliError, match="is not a valid .npy file"):
+    with pytest.raises(NlpcliError, match=r"is not a valid \.npy file"):
         open_vectors(path)
     with pytest.raises(NlpcliError, match="is a folder"):
         open_vectors(tmp_path)

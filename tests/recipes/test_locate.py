@@ -71,7 +71,7 @@ def test_a_finished_model_goes_before_any_interrupted_one(tmp_path_factory, kind
     if not whole:
         assert said[1].startswith(f"warning: the run {parts[-1]} is not finished")
     elif parts and parts[-1].name > whole[-1].name:
-        assert f"{parts[-1]} is newer but not finished; --model {parts[-1]} uses" in said[1]
+        assert f"{parts[-1]} is newer, but not finished; --model {parts[-1]} uses" in said[1]
     else:
         assert len(said) == 1
 

@@ -204,7 +204,7 @@ def test_an_edited_description_is_noticed(tokenizers, tmp_path):
         ({"lowercase": True}, "its settings were changed after it was saved"),
         ({"vocab_size": 3}, "its settings were changed after it was saved"),
         ({"kind": "unigramm"}, "unknown tokenizer type 'unigramm'"),
-        ({"format": 2}, "format 2 is not supported"),
+        ({"format": 2}, "does not support tokenizer format 2"),
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"special": {**description["special"], "mask": 5}}, "its settings were changed after it was saved"),
     ):
