@@ -43,7 +43,7 @@ def too_large(size: int, possible: int) -> VocabularyTooLarge:
 
 def too_small(size: int, least: int, named: str, *, coverage: float | None = None) -> NlpcliError:
     """The error for a size in which the tokens that every vocabulary of this text needs, `named`, do not fit."""
-    lower = f", or its --character-coverage to less than {coverage:g}" if coverage is not None else ""
+    lower = f", or set --character-coverage of that command to less than {coverage:g}" if coverage is not None else ""
     return NlpcliError(
         f"a vocabulary of {counted(size, 'token')} is too small: {named} alone need {least:,}",
         hint=f"{_set(least, 'or more')}{lower}",

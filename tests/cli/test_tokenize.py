@@ -191,7 +191,7 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
         (["--type", "unigrm"], "unknown tokenizer type 'unigrm'\n  hint: did you mean 'unigram'?"),
         (["--normalization", "nfkccf"], "unknown normalization 'nfkccf'\n  hint: did you mean 'nfkc_cf'?"),
         (["--vocab-size", 50_000], "a vocabulary of 50,000 tokens is too large for this text, which allows at most"),
-        (["--vocab-size", 20], "a vocabulary of 20 is too small"),
+        (["--vocab-size", 20], "a vocabulary of 20 tokens is too small"),
         (["--type", "wordpiece", "--byte-fallback"], "wordpiece has no byte fallback"),
         (["--type", "byte-bpe", "--no-byte-fallback"], "byte-bpe always uses bytes"),
         (["--documents", "line"], "unknown document format 'line'\n  hint: did you mean 'lines'?"),
@@ -234,7 +234,7 @@ def test_wrong_lines_are_named(inside, folders):
     bpe = folders / "bpe"
     for arguments, stdin, message in (
         (["decode", bpe], "5 6\n7 eight\n", "<stdin>:2: 'eight' is not an id"),
-        (["decode", bpe], "5\n\n99999", "<stdin>:3: id 99999 is not in the vocabulary (0 to 319)"),
+        (["decode", bpe], "5\n\n99999", "<stdin>:3: the id 99999 is not in the vocabulary (0 to 319)"),
         (["decode", bpe], "5\n1_0", "<stdin>:2: '1_0' is not an id"),
         (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
         (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
@@ -258,7 +258,7 @@ def test_wrong_lines_are_named(inside, folders):
 
 
 def test_missing_and_damaged_tokenizers_are_told(run, tmp_path):
-    assert "nowhere: contains no tokenizer" in refused(run("tokenize", "info", "nowhere"))
+    assert "nowhere contains no tokenizer" in refused(run("tokenize", "info", "nowhere"))
     train(run, "--type", "unigram", "--vocab-size", 300)
     model = tmp_path / "tok" / "sentencepiece.model"
     model.write_bytes(model.read_bytes()[:1000])

@@ -114,7 +114,7 @@ def test_wrong_settings_are_refused(lines):
         ({"vocab_size": None}, "a tokenizer of type unigram needs a vocabulary size"),
         ({"vocab_size": 0}, "the vocabulary size must be at least 1, not 0"),
         ({"sentinels": -1}, "the number of sentinel tokens can't be negative: -1"),
-        ({"character_coverage": 1.5}, "character coverage of 1.5"),
+        ({"character_coverage": 1.5}, "the character coverage must be greater than 0 and at most 1, not 1.5"),
         ({"max_lines": 0}, "at most 0 lines"),
     ):
         with pytest.raises(NlpcliError, match=message):
