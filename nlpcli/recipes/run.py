@@ -78,7 +78,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     """
     if request.config is not None and request.preset is not None:
         raise NlpcliError(
-            "a preset can't be used together with --config", hint="write 'extends: PRESET' into the configuration file"
+            "a preset and --config exclude each other", hint="write 'extends: PRESET' into the configuration file"
         )
     if request.resume:
         _check_resumable(request)
@@ -210,7 +210,7 @@ def _check_resumable(request: Request) -> None:
     for name, value in refused.items():
         if value:
             raise NlpcliError(
-                f"{name} can't be used together with --resume, which continues the run in {request.out} as it is",
+                f"{name} and --resume exclude each other, because a resumed run keeps its configuration",
                 hint="leave it out, or change single settings with --set",
             )
     check_run_to_resume(request.out)

@@ -37,7 +37,7 @@ FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
 _LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
-_SHOWN_PIECES = 20
+_SHOWN_TOKENS = 20
 _TOLD_EVERY = 10_000  # lines
 
 
@@ -268,10 +268,10 @@ def _parse_tokens(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its pieces."""
+    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its tokens."""
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
     learned = [piece for piece in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if piece not in hidden]
-    step = max(1, len(learned) // _SHOWN_PIECES)
+    step = max(1, len(learned) // _SHOWN_TOKENS)
     settings = tokenizer.settings
     return {
         "kind": tokenizer.kind,
@@ -284,42 +284,43 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
         "lossless": tokenizer.lossless,
         "trained": tokenizer.trained,
         "fingerprint": tokenizer.fingerprint,
-        "pieces": learned[::step][:_SHOWN_PIECES],
+        "example_tokens": learned[::step][:_SHOWN_TOKENS],
     }
 
 
 def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:
-    """How a tokenizer cuts a text.
+    """How a tokenizer splits a text.
 
-    fertility: pieces per whitespace-separated word. unknown, bytes: part of the pieces that are unk, or single bytes
-    for want of a piece. characters_per_piece: line ends not counted. changed_lines: lines that decode otherwise.
+    fertility: tokens per white-space separated word. unknown_share, byte_share: the share, from 0 to 1, of the tokens
+    that are unk, or single bytes of characters without a token. characters_per_token: line ends are not counted.
+    changed_lines: lines that differ after encoding and decoding.
 
     Raises: NlpcliError for bad input and when there is no text.
     """
     byte_ids = frozenset()
     if tokenizer.kind != "byte-bpe":
         byte_ids = frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
-    total = dict.fromkeys(("lines", "words", "characters", "pieces", "unknown", "bytes", "changed_lines"), 0)
+    total = dict.fromkeys(("lines", "words", "characters", "tokens", "unknown", "bytes", "changed_lines"), 0)
     for lines in _batches(_lines_of(files), _BATCH):
         encoded = tokenizer.encode(lines)
         total["lines"] += len(lines)
         for line, ids, back in zip(lines, encoded, tokenizer.decode(encoded), strict=True):
             total["words"] += len(line.split())
             total["characters"] += len(line)
-            total["pieces"] += len(ids)
+            total["tokens"] += len(ids)
             total["unknown"] += ids.count(tokenizer.special.unk)
             total["bytes"] += sum(id_ in byte_ids for id_ in ids)
             total["changed_lines"] += back != line
-    if not total["pieces"]:
+    if not total["tokens"]:
         raise no_text(list(files))
-    pieces = total["pieces"]
+    tokens = total["tokens"]
     return {
         "lines": total["lines"],
         "words": total["words"],
-        "pieces": pieces,
-        "fertility": pieces / max(1, total["words"]),
-        "characters_per_piece": total["characters"] / pieces,
-        "unknown": total["unknown"] / pieces,
-        "bytes": total["bytes"] / pieces,
+        "tokens": tokens,
+        "fertility": tokens / max(1, total["words"]),
+        "characters_per_token": total["characters"] / tokens,
+        "unknown_share": total["unknown"] / tokens,
+        "byte_share": total["bytes"] / tokens,
         "changed_lines": total["changed_lines"],
     }

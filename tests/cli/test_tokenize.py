@@ -132,17 +132,17 @@ def test_info_measures_a_text(run, folders, kind):
     assert shown["kind"] == kind
     assert len(shown["fingerprint"]) == 64
     assert shown["special"]["<eos>"] == 3
-    assert shown["pieces"]
+    assert shown["example_tokens"]
     measured = shown["text"]
     assert (measured["lines"], measured["words"]) == (3, 5)
-    assert measured["fertility"] == measured["pieces"] / 5
-    assert measured["characters_per_piece"] == 17 / measured["pieces"]
+    assert measured["fertility"] == measured["tokens"] / 5
+    assert measured["characters_per_token"] == 17 / measured["tokens"]
     if kind == "wordpiece":
-        assert measured["unknown"] == 1 / measured["pieces"]
+        assert measured["unknown_share"] == 1 / measured["tokens"]
         assert measured["changed_lines"] == 1
     else:
-        assert (measured["unknown"], measured["changed_lines"]) == (0, 0)
-        assert measured["bytes"] == (0 if kind == "byte-bpe" else 3 / measured["pieces"])
+        assert (measured["unknown_share"], measured["changed_lines"]) == (0, 0)
+        assert measured["byte_share"] == (0 if kind == "byte-bpe" else 3 / measured["tokens"])
 
 
 def test_a_run_folder_is_taken_for_the_tokenizer_in_it(run, folders, tmp_path):
@@ -199,7 +199,7 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
     ):
         assert message in refused(train(inside, *arguments))
     assert not (tmp_path / "tok").exists()
-    assert "<stdin>: no text in it" in refused(train(inside, stdin=""))
+    assert "<stdin> contains no text" in refused(train(inside, stdin=""))
     assert "<stdin>:2: the line is not valid UTF-8 (byte 0xff at column 3)" in refused(
         train(inside, stdin=b"fine\nab\xff\n")
     )
@@ -237,7 +237,7 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe], "5\n\n99999", "<stdin>:3: the id 99999 is not in the vocabulary (0 to 319)"),
         (["decode", bpe], "5\n1_0", "<stdin>:2: '1_0' is not an id"),
         (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
-        (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
+        (["decode", bpe], "-1", "<stdin>:1: the id -1 is not in the vocabulary"),
         (["decode", bpe], "9" * 5000, f"<stdin>:1: '{'9' * 40}' is not an id\n"),
         (["decode", bpe], "▁the", "hint: add --as tokens to decode tokens"),
         (["decode", bpe, "--as", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
@@ -250,7 +250,7 @@ def test_wrong_lines_are_named(inside, folders):
             "a tokenizer of type wordpiece does not support subword sampling",
         ),
         (["encode", bpe], b"a\n\xff", "<stdin>:2: the line is not valid UTF-8"),
-        (["info", bpe, "-"], "", "<stdin>: no text in it"),
+        (["info", bpe, "-"], "", "<stdin> contains no text"),
     ):
         done = inside("tokenize", *arguments, stdin=stdin)
         assert done.returncode == 2

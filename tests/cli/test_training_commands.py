@@ -202,7 +202,7 @@ def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, mo
     write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
     _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
                      "--set", "data.dev_fraction=0.4")  # fmt: skip
-    assert f"(the sample data of nlpcli), documents: {documents}\n" in err
+    assert f"(the sample data of nlpcli), data.documents: {documents}\n" in err
     assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
 
 
@@ -380,7 +380,7 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
         status, out, err = call(command, "--resume", "--out", run)
         assert (status, out) == (2, "")
         kind = "a fine-tuning run (task translation)" if own == "finetune" else "a pretraining run (clm)"
-        assert f"{run}: is {kind}, which 'nlpcli {command}' can't resume" in err
+        assert f"{run} is {kind}, which 'nlpcli {command}' can't resume" in err
         assert f"nlpcli {own} --resume --out {run}" in err
     assert {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()} == before
 
@@ -391,8 +391,12 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         ("runs/nothing", "runs/nothing does not exist, so there is no run to resume", "leave out --resume"),
         ("runs/lmm", "runs/lmm does not exist, so there is no run to resume", "did you mean 'runs/lm'?"),
         ("train.en", "train.en is a file, not the folder of a run", "with --out"),
-        ("empty", "empty: no run to resume (no config.yaml in it)", "with --out"),
-        ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
+        ("empty", "empty is not the folder of a run (config.yaml is missing)", "with --out"),
+        (
+            "runs",
+            "runs is not the folder of a run (config.yaml is missing)",
+            "name one of the runs in it, such as runs/lm",
+        ),
     ):
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
         (pairs / "empty").mkdir(exist_ok=True)
@@ -401,10 +405,10 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         assert (status, stdout) == (2, "") and message in err and hint in err, err
     (pairs / "runs/lm/README.md").write_text("finished, and its checkpoints were removed\n")
     status, stdout, err = call("pretrain", "--resume", "--out", "runs/lm", "--data", "train.en")
-    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm: no checkpoint to resume from"), err
+    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm contains no checkpoint to resume from"), err
     for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
         status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
-        assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
+        assert status == 2 and "runs/nothing" in err and "there is no" in err and "to resume" in err
     status, _, err = call("finetune", "--resume", "--out", "runs/lm", "--seeds", 2)
     assert status == 2 and "runs/lm is a single run" in err and "leave out --seeds" in err
 
@@ -480,8 +484,8 @@ BAD_CALLS = {
     "missing file": (finetune(train="nowhere"), "nowhere.en: no such file", None),
     "empty file": (finetune(train="empty"), "empty", None),
     "invalid UTF-8": (finetune(train="latin"), "latin.en:3", None),
-    "unequal numbers of lines": (finetune(train="short"), "short.en has 3, short.de has 2", None),
-    "unequal dev files": (finetune(dev="short"), "short.en has 3, short.de has 2", None),
+    "unequal numbers of lines": (finetune(train="short"), "short.en has 3 lines, but short.de has 2", None),
+    "unequal dev files": (finetune(dev="short"), "short.en has 3 lines, but short.de has 2", None),
     "text missing": (pretrain(data="nowhere.txt"), "nowhere.txt: no such file", None),
     "text empty": (pretrain(data="empty.en"), "empty", None),
     "text not UTF-8": (pretrain(data="latin.en"), "latin.en:3", None),

@@ -232,7 +232,7 @@ def test_without_a_run_it_says_how_to_make_one(run, text):
     done = run("translate", text)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "there is no run of a translation model under runs/" in done.stderr
+    assert "no model was given, and runs/ contains no translation model" in done.stderr
     assert "nlpcli finetune --task translation" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -269,7 +269,7 @@ def test_a_model_for_another_task_is_refused(call, text, tmp_path):
     path = write_model(tmp_path / "lm", "language-model", "decoder")
     status, _, err = call("--model", path, text)
     assert status == 2
-    assert f"{path}: is a language model, not a translation model" in err
+    assert f"{path} is a language model, not a translation model" in err
     assert f"nlpcli generate --model {path}" in err
 
 

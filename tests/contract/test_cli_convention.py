@@ -224,7 +224,7 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
         assert (status, out) == (2, "") and f"{wanted}: there is no folder no/such" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
-    assert (status, out) == (2, "") and "folder: is a folder, not a file" in err
+    assert (status, out) == (2, "") and "folder is a folder, not a file" in err
     assert files_in(tmp_path) == [tmp_path / "folder"]
 
 
@@ -264,8 +264,8 @@ def test_a_folder_below_a_file_is_refused(call, tmp_path, name):
         (["finetune", "classify", "--label", "nowhere"], "nowhere"),
         (["finetune", "classify", "--train", "none.tsv"], "none.tsv: no such file"),
         (["tokenize", "train", "--type", "bpx", "--out", "t", "none.txt"], "unknown tokenizer type 'bpx'"),
-        (["translate", "--field", "text", "--format", "text"], "--field can't be used with --format text"),
-        (["embed", "--field", "text", "--format", "lines"], "--field can't be used with --format lines"),
+        (["translate", "--field", "text", "--format", "text"], "--field and --format text exclude each other"),
+        (["embed", "--field", "text", "--format", "lines"], "--field and --format lines exclude each other"),
         (["report", "--metric", "x", "runs", "--out", "r.xyz"], "r.xyz"),
         (["convert", "--to", "onyx", "nothing", "out"], "unknown form 'onyx'"),
     ],

@@ -279,6 +279,7 @@ def test_one_object_is_a_multiple_choice():
             Columns(),
             r"a.jsonl:1: a candidate must be text, not null",
         ),
+        ({"text": "T", "choices": ["a", "b"], "label": None}, Columns(), r"a.jsonl:1: the label is null"),
         (
             {"text": "T", "choices": ["a", "b"]},
             Columns(),

@@ -97,7 +97,7 @@ class Wicked:
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
         ("x.parquet", b"PAR1\x15\x04", "is a Parquet file, not a text file"),
         ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
-        ("x", b"BZh91AY&SYxx", "compressed by bzip2"),
+        ("x", b"BZh91AY&SYxx", "a bzip2 archive"),
         ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file"),
         ("x", bytes(range(256)), "not a text and not a known format"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
