@@ -247,7 +247,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
             ["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"],
             ["a SQuAD data set holds all references"],
         ),
-        (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: there is no 'context'"]),
+        (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: the field 'context' is missing"]),
         (["accuracy", "said", "--ref", "gold", "--ref", "gold"], ["accuracy takes 1 reference file, not 2"]),
         (["accuracy", "said", "--ref", "gold", "--strict"], ["--strict has no effect on accuracy", "entity-f1"]),
         (["rouge1", "summary", "--ref", "text", "--rouge-stemmer", "rouge-1.5.5"], ["WordNet", "wordnet-base"]),

@@ -243,7 +243,7 @@ def test_wrong_lines_are_named(inside, folders):
         (["decode", bpe, "--as", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
         (["decode", bpe, "--as", "token"], "", "unknown form 'token'\n  hint: did you mean 'tokens'?"),
         (["encode", bpe, "--as", "id"], "", "unknown form 'id'\n  hint: did you mean 'ids'?"),
-        (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
+        (["encode", bpe, "--sampling", 1.5], "", "--sampling must be between 0 and 1, not 1.5"),
         (
             ["encode", folders / "wordpiece", "--sampling", 0.1],
             "a",

@@ -536,10 +536,26 @@ BAD_CALLS = {
         "dev.en and dev.de",
         "leave",
     ),
-    "resume with a preset": (["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"], "a preset can't", "--set"),
-    "resume with a file": (["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"], "--config can't", "--set"),
-    "resume and overwrite": (["finetune", "--resume", "--out", "a", "--overwrite"], "--overwrite can't", None),
-    "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
+    "resume with a preset": (
+        ["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"],
+        "a preset and --resume exclude each other",
+        "--set",
+    ),
+    "resume with a file": (
+        ["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"],
+        "--config and --resume exclude each other",
+        "--set",
+    ),
+    "resume and overwrite": (
+        ["finetune", "--resume", "--out", "a", "--overwrite"],
+        "--overwrite and --resume exclude each other",
+        None,
+    ),
+    "resume with a tokenizer": (
+        ["finetune", "--resume", "--out", "a", "--tokenizer", "b"],
+        "--tokenizer and --resume exclude each other",
+        None,
+    ),
     "a noise for another objective": (
         pretrain("--noise", "spans"),
         "--noise has no effect on clm",

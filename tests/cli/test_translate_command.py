@@ -193,7 +193,7 @@ def test_the_newest_translation_run_is_taken_and_named(call, model, text, tmp_pa
     status, out, err = call(text)
     assert status == 0
     assert len(out) == 4
-    assert err.startswith("model: runs/new (the newest run of a translation model")
+    assert err.startswith("model: runs/new (the newest translation model;")
 
 
 @pytest.mark.processes

@@ -224,7 +224,7 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_and_nothing_is_created(
         assert (status, out) == (2, "") and f"{wanted}: there is no folder no/such" in err
     (tmp_path / "folder").mkdir()
     status, out, err = call(*name.split(), *required(name), *words, "--out", "folder")
-    assert (status, out) == (2, "") and "folder is a folder, not a file" in err
+    assert (status, out) == (2, "") and "folder: is a folder, not a file" in err
     assert files_in(tmp_path) == [tmp_path / "folder"]
 
 
