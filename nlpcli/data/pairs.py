@@ -55,7 +55,7 @@ class SentencePairs:
     ) -> None:
         if context < 5:
             raise NlpcliError(
-                f"a context of {counted(context, 'token')} is too short for cls A sep B sep; it must be at least 5"
+                f"a context of {counted(context, 'token')} is too short for two segments and their special tokens"
             )
         self.documents, self.special = documents, special
         self.room, self.single, self.order = context - 3, single, order

@@ -242,9 +242,9 @@ def _read_index(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NlpcliError(f"{path} is not a complete shard set ({INDEX} is missing)") from error
     except ValueError as error:
-        raise _damaged(path / INDEX, "it is not valid JSON") from error
+        raise _damaged(path / INDEX, "the file is not valid JSON") from error
     if not isinstance(index, dict) or index.pop("digest", None) != _digest(index):
-        raise _damaged(path / INDEX, "its checksum is wrong")
+        raise _damaged(path / INDEX, "the checksum in the file is wrong")
     if index["version"] != VERSION:
         raise NlpcliError(
             f"{path}: the shard set has version {index['version']}, but this version of nlpcli reads version {VERSION}"
@@ -256,11 +256,11 @@ def _check(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise _damaged(path, "it is missing") from error
+        raise _damaged(path, "the file is missing") from error
     if size != expected["bytes"]:
-        raise _damaged(path, f"it has {counted(size, 'byte')} instead of {expected['bytes']:,}")
+        raise _damaged(path, f"the file has {counted(size, 'byte')} instead of {expected['bytes']:,}")
     if verify and sha256_file(path) != expected["sha256"]:
-        raise _damaged(path, "its SHA-256 checksum is wrong")
+        raise _damaged(path, "the SHA-256 checksum of the file is wrong")
 
 
 def _damaged(path: Path, how: str) -> NlpcliError:

@@ -133,14 +133,16 @@ def test_a_truncated_missing_or_changed_file_is_refused(built, name):
     path.write_bytes(data[:-1])
     with pytest.raises(
         NlpcliError,
-        match=rf"{name}: the shard set is damaged \(it has {len(data) - 1:,} bytes instead of {len(data):,}",
+        match=rf"{name}: the shard set is damaged \(the file has {len(data) - 1:,} bytes instead of {len(data):,}",
     ):
         ShardSet.open(built.path)
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    with pytest.raises(NlpcliError, match=f"{name}: the shard set is damaged .its SHA-256 checksum is wrong"):
+    with pytest.raises(
+        NlpcliError, match=f"{name}: the shard set is damaged .the SHA-256 checksum of the file is wrong"
+    ):
         ShardSet.open(built.path)
     path.unlink()
-    with pytest.raises(NlpcliError, match=f"{name}: the shard set is damaged .it is missing"):
+    with pytest.raises(NlpcliError, match=f"{name}: the shard set is damaged .the file is missing"):
         ShardSet.open(built.path)
 
 
