@@ -61,8 +61,8 @@ def described_by(path: object) -> Iterator[None]:
     except _DAMAGE as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise NlpcliError(
-            f"{path}: a value in its description is not of the kind that belongs there ({shortened(why)})",
-            hint="the folder was changed or is damaged; take it again from where it came from",
+            f"{path} contains a value of a wrong type ({shortened(why)})",
+            hint="the folder was changed or is damaged; copy or download it again",
         ) from error
 
 

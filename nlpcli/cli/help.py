@@ -48,6 +48,15 @@ def option_sections(command: Any, ctx: Any) -> list[tuple[str, list[Row]]]:
     return [(heading, rows) for heading, rows in groups.items() if rows]
 
 
+def _plain(term: str) -> str:
+    return re.sub(r"<(?:list\[)?([a-z ]+)\]?>$", lambda kind: _KINDS.get(kind[1], kind[0]), term)
+
+
+def _positional(piece: str) -> str:
+    """An argument in the usage: `FILE...` for Typer's `{FILE...}...`."""
+    return re.sub(r"\.{4,}", "...", re.sub(r"^\{(.*)\}", r"\1", piece))
+
+
 def _bounded(text: str) -> str:
     """A help text with its bounds in words: `at least 1` for Typer's `x>=1`."""
     begin, bracket, bounds = text.rpartition("[")

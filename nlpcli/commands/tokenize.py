@@ -37,7 +37,7 @@ FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
 _LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
-_SHOWN_PIECES = 20
+_SHOWN_TOKENS = 20
 _TOLD_EVERY = 10_000  # lines
 
 
@@ -116,12 +116,19 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
 def _check_byte_fallback(kind: str, wanted: bool | None) -> None:
     if kind == "wordpiece" and wanted:
         raise NlpcliError(
-            "wordpiece has no byte fallback: a word that it can't split is unknown", hint="choose another --type"
+            "a tokenizer of type wordpiece has no byte fallback: a word that it can't split becomes <unk>",
+            hint="leave out --byte-fallback, or choose another --type",
         )
     if kind == "words" and wanted:
-        raise NlpcliError("words has no byte fallback: a rare word is unknown", hint="choose another --type")
+        raise NlpcliError(
+            "a tokenizer of type words has no byte fallback: a rare word becomes <unk>",
+            hint="leave out --byte-fallback, or choose another --type",
+        )
     if kind == "byte-bpe" and wanted is False:
-        raise NlpcliError("byte-bpe always uses bytes", hint="use --type bpe")
+        raise NlpcliError(
+            "a tokenizer of type byte-bpe always uses bytes, so --no-byte-fallback is not possible",
+            hint="leave out --no-byte-fallback, or use --type bpe",
+        )
 
 
 def _check_out(out: Path, overwrite: bool) -> bool:
@@ -129,18 +136,18 @@ def _check_out(out: Path, overwrite: bool) -> bool:
     if not out.exists():
         return False
     if not out.is_dir():
-        raise NlpcliError(f"{out}: is a file, not a folder")
+        raise NlpcliError(f"{out} is a file, not a folder")
     held = {entry.name for entry in entries(out)}
     if not held:
         return True
     files = {TOKENIZERS.load(kind).file_name for kind in TOKENIZERS} | {"tokenizer.yaml"}
     if not held <= files:
         raise NlpcliError(
-            f"{out}: holds files that are not a tokenizer's ({min(held - files)})", hint="choose another --out"
+            f"{out} contains files that do not belong to a tokenizer ({min(held - files)})", hint="choose another --out"
         )
     if not overwrite:
         raise NlpcliError(
-            f"{out}: already holds a tokenizer", hint="choose another --out, or replace it with --overwrite"
+            f"{out} already contains a tokenizer", hint="choose another --out, or replace it with --overwrite"
         )
     return True
 
@@ -194,7 +201,7 @@ def encode_lines(
     """
     _check_form(form)
     if not 0.0 <= sampling <= 1.0:
-        raise NlpcliError(f"--sampling {sampling} is not between 0 and 1")
+        raise NlpcliError(f"--sampling must be between 0 and 1, not {sampling:g}")
     rng = np.random.default_rng(seed)
     lines_of_files = (line for path in files for line in read_lines(path))
     for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
@@ -248,7 +255,7 @@ def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
             hint = "add --unit tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
-            raise NlpcliError(f"{place}: id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
+            raise NlpcliError(f"{place}: the id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
     return ids
 
 
@@ -261,10 +268,10 @@ def _parse_tokens(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its pieces."""
+    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its tokens."""
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
     learned = [piece for piece in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if piece not in hidden]
-    step = max(1, len(learned) // _SHOWN_PIECES)
+    step = max(1, len(learned) // _SHOWN_TOKENS)
     settings = tokenizer.settings
     return {
         "kind": tokenizer.kind,
@@ -277,42 +284,43 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
         "lossless": tokenizer.lossless,
         "trained": tokenizer.trained,
         "fingerprint": tokenizer.fingerprint,
-        "pieces": learned[::step][:_SHOWN_PIECES],
+        "example_tokens": learned[::step][:_SHOWN_TOKENS],
     }
 
 
 def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:
-    """How a tokenizer cuts a text.
+    """How a tokenizer splits a text.
 
-    fertility: pieces per whitespace-separated word. unknown, bytes: part of the pieces that are unk, or single bytes
-    for want of a piece. characters_per_piece: line ends not counted. changed_lines: lines that decode otherwise.
+    fertility: tokens per white-space separated word. unknown_share, byte_share: the share, from 0 to 1, of the tokens
+    that are unk, or single bytes of characters without a token. characters_per_token: line ends are not counted.
+    changed_lines: lines that differ after encoding and decoding.
 
     Raises: NlpcliError for bad input and when there is no text.
     """
     byte_ids = frozenset()
     if tokenizer.kind != "byte-bpe":
         byte_ids = frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
-    total = dict.fromkeys(("lines", "words", "characters", "pieces", "unknown", "bytes", "changed_lines"), 0)
+    total = dict.fromkeys(("lines", "words", "characters", "tokens", "unknown", "bytes", "changed_lines"), 0)
     for lines in _batches(_lines_of(files), _BATCH):
         encoded = tokenizer.encode(lines)
         total["lines"] += len(lines)
         for line, ids, back in zip(lines, encoded, tokenizer.decode(encoded), strict=True):
             total["words"] += len(line.split())
             total["characters"] += len(line)
-            total["pieces"] += len(ids)
+            total["tokens"] += len(ids)
             total["unknown"] += ids.count(tokenizer.special.unk)
             total["bytes"] += sum(id_ in byte_ids for id_ in ids)
             total["changed_lines"] += back != line
-    if not total["pieces"]:
+    if not total["tokens"]:
         raise no_text(list(files))
-    pieces = total["pieces"]
+    tokens = total["tokens"]
     return {
         "lines": total["lines"],
         "words": total["words"],
-        "pieces": pieces,
-        "fertility": pieces / max(1, total["words"]),
-        "characters_per_piece": total["characters"] / pieces,
-        "unknown": total["unknown"] / pieces,
-        "bytes": total["bytes"] / pieces,
+        "tokens": tokens,
+        "fertility": tokens / max(1, total["words"]),
+        "characters_per_token": total["characters"] / tokens,
+        "unknown_share": total["unknown"] / tokens,
+        "byte_share": total["bytes"] / tokens,
         "changed_lines": total["changed_lines"],
     }

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.errors import NlpcliError, nearest, unknown
 
@@ -67,12 +68,12 @@ class Columns:
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise unknown("format of examples", self.format, FORMATS)
+            raise unknown("format", self.format, FORMATS)
         if self.header not in HEADERS:
-            raise unknown("header", self.header, HEADERS)
+            raise unknown("header setting", self.header, HEADERS)
         for name in self.named:
             if column_number(name) == 0:
-                raise NlpcliError(f"column {name}: columns are counted from 1")
+                raise NlpcliError(f"there is no column {name}: columns are numbered from 1")
 
     @property
     def named(self) -> list[str]:
@@ -137,13 +138,16 @@ def find(wanted: str, names: Sequence[str] | None, width: int, place: str) -> in
     number = column_number(wanted)
     if number is not None:
         if number > width:
-            raise NlpcliError(f"{place}: no column {wanted}, the row has {counted(width)}")
+            raise NlpcliError(f"{place}: there is no column {wanted}; the row has {counted(width, 'column')}")
         return number - 1
     if names is None:
-        raise NlpcliError(f"{place}: no column '{wanted}', for there is no header", hint="give its number, from 1")
+        raise NlpcliError(
+            f"{place}: there is no column '{wanted}', because the table has no header",
+            hint="give the number of the column, from 1",
+        )
     near = nearest(wanted, names)
     raise NlpcliError(
-        f"{place}: no column '{wanted}'; there are: {listed(names)}",
+        f"{place}: there is no column '{wanted}'; the columns are: {listed(names)}",
         hint=f"did you mean '{near}'?" if near else None,
     )
 
@@ -207,17 +211,17 @@ def by_numbers(
         roles = []
     if roles and len(rest) != len(roles):
         raise NlpcliError(
-            f"{place}: can't tell which of {counted(width)} without a header holds what",
-            hint="name them by their numbers, such as --text 1 --label 2",
+            f"{place}: the table has {counted(width, 'column')} and no header, so it is not clear what each contains",
+            hint="give the numbers of the columns, such as --text 1 --label 2",
         )
     if roles and roles[-1] == "label" and len(roles) > 1 and _holds_labels(rows, rest[0], rest[-1]):
         roles = ["label", *roles[:-1]]
     places |= {role: (i,) if role == "label" else i for role, i in zip(roles, rest, strict=False)}
     if labelled and "label" not in places:
         raise NlpcliError(
-            f"{place}: no column of labels beside the text{'s' if 'text2' in places else ''}: the row has "
-            f"{counted(width)}",
-            hint="labels stand in a column of their own; format labeled-lines: the first word of a line is its label",
+            f"{place}: the label is missing; the row has only {counted(width, 'column')}",
+            hint="put labels into a column of their own; if the first word of each line is its label, use --format "
+            "labeled-lines",
         )
     return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
 
@@ -226,11 +230,6 @@ def listed(names: Sequence[str]) -> str:
     """Names as a sentence shows them: on one line, and not without end."""
     some = [" ".join(name.split())[:_SHOWN_CHARACTERS] for name in names[:_SHOWN_NAMES]]
     return ", ".join(some) + (", …" if len(names) > len(some) else "") or "none"
-
-
-def counted(width: int) -> str:
-    """A number of columns as a sentence shows it."""
-    return "1 column" if width == 1 else f"{width} columns"
 
 
 class Usual:
@@ -308,7 +307,7 @@ def _label(
         return (found[0],)
     if len(found) > 1 and labelled:
         several = listed([names[i] for i in found])
-        raise NlpcliError(f"{place}: several columns could hold the label: {several}", hint="choose one with --label")
+        raise NlpcliError(f"{place}: several columns could be the label: {several}", hint="choose one with --label")
     references = [i for i, name in enumerate(names) if re.fullmatch(r"(summary|reference)\d+", squashed(name))]
     if references and not found:
         return tuple(references)
@@ -319,8 +318,8 @@ def _label(
 
 def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
     return NlpcliError(
-        f"{place}: no column has a usual name of {what}; there are: {listed(names)}",
-        hint=f"name it with {option}",
+        f"{place}: no column is recognized as {what}; the columns are: {listed(names)}",
+        hint=f"name the column with {option}",
     )
 
 

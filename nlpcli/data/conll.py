@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlpcli.data.columns import Columns, Usual, column_number, counted, find, squashed
+from nlpcli.config.counting import counted
+from nlpcli.data.columns import Columns, Usual, column_number, find, squashed
 from nlpcli.data.examples import Example, blank_example, check_width
 from nlpcli.data.json_objects import begins_list
 from nlpcli.data.label_text import clean_tag
@@ -54,7 +55,10 @@ def read_tagged(path: Path | str, columns: Columns, *, labelled: bool = True) ->
         for row in rows:
             yield blank_example(row.place) if row.is_blank else _listed(row, columns, labelled=labelled)
     else:
-        raise NlpcliError(f"{shown(path)}: format '{format}' is not one of words with tags")
+        raise NlpcliError(
+            f"{shown(path)}: the format '{format}' does not support words with tags",
+            hint="choose one of: conll, conllu, jsonl, tsv, csv",
+        )
 
 
 def parse_tagged(record: dict[str, Any], columns: Columns, *, place: str, labelled: bool = False) -> Example:
@@ -105,16 +109,16 @@ def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *,
         if places is None:
             places, width = _word_and_tag(cells, columns, format, place, labelled=labelled)
         if len(cells) != width:
-            what = "CoNLL-U has" if format == "conllu" else "the first row has"
+            what = "CoNLL-U needs" if format == "conllu" else "the first row has"
             raise NlpcliError(
-                f"{place}: {counted(len(cells))} where {what} {width}",
-                hint="each word stands on a line of its own, and a blank line between sentences",
+                f"{place}: the row has {counted(len(cells), 'column')}, but {what} {width}",
+                hint="write one word on each line, and a blank line between sentences",
             )
         if format == "conllu" and not cells[0].isdecimal():
             continue
         word, tag = places
         if not cells[word] or (tag is not None and not cells[tag]):
-            raise NlpcliError(f"{place}: an empty {'tag' if cells[word] else 'word'}")
+            raise NlpcliError(f"{place}: the {'tag' if cells[word] else 'word'} is empty")
         sentence.line = sentence.line or number
         sentence.words.append(cells[word])
         if tag is not None:
@@ -122,7 +126,7 @@ def _sentences(lines: Lines, path: Path | str, columns: Columns, format: str, *,
     if sentence.words:
         yield sentence.example(path)
     elif empty:
-        raise NlpcliError(f"{shown(path)}: no words in it")
+        raise NlpcliError(f"{shown(path)} contains no words")
 
 
 def _word_and_tag(
@@ -141,8 +145,8 @@ def _word_and_tag(
         tag = None
     if tag is None and labelled:
         raise NlpcliError(
-            f"{place}: no tag beside the word: the row has {counted(width)}",
-            hint="columns are separated by tabs or spaces; the tag is the last one, or that of --label",
+            f"{place}: the tag is missing; the row has only {counted(width, 'column')}",
+            hint="separate columns by tabs or spaces; the tag is the last column, or the one named with --label",
         )
     return (word, tag), width
 
@@ -159,18 +163,20 @@ def _listed(row: Row, columns: Columns, *, labelled: bool) -> Example:
         check_width(row, len(row.names), len(row.names), more=bool(columns.text and columns.label))
     words = _column(row, columns.text, _WORDS, 0)
     if words is None:
-        raise NlpcliError(f"{row.place}: no column of words found", hint="name it with --text")
+        raise NlpcliError(f"{row.place}: no column is recognized as the words", hint="name the column with --text")
     tags = _column(row, columns.label, _TAGS, None if len(row.cells) == 1 else 1, needed=labelled)
     texts = _list(row.cells[words], "words", row.place)
     label = None if tags is None or row.cells[tags] is None else _list(row.cells[tags], "tags", row.place)
     if label is not None:
         label = tuple(clean_tag(tag, number, row.place) for number, tag in enumerate(label, start=1))
     if label is None and labelled:
-        raise NlpcliError(f"{row.place}: no column of tags found", hint="name it with --label")
+        raise NlpcliError(f"{row.place}: no column is recognized as the tags", hint="name the column with --label")
     if label is not None and len(label) != len(texts):
-        raise NlpcliError(f"{row.place}: {len(texts)} words, but {len(label)} tags")
+        raise NlpcliError(
+            f"{row.place}: the example has {counted(len(texts), 'word')} but {counted(len(label), 'tag')}"
+        )
     if not texts or "" in texts:
-        raise NlpcliError(f"{row.place}: {'an empty word' if texts else 'no words'}")
+        raise NlpcliError(f"{row.place}: {'a word is empty' if texts else 'the example has no words'}")
     id = find(columns.id, row.names, len(row.cells), row.place) if columns.id else None
     return Example(texts, label, row.place, "" if id is None else as_text(row.cells[id], "the id", row.place))
 
@@ -189,5 +195,5 @@ def _column(
 def _list(value: Any, what: str, place: str) -> tuple[str, ...]:
     """The parts of a JSON list, or of a cell with spaces between them."""
     if isinstance(value, list):
-        return tuple(as_text(part, f"one of the {what}", place) for part in value)
-    return tuple(part for part in re.split("[ \t]+", as_text(value, f"the list of {what}", place)) if part)
+        return tuple(as_text(part, f"each of the {what}", place) for part in value)
+    return tuple(part for part in re.split("[ \t]+", as_text(value, f"the column of {what}", place)) if part)

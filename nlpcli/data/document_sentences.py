@@ -84,8 +84,8 @@ class SentenceDocuments:
     def __init__(self, shards: ShardSet) -> None:
         if shards.sentences is None:
             raise NlpcliError(
-                "these shards hold documents whole, not sentence by sentence",
-                hint="build them with sentences=split, or with sentences=lines where each line is one",
+                "the shards were built without sentences",
+                hint="build them with sentences=split, or with sentences=lines if each line is a sentence",
             )
         self.shards = shards
         self._bounds = _documents(shards.offsets)  # (documents, 2), units

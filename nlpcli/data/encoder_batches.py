@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.next_sentence_pairs import NO_LABEL, Example, SentencePairs
@@ -150,7 +151,7 @@ class Inputs:
 
     def __init__(self, format: Format, *, batch_tokens: int, seed: int, copies: int = 0) -> None:
         if copies < 0:
-            raise NlpcliError(f"{copies} copies of the noise: 0 is noise that is ever new, more are fixed ones")
+            raise NlpcliError(f"the number of differently masked copies (dupe_factor) can't be negative: {copies}")
         self.format, self.batch_tokens, self.seed, self.copies = format, batch_tokens, seed, copies
 
     def plan(self, epoch: int) -> list[Item]:
@@ -172,7 +173,9 @@ class Inputs:
 
 def _room(context: int) -> int:
     if context < 3:
-        raise NlpcliError(f"a context of {context} tokens has no room for text between cls and sep")
+        raise NlpcliError(
+            f"a context of {counted(context, 'token')} is too short for text between cls and sep; it must be at least 3"
+        )
     return context - 2
 
 

@@ -92,9 +92,9 @@ def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -
             yield from _in_order((partial(submit, chunk) for chunk in chunks), ahead=2 * workers)
         except BrokenProcessPool as error:
             raise RunFailed(
-                "a process that encodes text died",
-                hint="perhaps memory ran out: try fewer workers; "
-                "a script that calls this needs the guard: if __name__ == '__main__'",
+                "a process that encodes text ended unexpectedly",
+                hint="if memory ran out, use fewer workers (data.workers); a Python script must make this call under: "
+                "if __name__ == '__main__':",
             ) from error
 
 

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.data.columns import (
     IDS,
     Columns,
@@ -19,7 +20,6 @@ from nlpcli.data.columns import (
     by_names,
     by_numbers,
     column_number,
-    counted,
     find,
     listed,
     squashed,
@@ -154,7 +154,7 @@ class _Finder:
         texts = tuple(as_text(cells[i], self._named(i), place) for i in places.texts)
         label = None if places.label is None else self._label([cells[i] for i in places.label], places.label, place)
         if label is None and self.labelled:
-            raise NlpcliError(f"{place}: no label, it is null")
+            raise NlpcliError(f"{place}: the label is null")
         return Example(texts, label, place, _id(cells, places.id, place))
 
     def _label(self, values: Sequence[Any], numbers: Sequence[int], place: str) -> str | tuple[str, ...] | None:
@@ -187,8 +187,8 @@ def check_width(row: Row, width: int, least: int, *, more: bool) -> None:
     if len(row.cells) < least or (len(row.cells) > width and not more):
         reference = "first row" if row.names is None else "header"
         raise NlpcliError(
-            f"{row.place}: {counted(len(row.cells))} where the {reference} has {width}",
-            hint="is there a tab or a separator too many or too few? format csv reads quoted cells",
+            f"{row.place}: the row has {counted(len(row.cells), 'column')}, but the {reference} has {width}",
+            hint="look for a missing or an extra separator; if cells are quoted, use --format csv",
         )
 
 
@@ -235,7 +235,9 @@ def parse_choices_row(row: Row, columns: Columns, *, labelled: bool) -> Example:
             values.pop()
         candidates = [as_text(value, f"candidate {k}", place) for k, value in enumerate(values, start=1)]
     if len(candidates) < 2:
-        raise NlpcliError(f"{place}: {len(candidates) or 'no'} candidate, there must be at least two to choose from")
+        raise NlpcliError(
+            f"{place}: the example has {counted(len(candidates), 'candidate')}, but multiple choice needs at least 2"
+        )
     stem = " ".join(as_text(cells[i], "the text", place) for i in _stem(row, columns))
     label = _choice_label(row, columns, {*numbers}, labelled=labelled)
     id = find(columns.id, names, len(cells), place) if columns.id else _usual(row, IDS[:4], None)
@@ -250,9 +252,10 @@ def _usual_choices(row: Row) -> list[int]:
         raise ambiguous(same, row.names, row.place, "--choices")
     lists = [i for name in _LISTS if (i := _usual(row, [name], "--choices")) is not None]
     if len(found) < 2 and not lists:
-        there = f"there are: {listed(row.names)}" if row.names else "there is no header"
+        there = f"the columns are: {listed(row.names)}" if row.names else "the table has no header"
         raise NlpcliError(
-            f"{row.place}: no columns of candidates found, {there}", hint="name them with --choices a,b,c"
+            f"{row.place}: no columns are recognized as the candidates; {there}",
+            hint="name the columns with --choices a,b,c",
         )
     return found if len(found) > 1 else lists[:1]
 
@@ -277,7 +280,7 @@ def _stem(row: Row, columns: Columns) -> list[int]:
         return explicit
     first = _usual(row, _STEMS, "--text")
     if first is None:
-        raise NlpcliError(f"{row.place}: no column has a usual name of the text", hint="name it with --text")
+        raise NlpcliError(f"{row.place}: no column is recognized as the text", hint="name the column with --text")
     question = _usual(row, ("question",), "--text2")
     if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
         explicit = [question]
@@ -293,6 +296,11 @@ def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool
     value = None if i is None or i in taken else row.cells[i]
     if value is None:
         if labelled:
-            raise NlpcliError(f"{row.place}: no column says which candidate is right", hint="name it with --label")
+            if i is not None and i not in taken:
+                raise NlpcliError(f"{row.place}: the label is null")
+            raise NlpcliError(
+                f"{row.place}: no column is recognized as the label, which is the right candidate",
+                hint="name the column with --label",
+            )
         return None
     return stripped(as_text(value, "the label", row.place))

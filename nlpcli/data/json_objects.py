@@ -11,6 +11,7 @@ from typing import Any
 from nlpcli.config.loading import json_reason
 from nlpcli.data.open_text import inner_suffix, shown
 from nlpcli.errors import NlpcliError, nearest
+from nlpcli.escaping import shortened
 
 _SHOWN_KEYS, _SHOWN_CHARACTERS = 20, 40
 _LINE_HINT = "each line must be one JSON object"
@@ -28,7 +29,7 @@ def parse_object(text: str, place: str, *, numbers: bool = False, hint: str = _L
     except _Twice as error:
         raise error.at(place) from None
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{place}: not valid JSON ({json_reason(error)})", hint=hint) from error
+        raise NlpcliError(f"{place}: this is not valid JSON ({json_reason(error)})", hint=hint) from error
     return _checked(record, place)
 
 
@@ -93,12 +94,14 @@ def text_member(record: Mapping[str, Any], name: str, place: str, *, hint: str =
         text = member(record, name)
     except KeyError:
         near = nearest(name, record)
-        there = f"its fields are: {shown_keys(list(record))}{hint}"
-        raise NlpcliError(f"{place}: no field '{name}'", hint=f"did you mean '{near}'?" if near else there) from None
+        there = f"the fields are: {shown_keys(list(record))}{hint}"
+        raise NlpcliError(
+            f"{place}: there is no field '{name}'", hint=f"did you mean '{near}'?" if near else there
+        ) from None
     if not isinstance(text, str):
-        raise NlpcliError(f"{place}: field '{name}' holds {json.dumps(text)[:40]}, not a text")
+        raise NlpcliError(f"{place}: the field '{name}' must be text, not {shortened(json.dumps(text), 40)}")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise NlpcliError(f"{place}: field '{name}' holds half of a surrogate pair, which is no Unicode text")
+        raise NlpcliError(f"{place}: the field '{name}' contains half of a surrogate pair, which is not valid Unicode")
     return text
 
 
@@ -118,8 +121,8 @@ class _Twice(ValueError):
     def at(self, place: str) -> NlpcliError:
         first, second = self.places
         return NlpcliError(
-            f"{place}: keys {first} and {second} of an object are both '{shown_keys([self.key])}'",
-            hint="give each key of an object a name of its own",
+            f"{place}: the key '{shown_keys([self.key])}' occurs twice in an object, as its keys {first} and {second}",
+            hint="give each key of an object a different name",
         )
 
 
@@ -145,7 +148,7 @@ def _decoder(numbers: bool) -> json.JSONDecoder:
 def _checked(record: Any, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise NlpcliError(
-            f"{place}: not a JSON object", hint='each line must look like {"text": "...", "label": "..."}'
+            f"{place}: this is not a JSON object", hint='each line must look like {"text": "...", "label": "..."}'
         )
     return record
 
@@ -201,15 +204,15 @@ def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> I
         raise error.at(name) from None
     except json.JSONDecodeError as error:
         where = f"{name}:{line_of(text, error.pos)}"
-        raise NlpcliError(f"{where}: not valid JSON ({error.msg})", hint=_FILE_HINT) from error
+        raise NlpcliError(f"{where}: this is not valid JSON ({error.msg})", hint=_FILE_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{name}: not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
+        raise NlpcliError(f"{name}: this is not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
     document = _checked(document, place)
     lists = [key for key, value in document.items() if isinstance(value, list) and value and _all_objects(value)]
     if len(lists) > 1:
         raise NlpcliError(
-            f"{name}: holds several lists of records: {shown_keys(lists)}",
-            hint="write the one that is meant into a file of its own",
+            f"{name} contains several lists of records: {shown_keys(lists)}",
+            hint="save the list that you need in a file of its own",
         )
     if not lists:
         yield document, place
@@ -217,7 +220,7 @@ def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> I
         yield record, f"{name}, record {number} of '{shown_keys(lists)}'"
 
 
-_FILE_HINT = "a .json file holds a list of objects, or an object on each line"
+_FILE_HINT = "a .json file must contain a list of objects, or one object on each line"
 
 
 def _all_objects(values: Sequence[Any]) -> bool:
@@ -235,16 +238,16 @@ def _listed(text: str, decoder: json.JSONDecoder, place: Any) -> Iterator[tuple[
             raise error.at(place(begun)) from None
         except (ValueError, RecursionError) as error:
             where = place(error.pos if isinstance(error, json.JSONDecodeError) else begun)
-            raise NlpcliError(f"{where}: not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
+            raise NlpcliError(f"{where}: this is not valid JSON ({json_reason(error)})", hint=_FILE_HINT) from error
         if not isinstance(record, dict):
-            raise NlpcliError(f"{place(begun)}: not a JSON object in the list", hint=_FILE_HINT)
+            raise NlpcliError(f"{place(begun)}: this item of the list is not a JSON object", hint=_FILE_HINT)
         yield record, place(begun)
         at = _skip(text, at)
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
             raise NlpcliError(
-                f"{place(at)}: not valid JSON (a comma or the end of the list is missing)", hint=_FILE_HINT
+                f"{place(at)}: this is not valid JSON (a comma or the end of the list is missing)", hint=_FILE_HINT
             )
     if _skip(text, at + 1) < len(text):
         raise NlpcliError(f"{place(at)}: there is text after the end of the list", hint=_FILE_HINT)

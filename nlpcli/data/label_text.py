@@ -49,8 +49,8 @@ def clean_label(text: str, place: str) -> str:
     breaking = _breaking(label)
     if breaking:
         raise NlpcliError(
-            f"{place}: the label {_quoted(label)} has {_named(breaking)} in it, and each label is written on one line",
-            hint="replace line ends, tabs and other control characters in labels by spaces",
+            f"{place}: the label {_quoted(label)} contains {_named(breaking)}, but a label must fit on one line",
+            hint="replace line ends, tabs and other control characters in labels with spaces",
         )
     return label
 
@@ -65,12 +65,12 @@ def clean_tag(text: str, number: int, place: str) -> str:
     breaking = _breaking(tag) or (spaces[0] if spaces else "")
     if breaking:
         raise NlpcliError(
-            f"{place}: the tag {_quoted(tag)} of word {number} has {_named(breaking)} in it, and tags are written with "
-            "spaces between them",
-            hint="join the parts of the tag, with an underscore for instance",
+            f"{place}: the tag {_quoted(tag)} of word {number} contains {_named(breaking)}, but tags are separated by "
+            "spaces",
+            hint="join the parts of the tag, for example with an underscore",
         )
     if not tag:
-        raise NlpcliError(f"{place}: an empty tag, of word {number}")
+        raise NlpcliError(f"{place}: the tag of word {number} is empty")
     return tag
 
 

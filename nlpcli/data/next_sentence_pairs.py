@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.errors import NlpcliError
 from nlpcli.text.special_tokens import SpecialTokens
@@ -53,16 +54,18 @@ class SentencePairs:
         self, documents: SentenceDocuments, special: SpecialTokens, *, context: int, single: bool, order: bool
     ) -> None:
         if context < 5:
-            raise NlpcliError(f"a context of {context} tokens has no room for two segments between cls and two seps")
+            raise NlpcliError(
+                f"a context of {counted(context, 'token')} is too short for two segments and their special tokens"
+            )
         self.documents, self.special = documents, special
         self.room, self.single, self.order = context - 3, single, order
         self._usable = np.flatnonzero(documents.sentence_counts > 1)
         self._starts = np.append(0, np.cumsum(documents.sentence_counts[self._usable] - 1))  # where strangers may begin
         if len(self._usable) < (1 if order else 2):
-            needed = "a document" if order else "two documents"
             raise NlpcliError(
-                f"pairs need {needed} of two sentences or more, and the text has {len(self._usable)} of that kind",
-                hint="data.documents says what ends a document, data.sentences what a sentence is",
+                f"segment pairs need at least {counted(1 if order else 2, 'document')} with two or more sentences, "
+                f"but the text has {len(self._usable)}",
+                hint="data.documents sets how documents are separated, data.sentences how sentences are found",
             )
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -21,26 +21,26 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "Zsta
 _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
 _READ = 1 << 20
 
-_RECORDS = "write its records as JSON lines first, with pandas for instance: read_{0}(…).to_json('a.jsonl', "
+_RECORDS = "convert it to JSON lines first, for example with pandas: read_{0}(…).to_json('a.jsonl', "
 _RECORDS += "orient='records', lines=True)"
 _BINARY = (
     (re.compile(rb"PAR1[\x00-\x08\x0e-\x1f]"), "a Parquet file", _RECORDS.format("parquet")),
     (re.compile(rb"ARROW1\x00"), "an Arrow file", _RECORDS.format("feather")),
-    (re.compile(rb"\xff\xff\xff\xff[\x00-\xff]{3}\x00"), "a stream of Arrow", _RECORDS.format("feather")),
-    (re.compile(rb"Obj\x01"), "an Avro file", "write its records as JSON lines first"),
-    (re.compile(rb"PK(\x03\x04|\x05\x06)"), "a zip archive (so are .xlsx, .docx, .npz and .pt files)",
-     "unpack it, save a spreadsheet as CSV, or a document as plain text"),
-    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "a file of an old Office program (.xls, .doc)",
+    (re.compile(rb"\xff\xff\xff\xff[\x00-\xff]{3}\x00"), "an Arrow stream", _RECORDS.format("feather")),
+    (re.compile(rb"Obj\x01"), "an Avro file", "convert it to JSON lines first"),
+    (re.compile(rb"PK(\x03\x04|\x05\x06)"), "a zip archive (.xlsx, .docx, .npz and .pt files are zip archives too)",
+     "unpack it first, or save a spreadsheet as CSV and a document as plain text"),
+    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "an old Microsoft Office file (.xls, .doc)",
      "save it as CSV or as plain text"),
-    (re.compile(rb"\x80[\x02-\x05][\x00-\xff]"), "a pickle of Python, which is never loaded",
-     "write its records as JSON lines first"),
+    (re.compile(rb"\x80[\x02-\x05][\x00-\xff]"), "a Python pickle file",
+     "convert it to JSON lines first; pickle files are never loaded, because they can run code"),
     (re.compile(rb"SQLite format 3\x00"), "an SQLite database", "export its table as CSV: sqlite3 -csv -header"),
-    (re.compile(rb"%PDF-\d"), "a PDF", "take its text out first: pdftotext a.pdf a.txt"),
+    (re.compile(rb"%PDF-\d"), "a PDF", "extract its text first: pdftotext a.pdf a.txt"),
     (re.compile(rb"\x89HDF\r\n"), "an HDF5 file", _RECORDS.format("hdf")),
-    (re.compile(rb"\x93NUMPY"), "an array of NumPy (.npy)", "write its texts one a line first"),
-    (re.compile(rb"BZh[1-9]1AY&SY"), "compressed by bzip2, which is not read", "unpack it first: bunzip2"),
+    (re.compile(rb"\x93NUMPY"), "a NumPy array (.npy)", "write its texts to a text file first, one on each line"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "a bzip2 archive", "unpack it first: bunzip2"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7z archive", "unpack it first: 7z x"),
-    (re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF[\x00-\xff]{4}WEBP"), "a picture", None),
+    (re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF[\x00-\xff]{4}WEBP"), "an image", None),
 )  # fmt: skip
 """What binary files begin with, what they are, and what to do about it."""
 
@@ -70,12 +70,12 @@ def open_bytes(path: Path | str) -> Iterator[BinaryIO]:
             yield _decompressed(compression, raw)
         except EOFError as error:
             raise NlpcliError(
-                f"{shown(path)}: the {compression} data ends too early", hint="the file is cut off; copy it again"
+                f"{shown(path)}: the {compression} data is incomplete", hint="copy or download the file again"
             ) from error
         except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, _damaged_zstd()) as error:
-            raise NlpcliError(f"{shown(path)}: damaged {compression} data ({error})") from error
+            raise NlpcliError(f"{shown(path)}: the {compression} data is damaged ({error})") from error
         except IsADirectoryError as error:
-            raise NlpcliError(f"{shown(path)}: is a folder, not a file") from error
+            raise NlpcliError(f"{shown(path)} is a folder, not a file") from error
     finally:
         if str(path) != STDIN:
             raw.close()
@@ -95,9 +95,9 @@ def check_text(path: Path | str, head: bytes) -> None:
     """Raises: NlpcliError, naming what it is, for a file whose decompressed bytes begin as those of a binary format."""
     for mark, what, hint in _BINARY:
         if mark.match(head):
-            raise NlpcliError(f"{shown(path)}: is {what}, not a text file", hint=hint)
+            raise NlpcliError(f"{shown(path)} is {what}, not a text file", hint=hint)
     if head[257:262] == b"ustar":
-        raise NlpcliError(f"{shown(path)}: is a tar archive, not a text file", hint="unpack it first: tar -xf")
+        raise NlpcliError(f"{shown(path)} is a tar archive, not a text file", hint="unpack it first: tar -xf")
 
 
 def looks_like_text(path: Path) -> bool:
@@ -112,16 +112,16 @@ def _open(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise NlpcliError(f"{path}: no such file", hint=_near(path)) from error
     except IsADirectoryError as error:
-        raise NlpcliError(f"{path}: is a folder, not a file") from error
+        raise NlpcliError(f"{path} is a folder, not a file") from error
     except (PermissionError, NotADirectoryError) as error:
-        raise NlpcliError(f"{path}: can't be read ({error.strerror})") from error
+        raise NlpcliError(f"{path} can't be read ({error.strerror})") from error
 
 
 def _near(path: Path) -> str | None:
     try:
         found = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:
-        return None if path.parent == path else f"there is no folder {path.parent}"
+        return None if path.parent == path else f"the folder {path.parent} does not exist"
     return f"did you mean '{path.with_name(found)}'?" if found else None
 
 
@@ -139,8 +139,8 @@ def _compression(path: Path | str, raw: BinaryIO) -> str | None:
             return name
     promised = None if str(path) == STDIN else _SUFFIXES.get(Path(path).suffix.lower())
     if promised is not None:
-        what = "is empty" if not head else f"is not a {promised} file, though its name says so"
-        raise NlpcliError(f"{shown(path)}: {what}")
+        what = "is empty" if not head else f"is not a {promised} file, although its name ends in {Path(path).suffix}"
+        raise NlpcliError(f"{shown(path)} {what}")
     return None
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 
@@ -134,8 +135,9 @@ def _stream_of_windows(shards: ShardSet, context: int, eos: int | None, batch_si
     stream = TokenStream(shards, eos=eos)
     if len(stream) <= context:
         raise NlpcliError(
-            f"the text has only {len(stream)} tokens; a context of {context} needs at least {context + 1}",
-            hint="give more text or a shorter context",
+            f"the text has only {counted(len(stream), 'token')}, but a context of {counted(context, 'token')} needs at "
+            f"least {context + 1:,}",
+            hint="use more text or a shorter context",
         )
     return stream
 
@@ -163,9 +165,9 @@ def evaluation_windows(tokens: int, context: int, stride: int | None = None) -> 
     """
     stride = context if stride is None else stride
     if context < 1 or not 1 <= stride <= context:
-        raise NlpcliError(f"stride {stride} with context {context}: must be between 1 and the context")
+        raise NlpcliError(f"the stride must be between 1 and the context of {counted(context, 'token')}, not {stride}")
     if tokens < 2:
-        raise NlpcliError(f"a text of {tokens} tokens has none to predict")
+        raise NlpcliError(f"the text has {counted(tokens, 'token')}, but a prediction needs at least 2")
     start, scored = 0, 1
     while scored < tokens:
         stop = min(start + context + 1, tokens)

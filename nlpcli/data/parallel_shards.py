@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.readers import count_lines, unequal
 from nlpcli.data.shards import ShardSet, build_shards
 from nlpcli.errors import NlpcliError
@@ -50,7 +51,9 @@ class ParallelShards:
         """
         sources, targets = _several(source), _several(target)
         if len(sources) != len(targets):
-            raise NlpcliError(f"{len(sources)} source files but {len(targets)} target files")
+            raise NlpcliError(
+                f"the source side has {counted(len(sources), 'file')}, but the target side has {len(targets)}"
+            )
         for one, other in zip(sources, targets, strict=True):
             if not (Path(one).is_file() and Path(other).is_file()):
                 continue  # a pipe can be read only once

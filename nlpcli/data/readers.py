@@ -16,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
+from nlpcli.config.counting import counted
 from nlpcli.data.json_objects import read_objects, text_member
 from nlpcli.data.open_text import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
 from nlpcli.errors import NlpcliError, unknown
@@ -56,7 +57,7 @@ class TextSource:
         if self.format not in FORMATS:
             raise unknown("document format", self.format, FORMATS)
         if self.column < 1:
-            raise NlpcliError(f"column {self.column}: columns are counted from 1")
+            raise NlpcliError(f"there is no column {self.column}: columns are numbered from 1")
 
     def format_of(self, path: Path | str) -> str:
         """The format of one file as far as its name tells; `auto` where its content has to."""
@@ -88,8 +89,8 @@ def bounded(stream: BinaryIO, path: Path | str, longest: int) -> Iterator[bytes]
         number += 1
         if len(raw) > longest:
             raise NlpcliError(
-                f"{shown(path)}:{number}: a line of more than {longest:,} bytes, which is too long to be read at once",
-                hint="break it into lines, as at the ends of sentences",
+                f"{shown(path)}:{number}: the line is too long: it has more than {longest:,} bytes",
+                hint="split it into shorter lines, for example into sentences",
             )
         yield raw
 
@@ -135,8 +136,9 @@ def read_parallel(source: Path | str, target: Path | str) -> Iterator[tuple[str,
 def unequal(source: Path | str, target: Path | str, source_lines: int, target_lines: int) -> NlpcliError:
     """The error for two sides of a parallel corpus that don't have the same number of lines."""
     return NlpcliError(
-        f"unequal numbers of lines: {shown(source)} has {source_lines}, {shown(target)} has {target_lines}",
-        hint="line n of one file must be the translation of line n of the other; keep a blank line for a missing one",
+        f"the numbers of lines differ: {shown(source)} has {counted(source_lines, 'line')}, but {shown(target)} has "
+        f"{target_lines:,}",
+        hint="line n of one file must be the translation of line n of the other; leave a blank line for a missing one",
     )
 
 
@@ -157,7 +159,7 @@ def find_files(paths: Iterable[Path | str]) -> list[Path | str]:
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
             matches = [match for match in matches if match.is_file()]
             if not matches:
-                raise NlpcliError(f"{path}: no file matches")
+                raise NlpcliError(f"{path}: no file matches this pattern")
             found.extend(matches)
         else:
             check_opens(path)
@@ -197,7 +199,7 @@ def read_documents(
 def no_text(files: Sequence[Path | str]) -> NlpcliError:
     """The error for files in which there is nothing to read."""
     names = ", ".join(shown(path) for path in files[:3]) + (" and others" if len(files) > 3 else "")
-    return NlpcliError(f"{names}: no text in {'it' if len(files) == 1 else 'them'}")
+    return NlpcliError(f"{names} {'contains' if len(files) == 1 else 'contain'} no text")
 
 
 def blank(text: str) -> bool:
@@ -253,8 +255,8 @@ def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliEr
     wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "UTF-16" if wide else "LATIN1"
     return NlpcliError(
-        f"{shown(path)}:{number}: not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
-        hint=f"convert it first, if it is in another encoding: iconv -f {encoding} -t UTF-8",
+        f"{shown(path)}:{number}: the line is not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
+        hint=f"if the file has another encoding, convert it first: iconv -f {encoding} -t UTF-8",
     )
 
 
@@ -321,9 +323,9 @@ def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Pie
             continue
         columns = line.split("\t")
         if column > len(columns):
-            have = "only 1 column" if len(columns) == 1 else f"only {len(columns)} columns"
             raise NlpcliError(
-                f"{shown(path)}:{number}: no column {column}, the line has {have}", hint="columns are separated by tabs"
+                f"{shown(path)}:{number}: there is no column {column}; the line has {counted(len(columns), 'column')}",
+                hint="columns are separated by tabs",
             )
         yield columns[column - 1], True
 
@@ -335,5 +337,5 @@ def _text_files_below(folder: Path) -> list[Path]:
         found.extend(Path(here, name) for name in names if not name.startswith("."))
     files = [path for path in sorted(found) if path.is_file() and looks_like_text(path)]
     if not files:
-        raise NlpcliError(f"{folder}: no text files in this folder")
+        raise NlpcliError(f"{folder} contains no text files")
     return files

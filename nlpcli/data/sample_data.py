@@ -17,7 +17,7 @@ def sample_folder() -> Path:
     for folder in (package / "sample_data", package.parent / "sample_data"):
         if folder.is_dir():
             return folder
-    raise NlpcliError("the sample data are not installed", hint="install nlpcli from its wheel or from a checkout")
+    raise NlpcliError("the sample data is not installed", hint="install nlpcli from its wheel or from a checkout")
 
 
 def sample_files() -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.files import plain_name, sha256_file
 from nlpcli.data.encoding import OFFSETS, SIZES, TABLE_DTYPE
 from nlpcli.errors import NlpcliError
@@ -183,10 +184,15 @@ class ShardSet:
         Raises: NlpcliError for a fraction that leaves one of the sides empty.
         """
         if not 0.0 < fraction < 1.0:
-            raise NlpcliError(f"a held-out share of {fraction}: must lie between 0 and 1")
+            raise NlpcliError(
+                f"the share of the text for the dev set must be greater than 0 and less than 1, not {fraction:g}"
+            )
         cut = int(self.tokens * (1 - fraction))
         if not 0 < cut < self.tokens:
-            raise NlpcliError(f"{self.tokens} tokens are too few to hold out a share of {fraction}")
+            raise NlpcliError(
+                f"the text has {counted(self.tokens, 'token')}, too few to use {fraction:g} of them as the dev set",
+                hint="use more text, or another dev set",
+            )
         borders = [range(self.documents + 1)]
         if self.sentences is not None:
             borders.insert(0, np.flatnonzero(np.diff(self.offsets) == 0) + 1)
@@ -234,13 +240,15 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads((path / INDEX).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NlpcliError(f"{path}: not a finished shard set (no {INDEX})") from error
+        raise NlpcliError(f"{path} is not a complete shard set ({INDEX} is missing)") from error
     except ValueError as error:
-        raise _damaged(path / INDEX, "not valid JSON") from error
+        raise _damaged(path / INDEX, "the file is not valid JSON") from error
     if not isinstance(index, dict) or index.pop("digest", None) != _digest(index):
-        raise _damaged(path / INDEX, "its digest is another one")
+        raise _damaged(path / INDEX, "the checksum in the file is wrong")
     if index["version"] != VERSION:
-        raise NlpcliError(f"{path}: a shard set of version {index['version']}; this program reads version {VERSION}")
+        raise NlpcliError(
+            f"{path}: the shard set has version {index['version']}, but this version of nlpcli reads version {VERSION}"
+        )
     return index
 
 
@@ -248,12 +256,14 @@ def _check(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise _damaged(path, "it is missing") from error
+        raise _damaged(path, "the file is missing") from error
     if size != expected["bytes"]:
-        raise _damaged(path, f"{size} bytes instead of {expected['bytes']}")
+        raise _damaged(path, f"the file has {counted(size, 'byte')} instead of {expected['bytes']:,}")
     if verify and sha256_file(path) != expected["sha256"]:
-        raise _damaged(path, "its digest is another one")
+        raise _damaged(path, "the SHA-256 checksum of the file is wrong")
 
 
 def _damaged(path: Path, how: str) -> NlpcliError:
-    return NlpcliError(f"{path}: damaged shard set ({how})", hint=f"delete {path.parent} to have it built anew")
+    return NlpcliError(
+        f"{path}: the shard set is damaged ({how})", hint=f"delete {path.parent}, so that it is built again"
+    )

@@ -65,9 +65,9 @@ def build_shards(
         the disk is full or an encoding process dies.
     """
     if sentences is not None and sentences not in SENTENCES:
-        raise unknown("way to find sentences", sentences, SENTENCES)
+        raise unknown("sentences setting", sentences, SENTENCES)
     if sentences is not None and keep_empty:
-        raise NlpcliError("in a set of sentences an empty unit ends a document: keep_empty is not possible")
+        raise NlpcliError("keep_empty and sentences exclude each other: an empty sentence marks the end of a document")
     source = TextSource(documents, field, column)
     job = _Job(source, _loaded(tokenizer), keep_empty=keep_empty, sentences=sentences, shard_tokens=shard_tokens)
     with repeatable(paths) as files:
@@ -89,7 +89,7 @@ def build_shards(
         ):
             job.write(files, folder, fingerprint, workers=_workers(files, workers))
             if [_stamp(path) for path in files] != stamps:
-                raise NlpcliError("the text was changed while it was read", hint="run it again")
+                raise NlpcliError("the text was changed while it was read", hint="run the command again")
         return _opened(place)
 
 
@@ -184,7 +184,7 @@ def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None
     if not (place / INDEX).exists() and not cached:
         if is_free(place):
             return None
-        raise NlpcliError(f"{place}: holds something that is not a shard set", hint="choose another folder")
+        raise NlpcliError(f"{place} contains something other than a shard set", hint="choose another folder")
     try:
         found = ShardSet.open(place)
     except NlpcliError:
@@ -193,7 +193,7 @@ def _finished(place: Path, fingerprint: str, *, cached: bool) -> ShardSet | None
         raise
     if found.fingerprint != fingerprint:
         raise NlpcliError(
-            f"{place}: holds the shards of another text, tokenizer or options",
+            f"{place} contains the shards of another text, another tokenizer or other options",
             hint="choose another folder, or delete this one",
         )
     return found
@@ -216,7 +216,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _workers(files: list[Path], wanted: int | None) -> int:
     if wanted is not None:
         if wanted < 1:
-            raise NlpcliError(f"{wanted} encoding processes: at least 1 is needed")
+            raise NlpcliError(f"the number of encoding processes must be at least 1, not {wanted}")
         return wanted
     size = sum(path.stat().st_size * (3 if path.suffix.lower() in _COMPRESSED else 1) for path in files)
     return max(min(_processors(), math.floor(size / _WORTH_A_PROCESS)), 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.loading import json_reason
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Answer, Example, blank_example
@@ -16,6 +17,7 @@ from nlpcli.data.open_text import shown
 from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import as_text, begin
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 
 OnBad = Callable[[NlpcliError], None]
 
@@ -105,7 +107,7 @@ def _records(path: Path | str, *, contexts: bool = True, blank_lines: bool = Fal
             empty = False
             yield found
     if empty:
-        raise NlpcliError(f"{shown(path)}: no questions in it")
+        raise NlpcliError(f"{shown(path)} contains no questions")
 
 
 def _is_one_record(first: str) -> bool:
@@ -147,13 +149,16 @@ def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts
         data = json.loads("".join(text), parse_int=str)
     except json.JSONDecodeError as error:
         raise NlpcliError(
-            f"{place}:{begun + error.lineno - 1}: not valid JSON ({error.msg})",
-            hint="SQuAD's format is one JSON object; JSON lines have one object a line",
+            f"{place}:{begun + error.lineno - 1}: this is not valid JSON ({error.msg})",
+            hint="a SQuAD file is one JSON object; a file of JSON lines has one object on each line",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{place}: not valid JSON ({json_reason(error)})") from error
+        raise NlpcliError(f"{place}: this is not valid JSON ({json_reason(error)})") from error
     if not isinstance(data, dict) or not isinstance(data.get("data"), list):
-        raise NlpcliError(f"{place}: not SQuAD's format", hint='it looks like {"data": [{"paragraphs": [...]}]}')
+        raise NlpcliError(
+            f"{place} is not in SQuAD's format",
+            hint='a file in this format looks like {"data": [{"paragraphs": [...]}]}',
+        )
     for a, article in enumerate(data["data"], start=1):
         where = f"{place}, article {a}"
         for p, paragraph in enumerate(_member(article, "paragraphs", list, where), start=1):
@@ -175,7 +180,9 @@ def _example(record: Any, context: str, place: str, *, labelled: bool, spans: bo
     else:
         answers = tuple(Answer(text, _nearest_start(text, _start(start), context)) for text, start in pairs)
     if spans and answers and _impossible(record):
-        raise BadAnswer(f"{place}: marked as impossible, but it has the answer '{answers[0].text[:40]}'")
+        raise BadAnswer(
+            f"{place}: the question is marked as impossible, but it has the answer '{shortened(answers[0].text, 40)}'"
+        )
     return Example((question, context), answers, place, _id(record, place))
 
 
@@ -192,19 +199,22 @@ def _answers(record: dict[str, Any], place: str, *, labelled: bool, spans: bool 
     if found is None and _impossible(record):
         return []
     if found is None and labelled:
-        raise NlpcliError(f"{place}: no answers", hint="a question without an answer has an empty list of them")
+        raise NlpcliError(
+            f"{place}: the field 'answers' is missing", hint="it is an empty list for a question without an answer"
+        )
     if found is None:
         return None
     if isinstance(found, dict):  # texts beside starts
         texts, starts = _member(found, "text", list, place), found.get("answer_start")
         if not isinstance(starts, list) or len(starts) != len(texts):
             if spans:
-                named = f"{len(starts)} starts" if isinstance(starts, list) else "no starts"
-                raise NlpcliError(f"{place}: {len(texts)} texts of answers, but {named}")
+                entries = counted(len(texts), "entry", "entries")
+                there = f"has {len(starts)}" if isinstance(starts, list) else "is missing"
+                raise NlpcliError(f"{place}: 'answers.text' has {entries}, but 'answers.answer_start' {there}")
             starts = [None] * len(texts)
         found = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(found, list):
-        raise NlpcliError(f"{place}: 'answers' is no list")
+        raise NlpcliError(f"{place}: 'answers' must be a list")
     texts = [as_text(_member(answer, "text", str, place), "an answer", place) for answer in found]
     return [(text, answer.get("answer_start")) for text, answer in zip(texts, found, strict=True)]
 
@@ -220,21 +230,24 @@ def _span(text: str, value: Any, context: str, place: str) -> Answer:
     """The answer to learn. Raises: BadAnswer where it does not stand in its context at its start."""
     start = _start(value)
     if start is None:
-        raise NlpcliError(f"{place}: 'answer_start' is {json.dumps(value)[:40]}, not a number")
+        raise NlpcliError(f"{place}: 'answer_start' must be a whole number, not {shortened(json.dumps(value), 40)}")
     if not text:
-        raise BadAnswer(f"{place}: an empty answer")
+        raise BadAnswer(f"{place}: the answer is empty")
     there = context[start : start + len(text)] if start >= 0 else ""
     if there == text:
         return Answer(text, start)
-    shown_text = text if len(text) <= 60 else f"{text[:60]}…"
+    shown_text = shortened(text, 60)
     if start < 0 or start >= len(context):
         raise BadAnswer(
-            f"{place}: the answer '{shown_text}' starts at {start}, outside its context of {len(context)} characters"
+            f"{place}: 'answer_start' of the answer '{shown_text}' is {start}, which is outside its context of "
+            f"{counted(len(context), 'character')}"
         )
     nearest = _nearest_start(text, start, context)
     raise BadAnswer(
-        f"{place}: the answer '{shown_text}' does not stand in its context at {start}, there is '{there[:60]}'",
-        hint="it does not stand in the context at all" if nearest is None else f"it stands at {nearest}",
+        f"{place}: the context has '{shortened(there, 60)}' at character {start}, not the answer '{shown_text}'",
+        hint="the context does not contain this answer"
+        if nearest is None
+        else f"the answer begins at {nearest}: correct 'answer_start'",
     )
 
 
@@ -248,7 +261,9 @@ def _nearest_start(text: str, start: int | None, context: str) -> int | None:
 def _member(record: Any, key: str, kind: type, place: str) -> Any:
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        what = {str: "a text", list: "a list"}[kind]
-        problem = "there is no" if value is None else f"it is not {what}:"
-        raise NlpcliError(f"{place}: {problem} '{key}'", hint=f"questions need '{key}', {what}")
+        what = {str: "text", list: "a list"}[kind]
+        problem = "is missing" if value is None else f"must be {what}, not {shortened(json.dumps(value), 40)}"
+        raise NlpcliError(
+            f"{place}: the field '{key}' {problem}", hint=None if value is not None else f"it must be {what}"
+        )
     return value

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.data.examples import Example, as_label
 from nlpcli.data.table_rows import as_text
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 
 Record = dict[str, Any]
 
@@ -84,7 +86,7 @@ def rucos(record: Record, place: str) -> Iterator[Example]:
 def _alternatives(record: Record, place: str, questions: Mapping[str, str]) -> Iterator[Example]:
     kind = _text(record, "question", place)
     if kind not in questions:
-        raise NlpcliError(f"{place}: question '{kind}' is neither 'cause' nor 'effect'")
+        raise NlpcliError(f"{place}: 'question' must be 'cause' or 'effect', not {quoted(kind)}")
     premise, *choices = (_text(record, key, place) for key in ("premise", "choice1", "choice2"))
     yield Example((f"{premise} {questions[kind]}", *choices), _label(record, place), place, _idx(record, place))
 
@@ -97,7 +99,8 @@ def _filled(record: Record, place: str, *, last: int) -> Iterator[Example]:
         start, end = _number(entity, "start", place), _number(entity, "end", place) + last
         if not 0 <= start < end <= len(text):
             raise NlpcliError(
-                f"{place}: the entity from {start} to {end} is outside its passage of {len(text)} characters"
+                f"{place}: the entity from character {start} to {end} is outside its passage of "
+                f"{counted(len(text), 'character')}"
             )
         candidates.setdefault(text[start:end])
     shown = re.sub(r"\s*@highlight\s*", " ", text).strip()
@@ -124,7 +127,7 @@ def _marked(text: str, span: str, word: int) -> str:
 def _label(record: Record, place: str) -> str | None:
     label = as_label(record.get("label"), "the label", place)
     if isinstance(label, tuple):
-        raise NlpcliError(f"{place}: the label is a list")
+        raise NlpcliError(f"{place}: the label must be text, not a list")
     return label
 
 
@@ -140,14 +143,14 @@ def _number(record: Any, key: str, place: str) -> int:
     value = record.get(key) if isinstance(record, dict) else None
     number = parse_int(value) if isinstance(value, str) else None
     if number is None:
-        raise NlpcliError(f"{place}: '{key}' should be a whole number, not {value!r}")
+        raise NlpcliError(f"{place}: '{key}' must be a whole number, not {quoted(value)}")
     return number
 
 
 def _member(record: Any, key: str, kind: type, place: str) -> Any:
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        raise NlpcliError(
-            f"{place}: no '{key}' where the suite has {'a text' if kind is str else f'a {kind.__name__}'}"
-        )
+        what = {str: "text", list: "a list", dict: "a JSON object"}[kind]
+        problem = "is missing" if value is None else f"must be {what}, not {quoted(value)}"
+        raise NlpcliError(f"{place}: the field '{key}' {problem}")
     return value

@@ -78,7 +78,7 @@ class FoundTask:
         if part not in parts:
             there = ", ".join(f"{a} {b}".strip() for a in self.files for b in self.files[a])
             raise NlpcliError(
-                f"{self.folder}: no {f'{split} {part}'.strip()} data of {self.task.name}; there is: {there}"
+                f"{self.folder} contains no {f'{split} {part}'.strip()} data of {self.task.name}, only: {there}"
             )
         path = parts[part]
         if _is_json(path):
@@ -102,7 +102,7 @@ class FoundTask:
                 continue
             for example in self.task.record(record, place):
                 if labelled and example.label is None:
-                    raise NlpcliError(f"{place}: no label")
+                    raise NlpcliError(f"{place}: the label is missing")
                 yield example
 
 
@@ -118,14 +118,14 @@ def read_suite(suite: str, folder: Path | str) -> list[FoundTask]:
         raise unknown("suite", suite, SUITES)
     folder = Path(folder)
     if not folder.is_dir():
-        raise NlpcliError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
+        raise NlpcliError(f"{folder}{' is a file, not a folder' if folder.exists() else ': no such folder'}")
     below = {squashed(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     places = {squashed(folder.resolve().name): folder} | below | {"": folder}
     found = [task for task in (_find(task, places) for task in SUITES[suite]) if task is not None]
     if not found:
         raise NlpcliError(
-            f"{folder}: no task of {suite} in it",
-            hint=f"it should have folders such as {', '.join(task.name for task in SUITES[suite][:4])}, as distributed",
+            f"{folder} contains no task of {suite}",
+            hint=f"unpack the tasks into it, in folders such as {', '.join(task.name for task in SUITES[suite][:4])}",
         )
     return found
 

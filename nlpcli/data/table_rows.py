@@ -20,6 +20,7 @@ from nlpcli.data.json_objects import begins_list, member, read_objects
 from nlpcli.data.open_text import inner_suffix, shown
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 
 PREFIX = "__label__"
 """What marks labels at the beginning of a line for fastText (Joulin et al. 2017, released code)."""
@@ -91,7 +92,7 @@ def begin(path: Path | str, *, blank_lines: bool = False) -> tuple[str, Iterator
     if first is None and last and blank_lines:
         return "", ((number, "\n") for number in range(1, last + 1))
     if first is None:
-        raise NlpcliError(f"{shown(path)}: is empty, there are no examples in it")
+        raise NlpcliError(f"{shown(path)} is empty")
     return first[1], chain([first], lines)
 
 
@@ -117,7 +118,7 @@ def rows_in(
             empty = False
             yield row
     if empty:
-        raise NlpcliError(f"{shown(path)}: has a header, but no examples")
+        raise NlpcliError(f"{shown(path)} has a header but no examples")
 
 
 def format_of(path: Path | str, first: str) -> str:
@@ -168,7 +169,7 @@ def separator_note(path: Path | str, format: str) -> str | None:
         return None
     separator = separator_of([text for _, text in islice(lines, _LOOK_AHEAD_LINES)])
     named = {";": "semicolons", "\t": "tabs", "|": "bars (|)"}.get(separator)
-    return f"{shown(path)}: its cells are separated by {named}" if named else None
+    return f"the cells of {shown(path)} are separated by {named}" if named else None
 
 
 def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
@@ -199,16 +200,16 @@ def as_text(value: Any, what: str, place: str) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if not isinstance(value, str):
-        raise NlpcliError(f"{place}: {what} is {json.dumps(value, ensure_ascii=False)[:40]}, not a text")
+        raise NlpcliError(f"{place}: {what} must be text, not {shortened(json.dumps(value, ensure_ascii=False), 40)}")
     if _SURROGATE.search(value):
-        raise NlpcliError(f"{place}: {what} holds half of a surrogate pair, which is no Unicode text")
+        raise NlpcliError(f"{place}: {what} contains half of a surrogate pair, which is not valid Unicode")
     return value
 
 
 def _text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(read_lines(path, ends=True), start=1):
         if "\x00" in line:
-            raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
+            raise NlpcliError(f"{shown(path)}:{number}: the line contains a zero byte, so this is not a text file")
         yield number, line
 
 
@@ -240,7 +241,10 @@ def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequ
         cells = _tsv(lines, path) if format == "tsv" else _csv(lines, path)
         yield from _table(cells, is_header)
     else:
-        raise NlpcliError(f"{shown(path)}: format '{format}' is not one of texts with labels")
+        raise NlpcliError(
+            f"{shown(path)}: the format '{format}' does not support texts with labels",
+            hint="choose one of: tsv, csv, jsonl, labeled-lines, lines",
+        )
 
 
 def _table(rows: Iterable[tuple[list[str], str]], is_header: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
@@ -283,8 +287,8 @@ def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
             cells = next(reader, None)
         except csv.Error as error:
             raise NlpcliError(
-                f"{place}: the quotation marks of this row don't fit ({error})",
-                hint="a quotation mark inside a quoted cell is written twice; format tsv has no quoting",
+                f"{place}: the quotation marks of this row are wrong ({error})",
+                hint="write a quotation mark inside a quoted cell twice, or use --format tsv, which has no quoting",
             ) from error
         if cells is None:
             return
@@ -294,7 +298,7 @@ def _csv(lines: Lines, path: Path | str) -> Iterator[tuple[list[str], str]]:
 def _labelled(line: str, place: str) -> Row:
     found = _MARKED.fullmatch(line) or _LABELLED.fullmatch(line)
     if not found or blank(found[2]):
-        raise NlpcliError(f"{place}: no label with a text after it")
+        raise NlpcliError(f"{place}: the line must contain a label, a space and a text")
     labels = [mark.removeprefix(PREFIX) for mark in re.split(r"[ \t]+", found[1])]
     if len(labels) > 1:
         return Row(("label", "text"), (labels, found[2]), place)

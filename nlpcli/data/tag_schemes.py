@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 
 SCHEMES = ("BIO", "IOBES", "BILOU", "IOE2", "IOB1", "IOE1")
@@ -47,8 +48,8 @@ class TagProblem(NamedTuple):
 
     def __str__(self) -> str:
         if self.expected:
-            return f"'{self.tag}' at word {self.position + 1}, where '{self.expected}' is expected"
-        return f"'{self.tag}' at word {self.position + 1} is no tag of an entity"
+            return f"word {self.position + 1} has the tag '{self.tag}', but '{self.expected}' is expected"
+        return f"word {self.position + 1} has the tag '{self.tag}', which is not a valid tag"
 
 
 def split_tag(tag: str) -> tuple[str, str]:
@@ -58,7 +59,8 @@ def split_tag(tag: str) -> tuple[str, str]:
     if tag[:1] in _PREFIXES and (len(tag) == 1 or (tag[1] == "-" and len(tag) > 2)):
         return tag[0], tag[2:] or _NO_TYPE
     raise NlpcliError(
-        f"'{tag}' is no tag of an entity", hint="tags are O, or a prefix B, I, E, S, L or U and a type: B-PER"
+        f"'{tag}' is not a valid tag",
+        hint="a tag is O, or a prefix (B, I, E, S, L or U), a hyphen and a type, such as B-PER",
     )
 
 
@@ -96,7 +98,9 @@ def write_tags(found: Sequence[Entity], length: int, scheme: str) -> list[str]:
     last: Entity | None = None
     for number, entity in enumerate(found):
         if entity.start < (last.end if last else 0) or not entity.start < entity.end <= length:
-            raise NlpcliError(f"{tuple(entity)} overlaps another entity or leaves its sentence of {length} words")
+            raise NlpcliError(
+                f"the entity {tuple(entity)} overlaps another or exceeds its sentence of {counted(length, 'word')}"
+            )
         following = found[number + 1] if number + 1 < len(found) else None
         letters = _letters(
             entity.end - entity.start,
@@ -142,7 +146,7 @@ def convert_scheme(tags: Sequence[str], source: str | None, target: str) -> list
     if source is not None:
         problems = check_tags(tags, source)
         if problems:
-            raise NlpcliError(f"not {scheme_name(source)}: {problems[0]}")
+            raise NlpcliError(f"the tags are not valid {scheme_name(source)}: {problems[0]}")
     return write_tags(entities(tags), len(tags), target)
 
 

@@ -43,16 +43,17 @@ def open_vectors(path: Path) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise NlpcliError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+        raise NlpcliError(f"{path}{' is a folder, not a file' if path.is_dir() else ': no such file'}")
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises what it likes for a damaged header
-        raise NlpcliError(f"{path}: not a whole file of vectors ({_one_line(error)})", hint=_MAKING) from None
+        raise NlpcliError(f"{path} is not a valid .npy file ({_one_line(error)})", hint=_MAKING) from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
-        shape = getattr(vectors, "shape", "several arrays")
-        kind = getattr(vectors, "dtype", "")
+        array = isinstance(vectors, np.ndarray)
+        what = f"an array of shape {vectors.shape} and type {vectors.dtype}" if array else "several arrays"
         raise NlpcliError(
-            f"{path}: holds {shape} {kind}".rstrip() + ", not a row of numbers for each text", hint=_MAKING
+            f"{path} contains {what}, but it must contain one vector of floating-point numbers for each text",
+            hint=_MAKING,
         )
     return vectors
 
@@ -64,13 +65,13 @@ def finite_vectors(path: Path) -> np.ndarray:
         wrong = np.flatnonzero(~np.isfinite(vectors[start : start + _BLOCK]).all(axis=1))
         if len(wrong):
             raise NlpcliError(
-                f"{path}: vector {start + int(wrong[0]) + 1:,} holds a number that is not finite", hint=_MAKING
+                f"{path}: vector {start + int(wrong[0]) + 1:,} contains a number that is not finite", hint=_MAKING
             )
     return vectors
 
 
 _BLOCK = 4096  # vectors looked at together
-_MAKING = "make one with: nlpcli embed --model DIR --out vectors.npy FILE"
+_MAKING = "make such a file with: nlpcli embed --model DIR --out vectors.npy FILE"
 
 
 def _one_line(error: Exception) -> str:

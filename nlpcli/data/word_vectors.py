@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.open_text import open_bytes, shown
 from nlpcli.errors import NlpcliError
@@ -20,7 +21,7 @@ _FRACTION = re.compile(rb"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 _FASTTEXT = b"\xba\x16\x4f\x2f"  # how fastText's binary models begin
 _ZIP = b"PK\x03\x04"
 _LOOKED_AT = 100  # lines in which a zero byte tells a binary file
-_FORM = "a line is a word and its numbers, with spaces between"
+_FORM = "each line must be a word and its numbers, separated by spaces"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_word_vectors(path: Path | str, wanted: Callable[[str], bool] = lambda w
         if not width:
             width = _width(line, number)
             if not width:
-                raise NlpcliError(f"{name}:{number}: no numbers after the word", hint=_FORM)
+                raise NlpcliError(f"{name}:{number}: there are no numbers after the word", hint=_FORM)
             if number == 1 and _HEADER.fullmatch(line):
                 continue
         word, numbers = _split(line, width, f"{name}:{number}")
@@ -73,7 +74,7 @@ def read_word_vectors(path: Path | str, wanted: Callable[[str], bool] = lambda w
         places[word] = len(rows)
         rows.append(_vector(numbers, f"{name}:{number}"))
     if not seen:
-        raise NlpcliError(f"{name}: holds no vectors", hint=_FORM)
+        raise NlpcliError(f"{name} contains no vectors", hint=_FORM)
     return WordVectors(places, np.stack(rows) if rows else np.zeros((0, width), dtype=np.float32), name)
 
 
@@ -92,11 +93,11 @@ def _lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
 
 def _check_text(line: bytes, path: Path | str) -> None:
     if line.startswith(_ZIP):
-        raise NlpcliError(f"{shown(path)}: is a zip archive", hint="unpack it, and name the file inside")
+        raise NlpcliError(f"{shown(path)} is a zip archive", hint="unpack it and use the file inside")
     if line.startswith(_FASTTEXT) or b"\x00" in line:
         raise NlpcliError(
-            f"{shown(path)}: is a binary file, and vectors of words are read in the text format",
-            hint="take the .vec or .txt file; word2vec writes it with -binary 0",
+            f"{shown(path)} is a binary file, but word vectors must be in the text format",
+            hint="use the .vec or .txt file; word2vec writes text with -binary 0",
         )
 
 
@@ -123,7 +124,10 @@ def _split(line: bytes, width: int, place: str) -> tuple[str, list[bytes]]:
             extra += 1
         found += extra
     if found != width:
-        raise NlpcliError(f"{place}: {found} numbers, not {width} as the first line has it", hint=_FORM)
+        raise NlpcliError(
+            f"{place}: the vector has {counted(found, 'number')}, but {width} are expected from the first line",
+            hint=_FORM,
+        )
     return parts[0].decode("utf-8", "replace"), parts[1:]
 
 

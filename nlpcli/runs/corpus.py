@@ -31,9 +31,14 @@ class Corpus:
         from nlpcli.data.repeatable import repeatable
 
         if not settings.train:
-            raise NlpcliError("no training text is given", hint="--data FILE, folder or glob")
+            raise NlpcliError(
+                "no training text is given", hint="name files, folders or patterns such as 'texts/*.txt' with --data"
+            )
         if not settings.dev and not settings.dev_fraction:
-            raise NlpcliError("the run has no dev set", hint="give --dev or data.dev_fraction=0.05")
+            raise NlpcliError(
+                "the run has no dev set",
+                hint="name dev data with --dev, or use a share of the training text with --set data.dev_fraction=0.05",
+            )
         with repeatable(settings.train) as train:
             if settings.dev:
                 with repeatable(settings.dev) as dev:
@@ -87,8 +92,8 @@ class Corpus:
     def _sentences(self) -> str:
         if self.settings.sentences == "none":
             raise NlpcliError(
-                "this objective needs sentences, and data.sentences is none",
-                hint="set data.sentences=lines or split",
+                "this objective needs sentences, but data.sentences is none",
+                hint="set data.sentences to lines or split",
             )
         return "split" if self.settings.sentences == "auto" else self.settings.sentences
 

@@ -17,10 +17,10 @@ from nlpcli.runs.training_run import CONFIG
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 
 _NAMES = {
-    TRANSLATION: "a translation model",
-    LANGUAGE_MODEL: "a language model",
-    "encoder": "an encoder",
-    "denoising": "a denoising model",
+    TRANSLATION: "translation model",
+    LANGUAGE_MODEL: "language model",
+    "encoder": "encoder",
+    "denoising": "denoising model",
 }
 _COMMANDS = {TRANSLATION: "nlpcli translate", LANGUAGE_MODEL: "nlpcli generate"}
 _MAKING = {
@@ -37,8 +37,8 @@ class Newest:
     remark: str = ""
 
     def report(self, what: str, say: Callable[[str], None]) -> Path:
-        """Names the model, and returns its folder. what: "the newest run of a language model"."""
-        say(f"model: {self.path} ({what}; --model names another)")
+        """Names the model, and returns its folder. what: "the newest language model"."""
+        say(f"model: {self.path} ({what}; choose another one with --model)")
         if self.remark:
             say(self.remark)
         return self.path
@@ -56,7 +56,7 @@ def newest_model(accepts: Callable[[dict[str, Any]], bool], root: Path = Path("r
         if info is None or not accepts(info):
             continue
         if not (run / CONFIG).exists() or read_card(run):
-            newer = f"{last} is newer but not finished; --model {last} uses its checkpoint of step {step:,}"
+            newer = f"the run {last} is newer, but not finished; --model {last} uses its checkpoint of step {step:,}"
             return Newest(run, "" if last is None else newer)
         if last is None:
             last, step = run, info.get("step", 0)
@@ -73,12 +73,21 @@ def newest_run(task: str, root: Path = Path("runs")) -> Newest:
     found = newest_model(lambda info: info["task"] == task, root)
     if found is None:
         raise NlpcliError(
-            f"no model was given, and there is no run of {_NAMES.get(task, task)} under {root}/",
+            f"no model was given, and {root}/ contains no {_kind(task)}",
             hint=f"name one with --model, or train one: {_MAKING[task]}"
             if task in _MAKING
             else "name one with --model",
         )
     return found
+
+
+def _kind(task: str) -> str:
+    """What a model for a task is called: `language model`."""
+    return _NAMES.get(task, f"model for {task}")
+
+
+def _named(task: str) -> str:
+    return f"{'an' if _kind(task)[0] in 'aeiou' else 'a'} {_kind(task)}"
 
 
 def _info(run: Path) -> dict[str, Any] | None:
@@ -98,12 +107,12 @@ def locate(task: str, source: Source | None, *, say: Callable[[str], None]) -> S
     Raises: NlpcliError when there is no such model, or when it was trained for another task.
     """
     if source is None:
-        source = newest_run(task).report(f"the newest run of {_NAMES[task]}", say)
+        source = newest_run(task).report(f"the newest {_kind(task)}", say)
     found = task_of(source)
     if found != task:
         path = folder_of(source)
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
-        raise NlpcliError(f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not {_NAMES[task]}", hint=hint)
+        raise NlpcliError(f"{path} is {_named(found)}, not {_named(task)}", hint=hint)
     return source
 
 
@@ -119,12 +128,12 @@ def locate_task(source: Source | None, *, say: Callable[[str], None], root: Path
         path, found = folder_of(source), described["task"]
         hint = f"use it with: {_COMMANDS[found]} --model {path}" if found in _COMMANDS else None
         raise NlpcliError(
-            f"{path}: is {_NAMES.get(found, f'a model for {found}')}, not fine-tuned for a task", hint=hint
+            f"{path} is {_named(found)}, but this command needs a model that was fine-tuned for a task", hint=hint
         )
     found = newest_model(lambda info: "problem" in info, root)
     if found is None:
         raise NlpcliError(
-            f"no model was given, and there is no fine-tuned run under {root}/",
+            f"no model was given, and {root}/ contains no fine-tuned model",
             hint="name one with --model, or train one: nlpcli finetune --task classify --train train.tsv --dev dev.tsv",
         )
-    return found.report("the newest fine-tuned run", say)
+    return found.report("the newest fine-tuned model", say)

@@ -45,9 +45,13 @@ def card_of(
     results = "\n".join(
         f"| {name} | {value:.4f} | {escaped.get(name, '')} |" for name, value in outcome.metrics.items()
     )
+    files = ", ".join(f"`{name}`" for name in config.data.dev)
+    dev = files or f"the last {100 * config.data.dev_fraction:g} % of the training text"
     return f"""# {run.name}
 
-{config.description or "A model"}: {config.task or config.objective}, {counted(parameters, "parameter")}.
+{config.description or "A model trained with nlpcli"}. \
+{f"Task: {config.task}" if config.task else f"Objective: {config.objective}"}. \
+The model has {counted(parameters, "parameter")}.
 
 - command: `{command}`
 - data: `{", ".join(config.data.train)}`, fingerprint `{fingerprint}`
@@ -56,7 +60,7 @@ def card_of(
 - stopped: {outcome.reason}, {time.strftime("%Y-%m-%d")}
 - best checkpoint: {outcome.kept}
 
-On the dev set (`{", ".join(config.data.dev) or f"the last {config.data.dev_fraction:.0%} of the text"}`):
+Metrics of the best checkpoint on the dev set ({dev}):
 
 | metric | value | signature |
 |---|---|---|

@@ -79,6 +79,6 @@ def check_one_tokenizer(loaded: LoadedModel) -> None:
     """Refuses a model that reads sources with a tokenizer of their own, for those who would read with the other."""
     if loaded.source_tokenizer is not None:
         raise NlpcliError(
-            f"{loaded.path}: this translator has a tokenizer for each side and can only translate",
+            f"{loaded.path} is a translation model with two tokenizers (source and target), so it can only translate",
             hint=f"use it with: nlpcli translate --model {loaded.path}",
         )

@@ -33,7 +33,7 @@ def is_json(path: str, format: str, field: str | None) -> bool:
 def check_field(format: str, field: str | None) -> None:
     """Raises: NlpcliError for a field of JSON where the format says that lines are plain."""
     if field is not None and format not in ("auto", "jsonl"):
-        raise NlpcliError(f"--field and --format {format} exclude each other", hint="leave one of them out")
+        raise NlpcliError(f"--field and --format {format} exclude each other", hint="use only one of them")
 
 
 def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] = ()) -> Iterator[Input]:
@@ -76,11 +76,11 @@ def check_first(paths: Sequence[str], format: str, field: str | None, added: Seq
 
 
 def _input(record: dict[str, Any], place: str, name: str, added: Sequence[str]) -> Input:
-    text = text_member(record, name, place, hint="; see --field")
+    text = text_member(record, name, place, hint="; choose one with --field")
     for new in added:
         if new in record:
             raise NlpcliError(
-                f"{place}: the object has a field '{new}' already, which the output would replace",
-                hint="name another field for the output with --output-field",
+                f"{place}: the object already has a field '{new}', and the output would overwrite it",
+                hint="choose another field for the output with --output-field",
             )
     return Input(text, place, record)

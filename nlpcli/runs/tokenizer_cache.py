@@ -28,17 +28,17 @@ def trained_tokenizer(
 
     what = f"{settings.type}, {counted(settings.vocab_size, 'token')}"
     if settings.type in COUNTED:  # to count is as much work as to look whether it was done before
-        note(f"training a tokenizer: {what}")
+        note(f"training a tokenizer ({what})")
         return _trained(texts, settings, note)
     place = _place(texts(), settings)
     if place.exists():
         with contextlib.suppress(NlpcliError):  # damaged: it is trained again
             tokenizer = load_tokenizer(place)
-            note(f"tokenizer: {what}, trained on this text before ({place})")
+            note(f"using the tokenizer in {place}, which was trained on this text before ({what})")
             if tokenizer.vocab_size < settings.vocab_size:
                 note(_all_pieces(tokenizer.vocab_size))
             return tokenizer
-    note(f"training a tokenizer: {what}")
+    note(f"training a tokenizer ({what})")
     tokenizer = _trained(texts, settings, note)
     # a cache that can't be written costs time only, and another process may have been faster
     with contextlib.suppress(NlpcliError, OSError), new_directory(place, replace=place.exists()) as folder:
@@ -64,7 +64,7 @@ def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note
 
 
 def _all_pieces(count: int) -> str:
-    return f"the text gives only {counted(count, 'token')}; all are used"
+    return f"the text is too small for this vocabulary size; the tokenizer has {counted(count, 'token')}"
 
 
 def _place(texts: Iterable[str], settings: TokenizerConfig) -> Path:

@@ -51,7 +51,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
             chosen = "clm"
             say("objective: clm (the default)")
         preset = preset_for(chosen, noise, given.get("overrides") or ())
-        say(f"{'preset' if model is None else 'settings as of preset'}: {preset} (the default)")
+        say(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
     if not resume and not data:
         data, documents = _sample_text(documents, chosen, _base_settings(given, config or preset), say)
     return _request(
@@ -85,7 +85,7 @@ def _sample_text(
     data = str(sample_file("tinyshakespeare.txt.gz"))
     usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
     documents = documents or _chosen_in(settings, "documents")
-    say(f"data: {data} (the sample data of nlpcli), documents: {documents or usual}")
+    say(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
     return [data], documents or usual
 
 
@@ -247,7 +247,7 @@ def _sample_examples(task: str) -> tuple[list[str], list[str]]:
         paths = [str(sample_file(name)) for name in names]
         return paths[:2], paths[2:]
     if TASKS.check(task) not in _SAMPLES:
-        raise NlpcliError(f"{task} needs training examples", hint="--train FILE --dev FILE")
+        raise NlpcliError(f"the task {task} needs training and dev examples", hint="name them: --train FILE --dev FILE")
     folder = f"labelled/{_SAMPLES[task]}"
     suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
     return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]

@@ -77,7 +77,9 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     Raises: NlpcliError for what is unknown, contradicts itself, or would make of a resumed run another one.
     """
     if request.config is not None and request.preset is not None:
-        raise NlpcliError("a preset and --config exclude each other", hint="write 'extends: PRESET' into the file")
+        raise NlpcliError(
+            "a preset and --config exclude each other", hint="write 'extends: PRESET' into the configuration file"
+        )
     if request.resume:
         _check_resumable(request)
         data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
@@ -101,7 +103,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     training = config.training
     if training.schedule in FALLING and not any(getattr(training, name) for name in LIMITS):
         raise NlpcliError(
-            f"training.schedule '{training.schedule}' needs the length of the run, and none is set",
+            f"training.schedule '{training.schedule}' needs to know when training ends, but no limit is set",
             hint=f"set one of: {', '.join(f'training.{name}' for name in LIMITS)}",
         )
     return config
@@ -147,8 +149,8 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
     layers = config.tuning.source_layers
     if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
         raise NlpcliError(
-            "tuning.mode 'stages' trains a new source encoder first, and this model gets none",
-            hint="add one with tuning.source_layers (nlpcli finetune --source-layers), or set another tuning.mode",
+            "tuning.mode 'stages' trains a new source encoder first, but this model has none",
+            hint="add one with tuning.source_layers (nlpcli finetune --source-layers), or choose another tuning.mode",
         )
     if not layers:
         return config
@@ -160,8 +162,8 @@ def check_one_vocabulary(config: RunConfig, what: str) -> None:
     """Refuses a model that reads sources with a tokenizer of their own for `what`, which has one tokenizer."""
     if config.model.source_layers:
         raise NlpcliError(
-            f"{what} uses one tokenizer, and a new source encoder (source_layers) has its own",
-            hint="use it with nlpcli finetune --task translation",
+            f"{what} uses one tokenizer, but a new source encoder (source_layers) needs a tokenizer of its own",
+            hint="leave out source_layers, or use: nlpcli finetune --task translation",
         )
 
 
@@ -169,19 +171,19 @@ def check_run_to_resume(out: Path) -> None:
     """Raises: NlpcliError where there is no run."""
     if not out.exists():
         near = nearest(out.name, [path.name for path in out.parent.glob("*") if (path / CONFIG).is_file()])
-        hint = f"did you mean '{out.parent / near}'?" if near else "leave --resume out to start a new run"
-        raise NlpcliError(f"{out}: there is no such run to resume", hint=hint)
+        hint = f"did you mean '{out.parent / near}'?" if near else "leave out --resume to start a new run"
+        raise NlpcliError(f"{out} does not exist, so there is no run to resume", hint=hint)
     if out.is_file():
-        raise NlpcliError(f"{out}: is a file, not the folder of a run", hint="name a run's folder with --out")
+        raise NlpcliError(f"{out} is a file, not the folder of a run", hint="name a run's folder with --out")
     if is_free(out) and any(out.iterdir()):  # leftovers
         raise NlpcliError(
-            f"{out}: there is nothing to resume: no run has saved anything here",
-            hint="start it with the same command without --resume",
+            f"{out} contains nothing to resume, because the run has not saved anything yet",
+            hint="run the same command without --resume",
         )
     if not (out / CONFIG).is_file():
         below = sorted(path.parent for path in out.glob(f"*/{CONFIG}"))
         hint = f"name one of the runs in it, such as {below[0]}" if below else "name a run's folder with --out"
-        raise NlpcliError(f"{out}: no run to resume (no {CONFIG} in it)", hint=hint)
+        raise NlpcliError(f"{out} is not the folder of a run ({CONFIG} is missing)", hint=hint)
 
 
 def _check_command(request: Request, command: str, base: RunConfig) -> None:
@@ -190,14 +192,14 @@ def _check_command(request: Request, command: str, base: RunConfig) -> None:
     if command != own:
         what = f"a fine-tuning run (task {base.task})" if base.task else f"a pretraining run ({base.objective})"
         raise NlpcliError(
-            f"{request.out}: is {what}, which 'nlpcli {command}' can't resume",
-            hint=f"nlpcli {own} --resume --out {shlex.quote(str(request.out))}",
+            f"{request.out} is {what}, which 'nlpcli {command}' can't resume",
+            hint=f"use: nlpcli {own} --resume --out {shlex.quote(str(request.out))}",
         )
 
 
 def _check_resumable(request: Request) -> None:
     if request.out is None:
-        raise NlpcliError("--resume needs the run to resume", hint="name it with --out")
+        raise NlpcliError("--resume needs the folder of the run", hint="name it with --out")
     refused = {
         "a preset": request.preset,
         "--config": request.config,
@@ -208,12 +210,14 @@ def _check_resumable(request: Request) -> None:
     for name, value in refused.items():
         if value:
             raise NlpcliError(
-                f"--resume continues the run in {request.out}, and {name} can't change it",
-                hint="change settings with --set",
+                f"{name} and --resume exclude each other, because a resumed run keeps its configuration",
+                hint="leave it out, or change single settings with --set",
             )
     check_run_to_resume(request.out)
     if not has_checkpoint(request.out):
-        raise NlpcliError(f"{request.out}: no checkpoint to resume from", hint="start anew with another --out")
+        raise NlpcliError(
+            f"{request.out} contains no checkpoint to resume from", hint="start a new run with another --out"
+        )
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -229,7 +233,7 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
         old, new = (operator.attrgetter(name)(settings) for settings in (base, config))
         if old != new:
             if name == "init":
-                name, old = "the model that it began with (--model)", old or "none"
+                name, old = "the initial model (--model)", old or "none"
             raise NlpcliError(
                 f"{name} of a resumed run can't be changed from {_shown(old)} to {_shown(new)}",
                 hint="start a new run with another --out",
@@ -263,13 +267,14 @@ def choose_run(request: Request, config: RunConfig, what: str) -> Path:
     if request.resume:
         return out
     if out.exists() and not out.is_dir():
-        raise NlpcliError(f"{out}: is a file, not a folder for a run")
+        raise NlpcliError(f"{out} is a file, not a folder")
     if not is_free(out):
         is_run = (out / CONFIG).exists()
         if not (is_run and request.overwrite):
-            what = "already holds a run" if is_run else "is not empty"
+            if not is_run:
+                raise NlpcliError(f"{out} is not empty, and it is not the folder of a run", hint="choose another --out")
             raise NlpcliError(
-                f"{out}: {what}",
+                f"{out} already contains a run",
                 hint="choose another --out, resume the run with --resume, or replace it with --overwrite",
             )
     return out
@@ -306,7 +311,7 @@ def open_run(run: Path, request: Request, config: RunConfig) -> None:
         write_new(run / CONFIG, content)
     except AlreadyThere:
         hint = "run the command again; it chooses a new folder" if request.out is None else "choose another --out"
-        raise NlpcliError(f"{run}: another run has started in this folder", hint=hint) from None
+        raise NlpcliError(f"another run has started in the folder {run}", hint=hint) from None
 
 
 def _next_free(root: Path, stem: str) -> Path:
@@ -442,9 +447,8 @@ def train(
         open_run(run, request, config)
         listener.opened(run)
         optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
-        listener.note(
-            f"{counted(count_parameters(model), 'parameter')}; {machine.describe()}; {optimizer}, denormals flushed"
-        )
+        parameters = counted(count_parameters(model), "parameter")
+        listener.note(f"model: {parameters}; device: {machine.describe()}; optimizer: {optimizer}")
         save_tokenizer(run, tokenizer)
         if source_tokenizer is not None:
             save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)

@@ -52,7 +52,7 @@ class ByteBpeModel:
         vocabulary: dict[str, int] = model["vocab"]
         self.pieces = sorted(vocabulary, key=vocabulary.__getitem__)
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
-            raise ValueError("the ids have gaps")
+            raise ValueError("its ids are not consecutive")
         byte_of = {char: value for value, char in enumerate(byte_alphabet())}
         self.surfaces = [bytes(byte_of[char] for char in piece if char in byte_of) for piece in self.pieces]
         self._merges = [(left, right) for left, right in model["merges"]]
@@ -67,7 +67,7 @@ class ByteBpeModel:
         assert size is not None
         least = len(options.special.all()) + _BYTES
         if size < least:
-            raise too_small(size, least, "special tokens and bytes")
+            raise too_small(size, least, "the special tokens and bytes")
         # no piece of the byte alphabet holds a space, so that no merge can end in the spelling of a special token
         names = [f" {options.special.names[id_]}" for id_ in sorted(options.special.names)]
         learned = json.loads(train(learn, texts, {"size": size, "names": names}))["model"]

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from nlpcli.errors import NlpcliError
 from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK, byte_piece, join_surfaces, printable, word_starts
 from nlpcli.text.offsets import Encoded, Span
 from nlpcli.text.tokenizer_model import TrainingOptions
-from nlpcli.text.vocabulary_limits import most_frequent, no_text, too_small
+from nlpcli.text.vocabulary_limits import most_frequent, no_sampling, no_text, too_small
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +45,7 @@ class CharacterModel:
         if options.vocab_size is not None:
             reserved = len(options.special.all()) + (256 if options.byte_fallback else 0)
             if options.vocab_size <= reserved:
-                raise too_small(options.vocab_size, reserved + 1, "special tokens, bytes and one character")
+                raise too_small(options.vocab_size, reserved + 1, "the special tokens, bytes and one character")
             ordered = ordered[: options.vocab_size - reserved]
         return cls(ordered, options)
 
@@ -89,9 +88,7 @@ class CharacterModel:
         return spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError(
-            "a text has only one segmentation into characters: subword sampling is not possible with chars"
-        )
+        raise no_sampling("chars")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [join_surfaces(self.surfaces, sequence) for sequence in ids]

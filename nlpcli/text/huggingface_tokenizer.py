@@ -19,6 +19,7 @@ from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_model import TrainingOptions
 from nlpcli.text.tokenizers_threads import quiet_threads
+from nlpcli.text.vocabulary_limits import no_sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class HuggingFaceModel:
 
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> HuggingFaceModel:
-        raise NlpcliError("a tokenizer of the type huggingface is read, not trained")
+        raise NlpcliError("a tokenizer of type huggingface can't be trained; it comes with its model")
 
     @classmethod
     def from_bytes(cls, data: bytes, options: TrainingOptions) -> HuggingFaceModel:
@@ -75,10 +76,7 @@ class HuggingFaceModel:
         return all_ids, all_spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError(
-            "subword sampling is not possible with a tokenizer of the type huggingface",
-            hint="it is with unigram, bpe and byte-bpe",
-        )
+        raise no_sampling("huggingface")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)

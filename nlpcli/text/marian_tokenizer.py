@@ -17,6 +17,7 @@ from nlpcli.text.detokenization import SPACE_MARK, printable, word_starts
 from nlpcli.text.offsets import Encoded, Span
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_model import TrainingOptions
+from nlpcli.text.vocabulary_limits import no_sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class MarianModel:
 
     @classmethod
     def train(cls, texts: Iterable[str], options: TrainingOptions) -> MarianModel:
-        raise NlpcliError("a tokenizer of the type marian is read, not trained")
+        raise NlpcliError("a tokenizer of type marian can't be trained; it comes with its model")
 
     @classmethod
     def from_bytes(cls, data: bytes, options: TrainingOptions) -> MarianModel:
@@ -97,10 +98,7 @@ class MarianModel:
         return self.encode(texts), all_spans
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError(
-            "subword sampling is not possible with a tokenizer of the type marian",
-            hint="it is with unigram, bpe and byte-bpe",
-        )
+        raise no_sampling("marian")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         written = [self._writer.decode([self._raw[id_] for id_ in sequence]) for sequence in ids]

@@ -271,7 +271,9 @@ def _explained(message: str, options: TrainingOptions) -> NlpcliError:
     if found := re.search(r"Vocabulary size too high.*?<= (\d+)", message):
         return too_large(size, int(found[1]))
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        named = "special tokens, bytes and characters" if options.byte_fallback else "special tokens and characters"
+        named = (
+            "the special tokens, bytes and characters" if options.byte_fallback else "the special tokens and characters"
+        )
         return too_small(size, int(found[1]), named, coverage=options.character_coverage)
     if "sentences_.empty()" in message:
         return no_text()

@@ -42,7 +42,7 @@ class SpecialTokens:
         """Raises: NlpcliError when one of the roles is absent."""
         for role in roles:
             if role in self.absent:
-                raise NlpcliError(f"this tokenizer has no {role} token", hint="take one that was made for this")
+                raise NlpcliError(f"the tokenizer has no {role} token", hint="use a tokenizer that has this token")
 
     def all(self) -> frozenset[int]:
         """Every special id."""

@@ -137,7 +137,7 @@ class Tokenizer:
         for sequence in ids:
             if sequence and not 0 <= min(sequence) <= max(sequence) < self.vocab_size:
                 wrong = next(id_ for id_ in sequence if not 0 <= id_ < self.vocab_size)
-                raise NlpcliError(f"id {wrong} is not in the vocabulary (0 to {self.vocab_size - 1})")
+                raise NlpcliError(f"the id {wrong} is not in the vocabulary (0 to {self.vocab_size - 1})")
             if not special.isdisjoint(sequence):
                 sequence = [id_ for id_ in sequence if id_ not in special]
             plain.append(sequence)
@@ -224,16 +224,19 @@ def load_tokenizer(directory: Path | str) -> Tokenizer:
     path = directory / DESCRIPTION
     if not path.is_file():
         raise NlpcliError(
-            f"{directory}: no tokenizer here ({DESCRIPTION} is missing)",
-            hint="make one with: nlpcli tokenize train --type unigram --vocab-size 8000 --out DIR TEXT",
+            f"{directory} contains no tokenizer ({DESCRIPTION} is missing)",
+            hint="train one with: nlpcli tokenize train --type unigram --vocab-size 8000 --out DIR FILE",
         )
     description = parse(_Description, load_yaml(path), str(path))
     if description.format != _FORMAT:
-        raise NlpcliError(f"{path}: format {description.format} is not supported", hint="update nlpcli")
+        raise NlpcliError(
+            f"{path}: this version of nlpcli does not support tokenizer format {description.format}",
+            hint="install a newer version of nlpcli",
+        )
     kind = KINDS.load(description.kind)
     data = _read(directory / kind.file_name)
     if hashlib.sha256(data).hexdigest() != description.sha256:
-        raise _damaged(directory / kind.file_name, "its digest is not the one in tokenizer.yaml")
+        raise _damaged(directory / kind.file_name, "its SHA-256 checksum differs from the one in tokenizer.yaml")
     settings = TokenizerSettings(**description.model_dump(include=set(TokenizerSettings.model_fields)))
     special = SpecialTokens(**description.special.model_dump())
     try:
@@ -244,7 +247,7 @@ def load_tokenizer(directory: Path | str) -> Tokenizer:
     except Exception as error:  # libraries raise what they like for a file they can't read
         raise _damaged(directory / kind.file_name, str(error)) from None
     if tokenizer.fingerprint != description.fingerprint or tokenizer.vocab_size != description.vocab_size:
-        raise _damaged(path, "its settings are not the ones the tokenizer was saved with")
+        raise _damaged(path, "its settings were changed after it was saved")
     return tokenizer
 
 
@@ -262,11 +265,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _damaged(path, error.strerror or "can't be read") from None
+        raise _damaged(path, error.strerror or "the file can't be read") from None
 
 
 def _damaged(path: Path, why: str) -> NlpcliError:
-    return NlpcliError(f"{path}: the tokenizer is damaged: {why}", hint="copy it again, or train it again")
+    return NlpcliError(f"{path}: the tokenizer is damaged ({why})", hint="copy the tokenizer again, or train it again")
 
 
 def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
@@ -274,7 +277,9 @@ def lone_surrogate(texts: Sequence[str]) -> NlpcliError | None:
     for number, text in enumerate(texts, 1):
         if not text.isascii() and (found := _SURROGATE.search(text)):
             code, column = ord(found.group()), found.start() + 1
-            return NlpcliError(f"text {number}: lone surrogate U+{code:04X} at column {column} is no Unicode text")
+            return NlpcliError(
+                f"text {number}: character {column} is half of a surrogate pair (U+{code:04X}), not valid Unicode"
+            )
     return None
 
 

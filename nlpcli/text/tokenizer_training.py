@@ -103,16 +103,17 @@ def _checked(text: str) -> str:
 def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage: float, max_lines: int | None) -> None:
     if vocab_size is None and kind not in COUNTED:
         raise NlpcliError(
-            f"'{kind}' needs a vocabulary size", hint="for example 'nlpcli tokenize train --vocab-size 8000'"
+            f"a tokenizer of type {kind} needs a vocabulary size",
+            hint="set it, for example: nlpcli tokenize train --vocab-size 8000",
         )
     if vocab_size is not None and vocab_size < 1:
-        raise NlpcliError(f"a vocabulary of {vocab_size} is not possible")
+        raise NlpcliError(f"the vocabulary size must be at least 1, not {vocab_size}")
     if not 0.0 < character_coverage <= 1.0:
-        raise NlpcliError(f"a character coverage of {character_coverage} is not between 0 and 1")
+        raise NlpcliError(f"the character coverage must be greater than 0 and at most 1, not {character_coverage:g}")
     if sentinels < 0:
-        raise NlpcliError(f"{sentinels} sentinels are not possible")
+        raise NlpcliError(f"the number of sentinel tokens can't be negative: {sentinels}")
     if max_lines is not None and max_lines < 1:
-        raise NlpcliError(f"at most {max_lines} lines is no text to train on")
+        raise NlpcliError(f"the maximum number of lines to train on must be at least 1, not {max_lines}")
 
 
 def _library(file_name: str) -> str:

@@ -76,8 +76,10 @@ def _in_process(work: Work, texts: Iterable[str], settings: Mapping[str, Any]) -
     if status == _FAILED:
         raise RuntimeError(result.decode("utf-8", "replace"))
     if status != 0:
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise RunFailed(f"the trainer of the tokenizer {how}", hint="it may have run out of memory; take fewer lines")
+        how = f"was stopped by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        raise RunFailed(
+            f"the process that trains the tokenizer {how}", hint="if memory ran out, train on fewer lines of text"
+        )
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 
@@ -25,7 +26,7 @@ def no_text() -> NlpcliError:
 
 
 class VocabularyTooLarge(NlpcliError):
-    """The text has no more pieces to give than `possible`."""
+    """The text allows at most `possible` tokens."""
 
     possible: int
 
@@ -33,22 +34,30 @@ class VocabularyTooLarge(NlpcliError):
 def too_large(size: int, possible: int) -> VocabularyTooLarge:
     """The error for a size beyond what the text has."""
     error = VocabularyTooLarge(
-        f"a vocabulary of {size} is too large for this text: the largest possible is {possible}",
-        hint=f"{_set(possible)} or less, or give more text",
+        f"a vocabulary of {counted(size, 'token')} is too large for this text, which allows at most {possible:,}",
+        hint=f"{_set(possible, 'or less')}, or use more text",
     )
     error.possible = possible
     return error
 
 
 def too_small(size: int, least: int, named: str, *, coverage: float | None = None) -> NlpcliError:
-    """What every vocabulary of this text has to hold does not fit; `named` says what that is."""
-    remedy = f", or of 'nlpcli tokenize train' a --character-coverage below {coverage}" if coverage is not None else ""
+    """The error for a size in which the tokens that every vocabulary of this text needs, `named`, do not fit."""
+    lower = f", or set --character-coverage of that command to less than {coverage:g}" if coverage is not None else ""
     return NlpcliError(
-        f"a vocabulary of {size} is too small: {named} alone are {least}",
-        hint=f"{_set(least)} or more{remedy}",
+        f"a vocabulary of {counted(size, 'token')} is too small: {named} alone need {least:,}",
+        hint=f"{_set(least, 'or more')}{lower}",
     )
 
 
-def _set(size: int) -> str:
-    """How the size of a vocabulary is set, by those who train a tokenizer alone and by those who train a model."""
-    return f"set the vocabulary size ('nlpcli tokenize train --vocab-size', or tokenizer.vocab_size of a run) to {size}"
+def no_sampling(kind: str) -> NlpcliError:
+    """The error for subword sampling with a kind of tokenizer that has one segmentation for a text."""
+    return NlpcliError(
+        f"a tokenizer of type {kind} does not support subword sampling",
+        hint="use a tokenizer of type unigram, bpe or byte-bpe",
+    )
+
+
+def _set(size: int, limit: str) -> str:
+    """How the size of a vocabulary is set, by those who train a model and by those who train a tokenizer alone."""
+    return f"set tokenizer.vocab_size, or --vocab-size of 'nlpcli tokenize train', to {size} {limit}"

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from nlpcli.errors import NlpcliError
 from nlpcli.text.detokenization import byte_piece, printable
 from nlpcli.text.offsets import Encoded
 from nlpcli.text.tokenizer_model import TrainingOptions
-from nlpcli.text.vocabulary_limits import most_frequent, no_text, too_large, too_small
+from nlpcli.text.vocabulary_limits import most_frequent, no_sampling, no_text, too_large, too_small
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +60,7 @@ class WordModel:
         if options.vocab_size is not None:
             reserved = len(options.special.all()) + 1
             if options.vocab_size <= reserved:
-                raise too_small(options.vocab_size, reserved + 1, "special tokens, the end of a line and one word")
+                raise too_small(options.vocab_size, reserved + 1, "the special tokens, the line end and one word")
             if options.vocab_size > reserved + len(words):
                 raise too_large(options.vocab_size, reserved + len(words))
             words = words[: options.vocab_size - reserved]
@@ -82,7 +81,7 @@ class WordModel:
         return self.encode(texts), [[unit.span() for unit in _UNITS.finditer(text)] for text in texts]
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError("a text has only one segmentation into words: subword sampling is not possible with words")
+        raise no_sampling("words")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [self._decode(sequence) for sequence in ids]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from nlpcli.errors import NlpcliError
+from nlpcli.config.counting import counted
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.tokenizer_model import TrainingOptions
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.trainer_process import train
-from nlpcli.text.vocabulary_limits import most_frequent, no_text, too_large, too_small
+from nlpcli.text.vocabulary_limits import most_frequent, no_sampling, no_text, too_large, too_small
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class WordPieceModel:
         vocabulary = core.get_vocab()
         self.pieces = sorted(vocabulary, key=vocabulary.__getitem__)
         if vocabulary[self.pieces[-1]] != len(vocabulary) - 1:
-            raise ValueError("the ids have gaps")
+            raise ValueError("its ids are not consecutive")
         self._continues = [piece.startswith(CONTINUATION) for piece in self.pieces]
 
     @classmethod
@@ -79,7 +79,7 @@ class WordPieceModel:
         reserved = names + [CONTINUATION + char for char in continuing]
         least = len(reserved) + len(first.union(continuing))
         if size < least:
-            raise too_small(size, least, "special tokens and characters", coverage=options.character_coverage)
+            raise too_small(size, least, "the special tokens and characters", coverage=options.character_coverage)
         settings = {"size": size, "names": reserved, "lowercase": options.lowercase}
         learned = json.loads(train(learn, _repeated(words), settings))["model"]["vocab"]
         if len(learned) < size:
@@ -102,10 +102,7 @@ class WordPieceModel:
         return encode_by_library(self._core, texts)
 
     def sample(self, texts: Sequence[str], strength: float, rng: np.random.Generator) -> list[list[int]]:
-        raise NlpcliError(
-            "subword sampling is not possible with wordpiece, which has one segmentation for a word",
-            hint="it is with unigram, bpe and byte-bpe",
-        )
+        raise no_sampling("wordpiece")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
@@ -127,12 +124,13 @@ def _note(words: dict[str, int]) -> str | None:
     long = [word for word in words if len(word) > _LONG_WORD]
     if not long:
         return None
-    many = "1 word has" if len(long) == 1 else f"{len(long):,} words have"
     lost = sum(len(word) > LONGEST_WORD for word in long)
-    unknown = f"; {lost:,} of more than {LONGEST_WORD:,} will be <unk>" if lost else ""
+    verbs = "has more than {}, and becomes" if lost == 1 else "have more than {}, and become"
+    unknown = f"; {lost:,} of them {verbs.format(f'{LONGEST_WORD:,}')} <unk>" if lost else ""
+    many = f"{counted(len(long), 'word')} {'has' if len(long) == 1 else 'have'}"
     return (
-        f"{many} more than {_LONG_WORD} characters{unknown}: wordpiece finds words by spaces, and unigram or bpe suits "
-        "text without them (Thai, Lao, Khmer)"
+        f"{many} more than {_LONG_WORD} characters{unknown}; "
+        "wordpiece separates words at spaces, so use unigram or bpe for text without spaces (Thai, Lao, Khmer)"
     )
 
 

@@ -125,7 +125,7 @@ WRONG = [
     (lambda: nlpcli.score("bleu", [], []), "is empty: there is nothing to score"),
     (lambda: nlpcli.score("pearson", ["a", "b"], [1, 2]), "hypotheses:1: 'a' is not a number"),
     (lambda: nlpcli.score("bleu", [{}], ["a"]), "hypotheses: item 1 is of the type dict"),
-    (lambda: nlpcli.finetune(resume=True), "resume needs the run to resume"),
+    (lambda: nlpcli.finetune(resume=True), "resume needs the folder of the run"),
     (lambda: nlpcli.finetune(model="a", preset="b"), "model and preset exclude each other"),
     (lambda: nlpcli.finetune("clasify", train="x"), "unknown task 'clasify'"),
     (lambda: nlpcli.finetune("classify", train="x", settings={"training.lrr": 1}), "lrr"),

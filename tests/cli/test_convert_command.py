@@ -127,7 +127,7 @@ def test_commands_take_a_hugging_face_folder_directly(call, tmp_path):
     assert call("tokenize", "info", "hf")[0] == 0
     status, _, err = call("translate", "--model", "hf", text)
     assert status == 2
-    assert "hf: is a language model, not a translation model" in err
+    assert "hf is a language model, not a translation model" in err
 
 
 def test_the_tokenizer_of_such_a_folder_serves_a_new_model_too(call, tmp_path):

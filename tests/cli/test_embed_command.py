@@ -180,4 +180,4 @@ def test_what_has_no_effect_and_what_was_cut_is_told(call, model):
 def test_without_a_run_it_says_how_to_make_one(run):
     done = run("embed", stdin="a\n")
     assert done.returncode == 2
-    assert "there is no run of an encoder" in done.stderr
+    assert "runs/ contains no encoder" in done.stderr

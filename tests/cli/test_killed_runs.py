@@ -67,7 +67,7 @@ def test_a_run_killed_in_its_first_write_can_not_be_resumed_and_says_so(call, co
     leave("run", *LEFT)
     status, err = call(command, "--resume", "--out", "run")
     assert status == 2
-    assert "run: there is nothing to resume" in err and "without --resume" in err
+    assert "run contains nothing to resume" in err and "without --resume" in err
     assert len(hidden("run")) == len(LEFT)
 
 
@@ -76,7 +76,7 @@ def test_a_folder_with_a_strangers_file_beside_leftovers_is_refused_and_stays(ca
     leave("run", *LEFT, "notes.txt")
     command = PRETRAIN if more != ["--resume"] else ["pretrain"]
     status, err = call(*command, "--out", "run", *more)
-    assert status == 2 and "run: " in err
+    assert status == 2 and ("run is not empty" in err or "run is not the folder of a run" in err)
     assert Path("run/notes.txt").exists() and len(hidden("run")) == len(LEFT)
 
 
@@ -115,10 +115,10 @@ def test_two_runs_that_chose_the_same_folder_do_not_mix(call, monkeypatch):
 
     monkeypatch.setattr(runs, "open_run", late)
     status, err = call(*PRETRAIN, "--out", "run")
-    assert status == 2 and "run: another run has started in this folder" in err and "--out" in err
+    assert status == 2 and "another run has started in the folder run" in err and "--out" in err
     assert Path("run/config.yaml").read_text() == "x" and not Path("run/model.safetensors").exists()
     status, err = call(*PRETRAIN)
-    assert status == 2 and "another run has started in this folder" in err and "run the command again" in err
+    assert status == 2 and "another run has started in the folder" in err and "run the command again" in err
 
 
 def test_a_seed_killed_before_its_first_checkpoint_begins_anew(call):

@@ -137,7 +137,7 @@ def test_a_semicolon_between_cells_is_told_and_dev_examples_in_training_are_too(
     write("train.csv", "text;label\n" + "".join(f"good {i}, yes;pos\nbad {i};neg\n" for i in range(6)))
     write("dev.csv", "text;label\nnew;pos\nGOOD 3,  yes;neg\n")
     told = tuned(run, "classify", "--train", "train.csv", "--dev", "dev.csv")
-    assert "train.csv: its cells are separated by semicolons" in told
+    assert "the cells of train.csv are separated by semicolons" in told
     assert "1 of 2 dev examples are also in the training data, first dev.csv:3 (train.csv:8)" in told
 
 
@@ -146,7 +146,7 @@ def test_fields_of_the_input_are_never_replaced(run):
     tuned(run, "classify", "--train", "train.tsv")
     write("in.jsonl", '{"data": {"text": "a"}, "vector": 1}\n')
     status, out, told = run("embed", "--model", "m", "--field", "data.text", "in.jsonl")
-    assert (status, out) == (2, "") and "in.jsonl:1: the object has a field 'vector' already" in told
+    assert (status, out) == (2, "") and "in.jsonl:1: the object already has a field 'vector'" in told
     status, out, _ = run("embed", "--model", "m", "--field", "data.text", "--output-field", "v", "in.jsonl")
     record = json.loads(out)
     assert status == 0 and list(record) == ["data", "vector", "v"] and record["vector"] == 1
@@ -168,7 +168,7 @@ def translator(run):
 def test_translate_replaces_no_field_of_the_input_and_reads_lists_and_paths(translator):
     write("in.json", '[{"d": {"text": "a b"}, "translation": "x"},\n {"d": {"text": "a"}, "id": 2}]')
     status, out, told = translator("translate", "--model", "m", "--field", "d.text", "in.json")
-    assert (status, out) == (2, "") and "in.json:1: the object has a field 'translation' already" in told
+    assert (status, out) == (2, "") and "in.json:1: the object already has a field 'translation'" in told
     status, out, _ = translator("translate", "--model", "m", "--field", "d.text", "--output-field", "mt", "in.json")
     assert status == 0 and [list(json.loads(line)) for line in out.splitlines()] == [
         ["d", "translation", "mt"], ["d", "id", "mt"],

@@ -56,7 +56,7 @@ def test_each_measure_stands_on_a_line_with_its_count_and_signature(call, folder
 def test_the_newest_language_model_reads_standard_input(run, folder):
     done = run("score", "perplexity", "--score-only", stdin=TEXT, cwd=folder)
     assert done.returncode == 0 and len(done.stdout.split()) == 5
-    assert done.stderr.startswith("model: runs/lm (the newest run of a language model; --model names another)\nloss|")
+    assert done.stderr.startswith("model: runs/lm (the newest language model; choose another one with --model)\nloss|")
 
 
 def test_several_texts_stand_under_each_other(call):

@@ -197,7 +197,10 @@ def test_warnings_go_to_stderr(files, run):
         (["bleu", "empty.txt", "--ref", "ref.txt"], ["empty.txt is empty"]),
         (["bleu", "hyp.txt", "--ref", "empty.txt"], ["empty.txt is empty"]),
         (["bleu", "hyp.txt", "--ref", "none.txt"], ["none.txt"]),
-        (["bleu", "hyp.txt", "--ref", "latin1.txt"], ["latin1.txt:2: not valid UTF-8 (byte 0xfc at column 2)"]),
+        (
+            ["bleu", "hyp.txt", "--ref", "latin1.txt"],
+            ["latin1.txt:2: the line is not valid UTF-8 (byte 0xfc at column 2)"],
+        ),
         (["bleu", "hyp.txt"], ["--ref"]),
         (["--metric", "blue", "hyp.txt", "--ref", "ref.txt"], ["unknown metric 'blue'", "did you mean 'bleu'?"]),
         (["blue", "hyp.txt", "--ref", "ref.txt"], ["'blue' is not a metric and not a file", "did you mean 'bleu'?"]),

@@ -236,7 +236,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["f1", "said", "--ref", "gold", "--average", "binary"], ["which of the labels a, b, c", "--positive"]),
         (["f1", "said", "--ref", "gold", "--average", "mean"], ["unknown average 'mean'"]),
         (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is a number of a whole text"]),
-        (["entity-f1", "said", "--ref", "gold"], ["gold:1: 'a' is no tag of an entity", "B-PER"]),
+        (["entity-f1", "said", "--ref", "gold"], ["gold:1: 'a' is not a valid tag", "B-PER"]),
         (["entity-f1", "short", "--ref", "tags.gold"], ["short:2: 1 tag, but the sentence has 2 (tags.gold:2)"]),
         (["entity-f1", "two.conll", "--ref", "gold.conll"], ["unequal numbers of sentences", "two.conll has 1"]),
         (
@@ -258,7 +258,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
             ["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"],
             ["a SQuAD data set holds all references"],
         ),
-        (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: there is no 'context'"]),
+        (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: the field 'context' is missing"]),
         (["accuracy", "said", "--ref", "gold", "--ref", "gold"], ["accuracy takes 1 reference file, not 2"]),
         (["accuracy", "said", "--ref", "gold", "--strict"], ["--strict has no effect on accuracy", "entity-f1"]),
         (["rouge1", "summary", "--ref", "text", "--rouge-stemmer", "rouge-1.5.5"], ["WordNet", "wordnet-base"]),

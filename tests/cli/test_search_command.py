@@ -184,7 +184,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
         (["--corpus", "empty.txt"], "empty.txt: no lines to search"),
         (["--corpus", "c.txt", "--vectors", "v.npy"], "exclude each other"),
         (["--vectors", "v.npy"], "the lines that these vectors belong to are missing"),
-        (["--vectors", "v.npy", "--texts", "c.txt"], "v.npy: not a whole file of vectors"),
+        (["--vectors", "v.npy", "--texts", "c.txt"], "v.npy is not a valid .npy file"),
         (["--vectors", "idx", "--texts", "c.txt"], "a saved index holds its texts"),
         (["--vectors", "idx"], "idx: no such index"),
         (["--vectors", "."], ".: no saved index"),

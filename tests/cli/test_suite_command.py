@@ -112,7 +112,7 @@ def test_done_tasks_are_not_learnt_again_and_a_bad_one_does_not_stop_the_others(
     Path("GLUE/CoLA/train.tsv").write_text(good)
     out, err = call(*call_it, "--resume", "--json")
     assert list(json.loads(out)["tasks"]) == ["CoLA", "MRPC"]
-    assert "runs/glue/mrpc: is finished" in err
+    assert "runs/glue/mrpc is already finished" in err
     assert Path("runs/glue/mrpc/model.safetensors").stat().st_mtime_ns == before
 
 

@@ -132,17 +132,17 @@ def test_info_measures_a_text(run, folders, kind):
     assert shown["kind"] == kind
     assert len(shown["fingerprint"]) == 64
     assert shown["special"]["<eos>"] == 3
-    assert shown["pieces"]
+    assert shown["example_tokens"]
     measured = shown["text"]
     assert (measured["lines"], measured["words"]) == (3, 5)
-    assert measured["fertility"] == measured["pieces"] / 5
-    assert measured["characters_per_piece"] == 17 / measured["pieces"]
+    assert measured["fertility"] == measured["tokens"] / 5
+    assert measured["characters_per_token"] == 17 / measured["tokens"]
     if kind == "wordpiece":
-        assert measured["unknown"] == 1 / measured["pieces"]
+        assert measured["unknown_share"] == 1 / measured["tokens"]
         assert measured["changed_lines"] == 1
     else:
-        assert (measured["unknown"], measured["changed_lines"]) == (0, 0)
-        assert measured["bytes"] == (0 if kind == "byte-bpe" else 3 / measured["pieces"])
+        assert (measured["unknown_share"], measured["changed_lines"]) == (0, 0)
+        assert measured["byte_share"] == (0 if kind == "byte-bpe" else 3 / measured["tokens"])
 
 
 def test_a_run_folder_is_taken_for_the_tokenizer_in_it(run, folders, tmp_path):
@@ -190,17 +190,19 @@ def test_wrong_training_calls_are_told(inside, tmp_path):
     for arguments, message in (
         (["--type", "unigrm"], "unknown tokenizer type 'unigrm'\n  hint: did you mean 'unigram'?"),
         (["--normalization", "nfkccf"], "unknown normalization 'nfkccf'\n  hint: did you mean 'nfkc_cf'?"),
-        (["--vocab-size", 50_000], "a vocabulary of 50000 is too large for this text: the largest possible is"),
-        (["--vocab-size", 20], "a vocabulary of 20 is too small"),
+        (["--vocab-size", 50_000], "a vocabulary of 50,000 tokens is too large for this text, which allows at most"),
+        (["--vocab-size", 20], "a vocabulary of 20 tokens is too small"),
         (["--type", "wordpiece", "--byte-fallback"], "wordpiece has no byte fallback"),
         (["--type", "byte-bpe", "--no-byte-fallback"], "byte-bpe always uses bytes"),
         (["--documents", "line"], "unknown document format 'line'\n  hint: did you mean 'lines'?"),
-        (["--character-coverage", 2], "a character coverage of 2.0 is not between 0 and 1"),
+        (["--character-coverage", 2], "the character coverage must be greater than 0 and at most 1, not 2"),
     ):
         assert message in refused(train(inside, *arguments))
     assert not (tmp_path / "tok").exists()
-    assert "<stdin>: no text in it" in refused(train(inside, stdin=""))
-    assert "<stdin>:2: not valid UTF-8 (byte 0xff at column 3)" in refused(train(inside, stdin=b"fine\nab\xff\n"))
+    assert "<stdin> contains no text" in refused(train(inside, stdin=""))
+    assert "<stdin>:2: the line is not valid UTF-8 (byte 0xff at column 3)" in refused(
+        train(inside, stdin=b"fine\nab\xff\n")
+    )
     done = inside("tokenize", "train", "--out", "tok", "nowhere.txt")
     assert "nowhere.txt: no such file" in refused(done)
     assert list(tmp_path.iterdir()) == []
@@ -211,12 +213,12 @@ def test_an_output_folder_in_use_is_left_alone(run, tmp_path, corpus):
     (tmp_path / "tok").mkdir()
     assert run(*arguments).returncode == 0
     before = (tmp_path / "tok" / "tokenizer.yaml").read_bytes()
-    assert "tok: already holds a tokenizer" in refused(run(*arguments))
+    assert "tok already contains a tokenizer" in refused(run(*arguments))
     assert (tmp_path / "tok" / "tokenizer.yaml").read_bytes() == before
     assert run(*arguments, "--overwrite", "--lowercase").returncode == 0
     assert (tmp_path / "tok" / "tokenizer.yaml").read_bytes() != before
     (tmp_path / "tok" / "thesis.tex").write_text("years of work")
-    assert "holds files that are not a tokenizer's (thesis.tex)" in refused(run(*arguments, "--overwrite"))
+    assert "contains files that do not belong to a tokenizer (thesis.tex)" in refused(run(*arguments, "--overwrite"))
     assert (tmp_path / "tok" / "thesis.tex").exists()
 
 
@@ -232,19 +234,23 @@ def test_wrong_lines_are_named(inside, folders):
     bpe = folders / "bpe"
     for arguments, stdin, message in (
         (["decode", bpe], "5 6\n7 eight\n", "<stdin>:2: 'eight' is not an id"),
-        (["decode", bpe], "5\n\n99999", "<stdin>:3: id 99999 is not in the vocabulary (0 to 319)"),
+        (["decode", bpe], "5\n\n99999", "<stdin>:3: the id 99999 is not in the vocabulary (0 to 319)"),
         (["decode", bpe], "5\n1_0", "<stdin>:2: '1_0' is not an id"),
         (["decode", bpe], "٣", "<stdin>:1: '٣' is not an id"),
-        (["decode", bpe], "-1", "<stdin>:1: id -1 is not in the vocabulary"),
+        (["decode", bpe], "-1", "<stdin>:1: the id -1 is not in the vocabulary"),
         (["decode", bpe], "9" * 5000, f"<stdin>:1: '{'9' * 40}' is not an id\n"),
         (["decode", bpe], "▁the", "hint: add --unit tokens to decode tokens"),
         (["decode", bpe, "--unit", "tokens"], "▁the ▁qqq", "<stdin>:1: '▁qqq' is not a token of this tokenizer"),
         (["decode", bpe, "--unit", "token"], "", "unknown unit 'token'\n  hint: did you mean 'tokens'?"),
         (["encode", bpe, "--unit", "id"], "", "unknown unit 'id'\n  hint: did you mean 'ids'?"),
-        (["encode", bpe, "--sampling", 1.5], "", "--sampling 1.5 is not between 0 and 1"),
-        (["encode", folders / "wordpiece", "--sampling", 0.1], "a", "subword sampling is not possible with wordpiece"),
-        (["encode", bpe], b"a\n\xff", "<stdin>:2: not valid UTF-8"),
-        (["info", bpe, "-"], "", "<stdin>: no text in it"),
+        (["encode", bpe, "--sampling", 1.5], "", "--sampling must be between 0 and 1, not 1.5"),
+        (
+            ["encode", folders / "wordpiece", "--sampling", 0.1],
+            "a",
+            "a tokenizer of type wordpiece does not support subword sampling",
+        ),
+        (["encode", bpe], b"a\n\xff", "<stdin>:2: the line is not valid UTF-8"),
+        (["info", bpe, "-"], "", "<stdin> contains no text"),
     ):
         done = inside("tokenize", *arguments, stdin=stdin)
         assert done.returncode == 2
@@ -252,7 +258,7 @@ def test_wrong_lines_are_named(inside, folders):
 
 
 def test_missing_and_damaged_tokenizers_are_told(run, tmp_path):
-    assert "nowhere: no tokenizer here" in refused(run("tokenize", "info", "nowhere"))
+    assert "nowhere contains no tokenizer" in refused(run("tokenize", "info", "nowhere"))
     train(run, "--type", "unigram", "--vocab-size", 300)
     model = tmp_path / "tok" / "sentencepiece.model"
     model.write_bytes(model.read_bytes()[:1000])

@@ -202,7 +202,7 @@ def test_how_documents_stand_in_the_sample_is_said_as_it_is_read(call, pairs, mo
     write(pairs / "clm.yaml", ["extends: gpt-mini", "objective: clm"])
     _, _, err = call("pretrain", *arguments, "--max-steps", 1, "--out", "run", *SMALL, "--set", "data.context=8",
                      "--set", "data.dev_fraction=0.4")  # fmt: skip
-    assert f"(the sample data of nlpcli), documents: {documents}\n" in err
+    assert f"(the sample data of nlpcli), data.documents: {documents}\n" in err
     assert load_yaml(Path("run/config.yaml"))["data"]["documents"] == documents
 
 
@@ -380,7 +380,7 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
         status, out, err = call(command, "--resume", "--out", run)
         assert (status, out) == (2, "")
         kind = "a fine-tuning run (task translation)" if own == "finetune" else "a pretraining run (clm)"
-        assert f"{run}: is {kind}, which 'nlpcli {command}' can't resume" in err
+        assert f"{run} is {kind}, which 'nlpcli {command}' can't resume" in err
         assert f"nlpcli {own} --resume --out {run}" in err
     assert {path: path.read_bytes() for path in pairs.rglob("*") if path.is_file()} == before
 
@@ -388,11 +388,15 @@ def test_a_run_is_resumed_by_the_command_that_began_it_and_no_other(call, pairs)
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
     for out, message, hint in (
-        ("runs/nothing", "runs/nothing: there is no such run to resume", "leave --resume out"),
-        ("runs/lmm", "runs/lmm: there is no such run to resume", "did you mean 'runs/lm'?"),
-        ("train.en", "train.en: is a file, not the folder of a run", "with --out"),
-        ("empty", "empty: no run to resume (no config.yaml in it)", "with --out"),
-        ("runs", "runs: no run to resume (no config.yaml in it)", "name one of the runs in it, such as runs/lm"),
+        ("runs/nothing", "runs/nothing does not exist, so there is no run to resume", "leave out --resume"),
+        ("runs/lmm", "runs/lmm does not exist, so there is no run to resume", "did you mean 'runs/lm'?"),
+        ("train.en", "train.en is a file, not the folder of a run", "with --out"),
+        ("empty", "empty is not the folder of a run (config.yaml is missing)", "with --out"),
+        (
+            "runs",
+            "runs is not the folder of a run (config.yaml is missing)",
+            "name one of the runs in it, such as runs/lm",
+        ),
     ):
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
         (pairs / "empty").mkdir(exist_ok=True)
@@ -401,17 +405,17 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
         assert (status, stdout) == (2, "") and message in err and hint in err, err
     (pairs / "runs/lm/README.md").write_text("finished, and its checkpoints were removed\n")
     status, stdout, err = call("pretrain", "--resume", "--out", "runs/lm", "--data", "train.en")
-    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm: no checkpoint to resume from"), err
+    assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm contains no checkpoint to resume from"), err
     for more in (["--seeds", 2], ["--suite", "glue", "--train", "GLUE"]):
         status, _, err = call("finetune", "--resume", "--out", "runs/nothing", *more)
-        assert status == 2 and "runs/nothing: there is no such" in err and "to resume" in err
+        assert status == 2 and "runs/nothing" in err and "there is no" in err and "to resume" in err
     status, _, err = call("finetune", "--resume", "--out", "runs/lm", "--seeds", 2)
-    assert status == 2 and "runs/lm: is one run" in err and "leave --seeds out" in err
+    assert status == 2 and "runs/lm is a single run" in err and "leave out --seeds" in err
 
 
 def test_a_vocabulary_the_text_cannot_fill_is_made_smaller_and_said(call, pairs):
     status, _, err = call(*finetune("--set", "tokenizer.type=unigram", "--set", "tokenizer.vocab_size=8000", steps=1))
-    assert status == 0 and "tokens; all are used" in err
+    assert status == 0 and "the text is too small for this vocabulary size; the tokenizer has" in err
 
 
 # --- interruption ------------------------------------------------------------------------------------------------
@@ -480,8 +484,8 @@ BAD_CALLS = {
     "missing file": (finetune(train="nowhere"), "nowhere.en: no such file", None),
     "empty file": (finetune(train="empty"), "empty", None),
     "invalid UTF-8": (finetune(train="latin"), "latin.en:3", None),
-    "unequal numbers of lines": (finetune(train="short"), "short.en has 3, short.de has 2", None),
-    "unequal dev files": (finetune(dev="short"), "short.en has 3, short.de has 2", None),
+    "unequal numbers of lines": (finetune(train="short"), "short.en has 3 lines, but short.de has 2", None),
+    "unequal dev files": (finetune(dev="short"), "short.en has 3 lines, but short.de has 2", None),
     "text missing": (pretrain(data="nowhere.txt"), "nowhere.txt: no such file", None),
     "text empty": (pretrain(data="empty.en"), "empty", None),
     "text not UTF-8": (pretrain(data="latin.en"), "latin.en:3", None),
@@ -501,19 +505,27 @@ BAD_CALLS = {
     "two bases": (pretrain("--config", "rate.yaml", "--preset", "gpt-mini"), "--config", "extends"),
     "resume nothing": (["pretrain", "--resume", "--out", "runs/none"], "runs/none", None),
     "resume without a name": (["pretrain", "--resume"], "--resume", "--out"),
-    "a folder of other things": (pretrain(out="holds-something"), "holds-something: is not empty", "--out"),
+    "a folder of other things": (
+        pretrain(out="holds-something"),
+        "holds-something is not empty, and it is not the folder of a run",
+        "--out",
+    ),
     "text shorter than the context": (pretrain("--set", "data.context=100000"), "context", None),
     "stride wider than the context": (pretrain("--set", "data.eval_stride=33"), "stride 33", None),
     "negative seed": (pretrain("--seed", -1), "training.seed", None),
     "schedule without an end": (
         pretrain("--set", "training.max_steps=null"),
-        "'cosine' needs the length of the run",
+        "'cosine' needs to know when training ends, but no limit is set",
         "training.max_steps",
     ),
     "metric not measured": (finetune("--set", "training.metric=chrf"), "'chrf' is not measured", "bleu"),
     "BLEU of no sentences": (finetune("--set", "training.bleu_sentences=0"), "'bleu' is not measured", "loss"),
     "unknown BLEU tokenizer": (finetune("--set", "decoding.bleu_tokenize=14a"), "14a", "13a"),
-    "no second segmentation": (finetune("--set", "data.subword_sampling=0.1"), "only one segmentation", None),
+    "no second segmentation": (
+        finetune("--set", "data.subword_sampling=0.1"),
+        "a tokenizer of type chars does not support subword sampling",
+        None,
+    ),
     "too few positions": (
         finetune(*LEARNED),
         "data.max_length 128 is longer than the model's 10",
@@ -524,10 +536,26 @@ BAD_CALLS = {
         "dev.en and dev.de",
         "leave",
     ),
-    "resume with a preset": (["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"], "a preset can't", "--set"),
-    "resume with a file": (["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"], "--config can't", "--set"),
-    "resume and overwrite": (["finetune", "--resume", "--out", "a", "--overwrite"], "--overwrite can't", None),
-    "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
+    "resume with a preset": (
+        ["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"],
+        "a preset and --resume exclude each other",
+        "--set",
+    ),
+    "resume with a file": (
+        ["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"],
+        "--config and --resume exclude each other",
+        "--set",
+    ),
+    "resume and overwrite": (
+        ["finetune", "--resume", "--out", "a", "--overwrite"],
+        "--overwrite and --resume exclude each other",
+        None,
+    ),
+    "resume with a tokenizer": (
+        ["finetune", "--resume", "--out", "a", "--tokenizer", "b"],
+        "--tokenizer and --resume exclude each other",
+        None,
+    ),
     "a noise for another objective": (
         pretrain("--noise", "spans"),
         "--noise has no effect on clm",
@@ -571,7 +599,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(call, pairs, make):
     assert call(*make(out="run", steps=2))[0] == 0
     before = {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
     status, _, err = call(*make(out="run", steps=2))
-    assert status == 2 and "already holds a run" in err and "--resume" in err
+    assert status == 2 and "already contains a run" in err and "--resume" in err
     assert before == {path: path.read_bytes() for path in (pairs / "run").rglob("*") if path.is_file()}
     assert call(*make("--overwrite", out="run", steps=2))[0] == 0
 

@@ -193,7 +193,7 @@ def test_the_newest_translation_run_is_taken_and_named(call, model, text, tmp_pa
     status, out, err = call(text)
     assert status == 0
     assert len(out) == 4
-    assert err.startswith("model: runs/new (the newest run of a translation model")
+    assert err.startswith("model: runs/new (the newest translation model;")
 
 
 @pytest.mark.processes
@@ -232,7 +232,7 @@ def test_without_a_run_it_says_how_to_make_one(run, text):
     done = run("translate", text)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "there is no run of a translation model under runs/" in done.stderr
+    assert "no model was given, and runs/ contains no translation model" in done.stderr
     assert "nlpcli finetune --task translation" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -242,18 +242,18 @@ def test_what_stands_before_invalid_utf8_is_translated(run, model):
     done = run("translate", "--model", model, "--max-length", 4, stdin=data)
     assert done.returncode == 2
     assert len(done.stdout.split("\n")) == 3
-    assert "<stdin>:3: not valid UTF-8 (byte 0xff at column 2)" in done.stderr
+    assert "<stdin>:3: the line is not valid UTF-8 (byte 0xff at column 2)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "ein"', "in.jsonl:2: not valid JSON"),
-        ("[1]", "in.jsonl:2: not a JSON object"),
-        ('{"txt": "ein"}', "in.jsonl:2: no field 'text'"),
-        ('{"text": 5}', "in.jsonl:2: field 'text' holds 5, not a text"),
-        ('{"text": "\\ud800"}', "in.jsonl:2: field 'text' holds half of a surrogate pair"),
+        ('{"text": "ein"', "in.jsonl:2: this is not valid JSON"),
+        ("[1]", "in.jsonl:2: this is not a JSON object"),
+        ('{"txt": "ein"}', "in.jsonl:2: there is no field 'text'"),
+        ('{"text": 5}', "in.jsonl:2: the field 'text' must be text, not 5"),
+        ('{"text": "\\ud800"}', "in.jsonl:2: the field 'text' contains half of a surrogate pair"),
     ],
 )
 def test_a_broken_json_line_is_named(call, model, tmp_path, monkeypatch, line, message):
@@ -269,7 +269,7 @@ def test_a_model_for_another_task_is_refused(call, text, tmp_path):
     path = write_model(tmp_path / "lm", "language-model", "decoder")
     status, _, err = call("--model", path, text)
     assert status == 2
-    assert f"{path}: is a language model, not a translation model" in err
+    assert f"{path} is a language model, not a translation model" in err
     assert f"nlpcli generate --model {path}" in err
 
 

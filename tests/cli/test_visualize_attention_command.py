@@ -294,7 +294,7 @@ def test_the_newest_run_is_taken_and_named(call, models, tmp_path):
     shutil.copytree(models / "encoder", tmp_path / "runs" / "mine")
     status, _, err = call("the dog")
     assert status == 0
-    assert err.startswith("model: runs/mine (the newest run; --model names another)\n")
+    assert err.startswith("model: runs/mine (the newest run; choose another one with --model)\n")
 
 
 # --- links of words ----------------------------------------------------------------------------------------------

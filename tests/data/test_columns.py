@@ -18,10 +18,10 @@ def numbered(table, columns=None, texts=None, labelled=True):
 
 
 def test_settings_that_mean_nothing_are_refused():
-    with pytest.raises(NlpcliError, match="unknown format of examples 'jsnol'") as error:
+    with pytest.raises(NlpcliError, match="unknown format 'jsnol'") as error:
         Columns(format="jsnol")
     assert error.value.hint == "did you mean 'jsonl'?"
-    with pytest.raises(NlpcliError, match="unknown header 'maybe'"):
+    with pytest.raises(NlpcliError, match="unknown header setting 'maybe'"):
         Columns(header="maybe")
     with pytest.raises(NlpcliError, match="columns are counted from 1"):
         Columns(choices=("1", "0"))
@@ -97,19 +97,24 @@ def test_a_label_that_is_not_needed_may_be_missing():
 @pytest.mark.parametrize(
     ("header", "columns", "texts", "message"),
     [
-        ("a b", Columns(), None, r"f:1: no column has a usual name of the text; there are: a, b"),
-        ("sentence b", Columns(), None, r"f:1: no column has a usual name of the label; there are: sentence, b"),
-        ("sentence label", Columns(), 2, r"f:1: no column has a usual name of the texts"),
-        ("sentence label", Columns(text="sentence"), 2, r"f:1: no column has a usual name of the second text"),
+        ("a b", Columns(), None, r"f:1: no column is recognized as the text; the columns are: a, b"),
+        ("sentence b", Columns(), None, r"f:1: no column is recognized as the label; the columns are: sentence, b"),
+        ("sentence label", Columns(), 2, r"f:1: no column is recognized as the texts"),
+        ("sentence label", Columns(text="sentence"), 2, r"f:1: no column is recognized as the second text"),
         (
             "sentence1 sentence2 score sentiment",
             Columns(),
             None,
-            r"several columns could hold the label: score, sentim",
+            r"several columns could be the label: score, sentim",
         ),
-        ("sentence label", Columns(label="lable"), None, r"f:1: no column 'lable'; there are: sentence, label"),
+        (
+            "sentence label",
+            Columns(label="lable"),
+            None,
+            r"f:1: there is no column 'lable'; the columns are: sentence, label",
+        ),
         ("text text label", Columns(text="text"), None, r"f:1: columns 1 and 2 are both named 'text'"),
-        ("text label", Columns(label="3"), None, r"f:1: no column 3, the row has 2 columns"),
+        ("text label", Columns(label="3"), None, r"f:1: there is no column 3; the row has 2 columns"),
     ],
 )
 def test_a_column_that_cannot_be_found_is_named_beside_those_that_are_there(header, columns, texts, message):
@@ -167,13 +172,18 @@ def test_without_a_header_what_is_not_named_is_found_among_the_rest():
 @pytest.mark.parametrize(
     ("table", "columns", "texts", "message"),
     [
-        ([["a", "b", "c", "d"]], Columns(), None, r"f:1: can't tell which of 4 columns without a header holds what"),
-        ([["a", "b", "c"]], Columns(), 1, r"f:1: can't tell which of 3 columns"),
-        ([["a", "b", "c", "d"]], Columns(text="1"), None, r"f:1: can't tell which of 4 columns"),
-        ([["a"]], Columns(), None, r"f:1: no column of labels beside the text: the row has 1 column"),
-        ([["a", "b"]], Columns(), 2, r"f:1: no column of labels beside the texts: the row has 2 columns"),
-        ([["a", "b"]], Columns(text="3"), None, r"f:1: no column 3, the row has 2 columns"),
-        ([["a", "b"]], Columns(text="body", header="no"), None, r"f:1: no column 'body', for there is no header"),
+        ([["a", "b", "c", "d"]], Columns(), None, r"f:1: the table has 4 columns and no header, so it is not clear"),
+        ([["a", "b", "c"]], Columns(), 1, r"f:1: the table has 3 columns and no header"),
+        ([["a", "b", "c", "d"]], Columns(text="1"), None, r"f:1: the table has 4 columns and no header"),
+        ([["a"]], Columns(), None, r"f:1: the label is missing; the row has only 1 column"),
+        ([["a", "b"]], Columns(), 2, r"f:1: the label is missing; the row has only 2 columns"),
+        ([["a", "b"]], Columns(text="3"), None, r"f:1: there is no column 3; the row has 2 columns"),
+        (
+            [["a", "b"]],
+            Columns(text="body", header="no"),
+            None,
+            r"f:1: there is no column 'body', because the table has no header",
+        ),
     ],
 )
 def test_a_table_without_a_header_that_can_be_read_in_two_ways_is_refused(table, columns, texts, message):

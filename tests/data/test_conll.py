@@ -97,7 +97,7 @@ def test_conllu_has_words_and_their_universal_tags(tmp_path):
     assert read(path, Columns(label="deprel"))[0].label == ("nsubj", "aux", "root")
     assert read(path, Columns(label="5"))[0].label == ("PRP", "MD", "VB")
     assert read(path, Columns(text="lemma", label="FEATS"))[0].texts == ("they", "would", "go")
-    with pytest.raises(NlpcliError, match="no column 'udep'; there are: id, form, lemma"):
+    with pytest.raises(NlpcliError, match="there is no column 'udep'; the columns are: id, form, lemma"):
         read(path, Columns(label="udep"))
 
 
@@ -110,28 +110,28 @@ def test_words_without_tags_can_be_read(tmp_path):
     path = write(tmp_path / "a.txt", "EU\nrejects\n\ncall\n")
     assert short(read(path, labelled=False)) == [(("EU", "rejects"), None), (("call",), None)]
     assert short(read(path, Columns(label="4"), labelled=False))[0] == (("EU", "rejects"), None)
-    with pytest.raises(NlpcliError, match=r"a.txt:1: no tag beside the word: the row has 1 column"):
+    with pytest.raises(NlpcliError, match=r"a.txt:1: the tag is missing; the row has only 1 column"):
         read(path)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "EU NNP O\nrejects O\n", r"a.txt:2: 2 columns where the first row has 3"),
-        ("a.txt", "EU O\n\nrejects VBZ O\n", r"a.txt:3: 3 columns where the first row has 2"),
-        ("a.conllu", "# text = x\n1\tx\n", r"a.conllu:2: 2 columns where CoNLL-U has 10"),
-        ("a.txt", "EU\tNNP\tO\n\tNNP\tO\n", r"a.txt:2: an empty word"),
-        ("a.txt", "EU\tNNP\tO\nrejects\tV\t\n", r"a.txt:2: an empty tag"),
-        ("a.txt", "-DOCSTART- O\n\n", r"a.txt: no words in it"),
-        ("a.txt", "\n", r"a.txt: is empty"),
-        ("a.txt", b"EU \xff\n", r"a.txt:1: not valid UTF-8"),
-        ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', r"a.jsonl:1: 2 words, but 1 tags"),
-        ("a.jsonl", '{"words": [], "tags": []}', r"a.jsonl:1: no words"),
-        ("a.jsonl", '{"words": ["a", ""], "tags": ["O", "O"]}', r"a.jsonl:1: an empty word"),
-        ("a.jsonl", '{"words": ["a"]}', r"a.jsonl:1: no column of tags found"),
-        ("a.csv", "words,tags\na b,O O\na b\n", r"a.csv:3: 1 column where the header has 2"),
-        ("a.csv", "a b,O O\na b\n", r"a.csv:2: no column of tags found"),
-        ("a.jsonl", '{"body": ["a"]}', r"a.jsonl:1: no column of words found"),
+        ("a.txt", "EU NNP O\nrejects O\n", r"a.txt:2: the row has 2 columns, but the first row has 3"),
+        ("a.txt", "EU O\n\nrejects VBZ O\n", r"a.txt:3: the row has 3 columns, but the first row has 2"),
+        ("a.conllu", "# text = x\n1\tx\n", r"a.conllu:2: the row has 2 columns, but CoNLL-U needs 10"),
+        ("a.txt", "EU\tNNP\tO\n\tNNP\tO\n", r"a.txt:2: the word is empty"),
+        ("a.txt", "EU\tNNP\tO\nrejects\tV\t\n", r"a.txt:2: the tag is empty"),
+        ("a.txt", "-DOCSTART- O\n\n", r"a.txt contains no words"),
+        ("a.txt", "\n", r"a.txt is empty"),
+        ("a.txt", b"EU \xff\n", r"a.txt:1: the line is not valid UTF-8"),
+        ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', r"a.jsonl:1: the example has 2 words but 1 tag"),
+        ("a.jsonl", '{"words": [], "tags": []}', r"a.jsonl:1: the example has no words"),
+        ("a.jsonl", '{"words": ["a", ""], "tags": ["O", "O"]}', r"a.jsonl:1: a word is empty"),
+        ("a.jsonl", '{"words": ["a"]}', r"a.jsonl:1: no column is recognized as the tags"),
+        ("a.csv", "words,tags\na b,O O\na b\n", r"a.csv:3: the row has 1 column, but the header has 2"),
+        ("a.csv", "a b,O O\na b\n", r"a.csv:2: no column is recognized as the tags"),
+        ("a.jsonl", '{"body": ["a"]}', r"a.jsonl:1: no column is recognized as the words"),
     ],
 )
 def test_what_is_no_sentence_with_tags_is_named_with_its_line(tmp_path, name, content, message):
@@ -140,7 +140,7 @@ def test_what_is_no_sentence_with_tags_is_named_with_its_line(tmp_path, name, co
 
 
 def test_a_format_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(NlpcliError, match="format 'squad' is not one of words with tags"):
+    with pytest.raises(NlpcliError, match="the format 'squad' does not support words with tags"):
         read(write(tmp_path / "a.txt", "a O\n"), Columns(format="squad"))
 
 

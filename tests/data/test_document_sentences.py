@@ -154,7 +154,7 @@ def test_a_split_is_between_documents_or_else_between_sentences(tmp_path, charac
 
 
 def test_wrong_uses_are_refused(tmp_path, characters):
-    with pytest.raises(NlpcliError, match="hold documents whole"):
+    with pytest.raises(NlpcliError, match="the shards were built without sentences"):
         SentenceDocuments(build(tmp_path, characters, None))
     with pytest.raises(NlpcliError, match="'splitt'"):
         build(tmp_path, characters, "splitt")

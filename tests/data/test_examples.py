@@ -126,14 +126,14 @@ def test_keys_may_change_from_object_to_object(tmp_path):
     content = '{"text": "a", "label": "x"}\n{"label": "y", "id": 3, "text": "b"}\n{"text": "c"}\n'
     path = write(tmp_path / "a.jsonl", content)
     assert short(read(path, labelled=False)) == [("a", "x"), ("b", "y"), ("c", None)]
-    with pytest.raises(NlpcliError, match=r"a.jsonl:3: no column has a usual name of the label"):
+    with pytest.raises(NlpcliError, match=r"a.jsonl:3: no column is recognized as the label"):
         read(path)
 
 
 def test_without_labels_a_list_of_lines_is_enough(tmp_path):
     path = write(tmp_path / "a.txt", "one text\nanother\n")
     assert short(read(path, labelled=False)) == [("one text", None), ("another", None)]
-    with pytest.raises(NlpcliError, match=r"a.txt:1: no column of labels beside the text") as error:
+    with pytest.raises(NlpcliError, match=r"a.txt:1: the label is missing; the row has only 1 column") as error:
         read(path)
     assert "labeled-lines" in error.value.hint
 
@@ -141,14 +141,24 @@ def test_without_labels_a_list_of_lines_is_enough(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "columns", "message"),
     [
-        ("a.tsv", "sentence\tlabel\na\tb\nc\n", Columns(), r"a.tsv:3: 1 column where the header has 2"),
-        ("a.tsv", "sentence\tlabel\na\tb\tc\n", Columns(), r"a.tsv:2: 3 columns where the header has 2"),
-        ("a.tsv", "a b\tx\nc d\n", Columns(), r"a.tsv:2: 1 column where the first row has 2"),
-        ("a.tsv", "a b\tx\nc d\n", Columns(text="1", label="2"), r"a.tsv:2: 1 column where the first row has 2"),
-        ("a.jsonl", '{"text": "a", "label": null}\n', Columns(), r"a.jsonl:1: no label, it is null"),
-        ("a.jsonl", '{"text": ["a"], "label": "x"}\n', Columns(), r"""a.jsonl:1: 'text' is \["a"\], not a text"""),
-        ("a.jsonl", '{"text": "a", "label": {"b": 1}}\n', Columns(), r"a.jsonl:1: 'label' is .*, not a text"),
-        ("a.jsonl", '{"text": "a", "label": "x"}\n', Columns(text="body"), r"a.jsonl:1: no column 'body'; there are: "),
+        ("a.tsv", "sentence\tlabel\na\tb\nc\n", Columns(), r"a.tsv:3: the row has 1 column, but the header has 2"),
+        ("a.tsv", "sentence\tlabel\na\tb\tc\n", Columns(), r"a.tsv:2: the row has 3 columns, but the header has 2"),
+        ("a.tsv", "a b\tx\nc d\n", Columns(), r"a.tsv:2: the row has 1 column, but the first row has 2"),
+        (
+            "a.tsv",
+            "a b\tx\nc d\n",
+            Columns(text="1", label="2"),
+            r"a.tsv:2: the row has 1 column, but the first row has 2",
+        ),
+        ("a.jsonl", '{"text": "a", "label": null}\n', Columns(), r"a.jsonl:1: the label is null"),
+        ("a.jsonl", '{"text": ["a"], "label": "x"}\n', Columns(), r"""a.jsonl:1: 'text' must be text, not \["a"\]"""),
+        ("a.jsonl", '{"text": "a", "label": {"b": 1}}\n', Columns(), r"a.jsonl:1: 'label' must be text, not \{"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": "x"}\n',
+            Columns(text="body"),
+            r"a.jsonl:1: there is no column 'body'; the columns are: ",
+        ),
     ],
 )
 def test_rows_that_do_not_fit_are_named_with_their_line(tmp_path, name, content, columns, message):
@@ -167,7 +177,7 @@ def test_examples_are_given_as_soon_as_they_are_read(tmp_path):
     path = write(tmp_path / "a.tsv", b"sentence\tlabel\ngood\tpos\n\xff\n")
     examples = read_texts(path, Columns())
     assert next(examples).texts == ("good",)
-    with pytest.raises(NlpcliError, match=r"a.tsv:3: not valid UTF-8"):
+    with pytest.raises(NlpcliError, match=r"a.tsv:3: the line is not valid UTF-8"):
         next(examples)
 
 
@@ -175,7 +185,7 @@ def test_one_object_is_an_example():
     record = {"premise": "A", "hypothesis": "B", "score": 3.5, "id": 4}
     assert parse_record(record, Columns(), place="<stdin>:2") == Example(("A", "B"), "3.5", "<stdin>:2", "4")
     assert parse_record({"text": "A"}, Columns(label="score"), place="p") == Example(("A",), None, "p")
-    with pytest.raises(NlpcliError, match=r"p: no column has a usual name of the text; there are: body"):
+    with pytest.raises(NlpcliError, match=r"p: no column is recognized as the text; the columns are: body"):
         parse_record({"body": "A"}, Columns(), place="p")
 
 
@@ -254,19 +264,36 @@ def test_one_object_is_a_multiple_choice():
 @pytest.mark.parametrize(
     ("record", "columns", "message"),
     [
-        ({"text": "T", "label": 0}, Columns(), r"a.jsonl:1: no columns of candidates found, there are: text, label"),
-        ({"text": "T", "choices": ["a"], "label": 0}, Columns(), r"a.jsonl:1: 1 candidate, there must be at least two"),
-        ({"text": "T", "choices": ["a", None], "label": 0}, Columns(), r"a.jsonl:1: a candidate is null, not a text"),
-        ({"text": "T", "choices": ["a", "b"]}, Columns(), r"a.jsonl:1: no column says which candidate is right"),
+        (
+            {"text": "T", "label": 0},
+            Columns(),
+            r"a.jsonl:1: no columns are recognized as the candidates; the columns are: text, label",
+        ),
+        (
+            {"text": "T", "choices": ["a"], "label": 0},
+            Columns(),
+            r"a.jsonl:1: the example has 1 candidate, but multiple choice needs at least 2",
+        ),
+        (
+            {"text": "T", "choices": ["a", None], "label": 0},
+            Columns(),
+            r"a.jsonl:1: a candidate must be text, not null",
+        ),
+        ({"text": "T", "choices": ["a", "b"], "label": None}, Columns(), r"a.jsonl:1: the label is null"),
+        (
+            {"text": "T", "choices": ["a", "b"]},
+            Columns(),
+            r"a.jsonl:1: no column is recognized as the label, which is the right candidate",
+        ),
         (
             {"body": "T", "choices": ["a", "b"], "label": 1},
             Columns(),
-            r"a.jsonl:1: no column has a usual name of the te",
+            r"a.jsonl:1: no column is recognized as the te",
         ),
         (
             {"text": "T", "a": "1", "label": 1},
             Columns(choices=("a", "b")),
-            r"a.jsonl:1: no column 'b'; there are: text",
+            r"a.jsonl:1: there is no column 'b'; the columns are: text",
         ),
     ],
 )

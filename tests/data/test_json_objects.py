@@ -44,11 +44,11 @@ def test_each_object_of_a_list_has_its_line():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"a": 1}\n{"a": 2}]', r"a.json:2: not valid JSON"),
-        ('[{"a": 1},\n{"a": }]', r"a.json:2: not valid JSON"),
-        ('[{"a": 1},\n', r"a.json:1: not valid JSON"),
-        ('[1]', r"a.json:1: not a JSON object"),
-        ('{"a": [{}], "b": [{}]}', r"a.json: holds several lists of records: a, b"),
+        ('[{"a": 1}\n{"a": 2}]', r"a.json:2: this is not valid JSON"),
+        ('[{"a": 1},\n{"a": }]', r"a.json:2: this is not valid JSON"),
+        ('[{"a": 1},\n', r"a.json:1: this is not valid JSON"),
+        ('[1]', r"a.json:1: this item of the list is not a JSON object"),
+        ('{"a": [{}], "b": [{}]}', r"a.json contains several lists of records: a, b"),
         ('[{"a": 1}] x', r"a.json:1: there is text after the end of the list"),
     ],
 )  # fmt: skip
@@ -58,7 +58,7 @@ def test_what_is_wrong_in_a_list_of_objects_is_named_with_its_line(text, message
 
 
 def test_a_broken_first_line_of_json_lines_is_named_as_such():
-    with pytest.raises(NlpcliError, match=r"a.jsonl:1: not valid JSON"):
+    with pytest.raises(NlpcliError, match=r"a.jsonl:1: this is not valid JSON"):
         objects('{"a": 1\n{"a": 2}', "a.jsonl")
 
 
@@ -80,7 +80,7 @@ def test_paths_name_columns_of_labelled_data_and_of_documents(tmp_path):
     [example] = read_texts(path, Columns(text="data.text", label="meta.0.label"))
     assert (example.texts, example.label) == (("x",), "a")
     assert list(read_documents(path, field="data.text")) == ["x"]
-    with pytest.raises(NlpcliError, match=r"a.json:1: no column 'data.body'; there are: data, meta"):
+    with pytest.raises(NlpcliError, match=r"a.json:1: there is no column 'data.body'; the columns are: data, meta"):
         list(read_texts(path, Columns(text="data.body", label="meta.0.label")))
 
 
@@ -104,16 +104,16 @@ def test_a_text_of_one_column_is_separated_by_commas():
 @pytest.mark.parametrize(
     ("head", "what"),
     [(b"PAR1\x15\x04\x15", "a Parquet file"), (b"ARROW1\x00\x00", "an Arrow file"),
-     (b"PK\x03\x04\x14\x00", "a zip archive"), (b"\x80\x04\x95", "a pickle"),
+     (b"PK\x03\x04\x14\x00", "a zip archive"), (b"\x80\x04\x95", "a Python pickle file"),
      (b"SQLite format 3\x00", "an SQLite database"), (b"%PDF-1.7\n", "a PDF"),
-     (b"BZh91AY&SY", "compressed by bzip2"), (b"\x89PNG\r\n\x1a\n", "a picture")],
+     (b"BZh91AY&SY", "a bzip2 archive"), (b"\x89PNG\r\n\x1a\n", "an image")],
 )  # fmt: skip
 def test_a_binary_file_is_named_by_what_it_is(tmp_path, head, what):
     for name in ("a.tsv", "a.jsonl", "train.parquet"):
         path = tmp_path / name
         path.write_bytes(head + b"\x00" * 20)
         for read in (lambda p: read_texts(p, Columns()), read_documents, lambda p: read_documents(p, format="file")):
-            with pytest.raises(NlpcliError, match=f"{name}: is {what}"):
+            with pytest.raises(NlpcliError, match=rf"{name} is {what}.*, not a text file"):
                 list(read(path))
 
 

@@ -95,7 +95,9 @@ def test_a_label_that_does_not_fit_into_a_line_is_refused_with_its_place(tmp_pat
     path = write(
         tmp_path / "a.jsonl", f'{{"text": "x", "label": "good"}}\n{{"text": "x", "label": "very{inside}good"}}\n'
     )
-    with pytest.raises(NlpcliError, match=r"a.jsonl:2: the label 'very.*good' has .* in it"):
+    with pytest.raises(
+        NlpcliError, match=r"a.jsonl:2: the label 'very.*good' contains .*, but a label must fit on one line"
+    ):
         list(read_texts(path, Columns()))
 
 
@@ -149,7 +151,7 @@ def test_columns_of_candidates_and_of_words_with_one_name_are_refused_too(tmp_pa
 
 def test_a_key_that_stands_twice_in_an_object_is_refused(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a", "label": "b"}\n')
-    with pytest.raises(NlpcliError, match=r"a.jsonl:1: keys 2 and 3 of an object are both 'label'"):
+    with pytest.raises(NlpcliError, match=r"a.jsonl:1: the key 'label' occurs twice in an object, as its keys 2 and 3"):
         list(read_texts(path, Columns()))
 
 

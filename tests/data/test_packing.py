@@ -80,7 +80,7 @@ def test_epochs_differ_in_order_and_offset():
 
 @pytest.mark.parametrize("kind", [PackedWindows, StreamedWindows])
 def test_a_text_shorter_than_a_window_is_refused_with_both_lengths(kind):
-    with pytest.raises(NlpcliError, match="only 8 tokens; a context of 8 needs at least 9"):
+    with pytest.raises(NlpcliError, match="only 8 tokens, but a context of 8 tokens needs at least 9"):
         kind(shards_of([[5] * 8]), 8, eos=None, batch_size=1)
 
 
@@ -139,5 +139,5 @@ def test_a_stride_that_would_skip_tokens_is_refused(stride):
 
 
 def test_a_text_of_one_token_has_nothing_to_score():
-    with pytest.raises(NlpcliError, match="1 tokens has none to predict"):
+    with pytest.raises(NlpcliError, match="1 token, but a prediction needs at least 2"):
         list(evaluation_windows(1, 4))

@@ -44,7 +44,7 @@ def test_an_equal_corpus_has_an_equal_fingerprint(tmp_path, pieces):
 
 def test_unequal_numbers_of_lines_are_refused_with_both(tmp_path, pieces):
     (tmp_path / "a.en.gz").write_bytes(gzip.compress(b"a\nb"))
-    with pytest.raises(NlpcliError, match=r"unequal numbers of lines: .*a\.en\.gz has 2, .*a\.de has 4"):
+    with pytest.raises(NlpcliError, match=r"the numbers of lines differ: .*a\.en\.gz has 2 lines, but .*a\.de has 4"):
         ParallelShards.build(tmp_path / "a.en.gz", write(tmp_path / "a.de", TARGET), pieces)
 
 
@@ -59,24 +59,24 @@ def test_pipes_are_read_once_and_compared_too(tmp_path, pieces):
             if len(lines) == 4:
                 assert len(ParallelShards.build(tmp_path / "pipe", target, pieces)) == 4
             else:
-                with pytest.raises(NlpcliError, match=r"pipe has 3, .*a\.de has 4"):
+                with pytest.raises(NlpcliError, match=r"pipe has 3 lines, but .*a\.de has 4"):
                     ParallelShards.build(tmp_path / "pipe", target, pieces)
         (tmp_path / "pipe").unlink()
 
 
 def test_unequal_files_that_add_up_are_refused_too(tmp_path, pieces):
     one, two = write(tmp_path / "1", SOURCE), write(tmp_path / "2", SOURCE[:3])
-    with pytest.raises(NlpcliError, match=r"has 4, .* has 3"):
+    with pytest.raises(NlpcliError, match=r"has 4 lines, but .* has 3"):
         ParallelShards.build([one, two], [two, one], pieces)
 
 
 def test_a_missing_target_file_is_refused(tmp_path, pieces):
     path = write(tmp_path / "1", SOURCE)
-    with pytest.raises(NlpcliError, match="2 source files but 1 target files"):
+    with pytest.raises(NlpcliError, match="the source side has 2 files, but the target side has 1"):
         ParallelShards.build([path, path], path, pieces)
 
 
 def test_two_sets_that_are_not_aligned_are_refused(tmp_path, pieces):
     corpus = ParallelShards.build(write(tmp_path / "a", SOURCE), write(tmp_path / "b", TARGET), pieces)
-    with pytest.raises(NlpcliError, match="unequal numbers of lines"):
+    with pytest.raises(NlpcliError, match="the numbers of lines differ"):
         ParallelShards(corpus.source, corpus.target.slice_documents(0, 3))

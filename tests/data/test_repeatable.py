@@ -42,7 +42,7 @@ def test_regular_files_stay_where_they_are(tmp_path):
 
 def test_bad_bytes_of_standard_input_are_named_as_such(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"fine\n\xff\n")))
-    with pytest.raises(NlpcliError, match=r"^<stdin>:2: not valid UTF-8"), repeatable("-") as files:
+    with pytest.raises(NlpcliError, match=r"^<stdin>:2: the line is not valid UTF-8"), repeatable("-") as files:
         list(read_lines(files[0]))
 
 

@@ -149,5 +149,5 @@ def test_data_inside_the_package_come_first(tmp_path, monkeypatch):
 
 def test_an_installation_without_the_data_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(nlpcli, "__file__", str(tmp_path / "nlpcli" / "__init__.py"))
-    with pytest.raises(NlpcliError, match="sample data are not installed"):
+    with pytest.raises(NlpcliError, match="sample data is not installed"):
         sample_folder()

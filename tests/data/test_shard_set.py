@@ -94,7 +94,9 @@ def test_a_split_of_one_document_is_exact(tmp_path):
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1, 1.5])
 def test_a_split_must_leave_something_on_both_sides(built, fraction):
-    with pytest.raises(NlpcliError, match="held-out share"):
+    with pytest.raises(
+        NlpcliError, match="the share of the text for the dev set must be greater than 0 and less than 1"
+    ):
         built.split(fraction)
 
 
@@ -129,13 +131,18 @@ def test_a_truncated_missing_or_changed_file_is_refused(built, name):
     path = built.path / name
     data = path.read_bytes()
     path.write_bytes(data[:-1])
-    with pytest.raises(NlpcliError, match=rf"{name}: damaged shard set \({len(data) - 1} bytes instead of {len(data)}"):
+    with pytest.raises(
+        NlpcliError,
+        match=rf"{name}: the shard set is damaged \(the file has {len(data) - 1:,} bytes instead of {len(data):,}",
+    ):
         ShardSet.open(built.path)
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    with pytest.raises(NlpcliError, match=f"{name}: damaged shard set .its digest is another"):
+    with pytest.raises(
+        NlpcliError, match=f"{name}: the shard set is damaged .the SHA-256 checksum of the file is wrong"
+    ):
         ShardSet.open(built.path)
     path.unlink()
-    with pytest.raises(NlpcliError, match=f"{name}: damaged shard set .it is missing"):
+    with pytest.raises(NlpcliError, match=f"{name}: the shard set is damaged .the file is missing"):
         ShardSet.open(built.path)
 
 
@@ -143,11 +150,11 @@ def test_a_changed_index_is_refused(built):
     path = built.path / INDEX
     index = json.loads(path.read_text())
     path.write_text(json.dumps({**index, "documents": index["documents"] - 1}))
-    with pytest.raises(NlpcliError, match="damaged shard set"):
+    with pytest.raises(NlpcliError, match="the shard set is damaged"):
         ShardSet.open(built.path)
     for content in ("{", "[]", "\xff"):
         path.write_text(content, encoding="latin-1")
-        with pytest.raises(NlpcliError, match="damaged shard set"):
+        with pytest.raises(NlpcliError, match="the shard set is damaged"):
             ShardSet.open(built.path)
 
 
@@ -164,7 +171,7 @@ def test_an_index_that_names_a_file_elsewhere_is_refused(built, name):
 
 def test_a_folder_without_an_index_is_not_a_finished_set(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(NlpcliError, match="not a finished shard set"):
+        with pytest.raises(NlpcliError, match="is not a complete shard set"):
             ShardSet.open(path)
 
 

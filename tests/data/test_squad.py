@@ -81,26 +81,34 @@ def test_questions_come_from_standard_input_and_need_no_answers_to_be_asked(monk
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     assert list(read_questions("-", labelled=False)) == [Example(("Who?", CONTEXT), None, "<stdin>:1")]
     assert parse_question(json.loads(content), place="p").label is None
-    with pytest.raises(NlpcliError, match="p: no answers"):
+    with pytest.raises(NlpcliError, match="p: the field 'answers' is missing"):
         parse_question(json.loads(content), place="p", labelled=True)
 
 
 # Answers that are wrong
 
 BAD = {
-    "elsewhere": (question("bad", [(5, "Broncos")]), "'Broncos' does not stand in its context at 5", "it stands at 4"),
-    "nearest": (question("bad", [(33, "Broncos")]), "does not stand in its context at 33", "it stands at 35"),
+    "elsewhere": (
+        question("bad", [(5, "Broncos")]),
+        "the context has 'roncos ' at character 5, not the answer 'Broncos'",
+        "the answer begins at 4: correct 'answer_start'",
+    ),
+    "nearest": (
+        question("bad", [(33, "Broncos")]),
+        "the context has 'e Bronc' at character 33, not the answer 'Broncos'",
+        "the answer begins at 35: correct 'answer_start'",
+    ),
     "nowhere": (
         question("bad", [(4, "Bears")]),
-        "the answer 'Bears' does not stand",
-        "it does not stand in the context at all",
+        "the context has 'Bronc' at character 4, not the answer 'Bears'",
+        "the context does not contain this answer",
     ),
-    "beyond": (question("bad", [(400, "Broncos")]), "starts at 400, outside its context of 53 characters", None),
-    "before": (question("bad", [(-1, "The")]), "starts at -1, outside its context", None),
-    "over the end": (question("bad", [(47, "24–10. And")]), "does not stand in its context at 47", None),
-    "empty": (question("bad", [(4, "")]), "an empty answer", None),
+    "beyond": (question("bad", [(400, "Broncos")]), "is 400, which is outside its context of 53 characters", None),
+    "before": (question("bad", [(-1, "The")]), "is -1, which is outside its context", None),
+    "over the end": (question("bad", [(47, "24–10. And")]), "at character 47, not the answer '24–10. And'", None),
+    "empty": (question("bad", [(4, "")]), "the answer is empty", None),
     "answered": (question("bad", is_impossible=True), "marked as impossible, but it has the answer 'Broncos'", None),
-    "second": (question("bad", [(4, "Broncos"), (5, "Broncos")]), "does not stand in its context at 5", None),
+    "second": (question("bad", [(4, "Broncos"), (5, "Broncos")]), "the context has 'roncos ' at character 5", None),
 }
 
 
@@ -150,7 +158,7 @@ def test_right_answers_are_read_without_questions_contexts_or_starts(tmp_path, s
 def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
     content = squad(question(answers=[("START", "The")])).replace('"START"', "9" * 5000)
     path = write(tmp_path / "dev.json", content)
-    with pytest.raises(NlpcliError, match=r"'answer_start' is .{40}, not a number"):
+    with pytest.raises(NlpcliError, match=r"'answer_start' must be a whole number, not .{40}$"):
         list(read_questions(path))
 
 
@@ -160,33 +168,37 @@ def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "", r"a.json: is empty"),
-        ("a.json", '\n{\n"data": [}', r"a.json:3: not valid JSON"),
-        ("a.json", "[\n1]", r"a.json:2: not a JSON object in the list"),
-        ("a.json", '{"data": {}}', r"a.json: not SQuAD's format"),
-        ("a.json", '{"data": []}', r"a.json: no questions in it"),
-        ("a.json", '{"data": [{"title": "x"}]}', r"a.json, article 1: there is no 'paragraphs'"),
+        ("a.json", "", r"a.json is empty"),
+        ("a.json", '\n{\n"data": [}', r"a.json:3: this is not valid JSON"),
+        ("a.json", "[\n1]", r"a.json:2: this item of the list is not a JSON object"),
+        ("a.json", '{"data": {}}', r"a.json is not in SQuAD's format"),
+        ("a.json", '{"data": []}', r"a.json contains no questions"),
+        ("a.json", '{"data": [{"title": "x"}]}', r"a.json, article 1: the field 'paragraphs' is missing"),
         (
             "a.json",
             '{"data": [{"paragraphs": [{"qas": []}]}]}',
-            r"a.json, article 1, paragraph 1: there is no 'context'",
+            r"a.json, article 1, paragraph 1: the field 'context' is missing",
         ),
         (
             "a.json",
             '{"data": [{"paragraphs": [{"context": "x", "qas": ["y"]}]}]}',
-            r"paragraph 1: there is no 'question'",
+            r"paragraph 1: the field 'question' is missing",
         ),
-        ("a.json", squad({"id": "q", "question": "?"}), r"a.json, question q: no answers"),
-        ("a.json", squad({"id": "q", "question": "?", "answers": "x"}), r"a.json, question q: 'answers' is no list"),
-        ("a.json", squad(question(answers=[("x", "The")])), r"""question q1: 'answer_start' is "x", not a number"""),
-        ("a.jsonl", '{"question": "?", "context": "c", "answers": []}\n{', r"a.jsonl:2: not valid JSON"),
-        ("a.jsonl", '{"question": "?", "context": []}', r"a.jsonl:1: it is not a text: 'context'"),
+        ("a.json", squad({"id": "q", "question": "?"}), r"a.json, question q: the field 'answers' is missing"),
+        (
+            "a.json",
+            squad({"id": "q", "question": "?", "answers": "x"}),
+            r"a.json, question q: 'answers' must be a list",
+        ),
+        ("a.json", squad(question(answers=[("x", "The")])), r"""q1: 'answer_start' must be a whole number, not .x"""),
+        ("a.jsonl", '{"question": "?", "context": "c", "answers": []}\n{', r"a.jsonl:2: this is not valid JSON"),
+        ("a.jsonl", '{"question": "?", "context": []}', r"a.jsonl:1: the field 'context' must be text, not \[\]"),
         (
             "a.jsonl",
             '{"question": "?", "context": "c", "answers": {"text": ["c"], "answer_start": []}}',
-            r"1: 1 texts of",
+            r"1: 'answers.text' has 1 entry, but 'answers.answer_start' has 0",
         ),
-        ("a.json", b"\x89PNG\x00", r"a.json:1: (not valid UTF-8|has a zero byte)"),
+        ("a.json", b"\x89PNG\x00", r"a.json:1: (the line is not valid UTF-8|the line contains a zero byte)"),
     ],
 )
 def test_what_is_not_squad_is_named_with_its_place(tmp_path, name, content, message):

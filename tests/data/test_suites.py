@@ -107,7 +107,7 @@ def test_damaged_rows_of_training_data_are_left_out_and_those_of_dev_data_are_na
     put(tmp_path, "QQP/train.tsv", lines(header, short, good))
     put(tmp_path, "QQP/dev.tsv", lines(header, good, short))
     assert [example.id for example in only("glue", tmp_path, "train")] == ["1"]
-    with pytest.raises(NlpcliError, match=r"dev.tsv:3: 4 columns where the header has 6"):
+    with pytest.raises(NlpcliError, match=r"dev.tsv:3: the row has 4 columns, but the header has 6"):
         only("glue", tmp_path, "dev")
 
 
@@ -115,7 +115,7 @@ def test_paraphrases_of_the_makers_are_parted_by_the_ids_of_glue(tmp_path):
     header = ("\ufeffQuality", "#1 ID", "#2 ID", "#1 String", "#2 String")
     rows = [("1", str(i), str(i + 100), f"left {i}", f"right {i}") for i in range(6)]
     put(tmp_path, "MRPC/msr_paraphrase_train.txt.gz", gzip.compress(lines(header, *rows).encode()))
-    with pytest.raises(NlpcliError, match="no task of glue in it"):
+    with pytest.raises(NlpcliError, match="contains no task of glue"):
         read_suite("glue", tmp_path)
     put(tmp_path, "MRPC/dev_ids.tsv", lines(("1", "101"), ("4", "104")))
     put(tmp_path, "MRPC/msr_paraphrase_test.txt", lines(header, rows[0]))
@@ -158,7 +158,7 @@ def test_copa_is_a_question_with_two_choices(tmp_path):
     (example,) = only("superglue", tmp_path, "test", labelled=False)
     assert example.texts[0].endswith("What happened as a result?")
     assert example.label is None
-    with pytest.raises(NlpcliError, match=r"test.jsonl:1: no label"):
+    with pytest.raises(NlpcliError, match=r"test.jsonl:1: the label is missing"):
         only("superglue", tmp_path, "test")
 
 
@@ -205,7 +205,7 @@ def test_gaps_are_filled_with_every_entity_of_the_passage(tmp_path, suite, name,
 def test_entities_outside_their_passage_are_named(tmp_path):
     record = {"passage": {"text": "short", "entities": [{"start": 3, "end": 9}]}, "qas": [], "idx": 2}
     put(tmp_path, "ReCoRD/val.jsonl", objects(record))
-    with pytest.raises(NlpcliError, match=r"val.jsonl:1: the entity from 3 to 10 is outside its passage"):
+    with pytest.raises(NlpcliError, match=r"val.jsonl:1: the entity from character 3 to 10 is outside its passage"):
         only("superglue", tmp_path)
 
 
@@ -269,18 +269,21 @@ def test_what_is_not_there_is_named(tmp_path, glue):
     assert error.value.hint == "did you mean 'glue'?"
     with pytest.raises(NlpcliError, match="no such folder"):
         read_suite("glue", tmp_path / "nowhere")
-    with pytest.raises(NlpcliError, match="no task of superglue in it"):
+    with pytest.raises(NlpcliError, match="contains no task of superglue"):
         read_suite("superglue", put(tmp_path, "empty/notes.txt", "").parent)
-    with pytest.raises(NlpcliError, match="no train data of MNLI; there is: dev matched, dev mismatched"):
+    with pytest.raises(NlpcliError, match="contains no train data of MNLI, only: dev matched, dev mismatched"):
         found("glue", glue)["MNLI"].read("train")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"passage": "flat", "idx": 0}', "val.jsonl:2: no 'passage' where the suite has a dict"),
-        ('{"passage": {"text": "a", "questions": [{"idx": 1}]}, "idx": 0}', "val.jsonl:2: no 'question'"),
-        ("{", r"val.jsonl:2: not valid JSON"),
+        ('{"passage": "flat", "idx": 0}', "val.jsonl:2: the field 'passage' must be a JSON object, not 'flat'"),
+        (
+            '{"passage": {"text": "a", "questions": [{"idx": 1}]}, "idx": 0}',
+            "val.jsonl:2: the field 'question' is missing",
+        ),
+        ("{", r"val.jsonl:2: this is not valid JSON"),
     ],
 )
 def test_records_of_another_shape_are_named_with_their_line(tmp_path, line, message):

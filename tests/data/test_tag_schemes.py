@@ -64,7 +64,7 @@ def test_problems_are_the_tags_that_conversion_without_a_source_would_change(tag
     problems = tag_schemes.check_tags(tags, "BIO")
     assert [problem.position for problem in problems] == [n for n, t in enumerate(tags) if t != mended[n]]
     if problems:
-        with pytest.raises(NlpcliError, match="not BIO"):
+        with pytest.raises(NlpcliError, match="not valid BIO"):
             tag_schemes.convert_scheme(tags, "BIO", "IOBES")
 
 
@@ -95,14 +95,14 @@ def test_the_scheme_is_found_from_the_sentences():
 
 def test_a_problem_says_where_it_is_and_what_was_expected():
     [problem] = tag_schemes.check_tags(["O", "I-PER"], "BIO")
-    assert str(problem) == "'I-PER' at word 2, where 'B-PER' is expected"
+    assert str(problem) == "word 2 has the tag 'I-PER', but 'B-PER' is expected"
     [shapeless] = tag_schemes.check_tags(["O", "NOUN", "I-PER"], "BIO")
-    assert str(shapeless) == "'NOUN' at word 2 is no tag of an entity"
+    assert str(shapeless) == "word 2 has the tag 'NOUN', which is not a valid tag"
 
 
 @pytest.mark.parametrize("tag", ["NOUN", "B-", "B_PER", "", "-PER", "O-PER", "b-PER"])
 def test_a_tag_of_another_shape_is_refused(tag):
-    with pytest.raises(NlpcliError, match="no tag of an entity"):
+    with pytest.raises(NlpcliError, match="is not a valid tag"):
         tag_schemes.entities([tag])
 
 
@@ -110,5 +110,5 @@ def test_unknown_schemes_and_impossible_entities_are_refused():
     with pytest.raises(NlpcliError, match="unknown tag scheme 'BOI'"):
         tag_schemes.check_tags([], "BOI")
     for found in ([Entity("X", 0, 2), Entity("Y", 1, 3)], [Entity("X", 2, 5)], [Entity("X", 1, 1)]):
-        with pytest.raises(NlpcliError, match="overlaps another entity or leaves"):
+        with pytest.raises(NlpcliError, match="overlaps another or exceeds"):
             tag_schemes.write_tags(found, 4, "BIO")

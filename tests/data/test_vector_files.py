@@ -44,11 +44,11 @@ def test_what_stood_there_stays_when_the_blocks_break_off(tmp_path):
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"", "not a whole file of vectors"),
-        (b"1 2 3\n", "not a whole file of vectors"),
-        (np.ones(3), r"holds \(3,\)"),
-        (np.ones((2, 2), dtype=int), "int64, not a row of numbers"),
-        (np.array([{}], dtype=object), "not a whole file of vectors"),
+        (b"", "is not a valid .npy file"),
+        (b"1 2 3\n", "is not a valid .npy file"),
+        (np.ones(3), r"contains an array of shape \(3,\)"),
+        (np.ones((2, 2), dtype=int), "type int64, but it must contain one vector of floating-point numbers"),
+        (np.array([{}], dtype=object), "is not a valid .npy file"),
     ],
 )
 def test_what_is_no_file_of_vectors_is_named(tmp_path, content, message):
@@ -65,7 +65,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path):
     path = tmp_path / "v.npy"
     write_vectors(path, [np.ones((30, 20))], 20)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(NlpcliError, match="not a whole file"):
+    with pytest.raises(NlpcliError, match=r"is not a valid \.npy file"):
         open_vectors(path)
     with pytest.raises(NlpcliError, match="is a folder"):
         open_vectors(tmp_path)

@@ -103,7 +103,7 @@ def test_invalid_predictions_are_cautioned_against():
             "sentence 2: 1 tags predicted for 2 words",
         ),
         (lambda: tagging_metrics.token_accuracy([["O"]], [[]]), "sentence 1: 0 tags predicted for 1 words"),
-        (lambda: tagging_metrics.entity_f1([["O"]], [["NOUN"]]), "'NOUN' is no tag of an entity"),
+        (lambda: tagging_metrics.entity_f1([["O"]], [["NOUN"]]), "'NOUN' is not a valid tag"),
         (lambda: tagging_metrics.entity_f1([["O"]], [["O"]], scheme="BIO"), "means nothing unless"),
         (lambda: tagging_metrics.entity_f1([["B-X", "I-Y", "I-X"]], [["O"] * 3], strict=True), "valid in no scheme"),
         (lambda: tagging_metrics.entity_f1([["O"]], [["O"]], True, "IBO"), "unknown tag scheme"),

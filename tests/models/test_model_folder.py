@@ -187,7 +187,7 @@ DAMAGE = {
     "a file": (lambda path: (shutil.rmtree(path), path.write_text("x")), "is a file, not a model folder"),
     "no weights": (lambda path: (path / WEIGHTS).unlink(), "model.safetensors is missing"),
     "no description": (lambda path: (path / DESCRIPTION).unlink(), "not a finished model"),
-    "no tokenizer": (lambda path: shutil.rmtree(path / TOKENIZER), "no tokenizer here"),
+    "no tokenizer": (lambda path: shutil.rmtree(path / TOKENIZER), "contains no tokenizer"),
     "half the weights": (truncate, "is damaged or was exchanged"),
     "no byte of weights": (write(WEIGHTS, b""), "is damaged or was exchanged"),
     "one bit": (flip_a_bit, "is damaged or was exchanged"),
@@ -326,7 +326,7 @@ def test_a_model_with_a_source_encoder_comes_back_with_both_tokenizers(with_sour
 def test_sources_are_read_with_no_tokenizer_but_their_own(with_source, tokenizer):
     path, _ = with_source
     shutil.rmtree(path / SOURCE_TOKENIZER)
-    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: no tokenizer here"):
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER} contains no tokenizer"):
         load_model(path)
     tokenizer.save(path / SOURCE_TOKENIZER)
     with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: this tokenizer does not belong to the model"):

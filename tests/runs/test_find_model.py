@@ -62,7 +62,7 @@ def test_a_finished_model_goes_before_any_interrupted_one(tmp_path_factory, kind
             (whole if kind == "finished" else parts if kind == "interrupted" else []).append(path)
     said = []
     if not whole and not parts:
-        with pytest.raises(NlpcliError, match="no run of a translation model"):
+        with pytest.raises(NlpcliError, match="runs/ contains no translation model"):
             newest_run(TRANSLATION, root)
         return
     found = newest_run(TRANSLATION, root)
@@ -71,7 +71,7 @@ def test_a_finished_model_goes_before_any_interrupted_one(tmp_path_factory, kind
     if not whole:
         assert said[1].startswith(f"warning: the run {parts[-1]} is not finished")
     elif parts and parts[-1].name > whole[-1].name:
-        assert f"{parts[-1]} is newer but not finished; --model {parts[-1]} uses" in said[1]
+        assert f"{parts[-1]} is newer, but not finished; --model {parts[-1]} uses" in said[1]
     else:
         assert len(said) == 1
 
@@ -92,7 +92,7 @@ def test_every_command_without_a_model_passes_over_an_interrupted_run(tmp_path, 
 
 @pytest.mark.parametrize(("task", "command"), [(TRANSLATION, "finetune"), (LANGUAGE_MODEL, "pretrain")])
 def test_where_there_is_none_it_is_said_how_to_make_one(tmp_path, task, command):
-    with pytest.raises(NlpcliError, match="no run of a") as caught:
+    with pytest.raises(NlpcliError, match=rf"runs/ contains no {task.replace('-', ' ')}") as caught:
         newest_run(task, tmp_path / "runs")
     assert f"nlpcli {command}" in caught.value.hint
 

@@ -186,7 +186,7 @@ def test_a_pair_that_sampling_would_make_too_long_keeps_its_own_pieces(make, sha
 
 @chars
 def test_sampling_from_a_tokenizer_with_one_segmentation_is_refused_at_once(make):
-    with pytest.raises(NlpcliError, match="only one segmentation"):
+    with pytest.raises(NlpcliError, match="does not support subword sampling"):
         make(sampling=0.1)
 
 

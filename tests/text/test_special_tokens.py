@@ -32,6 +32,6 @@ def test_roles_may_be_absent_and_have_other_names():
     assert special.all() == {0, 5}
     assert special.names == {0: "<|end|>", 5: "<other>"}
     special.check("bos", "eos")
-    with pytest.raises(NlpcliError, match="this tokenizer has no mask token"):
+    with pytest.raises(NlpcliError, match="the tokenizer has no mask token"):
         special.check("bos", "mask")
     assert set(SpecialTokens().as_dict()) < set(special.as_dict())

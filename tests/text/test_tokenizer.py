@@ -122,7 +122,7 @@ def test_an_id_out_of_the_vocabulary_is_named(tokenizer):
 
 
 def test_a_lone_surrogate_is_no_text(tokenizer):
-    with pytest.raises(NlpcliError, match=r"text 2: lone surrogate U\+D800 at column 3"):
+    with pytest.raises(NlpcliError, match=r"text 2: character 3 is half of a surrogate pair \(U\+D800\)"):
         tokenizer.encode(["fine", "ab\ud800"])
 
 
@@ -192,7 +192,7 @@ def test_a_truncated_file_is_noticed(tokenizer, tmp_path):
         with pytest.raises(NlpcliError, match=f"{file.name}: the tokenizer is damaged"):
             load_tokenizer(tmp_path)
     file.unlink()
-    with pytest.raises(NlpcliError, match=f"{file.name}: the tokenizer is damaged: No such file"):
+    with pytest.raises(NlpcliError, match=rf"{file.name}: the tokenizer is damaged \(No such file"):
         load_tokenizer(tmp_path)
 
 
@@ -201,12 +201,12 @@ def test_an_edited_description_is_noticed(tokenizers, tmp_path):
     path = tmp_path / "tokenizer.yaml"
     description = yaml.safe_load(path.read_text())
     for change, message in (
-        ({"lowercase": True}, "its settings are not the ones"),
-        ({"vocab_size": 3}, "its settings are not the ones"),
+        ({"lowercase": True}, "its settings were changed after it was saved"),
+        ({"vocab_size": 3}, "its settings were changed after it was saved"),
         ({"kind": "unigramm"}, "unknown tokenizer type 'unigramm'"),
-        ({"format": 2}, "format 2 is not supported"),
+        ({"format": 2}, "does not support tokenizer format 2"),
         ({"colour": "red"}, "unknown key 'colour'"),
-        ({"special": {**description["special"], "mask": 5}}, "its settings are not the ones"),
+        ({"special": {**description["special"], "mask": 5}}, "its settings were changed after it was saved"),
     ):
         path.write_text(yaml.safe_dump(description | change))
         with pytest.raises(NlpcliError, match=message):
@@ -214,6 +214,6 @@ def test_an_edited_description_is_noticed(tokenizers, tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_says_how_to_make_one(tmp_path):
-    with pytest.raises(NlpcliError, match=r"no tokenizer here") as error:
+    with pytest.raises(NlpcliError, match=r"contains no tokenizer") as error:
         load_tokenizer(tmp_path / "none")
     assert "nlpcli tokenize train" in error.value.hint

@@ -63,7 +63,9 @@ def test_the_vocabulary_has_the_size_that_was_asked_for(tokenizers, kind):
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "wordpiece", "byte-bpe"])
 def test_a_vocabulary_the_text_cannot_fill_names_the_largest_possible(lines, kind):
-    with pytest.raises(NlpcliError, match=r"100000 is too large for this text: the largest possible is (\d+)") as error:
+    with pytest.raises(
+        NlpcliError, match=r"100,000 tokens is too large for this text, which allows at most (\d+)"
+    ) as error:
         train_tokenizer(kind, lines, vocab_size=100_000)
     largest = int(error.value.message.rsplit(" ", 1)[1])
     assert train_tokenizer(kind, lines, vocab_size=largest).vocab_size == largest
@@ -73,7 +75,7 @@ def test_a_vocabulary_the_text_cannot_fill_names_the_largest_possible(lines, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_vocabulary_too_small_for_what_it_has_to_hold_names_the_least(lines, kind):
-    with pytest.raises(NlpcliError, match=r"5 is too small: .* alone are \d+") as error:
+    with pytest.raises(NlpcliError, match=r"5 tokens is too small: .* alone need \d+") as error:
         train_tokenizer(kind, lines, vocab_size=5)
     least = int(error.value.message.rsplit(" ", 1)[1])
     assert train_tokenizer(kind, lines, vocab_size=least).vocab_size == least
@@ -92,7 +94,7 @@ def test_no_text_is_no_tokenizer(kind, texts):
 def test_errors_of_the_stream_come_through(kind):
     def broken():
         yield "some text"
-        raise NlpcliError("train.de:17: not valid UTF-8")
+        raise NlpcliError("train.de:17: the line is not valid UTF-8")
 
     for limit in (10, None):
         with pytest.raises(NlpcliError, match=r"train\.de:17"):
@@ -109,10 +111,10 @@ def test_wrong_settings_are_refused(lines):
     for settings, message in (
         ({"kind": "unigrm"}, "unknown tokenizer type 'unigrm'"),
         ({"normalization": "nfck"}, "unknown normalization 'nfck'"),
-        ({"vocab_size": None}, "'unigram' needs a vocabulary size"),
-        ({"vocab_size": 0}, "vocabulary of 0"),
-        ({"sentinels": -1}, "-1 sentinels"),
-        ({"character_coverage": 1.5}, "character coverage of 1.5"),
+        ({"vocab_size": None}, "a tokenizer of type unigram needs a vocabulary size"),
+        ({"vocab_size": 0}, "the vocabulary size must be at least 1, not 0"),
+        ({"sentinels": -1}, "the number of sentinel tokens can't be negative: -1"),
+        ({"character_coverage": 1.5}, "the character coverage must be greater than 0 and at most 1, not 1.5"),
         ({"max_lines": 0}, "at most 0 lines"),
     ):
         with pytest.raises(NlpcliError, match=message):

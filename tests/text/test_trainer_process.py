@@ -102,7 +102,7 @@ def test_long_words_of_an_error_arrive_though_the_texts_were_not_read(apart):
 
 
 def test_a_trainer_that_is_killed_is_a_failed_run(apart):
-    with pytest.raises(RunFailed, match="the trainer of the tokenizer was ended by signal 9"):
+    with pytest.raises(RunFailed, match="the process that trains the tokenizer was stopped by signal 9"):
         trainer_process.train(die, texts(100_000), {})
 
 

@@ -63,13 +63,13 @@ def test_a_vocabulary_size_keeps_the_most_frequent_and_none_keeps_all():
 
 
 def test_a_size_the_text_cannot_fill_tells_the_one_it_can():
-    with pytest.raises(VocabularyTooLarge, match="the largest possible is 14") as error:
+    with pytest.raises(VocabularyTooLarge, match="this text, which allows at most 14") as error:
         train_tokenizer("words", [TEXT], vocab_size=15)
     assert train_tokenizer("words", [TEXT], vocab_size=error.value.possible).vocab_size == 14
 
 
 def test_a_size_without_room_for_a_word_is_refused():
-    with pytest.raises(NlpcliError, match="the end of a line and one word alone are 9"):
+    with pytest.raises(NlpcliError, match="the line end and one word alone need 9"):
         train_tokenizer("words", [TEXT], vocab_size=8)
 
 

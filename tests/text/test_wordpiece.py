@@ -112,11 +112,13 @@ def test_a_long_word_of_the_training_text_is_cut_into_pieces_which_is_told(lengt
     tokenizer = trained_with_all_pieces([word, "มานี มี"] * 3)
     [pieces] = tokenizer.encode([word])
     assert tokenizer.special.unk not in pieces
-    assert "1 word has more than 100 characters: " in tokenizer.model.note
+    assert "1 word has more than 100 characters; " in tokenizer.model.note
     [again] = type(tokenizer.model).from_bytes(tokenizer.model.to_bytes(), None).encode([word])
     assert again == pieces
 
 
 def test_a_word_that_would_take_too_long_is_unknown_and_told_and_usual_words_are_not_told():
-    assert "1 of more than 1,000 will be <unk>" in trained_with_all_pieces(["ab" * 501, "a b ab"]).model.note
+    assert (
+        "1 of them has more than 1,000, and becomes <unk>" in trained_with_all_pieces(["ab" * 501, "a b ab"]).model.note
+    )
     assert trained_with_all_pieces(["a" * 100, "b"]).model.note is None

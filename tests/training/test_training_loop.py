@@ -157,7 +157,7 @@ def test_metrics_are_json_lines_with_loss_rate_and_speed(run_clm):
 def test_a_folder_that_holds_a_run_is_left_alone(run_clm):
     run, _ = run_clm("run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(NlpcliError, match="already holds a run"):
+    with pytest.raises(NlpcliError, match="already contains a run"):
         run_clm("run")
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

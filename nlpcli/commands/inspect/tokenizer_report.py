@@ -43,7 +43,7 @@ def inspect_tokenizer(
     """
     tokenizer = open_tokenizer(Path(path))
     facts = describe(tokenizer)
-    facts.pop("pieces")
+    facts.pop("example_tokens")
     facts["kind_of_tokenizer"] = facts.pop("kind")
     ordinary = _ordinary(tokenizer)
     scripts = _scripts(ordinary)

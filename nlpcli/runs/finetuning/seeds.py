@@ -92,13 +92,13 @@ def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Reques
 def _check_seeds(out: Path | None) -> None:
     """Raises: NlpcliError where there are no runs of several seeds to resume."""
     if out is None:
-        raise NlpcliError("--resume needs the folder of the seeds", hint="name it with --out")
+        raise NlpcliError("--resume needs the folder with the runs of all seeds", hint="name it with --out")
     if any(out.glob(f"seed-*/{CONFIG}")):
         return
     check_run_to_resume(out)
     raise NlpcliError(
-        f"{out}: is one run, and --seeds needs a folder with a run for each seed",
-        hint=f"leave --seeds out: nlpcli finetune --resume --out {shlex.quote(str(out))}",
+        f"{out} is a single run, but --seeds needs a folder with one run for each seed",
+        hint=f"leave out --seeds: nlpcli finetune --resume --out {shlex.quote(str(out))}",
     )
 
 

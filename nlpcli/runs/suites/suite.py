@@ -131,9 +131,13 @@ def evaluate_suite(
     Raises: NlpcliError for data that can't be read, with file and line, and where no task has data and a model.
     """
     if len(job.data) != 1:
-        raise NlpcliError(f"a suite needs one folder, and {len(job.data)} are given", hint="--data DIR")
+        raise NlpcliError(
+            f"a suite needs one data folder, but {len(job.data)} are given", hint="name one folder with --data DIR"
+        )
     if job.model is None:
-        raise NlpcliError("no models are given", hint="add --model DIR, a folder with one model for each task")
+        raise NlpcliError(
+            "the folder of the models is missing", hint="name a folder with one model for each task: --model DIR"
+        )
     _tell_unused(job, warn)
     wanted = chosen_tasks(name, only)
     found = {task.task.name: task for task in read_suite(name, job.data[0])}
@@ -156,7 +160,7 @@ def evaluate_suite(
     if not results and not written:
         told = "; ".join(f"{task}: {what}" for task, what in missing.items() if what != _LEFT_OUT)
         raise NlpcliError(
-            f"{job.model}: no model for any task in {job.data[0]} ({told})",
+            f"{job.model} contains no model for any task in {job.data[0]} ({told})",
             hint=f"train them: nlpcli finetune --suite {name} --train {job.data[0]} --model DIR --out {job.model}",
         )
     return SuiteReport(name, results, missing, written)
@@ -187,8 +191,8 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
     if (root / _DESCRIPTION).is_file():
         if len(only) != 1:
             raise NlpcliError(
-                f"{root}: is one model, and a suite needs a folder with a model for each task",
-                hint="name its task: --only TASK",
+                f"{root} is a single model, but a suite needs a folder with one model for each task",
+                hint="name the task of this model with --only TASK",
             )
         return root
     below = {squashed(path.name): path for path in sorted(root.iterdir()) if (path / _DESCRIPTION).is_file()}
@@ -232,7 +236,7 @@ def read_dev(found: FoundTask) -> tuple[list[Example], dict[str, int]]:
     parts = {part: list(found.read("dev", part)) for part in found.files.get("dev", {})}
     for part, examples in parts.items():
         if not examples:
-            raise NlpcliError(f"{found.files['dev'][part]}: no examples")
+            raise NlpcliError(f"{found.files['dev'][part]} contains no examples")
     return [example for examples in parts.values() for example in examples], {p: len(e) for p, e in parts.items()}
 
 
@@ -278,7 +282,7 @@ def finetune_suite(
     wanted = chosen_tasks(suite, only)
     found = [task for task in read_suite(suite, folder) if task.task in wanted and "train" in task.files]
     if not found:
-        raise NlpcliError(f"{folder}: no training data for {', '.join(task.name for task in wanted)}")
+        raise NlpcliError(f"{folder} contains no training data for {', '.join(task.name for task in wanted)}")
     failed: dict[str, NlpcliError] = {}
     for number, task in enumerate(found, start=1):
         listener.note(f"{task.task.name} ({number} of {len(found)})")
@@ -291,7 +295,7 @@ def finetune_suite(
             failed[task.task.name] = error
             if len(failed) == len(found):
                 raise next(iter(failed.values())) from None
-            listener.note(f"{task.task.name} failed: {error.message}")
+            listener.note(f"the training for {task.task.name} failed: {error.message}")
     return failed
 
 
@@ -300,7 +304,7 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
 
     started = request.resume and (run / CONFIG).exists()
     if started and (run / _CARD).exists():  # the card is written last
-        listener.note(f"{run}: is finished")
+        listener.note(f"{run} is already finished")
         return
     files = {split: [str(path) for path in found.files.get(split, {}).values()] for split in ("train", "dev")}
     columns = {name: value for name, value in asdict(found.task.columns).items() if value is not None}

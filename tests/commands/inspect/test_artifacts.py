@@ -43,7 +43,7 @@ def test_a_shard_set_is_described_and_a_damaged_one_refused(tmp_path):
     assert (found.kind, found.facts["documents"], found.facts["text_words"]) == ("shards", 2, 3)
     shard = next((tmp_path / "set").glob("tokens-*.bin"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(NlpcliError, match="damaged shard set"):
+    with pytest.raises(NlpcliError, match="the shard set is damaged"):
         inspect(str(tmp_path / "set"))
 
 
@@ -97,8 +97,8 @@ class Wicked:
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
         ("x.parquet", b"PAR1\x15\x04", "is a Parquet file, not a text file"),
         ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
-        ("x", b"BZh91AY&SYxx", "compressed by bzip2"),
-        ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office program"),
+        ("x", b"BZh91AY&SYxx", "a bzip2 archive"),
+        ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file"),
         ("x", bytes(range(256)), "not a text and not a known format"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
         ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),

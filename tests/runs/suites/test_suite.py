@@ -88,7 +88,7 @@ def test_models_stand_in_folders_named_as_tasks_and_diagnostics_borrow_theirs(tm
         "CB": "cb", "RTE": "RTE", "AX-b": "RTE", "AX-g": "RTE",
     }  # fmt: skip
     assert find_model(tmp_path / "cb", names["CB"], only=[names["CB"]]) == tmp_path / "cb"
-    with pytest.raises(NlpcliError, match="is one model"):
+    with pytest.raises(NlpcliError, match="is a single model"):
         find_model(tmp_path / "cb", names["CB"], only=list(names.values()))
 
 
