@@ -94,7 +94,7 @@ class ModelConfig(Strict):
     attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
     activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
     output_dropout: bool = Field(False, description="dropout also on the output of each stack (T5)")
-    initialisation: Literal["xavier", "normal", "bert", "t5"] = "xavier"
+    initialization: Literal["xavier", "normal", "bert", "t5"] = "xavier"
     init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
 
     @model_validator(mode="before")

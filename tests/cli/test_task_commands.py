@@ -24,7 +24,7 @@ model:
   positions: learned
   max_length: 64
   norm_position: pre
-  initialisation: xavier
+  initialization: xavier
   segments: 2
   scale_embeddings: false
   dropout: 0.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
-from nlpcli.models.initialisation import initialise
+from nlpcli.models.initialisation import initialize
 from nlpcli.models.xlnet import XLNet
 from nlpcli.objectives.plm import PermutationLanguageModelling, target_spans
 from nlpcli.text import train_tokenizer
@@ -189,7 +189,7 @@ def test_it_learns(tokenizer, tmp_path):
     shards = build_shards([path], tokenizer, out=tmp_path / "shards", documents="lines", workers=1)
     torch.manual_seed(2)
     model = XLNet(vocab_size=tokenizer.vocab_size, d_model=32, heads=2, d_ff=64, layers=1, memory_length=12)
-    initialise(model, scheme="normal", std=0.1)
+    initialize(model, scheme="normal", std=0.1)
     task = objective(shards, tokenizer, batch_tokens=192)
     optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), np.random.default_rng(0)
     for epoch in range(20):

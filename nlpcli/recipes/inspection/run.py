@@ -210,7 +210,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     far = _how_far({**parts, **progress, "logged_step": None})
     rows = [
         ("progress", far),
-        ("optimiser", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
+        ("optimizer", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
         ("digests", ", ".join(f"{name} {said}" for name, said in checked.items())),
         ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else "?"),
     ]
