@@ -235,8 +235,10 @@ def test_texts_are_made_of_texts(call):
 def test_seeds_are_trained_one_after_the_other_and_summed_up(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     out = json.loads(call(*finetune("classify", "--train", "train.tsv", "--seeds", 2, "--json", steps=4)))
-    values = out["metrics"]["accuracy"]["values"]
-    assert out["seeds"] == [1, 2] and out["metrics"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
+    accuracy = score_in(out, "accuracy")
+    assert list(accuracy) == ["metric", "value", "low", "high", "signature", "deviation", "values"]
+    assert out["seeds"] == [1, 2] and accuracy["value"] == pytest.approx(sum(accuracy["values"]) / 2)
+    assert accuracy["signature"].startswith("accuracy") and len(accuracy["values"]) == 2
     assert json.loads(Path("runs/x/seeds.json").read_text()) == out
 
 

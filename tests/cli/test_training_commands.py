@@ -173,7 +173,10 @@ def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
     status, out, _ = call(*pretrain("--json", steps=10))
     told = json.loads(out)
     assert status == 0 and told["run"] == "runs/lm" and told["steps"] == 10
-    assert told["metrics"]["loss"] == told["best"]["loss"]
+    [loss], [best] = ([one for one in told[key] if one["metric"] == "loss"] for key in ("scores", "best"))
+    assert list(loss) == ["metric", "value", "low", "high", "signature"] and loss["low"] is None
+    assert loss["signature"].startswith("loss") and best == loss | {"step": 10}
+    assert told["best_checkpoint"] == "step 10" and told["stopped"] == "10 steps done"
 
 
 def test_the_first_line_says_device_precision_and_threads(call, pairs):
