@@ -92,7 +92,9 @@ class PermutationLanguageModelling:
         seed: int = 1,
     ) -> None:
         if one_of < 1 or context < one_of:
-            raise NlpcliError(f"one of {one_of} tokens can't be predicted in a context of {context}")
+            raise NlpcliError(
+                f"one of {one_of} tokens is predicted, so the context must be at least {one_of} tokens, not {context}"
+            )
         tokenizer.special.check("eos")
         self.symbols = Symbols.of(tokenizer)
         eos = tokenizer.special.eos

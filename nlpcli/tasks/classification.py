@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.labels import UnknownLabel, one_field
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.data.labels import one_field
+from nlpcli.errors import NlpcliError
 from nlpcli.objectives.learning import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
 from nlpcli.tasks.texts import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, labels_of, pair_line, summed, text_head
 
 
@@ -65,7 +65,10 @@ class Classification:
     ) -> Classification:
         labels = labels_of(examples, "classify")
         if lm_weight and context.model.kind != "decoder":
-            raise NlpcliError(f"head.lm_weight {lm_weight} is for decoders, and this model is a {context.model.kind}")
+            raise NlpcliError(
+                f"head.lm_weight needs a decoder, but this model is an {context.model.kind}",
+                hint="leave out head.lm_weight, or choose a decoder with --model",
+            )
         settings = text_head(context, len(labels), **head)
         weights = None
         if class_weights == "balanced":
@@ -98,11 +101,7 @@ class Classification:
 
     def check(self, example: Example) -> None:
         if example.label not in self._index:
-            near = nearest(str(example.label), self.labels)
-            raise UnknownLabel(
-                f"{example.place}: label '{example.label}' is not one the model was trained with",
-                hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
-            )
+            raise unknown_label(str(example.label), self.labels, place=example.place)
 
     def parse(self, line: str) -> Example:
         return pair_line(line)

@@ -325,11 +325,11 @@ def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
         messages.add("" if status == 0 else err)
     told = next(message for message in messages if message)
     assert len(messages) == 2
-    assert "with 1 of 3 examples taken at random as dev set: " in told and "all words have the same tag 'Q-PER'" in told
+    assert "with 1 of 3 examples taken at random as dev set: " in told and "have the same tag 'Q-PER'" in told
     assert "--dev" in told
     alike = write("bad.conll", ["x Q-PER", "", "y Q-PER", "", "z Q-PER"])
     err = refused(call, *finetune("tag", "--train", alike))
-    assert "bad.conll:1: all words have the same tag 'Q-PER'" in err and "at random" not in err
+    assert "bad.conll:1: all words of the training examples have the same tag 'Q-PER'" in err and "at random" not in err
 
 
 def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(call):

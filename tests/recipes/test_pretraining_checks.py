@@ -28,8 +28,8 @@ def configured(objective, preset, *overrides, **more):
         ("clm", "bart-nano", (), "clm trains a decoder, and this model is an encoder-decoder", "gpt-mini"),
         ("denoise", "bert-nano", ("noise.kinds=spans",), "denoise trains an encoder-decoder", "t5-nano"),
         ("mlm+nsp+sop", "bert-nano", (), "nsp and sop exclude each other", "choose one"),
-        ("nsp", "bert-nano", ("data.format=full-sentences",), "nsp asks about pairs", "segment-pair"),
-        ("sop", "roberta-nano", ("data.format=doc-sentences",), "sop asks about pairs", "segment-pair"),
+        ("nsp", "bert-nano", ("data.format=full-sentences",), "nsp needs pairs of segments", "segment-pair"),
+        ("sop", "roberta-nano", ("data.format=doc-sentences",), "sop needs pairs of segments", "segment-pair"),
         ("mlm", "bert-nano", ("data.context=4",), "context 4 is too short for mlm: two segments", "at least 5"),
         (
             "mlm",
