@@ -50,7 +50,7 @@ def outline(
             return _built(config, vocab_size, head, first_weights=False)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise NlpcliError(f"no model can be built with these settings ({shortened(why)})") from None
+        raise NlpcliError(f"a model can't be built from these settings ({shortened(why)})") from None
 
 
 def build_model(

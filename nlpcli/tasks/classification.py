@@ -66,7 +66,7 @@ class Classification:
         labels = labels_of(examples, "classify")
         if lm_weight and context.model.kind != "decoder":
             raise NlpcliError(
-                f"head.lm_weight needs a decoder, but this model is an {context.model.kind}",
+                f"head.lm_weight needs a decoder, but this is an {context.model.kind}",
                 hint="leave out head.lm_weight, or choose a decoder with --model",
             )
         settings = text_head(context, len(labels), **head)

@@ -201,8 +201,8 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "out"], "nowhere: no such model folder"),
-        (["empty", "out"], "not a finished model"),
+        (["nowhere", "out"], "nowhere: the model folder does not exist"),
+        (["empty", "out"], "the folder contains no finished model"),
         (["a", "out", "--to", "onnx"], "unknown form 'onnx'"),
         (["odd", "out"], "unknown model type 'llama'"),
     ],

@@ -216,5 +216,5 @@ def test_a_sample_shows_what_is_hidden_and_in_which_order_it_is_told(shards, tok
 
 
 def test_a_context_too_short_to_predict_one_token_of_is_refused(shards, tokenizer):
-    with pytest.raises(NlpcliError, match="one of 6 tokens .* the context must be at least 6 tokens, not 5"):
+    with pytest.raises(NlpcliError, match=r"one of 6 tokens .* the context must be at least 6 tokens, not 5"):
         objective(shards, tokenizer, context=5)

@@ -168,7 +168,7 @@ def _files(plan: Plan) -> list[str]:
 
 def _machine(result: Mapping[str, Any]) -> str:
     """Where a cell was trained; by how much a probe found bfloat16 faster is chance."""
-    where = re.sub(r"\(bfloat16 was probed at [^)]*\)", "(as probed)", result.get("machine") or "")
+    where = re.sub(r"\(bfloat16 runs at [^)]*\)", "(as measured)", result.get("machine") or "")
     return "; ".join(part for part in (where, result.get("platform")) if part)
 
 
