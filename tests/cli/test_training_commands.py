@@ -521,7 +521,7 @@ BAD_CALLS = {
     "no second segmentation": (finetune("--set", "data.subword_sampling=0.1"), "only one segmentation", None),
     "too few positions": (
         finetune(*LEARNED),
-        "data.max_length 128 is longer than the model's 10",
+        "data.max_length 128 is greater than model.max_length 10",
         "data.max_length=10",
     ),
     "a dev line beyond the positions": (
@@ -535,22 +535,22 @@ BAD_CALLS = {
     "resume with a tokenizer": (["finetune", "--resume", "--out", "a", "--tokenizer", "b"], "--tokenizer can't", None),
     "a noise for another objective": (
         pretrain("--noise", "spans"),
-        "--noise has no effect on clm",
+        "--noise has no effect on the objective clm",
         "denoise",
     ),
     "a noise for masks": (
         ["pretrain", "--objective", "mlm", "--noise", "spans", "--data", "train.en"],
-        "--noise has no effect on mlm",
+        "--noise has no effect on the objective mlm",
         "denoise",
     ),
     "a noise for gap sentences": (
         ["pretrain", "gap-sentences", "--noise", "infill", "--data", "train.en"],
-        "--noise has no effect on gap-sentences",
+        "--noise has no effect on the objective gap-sentences",
         "denoise",
     ),
     "a document mask for masks": (
         ["pretrain", "--objective", "mlm", "--document-mask", "--data", "train.en"],
-        "--document-mask has no effect on mlm",
+        "--document-mask has no effect on the objective mlm",
         "clm",
     ),
     "data that is no group": (["pretrain", "--preset", "odd.yaml"], "odd.yaml': data", None),

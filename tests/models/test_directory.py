@@ -196,7 +196,10 @@ DAMAGE = {
     "a weight too few": (other_weights(but(BIAS)), f"the weight '{BIAS}' is missing"),
     "a weight too many": (other_weights(but("surprise", torch.zeros(2))), "the weight 'surprise' is unexpected"),
     "a weight of another shape": (other_weights(but(BIAS, torch.zeros(5))), f"the weight '{BIAS}' has the wrong shape"),
-    "half of a description": (write(DESCRIPTION, b"task: translation\nmodel: {d_mod"), r"model.yaml:2: not valid YAML"),
+    "half of a description": (
+        write(DESCRIPTION, b"task: translation\nmodel: {d_mod"),
+        r"model.yaml:2: the file is not valid YAML",
+    ),
     "an empty description": (write(DESCRIPTION, b""), "'task' is missing"),
     "a description that is a list": (write(DESCRIPTION, b"- 1\n"), "expected 'key: value' lines"),
     "a description of bytes": (write(DESCRIPTION, b"task: \xff\xfe"), "not valid UTF-8"),

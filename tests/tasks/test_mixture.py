@@ -172,7 +172,7 @@ def test_mixing_is_a_temperature(tmp_path, mixing, expected):
         ("mixing: even\ntasks: {a: {train: x, dev: y}}", "temperature:2"),
         ("mixing: temperature:0\ntasks: {a: {train: x, dev: y}}", "temperature:2"),
         ("tasks: {}", "tasks"),
-        ("tasks: {a.b: {train: x, dev: y}}", "can't name a task"),
+        ("tasks: {a.b: {train: x, dev: y}}", "can't be the name of a task"),
         ("tasks: {a: {train: x}}", "'tasks.a.dev' is missing"),
         ("tasks: {a: {train: x, dev: y, prefx: z}}", "unknown key"),
         ("tasks: {a: {train: x, dev: y, task: classify, prefix: z}}", "is for text-to-text"),
