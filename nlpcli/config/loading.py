@@ -251,7 +251,7 @@ def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str = "") -> d
             if below is None:
                 below = base[key] = {}
             if not isinstance(below, dict):
-                raise NlpcliError(f"{source or key}: '{key}' holds a value, not a group of settings")
+                raise NlpcliError(f"{source or key}: '{key}' is a single value, not a group of settings")
             merge(below, value, source)
         else:
             base[key] = value

@@ -199,7 +199,7 @@ def test_a_whole_group_may_be_given_and_is_laid_over():
         ("x.=3", "--set x.=3: expected key=value"),
         ("x=[1", "'[1' is not a YAML value"),
         ("x=2020-13-45", "'2020-13-45' is not a YAML value"),
-        ("task.x=1", "'task' holds a value, not a group of settings"),
+        ("task.x=1", "'task' is a single value, not a group of settings"),
     ],
 )
 def test_an_assignment_of_another_form_is_refused(assignment, words):
@@ -238,7 +238,7 @@ def test_merging_flat_groups_is_updating(a, b):
 def test_merging_goes_into_groups_and_replaces_lists():
     base = {"m": {"x": 1, "l": [1, 2]}, "n": None}
     assert merge(base, {"m": {"l": [3]}, "n": {"y": 2}}) == {"m": {"x": 1, "l": [3]}, "n": {"y": 2}}
-    with pytest.raises(NlpcliError, match=r"^here: 'x' holds a value, not a group of settings$"):
+    with pytest.raises(NlpcliError, match=r"^here: 'x' is a single value, not a group of settings$"):
         merge(base, {"m": {"x": {"z": 1}}}, "here")
 
 
