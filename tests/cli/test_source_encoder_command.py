@@ -163,7 +163,7 @@ def test_a_model_with_random_weights_may_read_sources_in_a_vocabulary_of_their_o
 def test_what_makes_no_sense_is_refused_before_anything_is_written(call, folder):
     for encoder, said in (
         (("--tune", "stages"), "add one with tuning.source_layers"),
-        (("--source-tokenizer", "bart/tokenizer"), "add one with --source-layers"),
+        (("--source-tokenizer", "bart/tokenizer"), "add a source encoder with --source-layers"),
         (("--source-layers", 1, "--tune", "stages", "--fresh"), "tuning.mode needs a trained model"),
         (("--source-layers", 1, "--lora", 2), "a new source encoder (source_layers) must be trained too"),
     ):

@@ -337,7 +337,11 @@ def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(cal
     call(*finetune("classify", "--train", "train.tsv", steps=3))
     write("dev.tsv", ["text\tlabel", "the red dog\twarm", "the red cow\tluke", "the blue cow\tcold"])
     status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
-    assert status == 0 and "dev.tsv:3: label 'luke'" in err and out.startswith("accuracy")
+    assert (
+        status == 0
+        and "dev.tsv:3: the model was not trained with the label 'luke'" in err
+        and out.startswith("accuracy")
+    )
 
 
 def test_a_model_that_was_not_tuned_for_a_task_is_refused_by_name(call):

@@ -501,7 +501,7 @@ BAD_CALLS = {
     "not YAML": (pretrain("--config", "broken.yaml"), "broken.yaml:", None),
     "not a number": (pretrain("--config", "rate.yaml"), "training.lr", None),
     "wrong device": (pretrain("--device", "gpu"), "gpu", "cuda"),
-    "a model of the wrong kind": (pretrain("--preset", "transformer-tiny"), "clm trains a decoder", None),
+    "a model of the wrong kind": (pretrain("--preset", "transformer-tiny"), "clm needs a decoder", None),
     "no such tokenizer": (pretrain("--tokenizer", "nowhere"), "nowhere", None),
     "two bases": (pretrain("--config", "rate.yaml", "--preset", "gpt-mini"), "--config", "extends"),
     "resume nothing": (["pretrain", "--resume", "--out", "runs/none"], "runs/none", None),
