@@ -158,7 +158,10 @@ def test_fine_tuning_takes_the_tokenizer_that_is_named(call, bare, form):
     other = train_tokenizer("chars", ["other"], byte_fallback=False)
     other.save("other")
     status, _, err = call(*tune, "--tokenizer", "other")
-    assert status == 2 and f"other: has {other.vocab_size} tokens, the model {form} {tokenizer.vocab_size}" in err
+    assert (
+        status == 2
+        and f"the tokenizer has {other.vocab_size} tokens, but the model {form} has {tokenizer.vocab_size}" in err
+    )
     tokenizer.save("own")
     status, _, err = call(*tune, "--tokenizer", "own")
     assert status == 0, err
