@@ -132,7 +132,14 @@ def test_a_sum_is_read_with_its_weights():
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("mlm+mln", "mln"), ("mlm=-1", "-1"), ("mlm=x", "'x'"), ("mlm=nan", "nan"), ("mlm+mlm", "repeated"), ("", "''")],
+    [
+        ("mlm+mln", "mln"),
+        ("mlm=-1", "-1"),
+        ("mlm=x", "'x'"),
+        ("mlm=nan", "nan"),
+        ("mlm+mlm", "names mlm twice"),
+        ("", "''"),
+    ],
 )
 def test_a_wrong_sum_is_refused_with_what_is_wrong_in_it(text, word):
     with pytest.raises(NlpcliError, match=word):
