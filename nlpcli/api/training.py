@@ -66,10 +66,9 @@ def pretrain(
     with python_names():
         from nlpcli.runs.pretraining.pretrain import pretrain as recipe
         from nlpcli.runs.training_requests import pretraining_request
-        from nlpcli.runs.training_run import record_of
 
         request = pretraining_request(options, command=_call("pretrain", options, settings), say=say)
-        return _run(record_of(*recipe(request, _Listener(progress))))
+        return _run(*recipe(request, _Listener(progress)))
 
 
 def finetune(
@@ -144,10 +143,9 @@ def finetune(
     with python_names():
         from nlpcli.runs.finetuning.finetune import finetune as recipe
         from nlpcli.runs.training_requests import finetuning_request
-        from nlpcli.runs.training_run import record_of
 
         request = finetuning_request(options, command=_call("finetune", options, settings), say=say)
-        return _run(record_of(*recipe(request, _Listener(progress))))
+        return _run(*recipe(request, _Listener(progress)))
 
 
 class _Listener:
@@ -181,8 +179,13 @@ class _Listener:
             self._progress(progress)
 
 
-def _run(record: Mapping[str, Any]) -> Run:
-    return Run(path=Path(record["run"]), **{name: value for name, value in record.items() if name != "run"})
+def _run(path: Path, outcome: Any) -> Run:
+    progress = outcome.progress
+    best = {name: entry["value"] for name, entry in progress.best.items()}
+    return Run(
+        path=Path(path), kept=outcome.kept, reason=outcome.reason, steps=progress.step, tokens=progress.tokens,
+        seconds=round(progress.seconds, 2), metrics=outcome.metrics, best=best,
+    )  # fmt: skip
 
 
 def _text(value: PathLike | None) -> str | None:

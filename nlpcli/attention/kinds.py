@@ -49,7 +49,7 @@ KINDS: dict[str, AttentionKind] = {
         "nlpcli.attention.softmax:SoftmaxAttention", "softmax", patterns=True, bias=True, documents=True, dropout=True
     ),
     "linear": AttentionKind(
-        "nlpcli.attention.linear:LinearAttention", "linear", constant_state=True, why="keeps sums over all keys"
+        "nlpcli.attention.linear:LinearAttention", "linear", constant_state=True, why="sums over all keys"
     ),
 }
 """Name -> what it can do. A new kind is a file and a line here; the contract tests run over the table."""
@@ -92,12 +92,12 @@ def parse_attention(text: str) -> AttentionEntry:
 
 
 _ABILITIES = {
-    "causal": "can't read from left to right",
-    "bidirectional": "can't look both ways",
-    "patterns": "can't keep to a pattern",
-    "bias": "can't take relative positions into its scores",
-    "documents": "can't keep documents apart",
-    "dropout": "has no weights that could be dropped",
+    "causal": "does not support causal attention",
+    "bidirectional": "does not support bidirectional attention",
+    "patterns": "does not support patterns",
+    "bias": "does not support relative positions",
+    "documents": "does not support a document mask",
+    "dropout": "does not support attention dropout",
 }
 
 
@@ -116,15 +116,15 @@ def check_attention(texts: Sequence[str], *, setting: str, needs: Sequence[str])
                 decoder_pattern(entry.pattern)
             except ValueError as error:
                 raise NlpcliError(
-                    f"{setting} '{text}': {error}", hint="a decoder's pattern counts from the beginning"
+                    f"{setting} '{text}': {error}", hint="in a decoder, count positions from the beginning of the text"
                 ) from None
         looks_back, rest = split_causal(entry.pattern)
         wanted = [*needs, *(["causal"] if looks_back else []), *(["patterns"] if rest != Full() else [])]
         lacking = [ability for ability in wanted if not getattr(entry.kind, ability)]
         if lacking:
             able = [name for name, kind in KINDS.items() if all(getattr(kind, ability) for ability in wanted)]
-            why = f", since it {entry.kind.why}" if entry.kind.why else ""
+            why = f", because it {entry.kind.why}" if entry.kind.why else ""
             raise NlpcliError(
                 f"{setting} '{text}': {entry.name} {_ABILITIES[lacking[0]]}{why}",
-                hint=f"choose one that can: {', '.join(able)}",
+                hint=f"choose one that supports it: {', '.join(able)}",
             )

@@ -96,7 +96,7 @@ class LinearAttention:
         Raises: ValueError for a state that has read something.
         """
         if state is not None and state.length:
-            raise ValueError("linear attention keeps sums, which don't tell what the weight of each position is")
+            raise ValueError("linear attention has no weights of single positions in a state, only their sums")
         scores = _features(query) @ _seen(_features(key), mask).transpose(2, 3)
         if _causal(mask):
             scores = scores.tril(key.size(2) - query.size(2))
@@ -150,5 +150,5 @@ def _causal(mask: AttentionMask) -> bool:
     """Raises: ValueError for a mask that a sum over keys can't keep to."""
     causal, rest = split_causal(mask.pattern)
     if rest != Full() or mask.documents is not None or mask.permutation is not None:
-        raise ValueError("linear attention keeps to no pattern, documents or order")
+        raise ValueError("linear attention does not support patterns, document masks or permutations")
     return causal

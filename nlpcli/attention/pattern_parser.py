@@ -77,7 +77,7 @@ class _Reader:
         if word == "(":
             return self.inside(place)
         if word in ("", "+", "&", ")", "|"):
-            raise self.wrong(f"a part is missing {f'before {word!r}' if word else 'at the end'}", place)
+            raise self.wrong(f"a pattern is missing {f'before {word!r}' if word else 'at the end'}", place)
         atom = self.atom(word, place)
         if isinstance(atom, Blockwise) and self.take("("):
             return Blockwise(atom.size, self.inside(self.words[self.next - 1][1]))
@@ -88,7 +88,7 @@ class _Reader:
         if not self.take(")"):
             if self.next < len(self.words):
                 raise self.stray()
-            raise self.wrong("'(' is never closed", place)
+            raise self.wrong("')' is missing for this '('", place)
         return pattern
 
     def take(self, sign: str) -> bool:
@@ -99,7 +99,7 @@ class _Reader:
     def atom(self, word: str, place: int) -> Pattern:
         name, sign, rest = re.fullmatch(r"([^:@]*)([:@]?)(.*)", word, re.DOTALL).groups()
         if name not in PATTERNS:
-            raise self.wrong(f"there is no '{name}'", place, unknown("pattern", name, PATTERNS).hint)
+            raise self.wrong(f"unknown pattern '{name}'", place, unknown("pattern", name, PATTERNS).hint)
         kind = PATTERNS[name]
         numbers = rest.split("," if sign == "@" else ":") if sign else []
         fits = kind is Global if sign == "@" else len(numbers) in _counts(kind)
@@ -117,9 +117,9 @@ class _Reader:
 
     def stray(self) -> NlpcliError:
         word, place = self.words[self.next]
-        hints = {")": "it closes nothing", "|": "'or' is written +"}
-        hint = hints.get(word, "put + (or) or & (and) between two parts")
-        return self.wrong(f"'{word}' does not belong here", place, hint)
+        hints = {")": "this ')' has no '('", "|": "'or' is written +"}
+        hint = hints.get(word, "write + (or) or & (and) between two patterns")
+        return self.wrong(f"'{word}' is not allowed here", place, hint)
 
     def wrong(self, what: str, place: int, hint: str | None = None) -> NlpcliError:
         return NlpcliError(f"pattern '{self.text}', character {place + 1}: {what}", hint=hint)
@@ -140,5 +140,7 @@ def _counts(kind: type[Pattern]) -> range:
 def _example(kind: type[Pattern]) -> str:
     numbers = {"W": "4", "D": "2", "K": "1", "R": "3", "SEED": "7", "B": "8", "S": "8", "C": "2"}
     name, *letters = re.findall(r"\w+", kind.form)
-    example = f"for instance {':'.join([name, *(numbers[letter] for letter in letters)])}"
-    return example + (" for the first token, or global@0,5 for those at 0 and 5" if kind is Global else "")
+    example = f"for example {':'.join([name, *(numbers[letter] for letter in letters)])}"
+    return example + (
+        " for the first token, or global@0,5 for the tokens at positions 0 and 5" if kind is Global else ""
+    )

@@ -79,7 +79,7 @@ class Pattern(ABC):
 
         m = n if m is None else m
         if n > m:
-            raise ValueError(f"{n} queries can't be the last of {m} keys")
+            raise ValueError(f"there are {n} queries but only {m} keys")
         key = torch.arange(m, device=device)
         query = key[m - n :, None]
         return self.allows(query, key, m).expand(n, m).contiguous()
@@ -155,7 +155,7 @@ class Numbered(Pattern):
             least = 0 if name == "SEED" else 1
             number = getattr(self, field.name)
             if not least <= number <= _LARGEST:
-                raise ValueError(f"{name} is {number}, and must be a whole number from {least} to {_LARGEST}")
+                raise ValueError(f"{name} is {number}, but must be a whole number from {least} to {_LARGEST}")
 
     def __str__(self) -> str:
         numbers = [getattr(self, field.name) for field in fields(self)]
@@ -253,7 +253,7 @@ class Fixed(Numbered):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.last > self.size:
-            raise ValueError(f"C is {self.last}, more than the {self.size} keys of a block")
+            raise ValueError(f"C is {self.last}, but must be at most S, the {self.size} keys of a block")
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (query >= 0) & (key % self.size >= self.size - self.last)
@@ -353,9 +353,9 @@ class Global(Pattern):
 
     def __post_init__(self) -> None:
         if self.count and self.positions:
-            raise ValueError("global tokens are either the first K or those at chosen positions")
+            raise ValueError("global tokens are either the first K or those at given positions, not both")
         if not (self.positions or 1 <= self.count <= _LARGEST):
-            raise ValueError(f"K is {self.count}, and must be a whole number from 1 to {_LARGEST}")
+            raise ValueError(f"K is {self.count}, but must be a whole number from 1 to {_LARGEST}")
         if any(abs(position) > _LARGEST for position in self.positions):
             raise ValueError(f"positions must be whole numbers up to {_LARGEST}")
         object.__setattr__(self, "positions", tuple(dict.fromkeys(self.positions)))
@@ -405,7 +405,7 @@ class Blockwise(Pattern):
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= _LARGEST:
-            raise ValueError(f"B is {self.size}, and must be a whole number from 1 to {_LARGEST}")
+            raise ValueError(f"B is {self.size}, but must be a whole number from 1 to {_LARGEST}")
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return self.inner.allows(query // self.size, key // self.size, self._blocks(length))
@@ -515,7 +515,7 @@ def decoder_pattern(pattern: Pattern) -> Pattern:
     """
     _, rest = split_causal(pattern.left_to_right())
     if rest.counts_on_length:
-        raise ValueError(f"'{rest}' counts from the end of the text, which a decoder has not read yet")
+        raise ValueError(f"'{rest}' counts from the end of the text, which a decoder does not know")
     return Causal() & rest if rest != Full() else Causal()
 
 

@@ -51,10 +51,11 @@ def worked_example(text: str, *, causal: bool = False, seed: int = 0) -> WorkedE
     """
     tokens = tuple(text.split())
     if not tokens:
-        raise NlpcliError("--explain needs a text", hint='such as --explain "The cat sat"')
+        raise NlpcliError("--explain needs a text", hint='for example --explain "The cat sat"')
     if len(tokens) > MAX_TOKENS:
         raise NlpcliError(
-            f"--explain takes at most {MAX_TOKENS} words, not {len(tokens)}", hint="the numbers of more fill no screen"
+            f"--explain takes at most {MAX_TOKENS} words, not {len(tokens)}",
+            hint="shorten the text; the numbers of longer texts do not fit on a screen",
         )
     generator = torch.Generator().manual_seed(seed)
 

@@ -81,7 +81,8 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     parts = description_of(source).get("parts")
     if parts and job.part is None:
         raise NlpcliError(
-            f"{folder_of(source)}: was trained on several tasks", hint=f"choose one: --task {' or '.join(parts)}"
+            f"{folder_of(source)}: the model was trained on several tasks, so one must be chosen",
+            hint=f"use --task {' or '.join(parts)}",
         )
     for name in job.data:
         check_opens(name)
@@ -94,7 +95,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
     examples = list(itertools.chain.from_iterable(read))
     if not examples:
-        raise NlpcliError(f"{', '.join(job.data)}: no test examples")
+        raise NlpcliError(f"{', '.join(job.data)}: the data contains no examples")
     tell_blank(examples, warn)
     result = measure(applied, examples, job, warn=warn)
     cuts.tell(warn)

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.data.open_text import STDIN, check_opens, inner_suffix, shown
 from nlpcli.errors import NlpcliError, described_by, unknown
@@ -157,15 +158,15 @@ class Predictor:
 
     def _on_cut(self, example: Example, room: int, tokens: int) -> None:
         if example.place not in self._cut:  # once, however many candidates stand beside a text
-            self._warn(f"{example.place}: cut to {room} of its {tokens:,} tokens, more than the model reads")
+            self._warn(f"{example.place}: the text has {counted(tokens, 'token')} and is truncated to {room:,}")
             self._cut.add(example.place)
 
 
 def _check_options(task: Any, job: Predicting) -> None:
     if job.top is not None and not task.ranks:
         raise NlpcliError(
-            f"--top has no effect on a model for {task.name}, which gives one answer",
-            hint="leave it out; --json writes all predictions",
+            f"--top has no effect on a model for {task.name}, which gives one prediction for each text",
+            hint="leave out --top",
         )
     check_columns(task, job.columns)
 
@@ -175,8 +176,8 @@ def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
     given = [name for name, value in job.columns.items() if value]
     if format_of(path, job.format, task) == "lines" and given:
         raise NlpcliError(
-            f"--{given[0]} names a column, and {shown(path)} is read as plain lines",
-            hint="name its format with --format tsv, csv or jsonl, or leave the option out",
+            f"--{given[0]} names a column, but {shown(path)} is read as plain lines, which have no columns",
+            hint=f"set --format to tsv, csv or jsonl, or leave out --{given[0]}",
         )
 
 

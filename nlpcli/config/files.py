@@ -40,7 +40,7 @@ def writing(path: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.ELOOP:
             raise NlpcliError(
-                f"{path}: is a symbolic link; links are not followed here", hint="remove the link"
+                f"{path} is a symbolic link, which is not followed here", hint="remove the link"
             ) from error
         if isinstance(error, PermissionError):
             raise NlpcliError(f"{path}: no permission to write here") from error

@@ -125,5 +125,5 @@ def not_honored(settings: Mapping[str, Any]) -> list[str]:
             continue
         found.append(name)
     if sampled and settings.get("num_beams", 1) > 1:
-        found.append("num_beams together with do_sample")
+        found.append("num_beams with do_sample")
     return found

@@ -35,7 +35,9 @@ _LIMITS = {
 class Equal(Strict):
     """What every cell gets the same amount of: exactly one of these."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="trained on, of all sides of an example")
+    tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="tokens of training, source and target together"
+    )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="floating-point operations of training")
     minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="training time, evaluation included")
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimizer steps")
@@ -45,7 +47,7 @@ class Equal(Strict):
     def _exactly_one(self) -> Equal:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            found = f"not {' and '.join(given)} at once" if given else "none is given"
+            found = f"not {' and '.join(given)} together" if given else "but no limit is given"
             raise ValueError(f"set exactly one of {', '.join(type(self).model_fields)}; {found}")
         return self
 
@@ -78,10 +80,10 @@ class Row(Strict):
 
     name: str
     group: str = Field(
-        "", description="rows of one group are listed together, as A to E in Vaswani et al. 2017, table 3"
+        "", description="group of the row, such as A to E in Vaswani et al. 2017, table 3; groups are listed together"
     )
     set: dict[str, Any] = Field({}, description="settings that differ from the base; model.heads: 8, or nested")
-    seeds: Seeds | None = Field(None, description="seeds of this row; the grid's when null")
+    seeds: Seeds | None = Field(None, description="seeds of this row; null: those of the grid")
 
 
 class HeldOut(Strict):
@@ -94,22 +96,30 @@ class HeldOut(Strict):
 class GridConfig(Strict):
     """Trainings that differ from a base: the product of the axes, and rows listed by hand."""
 
-    name: str = Field("", description="name of the folder; the file's name when empty")
-    title: str = Field("", description="title of the page; the name when empty")
+    name: str = Field("", description="name of the folder; empty: the name of the file")
+    title: str = Field("", description="title of the page; empty: the name")
     description: str = ""
     command: Literal["finetune", "pretrain"] | None = Field(
-        None, description="from the base's task or objective when null"
+        None, description="command that trains: finetune or pretrain; null: as the task or the objective needs"
     )
-    base: dict[str, Any] | str = Field({}, description="settings of a run with 'extends', or a preset or file")
-    data: dict[str, Any] = Field({}, description="data, as in the section 'data' of a run")
+    base: dict[str, Any] | str = Field(
+        {}, description="settings that all cells share: a preset, a file, or settings with 'extends'"
+    )
+    data: dict[str, Any] = Field({}, description="training data, as in the section 'data' of a run")
     equal: Equal
-    seeds: Seeds = Field(1, description="seeds of every cell: a count, from the base's seed on, or a list")
+    seeds: Seeds = Field(
+        1, description="seeds of every cell: a list, or a number of seeds that start with the seed of the base"
+    )
     axes: dict[str, dict[str, dict[str, Any] | None] | list[Any]] = Field(
         {}, description="axis -> value -> its settings; or a setting -> its values"
     )
-    rows: list[Row] = Field([], description="extra variants, listed after the product of the axes")
-    metrics: list[str] = Field([], description="metrics shown as columns; the task's main metrics when empty")
-    columns: list[str] | dict[str, str] = Field([], description="settings shown as columns, also as heading: setting")
+    rows: list[Row] = Field([], description="additional cells, listed after the product of the axes")
+    metrics: list[str] = Field(
+        [], description="metrics that are columns of the table; empty: the main metrics of the task"
+    )
+    columns: list[str] | dict[str, str] = Field(
+        [], description="settings that are columns of the table, also as heading: setting"
+    )
     test: HeldOut | None = None
 
     @field_validator("axes")
@@ -121,14 +131,14 @@ class GridConfig(Strict):
             if isinstance(values, list) and "." not in name and name not in _DIRECT:
                 meant = [path for path in paths(RunConfig) if path.rpartition(".")[2] == name]
                 whole = f"did you mean {' or '.join(meant)}?" if meant else "write it as in model.d_model, or"
-                more = "" if meant else " say what each value changes, as in small: {model.d_model: 64}"
-                raise ValueError(f"axis '{name}' lists values, and is no setting; {whole}{more}")
+                more = "" if meant else " write the settings of each value, as in small: {model.d_model: 64}"
+                raise ValueError(f"axis '{name}' lists values but is not a setting; {whole}{more}")
         return axes
 
     @model_validator(mode="after")
     def _has_cells(self) -> GridConfig:
         if not self.axes and not self.rows:
-            raise ValueError("there is nothing to compare: give axes or rows")
+            raise ValueError("the grid has nothing to compare; add axes or rows")
         return self
 
     def shown(self) -> dict[str, str]:
@@ -175,13 +185,15 @@ def variants(grid: GridConfig, source: str = "the grid") -> list[Variant]:
     changes: dict[str, Variant] = {}
     for variant in found:
         if not variant.name:
-            raise NlpcliError(f"{source}: '{variant.title}' can't name a cell; take letters and digits")
+            raise NlpcliError(f"{source}: '{variant.title}' can't be the name of a cell; use letters and digits")
         if variant.name in names:
             raise NlpcliError(f"{source}: two cells are called '{variant.name}'")
         names[variant.name] = variant
         change = json.dumps(variant.change, sort_keys=True, default=str)
         if change in changes:
-            raise NlpcliError(f"{source}: the cells '{changes[change].name}' and '{variant.name}' are the same")
+            raise NlpcliError(
+                f"{source}: the cells '{changes[change].name}' and '{variant.name}' have the same settings"
+            )
         changes[change] = variant
     return found
 
@@ -192,8 +204,8 @@ def _check_count(grid: GridConfig, source: str) -> None:
     count += sum(_seeds(grid.seeds if row.seeds is None else row.seeds) for row in grid.rows)
     if count > MOST_CELLS:
         raise NlpcliError(
-            f"{source}: {count:,} trainings are too many; a grid holds at most {MOST_CELLS:,}",
-            hint="take fewer values, axes or seeds, or split it into several files",
+            f"{source}: the grid has {count:,} training runs, more than {MOST_CELLS:,}",
+            hint="use fewer values, axes or seeds, or split the grid into several files",
         )
 
 

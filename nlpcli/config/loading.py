@@ -147,9 +147,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise NlpcliError(f"{place}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
+        raise NlpcliError(
+            f"{place}: the file is not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})"
+        ) from None
     except ValueError as error:  # an impossible date; a number of thousands of digits
-        raise NlpcliError(f"{path}: not valid YAML ({error})") from None
+        raise NlpcliError(f"{path}: the file is not valid YAML ({error})") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -178,9 +180,9 @@ def _text_of(path: Path, form: str) -> str:
     except FileNotFoundError:
         raise NlpcliError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise NlpcliError(f"{path}: is a folder, not a {form} file") from None
+        raise NlpcliError(f"{path}: the path is a folder, not a {form} file") from None
     except UnicodeDecodeError as error:
-        raise NlpcliError(f"{path}: not valid UTF-8 at byte {error.start}") from None
+        raise NlpcliError(f"{path}: the file is not valid UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
 
@@ -223,7 +225,7 @@ def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict
         key, equals, text = assignment.partition("=")
         keys = key.strip().split(".")
         if not equals or not all(keys) or len(keys) > _DEEPEST:
-            raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example --set training.lr=0.001")
+            raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example: --set training.lr=0.001")
         try:
             value = _from_yaml(text)
         except yaml.YAMLError as error:
@@ -249,7 +251,7 @@ def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str = "") -> d
             if below is None:
                 below = base[key] = {}
             if not isinstance(below, dict):
-                raise NlpcliError(f"{source or key}: '{key}' holds a value, not a group of settings")
+                raise NlpcliError(f"{source or key}: '{key}' is a single value, not a group of settings")
             merge(below, value, source)
         else:
             base[key] = value

@@ -45,11 +45,11 @@ class MixedTask(ExamplesConfig):
     def _says_nothing_its_kind_does_not_read(self) -> MixedTask:
         if self.task == "text-to-text":
             if "head" in self.model_fields_set:
-                raise ValueError("a text-to-text task has no section 'head'; write its settings beside 'train'")
+                raise ValueError("a text-to-text task has no section 'head'; write its settings next to 'train'")
         else:
             named = [name for name in OF_TEXT if name in self.model_fields_set]
             if named:
-                raise ValueError(f"'{named[0]}' is for text-to-text tasks, and this is task '{self.task}'")
+                raise ValueError(f"'{named[0]}' is a setting of text-to-text tasks, but this task is '{self.task}'")
         return self
 
 
@@ -69,7 +69,7 @@ class MixtureConfig(Strict):
     def _names(cls, tasks: dict[str, MixedTask]) -> dict[str, MixedTask]:
         for name in tasks:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"'{name}' can't name a task; take letters, digits, '-' and '_'")
+                raise ValueError(f"'{name}' can't be the name of a task; use letters, digits, '-' and '_'")
         return tasks
 
     @field_validator("mixing")

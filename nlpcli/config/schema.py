@@ -24,54 +24,54 @@ class ModelConfig(Strict):
     """A Transformer; names and defaults follow Vaswani et al. 2017 (`transformer-base`)."""
 
     family: Literal["transformer", "transformer-xl", "xlnet"] = Field(
-        "transformer", description="BERT, GPT, BART, T5 and their kin are settings of 'transformer'"
+        "transformer", description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
-        "encoder-decoder", description="which stacks the model has"
+        "encoder-decoder", description="stacks of the model: encoder, decoder or both"
     )
-    d_model: Size = Field(512, description="width of the residual stream")
+    d_model: Size = Field(512, description="size of the hidden states")
     heads: Size = Field(8, description="attention heads in each layer")
-    d_ff: Size = Field(2048, description="inner width of the feed-forward layers")
+    d_ff: Size = Field(2048, description="inner size of the feed-forward layers")
     encoder_layers: Layers = 6
     decoder_layers: Layers = 6
     source_layers: Annotated[int, Field(ge=0, le=2000)] = Field(
-        0, description="layers of an extra source encoder below the encoder, with its own vocabulary; 0: none"
+        0, description="layers of an additional source encoder below the encoder, with its own vocabulary; 0: none"
     )
     source_vocab_size: Size | None = Field(
-        None, description="size of the source encoder's vocabulary; the target's size when null"
+        None, description="vocabulary size of the source encoder; null: the vocabulary size of the target"
     )
-    d_key: Size | None = Field(None, description="width of a head's queries and keys; d_model / heads when null")
-    d_value: Size | None = Field(None, description="width of a head's values; d_model / heads when null")
+    d_key: Size | None = Field(None, description="size of the queries and keys of a head; null: d_model / heads")
+    d_value: Size | None = Field(None, description="size of the values of a head; null: d_model / heads")
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["post", "pre"] = Field(
-        "post", description="normalize after the residual sum, or before the sublayer"
+        "post", description="post: normalize after the residual sum; pre: before the sublayer"
     )
     norm_eps: float = Field(1e-5, gt=0)
-    norm_bias: bool = Field(True, description="LayerNorm's own bias")
-    qk_norm: bool = Field(False, description="normalize queries and keys (RMS) before the dot product")
+    norm_bias: bool = Field(True, description="bias of LayerNorm")
+    qk_norm: bool = Field(False, description="normalize queries and keys (RMSNorm) before the dot product")
     embedding_norm: bool = Field(False, description="normalize the sum of the embeddings")
     activation: Literal["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"] = "relu"
     attention: list[str] = Field(
         ["full"],
         min_length=1,
-        description="layer by layer, in turn: a pattern such as full or window:128+global:2, or a kind of attention",
+        description="attention of each layer, in a cycle: a pattern such as full or window:128+global:2, or linear",
     )
     decoder_attention: list[str] | None = Field(
-        None, min_length=1, description="the same for the decoder of an encoder-decoder; null: as attention"
+        None, min_length=1, description="attention of the decoder layers of an encoder-decoder; null: as in attention"
     )
     attention_scale: bool = Field(True, description="divide scores by the square root of d_key (T5 does not)")
     positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
         "sinusoidal",
-        description="sinusoids interleaved as in the paper, or all sines before all cosines (Marian); relative: T5's",
+        description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5",
     )
-    max_length: Size = Field(1024, description="longest sequence; a longer source is cut when translated")
-    position_offset: SizeOrNone = Field(0, description="unused rows before learned positions (BART 2)")
+    max_length: Size = Field(1024, description="longest sequence in tokens; longer texts are truncated")
+    position_offset: SizeOrNone = Field(0, description="unused embeddings before the learned positions (BART: 2)")
     relative_buckets: Size = Field(32, description="number of buckets for relative positions")
     relative_distance: Size = Field(128, description="relative positions beyond this distance share one bucket")
-    segments: SizeOrNone = Field(0, description="number of segment embeddings (BERT 2)")
+    segments: SizeOrNone = Field(0, description="number of segment embeddings (BERT: 2)")
     scale_embeddings: bool = Field(True, description="multiply token embeddings by the square root of d_model")
     tie: Literal["all", "source-target", "target-output", "none"] = Field(
-        "all", description="which of source embedding, target embedding and output projection share one matrix"
+        "all", description="matrices that are shared: source embedding, target embedding, output projection"
     )
     attention_bias: bool = False
     feed_forward_bias: bool = True
@@ -79,23 +79,29 @@ class ModelConfig(Strict):
     scale_output: bool = Field(
         False, description="multiply the last hidden states by d_model^-0.5 before the output projection (T5)"
     )
-    mlm_head: bool = Field(False, description="an encoder's dense layer before the output projection (BERT)")
-    pooler: bool = Field(False, description="tanh(W x) of an encoder's first hidden state (BERT)")
-    pair_head: bool = Field(False, description="two classes from the pooler's output: next sentence, or sentence order")
-    memory_length: SizeOrNone = Field(0, description="cached hidden states of earlier segments (Transformer-XL, XLNet)")
+    mlm_head: bool = Field(False, description="dense layer of an encoder before the output projection (BERT)")
+    pooler: bool = Field(False, description="tanh(W x) of the first hidden state of an encoder (BERT)")
+    pair_head: bool = Field(False, description="classifier on the pooler's output, for next sentence or sentence order")
+    memory_length: SizeOrNone = Field(
+        0, description="number of cached hidden states of earlier segments (Transformer-XL, XLNet)"
+    )
     clamp_length: SizeOrNone = Field(
-        0, description="longer relative distances are clamped to this (Transformer-XL, XLNet); 0: no clamping"
+        0, description="largest relative distance; larger ones are clamped to it (Transformer-XL, XLNet); 0: no limit"
     )
     adaptive_cutoffs: list[Size] = Field(
-        [], description="cutoffs of an adaptive softmax in the vocabulary; none: full softmax"
+        [], description="ids at which the groups of an adaptive softmax begin; empty: full softmax"
     )
-    share_position_biases: bool = Field(True, description="one pair of attention biases for all layers")
-    dropout: Fraction = Field(0.1, description="on every sublayer's output and on the embeddings")
-    attention_dropout: Fraction = Field(0.0, description="on attention weights; on a CPU it costs 3 to 5 times in SDPA")
-    activation_dropout: Fraction = Field(0.0, description="inside the feed-forward layers")
+    share_position_biases: bool = Field(True, description="share one pair of attention biases among all layers")
+    dropout: Fraction = Field(0.1, description="dropout on the output of every sublayer and on the embeddings")
+    attention_dropout: Fraction = Field(
+        0.0, description="dropout on attention weights; on a CPU it makes attention 3 to 5 times slower"
+    )
+    activation_dropout: Fraction = Field(0.0, description="dropout inside the feed-forward layers")
     output_dropout: bool = Field(False, description="dropout also on the output of each stack (T5)")
-    initialisation: Literal["xavier", "normal", "bert", "t5"] = "xavier"
-    init_std: float = Field(0.02, gt=0, description="standard deviation of 'normal', and of learned positions")
+    initialization: Literal["xavier", "normal", "bert", "t5"] = "xavier"
+    init_std: float = Field(
+        0.02, gt=0, description="standard deviation of the initialization 'normal', and of learned positions"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -138,22 +144,22 @@ class ModelConfig(Strict):
         if self.positions.startswith("sinusoidal") and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
         if self.positions == "rotary" and (self.d_key or self.d_model // self.heads) % 2:
-            raise ValueError("rotary positions need heads of even width")
+            raise ValueError("rotary positions need an even d_key")
         if self.family != "transformer" and self.d_model % 2:
             raise ValueError(f"the relative positions of {self.family} need an even d_model, not {self.d_model}")
         if any(a >= b for a, b in itertools.pairwise(self.adaptive_cutoffs)):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} are not in increasing order")
         if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
-            raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
+            raise ValueError("mlm_head, pooler and pair_head need a model of kind encoder")
         if self.source_layers and self.kind != "encoder-decoder":
-            raise ValueError("source_layers belong to an encoder-decoder")
+            raise ValueError("source_layers needs a model of kind encoder-decoder")
         if self.source_vocab_size and not self.source_layers:
             raise ValueError("source_vocab_size needs source_layers")
         if self.pair_head and not self.pooler:
-            raise ValueError("pair_head needs the pooler")
+            raise ValueError("pair_head needs pooler")
         kinds = {"transformer-xl": "decoder", "xlnet": "encoder"}
         if self.kind != kinds.get(self.family, self.kind):
-            raise ValueError(f"{self.family} is of kind {kinds[self.family]}, not {self.kind}")
+            raise ValueError(f"models of the family {self.family} are of kind {kinds[self.family]}, not {self.kind}")
         return self
 
     @model_validator(mode="after")
@@ -191,7 +197,7 @@ class TokenizerConfig(Strict):
 
     type: Literal["unigram", "bpe", "wordpiece", "byte-bpe", "chars", "words"] = "unigram"
     vocab_size: Positive = 8000
-    normalization: str = Field("identity", description="identity keeps the text as it is; nfkc and others change it")
+    normalization: str = Field("identity", description="Unicode normalization of the text; identity: none")
     sentinels: Annotated[int, Field(ge=0)] = 0
 
 
@@ -202,33 +208,41 @@ class DataConfig(Strict):
     dev: list[str] = Field([], description="dev set; for translation: source file, target file")
     mixture: str | None = Field(None, description="YAML file of several tasks that are trained together (text-to-text)")
     dev_fraction: Fraction = Field(
-        0.05, description="share of raw text at its end that becomes the dev set when none is given"
+        0.05, description="share of the training data that becomes the dev set if none is given (of raw text, its end)"
     )
     documents: Literal["auto", "lines", "paragraphs", "file", "jsonl", "tsv"] = Field(
         "auto", description="how documents are separated in raw text"
     )
-    field: str = Field("text", description="field of JSON lines that holds the text")
-    column: Positive = Field(1, description="column of TSV files that holds the text")
+    field: str = Field("text", description="field of JSON lines that contains the text")
+    column: Positive = Field(1, description="column of TSV files that contains the text")
     sentences: Literal["auto", "none", "lines", "split"] = Field(
-        "auto", description="where sentences end, for objectives that need them: at line ends, or by splitting rules"
+        "auto", description="sentences, for objectives that need them: lines, or split by rules"
     )
     format: Literal["auto", "full-sentences", "doc-sentences", "segment-pair", "sentence-pair"] = Field(
         "auto", description="input format of an encoder (Liu et al. 2019, section 4.2)"
     )
     document_mask: bool = Field(False, description="no attention across document boundaries (clm)")
     context: Positive = Field(256, description="context length of a language model in tokens")
-    eval_stride: Positive | None = Field(None, description="step between evaluation windows; the context when null")
-    max_length: Positive = Field(
-        256, description="sentence pairs of more tokens than this, with the end of sentence, are left out"
+    eval_stride: Positive | None = Field(
+        None, description="step between evaluation windows in tokens; null: the context"
     )
-    subword_sampling: Fraction = Field(0.0, description="subword regularization of pairs (unigram alpha, BPE dropout)")
-    workers: Positive | None = Field(None, description="processes that encode; all cores when null")
+    max_length: Positive = Field(
+        256,
+        description="longest text in tokens, special tokens included; longer pairs are left out, other texts truncated",
+    )
+    subword_sampling: Fraction = Field(
+        0.0, description="subword regularization of sentence pairs (alpha of unigram, dropout of BPE)"
+    )
+    workers: Positive | None = Field(None, description="processes that encode text; null: one for each core")
 
 
 class NoiseConfig(Strict):
     """How pretraining objectives hide and disturb text."""
 
-    kinds: str = Field("infill:0.3,permute", description="noise of 'denoise': BART's, or one of T5's (spans, iid, …)")
+    kinds: str = Field(
+        "infill:0.3,permute",
+        description="noise of the objective 'denoise': those of BART, or one of T5 (spans, iid, …)",
+    )
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="share of tokens that mlm selects")
     unit: Literal["token", "word", "span"] = Field("token", description="unit that mlm masks")
     mask_share: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -237,10 +251,12 @@ class NoiseConfig(Strict):
     random_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="share of the selected tokens replaced by random tokens"
     )
-    span_p: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="parameter p of the geometric span lengths")
-    span_max: Positive = Field(10, description="longest span in words")
+    span_p: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="parameter p of the geometric distribution of span lengths"
+    )
+    span_max: Positive = Field(10, description="longest masked span in words")
     dupe_factor: Annotated[int, Field(ge=0)] = Field(
-        0, description="differently masked copies of each example (BERT 10); 0: new noise in every epoch"
+        0, description="differently masked copies of each example (BERT: 10); 0: new noise in every epoch"
     )
     gap_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="share of sentences that PEGASUS removes as gap sentences"
@@ -250,12 +266,12 @@ class NoiseConfig(Strict):
     )
     gap_selection: Literal["independent", "sequential"] = "independent"
     gap_counts: Literal["original", "unique"] = Field("original", description="how ROUGE counts repeated words")
-    predict_one_of: Positive = Field(6, description="XLNet's K: one of K tokens is predicted")
+    predict_one_of: Positive = Field(6, description="K of XLNet: one of K tokens is predicted")
 
     @model_validator(mode="after")
     def _shares(self) -> NoiseConfig:
         if self.mask_share + self.random_share > 1:
-            raise ValueError("the sum of mask_share and random_share is above 1")
+            raise ValueError("the sum of mask_share and random_share must be at most 1")
         return self
 
 
@@ -264,64 +280,78 @@ class TrainingConfig(Strict):
 
     max_steps: Positive | None = Field(None, description="optimizer steps")
     max_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data")
-    max_minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="time limit, evaluation included")
-    max_tokens: Positive | None = Field(None, description="tokens in training, source and target together")
+    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="training time in minutes, evaluation included"
+    )
+    max_tokens: Positive | None = Field(None, description="tokens of training, source and target together")
     max_flops: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="floating-point operations of training, counted on its first step"
+        None, description="floating-point operations (FLOPs) of training, estimated from the first step"
     )
     batch_tokens: Positive = Field(4096, description="tokens per batch, padding included")
-    batch_size: Positive | None = Field(None, description="most examples per batch (all tasks except translation)")
-    accumulate: Positive = Field(1, description="batches whose gradients are accumulated before a step")
+    batch_size: Positive | None = Field(
+        None, description="largest number of examples per batch (all tasks except translation)"
+    )
+    accumulate: Positive = Field(1, description="number of batches whose gradients are summed for one step")
     optimizer: Literal["adamw", "muon"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; a factor for 'noam'")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; with the schedule 'noam' a factor")
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
-    warmup_fraction: Fraction = Field(0.0, description="share of the run used for warmup, instead of warmup_steps")
+    warmup_fraction: Fraction = Field(0.0, description="warmup as a share of the run, instead of warmup_steps")
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2, description="share of a 'wsd' run, at its end, in which the rate decays"
+        0.2, description="share of a run with the schedule 'wsd', at its end, in which the learning rate decays"
     )
     min_lr: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="final learning rate of 'linear', 'cosine' and 'wsd'"
+        0.0, description="final learning rate of the schedules 'linear', 'cosine' and 'wsd'"
     )
     beta1: Fraction = 0.9
     beta2: Fraction = 0.98
     eps: Annotated[float, Field(gt=0)] = 1e-9
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, of matrices only")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="decoupled weight decay of the weight matrices"
+    )
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="largest gradient norm before clipping; 0: no clipping"
+        1.0, description="gradients with a larger norm are scaled down to this norm; 0: no limit"
     )
     label_smoothing: Fraction = 0.0
     ema_decay: Fraction = Field(
         0.0, description="decay of the exponential moving average of the weights, which is evaluated and saved; 0: none"
     )
-    average_last: Annotated[int, Field(ge=0)] = Field(0, description="average of the weights at the last k evaluations")
-    evaluate_every: Positive | None = Field(None, description="steps between evaluations; one epoch when null")
-    metric: str = Field("loss", description="model selection metric, also for early stopping; auto: the task's metric")
-    patience: Positive | None = Field(None, description="evaluations without a better metric before stopping early")
-    bleu_sentences: Annotated[int, Field(ge=0)] = Field(
-        500, description="most dev sentences that are translated for BLEU, evenly spaced"
+    average_last: Annotated[int, Field(ge=0)] = Field(
+        0, description="number of last evaluations whose weights are averaged; 0: none"
     )
-    bleu_beam_size: Positive = Field(1, description="beam size of these translations; 1: greedy")
+    evaluate_every: Positive | None = Field(None, description="steps between evaluations; null: one epoch")
+    metric: str = Field(
+        "loss", description="metric for the best checkpoint and early stopping; auto: the metric of the task"
+    )
+    patience: Positive | None = Field(
+        None, description="evaluations without improvement before early stopping; null: never"
+    )
+    bleu_sentences: Annotated[int, Field(ge=0)] = Field(
+        500, description="largest number of dev sentences that are translated for BLEU, evenly spaced; 0: no BLEU"
+    )
+    bleu_beam_size: Positive = Field(1, description="beam size of the translations for BLEU; 1: greedy search")
     samples: Annotated[int, Field(ge=0)] = Field(
         5, description="number of dev examples whose outputs are written to samples.jsonl at each evaluation"
     )
-    save_every: Positive | None = Field(None, description="steps between checkpoints; at evaluations when null")
+    save_every: Positive | None = Field(None, description="steps between checkpoints; null: at each evaluation")
     keep_checkpoints: Positive = 1
     log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra 'tensorboard')")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: Positive | None = Field(None, description="CPU threads; torch's choice when null")
-    compile: bool = Field(False, description="torch.compile; compilation takes about half a minute at the start")
+    threads: Positive | None = Field(None, description="number of CPU threads; null: PyTorch decides")
+    compile: bool = Field(False, description="use torch.compile, which takes about half a minute at the start")
 
 
 class DecodingConfig(Strict):
     """How the finished model translates unless told otherwise, and how BLEU is measured while it learns."""
 
     beam_size: Positive = 5
-    length_penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="exponent of Wu et al. 2016, eq. 14")
-    lowercase: bool = Field(False, description="case-insensitive BLEU")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="exponent of the length penalty (Wu et al. 2016, eq. 14); 0: no penalty"
+    )
+    lowercase: bool = Field(False, description="lowercase both sides before BLEU")
     bleu_tokenize: str = Field("13a", description="sacreBLEU's tokenizer; 'none' for tokenized text")
 
 
@@ -329,8 +359,8 @@ class RunConfig(Strict):
     """Everything a run depends on. A preset is such a file with some sections left out."""
 
     description: str = ""
-    source: str = Field("", description="source of the numbers")
-    init: str | None = Field(None, description="folder of the model that initializes the weights")
+    source: str = Field("", description="where the settings are from")
+    init: str | None = Field(None, description="folder of the model whose weights training starts from")
     task: str | None = Field(None, description="task of supervised training: translation, classify, tag, span, …")
     objective: str | None = Field(
         None, description="pretraining objective: clm, mlm, nsp, … or a weighted sum such as mlm=1+nsp=0.5"

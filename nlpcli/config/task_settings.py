@@ -18,29 +18,29 @@ class ExamplesConfig(Strict):
     format: Literal["auto", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines"] = Field(
         "auto", description="file format; auto: by the file's name"
     )
-    header: Literal["auto", "yes", "no"] = Field("auto", description="whether the first row names the columns")
+    header: Literal["auto", "yes", "no"] = Field(
+        "auto", description="whether the first row contains the names of the columns"
+    )
     text: str | None = Field(
-        None, description="column of the text, or of the words (CoNLL); null: found by its usual names"
+        None, description="column of the text, or of the words (CoNLL); null: the first column with a usual name"
     )
     text2: str | None = Field(None, description="column of the second text of a pair")
     label: str | None = Field(None, description="column of the label")
-    choices: list[str] = Field([], description="columns of the candidates (multiple choice)")
-    id: str | None = Field(None, description="column of the examples' ids")
+    choices: list[str] = Field([], description="columns of the candidates (choice)")
+    id: str | None = Field(None, description="column of the ids of the examples")
 
 
 class HeadConfig(Strict):
     """What is learnt of the examples. Each task reads some of these; the others are told to be without effect."""
 
     pooling: Literal["auto", "first", "last", "mean", "max"] = Field(
-        "auto", description="hidden states that represent a text; auto: as in pretraining, mean for similarity"
+        "auto", description="hidden state that represents a text; auto: as in pretraining, for similarity the mean"
     )
-    dense: bool | None = Field(
-        None, description="a tanh layer before the output; null: the default of the model's family"
-    )
+    dense: bool | None = Field(None, description="tanh layer before the output; null: as usual for the model's family")
     dropout: Share = Field(0.1, description="dropout before the output layer")
     layers: str = Field(
         "last",
-        description="hidden states: last, concat:N or mean:N of the last N layers, or weighted (trained, of all)",
+        description="hidden states: last layer; concat:N or mean:N: of the last N; weighted: all, with trained weights",
     )
     recurrent: Annotated[int, Field(ge=0)] = Field(
         0, description="hidden size of a two-layer bidirectional LSTM before the output layer; 0: none (tag)"
@@ -51,19 +51,19 @@ class HeadConfig(Strict):
     label_separator: str = Field(",", description="separator between the labels of one example (multi-label)")
     threshold: Share = Field(0.5, description="probability threshold of a label (multi-label), or of no answer (span)")
     truncate: Literal["longest", "first", "second"] = Field(
-        "longest", description="which text of a long pair is truncated"
+        "longest", description="text of a long pair that is truncated"
     )
     both_orders: bool = Field(
-        False, description="encode a pair in both orders and sum the hidden states (GPT's similarity)"
+        False, description="encode each pair in both orders and sum the hidden states (similarity in GPT)"
     )
     lm_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="weight of the auxiliary language model loss (GPT: 0.5)"
+        0.0, description="weight of the auxiliary language modeling loss (GPT: 0.5)"
     )
     minimum: float | None = Field(None, description="lowest score (regress); null: taken from the data")
     maximum: float | None = Field(None, description="highest score (regress, similarity); null: taken from the data")
     scheme: Literal["auto", "bio", "bioes", "none"] = Field("auto", description="tag scheme of entities (tag)")
     stride: Positive = Field(
-        128, description="overlap in tokens between windows of a long context, at most half a window (span)"
+        128, description="overlap between windows of a long context in tokens, at most half a window (span)"
     )
     max_answer: Positive = Field(30, description="longest answer in tokens (span)")
     no_answer: bool | None = Field(None, description="whether a question may have no answer; null: taken from the data")
@@ -71,21 +71,23 @@ class HeadConfig(Strict):
         "auto", description="training objective of similarity; auto: by the labels"
     )
     margin: Annotated[float, Field(gt=0)] = Field(
-        0.5, description="margin: least cosine distance of unrelated texts (contrastive)"
+        0.5, description="margin: smallest cosine distance of dissimilar texts without loss (contrastive)"
     )
     scale: Annotated[float, Field(gt=0)] = Field(
         20.0, description="factor of the cosines in the softmax (multiple-negatives)"
     )
     prefix: str = Field(
         "",
-        description="text before every source, as in T5; a template of the source if it contains {text} (text-to-text)",
+        description="text before every source, as in T5, or a template that contains {text} (text-to-text)",
     )
-    max_target: Positive = Field(128, description="longest target in tokens; longer targets are cut (text-to-text)")
+    max_target: Positive = Field(
+        128, description="longest target in tokens; longer targets are truncated (text-to-text)"
+    )
     measure: Literal["auto", "rouge", "bleu", "accuracy", "exact-match"] = Field(
         "auto", description="metric of generated text (text-to-text); auto: rouge"
     )
     no_repeat_ngram: Annotated[int, Field(ge=0)] = Field(
-        0, description="n-grams of this length are not repeated (text-to-text); 0: no limit"
+        0, description="length of n-grams that an output may not repeat (text-to-text); 0: no limit"
     )
 
 
@@ -94,37 +96,40 @@ class TuningConfig(Strict):
 
     mode: Literal["all", "head", "gradual", "stages"] = Field(
         "all",
-        description="all parameters, only the head, gradually from the top layer down, or a new source encoder first",
+        description="what is trained: all, head, gradual (layer after layer) or stages (new source encoder first)",
     )
     unfreeze_steps: Positive | None = Field(
-        None, description="steps until the next layer is unfrozen ('gradual'); null: one epoch"
+        None, description="steps until the next layer is unfrozen (mode gradual); null: one epoch"
     )
-    stage_steps: Positive = Field(1000, description="steps in which all other parameters are frozen ('stages')")
+    stage_steps: Positive = Field(
+        1000, description="steps of the first stage, in which other parameters are frozen (mode stages)"
+    )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="factor of the learning rate from each layer to the layer below"
+        1.0, description="factor between the learning rates of a layer and of the layer above; 1: equal rates"
     )
     lora_rank: Annotated[int, Field(ge=0)] = Field(0, description="rank of low-rank adapters; 0: none")
     lora_alpha: Annotated[float, Field(gt=0)] = Field(
-        16.0, description="adapter outputs are multiplied by alpha / rank"
+        16.0, description="alpha; outputs of the adapters are multiplied by alpha / rank"
     )
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lora_targets: str = Field(
-        "attention", description="attention (queries and values), all, or comma-separated parts of names"
+        "attention",
+        description="layers with adapters: attention (queries and values), all, or parts of names separated by commas",
     )
     source_layers: Annotated[int, Field(ge=0)] = Field(
         0, description="layers of a new source encoder below the pretrained encoder (translation)"
     )
     fresh: bool = Field(
         False,
-        description="use the model's architecture and tokenizer with new weights, to measure what pretraining adds",
+        description="use random weights with the model's architecture, to measure the gain of pretraining",
     )
     new_tokenizer: bool = Field(
-        False, description="use another tokenizer than the model's; shared tokens keep their embeddings"
+        False, description="replace the tokenizer of the model; shared tokens keep their embeddings"
     )
     word_vectors: str | None = Field(
         None, description="text file of vectors (word2vec, GloVe, fastText) that initialize the token embeddings"
     )
-    freeze_embeddings: bool = Field(False, description="token embeddings are not trained")
+    freeze_embeddings: bool = Field(False, description="do not train the token embeddings")
     balance: bool = Field(False, description="sample examples so that all classes are equally frequent")
 
     @model_validator(mode="after")

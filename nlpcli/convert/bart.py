@@ -62,7 +62,7 @@ _FIXED = {
     "norm_eps": 1e-5,
     "activation": tuple(WRITTEN_ACTIVATIONS),
     "tie": ("all",),
-    "initialisation": "bert",
+    "initialization": "bert",
     "output_bias": (False, True),
 }
 _OFFSET = 2  # rows before BART's positions

@@ -45,7 +45,7 @@ _FIXED = {
     "norm_position": "post",
     "positions": "learned",
     "embedding_norm": True,
-    "initialisation": "bert",
+    "initialization": "bert",
     "activation": tuple(WRITTEN_ACTIVATIONS),
     "output_bias": (False, True),  # the vocabulary head of an encoder always has one
 }

@@ -28,7 +28,7 @@ WRITTEN_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", 
 # what says nothing about the numbers a model computes, or only together with another setting
 _FREE = {
     "kind", "d_key", "d_value", "encoder_layers", "decoder_layers", "dropout", "attention_dropout",
-    "activation_dropout", "output_dropout", "initialisation", "init_std", "max_length", "tie", "relative_buckets",
+    "activation_dropout", "output_dropout", "initialization", "init_std", "max_length", "tie", "relative_buckets",
     "relative_distance", "memory_length", "share_position_biases", "source_vocab_size",
 }  # fmt: skip
 _PLAIN = {

@@ -127,7 +127,7 @@ GPT_NEOX = Family(
         "norm_position": "pre",
         "positions": "rotary",
         "activation": tuple(WRITTEN_ACTIVATIONS),
-        "initialisation": "normal",
+        "initialization": "normal",
     },
     defaults={
         **_DEFAULTS,
@@ -216,7 +216,7 @@ QWEN3 = Family(
         "attention_bias": False,
         "feed_forward_bias": False,
         "activation": tuple(_QWEN_ACTIVATIONS.values()),
-        "initialisation": "normal",
+        "initialization": "normal",
     },
     defaults={**_DEFAULTS, "rms_norm_eps": 1e-6, "hidden_act": "silu", "head_dim": 128},
     only={"attention_bias": False, "use_sliding_window": False},

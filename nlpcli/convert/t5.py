@@ -108,7 +108,7 @@ T5 = Family(
         "activation": tuple(_WRITTEN),
         "tie": ("all", "source-target"),
         "scale_output": (True, False),
-        "initialisation": "t5",
+        "initialization": "t5",
     },
     defaults={
         "d_model": 512,

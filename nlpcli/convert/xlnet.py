@@ -88,7 +88,7 @@ XLNET = Family(
         "activation": tuple(WRITTEN_ACTIVATIONS),
         "output_bias": (False, True),  # there is always one
         "mlm_head": (False, True),  # as is the vocabulary
-        "initialisation": "normal",
+        "initialization": "normal",
     },
     handled=("clamp_length",),
     defaults={

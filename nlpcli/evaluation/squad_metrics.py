@@ -63,7 +63,7 @@ class ExactMatch(ExampleMetric):
 
     def __init__(self, *, normalize: str = "squad") -> None:
         if normalize not in NORMALISATIONS:
-            raise unknown("normalisation", normalize, NORMALISATIONS)
+            raise unknown("normalization", normalize, NORMALISATIONS)
         self.normalize = normalize
 
     def choices(self) -> str:

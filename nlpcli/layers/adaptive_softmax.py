@@ -27,7 +27,7 @@ class AdaptiveSoftmax(nn.Module):
         self.borders = [0, *cutoffs, vocab_size]
         if any(left >= right for left, right in pairwise(self.borders)):
             raise NlpcliError(
-                f"adaptive cutoffs {list(cutoffs)}: must rise, above 0 and below the vocabulary's {vocab_size} pieces"
+                f"the adaptive cutoffs {list(cutoffs)} must increase and be between 0 and {vocab_size} (vocabulary)"
             )
         self.group_weight = nn.Parameter(torch.randn(len(cutoffs), d_model) * 0.02)
         self.group_bias = nn.Parameter(torch.zeros(len(cutoffs)))

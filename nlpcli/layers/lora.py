@@ -69,9 +69,11 @@ def add_lora(
     positive, targets that fit nothing, and a model that has adapters already.
     """
     if rank < 1 or alpha <= 0:
-        raise NlpcliError(f"an adapter needs a rank of at least 1 and a positive alpha, not {rank} and {alpha:g}")
+        raise NlpcliError(
+            f"a low-rank adapter needs a rank of at least 1 and a positive alpha, not rank {rank} and alpha {alpha:g}"
+        )
     if has_lora(model):
-        raise NlpcliError("this model has adapters of low rank already", hint="merge them first")
+        raise NlpcliError("this model already has low-rank adapters", hint="merge them first")
     body = getattr(model, "body", model)
     output = getattr(body, "output_weight_owner", None)
     layers = {
@@ -94,7 +96,7 @@ def _chosen(names: Sequence[str], targets: Sequence[str]) -> list[str]:
         else:
             found |= set(fitting(names, [target], "linear layer"))
     if not found:
-        raise NlpcliError("there is nothing to put an adapter on", hint="name linear layers, or 'all'")
+        raise NlpcliError("no layers are named for the low-rank adapters", hint="name linear layers, or use 'all'")
     return [name for name in names if name in found]
 
 

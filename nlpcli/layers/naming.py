@@ -22,10 +22,10 @@ def fitting(names: Iterable[str], patterns: Sequence[str], what: str) -> list[st
         try:
             expression = re.compile(rf"(?:.*\.)?(?:{pattern})(?:\..*)?", re.DOTALL)
         except re.error as error:
-            raise NlpcliError(f"{pattern!r} is no regular expression ({error})") from None
+            raise NlpcliError(f"{pattern!r} is not a valid regular expression ({error})") from None
         fits = {name for name in names if expression.fullmatch(name)}
         if not fits:
-            raise NlpcliError(f"no {what} of this model fits {pattern!r}", hint=_hint(pattern, names))
+            raise NlpcliError(f"this model has no {what} that matches {pattern!r}", hint=_hint(pattern, names))
         found |= fits
     return [name for name in names if name in found]
 
@@ -35,4 +35,4 @@ def _hint(pattern: str, names: Sequence[str]) -> str | None:
     near = nearest(pattern, steps)
     if near:
         return f"did you mean '{near}'?"
-    return f"choose among: {', '.join(steps)}" if steps else None
+    return f"choose one of: {', '.join(steps)}" if steps else None

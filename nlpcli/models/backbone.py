@@ -86,7 +86,7 @@ class Backbone(nn.Module):
 def grouped(
     embeddings: Iterable[Part | None], stacks: Mapping[str, Any], final: Iterable[Part | None] = ()
 ) -> Iterator[tuple[str, Part]]:
-    """`Backbone.layer_groups` of stacks that follow one another; the top layer of all but the last includes the norm."""
+    """`Backbone.layer_groups` of stacks that follow one another; all but the last include their norm."""
     yield from _present(EMBEDDINGS, embeddings)
     yield from _present(EMBEDDINGS, (stack.positions for stack in stacks.values()))
     last = len(stacks) - 1

@@ -13,7 +13,7 @@ from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
-from nlpcli.models.initialization import initialise
+from nlpcli.models.initialization import initialize
 from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
@@ -50,13 +50,13 @@ def outline(
             return _built(config, vocab_size, head, first_weights=False)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise NlpcliError(f"no model can be built with these settings ({shortened(why)})") from None
+        raise NlpcliError(f"a model can't be built from these settings ({shortened(why)})") from None
 
 
 def build_model(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """A freshly initialised model for `vocab_size` pieces; the weights depend on torch's random state only.
+    """A freshly initialized model for `vocab_size` pieces; the weights depend on torch's random state only.
 
     head: the settings of `WithHead` for a task that needs one on top; those of several by name under `heads`.
     """
@@ -71,7 +71,7 @@ def _built(
     model = _BUILDERS[config.family](config, vocab_size)
     layers = config.encoder_layers if config.kind == "encoder" else config.decoder_layers
     if first_weights:
-        initialise(model, scheme=config.initialisation, std=config.init_std, layers=layers)
+        initialize(model, scheme=config.initialization, std=config.init_std, layers=layers)
     if config.source_layers:
         size = config.source_vocab_size or vocab_size
         add_source_encoder(model, config, layers=config.source_layers, vocab_size=size)
@@ -89,7 +89,7 @@ def add_source_encoder(model: EncoderDecoder, config: ModelConfig, *, layers: in
     """
     stack, embedding = _parts(config)
     encoder = SourceEncoder(vocab_size=vocab_size, layers=layers, embedding=embedding, stack=stack)
-    initialise(encoder, scheme=config.initialisation, std=config.init_std, layers=layers)
+    initialize(encoder, scheme=config.initialization, std=config.init_std, layers=layers)
     model.encoder_embedding.tokens = model.decoder_embedding.tokens  # its own is read by nobody any more
     model.source_encoder = encoder
 

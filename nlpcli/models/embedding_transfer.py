@@ -47,8 +47,8 @@ def carry_embeddings(
     grown = new.vocab_size >= old.vocab_size and all(places[id_] == id_ for id_ in range(old.vocab_size))
     if not grown and any("adaptive_softmax." in name for name in weights):
         raise NlpcliError(
-            "the vocabulary of an adaptive softmax is sorted by frequency, and can't be exchanged for another one",
-            hint="train a model with the new tokenizer from the beginning",
+            "the tokenizer of a model with an adaptive softmax can't be replaced: its ids are sorted by frequency",
+            hint="train a new model with that tokenizer",
         )
     plain = torch.tensor([id_ for id_, spelling in enumerate(spellings(old)) if spelling is not None])
     kept = torch.tensor([(id_, place) for id_, place in enumerate(places) if place is not None]).view(-1, 2)
@@ -58,7 +58,9 @@ def carry_embeddings(
         if not _ROWS.fullmatch(name):
             continue
         if matrix.size(0) != old.vocab_size:
-            raise NlpcliError(f"weight '{name}' has {matrix.size(0)} rows, its tokenizer {old.vocab_size} pieces")
+            raise NlpcliError(
+                f"the weight '{name}' has {matrix.size(0)} rows, but its tokenizer has {old.vocab_size} tokens"
+            )
         key = (matrix.data_ptr(), matrix.numel())
         if key not in made:
             made[key] = _drawn(matrix[plain] if len(plain) else matrix, new.vocab_size)
@@ -128,8 +130,8 @@ def embed_from(vectors: WordVectors, tokenizer: Tokenizer, weight: Tensor) -> in
     width = weight.size(1)
     if vectors.width != width:
         raise NlpcliError(
-            f"{vectors.path}: vectors of {vectors.width} numbers, for embeddings of {width}",
-            hint=f"set model.d_model={vectors.width}, or take vectors of {width} numbers",
+            f"{vectors.path}: the vectors have dimension {vectors.width}, but the embeddings have dimension {width}",
+            hint=f"set model.d_model={vectors.width}, or use vectors of dimension {width}",
         )
     lowered: dict[str, int] = {}
     for word, place in vectors.places.items():

@@ -12,7 +12,7 @@ from nlpcli.layers.positions import LearnedPositions, RelativeBias
 from nlpcli.models.stack import Stack
 
 
-def initialise(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
+def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, layers: int = 1) -> None:
     """Fills the weights in place; biases become 0, norms 1.
 
     xavier: matrices uniform after Glorot and Bengio 2010, embeddings normal with deviation d_model^-½, as in the

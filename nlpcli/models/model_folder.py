@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, Field
 
 from nlpcli import __version__
+from nlpcli.config.counting import counted
 from nlpcli.config.files import AlreadyThere, new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.schema import ModelConfig
@@ -89,8 +90,8 @@ class LoadedModel:
 
 def no_tokenizer(path: Path, hint: str | None = None) -> NlpcliError:
     """What is said of a model that came without a tokenizer, where one is needed."""
-    usual = "copy the tokenizer's files into the Hugging Face folder it came from (and convert that again)"
-    return NlpcliError(f"{path}: this model has no tokenizer", hint=hint or usual)
+    usual = "copy the tokenizer's files into the Hugging Face folder, and convert it again if it was converted"
+    return NlpcliError(f"{path}: the model folder has no tokenizer", hint=hint or usual)
 
 
 def save_tokenizer(path: Path, tokenizer: Tokenizer, name: str = TOKENIZER) -> None:
@@ -108,7 +109,7 @@ def save_tokenizer(path: Path, tokenizer: Tokenizer, name: str = TOKENIZER) -> N
         if load_tokenizer(place).fingerprint == tokenizer.fingerprint:
             return
         hint = "choose another folder for this model"
-        raise NlpcliError(f"{place}: another tokenizer stands here", hint=hint) from None
+        raise NlpcliError(f"{place}: the folder already contains another tokenizer", hint=hint) from None
 
 
 def save_model(
@@ -175,7 +176,7 @@ def stored_shapes(file: Path) -> dict[str, Shape]:
         with safe_open(file, framework="pt") as stored:
             return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise NlpcliError(f"{file}: not a readable safetensors file ({error})") from None
+        raise NlpcliError(f"{file}: the file is not a valid safetensors file ({error})") from None
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
     try:
         return load_file(file, device="cpu")
     except (OSError, SafetensorError) as error:
-        raise NlpcliError(f"{file}: not a readable safetensors file ({error})") from None
+        raise NlpcliError(f"{file}: the file is not a valid safetensors file ({error})") from None
 
 
 def check_shapes(
@@ -202,7 +203,7 @@ def check_shapes(
     try:
         own = outline(config, vocab_size, head).state_dict(keep_vars=True)
     except NlpcliError as error:
-        raise NlpcliError(f"{source}: {error.message}", hint="its description was changed") from None
+        raise NlpcliError(f"{source}: {error.message}", hint="the description of the model was changed") from None
     _compare({name: tuple(tensor.shape) for name, tensor in own.items()}, _first_names(own, id), stored, source)
 
 
@@ -212,7 +213,9 @@ def check_layers(config: ModelConfig, stored: Mapping[str, Shape], source: str) 
     layers += config.encoder_layers if config.kind != "decoder" else 0
     layers += config.decoder_layers if config.kind != "encoder" else 0
     if layers > len(stored):
-        raise NlpcliError(f"{source}: {len(stored)} weights can't be those of {layers:,} layers")
+        raise NlpcliError(
+            f"{source}: {counted(len(stored), 'tensor')} are too few for a model with {counted(layers, 'layer')}"
+        )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
@@ -230,22 +233,27 @@ def _compare(own: Mapping[str, Shape], needed: Iterable[str], stored: Mapping[st
     missing = [name for name in needed if name not in stored]
     extra = [name for name in stored if name not in own]
     wrong = [name for name in stored if name in own and own[name] != stored[name]]
-    for names, what in ((missing, "lacks"), (extra, "has an unexpected"), (wrong, "has the wrong shape for")):
+    faults = (
+        (missing, "is missing", "are missing"),
+        (extra, "is unexpected", "are unexpected"),
+        (wrong, "has the wrong shape", "have the wrong shape"),
+    )
+    for names, one, several in faults:
+        if len(names) == 1:
+            raise NlpcliError(f"{source}: the weight '{names[0]}' {one}")
         if names:
-            raise NlpcliError(
-                f"{source}: {what} weight '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1))
-            )
+            raise NlpcliError(f"{source}: the weight '{names[0]}' and {len(names) - 1:,} more {several}")
 
 
 def read_info(path: Path) -> dict[str, Any]:
     """What `model.yaml` says. Raises: NlpcliError when `path` is no model directory."""
     path = Path(path)
     if not path.exists():
-        raise NlpcliError(f"{path}: no such model folder")
+        raise NlpcliError(f"{path}: the model folder does not exist")
     if not path.is_dir():
-        raise NlpcliError(f"{path}: is a file, not a model folder")
+        raise NlpcliError(f"{path} is a file, not a model folder")
     if not (path / DESCRIPTION).exists():
-        raise NlpcliError(f"{path}: not a finished model (no {DESCRIPTION} in it)")
+        raise NlpcliError(f"{path}: the folder contains no finished model ({DESCRIPTION} is missing)")
     info = load_yaml(path / DESCRIPTION)
     parse(_Description, info, str(path / DESCRIPTION))
     return info
@@ -264,20 +272,28 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
         raise no_tokenizer(path)
     weights_file = path / WEIGHTS
     if not weights_file.exists():
-        raise NlpcliError(f"{path}: {WEIGHTS} is missing; the model folder is not complete")
+        raise NlpcliError(f"{path}: the model folder is incomplete, {WEIGHTS} is missing")
     try:
         digest = sha256_file(weights_file)
     except OSError as error:
-        raise NlpcliError(f"{weights_file}: can't be read ({error.strerror})") from None
+        raise NlpcliError(f"{weights_file}: the file can't be read ({error.strerror})") from None
     if digest != info["sha256"]:
-        raise NlpcliError(f"{weights_file}: is damaged or was exchanged (its digest is not the one in {DESCRIPTION})")
+        raise NlpcliError(
+            f"{weights_file}: the file is damaged or was replaced (its SHA-256 is not the one in {DESCRIPTION})"
+        )
     config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
     tokenizer = None if info["tokenizer"] is None else _own_tokenizer(path / TOKENIZER, info["tokenizer"])
     if tokenizer is not None and tokenizer.vocab_size != info["vocab_size"]:
-        raise NlpcliError(f"{path / DESCRIPTION}: vocab_size is not the tokenizer's {tokenizer.vocab_size}")
+        raise NlpcliError(
+            f"{path / DESCRIPTION}: vocab_size is {info['vocab_size']}, "
+            f"but the tokenizer has {tokenizer.vocab_size} tokens"
+        )
     source = _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_layers else None
     if source is not None and source.vocab_size != config.source_vocab_size:
-        raise NlpcliError(f"{path / DESCRIPTION}: source_vocab_size is not the tokenizer's {source.vocab_size}")
+        raise NlpcliError(
+            f"{path / DESCRIPTION}: source_vocab_size is {config.source_vocab_size}, "
+            f"but the source tokenizer has {source.vocab_size} tokens"
+        )
     check_shapes(config, info["vocab_size"], info.get("head"), stored_shapes(weights_file), str(weights_file))
     weights = read_tensors(weights_file)
     model = build_model(config, info["vocab_size"], info.get("head"))
@@ -292,7 +308,7 @@ def _own_tokenizer(folder: Path, fingerprint: str | None) -> Tokenizer:
     tokenizer = load_tokenizer(folder)
     if tokenizer.fingerprint != fingerprint:
         raise NlpcliError(
-            f"{folder}: this tokenizer does not belong to the model",
-            hint="put back the tokenizer the model was trained with; with another one its output is meaningless",
+            f"{folder}: the model was trained with another tokenizer",
+            hint="restore the tokenizer of the model; with another one its output has no meaning",
         )
     return tokenizer

@@ -48,9 +48,14 @@ class WithHead(nn.Module):
         self.count = parse_int(count) or 0
         depth = body.depth(side)
         if self.how != "last" and depth is None:
-            raise NlpcliError(f"head.layers '{layers}': this family of models gives the last layer only")
+            raise NlpcliError(
+                f"head.layers '{layers}': models of this family give only the hidden states of the last layer",
+                hint="leave out head.layers",
+            )
         if self.how in ("concat", "mean") and not 1 <= self.count <= depth + 1:
-            raise NlpcliError(f"head.layers '{layers}': the model has {depth} layers, and embeddings under them")
+            raise NlpcliError(
+                f"head.layers '{layers}': the number must be from 1 to {depth + 1} (layers and embeddings)"
+            )
         if self.how == "weighted":
             self.layer_weights = nn.Parameter(torch.zeros(depth + 1))
             self.layer_scale = nn.Parameter(torch.ones(()))

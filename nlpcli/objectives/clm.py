@@ -50,13 +50,14 @@ class CausalLanguageModelling:
         if dev is not None:
             next(evaluation_windows(len(dev), self.context, self.stride))  # raises now, not after an epoch
         if document_mask and self.eos is None:
-            raise NlpcliError("a document mask needs documents, and this text is read without borders between them")
+            raise NlpcliError("a document mask needs documents, but this text is read as one document")
         if document_mask and train.reads_on:
-            raise NlpcliError("a document mask can't be had with a memory, which is there to look across borders")
+            raise NlpcliError("a model with memory attends across documents, so a document mask can't be used")
         if train.reads_on and self.stride != context:
             raise NlpcliError(
-                f"stride {stride} with context {context}: a model with memory reads each token once",
-                hint="leave data.eval_stride out",
+                "a model with memory reads each token once, "
+                f"so the stride must be equal to the context {context}, not {stride}",
+                hint="leave out data.eval_stride",
             )
 
     def plan(self, epoch: int) -> np.ndarray:
@@ -89,7 +90,7 @@ class CausalLanguageModelling:
             )
         elif smoothing:
             raise NlpcliError(
-                "an adaptive softmax learns without label smoothing", hint="set training.label_smoothing=0"
+                "an adaptive softmax does not support label smoothing", hint="set training.label_smoothing=0"
             )
         else:
             total, nll = adaptive.loss(hidden, model.output_weight, goal, bias=model.output_bias)

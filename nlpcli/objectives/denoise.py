@@ -70,7 +70,7 @@ class Denoising:
     ) -> None:
         self.noise = parse_noise(noise) if isinstance(noise, str) else noise
         if context < 2:
-            raise NlpcliError(f"a context of {context} has no room for text and its end")
+            raise NlpcliError(f"the context must be at least 2 tokens (text and the end token), not {context}")
         self.special = tokenizer.special
         self.special.check("bos", "eos")
         self.symbols = Symbols.of(tokenizer)
@@ -92,8 +92,8 @@ class Denoising:
             return Stretches(source, length, batch_tokens=self.batch_tokens, least=self.noise.least_sentences)
         if self.noise.needs_sentences:
             raise NlpcliError(
-                "this noise needs to know where sentences end",
-                hint="set data.sentences to split, or to lines where each line is a sentence",
+                "this noise needs sentences, but the text is not split into sentences",
+                hint="set data.sentences=split, or data.sentences=lines if each line is a sentence",
             )
         eos = None if self.noise.joined else self.special.eos
         return Windows(source, length, rows=max(1, self.batch_tokens // self.context), eos=eos)

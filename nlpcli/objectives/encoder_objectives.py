@@ -27,7 +27,10 @@ from nlpcli.objectives.source_target_batches import best_tokens
 from nlpcli.text import Tokenizer
 
 PARTS = ("mlm", "nsp", "sop")
-_LABELS = {"nsp": ("the second follows", "the second is from elsewhere"), "sop": ("in order", "the wrong way round")}
+_LABELS = {
+    "nsp": ("the second segment follows the first", "the second segment is from elsewhere"),
+    "sop": ("the segments are in order", "the segments are exchanged"),
+}
 _EVALUATION_SEED = 2019
 
 
@@ -228,11 +231,11 @@ class EncoderPretraining:
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     for name, weight in weights.items():
         if name not in PARTS:
-            raise unknown("part of an encoder's objective", name, PARTS)
+            raise unknown("objective of an encoder", name, PARTS)
         if not 0 < weight < float("inf"):
-            raise NlpcliError(f"the weight of {name} is {weight:g}; it must be a positive number")
+            raise NlpcliError(f"the weight of {name} must be a positive number, not {weight:g}")
     if {"nsp", "sop"} <= weights.keys():
-        raise NlpcliError("nsp and sop exclude each other: a pair is made for one question", hint="choose one of them")
+        raise NlpcliError("nsp and sop exclude each other", hint="choose one of them")
     return dict(weights)
 
 
@@ -249,5 +252,8 @@ def format_for(name: str, weights: Mapping[str, float]) -> str:
     if name == "auto":
         return "segment-pair" if pair else "full-sentences"
     if pair and name not in PAIR_FORMATS:
-        raise NlpcliError(f"{pair} asks about pairs, and {name} are none", hint=f"choose {' or '.join(PAIR_FORMATS)}")
+        raise NlpcliError(
+            f"{pair} needs pairs of segments, but the input format '{name}' has no pairs",
+            hint=f"set data.format to {' or '.join(PAIR_FORMATS)}",
+        )
     return name

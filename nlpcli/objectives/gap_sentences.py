@@ -109,16 +109,18 @@ class GapSentences:
 
     def __post_init__(self) -> None:
         for kind, name, names in (
-            ("choice of gap sentences", self.choice, CHOICES),
+            ("strategy for gap sentences", self.choice, CHOICES),
             ("selection of gap sentences", self.selection, SELECTIONS),
-            ("counts of gap sentences", self.counts, COUNTS),
+            ("ROUGE counts of gap sentences", self.counts, COUNTS),
         ):
             if name not in names:
                 raise unknown(kind, name, names)
         if not 0.0 < self.ratio < 1.0:
-            raise NlpcliError(f"noise 'gap-sentences': ratio {self.ratio:g} is not between 0 and 1")
+            raise NlpcliError(f"noise 'gap-sentences': the ratio {self.ratio:g} is not between 0 and 1")
         if not 0.0 <= self.mlm < float("inf"):
-            raise NlpcliError(f"noise 'gap-sentences': mlm weight {self.mlm:g} is negative or not finite")
+            raise NlpcliError(
+                f"noise 'gap-sentences': the weight of mlm must be at least 0 and finite, not {self.mlm:g}"
+            )
         _ = self.masking  # refuses what makes no sense
 
     @cached_property

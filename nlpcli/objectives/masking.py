@@ -53,17 +53,17 @@ class Masking:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise unknown("unit of masking", self.unit, UNITS)
+            raise unknown("masking unit", self.unit, UNITS)
         for name in ("rate", "span_p"):
             if not 0 < getattr(self, name) < 1:
-                raise NlpcliError(f"masking: {name} {getattr(self, name):g} must lie between 0 and 1")
+                raise NlpcliError(f"masking: {name} must be between 0 and 1, not {getattr(self, name):g}")
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1 + 1e-9:
             raise NlpcliError(
-                f"masking: mask_share {self.mask_share:g} and random_share {self.random_share:g} must not be below 0, "
-                "nor more than 1 together"
+                "masking: mask_share and random_share must be at least 0 and their sum at most 1, "
+                f"not {self.mask_share:g} and {self.random_share:g}"
             )
         if self.span_max < 1:
-            raise NlpcliError(f"masking: spans of at most {self.span_max} words")
+            raise NlpcliError(f"masking: span_max must be at least 1 word, not {self.span_max}")
 
     @property
     def needs_words(self) -> bool:

@@ -220,9 +220,9 @@ class Bart:
         for name in ("mask", "delete", "infill"):
             rate = getattr(self, name)
             if rate is not None and not 0.0 <= rate <= 1.0:
-                raise NlpcliError(f"noise '{name}': rate {rate:g} is not between 0 and 1")
+                raise NlpcliError(f"noise '{name}': the rate {rate:g} is not between 0 and 1")
         if not 1.0 <= self.mean < float("inf"):
-            raise NlpcliError(f"noise 'infill': mean length {self.mean:g} is not at least 1")
+            raise NlpcliError(f"noise 'infill': the mean length must be at least 1 and finite, not {self.mean:g}")
 
     @property
     def needs_sentences(self) -> bool:

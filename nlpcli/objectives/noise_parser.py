@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.gap_sentences import GapSentences
@@ -33,13 +34,16 @@ def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | No
         if name not in NOISES:
             raise unknown("noise", name, NOISES)
         if name in steps:
-            raise NlpcliError(f"noise '{text}': {name} is there twice")
+            raise NlpcliError(f"noise '{text}' names {name} twice")
         steps[name] = _numbers(name, numbers)
     alone = [name for name in steps if name not in BART]
     if not alone:
         return _bart(steps, whole_words)
     if len(steps) > 1:
-        raise NlpcliError(f"noise '{text}': {alone[0]} stands alone", hint=f"only {', '.join(BART)} can be joined")
+        raise NlpcliError(
+            f"noise '{text}': {alone[0]} can't be combined with other noises",
+            hint=f"only {', '.join(BART)} can be combined",
+        )
     ((name, values),) = steps.items()
     if name in PEGASUS:
         given = text.count(":")
@@ -50,14 +54,18 @@ def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | No
 def _numbers(name: str, given: list[str]) -> list[float]:
     defaults = NOISES[name]
     if len(given) > len(defaults):
-        takes = ("no number", "one number", "two numbers")[len(defaults)]
+        takes = f"at most {counted(len(defaults), 'number')}" if defaults else "no number"
         raise NlpcliError(
-            f"noise '{':'.join([name, *given])}': {name} takes at most {takes}".replace("at most no", "no")
+            f"noise '{':'.join([name, *given])}': {name} takes {takes}, not {len(given)}",
+            hint=f"write it like {':'.join([name, *defaults])}",
         )
     numbers = [parse_float(number) for number in (*given, *defaults[len(given) :])]
     if None in numbers:
-        hint = ":".join([name, *defaults])
-        raise NlpcliError(f"noise '{':'.join([name, *given])}': not a number", hint=f"write it like {hint}")
+        wrong = (*given, *defaults)[numbers.index(None)]
+        raise NlpcliError(
+            f"noise '{':'.join([name, *given])}': '{wrong}' is not a number",
+            hint=f"write it like {':'.join([name, *defaults])}",
+        )
     return numbers
 
 

@@ -6,7 +6,7 @@ Windows are read on from batch to batch, and what the model remembers of one is 
 
 Two things of the paper are left out: the input of two segments, of which half the pairs don't belong together (section
 2.5), and the bidirectional data pipeline, half of whose batch reads the text backwards (section 3.1). No segments are
-fed here, so the vectors that tell them apart stay as they were initialised; only fine-tuning on pairs teaches them.
+fed here, so the vectors that tell them apart stay as they were initialized; only fine-tuning on pairs teaches them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class PermutationLanguageModelling:
         seed: int = 1,
     ) -> None:
         if one_of < 1 or context < one_of:
-            raise NlpcliError(f"one of {one_of} tokens can't be predicted in a context of {context}")
+            raise NlpcliError(
+                f"one of {one_of} tokens is predicted, so the context must be at least {one_of} tokens, not {context}"
+            )
         tokenizer.special.check("eos")
         self.symbols = Symbols.of(tokenizer)
         eos = tokenizer.special.eos

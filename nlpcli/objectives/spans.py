@@ -22,6 +22,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.noise import Noised, Symbols, Text
 from nlpcli.text import SpecialTokens
@@ -92,9 +93,9 @@ class Spans:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < 1.0:
-            raise NlpcliError(f"noise '{self.kind}': rate {self.rate:g} is not between 0 and 1")
+            raise NlpcliError(f"noise '{self.kind}': the rate {self.rate:g} is not between 0 and 1")
         if not 1.0 <= self.mean < float("inf"):
-            raise NlpcliError(f"noise '{self.kind}': mean length {self.mean:g} is not at least 1")
+            raise NlpcliError(f"noise '{self.kind}': the mean length must be at least 1 and finite, not {self.mean:g}")
 
     @property
     def copies(self) -> bool:
@@ -121,9 +122,9 @@ class Spans:
             special.check("mask")
         if self.kind in ("spans", "iid") and len(special.sentinels) < (needed := self.sentinels(length)):
             raise NlpcliError(
-                f"noise '{self.kind}' needs {needed} sentinels for texts of {length} tokens; "
-                f"the tokenizer has {len(special.sentinels)}",
-                hint="train it with tokenizer.sentinels=100, or take a shorter data.context",
+                f"noise '{self.kind}' needs {counted(needed, 'sentinel token')} for texts of {length} tokens, "
+                f"but the tokenizer has {len(special.sentinels)}",
+                hint=f"train a tokenizer with tokenizer.sentinels={max(needed, 100)}, or set a shorter data.context",
             )
 
     def sentinels(self, length: int) -> int:

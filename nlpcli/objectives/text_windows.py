@@ -26,7 +26,7 @@ class Windows:
         self.length = min(length, len(self.stream))
         self.rows = rows
         if self.length == 0:
-            raise NlpcliError("the text has no tokens", hint="give more text")
+            raise NlpcliError("the text contains no tokens", hint="give more text")
 
     def plan(self, seed: int, epoch: int) -> list[np.ndarray]:
         """Where the windows of an epoch begin, batch by batch."""
@@ -72,8 +72,8 @@ class Stretches:
         self._sentences = np.concatenate([np.empty(0, dtype=np.int32), *sentences])
         if len(self.table) == 0:
             raise NlpcliError(
-                f"the text has no document with {least} or more sentences in {length} tokens",
-                hint="see data.documents and data.sentences for where documents and sentences end",
+                f"no document has {least} or more sentences within {length} tokens",
+                hint="set data.documents and data.sentences as the text is written, or a longer data.context",
             )
 
     @property

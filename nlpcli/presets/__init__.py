@@ -40,7 +40,7 @@ def _load(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
     from nlpcli.config.loading import load_yaml, merge
 
     if path.resolve() in [item.resolve() for item in within]:
-        raise NlpcliError(f"{path}: extends itself ({' -> '.join(map(str, (*within, path)))})")
+        raise NlpcliError(f"{path}: the file extends itself ({' -> '.join(map(str, (*within, path)))})")
     data = load_yaml(path)
     base = data.pop("extends", None)
     if base is None:

@@ -27,7 +27,8 @@ def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callab
     special = loaded.tokenizer.special
     left_out = not_honored(said)
     if left_out:
-        warn(f"{loaded.path}: decoding settings that are not honored here: {', '.join(left_out)}")
+        are = "these decoding settings are" if len(left_out) > 1 else "this decoding setting is"
+        warn(f"{loaded.path}: {are} not supported and have no effect: {', '.join(left_out)}")
     chosen = {name: value for name, value in given.items() if value is not None}
     for one, other in (
         ("max_new_tokens", "max_length"),
@@ -44,8 +45,8 @@ def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callab
     least, most = ("min_length", "max_length") if "min_length" in chosen else ("min_new_tokens", "max_new_tokens")
     if least in chosen and (limit := getattr(settings, most)) is not None and chosen[least] > limit:
         raise NlpcliError(
-            f"{loaded.path}: the minimum length is above the model's {most} {limit}",
-            hint="set the maximum length on the command line, too",
+            f"the minimum length {chosen[least]} is greater than {most} {limit} of the model {loaded.path}",
+            hint="set the maximum length on the command line as well",
         )
     return settings
 
@@ -57,10 +58,10 @@ def check_lengths(
     if most is not None and most < 1:
         raise NlpcliError(f"{names[1].removeprefix('--').replace('-', ' ')} must be at least 1, not {most}")
     if least is not None and least < 0:
-        raise NlpcliError(f"the minimum length can't be negative: {least}")
+        raise NlpcliError(f"the minimum length must be at least 0, not {least}")
     if least is not None and most is not None and least > most:
         raise NlpcliError(
-            f"{names[0]} {least} is above {names[1]} {most}", hint="raise the maximum or lower the minimum"
+            f"{names[0]} {least} is greater than {names[1]} {most}", hint="increase the maximum or reduce the minimum"
         )
 
 

@@ -113,11 +113,12 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
     may_be_new = _HEADS if any(name.startswith(_SOURCE) for name in weights) else (*_HEADS, _SOURCE)
     missing = [name for name in needed if name not in weights and not name.startswith(may_be_new)]
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    for names, what in ((missing, "has no weight"), (wrong, "has another shape of")):
+    for names, what in ((missing, "needs"), (wrong, "has another shape for")):
         if names:
             raise NlpcliError(
-                f"{start.path}: {what} '{names[0]}'" + (f" and {len(names) - 1} more" * (len(names) > 1)),
-                hint="the architecture must be that of the model; leave its settings unchanged",
+                f"{start.path}: the architecture {what} the weight '{names[0]}'"
+                + (f" and {len(names) - 1:,} more" * (len(names) > 1)),
+                hint="do not change the settings of the model's architecture",
             )
     body.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
     new = [name for name in needed if name not in weights]

@@ -386,16 +386,25 @@ def text_metrics(
 
 
 def record_of(run: Path, outcome: Any) -> dict[str, Any]:
-    """How a run ended, as plain data: times in seconds, metrics of the weights that were kept, the best of each."""
+    """How a run ended, as plain data: seconds, the scores of the best checkpoint, and the best value of each metric."""
+    from nlpcli.evaluation import Score
+    from nlpcli.models.model_folder import read_info
+
+    signatures = read_info(run).get("signatures") or {}
+    scores = [Score(name, value, signatures.get(name, "")) for name, value in outcome.metrics.items()]
+    best = [
+        Score(name, entry["value"], signatures.get(name, ""), details={"step": entry["step"]})
+        for name, entry in outcome.progress.best.items()
+    ]
     return {
         "run": str(run),
-        "kept": outcome.kept,
-        "reason": outcome.reason,
+        "best_checkpoint": outcome.kept,
+        "stopped": outcome.reason,
         "steps": outcome.progress.step,
         "tokens": outcome.progress.tokens,
         "seconds": round(outcome.progress.seconds, 2),
-        "metrics": outcome.metrics,
-        "best": {name: entry["value"] for name, entry in outcome.progress.best.items()},
+        "scores": [score.as_dict() for score in scores],
+        "best": [score.as_dict() for score in best],
     }
 
 

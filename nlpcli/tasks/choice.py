@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from nlpcli.config.counting import counted
 from nlpcli.data.examples import Columns, Example, read_choices
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
@@ -68,8 +69,8 @@ class Choice:
     def check(self, example: Example) -> None:
         if self._right(example) is None:
             raise UnknownLabel(
-                f"{example.place}: label '{example.label}' is none of the {len(example.texts) - 1} candidates",
-                hint=f"in the training examples labels were {_SPOKEN[self.style]}",
+                f"{example.place}: the label '{example.label}' is not one of the {len(example.texts) - 1} candidates",
+                hint=f"the labels of the training examples were {_SPOKEN[self.style]}",
             )
 
     def choice_in(self, example: Example) -> str | None:
@@ -94,8 +95,8 @@ class Choice:
         fields = tuple(line.split("\t"))
         if len(fields) < 3:
             raise NlpcliError(
-                f"'{line[:40]}' has {len(fields) - 1} candidates, and a choice is between two at least",
-                hint="a line holds a text and its candidates, divided by tabs",
+                f"at least 2 candidates are needed, but '{line[:40]}' has {counted(len(fields) - 1, 'candidate')}",
+                hint="write the text and its candidates in one line, separated by tabs",
             )
         return Example(fields)
 
@@ -159,11 +160,11 @@ STYLES: dict[str, Callable[[int, Sequence[str]], str]] = {
 """How the place of a candidate is written, in the order in which they are tried."""
 
 _SPOKEN = {
-    "texts": "the texts of candidates",
+    "texts": "texts of candidates",
     "numbers from 0": "numbers counted from 0",
     "numbers from 1": "numbers counted from 1",
-    "letters": "letters, A being the first candidate",
-    "small letters": "letters, a being the first candidate",
+    "letters": "letters, with A for the first candidate",
+    "small letters": "letters, with a for the first candidate",
 }
 
 
@@ -185,7 +186,7 @@ def style_of(examples: Sequence[Example]) -> str:
     for style in STYLES:
         for example in examples:
             if example.label is None:
-                raise NlpcliError(f"{example.place}: no label to learn")
+                raise NlpcliError(f"{example.place}: the label is missing")
             if place_of(str(example.label), example.texts[1:], style) is None:
                 wrong[style] = example
                 break
@@ -197,7 +198,7 @@ def style_of(examples: Sequence[Example]) -> str:
     likely = max(counts, key=counts.__getitem__)
     example = wrong[likely]
     raise NlpcliError(
-        f"{example.place}: label '{example.label}' is none of the {len(example.texts) - 1} candidates",
+        f"{example.place}: the label '{example.label}' is not one of the {len(example.texts) - 1} candidates",
         hint="a label is a candidate's text, its number (from 0 or from 1) or its letter",
     )
 

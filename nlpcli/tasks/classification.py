@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.label_text import UnknownLabel, one_field
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.data.label_text import one_field
+from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
 from nlpcli.tasks.text_batches import (
     HEAD_OPTIONS,
     RowsBatch,
@@ -74,7 +74,10 @@ class Classification:
     ) -> Classification:
         labels = labels_of(examples, "classify")
         if lm_weight and context.model.kind != "decoder":
-            raise NlpcliError(f"head.lm_weight {lm_weight} is for decoders, and this model is a {context.model.kind}")
+            raise NlpcliError(
+                f"head.lm_weight needs a decoder, but this is an {context.model.kind}",
+                hint="leave out head.lm_weight, or choose a decoder with --model",
+            )
         settings = text_head(context, len(labels), **head)
         weights = None
         if class_weights == "balanced":
@@ -107,11 +110,7 @@ class Classification:
 
     def check(self, example: Example) -> None:
         if example.label not in self._index:
-            near = nearest(str(example.label), self.labels)
-            raise UnknownLabel(
-                f"{example.place}: label '{example.label}' is not one the model was trained with",
-                hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
-            )
+            raise unknown_label(str(example.label), self.labels, place=example.place)
 
     def parse(self, line: str) -> Example:
         return pair_line(line)

@@ -67,7 +67,10 @@ class Layout:
         """How many tokens of the texts fit. Raises: NlpcliError when not one of each does."""
         room = max_length - len(self.start) - len(self.end) - (texts - 1) * len(self.between)
         if room < texts:
-            raise NlpcliError(f"data.max_length {max_length} leaves no room beside special tokens", hint="raise it")
+            raise NlpcliError(
+                f"data.max_length is {max_length}, so no tokens of the text fit beside the special tokens",
+                hint=f"set data.max_length to at least {max_length - room + texts}",
+            )
         return room
 
     def row(self, *texts: Sequence[int]) -> Row:

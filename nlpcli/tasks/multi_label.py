@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from nlpcli.data.examples import Columns, Example, read_texts
-from nlpcli.data.label_text import UnknownLabel, clean_label, join_labels, one_field, split_labels
-from nlpcli.errors import NlpcliError, nearest
+from nlpcli.data.label_text import clean_label, join_labels, one_field, split_labels
+from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
 from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
 
@@ -69,7 +69,8 @@ class MultiLabel:
         labels = sorted({label for found in sets for label in found})
         if not labels:
             raise NlpcliError(
-                f"{examples[0].place}: no example has a label", hint="name the column of the labels with --label"
+                f"{examples[0].place}: none of the training examples has a label",
+                hint="name the column of the labels with --label",
             )
         weights = None
         if class_weights == "balanced":
@@ -103,11 +104,7 @@ class MultiLabel:
     def check(self, example: Example) -> None:
         for label in self.labels_in(example):
             if label not in self._index:
-                near = nearest(label, self.labels)
-                raise UnknownLabel(
-                    f"{example.place}: label '{label}' is not one the model was trained with",
-                    hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
-                )
+                raise unknown_label(label, self.labels, place=example.place)
 
     def labels_in(self, example: Example) -> list[str]:
         """The labels an example has in the data."""
@@ -158,5 +155,5 @@ class MultiLabel:
 
 def _labels(example: Example, separator: str) -> tuple[str, ...]:
     if example.label is None:
-        raise NlpcliError(f"{example.place}: no labels to learn")
+        raise NlpcliError(f"{example.place}: the labels are missing")
     return tuple(clean_label(label, example.place) for label in split_labels(example.label, separator))

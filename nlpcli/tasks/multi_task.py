@@ -85,7 +85,7 @@ class Mixture(Supervised):
     ) -> None:
         for part in parts:
             if not part.items:
-                raise NlpcliError(f"task '{part.name}' has no examples to train on")
+                raise NlpcliError(f"task '{part.name}' has no training examples")
         items = [item for part in parts for item in part.items]
         super().__init__(parts[0].task, items, batch_size=batch_size, batch_tokens=batch_tokens, seed=seed)
         self.parts = list(parts)

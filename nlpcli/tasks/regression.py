@@ -70,9 +70,9 @@ class Regression:
         high = max(scores) if maximum is None else maximum
         if low >= high:
             raise NlpcliError(
-                f"{examples[0].place}: all scores are {low:g}; there is nothing to tell apart"
+                f"{examples[0].place}: all training examples have the same score {low:g}"
                 if minimum is None and maximum is None
-                else f"head.minimum {low:g} is not below head.maximum {high:g}"
+                else f"head.minimum must be less than head.maximum, but they are {low:g} and {high:g}"
             )
         settings = text_head(context, 1, **head)
         task = cls(context, low, high, head=settings, truncate=truncate, both_orders=both_orders)
@@ -99,8 +99,8 @@ class Regression:
         score = score_in(example)
         if self.low is not None and self.high is not None and not self.low <= score <= self.high:
             raise OutOfRange(
-                f"{example.place}: the score {score:g} is not in the range from {self.low:g} to {self.high:g}",
-                hint="set head.minimum and head.maximum",
+                f"{example.place}: the score {score:g} is outside the model's range from {self.low:g} to {self.high:g}",
+                hint="set the range with head.minimum and head.maximum when you train",
             )
 
     def score_in(self, example: Example) -> float:
@@ -140,7 +140,7 @@ def score_in(example: Example) -> float:
     score = parse_float(example.label) if isinstance(example.label, str) else None
     if score is None:
         raise NlpcliError(
-            f"{example.place}: '{example.label}' is not a number",
-            hint="name the column of the scores with --label, or use --task classify for names",
+            f"{example.place}: the score '{example.label}' is not a number",
+            hint="name the column of the scores with --label, or use --task classify if labels are names",
         )
     return score

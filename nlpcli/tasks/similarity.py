@@ -23,10 +23,10 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.examples import Columns, Example, read_choices, read_texts
-from nlpcli.data.label_text import UnknownLabel, one_field
-from nlpcli.errors import NlpcliError, nearest, unknown
+from nlpcli.data.label_text import one_field
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
 from nlpcli.tasks.text_batches import RowsBatch, RowsItem, TextReader, side
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
@@ -165,7 +165,7 @@ class Similarity:
             return 1.0
         score = _number(example.label)
         if score is None:
-            raise NlpcliError(f"{example.place}: '{example.label}' is not a score")
+            raise NlpcliError(f"{example.place}: the score '{example.label}' is not a number")
         return (score - self.minimum) / (self.maximum - self.minimum)
 
     @staticmethod
@@ -184,18 +184,15 @@ class Similarity:
         _check_texts(example)
         if example.label is None or example.label in self._index or _number(example.label) is not None:
             return
-        near = nearest(str(example.label), self.labels)
-        raise (UnknownLabel if self.objective == "softmax" else NlpcliError)(
-            f"{example.place}: label '{example.label}' is not one the model was trained with"
-            if self.labels
-            else f"{example.place}: '{example.label}' is not a score",
-            hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10]) or 'numbers'}",
-        )
+        if not self.labels:
+            raise NlpcliError(f"{example.place}: the score '{example.label}' is not a number")
+        error = unknown_label(str(example.label), self.labels, place=example.place)
+        raise error if self.objective == "softmax" else NlpcliError(error.message, hint=error.hint)
 
     def parse(self, line: str) -> Example:
         texts = tuple(line.split("\t"))
         if len(texts) < 2:
-            raise NlpcliError("one text alone can't be compared", hint="put a tab between the two texts of a line")
+            raise NlpcliError("the second text is missing", hint="separate the two texts of a line by a tab")
         return Example(texts)
 
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
@@ -316,11 +313,12 @@ def _pairs(vectors: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
 # --- labels ------------------------------------------------------------------------------------------------------
 
 
+_ALL_POSITIVE = "set head.objective=multiple-negatives if the texts of every pair belong together"
+
+
 def _check_texts(example: Example) -> None:
     if len(example.texts) < 2:
-        raise NlpcliError(
-            f"{example.place}: one text alone can't be compared", hint="name the second text's column with --text2"
-        )
+        raise NlpcliError(f"{example.place}: the second text is missing", hint="name its column with --text2")
 
 
 def _number(label: Any) -> float | None:
@@ -352,17 +350,19 @@ def _range(examples: Sequence[Example], minimum: float | None, maximum: float | 
     for example in examples:
         score = _number(example.label)
         if score is None:
-            what = "no score to learn" if example.label is None else f"'{example.label}' is not a score"
-            raise NlpcliError(f"{example.place}: {what}", hint="name the column of the scores with --label")
+            what = "is missing" if example.label is None else f"'{example.label}' is not a number"
+            raise NlpcliError(f"{example.place}: the score {what}", hint="name the column of the scores with --label")
         if (minimum is not None and score < minimum) or (maximum is not None and score > maximum):
-            raise NlpcliError(f"{example.place}: the score {example.label} is outside of {minimum} to {maximum}")
+            raise NlpcliError(
+                f"{example.place}: the score {example.label} is outside the range of head.minimum and head.maximum"
+            )
         scores.append(score)
     least = min(scores) if minimum is None else minimum
     greatest = max(scores) if maximum is None else maximum
     if least >= greatest:
         raise NlpcliError(
-            f"{examples[0].place}: all scores are {examples[0].label}; there is nothing to learn",
-            hint="pairs that all belong together are learnt with the objective multiple-negatives, without labels",
+            f"{examples[0].place}: all training examples have the same score {examples[0].label}",
+            hint=_ALL_POSITIVE,
         )
     return least, greatest
 
@@ -372,7 +372,7 @@ def _labelled(examples: Sequence[Example]) -> dict[str, Example]:
     found: dict[str, Example] = {}
     for example in examples:
         if example.label is None or example.label == "":
-            raise NlpcliError(f"{example.place}: no label to learn")
+            raise NlpcliError(f"{example.place}: the label is missing")
         found.setdefault(str(example.label), example)
     return found
 
@@ -381,8 +381,8 @@ def _names(examples: Sequence[Example]) -> list[str]:
     found = _labelled(examples)
     if len(found) < 2:
         raise NlpcliError(
-            f"{examples[0].place}: all examples have the same label '{examples[0].label}'",
-            hint="pairs that all belong together are learnt with the objective multiple-negatives",
+            f"{examples[0].place}: all training examples have the same label '{examples[0].label}'",
+            hint=_ALL_POSITIVE,
         )
     return sorted(found)
 
@@ -391,15 +391,17 @@ def _two(examples: Sequence[Example]) -> list[str]:
     found = _labelled(examples)
     if len(found) == 1:
         raise NlpcliError(
-            f"{examples[0].place}: all pairs have the same label '{examples[0].label}', and contrastive needs two",
-            hint="pairs that all belong together are learnt with the objective multiple-negatives, without labels",
+            f"{examples[0].place}: the objective contrastive needs two labels, "
+            f"but all training examples have the label '{examples[0].label}'",
+            hint=_ALL_POSITIVE,
         )
     alike = _alike(set(found))
     if len(found) > 2 or not alike:
         third = list(found.values())[min(2, len(found) - 1)]
         raise NlpcliError(
-            f"{third.place}: contrastive needs two labels, 1 for alike and 0 for not, and there is '{third.label}'",
-            hint="objective softmax takes any names, cosine any scores",
+            f"{third.place}: the objective contrastive needs the labels 1 (similar) and 0 (not similar), "
+            f"not '{third.label}'",
+            hint="set head.objective=softmax for other labels, or head.objective=cosine for scores",
         )
     return [next(label for label in found if label != alike[0]), alike[0]]
 
@@ -410,6 +412,7 @@ def _without_labels(examples: Sequence[Example]) -> None:
     other = next((example for example in examples if example.label != first.label), None)
     if other is not None:
         raise NlpcliError(
-            f"{other.place}: label '{other.label}' after '{first.label}': multiple-negatives takes all pairs as alike",
-            hint="keep the pairs that belong together, or choose another objective",
+            f"{other.place}: the objective multiple-negatives needs pairs that all have the same label, "
+            f"but this one has '{other.label}' and the first one '{first.label}'",
+            hint="leave out the pairs that do not belong together, or choose another head.objective",
         )

@@ -134,11 +134,11 @@ class SpanExtraction:
     ) -> SpanExtraction:
         for example in examples:
             if example.label is None:
-                raise NlpcliError(f"{example.place}: no answers to learn")
+                raise NlpcliError(f"{example.place}: the answers are missing")
             _check(example)
         if not any(example.label for example in examples):
             where = f"{examples[0].place}: " if examples else ""
-            raise NlpcliError(f"{where}no question has an answer; there is nothing to learn")
+            raise NlpcliError(f"{where}none of the training questions has an answer")
         if no_answer is None:
             no_answer = any(example.label == () for example in examples)
         head = {"kind": "tokens", "outputs": 2, "dropout": dropout} | side(context, layers)
@@ -175,8 +175,8 @@ class SpanExtraction:
             return read_texts(path, columns, texts=2, labelled=False)
         if columns.format in ("tsv", "csv"):
             raise NlpcliError(
-                f"{path}: a table doesn't say where in their contexts answers stand",
-                hint="give questions with answers as SQuAD's JSON, or as JSON lines",
+                f"{path}: training needs the start of each answer, which TSV and CSV files do not contain",
+                hint="write questions and answers as JSON in SQuAD's format, or as JSON lines",
             )
         return read_questions(path, labelled=labelled, spans=spans, on_bad=on_bad, blank_lines=columns.blank_lines)
 
@@ -186,7 +186,9 @@ class SpanExtraction:
     def parse(self, line: str) -> Example:
         """Question and context, which a tab divides. Raises: NlpcliError without a tab."""
         if "\t" not in line:
-            raise NlpcliError(f"'{line[:40]}' has no context", hint="a line holds a question, a tab and its context")
+            raise NlpcliError(
+                f"'{line[:40]}' has no context", hint="write the question, a tab and the context in one line"
+            )
         return pair_line(line)
 
     def encode(self, examples: Sequence[Example]) -> list[list[SpanItem]]:
@@ -335,7 +337,9 @@ def _check(example: Example) -> None:
         start = answer.start
         if not answer.text or start is None or example.texts[1][start : start + len(answer.text)] != answer.text:
             raise NlpcliError(
-                f"{example.place}: the answer '{answer.text[:60]}' does not stand in its context at {start}"
+                f"{example.place}: the context does not contain the answer '{answer.text[:60]}' at character {start}"
+                if start is not None
+                else f"{example.place}: the start of the answer '{answer.text[:60]}' is missing"
             )
 
 

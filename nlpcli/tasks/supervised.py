@@ -40,7 +40,7 @@ class Supervised:
         classes: Sequence[Any] | None = None,
     ) -> None:
         if not items:
-            raise NlpcliError("there are no examples to train on")
+            raise NlpcliError("there are no training examples")
         self.task = task
         self.items = list(items)
         self.sizes = np.array([item.size for item in items])

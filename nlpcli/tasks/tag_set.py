@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nlpcli.config.counting import counted
 from nlpcli.data.examples import Example
 from nlpcli.data.tag_schemes import (
     SCHEMES,
@@ -51,7 +52,8 @@ class Tags:
         if len(different) < 2:
             where = f"{examples[0].place}: " if examples else ""
             raise NlpcliError(
-                f"{where}all words have the same tag '{next(iter(different), '')}'; nothing to tell apart"
+                f"{where}all words of the training examples have the same tag '{next(iter(different), '')}'",
+                hint="name the column of the tags with --label",
             )
         if scheme == "auto":
             _check_slips(examples)
@@ -60,8 +62,8 @@ class Tags:
         for tag, example in different.items():
             if not _is_entity_tag(tag):
                 raise NlpcliError(
-                    f"{example.place}: '{tag}' marks no entity, as head.scheme {scheme} has it",
-                    hint="use --set head.scheme=none for tags that don't mark entities",
+                    f"{example.place}: the tag '{tag}' is not a tag of the scheme {scheme}",
+                    hint="use --set head.scheme=none if the tags are not entity tags",
                 )
         written = detect_scheme(sentences)
         notes = []
@@ -70,7 +72,7 @@ class Tags:
             notes.append(note)
         chosen = (written if written in _KEPT else "BIO") if scheme == "auto" else scheme_name(scheme)
         if chosen != written:
-            notes.append(f"the tags are written as {written}; the model learns and writes them as {chosen}")
+            notes.append(f"the tags use the scheme {written}; the model uses {chosen} in training and in its output")
         types = sorted({entity.type for tags in sentences for entity in entities(tags)})
         suffixes = ["" if kind == "_" else f"-{kind}" for kind in types]
         return cls(["O", *(letter + suffix for suffix in suffixes for letter in _LETTERS[chosen])], chosen), notes
@@ -88,9 +90,12 @@ class Tags:
 
 def _check_length(example: Example) -> None:
     if not isinstance(example.label, (tuple, list)):
-        raise NlpcliError(f"{example.place}: no tags to learn")
+        raise NlpcliError(f"{example.place}: the tags are missing")
     if len(example.label) != len(example.texts):
-        raise NlpcliError(f"{example.place}: {len(example.label)} tags for {len(example.texts)} words")
+        raise NlpcliError(
+            f"{example.place}: the sentence has {counted(len(example.texts), 'word')} "
+            f"but {counted(len(example.label), 'tag')}"
+        )
 
 
 def _is_entity_tag(tag: str) -> bool:
@@ -114,20 +119,19 @@ def _check_slips(examples: Sequence[Example]) -> None:
     if right == total or right < _NEARLY_ALL * total or not any(tag.startswith(("B-", "I-")) for tag in proper):
         return
     slips = [
-        (tag, f"{example.place}: '{tag}' at word {number}")
+        (tag, f"'{tag}' ({example.place}, word {number})")
         for example in examples
         for number, tag in enumerate(example.label, 1)
         if tag not in proper
     ]
-    shown = "; ".join(place for _, place in slips[:_SHOWN])
-    more = (
-        f" and {len(slips) - _SHOWN:,} more mark" if len(slips) > _SHOWN else " marks" if len(slips) == 1 else " mark"
-    )
+    shown = ", ".join(place for _, place in slips[:_SHOWN])
+    more = f" and {len(slips) - _SHOWN:,} more" if len(slips) > _SHOWN else ""
+    are = "is not an entity tag" if len(slips) == 1 else "are not entity tags"
     near = nearest(slips[0][0], [tag for tag in proper if tag != "O"])
     meant = f"did you mean '{near}'? " if near else ""
     raise NlpcliError(
-        f"{shown}{more} no entity, unlike nearly all other tags",
-        hint=f"{meant}if it is meant so, --set head.scheme=none takes all tags as they are",
+        f"{shown}{more} {are}, but nearly all other tags are",
+        hint=f"{meant}if not, --set head.scheme=none accepts any tags",
     )
 
 
@@ -140,5 +144,5 @@ def _nearest_scheme(examples: Sequence[Example]) -> tuple[str, str]:
     counts = {scheme: sum(len(found) for _, found in some) for scheme, some in problems.items()}
     best = min(SCHEMES, key=lambda scheme: counts[scheme])
     example, found = problems[best][0]
-    many = "1 tag is" if counts[best] == 1 else f"{counts[best]:,} tags are"
-    return best, f"{many} not valid {best} and read as conlleval does, first {example.place}: {found[0]}"
+    many = f"{counted(counts[best], 'tag')} {'is' if counts[best] == 1 else 'are'}"
+    return best, f"{many} not valid in the scheme {best} and read as conlleval reads them; {example.place}: {found[0]}"

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import Columns, Example
-from nlpcli.data.label_text import UnknownLabel, one_field
+from nlpcli.data.label_text import one_field
 from nlpcli.data.tag_schemes import entities
-from nlpcli.errors import nearest
 from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import Context, Prediction, unknown_label
 from nlpcli.tasks.text_batches import side
 from nlpcli.text.word_ids import WordPieces, word_pieces
 
@@ -137,11 +136,7 @@ class Tagging:
     def check(self, example: Example) -> None:
         for number, tag in enumerate(self.tags_in(example), 1):
             if tag not in self._index:
-                near = nearest(tag, self.labels)
-                raise UnknownLabel(
-                    f"{example.place}: tag '{tag}' of word {number} is not one the model was trained with",
-                    hint=f"did you mean '{near}'?" if near else f"it knows: {', '.join(self.labels[:10])}",
-                )
+                raise unknown_label(tag, self.labels, place=f"{example.place}, word {number}")
 
     def tags_in(self, example: Example) -> list[str]:
         """The tags of an example as the model writes them. Raises: NlpcliError, naming its place, for other tags."""

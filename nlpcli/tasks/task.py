@@ -10,6 +10,8 @@ from torch import nn
 
 from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
+from nlpcli.data.label_text import UnknownLabel
+from nlpcli.errors import nearest
 from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.text import Tokenizer
 
@@ -22,6 +24,19 @@ TEXT_COLUMNS = frozenset({"text", "text2", "label"})
 
 OnCut = Callable[[Example, int, int], None]
 """Is told of an example whose text is cut: how many tokens are read, and how many it has."""
+
+
+_SHOWN = 10
+
+
+def unknown_label(label: str, labels: Sequence[str], *, place: str) -> UnknownLabel:
+    """The error for a label that is not one of `labels`, those of the training examples. place: of the example."""
+    near = nearest(label, labels)
+    known = ", ".join(labels[:_SHOWN]) + (", …" if len(labels) > _SHOWN else "")
+    return UnknownLabel(
+        f"{place}: the model was not trained with the label '{label}'",
+        hint=f"did you mean '{near}'?" if near else f"the labels of the model are {known}",
+    )
 
 
 @dataclass(frozen=True)

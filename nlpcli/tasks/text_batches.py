@@ -126,25 +126,25 @@ def labels_of(examples: Sequence[Example], what: str) -> list[str]:
     found: dict[str, Example] = {}
     for example in examples:
         if not isinstance(example.label, str) or example.label == "":
-            raise NlpcliError(f"{example.place}: no label to learn")
+            raise NlpcliError(f"{example.place}: the label is missing")
         found.setdefault(example.label, example)
     if len(found) < 2:
         only = next(iter(found.values()), None)
         where = f"{only.place}: " if only else ""
         raise NlpcliError(
-            f"{where}all examples have the same label '{next(iter(found), '')}'; there is nothing to tell apart",
+            f"{where}all training examples have the same label '{next(iter(found), '')}'",
             hint="name the column of the labels with --label",
         )
     numbers = {label: parse_float(label) for label in found}
     scores = [label for label, number in numbers.items() if number is not None and (number % 1 or "." in label)]
     if scores and len(found) > 2 and None not in numbers.values():
         raise NlpcliError(
-            f"{found[scores[0]].place}: '{scores[0]}' looks like a score and {what} would take it for a name",
+            f"{found[scores[0]].place}: the label '{scores[0]}' looks like a score, but {what} needs names of classes",
             hint="use --task regress for scores",
         )
     if len(found) > 50 and len(found) > len(examples) // 2:
         raise NlpcliError(
-            f"{len(found)} different labels in {len(examples)} examples: that is no column of labels",
+            f"{len(examples)} examples have {len(found)} different labels, which is too many for classes",
             hint="name the column of the labels with --label",
         )
     return sorted(found, key=_natural)

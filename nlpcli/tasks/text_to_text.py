@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from nlpcli.config.counting import counted
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.objective import Loss
@@ -53,7 +54,10 @@ class Wording:
             raise unknown("measure", self.measure, MEASURES)
         places = _PLACES.findall(self.prefix)
         if places and "{text}" not in places:
-            raise NlpcliError(f"the prefix '{self.prefix}' has a place for the second text and none for the first")
+            raise NlpcliError(
+                f"the template '{self.prefix}' contains {{text2}} but not {{text}}",
+                hint="write {text} where the first text belongs",
+            )
 
     @property
     def pairs(self) -> bool:
@@ -117,7 +121,10 @@ class TextToText:
         self.in_stream = context.model.kind == "decoder"
         if self.in_stream:
             if context.model.segment_recurrence:
-                raise NlpcliError(f"text-to-text has no way to read with a {context.model.family}", hint="take another")
+                raise NlpcliError(
+                    f"the task text-to-text does not support models of the family {context.model.family}",
+                    hint="choose a model of the family transformer",
+                )
             self.layout = Layout((special.eos,), (), (special.eos,))  # the end of one document begins the next
             self.start: list[int] = []
         else:
@@ -163,8 +170,12 @@ class TextToText:
     @property
     def notes(self) -> list[str]:
         """What is worth telling of the texts encoded so far."""
-        cut = (("sources", self.cut_sources), ("targets", self.cut_targets))
-        return [f"{count:,} {name} are longer than allowed and were cut" for name, count in cut if count]
+        cut = (("source", self.cut_sources), ("target", self.cut_targets))
+        return [
+            f"{counted(count, name)} {'was' if count == 1 else 'were'} longer than the maximum length and truncated"
+            for name, count in cut
+            if count
+        ]
 
     @staticmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
@@ -174,14 +185,16 @@ class TextToText:
     def check(self, example: Example) -> None:
         found = references(example)
         if not found or not all(isinstance(text, str) for text in found):
-            raise NlpcliError(f"{example.place}: no text to learn", hint="name the column of the targets with --label")
+            raise NlpcliError(
+                f"{example.place}: the target text is missing", hint="name the column of the targets with --label"
+            )
         self._complete(example)
 
     def _complete(self, example: Example) -> None:
         if self.wording.pairs and len(example.texts) < 2:
             raise NlpcliError(
-                f"{example.place}: no second text for '{self.wording.prefix}'",
-                hint="a tab divides two texts of a line; a column is named with --text2",
+                f"{example.place}: the second text is missing, but the template '{self.wording.prefix}' needs it",
+                hint="separate the two texts of a line by a tab, or name the column with --text2",
             )
 
     def parse(self, line: str) -> Example:
@@ -219,7 +232,10 @@ class TextToText:
             limit = min(limit, longest // 2)
             longest -= limit
         if limit < 1:
-            raise NlpcliError(f"data.max_length {self.context.max_length} leaves no room for a target", hint="raise it")
+            raise NlpcliError(
+                f"data.max_length is {self.context.max_length}, so no tokens of a target fit",
+                hint="set a larger data.max_length",
+            )
         return self.layout.room(1, longest), limit
 
     def _fitted(self, texts: Sequence[str], room: int) -> list[int]:
@@ -245,7 +261,7 @@ class TextToText:
         return (stream_loss if self.in_stream else pair_loss)(model, batch, self.label_smoothing)
 
     def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
-        assert self.generator is not None, "there is nothing to write with"
+        assert self.generator is not None, "the task has no generator"
         return self.generator(model, batch.source, batch.source_mask)
 
     def prediction(self, example: Example, items: Sequence[TextItem], outputs: Sequence[list[int]]) -> Prediction:

@@ -121,11 +121,11 @@ def load_checkpoint(
             return state.progress, _carry(parts, device)
         except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
             raise NlpcliError(
-                f"{path}: does not match this run ({' '.join(str(error).split())})",
-                hint="remove it to resume from the checkpoint before it, or start anew with another --out",
+                f"{path}: the checkpoint does not fit this run ({' '.join(str(error).split())})",
+                hint="remove it to resume from the checkpoint before it, or start a new run with another --out",
             ) from None
-    what = "all checkpoints are damaged" if found else "no checkpoint to resume from"
-    raise NlpcliError(f"{run}: {what}", hint="start anew with another --out")
+    what = "all checkpoints are damaged" if found else "the run has no checkpoint to resume from"
+    raise NlpcliError(f"{run}: {what}", hint="start a new run with another --out")
 
 
 def _load_rest(
@@ -168,11 +168,11 @@ class _State(Strict):
         progress = self.progress
         counts = (progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning)
         if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
-            raise ValueError("a run can't be there")
+            raise ValueError("its progress is not valid")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
-            raise ValueError("a best value has no step")
+            raise ValueError("the step of a best value is missing")
         if not set(_NEEDED) <= self.sha256.keys() <= {*_NEEDED, "average", "carry"}:
-            raise ValueError("other files than a checkpoint's")
+            raise ValueError("it names files that no checkpoint has")
         return self
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 # On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches
@@ -32,7 +33,7 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def describe(self) -> str:
-        return f"{self.device}, {self.precision} ({self.reason}), {self.threads} CPU thread{'s' * (self.threads != 1)}"
+        return f"{self.device}, {self.precision} ({self.reason}), {counted(self.threads, 'CPU thread')}"
 
 
 def total_memory() -> int | None:
@@ -56,7 +57,8 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise NlpcliError(f"device '{name}' is not supported", hint="choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise NlpcliError(f"device '{name}' is not available ({torch.cuda.device_count()} CUDA devices found)")
+        found = counted(torch.cuda.device_count(), "CUDA device")
+        raise NlpcliError(f"device '{name}' is not available ({found} found)", hint="use --device cpu")
     return device
 
 
@@ -69,7 +71,7 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # a product with denormals can cost a hundred times its time
     if precision != "auto":
-        reason = "as asked"
+        reason = "as configured"
     elif chosen.type == "cuda":
         fits = torch.cuda.is_bf16_supported()
         precision, reason = (
@@ -78,7 +80,7 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
     else:
         ratio = _bfloat16_speed()
         precision = "bfloat16" if ratio > 1.2 else "float32"
-        reason = f"bfloat16 was probed at {ratio:.1f} times its speed"
+        reason = f"bfloat16 runs at {ratio:.1f} times the speed of float32"
     return Machine(chosen, precision, torch.get_num_threads(), reason)
 
 

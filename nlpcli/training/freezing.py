@@ -45,7 +45,10 @@ class Plan:
         self.stages = [Stage(stage.name, stage.parameters & frozenset(self.trainable)) for stage in stages]
         for stage in self.stages:
             if not stage.parameters:
-                raise NlpcliError(f"no parameter of this model is trainable: {stage.name}", hint="set tuning.mode=all")
+                raise NlpcliError(
+                    f"{stage.name} can't be trained, because none of its parameters is trainable",
+                    hint="set tuning.mode=all",
+                )
         self._stage_of = stage_of
         self._still = still
         self._begun: int | None = None
@@ -64,8 +67,8 @@ class Plan:
                 parameter.requires_grad_(parameter in stage.parameters)
             count = sum(parameter.numel() for parameter in stage.parameters)
             total = sum(parameter.numel() for parameter in self.model.parameters())
-            trained = f"{count:,} of {counted(total, 'parameter')} {'is' if count == 1 else 'are'} trained"
-            said = f"from step {progress.step + 1:,} on {stage.name}: {trained}"
+            trained = f"{count:,} of {counted(total, 'parameter')}"
+            said = f"training {stage.name} from step {progress.step + 1:,}: {trained}"
         if self._still:
             for part in self.model.children():
                 if not any(parameter.requires_grad for parameter in part.parameters()):
@@ -97,9 +100,9 @@ def make_plan(
         fits = set(fitting(names, first, "parameter"))
         named = model.named_parameters(remove_duplicate=False)
         chosen = frozenset(parameter for name, parameter in named if name in fits)
-        stages = [Stage("what is new", chosen), Stage("everything", frozenset(model.parameters()))]
+        stages = [Stage("the new parameters", chosen), Stage("all parameters", frozenset(model.parameters()))]
         return Plan(model, stages, lambda progress: int(progress.step >= first_steps))
-    raise unknown("way to tune", mode, MODES)
+    raise unknown("tuning mode", mode, MODES)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
@@ -116,7 +119,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 def _head(model: nn.Module) -> Stage:
     found = [group for group in depth_groups(model) if group.name == HEAD]
-    return Stage("the head alone", frozenset(found[0].parameters if found else ()))
+    return Stage("only the head", frozenset(found[0].parameters if found else ()))
 
 
 def _from_the_top(model: nn.Module) -> list[Stage]:
@@ -129,7 +132,7 @@ def _from_the_top(model: nn.Module) -> list[Stage]:
             names.append(group.name)
             stages.append(Stage(", ".join(names), chosen))
     if stages:
-        stages[-1] = Stage("everything", chosen)
+        stages[-1] = Stage("all parameters", chosen)
     return stages
 
 

@@ -25,17 +25,21 @@ def share_done(progress: Progress, settings: TrainingConfig, plan_length: int) -
 
 
 def limit_reached(progress: Progress, settings: TrainingConfig, plan_length: int) -> str | None:
-    """Why the run ends here, in words; None where it goes on."""
+    """The reason why the run stops here, as a sentence; None if it continues."""
     if settings.max_steps and progress.step >= settings.max_steps:
-        return f"{counted(progress.step, 'step')} done"
+        return _reached(counted(settings.max_steps, "step"))
     if settings.max_minutes and progress.seconds >= 60 * settings.max_minutes:
-        return f"{counted(settings.max_minutes, 'minute')} {'is' if settings.max_minutes == 1 else 'are'} over"
+        return _reached(counted(settings.max_minutes, "minute"))
     if settings.max_tokens and progress.tokens >= settings.max_tokens:
-        return f"{counted(progress.tokens, 'token')} read"
+        return _reached(counted(settings.max_tokens, "token"))
     if settings.max_flops and progress.flops >= settings.max_flops:
-        return f"{progress.flops:.3g} FLOPs done"
+        return _reached(f"{settings.max_flops:.3g} FLOPs")
     if settings.max_epochs and share_done(progress, settings, plan_length) >= 1.0:
-        return f"{counted(settings.max_epochs, 'epoch')} done"
+        return _reached(counted(settings.max_epochs, "epoch"))
     if settings.patience and progress.stale >= settings.patience:
         return f"'{settings.metric}' has not improved for {counted(progress.stale, 'evaluation')}"
     return None
+
+
+def _reached(limit: str) -> str:
+    return f"the limit of {limit} was reached"

@@ -93,7 +93,8 @@ def check_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise NlpcliError(
-            "TensorBoard is not installed", hint="pip install 'nlpcli[tensorboard]', or training.tensorboard=false"
+            "training.tensorboard needs TensorBoard, which is not installed",
+            hint="run: pip install 'nlpcli[tensorboard]', or set training.tensorboard=false",
         ) from None
 
 

@@ -149,7 +149,9 @@ class Trainer:
         )
         self.saved_at = self.progress.step
         if self.progress.data not in ("", self.data):
-            self.observer.note("the training data has changed; the run resumes with the data as it is now")
+            self.observer.note(
+                "warning: the training data has changed since the run stopped; training continues with the new data"
+            )
 
     def _work(self) -> tuple[str, str]:
         """Trains and ends the run: why it stopped, and which weights were kept."""
@@ -210,7 +212,7 @@ class Trainer:
         if self._plan is None or self._plan[0] != epoch:
             plan = self.task.plan(epoch)
             if len(plan) == 0:
-                raise NlpcliError("the training data is too small for one batch", hint="give more text")
+                raise NlpcliError("the training data is too small for one batch", hint="add more training data")
             self._plan, self._plan_length = (epoch, plan), len(plan)
         return self._plan[1]
 
@@ -278,8 +280,8 @@ class Trainer:
         loss, norm = float(self._nll) / max(self._count, 1), float(self._grad_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise RunFailed(
-                f"the loss is not finite at step {self.progress.step}",
-                hint="lower training.lr, lengthen training.warmup_steps, or set training.max_grad_norm=1",
+                f"the loss or the gradient is not finite at step {self.progress.step:,}",
+                hint="set a lower training.lr, more training.warmup_steps, or training.max_grad_norm=1",
             )
         return loss, norm
 

@@ -113,7 +113,7 @@ WRONG = [
     (lambda: nlpcli.translate(["a"], sample=True, beam_size=3), "sample and beam_size exclude each other"),
     (lambda: nlpcli.translate(["a"], top_k=3), "top_k has no effect without sample"),
     (lambda: nlpcli.translate(["a"], alignment_layer=1), "alignment_layer has no effect without alignments"),
-    (lambda: nlpcli.translate(["a"], min_length=3, max_length=2), "min_length 3 is above max_length 2"),
+    (lambda: nlpcli.translate(["a"], min_length=3, max_length=2), "min_length 3 is greater than max_length 2"),
     (lambda: nlpcli.generate(["a"], greedy=True, top_p=0.5), "greedy and top_p exclude each other"),
     (lambda: nlpcli.evaluate("x", seed=1, confidence=False), "seed has no effect without confidence"),
     (lambda: nlpcli.score("bleu", ["a"], ["a"], seed=1), "seed has no effect without confidence"),

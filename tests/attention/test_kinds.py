@@ -38,8 +38,8 @@ def test_an_entry_is_a_pattern_a_kind_or_both(text, name, pattern):
     ("text", "message"),
     [
         ("linear:3", "'linear:3' is not of the form linear"),
-        ("linear+window:3", "there is no 'linear'"),
-        ("windw:3", "there is no 'windw'"),
+        ("linear+window:3", "unknown pattern 'linear'"),
+        ("windw:3", "unknown pattern 'windw'"),
         ("", "the pattern is empty"),
     ],
 )
@@ -67,16 +67,16 @@ def test_a_kind_that_looks_one_way_only_is_refused_where_the_other_is_needed(mon
     kinds = {"onward": {"bidirectional": False}, "around": {"causal": False, "why": "mixes all positions"}}
     for name, flags in kinds.items():
         monkeypatch.setitem(KINDS, name, AttentionKind("nlpcli.attention.softmax:SoftmaxAttention", name, **flags))
-    with pytest.raises(ValueError, match="attention 'onward': onward can't look both ways"):
+    with pytest.raises(ValueError, match="attention 'onward': onward does not support bidirectional attention"):
         ModelConfig(kind="encoder", attention=["onward"])
-    with pytest.raises(ValueError, match="around can't read from left to right, since it mixes all positions"):
+    with pytest.raises(ValueError, match="around does not support causal attention, because it mixes all positions"):
         ModelConfig(kind="decoder", attention=["around"])
-    with pytest.raises(ValueError, match="attention 'around': around can't read from left to right"):
+    with pytest.raises(ValueError, match="attention 'around': around does not support causal attention"):
         ModelConfig(attention=["around"])
     ModelConfig(attention=["around"], decoder_attention=["onward"])
     with pytest.raises(NlpcliError) as caught:
         check_attention(["around"], setting="here", needs=["causal"])
-    assert caught.value.hint == "choose one that can: softmax, linear, onward"
+    assert caught.value.hint == "choose one that supports it: softmax, linear, onward"
 
 
 def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_told_otherwise():

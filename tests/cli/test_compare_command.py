@@ -98,7 +98,7 @@ def test_a_failed_cell_stands_in_the_table_and_the_status_is_1(call):
     status, out, err = call("--cells", "base", "wild")
     assert status == 1
     assert out.splitlines()[-1].split()[:1] == ["wild"] and "failed" in out.splitlines()[-1]
-    assert "wild failed: the loss is not finite at step" in err
+    assert "wild failed: the loss or the gradient is not finite at step" in err
     assert "one head" in err and "hint: fix the reported cause, then run the same command with --rerun wild" in err
 
 

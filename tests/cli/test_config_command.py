@@ -54,7 +54,7 @@ def test_set_changes_what_is_shown(run):
         (["gpt-mni"], None, ["unknown preset 'gpt-mni'", "did you mean 'gpt-mini'?"]),
         (["missing.yaml"], None, ["missing.yaml: no such file"]),
         (["own.yaml"], "model:\n  d_modle: 3\n", ["own.yaml: unknown key 'model.d_modle'", "did you mean 'd_model'?"]),
-        (["own.yaml"], "model: [", ["own.yaml:1: not valid YAML"]),
+        (["own.yaml"], "model: [", ["own.yaml:1: the file is not valid YAML"]),
         (["own.yaml"], "model: {d_model: many}", ["own.yaml: model.d_model: ", "(got 'many')"]),
         (["own.yaml"], "- a list", ["own.yaml:1: expected 'key: value' lines"]),
         (["gpt-mini", "--set", "training.lr"], None, ["--set training.lr: expected key=value"]),

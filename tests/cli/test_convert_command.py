@@ -144,7 +144,7 @@ def test_the_tokenizer_of_such_a_folder_serves_a_new_model_too(call, tmp_path):
 
 def test_bart_reads_and_writes_what_stands_around_its_texts(call, tmp_path):
     bart = {"positions": "learned", "scale_embeddings": False, "embedding_norm": True, "position_offset": 2}
-    write_model(tmp_path / "a", **bart, init_std=0.4, initialisation="normal")
+    write_model(tmp_path / "a", **bart, init_std=0.4, initialization="normal")
     assert call("convert", "a", "hf")[0] == 0
     for name in ("config.json", "generation_config.json"):
         config = json.loads((tmp_path / "hf" / name).read_text())
@@ -201,8 +201,8 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "out"], "nowhere: no such model folder"),
-        (["empty", "out"], "not a finished model"),
+        (["nowhere", "out"], "nowhere: the model folder does not exist"),
+        (["empty", "out"], "the folder contains no finished model"),
         (["a", "out", "--to", "onnx"], "unknown form 'onnx'"),
         (["odd", "out"], "unknown model type 'llama'"),
     ],

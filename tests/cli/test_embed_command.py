@@ -146,7 +146,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "nowhere: no such model folder"),
+        (["--model", "nowhere"], "nowhere: the model folder does not exist"),
         (["missing.txt"], "missing.txt: no such file"),
         (["-", "-"], "standard input can be read only once"),
         (["--pooling", "men"], "unknown pooling 'men'"),

@@ -130,7 +130,7 @@ def test_a_terminal_sees_the_text_grow_and_the_same_text(call, model, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "nowhere: no such model folder"),
+        (["--model", "nowhere"], "nowhere: the model folder does not exist"),
         (["--max-new-tokens", "0"], "max new tokens must be at least 1"),
         (["--temperature", "-1"], "temperature must be a positive number"),
         (["--top-k", "-1"], "top-k can't be negative"),

@@ -128,7 +128,7 @@ def test_settings_that_are_not_honored_are_named_in_one_warning(call, tmp_path):
     (tmp_path / "in").write_text("abcd\n")
     status, _, err = call("translate", "--model", "hf", "--device", "cpu", "in")
     assert status == 0
-    assert err.count("not honored") == 1 and "guidance_scale, max_time" in err
+    assert err.count("not supported") == 1 and "guidance_scale, max_time" in err
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_beams", "many"), ("forced_bos_token_id", 999), ("max_length", [])])
@@ -160,4 +160,4 @@ def test_a_fine_tuned_model_keeps_the_settings_of_its_folder(call, tmp_path):
 )
 def test_contradicting_lengths_are_refused_before_anything_is_read(call, arguments):
     status, _, err = call(*arguments, "--model", "nowhere")
-    assert status == 2 and "--min-length 9 is above --max-" in err
+    assert status == 2 and "--min-length 9 is greater than --max-" in err

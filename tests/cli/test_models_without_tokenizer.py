@@ -142,7 +142,7 @@ def test_commands_that_need_a_tokenizer_say_so_in_one_sentence(call, bare, form,
     status, out, err = call(arguments[0], "--model", form, *arguments[1:])
     assert (status, out) == (2, "")
     first = err.strip().splitlines()[0]
-    assert f"{form}: " in first and ("no tokenizer files" in first or "this model has no tokenizer" in first), err
+    assert f"{form}: " in first and ("no tokenizer files" in first or "the model folder has no tokenizer" in first), err
 
 
 @pytest.mark.parametrize("form", ["bare", "ours"])
@@ -154,11 +154,14 @@ def test_fine_tuning_takes_the_tokenizer_that_is_named(call, bare, form):
             "--out", "run", "--max-steps", "1"]  # fmt: skip
     status, _, err = call(*tune)
     assert status == 2
-    assert f"{form}: this model has no tokenizer" in err and "--tokenizer DIR" in err
+    assert f"{form}: the model folder has no tokenizer" in err and "--tokenizer DIR" in err
     other = train_tokenizer("chars", ["other"], byte_fallback=False)
     other.save("other")
     status, _, err = call(*tune, "--tokenizer", "other")
-    assert status == 2 and f"other: has {other.vocab_size} tokens, the model {form} {tokenizer.vocab_size}" in err
+    assert (
+        status == 2
+        and f"the tokenizer has {other.vocab_size} tokens, but the model {form} has {tokenizer.vocab_size}" in err
+    )
     tokenizer.save("own")
     status, _, err = call(*tune, "--tokenizer", "own")
     assert status == 0, err
@@ -168,6 +171,6 @@ def test_tokenize_names_the_model_that_has_none(call, bare):
     bare("gpt2")
     call("convert", "bare", "ours")
     Path("text").write_text("a man\n")
-    for form, message in (("bare", "no tokenizer files"), ("ours", "this model has no tokenizer")):
+    for form, message in (("bare", "no tokenizer files"), ("ours", "the model folder has no tokenizer")):
         status, _, err = call("tokenize", "encode", form, "text")
         assert status == 2 and f"{form}: {message}" in err

@@ -190,7 +190,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
         (["--vectors", "."], ".: no saved index"),
         (["--corpus", "c.txt", "--index", "tree"], "unknown index 'tree'"),
         (["--corpus", "c.txt", "--positive", "yes"], "--positive has no effect without --rerank"),
-        (["--corpus", "c.txt", "--rerank", "nowhere"], "nowhere: no such model folder"),
+        (["--corpus", "c.txt", "--rerank", "nowhere"], "nowhere: the model folder does not exist"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, message, tmp_path):

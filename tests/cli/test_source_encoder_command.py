@@ -87,9 +87,9 @@ def test_it_learns_to_translate_out_of_a_language_the_model_never_saw(call, tran
 def test_what_was_pretrained_is_still_in_the_first_stage_and_learns_in_the_second(call, folder):
     status, _, err = call(*finetune(out="first", steps=3, **{"tuning.stage_steps": 3}))
     assert status == 0, err
-    assert "new: source_encoder.embedding.tokens.weight" in err and "from step 1 on what is new" in err
+    assert "new: source_encoder.embedding.tokens.weight" in err and "training the new parameters from step 1" in err
     status, _, err = call(*finetune(out="second", steps=4, **{"tuning.stage_steps": 3}))
-    assert "from step 4 on everything" in err, err
+    assert "training all parameters from step 4" in err, err
     old, first, second = (load_file(folder / run / WEIGHTS) for run in ("bart", "first", "second"))
     learns = set(first_stage(load_model(folder / "first").model))
     still = old.keys() - learns
@@ -105,7 +105,7 @@ def test_a_run_that_is_resumed_within_the_first_stage_ends_as_one_that_was_not_i
     assert call(*finetune(out="straight", steps=5, **stages))[0] == 0
     assert call(*finetune(out="halting", steps=2, **stages))[0] == 0
     status, _, err = call("finetune", "--resume", "--out", "halting", "--max-steps", 5)
-    assert status == 0 and "from step 4 on everything" in err, err
+    assert status == 0 and "training all parameters from step 4" in err, err
     assert (folder / "halting" / WEIGHTS).read_bytes() == (folder / "straight" / WEIGHTS).read_bytes()
     status, _, err = call("finetune", "--resume", "--out", "halting", "--source-layers", 2)
     assert status == 2 and "tuning.source_layers of a resumed run can't be changed from 1" in err
@@ -163,7 +163,7 @@ def test_a_model_with_random_weights_may_read_sources_in_a_vocabulary_of_their_o
 def test_what_makes_no_sense_is_refused_before_anything_is_written(call, folder):
     for encoder, said in (
         (("--tune", "stages"), "add one with tuning.source_layers"),
-        (("--source-tokenizer", "bart/tokenizer"), "add one with --source-layers"),
+        (("--source-tokenizer", "bart/tokenizer"), "add a source encoder with --source-layers"),
         (("--source-layers", 1, "--tune", "stages", "--fresh"), "tuning.mode needs a trained model"),
         (("--source-layers", 1, "--lora", 2), "a new source encoder (source_layers) must be trained too"),
     ):

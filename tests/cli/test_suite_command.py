@@ -14,7 +14,7 @@ COLOURS = ["red", "green", "blue", "black"]
 BEASTS = ["cat", "dog", "cow"]
 MODEL = """
 model: {kind: encoder, d_model: 32, heads: 2, d_ff: 64, encoder_layers: 1, positions: learned, max_length: 64,
-        norm_position: pre, initialisation: xavier, segments: 2, scale_embeddings: false, dropout: 0.0}
+        norm_position: pre, initialization: xavier, segments: 2, scale_embeddings: false, dropout: 0.0}
 tokenizer: {type: words, vocab_size: 60}
 """
 SMALL = ["--model", "tiny.yaml", "--lr", "0.01", "--batch-size", "8", "--max-steps", "40", "--threads", "1",

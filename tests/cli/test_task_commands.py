@@ -24,7 +24,7 @@ model:
   positions: learned
   max_length: 64
   norm_position: pre
-  initialisation: xavier
+  initialization: xavier
   segments: 2
   scale_embeddings: false
   dropout: 0.0
@@ -128,8 +128,11 @@ def test_files_columns_and_options_are_checked_before_the_weights_are_read(call)
     for arguments, said in (
         (["predict", "absent.txt"], "absent.txt: no such file"),
         (["predict", lines, "--choices", "a"], "--choices has no effect on a model for classify"),
-        (["predict", lines, "--text", "a"], "--text names a column, and in.txt is read as plain lines"),
-        (["predict", lines, "--task", "a"], "runs/x: this model was trained on one task, so 'a' has no effect"),
+        (["predict", lines, "--text", "a"], "--text names a column, but in.txt is read as plain lines"),
+        (
+            ["predict", lines, "--task", "a"],
+            "runs/x: this model was trained on one task only, so --task a has no effect",
+        ),
         (["evaluate", "absent.tsv"], "absent.tsv: no such file"),
         (["evaluate", "train.tsv", "--choices", "a"], "--choices has no effect on a model for classify"),
     ):
@@ -220,7 +223,7 @@ def test_answers_are_found_in_their_contexts(call):
     status, out, err = call(
         *finetune("span", "--train", "bad.json", "--dev", "bad.json", steps=1, out="runs/bad"), whole=True
     )
-    said = "1 question left out: bad.json, question 0: the answer 'green' does not stand in its context at 3"
+    said = "left out 1 question: bad.json, question 0: the answer 'green' does not stand in its context at 3"
     assert status == 0 and err.count(said) == 1  # of the training set; all of the dev set count
     question = "which colour\there is a fox and it is blue today"
     out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))
@@ -255,8 +258,10 @@ def test_texts_are_made_of_texts(call):
 def test_seeds_are_trained_one_after_the_other_and_summed_up(call):
     write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
     out = json.loads(call(*finetune("classify", "--train", "train.tsv", "--seeds", 2, "--json", steps=4)))
-    values = out["metrics"]["accuracy"]["values"]
-    assert out["seeds"] == [1, 2] and out["metrics"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
+    accuracy = score_in(out, "accuracy")
+    assert list(accuracy) == ["metric", "value", "low", "high", "signature", "deviation", "values"]
+    assert out["seeds"] == [1, 2] and accuracy["value"] == pytest.approx(sum(accuracy["values"]) / 2)
+    assert accuracy["signature"].startswith("accuracy") and len(accuracy["values"]) == 2
     assert json.loads(Path("runs/x/seeds.json").read_text()) == out
 
 
@@ -343,11 +348,11 @@ def test_what_is_wrong_only_because_some_are_held_out_is_told_so(call):
         messages.add("" if status == 0 else err)
     told = next(message for message in messages if message)
     assert len(messages) == 2
-    assert "with 1 of 3 examples taken at random as dev set: " in told and "all words have the same tag 'Q-PER'" in told
+    assert "after 1 of 3 examples was randomly chosen as the dev set" in told and "have the same tag 'Q-PER'" in told
     assert "--dev" in told
     alike = write("bad.conll", ["x Q-PER", "", "y Q-PER", "", "z Q-PER"])
     err = refused(call, *finetune("tag", "--train", alike))
-    assert "bad.conll:1: all words have the same tag 'Q-PER'" in err and "at random" not in err
+    assert "bad.conll:1: all words of the training examples have the same tag 'Q-PER'" in err and "randomly" not in err
 
 
 def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(call):
@@ -355,7 +360,11 @@ def test_a_label_that_training_did_not_have_is_named_and_counts_as_a_mistake(cal
     call(*finetune("classify", "--train", "train.tsv", steps=3))
     write("dev.tsv", ["text\tlabel", "the red dog\twarm", "the red cow\tluke", "the blue cow\tcold"])
     status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
-    assert status == 0 and "dev.tsv:3: label 'luke'" in err and out.startswith("accuracy")
+    assert (
+        status == 0
+        and "dev.tsv:3: the model was not trained with the label 'luke'" in err
+        and out.startswith("accuracy")
+    )
 
 
 def test_a_model_that_was_not_tuned_for_a_task_is_refused_by_name(call):
@@ -373,7 +382,7 @@ def test_labels_none_of_which_is_known_are_refused(call):
     call(*finetune("classify", "--train", "train.tsv", steps=3))
     write("dev.tsv", ["text\tlabel", "the red dog\tone", "the red cow\ttwo"])
     status, out, err = call("evaluate", "--model", "runs/x", "--data", "dev.tsv", whole=True)
-    assert status == 2 and out == "" and "none of the 2 labels is a label of the model" in err
+    assert status == 2 and out == "" and "the model was trained with none of the 2 labels" in err
 
 
 def test_an_unknown_task_is_named(call):

@@ -159,9 +159,9 @@ def test_a_translator_attends_as_it_is_told_on_both_sides(call, pairs):
 @pytest.mark.parametrize(
     ("attention", "said"),
     [
-        ("windw:3", "attention: pattern 'windw:3', character 1: there is no 'windw'"),
+        ("windw:3", "attention: pattern 'windw:3', character 1: unknown pattern 'windw'"),
         ("global@-1", "counts from the end of the text"),
-        ("linear & window:3", "linear can't keep to a pattern"),
+        ("linear & window:3", "linear does not support patterns"),
     ],
 )
 def test_attention_that_can_not_be_had_is_refused_before_anything_is_trained(call, pairs, attention, said):
@@ -173,12 +173,15 @@ def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
     status, out, _ = call(*pretrain("--json", steps=10))
     told = json.loads(out)
     assert status == 0 and told["run"] == "runs/lm" and told["steps"] == 10
-    assert told["metrics"]["loss"] == told["best"]["loss"]
+    [loss], [best] = ([one for one in told[key] if one["metric"] == "loss"] for key in ("scores", "best"))
+    assert list(loss) == ["metric", "value", "low", "high", "signature"] and loss["low"] is None
+    assert loss["signature"].startswith("loss") and best == loss | {"step": 10}
+    assert told["best_checkpoint"] == "step 10" and told["stopped"] == "the limit of 10 steps was reached"
 
 
 def test_the_first_line_says_device_precision_and_threads(call, pairs):
     _, _, err = call(*pretrain(steps=2))
-    assert re.search(r"parameters; cpu, float32 \(as asked\), 1 CPU thread", err), err
+    assert re.search(r"parameters; cpu, float32 \(as configured\), 1 CPU thread", err), err
 
 
 def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):
@@ -265,7 +268,7 @@ def test_a_resumed_run_keeps_its_model_and_refusing_another_changes_nothing(call
 def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     status, _, err = call(*arguments, "--max-epochs", 1)
-    assert status == 0 and "1 epoch done" in err
+    assert status == 0 and "the limit of 1 epoch was reached" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
     assert (training["max_steps"], training["max_epochs"], training["max_minutes"]) == (None, 1.0, None)
 
@@ -274,11 +277,11 @@ def test_a_limit_that_is_asked_for_replaces_the_presets(call, pairs):
 def test_a_limit_that_is_asked_for_replaces_those_of_the_run_that_is_resumed(call, pairs, limit):
     arguments = [argument for argument in pretrain() if argument not in ("--max-steps", 20)]
     done = call(*arguments, "--set", "training.max_steps=null", "--set", f"training.{limit}")
-    assert done[0] == 0 and ("tokens read" in done[2] or "FLOPs done" in done[2]), done[2]
+    assert done[0] == 0 and re.search("the limit of [0-9.e+,]+ (tokens|FLOPs) was reached", done[2]), done[2]
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-steps", 5)
-    assert status == 0 and "stopped after step 5" in err and "5 steps done" in err
+    assert status == 0 and "stopped after step 5" in err and "the limit of 5 steps was reached" in err
     status, _, err = call("pretrain", "--resume", "--out", "runs/lm", "--max-tokens", 5000)
-    assert status == 0 and "tokens read" in err
+    assert status == 0 and "tokens was reached" in err
     training = load_yaml(Path("runs/lm/config.yaml"))["training"]
     assert (training["max_steps"], training["max_tokens"], training["max_flops"]) == (None, 5000, None)
 
@@ -500,7 +503,7 @@ BAD_CALLS = {
     "not YAML": (pretrain("--config", "broken.yaml"), "broken.yaml:", None),
     "not a number": (pretrain("--config", "rate.yaml"), "training.lr", None),
     "wrong device": (pretrain("--device", "gpu"), "gpu", "cuda"),
-    "a model of the wrong kind": (pretrain("--preset", "transformer-tiny"), "clm trains a decoder", None),
+    "a model of the wrong kind": (pretrain("--preset", "transformer-tiny"), "clm needs a decoder", None),
     "no such tokenizer": (pretrain("--tokenizer", "nowhere"), "nowhere", None),
     "two bases": (pretrain("--config", "rate.yaml", "--preset", "gpt-mini"), "--config", "extends"),
     "resume nothing": (["pretrain", "--resume", "--out", "runs/none"], "runs/none", None),
@@ -528,7 +531,7 @@ BAD_CALLS = {
     ),
     "too few positions": (
         finetune(*LEARNED),
-        "data.max_length 128 is longer than the model's 10",
+        "data.max_length 128 is greater than model.max_length 10",
         "data.max_length=10",
     ),
     "a dev line beyond the positions": (
@@ -558,22 +561,22 @@ BAD_CALLS = {
     ),
     "a noise for another objective": (
         pretrain("--noise", "spans"),
-        "--noise has no effect on clm",
+        "--noise has no effect on the objective clm",
         "denoise",
     ),
     "a noise for masks": (
         ["pretrain", "--objective", "mlm", "--noise", "spans", "--data", "train.en"],
-        "--noise has no effect on mlm",
+        "--noise has no effect on the objective mlm",
         "denoise",
     ),
     "a noise for gap sentences": (
         ["pretrain", "gap-sentences", "--noise", "infill", "--data", "train.en"],
-        "--noise has no effect on gap-sentences",
+        "--noise has no effect on the objective gap-sentences",
         "denoise",
     ),
     "a document mask for masks": (
         ["pretrain", "--objective", "mlm", "--document-mask", "--data", "train.en"],
-        "--document-mask has no effect on mlm",
+        "--document-mask has no effect on the objective mlm",
         "clm",
     ),
     "data that is no group": (["pretrain", "--preset", "odd.yaml"], "odd.yaml': data", None),
@@ -668,7 +671,7 @@ def test_a_tokenizer_that_is_not_the_models_own_is_refused(call, pairs):
     for file in Path("two/tokenizer").iterdir():
         (Path("one/tokenizer") / file.name).write_bytes(file.read_bytes())
     status, out, err = call("translate", "--model", "one", "dev.en")
-    assert status == 2 and out == "" and "does not belong to the model" in err
+    assert status == 2 and out == "" and "the model was trained with another tokenizer" in err
 
 
 def test_real_processes_refuse_in_the_same_words(run, pairs):

@@ -288,7 +288,7 @@ def test_a_damaged_model_folder_is_refused(run, call, text, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "nowhere: no such model folder"),
+        (["--model", "nowhere"], "nowhere: the model folder does not exist"),
         (["no-such.txt"], "no-such.txt: no such file"),
         (["--beam-size", "0"], "beam size must be at least 1, not 0"),
         (["--beam-size", "2", "--n-best", "3"], "3 best of a beam of 2"),

@@ -61,14 +61,14 @@ def test_the_budget_replaces_every_other_limit_and_early_stopping(tmp_path):
     [
         ("rows: [{name: base}]", "'equal' is missing"),
         ("equal: {}\nrows: [{name: base}]", "exactly one of tokens, flops, minutes, steps, epochs"),
-        ("equal: {steps: 5, minutes: 1}\nrows: [{name: base}]", "not minutes and steps at once"),
+        ("equal: {steps: 5, minutes: 1}\nrows: [{name: base}]", "not minutes and steps together"),
         ("equal: {steps: 5}", "nothing to compare"),
         ("equal: {steps: 5}\naxes: {size: {}}", "axis 'size' has no values"),
-        ("equal: {steps: 5}\naxes: {size: [1, 2]}", "axis 'size' lists values, and is no setting"),
+        ("equal: {steps: 5}\naxes: {size: [1, 2]}", "axis 'size' lists values but is not a setting"),
         ("equal: {steps: 5}\nrow: [{name: base}]", "unknown key 'row'"),
         ("equal: {steps: 5}\nrows: [{name: a}, {name: a, set: {model.heads: 1}}]", "two cells are called 'a'"),
-        ("equal: {steps: 5}\nrows: [{name: a}, {name: b}]", "the cells 'a' and 'b' are the same"),
-        ("equal: {steps: 5}\nrows: [{name: '…'}]", "'…' can't name a cell"),
+        ("equal: {steps: 5}\nrows: [{name: a}, {name: b}]", "the cells 'a' and 'b' have the same settings"),
+        ("equal: {steps: 5}\nrows: [{name: '…'}]", "'…' can't be the name of a cell"),
         ("equal: {steps: 5}\nrows: [{name: a, set: {model: 1, model.heads: 2}}]", "'model' holds a value"),
     ],
 )
@@ -117,8 +117,8 @@ def test_a_grid_whose_file_gives_it_no_plain_name_is_refused(tmp_path):
 def test_more_trainings_than_anyone_runs_are_counted_before_any_is_worked_out(tmp_path):
     axes = "".join(f"  axis{n}: {{{', '.join(f'v{i}: {{}}' for i in range(200))}}}\n" for n in range(4))
     found = grid(tmp_path, f"equal: {{steps: 1}}\naxes:\n{axes}")
-    with pytest.raises(NlpcliError, match=r"1,600,000,000 trainings are too many; a grid holds at most 2,000"):
+    with pytest.raises(NlpcliError, match=r"the grid has 1,600,000,000 training runs, more than 2,000"):
         variants(found)
     found = grid(tmp_path, "equal: {steps: 1}\nseeds: 3000\naxes:\n  training.lr: [0.1]\n")
-    with pytest.raises(NlpcliError, match="3,000 trainings are too many"):
+    with pytest.raises(NlpcliError, match="3,000 training runs, more than 2,000"):
         variants(found)

@@ -27,29 +27,29 @@ def test_a_file_is_a_mapping_and_an_empty_one_an_empty_mapping(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[" * 5000, r"run\.yaml:1: not valid YAML \(nested deeper than 64\)"),
-        ("a: &x {b: *x}\n", r"run\.yaml:1: not valid YAML \('\*x' contains itself\)"),
-        ("a: &x\n- [1, *x]\n", r"run\.yaml:2: not valid YAML \('\*x' contains itself\)"),
-        ("a: " + "9" * 400, r"run\.yaml:1: not valid YAML \(the number is too large\)"),
-        ("b: 1\na: " + "9" * 5000, r"run\.yaml:2: not valid YAML \(the number is too large\)"),
+        ("[" * 5000, r"run\.yaml:1: the file is not valid YAML \(nested deeper than 64\)"),
+        ("a: &x {b: *x}\n", r"run\.yaml:1: the file is not valid YAML \('\*x' contains itself\)"),
+        ("a: &x\n- [1, *x]\n", r"run\.yaml:2: the file is not valid YAML \('\*x' contains itself\)"),
+        ("a: " + "9" * 400, r"run\.yaml:1: the file is not valid YAML \(the number is too large\)"),
+        ("b: 1\na: " + "9" * 5000, r"run\.yaml:2: the file is not valid YAML \(the number is too large\)"),
         ("~: 1\n", r"run\.yaml: the key None is not a name"),
         ("a: {(2020-01-01): 1}\nb: {2020-01-01: 1}\n", r"run\.yaml: the key datetime.date\(2020, 1, 1\) is not a name"),
-        ("a: !!binary aGk=\n", r"run\.yaml:1: not valid YAML \(could not determine"),
-        ("a: !!set {b}\n", r"run\.yaml:1: not valid YAML \(could not determine"),
-        ("a: 1\nb: [1, 2\nc: 3\n", r"run\.yaml:3: not valid YAML \("),
-        ("a: 1\n\tb: 2\n", r"run\.yaml:2: not valid YAML \("),
-        ("a: b: c\n", r"run\.yaml:1: not valid YAML \("),
-        ("a: 'open\n", r"run\.yaml:2: not valid YAML \("),
-        ("a: !!python/object/apply:os.system [ls]\n", r"run\.yaml:1: not valid YAML \(could not determine"),
-        ("a: *nobody\n", r"run\.yaml:1: not valid YAML \("),
-        ("{[1]: 2}\n", r"run\.yaml:1: not valid YAML \("),
-        ("a: 2020-13-45\n", r"run\.yaml: not valid YAML \(month must be in"),
-        ("a: \x00\n", r"run\.yaml: not valid YAML \("),
+        ("a: !!binary aGk=\n", r"run\.yaml:1: the file is not valid YAML \(could not determine"),
+        ("a: !!set {b}\n", r"run\.yaml:1: the file is not valid YAML \(could not determine"),
+        ("a: 1\nb: [1, 2\nc: 3\n", r"run\.yaml:3: the file is not valid YAML \("),
+        ("a: 1\n\tb: 2\n", r"run\.yaml:2: the file is not valid YAML \("),
+        ("a: b: c\n", r"run\.yaml:1: the file is not valid YAML \("),
+        ("a: 'open\n", r"run\.yaml:2: the file is not valid YAML \("),
+        ("a: !!python/object/apply:os.system [ls]\n", r"run\.yaml:1: the file is not valid YAML \(could not determine"),
+        ("a: *nobody\n", r"run\.yaml:1: the file is not valid YAML \("),
+        ("{[1]: 2}\n", r"run\.yaml:1: the file is not valid YAML \("),
+        ("a: 2020-13-45\n", r"run\.yaml: the file is not valid YAML \(month must be in"),
+        ("a: \x00\n", r"run\.yaml: the file is not valid YAML \("),
         ("- a\n- b\n", r"run\.yaml:1: expected 'key: value' lines, found a list"),
         ("just words\n", r"run\.yaml:1: expected 'key: value' lines, found a str"),
-        (b"a: 1\nb: \xff\n", r"run\.yaml: not valid UTF-8 at byte 8"),
-        ("a: 1\nb: 2\na: 3\n", r"run\.yaml:3: not valid YAML \('a' occurs twice\)"),
-        ("m:\n  x: 1\n  x: 1\n", r"run\.yaml:3: not valid YAML \('x' occurs twice\)"),
+        (b"a: 1\nb: \xff\n", r"run\.yaml: the file is not valid UTF-8 at byte 8"),
+        ("a: 1\nb: 2\na: 3\n", r"run\.yaml:3: the file is not valid YAML \('a' occurs twice\)"),
+        ("m:\n  x: 1\n  x: 1\n", r"run\.yaml:3: the file is not valid YAML \('x' occurs twice\)"),
     ],
 )
 def test_what_is_no_mapping_in_yaml_is_refused_with_its_line(tmp_path, content, words):
@@ -199,7 +199,7 @@ def test_a_whole_group_may_be_given_and_is_laid_over():
         ("x.=3", "--set x.=3: expected key=value"),
         ("x=[1", "'[1' is not a YAML value"),
         ("x=2020-13-45", "'2020-13-45' is not a YAML value"),
-        ("task.x=1", "'task' holds a value, not a group of settings"),
+        ("task.x=1", "'task' is a single value, not a group of settings"),
     ],
 )
 def test_an_assignment_of_another_form_is_refused(assignment, words):
@@ -238,7 +238,7 @@ def test_merging_flat_groups_is_updating(a, b):
 def test_merging_goes_into_groups_and_replaces_lists():
     base = {"m": {"x": 1, "l": [1, 2]}, "n": None}
     assert merge(base, {"m": {"l": [3]}, "n": {"y": 2}}) == {"m": {"x": 1, "l": [3]}, "n": {"y": 2}}
-    with pytest.raises(NlpcliError, match=r"^here: 'x' holds a value, not a group of settings$"):
+    with pytest.raises(NlpcliError, match=r"^here: 'x' is a single value, not a group of settings$"):
         merge(base, {"m": {"x": {"z": 1}}}, "here")
 
 
@@ -260,7 +260,9 @@ def bomb(levels: int, width: int, leaf: str = "x") -> str:
     ],
 )  # fmt: skip
 def test_aliases_that_stand_for_more_than_anyone_writes_are_refused(tmp_path, text):
-    with pytest.raises(NlpcliError, match=r"run\.yaml:\d+: not valid YAML \(its aliases expand to more than 100,000"):
+    with pytest.raises(
+        NlpcliError, match=r"run\.yaml:\d+: the file is not valid YAML \(its aliases expand to more than 100,000"
+    ):
         read(tmp_path, text)
     with pytest.raises(NlpcliError, match=r"--set model: .* is not a YAML value \(its aliases expand to") as caught:
         apply_overrides({}, ["model=[{" + text.replace("\n", "}, {") + "}]"])

@@ -73,7 +73,7 @@ class Kinds(Strict):
      "did you mean 'encoder'?"),
     ({"noise": {"mask_share": 2}}, "noise.mask_share: must be at most 1 (got 2)", None),
     ({"training": {"seed": True, "max_epochs": 0}}, "training.max_epochs: must be greater than 0 (got 0)", None),
-    ({"noise": SHARES}, "noise: the sum of mask_share and random_share is above 1", None),
+    ({"noise": SHARES}, "noise: the sum of mask_share and random_share must be at most 1", None),
 ])  # fmt: skip
 def test_each_mistake_in_a_run_has_a_sentence_of_its_own(data, message, hint):
     assert refused(RunConfig, data) == (message, hint)
@@ -173,4 +173,4 @@ def test_a_setting_that_is_no_finite_number_is_refused(name, value):
 
 def test_an_axis_named_without_its_section_is_answered():
     message, _ = refused(GridConfig, {"equal": {"steps": 3}, "axes": {"lr": [1, 2]}})
-    assert "axis 'lr' lists values, and is no setting; did you mean training.lr?" in message
+    assert "axis 'lr' lists values but is not a setting; did you mean training.lr?" in message

@@ -96,7 +96,7 @@ def test_questions_are_scored_one_by_one_and_resampled():
 
 
 def test_bad_calls_are_refused():
-    with pytest.raises(NlpcliError, match="unknown normalisation 'squat'"):
+    with pytest.raises(NlpcliError, match="unknown normalization 'squat'"):
         ExactMatch(normalize="squat")
     with pytest.raises(NlpcliError, match="2 questions, 1 predictions"):
         squad_metrics.best_threshold([(), ()], ["a"], [0.5, 0.5])

@@ -136,7 +136,7 @@ def test_a_pattern_chooses_layers():
 
 
 def test_the_layer_that_scores_the_vocabulary_gets_none():
-    with pytest.raises(NlpcliError, match="no linear layer of this model fits 'output_weight_owner'"):
+    with pytest.raises(NlpcliError, match="this model has no linear layer that matches 'output_weight_owner'"):
         add_lora(made("encoder-decoder"), rank=1, alpha=1, targets=["output_weight_owner"])
 
 
@@ -181,9 +181,9 @@ def test_adapters_of_half_precision_are_of_half_precision():
     [
         ({"rank": 0}, "rank of at least 1"),
         ({"alpha": 0}, "positive alpha"),
-        ({"targets": "query, querry"}, "no linear layer of this model fits 'querry'"),
-        ({"targets": ["("]}, "is no regular expression"),
-        ({"targets": []}, "nothing to put an adapter on"),
+        ({"targets": "query, querry"}, "this model has no linear layer that matches 'querry'"),
+        ({"targets": ["("]}, "is not a valid regular expression"),
+        ({"targets": []}, "no layers are named for the low-rank adapters"),
     ],
 )
 def test_wrong_settings_are_refused(arguments, said):
@@ -200,5 +200,5 @@ def test_a_misspelt_target_is_told_the_right_one():
 def test_adapters_on_adapters_are_refused():
     model = made("encoder")
     add_lora(model, rank=1, alpha=1)
-    with pytest.raises(NlpcliError, match="adapters of low rank already"):
+    with pytest.raises(NlpcliError, match="already has low-rank adapters"):
         add_lora(model, rank=1, alpha=1)

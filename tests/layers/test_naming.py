@@ -34,7 +34,7 @@ def test_a_pattern_fits_whole_steps_of_a_name(pattern, places):
     if places:
         assert fitting(NAMES, [pattern], "parameter") == [NAMES[place] for place in places]
     else:
-        with pytest.raises(NlpcliError, match="no parameter of this model fits"):
+        with pytest.raises(NlpcliError, match="this model has no parameter that matches"):
             fitting(NAMES, [pattern], "parameter")
 
 

@@ -183,20 +183,23 @@ def but(name, tensor=None):
 
 BIAS = "encoder.layers.0.feed_forward.inner.bias"
 DAMAGE = {
-    "no folder": (shutil.rmtree, "no such model folder"),
+    "no folder": (shutil.rmtree, "the model folder does not exist"),
     "a file": (lambda path: (shutil.rmtree(path), path.write_text("x")), "is a file, not a model folder"),
     "no weights": (lambda path: (path / WEIGHTS).unlink(), "model.safetensors is missing"),
-    "no description": (lambda path: (path / DESCRIPTION).unlink(), "not a finished model"),
+    "no description": (lambda path: (path / DESCRIPTION).unlink(), "the folder contains no finished model"),
     "no tokenizer": (lambda path: shutil.rmtree(path / TOKENIZER), "contains no tokenizer"),
-    "half the weights": (truncate, "is damaged or was exchanged"),
-    "no byte of weights": (write(WEIGHTS, b""), "is damaged or was exchanged"),
-    "one bit": (flip_a_bit, "is damaged or was exchanged"),
+    "half the weights": (truncate, "is damaged or was replaced"),
+    "no byte of weights": (write(WEIGHTS, b""), "is damaged or was replaced"),
+    "one bit": (flip_a_bit, "is damaged or was replaced"),
     "a folder of weights": (as_folder, "model.safetensors"),
-    "no safetensors": (other_weights(b"something else"), "not a readable safetensors file"),
-    "a weight too few": (other_weights(but(BIAS)), f"lacks weight '{BIAS}'"),
-    "a weight too many": (other_weights(but("surprise", torch.zeros(2))), "unexpected weight 'surprise'"),
-    "a weight of another shape": (other_weights(but(BIAS, torch.zeros(5))), f"wrong shape for weight '{BIAS}'"),
-    "half of a description": (write(DESCRIPTION, b"task: translation\nmodel: {d_mod"), r"model.yaml:2: not valid YAML"),
+    "no safetensors": (other_weights(b"something else"), "not a valid safetensors file"),
+    "a weight too few": (other_weights(but(BIAS)), f"the weight '{BIAS}' is missing"),
+    "a weight too many": (other_weights(but("surprise", torch.zeros(2))), "the weight 'surprise' is unexpected"),
+    "a weight of another shape": (other_weights(but(BIAS, torch.zeros(5))), f"the weight '{BIAS}' has the wrong shape"),
+    "half of a description": (
+        write(DESCRIPTION, b"task: translation\nmodel: {d_mod"),
+        r"model.yaml:2: the file is not valid YAML",
+    ),
     "an empty description": (write(DESCRIPTION, b""), "'task' is missing"),
     "a description that is a list": (write(DESCRIPTION, b"- 1\n"), "expected 'key: value' lines"),
     "a description of bytes": (write(DESCRIPTION, b"task: \xff\xfe"), "not valid UTF-8"),
@@ -205,7 +208,7 @@ DAMAGE = {
     "a model that is nothing": (change("model", None), "model.yaml"),
     "a misspelt key": (change("model", {"d_modle": 8}), "unknown key 'd_modle'"),
     "an impossible shape": (change("model", {"d_model": 10, "heads": 4}), "can't be split into 4 heads"),
-    "another shape": (change("model", SHAPE | {"d_ff": 13}), "wrong shape"),
+    "another shape": (change("model", SHAPE | {"d_ff": 13}), "ha(s|ve) the wrong shape"),
     "another vocabulary": (change("vocab_size", 10**15), "vocab_size"),
     "a vocabulary in words": (change("vocab_size", "many"), "vocab_size"),
     "a digest that is a number": (change("sha256", 5), "sha256: must be text"),
@@ -227,7 +230,7 @@ def test_another_models_weights_are_refused_though_they_fit(saved, tmp_path, tok
     path, _ = saved
     save(tmp_path / "other", tokenizer, seed=2)
     shutil.copy(tmp_path / "other" / WEIGHTS, path / WEIGHTS)
-    with pytest.raises(NlpcliError, match="is damaged or was exchanged"):
+    with pytest.raises(NlpcliError, match="is damaged or was replaced"):
         load_model(path)
 
 
@@ -235,7 +238,7 @@ def test_another_models_tokenizer_is_refused(saved, other_tokenizer):
     path, _ = saved
     shutil.rmtree(path / TOKENIZER)
     other_tokenizer.save(path / TOKENIZER)
-    with pytest.raises(NlpcliError, match="this tokenizer does not belong to the model"):
+    with pytest.raises(NlpcliError, match="the model was trained with another tokenizer"):
         load_model(path)
 
 
@@ -277,7 +280,7 @@ def test_a_first_write_that_fails_leaves_no_model_to_be_mistaken_for_one(tmp_pat
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(RunFailed, match="no space left"):
         save(tmp_path / "run", tokenizer)
-    with pytest.raises(NlpcliError, match="not a finished model"):
+    with pytest.raises(NlpcliError, match="the folder contains no finished model"):
         load_model(tmp_path / "run")
 
 
@@ -286,7 +289,7 @@ def test_weights_may_stand_under_either_name_of_a_tied_matrix(tokenizer):
     load_weights(other, model.state_dict(), "here")
     assert_same(model, other)
     load_weights(model, unshared(other.state_dict()), "here")
-    with pytest.raises(NlpcliError, match=r"^here: lacks weight '.*' and \d+ more$"):
+    with pytest.raises(NlpcliError, match=r"^here: the weight '.*' and \d+ more are missing$"):
         load_weights(model, {"output_weight_owner.weight": model.output_weight}, "here")
 
 
@@ -329,13 +332,13 @@ def test_sources_are_read_with_no_tokenizer_but_their_own(with_source, tokenizer
     with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER} contains no tokenizer"):
         load_model(path)
     tokenizer.save(path / SOURCE_TOKENIZER)
-    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: this tokenizer does not belong to the model"):
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: the model was trained with another tokenizer"):
         load_model(path)
 
 
 def test_the_tokenizer_of_sources_stays_for_good(with_source, tokenizer):
     path, _ = with_source
-    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: another tokenizer stands here"):
+    with pytest.raises(NlpcliError, match=f"{SOURCE_TOKENIZER}: the folder already contains another tokenizer"):
         save(path, tokenizer, source_tokenizer=tokenizer, source_layers=2)
 
 

@@ -305,19 +305,19 @@ def test_shards_built_with_sentences_are_read_as_sentences(built, make, tokenize
 
 @pytest.mark.parametrize("noise", ["permute", "infill,permute", "gap-sentences"])
 def test_noises_that_need_sentences_ask_for_them(built, tokenizer, noise):
-    with pytest.raises(NlpcliError, match="where sentences end") as told:
+    with pytest.raises(NlpcliError, match="not split into sentences") as told:
         Denoising(built[0], None, tokenizer, noise=noise, context=CONTEXT)
     assert "data.sentences" in told.value.hint
 
 
 def test_a_tokenizer_with_too_few_sentinels_is_refused_at_once(built, tokenizer):
-    with pytest.raises(NlpcliError, match="needs 29 sentinels") as told:
+    with pytest.raises(NlpcliError, match="needs 29 sentinel tokens") as told:
         Denoising(built[0], None, tokenizer, noise="spans", context=512)
     assert "tokenizer.sentinels=100" in told.value.hint
 
 
 def test_a_context_without_room_is_refused(make):
-    with pytest.raises(NlpcliError, match="a context of 1 has no room"):
+    with pytest.raises(NlpcliError, match="the context must be at least 2 tokens"):
         make("infill", context=1)
 
 

@@ -197,12 +197,12 @@ def test_any_text_will_do(lengths, ratio, seed):
     ("settings", "message"),
     [
         ({"ratio": 0.0}, "ratio 0 is not between 0 and 1"),
-        ({"choice": "leading"}, "unknown choice of gap sentences 'leading'"),
+        ({"choice": "leading"}, "unknown strategy for gap sentences 'leading'"),
         ({"selection": "both"}, "unknown selection of gap sentences"),
-        ({"counts": "uniq"}, "unknown counts of gap sentences"),
-        ({"mlm": -1.0}, "mlm weight -1"),
-        ({"mlm_rate": 1.5}, r"rate 1\.5 must lie between 0 and 1"),
-        ({"mask_share": 0.9, "random_share": 0.2}, "more than 1 together"),
+        ({"counts": "uniq"}, "unknown ROUGE counts of gap sentences"),
+        ({"mlm": -1.0}, "weight of mlm must be at least 0 and finite, not -1"),
+        ({"mlm_rate": 1.5}, r"rate must be between 0 and 1, not 1\.5"),
+        ({"mask_share": 0.9, "random_share": 0.2}, "their sum at most 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

@@ -159,10 +159,10 @@ def test_the_original_is_nowhere_in_the_input_when_all_hidden_tokens_are_masked(
 
 def test_wrong_settings_are_refused():
     for settings, message in (
-        ({"rate": 1.0}, "rate 1"),
+        ({"rate": 1.0}, "rate must be between 0 and 1, not 1$"),
         ({"unit": "words"}, "'words'"),
-        ({"mask_share": 0.8, "random_share": 0.3}, "more than 1 together"),
-        ({"span_max": 0}, "at most 0 words"),
+        ({"mask_share": 0.8, "random_share": 0.3}, "their sum at most 1"),
+        ({"span_max": 0}, "span_max must be at least 1 word, not 0"),
     ):
         with pytest.raises(NlpcliError, match=message):
             Masking(**settings)

@@ -256,7 +256,7 @@ def test_rates_outside_0_to_1_are_refused(settings):
 
 
 def test_a_mean_length_below_1_is_refused():
-    with pytest.raises(NlpcliError, match=r"mean length 0\.5 is not at least 1"):
+    with pytest.raises(NlpcliError, match=r"mean length must be at least 1 and finite, not 0\.5"):
         Bart(infill=0.3, mean=0.5)
 
 

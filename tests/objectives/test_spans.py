@@ -225,7 +225,9 @@ def test_runs_beyond_the_sentinels_stay_as_they_are():
 
 
 def test_too_few_sentinels_are_told_with_the_remedy():
-    with pytest.raises(NlpcliError, match="needs 29 sentinels for texts of 568 tokens; the tokenizer has 0") as told:
+    with pytest.raises(
+        NlpcliError, match="needs 29 sentinel tokens for texts of 568 tokens, but the tokenizer has 0"
+    ) as told:
         Spans().check(SpecialTokens(), 568)
     assert "tokenizer.sentinels=100" in told.value.hint
     Spans().check(SPECIAL, 568)
@@ -253,5 +255,5 @@ def test_rates_that_leave_nothing_to_read_or_to_predict_are_refused(rate):
 
 
 def test_a_mean_length_below_1_is_refused():
-    with pytest.raises(NlpcliError, match="mean length 0 is not at least 1"):
+    with pytest.raises(NlpcliError, match="must be at least 1 and finite, not 0"):
         Spans("spans", 0.15, 0)

@@ -106,7 +106,7 @@ def test_sentences_of_a_stretch_are_the_sentences_of_the_text(documents, tokeniz
 def test_stretches_of_too_few_sentences_are_left_out(documents):
     stretches = Stretches(documents, 1000, batch_tokens=50, least=2)
     assert stretches.table[:, 0].tolist() == [documents.borders(d)[0] for d in (0, 2)]
-    with pytest.raises(NlpcliError, match="no document with 9 or more sentences"):
+    with pytest.raises(NlpcliError, match="no document has 9 or more sentences"):
         Stretches(documents, 1000, batch_tokens=50, least=9)
 
 

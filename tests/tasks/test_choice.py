@@ -62,9 +62,9 @@ def test_numbers_that_never_are_0_count_from_1():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["A", "B", "E"], r"x:3: label 'E' is none of the 2 candidates"),
-        (["0", "1", "2"], r"x:3: label '2' is none of the 2 candidates"),
-        (["0", None], r"x:2: no label to learn"),
+        (["A", "B", "E"], r"x:3: the label 'E' is not one of the 2 candidates"),
+        (["0", "1", "2"], r"x:3: the label '2' is not one of the 2 candidates"),
+        (["0", None], r"x:2: the label is missing"),
     ],
 )
 def test_a_label_that_names_no_candidate_is_told_with_its_place(labels, message):
@@ -76,7 +76,7 @@ def test_a_label_that_names_no_candidate_is_told_with_its_place(labels, message)
 def test_a_label_that_names_none_at_evaluation_is_refused(make_context, tokenizer):
     task = Choice.create(TRAIN, make_context("encoder", tokenizer))
     task.check(TEST[0])
-    with pytest.raises(NlpcliError, match=r"dev\.tsv:7: label '9' is none of the 2 candidates") as raised:
+    with pytest.raises(NlpcliError, match=r"dev\.tsv:7: the label '9' is not one of the 2 candidates") as raised:
         task.check(Example(("a", "b", "c"), "9", "dev.tsv:7"))
     assert "counted from 0" in raised.value.hint
 
@@ -133,7 +133,7 @@ def test_a_prediction_is_written_as_the_data_has_it(make_context, tokenizer):
 def test_a_line_holds_the_text_and_its_candidates(make_context, tokenizer):
     task = Choice.create(TRAIN, make_context("encoder", tokenizer))
     assert task.parse("the cat\tmeows\tbarks") == Example(("the cat", "meows", "barks"))
-    with pytest.raises(NlpcliError, match="1 candidates"):
+    with pytest.raises(NlpcliError, match=r"has 1 candidate$"):
         task.parse("the cat\tmeows")
 
 

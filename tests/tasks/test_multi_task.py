@@ -141,7 +141,7 @@ def test_a_task_that_is_not_in_a_batch_learns_nothing_from_it(context, tokenizer
 
 
 def test_a_task_without_examples_is_told(context):
-    with pytest.raises(NlpcliError, match="'b' has no examples"):
+    with pytest.raises(NlpcliError, match="'b' has no training examples"):
         Mixture([part(context, "a", 2), part(context, "b", 0)], np.array([0.5, 0.5]))
 
 
@@ -172,7 +172,7 @@ def test_mixing_is_a_temperature(tmp_path, mixing, expected):
         ("mixing: even\ntasks: {a: {train: x, dev: y}}", "temperature:2"),
         ("mixing: temperature:0\ntasks: {a: {train: x, dev: y}}", "temperature:2"),
         ("tasks: {}", "tasks"),
-        ("tasks: {a.b: {train: x, dev: y}}", "can't name a task"),
+        ("tasks: {a.b: {train: x, dev: y}}", "can't be the name of a task"),
         ("tasks: {a: {train: x}}", "'tasks.a.dev' is missing"),
         ("tasks: {a: {train: x, dev: y, prefx: z}}", "unknown key"),
         ("tasks: {a: {train: x, dev: y, task: classify, prefix: z}}", "is for text-to-text"),

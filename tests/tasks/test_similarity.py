@@ -74,16 +74,20 @@ def test_the_labels_say_which_objective_fits(labels, objective):
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        (["1.5", "x", "2"], {"objective": "cosine"}, r"train\.tsv:2: 'x' is not a score"),
-        (["1.5", None, "2"], {}, r"train\.tsv:2: no label to learn"),
-        (["1", "nan", "2"], {"objective": "cosine"}, r"train\.tsv:2: 'nan' is not a score"),
+        (["1.5", "x", "2"], {"objective": "cosine"}, r"train\.tsv:2: the score 'x' is not a number"),
+        (["1.5", None, "2"], {}, r"train\.tsv:2: the label is missing"),
+        (["1", "nan", "2"], {"objective": "cosine"}, r"train\.tsv:2: the score 'nan' is not a number"),
         (["1", "6", "2"], {"maximum": 5.0}, r"train\.tsv:2: the score 6 is outside"),
-        (["2", "2", "2"], {"objective": "cosine"}, "all scores are 2"),
-        (["1", "1"], {}, "all pairs have the same label '1'"),
-        (["yes", "no", "maybe"], {"objective": "contrastive"}, r"train\.tsv:3: .* there is 'maybe'"),
-        (["cats", "dogs"], {"objective": "contrastive"}, "contrastive needs two labels"),
-        (["same", "same"], {"objective": "softmax"}, "all examples have the same label 'same'"),
-        (["yes", "no"], {"objective": "multiple-negatives"}, r"train\.tsv:2: label 'no' after 'yes'"),
+        (["2", "2", "2"], {"objective": "cosine"}, "all training examples have the same score 2"),
+        (["1", "1"], {}, "needs two labels, but all training examples have the label '1'"),
+        (["yes", "no", "maybe"], {"objective": "contrastive"}, r"train\.tsv:3: .* not 'maybe'"),
+        (["cats", "dogs"], {"objective": "contrastive"}, "contrastive needs the labels 1"),
+        (["same", "same"], {"objective": "softmax"}, "all training examples have the same label 'same'"),
+        (
+            ["yes", "no"],
+            {"objective": "multiple-negatives"},
+            r"train\.tsv:2: .* has 'no' and the first one 'yes'",
+        ),
         (["yes", "no"], {"objective": "cosin"}, "unknown objective of similarity 'cosin'"),
     ],
 )
@@ -93,10 +97,10 @@ def test_labels_that_do_not_fit_are_named_with_their_place(labels, options, mess
 
 
 def test_one_text_alone_is_refused():
-    with pytest.raises(NlpcliError, match=r"train\.tsv:1: one text alone"):
+    with pytest.raises(NlpcliError, match=r"train\.tsv:1: the second text is missing"):
         Similarity.create([Example(("a",), None, "train.tsv:1")], context())
     task = Similarity.create(examples([None] * 2), context())
-    with pytest.raises(NlpcliError, match="one text alone"):
+    with pytest.raises(NlpcliError, match="the second text is missing"):
         task.parse("no tab in here")
     assert task.parse("a\tb").texts == ("a", "b")
 
@@ -104,9 +108,9 @@ def test_one_text_alone_is_refused():
 def test_unknown_labels_are_refused_and_scores_are_taken_by_all():
     named = Similarity.create(examples(["neutral", "entailment", "contradiction"]), context())
     named.check(Example(("a", "b"), "2.5"))
-    with pytest.raises(NlpcliError, match=r"dev\.tsv:9: label 'neutrl' is not one"):
+    with pytest.raises(NlpcliError, match=r"dev\.tsv:9: the model was not trained with the label 'neutrl'"):
         named.check(Example(("a", "b"), "neutrl", "dev.tsv:9"))
-    with pytest.raises(NlpcliError, match=r"dev\.tsv:9: 'x' is not a score"):
+    with pytest.raises(NlpcliError, match=r"dev\.tsv:9: the score 'x' is not a number"):
         Similarity.create(examples(["1", "2", "3"]), context()).check(Example(("a", "b"), "x", "dev.tsv:9"))
 
 
@@ -265,7 +269,7 @@ def test_what_is_held_out_may_be_labelled_otherwise_than_what_was_learnt_from():
     assert [task.score_in(example) for example in examples(["0", "2", "4", None])] == [0, 0.5, 1, 1]
     task = Similarity.create(examples(["yes", "no"]), context())
     assert [task.score_in(example) for example in examples(["yes", "no", "0.5"])] == [1, 0, 0.5]
-    with pytest.raises(NlpcliError, match=r"train\.tsv:1: 'maybe' is not a score"):
+    with pytest.raises(NlpcliError, match=r"train\.tsv:1: the score 'maybe' is not a number"):
         task.score_in(examples(["maybe"])[0])
 
 

@@ -76,7 +76,7 @@ def test_iob1_is_learnt_as_bio_and_that_is_said():
     tags, notes = Tags.found(examples)
     assert tags.scheme == "BIO"
     assert tags.of(examples[0]) == ["O", "B-PER", "I-PER", "B-PER"]
-    assert notes == ["the tags are written as IOB1; the model learns and writes them as BIO"]
+    assert notes == ["the tags use the scheme IOB1; the model uses BIO in training and in its output"]
 
 
 def test_bioes_stays_as_it_is_and_can_be_asked_for():
@@ -105,17 +105,17 @@ def test_invalid_bio_is_told_with_its_place_and_read_as_conlleval_reads_it():
     assert tags.scheme == "BIO"
     assert tags.of(examples[1]) == ["O", "B-LOC", "O", "B-LOC"]
     (note,) = notes
-    assert note.startswith("2 tags are not valid BIO")
+    assert note.startswith("2 tags are not valid in the scheme BIO")
     assert "x.conll:2: 'I-LOC' at word 2" in note
 
 
 @pytest.mark.parametrize(
     ("examples", "scheme", "message"),
     [
-        ([Example(("a",), None, "x:1")], "auto", "x:1: no tags"),
-        ([Example(("a", "b"), ("O",), "x:1")], "auto", "x:1: 1 tags for 2 words"),
-        (examples_of("a/O b/O"), "auto", "x.conll:1: all words have the same tag 'O'"),
-        (examples_of("a/B-X", "b/NOUN"), "bio", "x.conll:2: 'NOUN' marks no entity"),
+        ([Example(("a",), None, "x:1")], "auto", "x:1: the tags are missing"),
+        ([Example(("a", "b"), ("O",), "x:1")], "auto", "x:1: the sentence has 2 words but 1 tag$"),
+        (examples_of("a/O b/O"), "auto", "x.conll:1: all words of the training examples have the same tag 'O'"),
+        (examples_of("a/B-X", "b/NOUN"), "bio", "x.conll:2: the tag 'NOUN' is not a tag of the scheme bio"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_with_its_place(examples, scheme, message):
@@ -126,10 +126,12 @@ def test_what_cannot_be_learnt_is_refused_with_its_place(examples, scheme, messa
 def test_a_mistyped_tag_among_entities_is_named_with_its_place():
     many = examples_of(*["a/O b/B-PER c/I-PER d/O"] * 25)
     slip = Example(("a", "b"), ("O", "BPER"), "y.conll:7")
-    with pytest.raises(NlpcliError, match=r"^y.conll:7: 'BPER' at word 2 marks no entity") as raised:
+    with pytest.raises(NlpcliError, match=r"^'BPER' \(y.conll:7, word 2\) is not an entity tag") as raised:
         Tags.found([*many, slip])
     assert "did you mean 'B-PER'?" in raised.value.hint and "head.scheme=none" in raised.value.hint
-    with pytest.raises(NlpcliError, match=r"'BPER' at word 2; y.conll:7: 'BPER' at word 2 mark no entity"):
+    with pytest.raises(
+        NlpcliError, match=r"'BPER' \(y.conll:7, word 2\), 'BPER' \(y.conll:7, word 2\) are not entity tags"
+    ):
         Tags.found([*many, slip, slip])
     tags, _ = Tags.found([*many, slip], "none")
     assert tags == Tags(["B-PER", "BPER", "I-PER", "O"], None)
@@ -139,7 +141,7 @@ def test_a_mistyped_tag_among_entities_is_named_with_its_place():
 def test_tags_most_of_which_mark_entities_are_plain_only_where_many_do_not(others):
     examples = [*examples_of(*["a/O b/B-PER"] * 50), *examples_of(*["x/NOUN"] * others)]
     if others <= 5:
-        with pytest.raises(NlpcliError, match=r"x.conll:1: 'NOUN'"):
+        with pytest.raises(NlpcliError, match=r"'NOUN' \(x.conll:1, word 1\)"):
             Tags.found(examples)
     else:
         assert Tags.found(examples)[0].scheme is None
@@ -148,7 +150,9 @@ def test_tags_most_of_which_mark_entities_are_plain_only_where_many_do_not(other
 def test_an_unknown_tag_is_named_with_its_place(make_context, tokenizers):
     task = Tagging.create(TRAIN, make_context("encoder", tokenizers["words"]))
     task.check(TEST[0])
-    with pytest.raises(NlpcliError, match=r"x.conll:1: tag 'B-ORG' of word 2") as raised:
+    with pytest.raises(
+        NlpcliError, match=r"x.conll:1, word 2: the model was not trained with the label 'B-ORG'"
+    ) as raised:
         task.check(examples_of("we/O saw/B-ORG")[0])
     assert "B-LOC" in raised.value.hint or "B-PER" in raised.value.hint
     with pytest.raises(NlpcliError, match=r"x.conll:1: 'NOUN'"):

@@ -66,14 +66,14 @@ def test_without_a_place_a_pair_is_one_text_after_the_other():
 
 
 def test_a_pair_that_is_only_one_text_is_told_with_its_place(context):
-    with pytest.raises(NlpcliError, match=r"train\.tsv:2: no second text"):
+    with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
         TextToText.create([example()], context, prefix="{text} and {text2}")
-    with pytest.raises(NlpcliError, match=r"train\.tsv:2: no second text"):
+    with pytest.raises(NlpcliError, match=r"train\.tsv:2: the second text is missing"):
         TextToText(context, Wording("{text} and {text2}")).encode([example(label=None)])
 
 
 def test_a_prefix_with_a_place_for_the_second_text_alone_is_refused():
-    with pytest.raises(NlpcliError, match="none for the first"):
+    with pytest.raises(NlpcliError, match=r"contains {text2} but not {text}$"):
         Wording("a {text2}")
 
 
@@ -100,7 +100,7 @@ def test_a_blank_reference_beside_others_is_missing_and_not_learnt(context):
 
 @pytest.mark.parametrize("label", [None, (), (3.0,)])
 def test_an_example_without_text_to_learn_is_told_with_its_place(context, label):
-    with pytest.raises(NlpcliError, match=r"train\.tsv:2: no text to learn"):
+    with pytest.raises(NlpcliError, match=r"train\.tsv:2: the target text is missing"):
         TextToText.create([example(label=label)], context)
 
 
@@ -115,7 +115,7 @@ def test_long_sides_are_cut_and_counted(tokenizer):
     groups = task.encode([example("a" * 9, "b" * 4), example("a" * 10, "b" * 5), example("a", "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(9, 4), (9, 4), (1, 1)]
     assert (task.cut_sources, task.cut_targets) == (1, 1)
-    assert [note.split(" are ")[0] for note in task.notes] == ["1 sources", "1 targets"]
+    assert [note.split(" was ")[0] for note in task.notes] == ["1 source", "1 target"]
     assert [item.size for [item] in groups] == [10, 10, 2]
 
 

@@ -19,7 +19,7 @@ def test_a_device_that_is_unknown_or_not_there_is_refused(name):
 
 def test_a_precision_that_was_asked_for_is_taken_and_said():
     machine = prepare("cpu", "bfloat16")
-    assert machine.precision == "bfloat16" and "as asked" in machine.describe()
+    assert machine.precision == "bfloat16" and "as configured" in machine.describe()
     with machine.autocast():
         assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16
 

@@ -242,11 +242,11 @@ def test_what_is_trained_is_said_whenever_it_changes(trainer):
     total = sum(parameter.numel() for parameter in one.model.parameters())
     said = [note.split(":")[0] for note in one.observer.notes]
     assert said[:3] == [
-        "from step 1 on head",
-        "from step 5 on head, encoder.2",
-        "from step 9 on head, encoder.2, encoder.1",
+        "training head from step 1",
+        "training head, encoder.2 from step 5",
+        "training head, encoder.2, encoder.1 from step 9",
     ]
-    assert all(note.endswith(f"of {total:,} parameters are trained") for note in one.observer.notes)
+    assert all(note.endswith(f"of {total:,} parameters") for note in one.observer.notes)
 
 
 def test_in_stages_what_is_named_is_trained_first_and_then_everything(trainer):
@@ -269,7 +269,7 @@ def test_what_is_frozen_for_good_stays_in_every_way(trainer):
     one = trainer(change=change, plan=lambda model: make_plan(model, "gradual", every=1))
     found = changed(one, one.fit)
     assert found == {name for name in used(weights(one)) if "tokens" not in name and "pooler" not in name}
-    assert one.plan.stages[-1].name == "everything"
+    assert one.plan.stages[-1].name == "all parameters"
 
 
 def test_a_shared_matrix_is_frozen_under_any_of_its_names():
@@ -327,7 +327,9 @@ def test_a_plan_keeps_adapters_base_frozen(trainer):
 
 def test_a_model_without_a_head_has_nothing_to_train_in_its_head():
     body = build_model(ENCODER.model_copy(update={"mlm_head": False, "pooler": False}), 20)
-    with pytest.raises(NlpcliError, match="no parameter of this model is trainable"):
+    with pytest.raises(
+        NlpcliError, match="only the head can't be trained, because none of its parameters is trainable"
+    ):
         make_plan(body, "head")
 
 
@@ -336,15 +338,15 @@ def test_a_model_without_a_head_is_unfrozen_from_its_last_layer():
     plan = make_plan(build_model(config, 10), "gradual")
     assert [stage.name for stage in plan.stages] == [
         "decoder.1", "decoder.1, decoder.0", "decoder.1, decoder.0, encoder.1",
-        "decoder.1, decoder.0, encoder.1, encoder.0", "everything",
+        "decoder.1, decoder.0, encoder.1, encoder.0", "all parameters",
     ]  # fmt: skip
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(NlpcliError, match="unknown way to tune 'graduall'") as caught:
+    with pytest.raises(NlpcliError, match="unknown tuning mode 'graduall'") as caught:
         make_plan(Headed(), "graduall")
     assert "gradual" in caught.value.hint
-    with pytest.raises(NlpcliError, match="no parameter of this model fits 'bodi'"):
+    with pytest.raises(NlpcliError, match="this model has no parameter that matches 'bodi'"):
         make_plan(Headed(), "stages", first=["bodi"], first_steps=3)
 
 

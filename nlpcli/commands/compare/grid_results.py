@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.compare.cells import Plan
 from nlpcli.config.grid import Variant, flat
+from nlpcli.evaluation import Score
 
 if TYPE_CHECKING:
     from nlpcli.commands.compare.run_cells import Standing
@@ -27,12 +28,14 @@ class Number:
     """The values of one quantity, a seed each.
 
     Of a single one low and high bound the 95 % bootstrap interval, and p_value belongs to its difference from the base.
+    signature: how a metric was computed.
     """
 
     values: tuple[float, ...]
     low: float | None = None
     high: float | None = None
     p_value: float | None = None
+    signature: str = ""
 
     @property
     def mean(self) -> float:
@@ -44,9 +47,17 @@ class Number:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
-        optional = {"deviation": self.deviation, "low": self.low, "high": self.high, "p_value": self.p_value}
-        given = {name: value for name, value in optional.items() if value is not None}
-        return {"mean": self.mean, **given, "values": list(self.values)}
+        """Plain data in full precision, for JSON."""
+        return {"mean": self.mean, **self._deviation(), "values": list(self.values)}
+
+    def as_score(self, metric: str) -> dict[str, Any]:
+        """The form that all commands give a score, with the mean as its value."""
+        details = {**self._deviation(), "values": list(self.values)}
+        score = Score(metric, self.mean, self.signature, self.low, self.high, p_value=self.p_value, details=details)
+        return score.as_dict()
+
+    def _deviation(self) -> dict[str, float]:
+        return {} if self.deviation is None else {"deviation": self.deviation}
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,6 @@ class Row:
     metrics: Mapping[str, Number] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        numbers = {**self.cost, **self.metrics}
         return {
             "name": self.name,
             **({"group": self.group} if self.group else {}),
@@ -81,7 +91,8 @@ class Row:
             **({"reason": self.reason} if self.reason else {}),
             "runs": list(self.folders),
             "seeds": list(self.seeds),
-            **{name: number.as_dict() for name, number in numbers.items()},
+            "cost": {name: number.as_dict() for name, number in self.cost.items()},
+            "scores": [number.as_score(name) for name, number in self.metrics.items()],
         }
 
 
@@ -157,7 +168,7 @@ def _files(plan: Plan) -> list[str]:
 
 def _machine(result: Mapping[str, Any]) -> str:
     """Where a cell was trained; by how much a probe found bfloat16 faster is chance."""
-    where = re.sub(r"\(bfloat16 was probed at [^)]*\)", "(as probed)", result.get("machine") or "")
+    where = re.sub(r"\(bfloat16 runs at [^)]*\)", "(as measured)", result.get("machine") or "")
     return "; ".join(part for part in (where, result.get("platform")) if part)
 
 
@@ -208,16 +219,23 @@ def in_words(labels: Mapping[str, str]) -> Iterator[str]:
 
 
 def _measured(done: Sequence[Standing]) -> dict[str, Number]:
+    signatures = _signatures(done, [item.record["results"] for item in done])
+    how = {name: ", ".join(known) for name, known in signatures.items()}  # several: the seeds are not comparable
     names = dict.fromkeys(name for item in done for name in item.record["results"]["metrics"])
     found = {
-        name: Number(tuple(m[name] for item in done if name in (m := item.record["results"]["metrics"])))
+        name: Number(
+            tuple(m[name] for item in done if name in (m := item.record["results"]["metrics"])),
+            signature=how.get(name, ""),
+        )
         for name in names
     }
     tests = [item.record["test"] for item in done if "test" in item.record]
     if tests:
         alone = tests[0] if len(tests) == 1 else {}
         found[TEST] = Number(
-            tuple(test["bleu"] for test in tests), *(alone.get(name) for name in ("low", "high", "p_value"))
+            tuple(test["bleu"] for test in tests),
+            *(alone.get(name) for name in ("low", "high", "p_value")),
+            how[TEST],
         )
     return found
 

@@ -27,7 +27,7 @@ LENGTH = 128
 """Tokens of an example for which FLOPs are counted, by default."""
 
 _NOT_SHAPE = {
-    "dropout", "attention_dropout", "activation_dropout", "output_dropout", "initialisation", "init_std", "mlm_head",
+    "dropout", "attention_dropout", "activation_dropout", "output_dropout", "initialization", "init_std", "mlm_head",
     "pooler", "pair_head", "source_layers", "source_vocab_size",
 }  # fmt: skip
 _USES = {

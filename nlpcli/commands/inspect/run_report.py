@@ -210,7 +210,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     far = _how_far({**parts, **progress, "logged_step": None})
     rows = [
         ("progress", far),
-        ("optimiser", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
+        ("optimizer", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
         ("digests", ", ".join(f"{name} {said}" for name, said in checked.items())),
         ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else "?"),
     ]
@@ -269,8 +269,11 @@ def _one_of_many(run: Path) -> dict[str, Any]:
 
 def _seeds(path: Path) -> dict[str, dict[str, float]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        return {name: {key: float(entry[key]) for key in ("mean", "deviation")} for name, entry in found.items()}
+        found = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        return {
+            str(score["metric"]): {"mean": float(score["value"]), "deviation": float(score["deviation"])}
+            for score in found
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NlpcliError(f"{path}: is not what 'nlpcli finetune --seeds' writes ({error})") from None
 

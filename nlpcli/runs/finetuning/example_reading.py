@@ -33,7 +33,8 @@ def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: boo
     bad: list[NlpcliError] = []
     yield from kind.read(path, columns, on_bad=bad.append)
     if bad:
-        tell(f"{counted(len(bad), 'question')} left out: {bad[0].message}" + (", …" if len(bad) > 1 else ""))
+        such = "" if len(bad) == 1 else "the first one: "
+        tell(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
 
 
 def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | None]:
@@ -52,8 +53,8 @@ def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | Non
             found.append(error)
     if found and None not in found:
         raise NlpcliError(
-            f"{examples[0].place}: none of the {counted(len(found), 'label')} is a label of the model",
-            hint="check the file, or name the column of the labels with --label",
+            f"{examples[0].place}: the model was trained with none of the {counted(len(found), 'label')} of the data",
+            hint="name the column of the labels with --label, or check the file",
         )
     return found
 
@@ -64,11 +65,14 @@ def tell_unknown(task: Any, examples: Sequence[Any], warn: Tell, *, shown: int =
     Raises: NlpcliError as `unknown_labels`.
     """
     errors = [error for error in unknown_labels(task, examples) if error is not None]
-    more = f" (and {counted(len(errors) - shown, 'example')} more with such labels)" if len(errors) > shown == 1 else ""
+    have = "has" if len(errors) - shown == 1 else "have"
+    more = (
+        f" ({counted(len(errors) - shown, 'more example')} {have} unknown labels)" if len(errors) > shown == 1 else ""
+    )
     for error in errors[:shown]:
         warn(f"{error.message}; {error.effect}{more}")
     if len(errors) > shown > 1:
-        warn(f"and {counted(len(errors) - shown, 'example')} more with such labels")
+        warn(f"{counted(len(errors) - shown, 'more example')} {have} unknown labels")
 
 
 class Cuts:
@@ -82,13 +86,14 @@ class Cuts:
         if example.place and example.place == self._last:  # another candidate, or the second text, of the same one
             return
         self._last = example.place
-        self.first = self.first or f"{example.place}: {room} of {counted(tokens, 'token')} are read"
+        self.first = self.first or f"{example.place} ({counted(tokens, 'token')}, truncated to {room:,})"
         self.count += 1
 
     def tell(self, tell: Tell) -> None:
         """Says how many there were, if any."""
         if self.count:
-            tell(f"{counted(self.count, 'example')} longer than the model reads and cut, first {self.first}")
+            are = " is too long for the model: " if self.count == 1 else "s are too long for the model, such as "
+            tell(f"{self.count:,} example{are}{self.first}")
 
 
 def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
@@ -103,9 +108,10 @@ def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
 def shared_words(found: Any, what: str) -> str:
     """A sentence about a `Shared`. what: the held-out things, in the plural."""
     count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
+    are = f"{count} dev {what} {'is' if found.count == 1 else 'are'}" if found.total > 1 else f"the dev {what[:-1]} is"
     return (
-        f"{count} dev {what} are also in the training data, first {found.held_out} ({found.training}): "
-        "their scores overestimate the model"
+        f"{are} also in the training data, so the dev scores are too high; "
+        f"the first one is {found.held_out}, in the training data {found.training}"
     )
 
 
@@ -114,7 +120,8 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
     blank = [example for example in examples if not has_text(example)]
     if blank:
         count = counted(len(blank), "example")
-        tell(f"{count} without text, first {blank[0].place}: they are scored, too")
+        tell(f"{count} {'has' if len(blank) == 1 else 'have'} no text but {'is' if len(blank) == 1 else 'are'} scored; "
+             f"the first is {blank[0].place}")  # fmt: skip
 
 
 def has_text(example: Any) -> bool:
@@ -126,4 +133,4 @@ def check_columns(task: Any, given: Mapping[str, Any]) -> None:
     """Raises: NlpcliError for a column that was named and that the task does not read."""
     for name in ("text", "text2", "label", "choices"):
         if given.get(name) and name not in task.columns:
-            raise NlpcliError(f"--{name} has no effect on a model for {task.name}", hint="leave it out")
+            raise NlpcliError(f"--{name} has no effect on a model for {task.name}", hint=f"leave out --{name}")

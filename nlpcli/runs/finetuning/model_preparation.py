@@ -33,7 +33,7 @@ class Tuned:
             from nlpcli.models.embedding_transfer import with_roles
 
             self.tokenizer = with_roles(tokenizer, missing)
-            listener.note(f"added special tokens that the model lacks: {', '.join(missing)}")
+            listener.note(f"added special tokens that the model does not have: {', '.join(missing)}")
         if config.init is None or config.tuning.fresh:
             _check_scratch(config)
 
@@ -49,7 +49,8 @@ class Tuned:
             new = begin_with(model, self.start, self._weights(), same_problem=same)
             if new:
                 total = len(unshared(model.state_dict()))
-                self.listener.note(f"{total - len(new)} weights from {self.start.path}, new: {', '.join(new[:6])}"
+                self.listener.note(f"took {counted(total - len(new), 'weight')} from {self.start.path}; "
+                                   f"new weights: {', '.join(new[:6])}"
                                    + (f" and {len(new) - 6} more" if len(new) > 6 else ""))  # fmt: skip
         self._embed(model)
         self._freeze(model)
@@ -82,7 +83,7 @@ class Tuned:
 
         weights, carried = carry_embeddings(weights, start.tokenizer, self.tokenizer)
         self.listener.note(
-            f"{carried.shared:,} of {counted(carried.total, 'token')} keep their embeddings; the others are new"
+            f"{carried.shared:,} of {counted(carried.total, 'token')} keep their embeddings; the others get new ones"
         )
         return weights
 
@@ -96,7 +97,7 @@ class Tuned:
         vectors = read_word_vectors(self.settings.word_vectors, wanted_by(self.tokenizer))
         found = embed_from(vectors, self.tokenizer, model.body.token_embedding.weight)
         self.listener.note(
-            f"{found:,} of {counted(self.tokenizer.vocab_size, 'token')} start from a vector of the file"
+            f"{found:,} of {counted(self.tokenizer.vocab_size, 'token')} get their embedding from the file"
         )
 
     def _freeze(self, model: Any) -> None:
@@ -112,7 +113,7 @@ class Tuned:
             )  # fmt: skip
             learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
             self.listener.note(
-                f"adapters of rank {settings.lora_rank} on {counted(len(names), 'layer')}: "
+                f"low-rank adapters of rank {settings.lora_rank} in {counted(len(names), 'layer')}: "
                 f"{counted(learnt, 'trainable parameter')}"
             )
 
@@ -134,6 +135,6 @@ def _check_scratch(config: RunConfig) -> None:
     ):
         if there:
             raise NlpcliError(
-                f"tuning.{name} needs a trained model, and this one starts from random weights",
-                hint="name a run or a Hugging Face folder with --model, and leave tuning.fresh out",
+                f"tuning.{name} needs a trained model, but this model starts with random weights",
+                hint="name a run or a Hugging Face folder with --model, and leave out tuning.fresh",
             )

@@ -102,8 +102,8 @@ def _mixed(
     for part, rate in zip(parts, rates, strict=True):
         own = sets[part.name]
         listener.note(
-            f"{part.name}: {counted(len(own.train), 'training example')}, {len(own.dev):,} in the dev set; "
-            f"{rate:.1%} of the samples"
+            f"{part.name}: {counted(len(own.train), 'training example')}, {counted(len(own.dev), 'dev example')}, "
+            f"sampled at a rate of {rate:.1%}"
         )
         for note in getattr(part.task, "notes", ()):
             listener.note(f"{part.name}: {note}")
@@ -127,7 +127,7 @@ class _Examples:
         columns = columns_of(self.columns)
         found = [example for path in paths for example in read_labelled(self.kind, path, columns, tell, learnt=learnt)]
         if not found:
-            raise NlpcliError(f"{', '.join(paths)}: no examples for the task '{self.name}'")
+            raise NlpcliError(f"{', '.join(paths)}: the data contains no examples for the task '{self.name}'")
         return found
 
     def texts(self) -> Any:
@@ -241,11 +241,14 @@ def part_of(info: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     if name is None:
         if info["task"] == "mixture":
             raise NlpcliError(
-                "this model was trained on several tasks", hint=f"choose one: --task {' or '.join(parts)}"
+                "this model was trained on several tasks, so one must be chosen",
+                hint=f"use --task {' or '.join(parts)}",
             )
         return dict(info)
     if not parts:
-        raise NlpcliError(f"this model was trained on one task, so '{name}' has no effect", hint="leave out --task")
+        raise NlpcliError(
+            f"this model was trained on one task only, so --task {name} has no effect", hint="leave out --task"
+        )
     if name not in parts:
         raise unknown("task of this model", name, parts)
     return {**info, **parts[name]}

@@ -14,6 +14,7 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import load_yaml, merge
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
+from nlpcli.evaluation import Score
 from nlpcli.runs.training_run import CONFIG, Listener, Request, check_run_to_resume, choose_run, has_checkpoint, resolve
 
 SUMMARY = "seeds.json"
@@ -21,11 +22,12 @@ SUMMARY = "seeds.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """The metrics of each seed's run."""
+    """The metrics of each seed's run, and how each metric was computed."""
 
     folder: Path
     seeds: list[int]
     metrics: list[dict[str, float]]
+    signatures: dict[str, str]
 
     def rows(self) -> Iterator[tuple[str, float, float, list[float]]]:
         """Each metric's name, mean, standard deviation (of a sample, n - 1) and values."""
@@ -34,8 +36,12 @@ class Summary:
             yield name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, values
 
     def as_dict(self) -> dict[str, Any]:
-        rows = {name: {"mean": mean, "deviation": dev, "values": values} for name, mean, dev, values in self.rows()}
-        return {"run": str(self.folder), "seeds": self.seeds, "metrics": rows}
+        """Plain data in full precision, for JSON: the value of a score is its mean over the seeds."""
+        scores = [
+            Score(name, mean, self.signatures.get(name, ""), details={"deviation": deviation, "values": values})
+            for name, mean, deviation, values in self.rows()
+        ]
+        return {"run": str(self.folder), "seeds": self.seeds, "scores": [score.as_dict() for score in scores]}
 
 
 def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
@@ -57,14 +63,17 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     first = _first_seed(request)
     seeds = list(range(first, first + count))
     found: list[dict[str, float]] = []
+    signatures: dict[str, str] = {}
     for seed in seeds:
         run = out / f"seed-{seed}"
         started = (run / CONFIG).exists() and not request.overwrite
         if not (started and (run / "README.md").exists()):  # the card is written last
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
             finetune(_of_seed(request, run, seed, started=started), listener)
-        found.append(read_info(run)["metrics"])
-    summary = Summary(out, seeds, found)
+        info = read_info(run)
+        found.append(info["metrics"])
+        signatures.update(info.get("signatures") or {})
+    summary = Summary(out, seeds, found, signatures)
     write_atomic(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     return summary
 

@@ -117,7 +117,7 @@ def run_task(
     )
     for note in getattr(task, "notes", ()):
         listener.note(note)
-    listener.note(f"{counted(len(examples), 'training example')}, {len(dev):,} in the dev set" + _told(task))
+    listener.note(f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _told(task))
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
     if not hasattr(task, "cut_sources"):  # which are among the notes
         cuts.tell(listener.note)
@@ -151,8 +151,8 @@ def check_kind(kind: Any, config: RunConfig) -> None:
     model = config.model
     if model.kind not in kind.kinds:
         raise NlpcliError(
-            f"{kind.name} needs a model of kind {' or '.join(kind.kinds)}, and this model is of kind {model.kind}",
-            hint="choose another one with --model",
+            f"the task {kind.name} needs a model of kind {' or '.join(kind.kinds)}, not {model.kind}",
+            hint="choose another model with --model",
         )
 
 
@@ -170,13 +170,13 @@ def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener
     Raises: NlpcliError with file and line, and when there are none.
     """
     if not config.data.train:
-        raise NlpcliError(f"{config.task} needs training examples", hint="--train FILE --dev FILE")
+        raise NlpcliError(f"the task {config.task} needs training examples", hint="use --train FILE --dev FILE")
     examples, dev = (
         [example for path in paths for example in read_labelled(kind, path, columns, listener.note, learnt=learnt)]
         for paths, learnt in ((config.data.train, True), (config.data.dev, False))
     )
     if config.data.dev and not dev:
-        raise NlpcliError(f"{', '.join(config.data.dev)}: no examples")
+        raise NlpcliError(f"{', '.join(config.data.dev)}: the dev set contains no examples")
     return examples, dev
 
 
@@ -187,7 +187,7 @@ def held_out(given: Examples, config: RunConfig) -> tuple[list[Any], list[Any]]:
     """
     examples = list(given.train)
     if not examples:
-        raise NlpcliError(f"{', '.join(config.data.train)}: no examples")
+        raise NlpcliError(f"{', '.join(config.data.train)}: the training data contains no examples")
     if given.dev:
         return examples, list(given.dev)
     held = max(1, round(len(examples) * config.data.dev_fraction))
@@ -232,8 +232,8 @@ def _task_of(
             raise
         create([*examples, *dev])  # what is wrong with all of them is told first
         raise NlpcliError(
-            f"with {len(dev):,} of {counted(len(examples) + len(dev), 'example')} taken at random "
-            f"as dev set: {error.message}",
+            f"{error.message} after {len(dev):,} of {counted(len(examples) + len(dev), 'example')} "
+            f"{'was' if len(dev) == 1 else 'were'} randomly chosen as the dev set",
             hint="add more examples, or name a dev set with --dev",
         ) from None
 
@@ -322,7 +322,7 @@ def tokenizer_of(
         return get_tokenizer(request, texts, config, run, listener)
     if request.tokenizer is None:
         if start.tokenizer is None:
-            raise no_tokenizer(start.path, "name the one that it was trained with: --tokenizer DIR")
+            raise no_tokenizer(start.path, "name the tokenizer of its training with --tokenizer DIR")
         return start.tokenizer
     from nlpcli.commands.tokenize import open_tokenizer
 
@@ -330,14 +330,15 @@ def tokenizer_of(
     if start.tokenizer is None:
         if given.vocab_size != start.vocab_size:
             raise NlpcliError(
-                f"{request.tokenizer}: has {given.vocab_size:,} tokens, the model {start.path} {start.vocab_size:,}",
+                f"{request.tokenizer}: the tokenizer has {given.vocab_size:,} tokens, "
+                f"but the model {start.path} has {start.vocab_size:,}",
                 hint="name the tokenizer that the model was trained with",
             )
         return given
     if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
         raise NlpcliError(
-            f"{request.tokenizer}: is not the tokenizer of {start.path}, and its weights belong to its own tokens",
-            hint="leave --tokenizer out, or replace the tokenizer with --set tuning.new_tokenizer=true",
+            f"{request.tokenizer} is not the tokenizer that {start.path} was trained with",
+            hint="leave out --tokenizer, or replace the tokenizer with --set tuning.new_tokenizer=true",
         )
     return given
 

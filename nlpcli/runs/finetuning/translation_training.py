@@ -39,11 +39,15 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     source files with a tokenizer of its own.
     """
     if config.model.kind != "encoder-decoder":
-        raise NlpcliError(f"translation needs an encoder-decoder, and this model is a {config.model.kind}")
+        article = "an" if config.model.kind == "encoder" else "a"
+        raise NlpcliError(
+            f"translation needs an encoder-decoder, but this model is {article} {config.model.kind}",
+            hint="choose another model with --model",
+        )
     if len(config.data.train) != 2:
-        raise NlpcliError("translation needs two training files", hint="--train SOURCE TARGET")
+        raise NlpcliError("translation needs two training files", hint="use --train SOURCE TARGET")
     if len(config.data.dev) != 2:
-        raise NlpcliError("translation needs a dev set", hint="--dev SOURCE TARGET")
+        raise NlpcliError("translation needs a dev set", hint="use --dev SOURCE TARGET")
 
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
@@ -86,7 +90,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     if config.model.positions == "learned":
         _check_positions(config, dev.lengths + task.around)
     listener.note(
-        counted(len(task), "pair") + (f", {task.left_out:,} left out (empty or too long)" * bool(task.left_out))
+        counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
     )
 
     signatures: dict[str, str] = {}
@@ -144,8 +148,8 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     if not layers:
         if given is not None:
             raise NlpcliError(
-                "--source-tokenizer needs a source encoder, and the model has none",
-                hint="add one with --source-layers, or name the tokenizer of both sides with --tokenizer",
+                "--source-tokenizer needs a source encoder, but the model has none",
+                hint="add a source encoder with --source-layers, or name the tokenizer of both sides with --tokenizer",
             )
         return None
     if request.resume:
@@ -154,12 +158,12 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
         lines = lambda: _read_lines(config.data.train[:1])  # noqa: E731
         tokenizer = get_tokenizer(replace(request, tokenizer=given), lines, config, run, listener)
         size = counted(layers, "layer")
-        listener.note(f"new source encoder: {size}, vocabulary of {counted(tokenizer.vocab_size, 'token')}")
+        listener.note(f"the new source encoder has {size} and a vocabulary of {counted(tokenizer.vocab_size, 'token')}")
         return tokenizer
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(
-            f"{given}: is not the tokenizer of the source encoder of {start.path}",
-            hint="leave --source-tokenizer out, or add a new encoder with --source-layers",
+            f"{given} is not the tokenizer of the source encoder of {start.path}",
+            hint="leave out --source-tokenizer, or add a new encoder with --source-layers",
         )
     return start.source_tokenizer
 
@@ -253,16 +257,16 @@ def _check_positions(config: RunConfig, dev: Any) -> None:
     positions = config.model.max_length
     if config.data.max_length > positions:
         raise NlpcliError(
-            f"data.max_length {config.data.max_length} is longer than the model's {positions} positions",
-            hint=f"set data.max_length={positions}, or raise model.max_length",
+            f"data.max_length {config.data.max_length} is greater than model.max_length {positions}",
+            hint=f"set data.max_length={positions}, or a greater model.max_length",
         )
     longest = dev.max(axis=1)
     line = int(longest.argmax())
     if longest[line] > positions:
         raise NlpcliError(
-            f"line {line + 1} of {' and '.join(config.data.dev)}: {counted(longest[line], 'token')}, special tokens "
-            f"included, are more than the model's {positions} positions",
-            hint=f"leave the line out, or set model.max_length to at least {longest[line]}",
+            f"{' and '.join(config.data.dev)}, line {line + 1}: the pair has {counted(longest[line], 'token')} "
+            f"(special tokens included), but the model has {counted(positions, 'position')}",
+            hint=f"leave out the line, or set model.max_length to at least {longest[line]}",
         )
 
 
@@ -281,8 +285,8 @@ def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[st
         warn(shared_words(found, "pairs"))
     if swapped(read_parallel(*dev), read_parallel(*train)):
         warn(
-            f"{dev[0]} looks like the language of {train[1]}, and {dev[1]} like that of {train[0]}; "
-            "the order is --dev SOURCE TARGET"
+            f"{dev[0]} seems to have the language of {train[1]}, and {dev[1]} that of {train[0]}; "
+            "write --dev SOURCE TARGET, in the order of --train"
         )
 
 

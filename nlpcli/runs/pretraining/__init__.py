@@ -62,11 +62,11 @@ def parse(text: str) -> dict[str, float]:
         name, equals, number = (piece.strip() for piece in part.partition("="))
         if name.lower() in SYNONYMS:
             meant, noise = SYNONYMS[name.lower()]
-            hint = f"write {meant}" + (f" with noise.kinds {noise}" if noise else "")
-            raise NlpcliError(f"objective '{text}': {name} has another name in nlpcli", hint=hint)
+            hint = f"write {meant}" + (f" with --noise {noise}" if noise else "")
+            raise NlpcliError(f"objective '{text}': the objective {name} has another name here", hint=hint)
         OBJECTIVES.check(name)
         if name in weights:
-            raise NlpcliError(f"objective '{text}': '{name}' is repeated")
+            raise NlpcliError(f"objective '{text}' names {name} twice")
         weights[name] = _weight(text, number) if equals else 1.0
     if len(weights) == 1 and weights[name] != 1.0:
         raise NlpcliError(
@@ -86,7 +86,7 @@ def builder(objective: str) -> str:
         names.remove("mlm")
     if len({OBJECTIVES.place(name) for name in names}) > 1:
         raise NlpcliError(
-            f"objective '{objective}': these objectives need different inputs, so they can't be combined",
+            f"the objectives in '{objective}' need different inputs, so they can't be combined",
             hint="combine mlm with nsp, sop or gap-sentences",
         )
     return names[0]
@@ -95,7 +95,10 @@ def builder(objective: str) -> str:
 def _weight(text: str, number: str) -> float:
     weight = parse_float(number)
     if weight is None or weight <= 0:
-        raise NlpcliError(f"objective '{text}': the weight '{number}' is not a positive number", hint="mlm=1+nsp=0.5")
+        raise NlpcliError(
+            f"objective '{text}': the weight '{number}' is not a positive number",
+            hint="write for example mlm=1+nsp=0.5",
+        )
     return weight
 
 

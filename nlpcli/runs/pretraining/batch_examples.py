@@ -22,7 +22,7 @@ def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator
     Raises: NlpcliError for an objective that has nothing to show.
     """
     if not hasattr(task, "samples"):
-        raise NlpcliError("this objective doesn't change the text, so there is nothing to show")
+        raise NlpcliError("this objective does not change the text, so --show has no effect")
     for sample in task.samples(count, np.random.default_rng(seed)):
         same = len(sample.original) == len(sample.corrupted)
         shown = {

@@ -22,31 +22,32 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     if data.document_mask and model.segment_recurrence:
         raise NlpcliError(
             f"--document-mask can't be used with {model.family}, which attends across documents",
-            hint="leave data.document_mask out",
+            hint="leave out --document-mask",
         )
     if data.document_mask and data.documents == "file":
         raise NlpcliError(
-            "--document-mask needs documents, and this text is read as one",
-            hint="set data.documents to lines or paragraphs",
+            "--document-mask needs several documents, but this text is read as one",
+            hint="use --documents lines or --documents paragraphs",
         )
     if data.document_mask:
         check_attention(model.attention, setting="data.document_mask with model.attention", needs=["documents"])
     stride = data.eval_stride or data.context
     if stride > data.context:
         raise NlpcliError(
-            f"data.eval_stride {stride} is more than data.context {data.context}: tokens would be skipped"
+            f"data.eval_stride {stride} is greater than data.context {data.context}, so tokens would be skipped",
+            hint=f"set data.eval_stride to at most {data.context}",
         )
     if model.memory_length and stride != data.context:
         raise NlpcliError(
-            f"data.eval_stride {stride} with data.context {data.context}: a model with memory reads each token once",
-            hint="leave data.eval_stride out",
+            "data.eval_stride has no effect on a model with memory, which reads each token once",
+            hint="leave out data.eval_stride",
         )
 
 
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
     if adaptive and config.training.label_smoothing:
-        raise NlpcliError("an adaptive softmax excludes label smoothing", hint="set training.label_smoothing=0")
+        raise NlpcliError("an adaptive softmax does not support label smoothing", hint="set training.label_smoothing=0")
 
 
 def prepare(materials: Materials) -> Job:

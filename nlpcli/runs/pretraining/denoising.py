@@ -53,8 +53,8 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     length = noise_of(config, weights).text_length(config.data.context)
     if length < 2:
         raise NlpcliError(
-            f"data.context {config.data.context} is too short: it leaves room for {counted(length, 'token')} of text",
-            hint="set it to at least 4; 128 or more is usual",
+            f"data.context {config.data.context} is too short: it has room for only {counted(length, 'token')} of text",
+            hint="set data.context to at least 4 (usually 128 or more)",
         )
 
 

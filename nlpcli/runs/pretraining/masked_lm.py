@@ -38,9 +38,9 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_positions(config, config.data.context)
     _masking(config)
     if _paired(config, weights):
-        check_context(config, 5, "two segments need three special tokens")
+        check_context(config, 5, "two segments with three special tokens must fit")
     else:
-        check_context(config, 3, "a text needs two special tokens")
+        check_context(config, 3, "a text with two special tokens must fit")
 
 
 def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:

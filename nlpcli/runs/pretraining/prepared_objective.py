@@ -102,7 +102,7 @@ def check_kind(config: RunConfig, kind: str, *, permutes: bool = False) -> None:
         for family, name in ((family, kind), (model.family, model.kind))
     )
     raise NlpcliError(
-        f"{config.objective} trains {_article(wanted)}, and this model is {_article(found)}",
+        f"the objective {config.objective} needs {_article(wanted)}, but this model is {_article(found)}",
         hint=f"choose a preset of that kind, such as {default_preset(config.objective or 'clm', config.noise.kinds)}",
     )
 
@@ -112,7 +112,7 @@ def check_context(config: RunConfig, least: int, why: str) -> None:
     if config.data.context < least:
         raise NlpcliError(
             f"data.context {config.data.context} is too short for {config.objective}: {why}",
-            hint=f"set it to at least {least}",
+            hint=f"set data.context to at least {least}",
         )
 
 
@@ -120,8 +120,8 @@ def check_positions(config: RunConfig, length: int) -> None:
     """Raises: NlpcliError when learned positions end before `length` tokens do."""
     if config.model.positions == "learned" and length > config.model.max_length:
         raise NlpcliError(
-            f"data.context {config.data.context} is longer than the model's {config.model.max_length} positions",
-            hint="set model.max_length to at least the context",
+            f"data.context {config.data.context} is greater than model.max_length {config.model.max_length}",
+            hint=f"set model.max_length={config.data.context}, or a smaller data.context",
         )
 
 

@@ -118,7 +118,8 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
         section, name = key.split(".")
         if name in request.settings.get(section, {}) and key not in read:
             raise NlpcliError(
-                f"{option} has no effect on {config.objective}", hint=f"leave it out, or choose --objective {objective}"
+                f"{option} has no effect on the objective {config.objective}",
+                hint=f"leave out {option}, or choose --objective {objective}",
             )
 
 

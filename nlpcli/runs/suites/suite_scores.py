@@ -65,14 +65,15 @@ class SuiteScores:
         if len(scores) == 1:
             return scores
         mean = sum(score.value for score in values) / len(values)
-        return {MEAN: Score(MEAN, mean, f"mean of: {', '.join(scores)}"), **scores}
+        return {MEAN: Score(MEAN, mean, f"mean of {', '.join(scores)}"), **scores}
 
 
 def check_model(suite_task: SuiteTask, task: Any) -> None:
     """Raises: NlpcliError for a model that was tuned for another kind of task."""
     if task.name not in _KINDS[suite_task.task]:
         raise NlpcliError(
-            f"{suite_task.name} needs a model fine-tuned with --task {suite_task.task}, and this one is for {task.name}"
+            f"{suite_task.name} needs a model fine-tuned with --task {suite_task.task}, "
+            f"but this model was fine-tuned with --task {task.name}"
         )
 
 

@@ -30,6 +30,12 @@ def test_cells_are_trained_once_and_leave_runs_and_results(job, told):
         assert len(Path(row.folders[0], "test-output.txt").read_text().splitlines()) == 12
     written = json.loads(Path("runs/grid/results.json").read_text())
     assert written == json.loads(json.dumps(results.as_dict()))
+    for row, cell in zip(results.rows, written["cells"], strict=True):
+        scores = {score["metric"]: score for score in cell["scores"]}
+        assert scores.keys() == row.metrics.keys() and cell["cost"]["step"] == {"mean": 6, "values": [6]}
+        for name, score in scores.items():
+            assert score.keys() - {"p_value"} == {"metric", "value", "low", "high", "signature", "values"}
+            assert score["value"] == row.metrics[name].mean and [score["signature"]] == written["signatures"][name]
     assert Path("runs/grid/table.md").read_text().count("\n| ") == 3
     assert Path("runs/grid/picture.png").read_bytes().startswith(b"\x89PNG")
     again = type(told)()

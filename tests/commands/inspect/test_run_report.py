@@ -109,8 +109,8 @@ def test_runs_side_by_side(run):
 
 
 def test_seeds_have_means(run):
-    metrics = {"loss": {"mean": 3.5, "deviation": 0.1, "values": [3.4, 3.6]}}
-    (run.parent / "seeds.json").write_text(json.dumps({"metrics": metrics}), "utf-8")
+    scores = [{"metric": "loss", "value": 3.5, "deviation": 0.1, "values": [3.4, 3.6]}]
+    (run.parent / "seeds.json").write_text(json.dumps({"scores": scores}), "utf-8")
     assert inspect(str(run.parent)).facts["metrics"] == {"loss": {"mean": 3.5, "deviation": 0.1}}
     (run.parent / "seeds.json").write_text("[]", "utf-8")
     with pytest.raises(NlpcliError, match=r"seeds\.json"):

@@ -56,7 +56,7 @@ def test_relative_positions_are_the_buckets_that_t5_adds_its_biases_by(causal):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: pattern_attention("windw:3", 8), "there is no 'windw'"),
+        (lambda: pattern_attention("windw:3", 8), "unknown pattern 'windw'"),
         (lambda: pattern_attention("full", 0), "length 0"),
         (lambda: pattern_attention("full", 10**9), "length 1000000000"),
         (lambda: position_matrix("sinusodal", 8), "unknown positions 'sinusodal'"),

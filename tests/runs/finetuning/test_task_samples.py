@@ -90,7 +90,10 @@ def test_a_masked_language_model_shows_its_guesses_in_brackets():
         assert item["text"].startswith("<cls>") and item["reference"].count("[") == item["output"].count("[") >= 1
         right, asked = map(int, re.fullmatch(r"(\d+) of (\d+)", item["right"]).groups())
         assert 0 <= right <= asked == item["output"].count("[")
-        assert {item["label"], item["predicted_label"]} <= {"the second follows", "the second is from elsewhere"}
+        assert {item["label"], item["predicted_label"]} <= {
+            "the second segment follows the first",
+            "the second segment is from elsewhere",
+        }
     assert {"mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy"} <= run.outputs.measures.keys()
     assert "loss" not in run.outputs.measures  # a sum of two means is none itself
 

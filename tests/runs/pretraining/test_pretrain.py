@@ -132,7 +132,14 @@ def test_a_sum_is_read_with_its_weights():
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("mlm+mln", "mln"), ("mlm=-1", "-1"), ("mlm=x", "'x'"), ("mlm=nan", "nan"), ("mlm+mlm", "repeated"), ("", "''")],
+    [
+        ("mlm+mln", "mln"),
+        ("mlm=-1", "-1"),
+        ("mlm=x", "'x'"),
+        ("mlm=nan", "nan"),
+        ("mlm+mlm", "names mlm twice"),
+        ("", "''"),
+    ],
 )
 def test_a_wrong_sum_is_refused_with_what_is_wrong_in_it(text, word):
     with pytest.raises(NlpcliError, match=word):
@@ -161,7 +168,7 @@ def test_the_noises_that_go_with_t5_are_those_that_parse_knows():
 
 def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):
     settings = {"objective": "mlm", "data": {"train": [str(tmp_path / "missing.txt")]}}
-    with pytest.raises(NlpcliError, match="mlm trains an encoder, and this model is a decoder"):
+    with pytest.raises(NlpcliError, match="mlm needs an encoder, but this model is a decoder"):
         recipe.pretrain(Request(default="gpt-mini", preset="gpt-mini", settings=settings), Quiet())
 
 
