@@ -185,7 +185,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
         protocol=Protocol(None, None, _name(loaded)),
     )
     return [
-        replace(score, name=f"pseudo-{score.name}", signature=f"pseudo-{score.signature}") for score in scores.values()
+        replace(score, name=f"pseudo_{score.name}", signature=f"pseudo_{score.signature}") for score in scores.values()
     ]
 
 

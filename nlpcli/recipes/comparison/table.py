@@ -13,10 +13,7 @@ from nlpcli.escaping import escaped
 from nlpcli.recipes.comparison.results import FAILED, OPEN, PARTLY, Number, Results, Row
 from nlpcli.training.direction import higher_is_better
 
-_NAMES = {
-    "bleu": "dev BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
-    "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
-}  # fmt: skip
+_NAMES = {"bleu": "dev BLEU", "test_bleu": "test BLEU"}
 _COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "flops": "FLOPs"}
 _DROPPED = ("tokens", "minutes", "FLOPs")
 """Columns of cost that a narrow table does without, in this order."""

@@ -40,7 +40,7 @@ def results(rows: list[Row] = ROWS, **more) -> Results:
         "name": "g", "title": "Things", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
         "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"],
         "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
-        "missing": [], "axes": {}, "signatures": {"perplexity": ["ppl|level:token"]}, "machines": ["cpu"],
+        "missing": [], "axes": {}, "signatures": {"perplexity": ["perplexity|level:token"]}, "machines": ["cpu"],
         "data": {"train": ["a"], "dev": ["b"], "test": ["c", "d"]}, "by_axes": True,
     }  # fmt: skip
     return Results(**known | more)
@@ -139,7 +139,7 @@ def test_the_page_says_how_it_was_made_and_measured():
     assert text.startswith(
         "# Things\n\nA test.\n\n    nlpcli compare g.yaml\n\nEvery cell is trained for 1,000,000 tokens"
     )
-    assert "](g.png)" in text and "- perplexity: `ppl|level:token`" in text and "Trained on: cpu." in text
+    assert "](g.png)" in text and "- perplexity: `perplexity|level:token`" in text and "Trained on: cpu." in text
     assert "](" not in page(results(), None)
 
 
