@@ -35,7 +35,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.window is not None and not 1 <= self.stride <= self.window:
-            raise NlpcliError(f"the stride must lie between 1 and the window of {counted(self.window, 'token')}, not {self.stride}")
+            raise NlpcliError(
+                f"the stride must lie between 1 and the window of {counted(self.window, 'token')}, not {self.stride}"
+            )
 
 
 def perplexity(

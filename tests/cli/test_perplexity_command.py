@@ -70,7 +70,13 @@ def test_several_texts_stand_under_each_other(call):
 
 def test_json_has_every_score_in_full(call):
     scores = json.loads(call("perplexity", "a.txt", "--model", "runs/lm", "--json")[1])["scores"]
-    assert [score["metric"] for score in scores] == ["loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"]
+    assert [score["metric"] for score in scores] == [
+        "loss",
+        "perplexity",
+        "word_perplexity",
+        "byte_perplexity",
+        "bits_per_byte",
+    ]
     assert [score["metric"] for score in scores] == list(MEASURED), "the training log has the same names"
     assert {score["file"] for score in scores} == {"a.txt"} and all("signature" in score for score in scores)
 

@@ -193,7 +193,7 @@ def test_links_are_scored_with_their_numbering_told(files, run):
     )
     assert done.stderr == ""
     wrong = run("score", "aer", "two.links", "--ref", "gold.talp")
-    assert "warning: no link of the reference has a 0" in wrong.stderr and wrong.returncode == 0
+    assert "warning: the links of the reference never contain 0" in wrong.stderr and wrong.returncode == 0
     turned = run(
         "score", "aer", "two.links", "--ref", "gold.talp", "--one-based", "ref", "--reverse", "ref", "--sentence"
     )
@@ -222,9 +222,12 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["pearson", "text", "--ref", "summary"], ["summary:1: 'A cat sat on the mat.' is not a number"]),
         (["spearman", "nan", "--ref", "y"], ["nan:2: 'nan' is not a finite number"]),
         (["accuracy", "blank", "--ref", "y"], ["blank:3: the label is missing"]),
-        (["f1", "said", "--ref", "gold", "--average", "binary"], ["which of the labels a, b, c", "--positive"]),
+        (
+            ["f1", "said", "--ref", "gold", "--average", "binary"],
+            ["a binary F1 needs a positive label, and the labels are a, b, c", "--positive"],
+        ),
         (["f1", "said", "--ref", "gold", "--average", "mean"], ["unknown average 'mean'"]),
-        (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is a number of a whole text"]),
+        (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is defined only for a whole test set"]),
         (["entity-f1", "said", "--ref", "gold"], ["gold:1: 'a' is no tag of an entity", "B-PER"]),
         (["entity-f1", "short", "--ref", "tags.gold"], ["short:2: 1 tag, but the sentence has 2 (tags.gold:2)"]),
         (["entity-f1", "two.conll", "--ref", "gold.conll"], ["unequal numbers of sentences", "two.conll has 1"]),
@@ -236,7 +239,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         (["rouge1", "answers.json", "--ref", "squad.json"], ["rouge1 is not computed from files of the format squad"]),
         (["bleu", "said.conll", "--ref", "gold.conll"], ["bleu is not computed from files of the format conll"]),
         (["squad", "said", "--ref", "squad.json"], ["said:1: not valid JSON"]),
-        (["aer", "y", "--ref", "gold.links"], ["y:1: '2' is no link between two words", "3p4"]),
+        (["aer", "y", "--ref", "gold.links"], ["y:1: '2' is not a link such as 0-0", "3p4"]),
         (["aer", "links", "--ref", "gold.links", "--one-based", "hyp"], ["links:1: the link 0-0 has a word 0"]),
         (["aer", "links", "--ref", "gold.links", "--one-based", "left"], ["unknown side", "ref, hyp, both"]),
         (["accuracy", "said", "--ref", "gold", "--reverse", "ref"], ["--reverse has no effect on accuracy", "aer"]),
