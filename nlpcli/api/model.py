@@ -288,7 +288,9 @@ def _lines(texts: str | Iterable[Text], task: str) -> Iterator[str]:
         if task == "tag":
             wrong = next((word for word in parts if len(word.split()) != 1), None)
             if wrong is not None:
-                raise NlpcliError(f"text {number}: '{wrong}' is not one word", hint="give each word as its own string")
+                raise NlpcliError(
+                    f"text {number}: '{wrong}' is not one word", hint="give each word as a separate string"
+                )
         yield (" " if task == "tag" else "\t").join(part.replace("\t", " ") for part in parts)
 
 

@@ -148,7 +148,7 @@ def test_layers_are_those_of_which_the_two_directions_agree_best(models, files):
     values = {(i, j): agreement(forward[i], backward[j]) for i in range(3) for j in range(2)}
     i, j = max(values, key=values.get)
     assert chosen == aligned(files, model=models[0], reverse=models[1], layer=(i + 1, j + 1), method="intersection")[0]
-    assert len(said) == 1 and said[0].startswith(f"layers: {i + 1} of the model and {j + 1} of the reverse one")
+    assert len(said) == 1 and said[0].startswith(f"layers: {i + 1} of the model and {j + 1} of the reverse model")
 
 
 def test_either_side_may_be_standard_input_and_sources_follow_one_another(models, files, tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_lines_before_an_error_are_given(models, files, tmp_path):
     with pytest.raises(NlpcliError, match=r"de:3: .*short has only 2 lines"):
         next(portions)
     (tmp_path / "long").write_text("a\n" * 9)
-    with pytest.raises(NlpcliError, match=r"long: has more lines than the 7"):
+    with pytest.raises(NlpcliError, match=r"long has more lines than the 7"):
         aligned([files[0], str(tmp_path / "long")], model=models[0])
 
 
@@ -197,11 +197,11 @@ def test_no_lines_are_no_links(models, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "best"}, "unknown way to align 'best'"),
+        ({"method": "best"}, "unknown alignment method 'best'"),
         ({"step": "write"}, "unknown step 'write'"),
-        ({"layer": "auto"}, "--layer auto needs two directions"),
+        ({"layer": "auto"}, "--layer auto needs a reverse model"),
         ({"layer": (1, 2)}, "the second layer"),
-        ({"gradient": True, "step": "read"}, "--gradient needs --step predict, not read"),
+        ({"gradient": True, "step": "read"}, "--gradient works only with --step predict, not read"),
         ({"target": "-"}, "only once"),
     ],
 )

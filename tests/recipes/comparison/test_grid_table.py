@@ -100,10 +100,10 @@ def test_differences_that_chance_hardly_makes_are_marked_and_explained():
     number = replace(ROWS[2].metrics["test_bleu"], p_value=0.01)
     marked = replace(ROWS[2], metrics={**ROWS[2].metrics, "test_bleu": number})
     assert "31.25† [30.25, 32.25]" in markdown(results([*ROWS[:2], marked]))
-    assert "† differs from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
+    assert "† marks a difference from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
     assert "†" not in markdown(results())
     certain = replace(marked, metrics={"test_bleu": replace(number, p_value=0.0)})
-    assert "† differs from the base" in markdown(results([*ROWS[:2], certain]))
+    assert "† marks a difference from the base" in markdown(results([*ROWS[:2], certain]))
 
 
 def test_intervals_have_the_digits_of_the_score_and_may_lie_below_0():
@@ -148,7 +148,7 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
     assert "from one seed, base from 2. " in text
     assert "± is the standard deviation over seeds. In brackets: the 95 % bootstrap interval" in text
-    assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
+    assert "bootstrap intervals over the test sentences. The dashed line" in text
 
 
 def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, told):
