@@ -106,7 +106,7 @@ def test_a_saved_index_needs_nothing_beside_it(call, model, corpus, index, tmp_p
     status, lines, err = call(
         "--model", model, "--corpus", corpus, "--index", index, "--save-index", "idx", "--pooling", "mean", "the dog"
     )
-    assert status == 0 and lines == fresh and f"idx: {len(CORPUS)} lines, index {index}" in err
+    assert status == 0 and lines == fresh and f"the index was written to idx ({len(CORPUS)} lines, {index})" in err
     corpus.unlink()
     assert call("--vectors", "idx", "the dog")[:2] == (0, fresh)
     assert call("--vectors", "idx", "--index", "exact", "the dog")[:2] == (0, fresh)
@@ -162,7 +162,7 @@ def test_vectors_of_another_model_or_of_other_lines_are_refused(call, model, oth
     assert status == 2 and "has vectors of dimension 16, but those of the model have dimension 32" in err
     (tmp_path / "fewer.txt").write_text("one\ntwo\n", "utf-8")
     status, _, err = call("--model", model, "--vectors", vectors, "--texts", "fewer.txt", "dog")
-    assert status == 2 and f"{len(CORPUS)} vectors, but 2 lines in fewer.txt" in err
+    assert status == 2 and f"{len(CORPUS)} vectors, but fewer.txt has 2 lines" in err
 
 
 def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(call, model, corpus, tmp_path):

@@ -168,16 +168,16 @@ def notes(results: Results) -> list[str]:
     waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
     told += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
     if names := [row.title for row in waiting if not row.reason]:
-        told.append(f"these cells are not finished: {', '.join(names)}")
+        told.append(f"{'this cell is' if len(names) == 1 else 'these cells are'} not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
     tested = [number for row in results.rows for number in row.metrics.values() if number.p_value is not None]
     if any(number.p_value < SIGNIFICANT for number in tested):
         base = next((row for row in results.rows if not row.changes), None)
         each = f", for each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
+        cells = "1 cell was" if len(tested) == 1 else f"{len(tested):,} cells were"
         told.append(
             f"† marks a difference from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test "
-            f"sentences; {counted(len(tested), 'cell')} {'was' if len(tested) == 1 else 'were'} tested, without correction for "
-            "their number)"
+            f"sentences; {cells} tested, without correction for their number)"
         )
     for name in results.metrics:
         known = results.signatures.get(name, [])

@@ -164,7 +164,10 @@ def test_weights_that_another_command_made_are_not_given_the_results_of_those_be
     with pytest.raises(NlpcliError, match="its weights were changed by another command"):
         compare(job(ONE), told)
     path.write_text("sha256: damaged")
-    assert preview(job(ONE))[0]["state"] == "trained with other settings: its weights were changed by another command"
+    assert (
+        preview(job(ONE))[0]["state"]
+        == "it was trained with other settings: its weights were changed by another command"
+    )
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
     assert record.pop("weights") == trained
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))  # as before they were recorded

@@ -125,7 +125,7 @@ def test_cells_that_are_missing_are_explained():
     failed = replace(ROWS[1], status="failed", reason="too hot", folders=(), metrics={}, cost={})
     waiting = replace(ROWS[2], status="open", folders=(), metrics={}, cost={})
     text = markdown(results([ROWS[0], failed, waiting], missing=["chrf"]))
-    assert "- heads-1 failed: too hot\n- not finished: layers-4\n- chrf is not measured\n" in text
+    assert "- heads-1 failed: too hot\n- this cell is not finished: layers-4\n- chrf is not measured\n" in text
     assert picture(results([ROWS[0], failed, waiting])).startswith(b"\x89PNG")
 
 
@@ -148,7 +148,8 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
     assert "from one seed, base from 2. " in text
     assert "± is the standard deviation over seeds. In brackets: the 95 % bootstrap interval" in text
-    assert "bootstrap intervals over the test sentences. The dashed line" in text
+    bars = "The error bars are standard deviations over seeds or, for one seed, 95 % bootstrap intervals over the test"
+    assert f"{bars} sentences. The dashed line" in text
 
 
 def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, told):
