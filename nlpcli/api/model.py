@@ -103,6 +103,7 @@ class Model:
     ) -> dict[str, Score]:
         """How well the model predicts the text of a file: what `nlpcli score perplexity` gives, by name.
 
+        The names are `loss`, `perplexity` (for each token), `word_perplexity`, `byte_perplexity` and `bits_per_byte`.
         The arguments are named and explained as the options of the command.
         Raises: NlpcliError for a model that predicts no text, and for a file that can't be read.
         """

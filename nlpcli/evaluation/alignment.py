@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.measurement import ExampleMetric, Measurement, once
@@ -106,7 +107,7 @@ class AlignmentErrorRate(ExampleMetric):
             "examples": len(counts),
         }
         summary = (
-            f"precision = {details['precision']:.2f} recall = {details['recall']:.2f} ({links} links; "
+            f"precision = {details['precision']:.2f} recall = {details['recall']:.2f} ({counted(links, 'link')}; "
             f"reference: {sure} sure, {details['possible']} possible)"
         )
         return Measurement(len(counts), once(values, len(counts)), values, summary, details)

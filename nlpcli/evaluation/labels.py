@@ -340,7 +340,9 @@ def confusion(gold: Sequence[Label], predicted: Sequence[Label], labels: Sequenc
     Raises: NlpcliError for a label that is not among `labels`, and where the lengths differ.
     """
     if len(gold) != len(predicted):
-        raise NlpcliError(f"there are {len(predicted):,} predicted labels but {len(gold):,} reference labels")
+        raise NlpcliError(
+            f"the numbers of predicted labels ({len(predicted):,}) and reference labels ({len(gold):,}) are not equal"
+        )
     numbers = {label: number for number, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for true, said in zip(gold, predicted, strict=True):

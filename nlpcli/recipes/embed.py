@@ -174,7 +174,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     """
     check_files(job.files)
     embedder = Embedder(job.vectors, say=say)
-    piece = "mean of its tokens" if job.word == "mean" else "its first token"
+    piece = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
     say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     find = words_in if not job.only else _finder(job.only)
     number, found = 0, 0

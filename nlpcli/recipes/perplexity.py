@@ -50,10 +50,11 @@ class Reading:
 def perplexity_of(
     model: Source | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
 ) -> dict[str, list[Score]]:
-    """The scores of each file under a language model: its loss in nats per token, perplexity per token, word and byte,
-    and bits per byte; every token but the first is predicted once.
+    """The scores of each file under a language model: `loss` in nats per token, `perplexity` per token,
+    `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once.
 
-    Of a masked language model the pseudo-perplexity (Salazar et al. 2020): each token of a document hidden in turn.
+    Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
+    a document is masked in turn.
 
     model: a folder; None stands for the newest run of a language model, which `say` is told.
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files

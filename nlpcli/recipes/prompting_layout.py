@@ -31,7 +31,7 @@ class Demonstrations:
         if len(self.pool) < shots:
             raise NlpcliError(
                 f"--shots {shots} needs {counted(shots, 'example')} with an answer, but the file of --examples "
-                f"contains only {len(self.pool):,}"
+                f"contains only {len(self.pool):,} of them"
             )
         self.shots, self.seed = shots, seed
 

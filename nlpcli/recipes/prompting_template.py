@@ -61,21 +61,23 @@ class Template(Strict):
     prompt: str = Field(
         description="text before the answer; {column} is replaced by its text, {{ and }} stand for braces"
     )
-    label: str = Field(" {label}", description="form of the answer after the prompt, with {label} for its text")
+    label: str = Field(" {label}", description="text of the answer after the prompt; {label} is replaced by the answer")
     labels: dict[str, str] = Field({}, description="text for each label of the data")
     choices: str | list[str] | dict[str, str] | None = Field(
         None, description="columns of the candidates, or one column with a list of them, or a mapping label: column"
     )
-    first_choice: str = Field("0", min_length=1, description="label of the first candidate in the data: 0, 1, A")
-    instruction: str = Field("", description="description of the task, before everything else")
+    first_choice: str = Field(
+        "0", min_length=1, description="label of the first candidate in the data, such as 0, 1 or A"
+    )
+    instruction: str = Field("", description="description of the task, which comes first")
     separator: str = Field("\n\n", description="text between instruction, examples and prompt")
     normalize: Literal["none", "tokens", "unconditional"] = Field(
-        "none", description="log P(candidate): per token, or minus its log P after a neutral prompt"
+        "none", description="normalization of log P(candidate): by its tokens, or by its log P after a neutral prompt"
     )
-    answer_context: str = Field("Answer:", description="the neutral prompt ('unconditional')")
+    answer_context: str = Field("Answer:", description="the neutral prompt of normalize: unconditional")
     stop: str | list[str] = Field("\n", description="texts that stop the generation")
     max_new_tokens: Annotated[int, Field(ge=1)] = Field(32, description="maximum number of new tokens")
-    beam_size: Annotated[int, Field(ge=1)] = Field(1, description="1 is greedy search")
+    beam_size: Annotated[int, Field(ge=1)] = Field(1, description="beam size; 1 is greedy search")
     length_penalty: Annotated[float, Field(ge=0)] = Field(
         0.6, description="length penalty of beam search, as in nlpcli translate"
     )

@@ -96,7 +96,7 @@ def test_nothing_in_gives_nothing_out(call, model, tmp_path):
 
 def test_words_have_vectors_of_their_contexts(call, model, text):
     status, lines, err = call("--model", model, "--tokens", "--static", "--only", "plane", text)
-    assert status == 0 and "vectors of words: dimension 16, mean of its tokens" in err
+    assert status == 0 and "vectors of words: dimension 16, mean of the word's tokens" in err
     found = [json.loads(line) for line in lines]
     assert all(one["text"] == LINES[one["line"] - 1] for one in found)
     assert [(one["line"], one["index"], one["word"]) for one in found] == [

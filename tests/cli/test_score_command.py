@@ -221,7 +221,7 @@ def test_warnings_go_to_stderr(files, run):
         (["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trm"], ["did you mean 'trn'?"]),
         (
             ["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trn"],
-            ["ref.txt:1: the line does not end with an utter"],
+            ["ref.txt:1: the line does not end with an utterance"],
         ),
         (["wer", "hyp.txt", "--ref", "braces.txt", "--alternatives"], ["reference line 2", "no matching '}'"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--confidence", "--bootstrap-samples", "1"], ["at least 2"]),

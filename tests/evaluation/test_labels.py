@@ -145,7 +145,7 @@ def test_labels_out_of_the_ordinary_are_cautioned_against():
         (lambda: labels.accuracy(["a"], ["a", "b"]), "the hypotheses have 2 lines, but reference 1 has 1 line"),
         (lambda: labels.accuracy([], []), "no lines to score"),
         (lambda: labels.confusion(["a"], ["b"], ["a"]), "unknown label 'b'"),
-        (lambda: labels.confusion(["a"], [], ["a"]), "there are 0 predicted labels but 1 reference"),
+        (lambda: labels.confusion(["a"], [], ["a"]), "predicted labels \\(0\\) and reference labels \\(1\\)"),
         (lambda: labels.multilabel_f1([{"a"}], [{"a"}], average="binary"), "unknown average 'binary'"),
     ],
 )

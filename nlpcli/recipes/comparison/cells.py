@@ -105,7 +105,9 @@ def make_plan(job: Comparing) -> Plan:
     chosen = only or [variant.name for variant in found]
     repeated = chosen if job.overwrite else rerun
     if len({cell.name for cell in cells}) < len(cells):
-        raise NlpcliError(f"{job.grid}: the name of a cell equals that of another cell with its seed")
+        raise NlpcliError(
+            f"{job.grid}: the name of a cell equals that of another cell with its seed", hint="rename one of the cells"
+        )
     return Plan(
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
         frozenset(chosen), frozenset(repeated) & frozenset(chosen),

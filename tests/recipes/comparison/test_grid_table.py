@@ -12,7 +12,8 @@ from nlpcli.errors import NlpcliError
 from nlpcli.recipes.comparison.picture import picture
 from nlpcli.recipes.comparison.report import page, write_report
 from nlpcli.recipes.comparison.results import Number, Results, Row
-from nlpcli.recipes.comparison.table import as_csv, markdown, matrices, table, text_lines
+from nlpcli.recipes.comparison.table import as_csv, heading, markdown, matrices, table, text_lines
+from nlpcli.recipes.run import MEASURED
 
 
 def row(name: str, settings: dict, group: str = "", labels: dict | None = None, **numbers) -> Row:
@@ -141,6 +142,12 @@ def test_the_page_says_how_it_was_made_and_measured():
     )
     assert "](g.png)" in text and "- perplexity: `perplexity|level:token`" in text and "Trained on: cpu." in text
     assert "](" not in page(results(), None)
+
+
+def test_the_headings_of_perplexities_are_their_names_with_spaces():
+    assert [heading(name) for name in MEASURED] == [name.replace("_", " ") for name in MEASURED]
+    other = replace(ROWS[1], metrics={"byte_perplexity": Number((2.5,))})
+    assert "| byte perplexity |" in markdown(results([other], metrics=["byte_perplexity"])).splitlines()[0]
 
 
 def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
