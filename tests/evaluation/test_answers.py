@@ -98,5 +98,5 @@ def test_questions_are_scored_one_by_one_and_resampled():
 def test_bad_calls_are_refused():
     with pytest.raises(NlpcliError, match="unknown normalization 'squat'"):
         ExactMatch(normalize="squat")
-    with pytest.raises(NlpcliError, match=r"questions \(2\), predictions \(1\) and probabilities \(1\) are not equal"):
+    with pytest.raises(NlpcliError, match=r"questions \(2\), predictions \(1\) and probabilities \(2\) are not equal"):
         answers.best_threshold([(), ()], ["a"], [0.5, 0.5])
