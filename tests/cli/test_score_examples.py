@@ -240,7 +240,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
         ),
         (
             ["entity-f1", "long.conll", "--ref", "gold.conll"],
-            ["2 words, but in gold.conll:3 it has 3"],
+            ["long.conll:1: the sentence has 2", "in gold.conll:3 it has 3"],
         ),
         (
             ["rouge1", "answers.json", "--ref", "squad.json"],

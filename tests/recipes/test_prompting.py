@@ -202,6 +202,7 @@ def test_an_example_that_is_too_long_alone_is_cut_from_its_beginning_and_named(m
     path = model(tokenizer, max_length=30)
     answers, _, said = solve(path, REVIEWS, f"text\tlabel\n{'bad ' * 30}film\tneg\n")
     assert len(answers) == 1
+    assert "dev.tsv:2: the prompt has " in said[0]
     assert "tokens and is truncated to its last " in said[0] and "maximum for prompt and answer is 30" in said[0]
 
 
