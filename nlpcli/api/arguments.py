@@ -87,7 +87,7 @@ def assignments(settings: Mapping[str, object] | None) -> list[str]:
 
     for name in settings or {}:
         if not isinstance(name, str):
-            raise NlpcliError(f"the name of a setting is a string such as 'training.lr', not {name!r}")
+            raise NlpcliError(f"the name of a setting must be a string such as 'training.lr', not {name!r}")
     return [f"{name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in (settings or {}).items()]
 
 

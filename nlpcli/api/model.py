@@ -103,6 +103,7 @@ class Model:
     ) -> dict[str, Score]:
         """How well the model predicts the text of a file: what `nlpcli score perplexity` gives, by name.
 
+        The names are `loss`, `perplexity` (for each token), `word_perplexity`, `byte_perplexity` and `bits_per_byte`.
         The arguments are named and explained as the options of the command.
         Raises: NlpcliError for a model that predicts no text, and for a file that can't be read.
         """
@@ -290,7 +291,9 @@ def _lines(texts: str | Iterable[Text], task: str) -> Iterator[str]:
         if task == "tag":
             wrong = next((word for word in parts if len(word.split()) != 1), None)
             if wrong is not None:
-                raise NlpcliError(f"text {number}: '{wrong}' is not one word", hint="give each word as its own string")
+                raise NlpcliError(
+                    f"text {number}: '{wrong}' is not one word", hint="give each word as a separate string"
+                )
         yield (" " if task == "tag" else "\t").join(part.replace("\t", " ") for part in parts)
 
 

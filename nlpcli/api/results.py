@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 from nlpcli.evaluation.score import Score
 
 __all__ = [
@@ -148,7 +149,7 @@ class Prediction:
     def _named(self, key: str, kind: type[_Kind]) -> _Kind:
         answer = self.answer
         if key not in self.details or not isinstance(answer, kind):
-            raise NlpcliError(f"this prediction has no {key}: its answer is {self.answer!r}", hint="take .answer")
+            raise NlpcliError(f"this prediction has no {key}; its answer is {quoted(self.answer)}", hint="use .answer")
         return answer
 
 

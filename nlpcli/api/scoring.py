@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nlpcli.api.arguments import given, needs, python_names, warn
 from nlpcli.api.options import ScoreOptions, takes
 from nlpcli.api.results import Continuation, Prediction, Score, Translation
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def score(
 
         names = parse_metrics([metric])
         if len(names) != 1:
-            raise NlpcliError(f"'{metric}' stands for {len(names)} metrics, and one is measured", hint=_one_of(names))
+            found = counted(len(names), "metric")
+            raise NlpcliError(f"'{metric}' means {found}, but score measures exactly 1", hint=_one_of(names))
         tagged = METRICS.load(names[0]).needs == "tags"
         sets = _sets(references, tagged=tagged)
         texts = {_HYPOTHESES: hypotheses, **sets, **({} if baseline is None else {_BASELINE: baseline})}
@@ -80,13 +82,13 @@ def score(
 
 
 def _one_of(names: Sequence[str]) -> str:
-    return f"call it for each: {', '.join(names)}" if names else "name one, such as 'bleu'"
+    return f"call score once for each of: {', '.join(names)}" if names else "name a metric such as 'bleu'"
 
 
 def _sets(references: Any, *, tagged: bool) -> dict[str, Any]:
     """The reference sets by name: one list of items, or several such lists."""
     if isinstance(references, (str, os.PathLike)):
-        raise NlpcliError("references are a list of texts, not one string", hint="put it into a list")
+        raise NlpcliError("references must be a list of texts, not one string", hint="put the string in a list")
     found = list(references)
     first = found[0] if found else None
     depth = 0  # of lists in the items

@@ -128,7 +128,7 @@ def finetune(
     exclusive(mixture=mixture, train=train)
     exclusive(resume=resume, fresh=fresh)
     if preset is not None and Path(preset).is_dir():
-        raise NlpcliError(f"preset {preset}: is a folder, not a preset", hint="name it as model")
+        raise NlpcliError(f"{preset} is a folder, not a preset", hint="give the folder as model")
     options = given(
         attention=[attention] if isinstance(attention, str) else list(attention or []) or None,
         task=task, train=paths(train), dev=paths(dev), model=_text(model if preset is None else preset),

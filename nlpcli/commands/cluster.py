@@ -40,13 +40,13 @@ class Clustering:
     def __post_init__(self) -> None:
         if (self.k is None) == (self.distance is None):
             raise NlpcliError(
-                "the number of clusters is not given"
+                "neither --k nor --distance-threshold is given"
                 if self.k is None
                 else "--k and --distance-threshold exclude each other",
                 hint="add --k NUMBER, or --distance-threshold NUMBER such as 0.4",
             )
         if self.distance is not None and not 0 < self.distance <= 2:
-            raise NlpcliError(f"the distance threshold is {self.distance:g}, but a cosine distance is between 0 and 2")
+            raise NlpcliError(f"--distance-threshold must be above 0 and at most 2, not {self.distance:g}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     check_files(job.files)
     texts, vectors = _read(job, say=say, warn=warn)
     if not texts:
-        raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
+        raise NlpcliError(f"{', '.join(job.files)} has no lines to cluster")
     rows = unit(vectors.astype(np.float32))
     labels = _k_means(rows, job) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)
@@ -89,8 +89,8 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
         texts = [line.text for line in lines]
         if len(texts) != len(vectors):
             raise NlpcliError(
-                f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
-                f"{counted(len(texts), 'line')} in {', '.join(job.files)}",
+                f"{job.vectors} has {counted(len(vectors), 'vector')}, but {', '.join(job.files)} has "
+                f"{counted(len(texts), 'line')}",
                 hint="name the file that the vectors were made from",
             )
         return texts, np.asarray(vectors)
@@ -108,7 +108,7 @@ def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
     different = len(np.unique(rows, axis=0))
     if job.k > different:
         raise NlpcliError(
-            f"{counted(different, 'different line')} can't make {counted(job.k, 'cluster')}",
+            f"{counted(different, 'different line')} can't form {counted(job.k, 'cluster')}",
             hint="choose a smaller --k",
         )
     from sklearn.cluster import KMeans
@@ -119,8 +119,7 @@ def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
 def _joined(rows: np.ndarray, job: Clustering) -> np.ndarray:
     if len(rows) > MOST_COMPARED:
         raise NlpcliError(
-            f"the distances between {len(rows):,} lines don't fit in memory",
-            hint="use --k instead of --distance-threshold",
+            f"--distance-threshold takes at most {MOST_COMPARED:,} lines, not {len(rows):,}", hint="use --k instead"
         )
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)

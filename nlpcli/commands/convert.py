@@ -54,7 +54,7 @@ def convert(job: Conversion) -> Converted:
     theirs = is_huggingface(job.source)
     form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs else HUGGINGFACE)
     if form not in FORMS:
-        raise unknown("form", form, FORMS)
+        raise unknown("value of --to", form, FORMS)
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
     replace = _may_replace(job)
@@ -103,15 +103,17 @@ def _may_replace(job: Conversion) -> bool:
     if not job.out.exists():
         return False
     if not job.out.is_dir():
-        raise NlpcliError(f"{job.out}: is a file, not a folder")
+        raise NlpcliError(f"{job.out} is a file, not a folder", hint="name another folder")
     if job.out.resolve() == job.source.resolve():
-        raise NlpcliError(f"{job.out}: is the model itself", hint="name another folder")
+        raise NlpcliError(f"{job.out} is the folder of the model itself", hint="name another folder")
     if is_free(job.out):
         return True
     if not job.overwrite:
         raise NlpcliError(
-            f"{job.out}: is not empty", hint="name another folder, or add --overwrite to replace the model"
+            f"{job.out} is not empty", hint="name another folder, or add --overwrite to replace the model"
         )
     if not (job.out / DESCRIPTION).exists() and not (is_huggingface(job.out) and (job.out / WEIGHTS).exists()):
-        raise NlpcliError(f"{job.out}: holds no model to replace", hint="name another folder")
+        raise NlpcliError(
+            f"--overwrite replaces only a model, but {job.out} contains something else", hint="name another folder"
+        )
     return True

@@ -57,10 +57,10 @@ class Embedding:
         if self.word not in WORD_VECTORS:
             raise unknown("word pooling", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
-            raise NlpcliError("an empty word can't be searched for")
+            raise NlpcliError("the word of --only is empty")
         if self.output_field == (self.field or "text"):
             raise NlpcliError(
-                f"the vector can't be written to the field '{self.output_field}', which holds the text",
+                f"the vector can't be written to the field '{self.output_field}', which contains the text",
                 hint="name another field with --output-field",
             )
 
@@ -99,7 +99,7 @@ def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
 def check_files(files: Sequence[str]) -> None:
     """Raises: NlpcliError for a file that can't be opened, before any model is loaded, and for stdin named twice."""
     if list(files).count(STDIN) > 1:
-        raise NlpcliError("standard input can be read only once")
+        raise NlpcliError("standard input can be read only once, but it is named twice")
     for path in files:
         check_opens(path)
 
@@ -141,8 +141,9 @@ def embed(
 
 def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
     if embedder.cut:
-        lines = "1 line is" if embedder.cut == 1 else f"{embedder.cut:,} lines are"
-        warn(f"{lines} longer than {counted(embedder.max_length, 'token')}; only the beginning is read (--max-length)")
+        have = "has" if embedder.cut == 1 else "have"
+        longest = f"more than {counted(embedder.max_length, 'token')} (--max-length)"
+        warn(f"{counted(embedder.cut, 'line')} {have} {longest} and {'is' if embedder.cut == 1 else 'are'} truncated")
 
 
 def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:
@@ -173,7 +174,7 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     """
     check_files(job.files)
     embedder = Embedder(job.vectors, say=say)
-    piece = "mean of its tokens" if job.word == "mean" else "its first token"
+    piece = "mean of the word's tokens" if job.word == "mean" else "first token of the word"
     say(f"vectors of words: dimension {embedder.width}, {piece}, {embedder.states}")
     find = words_in if not job.only else _finder(job.only)
     number, found = 0, 0
@@ -191,7 +192,8 @@ def embed_words(job: Embedding, *, say: Callable[[str], None], warn: Callable[[s
     tell_cut(embedder, warn)
     if job.only and not found:
         raise NlpcliError(
-            f"'{job.only[0]}' is not in the text of {counted(number, 'line')}", hint="--word finds whole words only"
+            f"the word '{job.only[0]}' does not occur in {counted(number, 'line')}",
+            hint="--word finds only whole words",
         )
 
 
@@ -247,9 +249,13 @@ def word_line(word: Word, *, static: bool = False) -> str:
 def compare(words: Sequence[Word]) -> list[Compared]:
     """All pairs of words. Raises: NlpcliError for a single word, and for more than can be looked at."""
     if len(words) < 2:
-        raise NlpcliError(f"{counted(len(words), 'word')} found: a comparison needs at least two")
+        found = "was" if len(words) == 1 else "were"
+        raise NlpcliError(f"a comparison needs at least 2 words, but {counted(len(words), 'word')} {found} found")
     if len(words) > MOST_COMPARED:
-        raise NlpcliError(f"{len(words):,} words are too many for a table", hint="choose some with --word WORD")
+        raise NlpcliError(
+            f"a table can compare at most {MOST_COMPARED:,} words, not {len(words):,}",
+            hint="choose words with --word WORD",
+        )
     cosines, statics = _cosines([word.vector for word in words]), _cosines([word.static for word in words])
     return [
         Compared(words[i], words[j], float(cosines[i, j]), float(statics[i, j]))

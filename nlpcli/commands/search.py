@@ -60,23 +60,23 @@ class Searching:
             raise unknown("index", self.index, KINDS)
         if bool(self.corpus) == (self.vectors is not None):
             raise NlpcliError(
-                "there is nothing to search" if self.vectors is None else "--vectors and --corpus exclude each other",
+                "no text to search is given" if self.vectors is None else "--vectors and --corpus exclude each other",
                 hint="add --corpus FILE, or --vectors FILE.npy --texts FILE",
             )
         folder = self.vectors is not None and self.vectors.suffix != ".npy"
         if self.vectors is not None and folder == (self.texts is not None):
             raise NlpcliError(
-                f"{self.vectors}: a saved index holds its texts, so --texts has no effect"
+                f"{self.vectors}: --texts has no effect, because a saved index contains its texts"
                 if folder
-                else f"{self.vectors}: the lines that these vectors belong to are missing",
-                hint=None if folder else "name them with --texts FILE",
+                else f"{self.vectors} contains only vectors, so their texts are needed, too",
+                hint="leave out --texts" if folder else "name the file of their texts with --texts FILE",
             )
         if self.positive is not None and self.rerank is None:
             raise NlpcliError("--positive has no effect without --rerank", hint="add --rerank DIR")
         if self.rerank is not None and self.candidates < self.top:
-            raise NlpcliError(f"--candidates {self.candidates} is less than --top {self.top}")
+            raise NlpcliError(f"--candidates {self.candidates} is smaller than --top {self.top}")
         if self.save_index is not None and not is_free(self.save_index):
-            raise NlpcliError(f"{self.save_index}: already exists", hint="name a new folder")
+            raise NlpcliError(f"{self.save_index} already exists", hint="name a new folder")
 
 
 class Hit(NamedTuple):
@@ -124,7 +124,7 @@ class Search:
         self.index = make_index(self.kind, self.vectors, file)
         if job.save_index is not None:
             self.save(job.save_index)
-            say(f"{job.save_index}: {counted(len(texts), 'line')}, index {self.kind}")
+            say(f"the index was written to {job.save_index} ({counted(len(texts), 'line')}, {self.kind})")
 
     def answers(self, queries: Iterable[str]) -> Iterator[list[Answer]]:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
@@ -175,7 +175,7 @@ class Search:
             blocks.append(self.embedder.vectors(lines))
             texts += [line.replace("\n", " ") for line in lines]
         if not texts:
-            raise NlpcliError(f"{', '.join(self.job.corpus)}: no lines to search")
+            raise NlpcliError(f"{', '.join(self.job.corpus)} has no lines to search")
         tell_cut(self.embedder, warn)
         self.embedder.cut = 0
         return np.concatenate(blocks), texts
@@ -188,14 +188,15 @@ class Search:
         """
         if saved is not None and saved.fingerprint != self.embedder.fingerprint():
             raise NlpcliError(
-                f"{self.job.vectors}: was made with another model than {self.embedder.path}",
-                hint="name the model it was made with, or embed the lines again with --corpus",
+                f"{self.job.vectors} was made with another model, not with {self.embedder.path}",
+                hint="name that model with --model, or embed the lines again with --corpus",
             )
         width = self.embedder.width
         if vectors.shape[1] != width:
             raise NlpcliError(
-                f"{self.job.vectors}: has vectors of dimension {vectors.shape[1]}, and the model makes {width}",
-                hint="use the same model, --layers and --pooling as for the vectors",
+                f"{self.job.vectors} has vectors of dimension {vectors.shape[1]}, but those of the model have "
+                f"dimension {width}",
+                hint="use the model, --layers and --pooling that made the vectors",
             )
         candidates = [(len(text), place) for place, text in enumerate(texts[:_CHECKED]) if text.strip()]
         if not candidates:
@@ -205,9 +206,9 @@ class Search:
         cosine = float((unit(again) * unit(there)).sum())
         if cosine < _SAME:
             raise NlpcliError(
-                f"{self.job.vectors}: vector {place + 1} was not made by this model from line {place + 1} "
+                f"{self.job.vectors}: vector {place + 1} was not made from line {place + 1} by this model "
                 f"(cosine {cosine:.2f})",
-                hint="use the same model, --layers and --pooling as for the vectors, and their own lines",
+                hint="use the model, --layers, --pooling and texts that made the vectors",
             )
 
 
@@ -223,16 +224,18 @@ class _Reranker:
         self.label: str | None = None
         if task.name == "classify":
             self.label = _positive(task.labels, job.positive)
-            say(f"reranked by: the probability of '{self.label}' ({job.rerank})")
+            say(f"hits are reranked by the probability of '{self.label}' ({job.rerank})")
         elif task.name not in ("regress", "similarity"):
             raise NlpcliError(
-                f"{job.rerank}: a model for {task.name} can't score pairs of texts",
-                hint="train one: nlpcli finetune --task regress --train pairs.tsv",
+                f"{job.rerank} is a model for {task.name}, which can't score pairs of texts",
+                hint="train one with: nlpcli finetune --task regress --train pairs.tsv",
             )
         elif job.positive is not None:
-            raise NlpcliError(f"{job.rerank}: predicts scores, not labels", hint="leave --positive out")
+            raise NlpcliError(
+                f"--positive has no effect on {job.rerank}, which predicts scores", hint="leave out --positive"
+            )
         else:
-            say(f"reranked by: the score of {job.rerank}")
+            say(f"hits are reranked by the score of {job.rerank}")
 
     def reranked(self, queries: Sequence[str], hits: list[list[Hit]], top: int) -> list[list[Hit]]:
         from nlpcli.data.examples import Example
@@ -271,8 +274,8 @@ class _Description(Strict):
 def _read_description(path: Path) -> _Description:
     if not (path / DESCRIPTION).is_file():
         raise NlpcliError(
-            f"{path}: {'no saved index' if path.is_dir() else 'no such index'}",
-            hint="name a .npy file, or a folder that --save-index wrote",
+            f"{path} {'is not a saved index' if path.is_dir() else 'does not exist'}",
+            hint="name a .npy file, or a folder written by --save-index",
         )
     found = parse(_Description, load_yaml(path / DESCRIPTION), str(path / DESCRIPTION))
     if found.format != _FORMAT or found.index not in KINDS:
@@ -286,7 +289,9 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
     if model is None:
         model = Path(saved.model)
         if not model.exists():
-            raise NlpcliError(f"{path}: was made with {model}, which is missing", hint="name its folder with --model")
+            raise NlpcliError(
+                f"{path} was made with the model {model}, which does not exist", hint="name the model with --model"
+            )
     return replace(
         settings,
         model=model,
@@ -299,9 +304,9 @@ def _as_saved(settings: Vectors, saved: _Description, path: Path) -> Vectors:
 def _check_lengths(vectors: np.ndarray, texts: list[str], job: Searching) -> None:
     if len(vectors) != len(texts):
         raise NlpcliError(
-            f"{job.vectors}: {counted(len(vectors), 'vector')}, but "
-            f"{counted(len(texts), 'line')} in {job.texts or TEXTS}",
+            f"{job.vectors} has {counted(len(vectors), 'vector')}, but {job.texts or TEXTS} has "
+            f"{counted(len(texts), 'line')}",
             hint="name the file that the vectors were made from",
         )
     if not texts:
-        raise NlpcliError(f"{job.vectors}: no vectors to search")
+        raise NlpcliError(f"{job.vectors} contains no vectors")

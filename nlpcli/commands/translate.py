@@ -104,10 +104,13 @@ class Translating:
             raise unknown("format", self.format, FORMATS)
         check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
-            raise NlpcliError("--target-prefix and --target-prefix-file exclude each other")
+            raise NlpcliError(
+                "--target-prefix and --target-prefix-file exclude each other", hint="leave out one of them"
+            )
         if (self.input_field or "text") in self.added:
             raise NlpcliError(
-                f"the translation can't be written to the field '{self.input_field or 'text'}', which holds the source",
+                f"the translation can't be written to the field '{self.input_field or 'text'}', which contains the "
+                "source",
                 hint="name another field with --output-field",
             )
         check_lengths(self.search.min_length, self.max_length)
@@ -175,7 +178,7 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
         if getattr(job.search, name) is not None:
             raise NlpcliError(
                 f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as in transformers",
-                hint="leave the option out; generation_config.json sets the search",
+                hint="leave out the option; generation_config.json sets the search",
             )
     return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
 
@@ -232,11 +235,11 @@ def read_requests(job: Translating) -> Iterator[Request]:
                 if prefix is None:
                     raise NlpcliError(
                         f"{place}: {job.prefix_file} has only {counted(count - 1, 'line')}",
-                        hint="it needs a line for each line to translate; a blank one sets no prefix",
+                        hint="write one line for each line to translate; leave the line blank where there is no prefix",
                     )
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:
-        raise NlpcliError(f"{job.prefix_file}: has more lines than the {count} to translate")
+        raise NlpcliError(f"{job.prefix_file} has more lines than the {count:,} to translate")
 
 
 # --- output ------------------------------------------------------------------------------------------------------

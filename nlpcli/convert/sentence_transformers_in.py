@@ -56,8 +56,8 @@ def sentence_settings(path: Path, pooling: str | None = None) -> SentenceSetting
             normalize = True
         elif kind != "Transformer":
             raise NlpcliError(
-                f"{path / _MODULES}: the module {kind or module} is not supported, and vectors differ without it",
-                hint="name the pooling with --pooling to leave such modules out",
+                f"{path / _MODULES}: the module {kind or module} is not supported, so the vectors would differ",
+                hint="choose the pooling with --pooling to ignore such modules",
             )
     return SentenceSettings(pooling, normalize, _max_length(path))
 
@@ -73,9 +73,9 @@ def _list(file: Path) -> list[dict[str, Any]]:
     try:
         modules = json.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise NlpcliError(f"{file}: can't be read ({error})") from None
+        raise NlpcliError(f"{file} can't be read ({error})") from None
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise NlpcliError(f"{file}: not a list of modules")
+        raise NlpcliError(f"{file} is not a list of modules")
     return modules
 
 
@@ -84,7 +84,9 @@ def _pooling(config: dict[str, Any], file: Path) -> str:
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in _NAMES:
         raise NlpcliError(
-            f"{file}: the pooling {' and '.join(map(str, modes)) or 'of nothing'} is not supported",
+            f"{file}: the pooling '{' and '.join(map(str, modes))}' is not supported"
+            if modes
+            else f"{file}: the pooling is missing",
             hint="choose one with --pooling: first, mean, max or last",
         )
     return _NAMES[modes[0]]

@@ -115,7 +115,7 @@ def make_index(kind: str, vectors: np.ndarray, file: Path | None = None) -> Inde
     except RuntimeError as error:
         if file is None:
             raise
-        raise NlpcliError(f"{file}: the index can't be read ({' '.join(str(error).split())[:120]})") from None
+        raise NlpcliError(f"the index {file} can't be read ({' '.join(str(error).split())[:120]})") from None
 
 
 def unit_blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

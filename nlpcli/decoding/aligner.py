@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nlpcli.config.counting import counted
 from nlpcli.decoding.alignment_symmetrization import shares
 from nlpcli.decoding.cross_attention import (
     NO_WORD,
@@ -66,7 +67,7 @@ class AlignerSettings:
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
-            raise NlpcliError(f"batch tokens must be at least 1, not {self.batch_tokens}")
+            raise NlpcliError(f"--batch-tokens must be at least 1, not {self.batch_tokens}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class Aligner:
         sides = []
         for text, ids, spans, pair in zip(texts, all_ids, all_spans, pairs, strict=True):
             if longest is not None and len(ids) > longest:
-                self.warn(f"{pair.place}: the {name} is cut to {longest} of its {len(ids)} tokens, the model's limit")
+                tokens = f"{counted(len(ids), 'token')} and is truncated to {longest:,}"
+                self.warn(f"{pair.place}: the {name} has {tokens}, the model's maximum length")
             sides.append(_Side(ids[:longest], words_of_spans(text, spans[:longest])))
         return sides

@@ -70,7 +70,7 @@ def symmetrised(forward: Links, backward: Links, method: str) -> Links:
     Raises: NlpcliError for another method.
     """
     if method not in SYMMETRISED:
-        raise unknown("way to combine two directions", method, SYMMETRISED)
+        raise unknown("symmetrization method", method, SYMMETRISED)
     if method == "union":
         return forward | backward
     if method == "intersection":

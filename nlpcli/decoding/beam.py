@@ -43,8 +43,8 @@ class BeamSettings:
             raise NlpcliError(f"the beam size must be at least 1, not {self.beam_size}")
         if not 1 <= self.n_best <= self.beam_size:
             raise NlpcliError(
-                f"can't give {self.n_best} best of a beam of {self.beam_size}",
-                hint="n-best must lie between 1 and the beam size",
+                f"--n-best must lie between 1 and the beam size {self.beam_size}, not {self.n_best}",
+                hint="use a larger --beam-size, or a smaller --n-best",
             )
         if not self.patience > 0:
             raise NlpcliError(f"patience must be positive, not {self.patience}")
@@ -104,7 +104,7 @@ class _Search:
         self.attends = getattr(model, "step_with_attention", None)
         if settings.ranking.coverage_penalty and self.attends is None:
             raise NlpcliError(
-                "this model shows no attention to its source, which the coverage penalty needs",
+                "the coverage penalty needs cross-attention, but this model has none",
                 hint="leave out the coverage penalty",
             )
 

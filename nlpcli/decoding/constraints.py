@@ -35,9 +35,9 @@ class Constraints:
 
     def __post_init__(self) -> None:
         if self.min_length < 0:
-            raise NlpcliError(f"the minimum length can't be negative: {self.min_length}")
+            raise NlpcliError(f"the minimum length must be at least 0, not {self.min_length}")
         if self.no_repeat_ngram < 0:
-            raise NlpcliError(f"no-repeat-ngram can't be negative: {self.no_repeat_ngram}")
+            raise NlpcliError(f"--no-repeat-ngram must be at least 0, not {self.no_repeat_ngram}")
         if not self.repetition_penalty > 0:
             raise NlpcliError(f"the repetition penalty must be positive, not {self.repetition_penalty}")
 

@@ -38,7 +38,7 @@ def cross_attentions(model: Any) -> list[Any]:
     found = [module for name, module in model.named_modules() if name.split(".")[-1] == "cross_attention"]
     found = [module for module in found if hasattr(module, "recorder")]
     if not found:
-        raise NlpcliError("this model shows no attention to its source, so there are no alignments to take from it")
+        raise NlpcliError("this model has no cross-attention, so it can't align words")
     return found
 
 
@@ -51,7 +51,7 @@ def choose_layer(model: Any, layer: int | None) -> Any:
     if layer is None:
         return layers[max(0, len(layers) - 2)]
     if not 1 <= layer <= len(layers):
-        raise NlpcliError(f"there is no decoder layer {layer}", hint=f"choose a layer from 1 to {len(layers)}")
+        raise NlpcliError(f"the model has no decoder layer {layer}", hint=f"choose a layer from 1 to {len(layers)}")
     return layers[layer - 1]
 
 

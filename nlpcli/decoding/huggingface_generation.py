@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
 from nlpcli.decoding.hypothesis import Hypothesis, device_of, length_limits
@@ -91,7 +92,10 @@ def check_ids(settings: Generation, vocabulary: int, place: object) -> None:
     for name, ids in named.items():
         for id_ in ids:
             if id_ is not None and id_ >= vocabulary:
-                raise NlpcliError(f"{place}: {name} names the id {id_}, and the model has {vocabulary} ids")
+                raise NlpcliError(
+                    f"{place}: {name} contains the token id {id_}, but the model's vocabulary has only "
+                    f"{counted(vocabulary, 'token')}"
+                )
 
 
 def _beams(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 
@@ -44,9 +45,7 @@ class Prefixes:
         """Raises: NlpcliError when a prefix is empty, since a model needs one token to start from."""
         lengths = [len(prefix) for prefix in prefixes]
         if not all(lengths):
-            raise NlpcliError(
-                "decoding needs at least one token to start from", hint="begin the prefix with bos or eos"
-            )
+            raise NlpcliError("decoding needs a prefix of at least one token", hint="start the prefix with bos or eos")
         shortest, longest = min(lengths), max(lengths)
         forced = [[*prefix[shortest:], *[-1] * (longest - len(prefix))] for prefix in prefixes]
         return cls(
@@ -94,8 +93,9 @@ def length_limits(
     if window is None:
         return limits
     if max(prefix_lengths) > window:
+        tokens, positions = counted(max(prefix_lengths), "token"), counted(window, "position")
         raise NlpcliError(
-            f"a prefix of {max(prefix_lengths)} tokens is longer than the model's {window} positions",
+            f"the prefix has {tokens}, but the model has only {positions}",
             hint="shorten the prompt or the target prefix",
         )
     if renewable:

@@ -31,7 +31,7 @@ class Ranking:
         if self.normalization not in NORMALIZATIONS:
             raise unknown("length normalization", self.normalization, NORMALIZATIONS)
         if self.coverage_penalty < 0:
-            raise NlpcliError(f"the coverage penalty can't be negative: {self.coverage_penalty}")
+            raise NlpcliError(f"the coverage penalty must be at least 0, not {self.coverage_penalty}")
 
     def divisor(self, length: int) -> float:
         """lp(Y) for |Y| = length >= 1."""

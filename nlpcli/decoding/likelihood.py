@@ -59,7 +59,9 @@ def split_completions(
     rests = [ids[common:] for ids in whole]
     for candidate, rest in zip(candidates, rests, strict=True):
         if not rest:
-            raise NlpcliError(f"the candidate {candidate!r} adds nothing to the prompt", hint="its text can't be blank")
+            raise NlpcliError(
+                f"the candidate {candidate!r} adds no token to the prompt", hint="give it a text that is not blank"
+            )
     return before[:common] or [start], rests
 
 

@@ -47,16 +47,16 @@ class SamplingSettings:
         if not 0 < self.temperature < float("inf"):
             raise NlpcliError(
                 f"the temperature must be a positive number, not {self.temperature}",
-                hint="for the most probable text, search instead of sampling",
+                hint="use greedy search for the most probable text",
             )
         if self.top_k < 0:
-            raise NlpcliError(f"top-k can't be negative: {self.top_k}", hint="0 keeps all tokens")
+            raise NlpcliError(f"--top-k must be at least 0, not {self.top_k}", hint="0 samples from all tokens")
         if not 0 < self.top_p <= 1:
-            raise NlpcliError(f"top-p must lie above 0 and be at most 1, not {self.top_p}")
+            raise NlpcliError(f"--top-p must be above 0 and at most 1, not {self.top_p}")
         if not 0 <= self.min_p <= 1:
-            raise NlpcliError(f"min-p must lie between 0 and 1, not {self.min_p}")
+            raise NlpcliError(f"--min-p must lie between 0 and 1, not {self.min_p}")
         if self.seed < 0:
-            raise NlpcliError(f"the seed can't be negative: {self.seed}")
+            raise NlpcliError(f"the seed must be at least 0, not {self.seed}")
 
 
 @torch.inference_mode()

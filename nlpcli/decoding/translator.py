@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.data.progress import followed
 from nlpcli.decoding.alignment_symmetrization import links_of_targets
@@ -102,14 +103,20 @@ class TranslatorSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("samples", "batch_tokens", "window", "max_source_length"):
-            if getattr(self, name) < 1:
-                raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
+        numbers = {
+            "the number of translations of a line": self.samples,
+            "--batch-tokens": self.batch_tokens,
+            "the number of lines read ahead": self.window,
+            "the maximum length of a source": self.max_source_length,
+        }
+        for name, number in numbers.items():
+            if number < 1:
+                raise NlpcliError(f"{name} must be at least 1, not {number}")
         if self.max_length is not None and self.max_length < 1:
             raise NlpcliError(f"the maximum length must be at least 1, not {self.max_length}")
         least = getattr(self.search.constraints, "min_length", 0)
         if self.max_length is not None and self.generation is None and least > self.max_length:
-            raise NlpcliError(f"the minimum length {least} is above the maximum length {self.max_length}")
+            raise NlpcliError(f"the minimum length {least} is larger than the maximum length {self.max_length}")
 
 
 @dataclass
@@ -198,14 +205,19 @@ class Translator:
                 continue
             place = window[i].place or f"line {start + i + 1}"
             if len(ids) > longest:
-                self.warn(f"{place}: cut to {longest} of its {len(ids)} tokens, more than the model reads")
+                tokens = f"{counted(len(ids), 'token')} and is truncated to {longest:,}"
+                self.warn(f"{place}: the source has {tokens}, the maximum length")
             if self.model.max_length is not None and len(prefix) >= self.model.max_length:
-                raise NlpcliError(f"{place}: the target prefix has {len(prefix)} tokens, more than the model can write")
+                raise NlpcliError(
+                    f"{place}: the target prefix has {counted(len(prefix), 'token')}, but the model has only "
+                    f"{counted(self.model.max_length, 'position')}",
+                    hint="shorten the target prefix",
+                )
             if self.settings.max_length is not None and len(prefix) >= self.settings.max_length:
                 raise NlpcliError(
-                    f"{place}: the target prefix has {len(prefix)} tokens, and a translation at most "
-                    f"{self.settings.max_length}",
-                    hint="raise --max-length",
+                    f"{place}: the target prefix has {counted(len(prefix), 'token')}, but --max-length is "
+                    f"{self.settings.max_length:,}",
+                    hint="use a larger --max-length, or a shorter prefix",
                 )
             source = [*start_ids, *source_ids(ids[:longest], self.source_tokenizer.special)]
             jobs.append(_Job(i, start + i, source, prefix))

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once
@@ -46,8 +47,8 @@ def parse_links(line: str, place: str) -> Links:
         pair = match and (parse_int(match[1]), parse_int(match[3]))
         if not match or None in pair:
             raise NlpcliError(
-                f"{place}: '{word[:40]}' is no link between two words",
-                hint="a line holds the links of a sentence pair: 0-0 1-2, and 3p4 for one that is possible",
+                f"{place}: '{word[:40]}' is not a link such as 0-0",
+                hint="a line lists the links of one sentence pair, such as 0-0 1-2; write 3p4 for a possible link",
             )
         possible.add(pair)
         if match[2] == "-":
@@ -71,9 +72,9 @@ class AlignmentErrorRate(ExampleMetric):
 
     def __init__(self, *, one_based: str | None = None, reverse: str | None = None) -> None:
         if one_based is not None and one_based not in (*_SIDES, "both"):
-            raise unknown("side with words numbered from 1", one_based, (*_SIDES, "both"))
+            raise unknown("value of --one-based", one_based, (*_SIDES, "both"))
         if reverse is not None and reverse not in _SIDES:
-            raise unknown("side to reverse", reverse, _SIDES)
+            raise unknown("value of --reverse", reverse, _SIDES)
         self.reverse = reverse
         self._first = {side: int(one_based in (side, "both")) for side in _SIDES}
 
@@ -106,8 +107,8 @@ class AlignmentErrorRate(ExampleMetric):
             "examples": len(counts),
         }
         summary = (
-            f"precision = {details['precision']:.2f} recall = {details['recall']:.2f} ({links} links; "
-            f"gold: {sure} sure, {details['possible']} possible)"
+            f"precision = {details['precision']:.2f} recall = {details['recall']:.2f} ({counted(links, 'link')}; "
+            f"reference: {sure} sure, {details['possible']} possible)"
         )
         return Measurement(len(counts), once(values, len(counts)), values, summary, details)
 
@@ -120,15 +121,16 @@ class AlignmentErrorRate(ExampleMetric):
         pairs = {"ref": self._all(gold, "ref"), "hyp": self._all(hypotheses, "hyp")}
         first = {side: any(0 in pair for links in pairs[side] for pair in links) for side in _SIDES}
         found = [
-            f"no link of {_SIDES[side]} has a 0: if its words are numbered from 1, say --one-based {side}"
+            f"the links of {_SIDES[side]} never contain 0, so its words may be numbered from 1; "
+            f"add --one-based {side} if they are"
             for side in _SIDES
             if any(pairs[side]) and not first[side] and any(first.values())
         ]
         right, turned = _agreeing(pairs["hyp"], pairs["ref"])
         if turned > right:
             found.append(
-                f"only {right} links are among the gold ones, but {turned} with source and target exchanged: "
-                "--reverse hyp exchanges them"
+                f"the number of links that match the reference is {right}, but it is {turned} with source and target "
+                "exchanged; add --reverse hyp to exchange them"
             )
         return found
 
@@ -159,8 +161,9 @@ class AlignmentErrorRate(ExampleMetric):
         zero = [pair for pair in sorted(links.possible) if self._first[side] and 0 in pair]
         if zero:
             raise NlpcliError(
-                f"the link {zero[0][0]}-{zero[0][1]} has a word 0, but words are numbered from 1 here",
-                hint=f"--one-based {side} says so of {_SIDES[side]}; without it they are numbered from 0",
+                f"the link {zero[0][0]}-{zero[0][1]} contains 0, but the words of {_SIDES[side]} are numbered from 1 "
+                "(--one-based)",
+                hint="leave out --one-based, or name only the side whose words are numbered from 1",
             )
 
 

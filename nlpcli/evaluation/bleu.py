@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import sacrebleu.metrics
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.sacrebleu_metrics import SacreMetric
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
@@ -53,13 +54,16 @@ class Bleu(SacreMetric):
     ) -> None:
         self.tokenize = _usable_tokenizer(_SHORT.get(tokenize, tokenize))
         if smooth not in SMOOTHING:
-            raise unknown("smoothing", smooth, SMOOTHING)
+            raise unknown("smoothing method", smooth, SMOOTHING)
         if smooth_value is not None and not 0 <= smooth_value < float("inf"):
-            raise NlpcliError(f"the value of a smoothing is a number from 0, not {smooth_value}")
+            raise NlpcliError(f"--smooth-value must be finite and at least 0, not {smooth_value}")
         if smooth_value is not None and sacrebleu.metrics.BLEU.SMOOTH_DEFAULTS[smooth] is None:
-            raise NlpcliError(f"smoothing '{smooth}' takes no value", hint="--smooth floor and --smooth add-k take one")
+            raise NlpcliError(
+                f"--smooth-value has no effect on the smoothing method '{smooth}'",
+                hint="it applies to --smooth floor and --smooth add-k",
+            )
         if max_ngram_order < 1:
-            raise NlpcliError(f"the longest n-gram needs at least 1 token, not {max_ngram_order}")
+            raise NlpcliError(f"--max-ngram-order must be at least 1, not {max_ngram_order}")
         self._settings = {
             "lowercase": lowercase,
             "smooth_method": smooth,
@@ -94,20 +98,26 @@ class Bleu(SacreMetric):
         order = self._settings["max_ngram_order"]
         tokenizer = self.build().tokenizer
         if not self._effective_order and all(len(tokenizer(line).split()) < order for line in hypotheses):
-            found.append(f"no line holds {order} tokens, so BLEU is 0: --effective-order leaves the longer n-grams out")
+            found.append(
+                f"no hypothesis has {counted(order, 'token')} or more, so BLEU is 0; add --effective-order to leave "
+                "out the n-grams that are too long"
+            )
         return found
 
     def sentence_cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
         """The `cautions` that hold for the scores of single sentences, too."""
         found = []
         if self.tokenize != "none" and sum(line.endswith(" .") for line in hypotheses) >= _TOKENIZED:
-            found.append(f"{_TOKENIZED} or more lines end in ' .': BLEU expects detokenised text, or --tokenize none")
+            found.append(
+                f"at least {_TOKENIZED} lines end in ' .', so the text seems to be tokenized, but BLEU expects "
+                "detokenized text; detokenize it, or add --tokenize none"
+            )
         script = unspaced_script(references[0]) if self.tokenize in _AT_SPACES else None
         if script:
             remedy = "zh, ja-mecab or char" if script == EAST_ASIAN else "char or flores200"
             found.append(
-                f"the references look like {script}, which '{self.tokenize}' does not cut into words: "
-                f"--tokenize {remedy}"
+                f"the references look like {script}, which the tokenizer '{self.tokenize}' does not split into "
+                f"words; use --tokenize {remedy}"
             )
         return found
 
@@ -154,7 +164,8 @@ def _usable_tokenizer(name: str) -> str:
         except RuntimeError as missing:
             package = _PACKAGES[name]
             raise NlpcliError(
-                f"tokenizer '{name}' needs a package that is not installed", hint=f"pip install '{package}'"
+                f"the tokenizer '{name}' needs a package that is not installed",
+                hint=f"install it with: pip install '{package}'",
             ) from missing
     else:
         _require_model(name)
@@ -171,8 +182,12 @@ def _require_model(name: str) -> None:
     url = SPM_MODELS[name]["url"]
     path = os.path.join(SACREBLEU_DIR, "models", os.path.basename(url))
     if not os.path.exists(path):
-        raise NlpcliError(f"tokenizer '{name}' needs the model {path}", hint=f"download it once from {url}")
+        raise NlpcliError(
+            f"the tokenizer '{name}' needs the model {path}, which does not exist", hint=f"download it once from {url}"
+        )
     try:
         sacrebleu.metrics.BLEU(tokenize=name)
     except (OSError, RuntimeError) as error:
-        raise NlpcliError(f"tokenizer '{name}': {path} is no SentencePiece model", hint=f"get it from {url}") from error
+        raise NlpcliError(
+            f"{path} is not a SentencePiece model, which the tokenizer '{name}' needs", hint=f"download it from {url}"
+        ) from error

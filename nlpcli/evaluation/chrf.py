@@ -67,7 +67,7 @@ class Chrf(SacreMetric):
         script = unspaced_script(references[0]) if self._settings["word_order"] else None
         if script is None:
             return []
-        return [f"the references look like {script}, whose words chrF++ takes for one: chrf counts characters alone"]
+        return [f"the references look like {script}, which chrF++ does not split into words; use chrf"]
 
     def build(self, *, sentence: bool = False) -> sacrebleu.metrics.CHRF:
         return _CHRF(**self._settings)

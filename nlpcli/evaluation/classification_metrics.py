@@ -18,9 +18,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import LABELS, Resampling, Score, counted
+from nlpcli.evaluation.score import LABELS, Resampling, Score
 
 AVERAGES = ("macro", "micro", "weighted", "binary")
 Label = Hashable
@@ -118,8 +119,8 @@ class Accuracy(ExampleMetric):
     def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
         right = np.array([said == true for said, true in zip(hypotheses, references[0], strict=True)], dtype=float)
         values, count = shares(right), int(right.sum())
-        details = {"right": count, "examples": len(right)}
-        return Measurement(len(right), once(values, len(right)), values, f"{count} of {len(right)} right", details)
+        details = {"correct": count, "examples": len(right)}
+        return Measurement(len(right), once(values, len(right)), values, f"{count} of {len(right)} correct", details)
 
     def sentences(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[Score]:
         self._measured(hypotheses, references)
@@ -150,9 +151,11 @@ class F1(ExampleMetric):
         if average not in AVERAGES:
             raise unknown("average", average, AVERAGES)
         if positive is not None and average != "binary":
-            raise NlpcliError(f"a positive label means nothing to the average '{average}'", hint="binary has one")
+            raise NlpcliError(f"--positive has no effect on the average '{average}'", hint="add --average binary")
         if labels is not None and average == "binary":
-            raise NlpcliError("a binary F1 counts the positive label alone", hint="leave the other labels out")
+            raise NlpcliError(
+                "--labels has no effect on a binary F1, which counts only the positive label", hint="leave out --labels"
+            )
         self.average, self.positive, self.labels = average, positive, None if labels is None else tuple(labels)
 
     def choices(self) -> str:
@@ -169,14 +172,17 @@ class F1(ExampleMetric):
     def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
         found = unseen_labels(set(references[0]), set(hypotheses))
         missing = [label for label in self.labels or () if label not in references[0]]
-        return found + [f"label '{label}' stands nowhere in the reference" for label in missing]
+        return found + [f"the label '{label}' of --labels does not occur in the reference" for label in missing]
 
     def _positive(self, found: set[Label]) -> Label:
         usual = [label for label in ("1", 1, True) if label in found]
         if self.positive is None:
             if len(found) > 2 or not usual:
                 named = ", ".join(sorted(map(str, found)))
-                raise NlpcliError(f"which of the labels {named} is the positive one?", hint="name it: --positive LABEL")
+                raise NlpcliError(
+                    f"a binary F1 needs a positive label, and the labels are {named}",
+                    hint="name the positive label with --positive LABEL",
+                )
             return usual[0]
         if self.positive not in found:
             raise unknown("positive label", str(self.positive), sorted(map(str, found)))
@@ -207,7 +213,9 @@ class Matthews(ExampleMetric):
         found = unseen_labels(set(references[0]), set(hypotheses))
         for side, lines in (("reference", references[0]), ("prediction", hypotheses)):
             if len(set(lines)) == 1:
-                found.append(f"every {side} is '{next(iter(lines))}': there is no correlation, and 0 stands for it")
+                found.append(
+                    f"every {side} is '{next(iter(lines))}', so the correlation is undefined and reported as 0"
+                )
         return found
 
 
@@ -241,7 +249,9 @@ def unseen_labels(gold: set[Label], predicted: set[Label]) -> list[str]:
     if not strange:
         return []
     named = ", ".join(f"'{label}'" for label in strange[:_SHOWN]) + (", ..." if len(strange) > _SHOWN else "")
-    return [f"predicted, but nowhere in the reference: {named}"]
+    if len(strange) == 1:
+        return [f"the predicted label {named} does not occur in the reference"]
+    return [f"these predicted labels do not occur in the reference: {named}"]
 
 
 def accuracy(gold: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
@@ -330,7 +340,9 @@ def confusion(gold: Sequence[Label], predicted: Sequence[Label], labels: Sequenc
     Raises: NlpcliError for a label that is not among `labels`, and where the lengths differ.
     """
     if len(gold) != len(predicted):
-        raise NlpcliError(f"{len(predicted)} predictions but {len(gold)} labels in the gold")
+        raise NlpcliError(
+            f"the numbers of predicted labels ({len(predicted):,}) and reference labels ({len(gold):,}) are not equal"
+        )
     numbers = {label: number for number, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for true, said in zip(gold, predicted, strict=True):

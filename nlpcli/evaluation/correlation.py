@@ -14,9 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once
-from nlpcli.evaluation.score import NUMBERS, Resampling, Score, counted
+from nlpcli.evaluation.score import NUMBERS, Resampling, Score
 
 _ROUNDING = 1e-13  # a variance below this share of the mean square is none
 
@@ -37,7 +38,7 @@ class Pearson(ExampleMetric):
 
     def cautions(self, hypotheses: Sequence[float], references: Sequence[Sequence[float]]) -> list[str]:
         return [
-            f"every {side} is {numbers[0]:g}: there is no correlation, and 0 stands for it"
+            f"every {side} is {numbers[0]:g}, so the correlation is undefined and reported as 0"
             for side, numbers in (("reference", references[0]), ("prediction", hypotheses))
             if len(set(numbers)) == 1
         ]
@@ -74,7 +75,7 @@ def spearman(gold: Sequence[float], predicted: Sequence[float], resampling: Resa
 def _finite(numbers: Sequence[float]) -> np.ndarray:
     for place, number in enumerate(numbers, start=1):
         if not math.isfinite(number):
-            raise NlpcliError(f"number {place} is {number}: a correlation needs finite ones")
+            raise NlpcliError(f"a correlation needs finite numbers, but number {place} is {number}")
     return np.asarray(numbers, dtype=np.float64)
 
 

@@ -61,7 +61,9 @@ class ExampleMetric:
         return []
 
     def sentences(self, hypotheses: Sequence[Any], references: Sequence[Sequence[Any]]) -> list[Score]:
-        raise NlpcliError(f"{self.name} is a number of a whole text: a single example has none")
+        raise NlpcliError(
+            f"{self.name} is defined only for a whole test set, not for a single example", hint="leave out --sentence"
+        )
 
     def corpus(
         self, hypotheses: Sequence[Any], references: Sequence[Sequence[Any]], resampling: Resampling | None = None

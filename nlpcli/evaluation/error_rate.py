@@ -25,9 +25,10 @@ import jiwer
 import numpy as np
 
 from nlpcli import __version__
+from nlpcli.config.counting import counted
 from nlpcli.evaluation.bootstrap import interval, paired_p_value, resampled_sums
 from nlpcli.evaluation.reference_alternatives import nearest_reading
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments, counted
+from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
 HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
@@ -130,19 +131,21 @@ class WordErrorRate:
     def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
         if any(line and not line.isspace() for line in references[0]):
             return self._idle(references[0]) + self._unfit(references[0])
-        return [f"no reference holds any {self.unit}: the rate is jiwer's convention for that case, not a share"]
+        return [f"no reference contains any {self.unit}, so the rate follows jiwer's convention for empty references"]
 
     def _idle(self, references: Lines) -> list[str]:
         if not self._alternatives or any("{" in line.split() for line in references):
             return []
-        return ["--alternatives has no effect: no reference has '{ A / B }' in it"]
+        return ["--alternatives has no effect because no reference contains '{ A / B }'"]
 
     def _unfit(self, references: Lines) -> list[str]:
         script = unspaced_script(references) if self.unit == "words" else None
         if script is None:
             return []
-        what = f"whose words {self.name} takes for one where no spaces part them"
-        return [f"the references look like {script}, {what}: cer counts characters"]
+        return [
+            f"the references look like {script}, which {self.name} does not split into words; use cer, which counts "
+            "characters"
+        ]
 
     def rate(self, counts: np.ndarray) -> np.ndarray:
         """The rate in percent of counts (..., 4) in the order hits, substitutions, deletions, insertions."""

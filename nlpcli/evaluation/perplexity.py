@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from nlpcli import __version__
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Score
 
@@ -34,7 +35,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.window is not None and not 1 <= self.stride <= self.window:
-            raise NlpcliError(f"a stride of {self.stride} does not fit a window of {self.window} tokens")
+            raise NlpcliError(
+                f"the stride must lie between 1 and the window of {counted(self.window, 'token')}, not {self.stride}"
+            )
 
 
 def perplexity(
@@ -48,37 +51,38 @@ def perplexity(
 ) -> dict[str, Score]:
     """All measures that the given counts allow, by name.
 
-    nats: the summed negative log-likelihood of the text. Returns `loss` (nats per token) and `token_perplexity`;
+    nats: the summed negative log-likelihood of the text. Returns `loss` (nats per token) and `perplexity` (per token);
     `word_perplexity` with words; `byte_perplexity` and `bits_per_byte` with bytes; `bits_per_character` with
     characters. A perplexity too large for a float is infinite. Raises: NlpcliError for a count below 1.
     """
-    scores = {
-        "loss": _score("loss", "token", nats / _positive(tokens, "tokens"), tokens, protocol),
-        "token_perplexity": _score("ppl", "token", _exp(nats / tokens), tokens, protocol),
-    }
+    per_token = nats / _positive(tokens, "token")
+    scores = [
+        _score("loss", "token", per_token, tokens, protocol),
+        _score("perplexity", "token", _exp(per_token), tokens, protocol),
+    ]
     if words is not None:
-        scores["word_perplexity"] = _score("ppl", "word", _exp(nats / _positive(words, "words")), words, protocol)
+        scores.append(_score("word_perplexity", "word", _exp(nats / _positive(words, "word")), words, protocol))
     if bytes is not None:
-        per_byte = nats / _positive(bytes, "bytes")
-        scores["byte_perplexity"] = _score("ppl", "byte", _exp(per_byte), bytes, protocol)
-        scores["bits_per_byte"] = _score("bits", "byte", per_byte / math.log(2), bytes, protocol)
+        per_byte = nats / _positive(bytes, "byte")
+        scores.append(_score("byte_perplexity", "byte", _exp(per_byte), bytes, protocol))
+        scores.append(_score("bits_per_byte", "byte", per_byte / math.log(2), bytes, protocol))
     if characters is not None:
-        per_character = nats / _positive(characters, "characters")
-        scores["bits_per_character"] = _score("bits", "character", per_character / math.log(2), characters, protocol)
-    return scores
+        bits = nats / _positive(characters, "character") / math.log(2)
+        scores.append(_score("bits_per_character", "character", bits, characters, protocol))
+    return {score.name: score for score in scores}
 
 
-def _score(measure: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
+def _score(name: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
     tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
     cut = "window:sentence" if protocol.window is None else f"window:{protocol.window}|stride:{protocol.stride}"
     memory = f"|memory:{protocol.memory}" if protocol.memory else ""
-    signature = f"{measure}|level:{level}|{cut}{memory}{tokenizer}|nlpcli:{__version__}"
-    return Score(f"{measure}/{level}", value, signature, summary=f"({count} {level}s)", details={"count": count})
+    signature = f"{name}|level:{level}|{cut}{memory}{tokenizer}|nlpcli:{__version__}"
+    return Score(name, value, signature, summary=f"({counted(count, level)})", details={"count": count})
 
 
-def _positive(count: int, what: str) -> int:
+def _positive(count: int, unit: str) -> int:
     if count < 1:
-        raise NlpcliError(f"a text of {count} {what} has no perplexity")
+        raise NlpcliError(f"the perplexity of a text with {counted(count, unit)} is undefined")
     return count
 
 

@@ -27,8 +27,9 @@ class AveragePrecision(ExampleMetric):
 
     def measure(self, hypotheses: Sequence[float], references: Sequence[Sequence[float]]) -> Measurement:
         scores, gold = np.asarray(hypotheses, dtype=np.float64), np.asarray(references[0])
-        if not np.isin(gold, (0, 1)).all():
-            raise NlpcliError("average precision needs ones and zeros to compare with")
+        wrong = gold[~np.isin(gold, (0, 1))]
+        if wrong.size:
+            raise NlpcliError(f"average precision needs references that are 0 or 1, not {wrong[0]:g}")
         order = np.argsort(-scores, kind="stable")
         scores, gold = scores[order], gold[order]
         last = np.searchsorted(-scores, -scores, side="right") - 1  # the last one with the same score
@@ -43,7 +44,7 @@ class AveragePrecision(ExampleMetric):
 
         size, positive = len(gold), int(gold.sum())
         return Measurement(
-            size, once(values, size), values, f"{positive} of {size}", {"examples": size, "positive": positive}
+            size, once(values, size), values, f"{positive} of {size} positive", {"examples": size, "positive": positive}
         )
 
 
@@ -56,11 +57,13 @@ class ReciprocalRank(ExampleMetric):
     def measure(self, hypotheses: Sequence[float], references: Sequence[Sequence[float]]) -> Measurement:
         ranks = np.asarray(hypotheses, dtype=np.float64)
         if ranks.min() < 1:
-            raise NlpcliError(f"ranks are counted from 1, and there is a rank {ranks.min():g}")
+            raise NlpcliError(f"ranks start at 1, but one rank is {ranks.min():g}")
         values = shares(1 / ranks)
         first = int((ranks == 1).sum())
         details = {"examples": len(ranks), "first": first}
-        return Measurement(len(ranks), once(values, len(ranks)), values, f"{first} of {len(ranks)} first", details)
+        return Measurement(
+            len(ranks), once(values, len(ranks)), values, f"{first} of {len(ranks)} ranked first", details
+        )
 
 
 def average_precision(gold: Sequence[int], scores: Sequence[float], resampling: Resampling | None = None) -> Score:

@@ -26,12 +26,12 @@ def parse(text: str, *, line: int | None = None) -> list[Group]:
     for word in text.split():
         if word == "{":
             if inside:
-                raise NlpcliError(f"{where}: alternatives within alternatives are not read: {_short(text)}")
+                raise NlpcliError(f"{where}: alternatives can't be nested: {_short(text)}")
             inside = True
             groups.append([[]])
         elif word == "}":
             if not inside:
-                raise NlpcliError(f"{where}: '}}' without '{{': {_short(text)}")
+                raise NlpcliError(f"{where}: a '}}' has no matching '{{': {_short(text)}")
             inside = False
             groups.append([[]])
         elif word == "/" and inside:
@@ -39,7 +39,7 @@ def parse(text: str, *, line: int | None = None) -> list[Group]:
         elif not (inside and word == NOTHING):
             groups[-1][-1].append(word)
     if inside:
-        raise NlpcliError(f"{where}: '{{' without '}}': {_short(text)}")
+        raise NlpcliError(f"{where}: a '{{' has no matching '}}': {_short(text)}")
     return [group for group in groups if group != [[]]]
 
 

@@ -90,18 +90,23 @@ class Rouge(ExampleMetric):
         rouge_sentences: str = "lines",
     ) -> None:
         for kind, name, choices in (
-            ("stemmer of ROUGE", rouge_stemmer, STEMMERS),
-            ("tokenizer of ROUGE", rouge_tokenize, TOKENIZERS),
-            ("treatment of references", rouge_references, SEVERAL),
-            ("division into sentences", rouge_sentences, SENTENCES),
+            ("ROUGE stemmer", rouge_stemmer, STEMMERS),
+            ("ROUGE tokenizer", rouge_tokenize, TOKENIZERS),
+            ("value of --rouge-references", rouge_references, SEVERAL),
+            ("value of --rouge-sentences", rouge_sentences, SENTENCES),
         ):
             if name not in choices:
                 raise unknown(kind, name, choices)
-        if (rouge_stemmer == "rouge-1.5.5") != (rouge_irregular is not None):
+        if rouge_stemmer == "rouge-1.5.5" and rouge_irregular is None:
             raise NlpcliError(
-                "the stemmer rouge-1.5.5, and no other, needs WordNet's lists of irregular forms",
-                hint="give --rouge-stemmer rouge-1.5.5 and --rouge-irregular with the folder of noun.exc and verb.exc "
-                "(Debian's package wordnet-base has them in /usr/share/wordnet)",
+                "the ROUGE stemmer 'rouge-1.5.5' needs WordNet's lists of irregular forms",
+                hint="name the folder that contains noun.exc and verb.exc with --rouge-irregular "
+                "(Debian's package wordnet-base installs them in /usr/share/wordnet)",
+            )
+        if rouge_stemmer != "rouge-1.5.5" and rouge_irregular is not None:
+            raise NlpcliError(
+                f"--rouge-irregular has no effect on the ROUGE stemmer '{rouge_stemmer}'",
+                hint="add --rouge-stemmer rouge-1.5.5",
             )
         self.stemmer, self.tokenizer = rouge_stemmer, rouge_tokenize
         self.several, self.sentence_borders = rouge_references, rouge_sentences
@@ -156,13 +161,17 @@ class Rouge(ExampleMetric):
             if unspaced_script(references[0]) != SOUTHEAST_ASIAN:
                 return []
             return [
-                f"the references look like {SOUTHEAST_ASIAN}, whose words ROUGE takes for one: chrf counts characters"
+                f"the references look like {SOUTHEAST_ASIAN}, which ROUGE does not split into words; use chrf, which "
+                "counts characters"
             ]
         texts = [text for text in references[0] if text is not None]
         letters = [sum(map(str.isalpha, text)) for text in texts]
         kept = [sum(letter.isascii() and letter.isalpha() for letter in text) for text in texts]
         if 2 * sum(kept) < sum(letters):
-            return ["most letters of the references are not a-z, and ROUGE drops those: --rouge-tokenize unicode"]
+            return [
+                "most letters in the references are outside a-z, and ROUGE ignores them; add --rouge-tokenize unicode "
+                "to count them"
+            ]
         return []
 
 
@@ -236,7 +245,10 @@ class RougeLsum(Rouge):
         found = super().cautions(hypotheses, references)
         texts = [text for text in (*hypotheses, *references[0]) if text is not None]
         if self.sentence_borders == "lines" and not any("\n" in text for text in texts):
-            found.append("no text has more than one line, so ROUGE-Lsum is ROUGE-L: --rouge-sentences split cuts them")
+            found.append(
+                "no text has more than one line, so ROUGE-Lsum equals ROUGE-L; add --rouge-sentences split to split "
+                "the texts into sentences"
+            )
         return found
 
     def _cut(self, text: str) -> list[str]:
@@ -253,12 +265,12 @@ def read_irregular_forms(folder: Path | str) -> dict[str, str]:
     found: dict[str, str] = {}
     paths = [Path(folder) / name for name in _IRREGULAR_FILES]
     if not any(path.exists() for path in paths):
-        raise NlpcliError(f"{folder}: none of {', '.join(_IRREGULAR_FILES)} is there")
+        raise NlpcliError(f"the folder {folder} contains none of {', '.join(_IRREGULAR_FILES)}")
     for path in filter(Path.exists, paths):
         for number, line in enumerate(read_lines(path), start=1):
             form, *bases = line.split() or ("",)
             if form and not bases:
-                raise NlpcliError(f"{path}:{number}: '{form}' without a base form")
+                raise NlpcliError(f"{path}:{number}: the form '{form}' has no base form")
             if form:
                 found[form] = bases[0]
     return found
@@ -292,5 +304,5 @@ def rouge(
     Raises: NlpcliError for an unknown kind, as `Rouge`, and where the numbers of texts differ or there are none.
     """
     if kind not in KINDS:
-        raise unknown("kind of ROUGE", kind, KINDS)
+        raise unknown("ROUGE metric", kind, KINDS)
     return KINDS[kind](**options).corpus(hypotheses, references, resampling)

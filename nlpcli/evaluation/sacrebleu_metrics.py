@@ -82,7 +82,7 @@ class SacreMetric:
         for lines in (baseline, *systems):
             check_segments(lines, references)
         if resampling.seed == 0:
-            raise NlpcliError("sacreBLEU's paired test takes seed 0 for no seed at all", hint="give another seed")
+            raise NlpcliError("the paired test of sacreBLEU ignores seed 0", hint="choose another --seed")
         named = [(str(number), list(lines)) for number, lines in enumerate((baseline, *systems))]
         with _seed(resampling):
             test = PairedTest(named, {"metric": self.build()}, references, "bs", resampling.samples)

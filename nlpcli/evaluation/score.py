@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 Lines = Sequence[str]
@@ -76,7 +77,7 @@ class Resampling:
         if self.samples < 2:
             raise NlpcliError(f"a bootstrap needs at least 2 resamples, not {self.samples}")
         if self.seed < 0:
-            raise NlpcliError(f"a seed cannot be negative: {self.seed}")
+            raise NlpcliError(f"the seed must be at least 0, not {self.seed}")
 
 
 class Metric(Protocol):
@@ -111,23 +112,18 @@ class Metric(Protocol):
         """Sentences about input that looks unfit for these options, though it can be scored."""
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 question`, `2 questions`."""
-    return f"{count} {noun if count == 1 else noun + 's'}"
-
-
 def check_segments(hypotheses: Items, references: Sequence[Items], max_references: int | None = None) -> None:
     """Refuses what would be scored wrongly in silence. Raises: NlpcliError."""
     if not references:
-        raise NlpcliError("there is no reference to score against")
+        raise NlpcliError("no references are given")
     if max_references is not None and len(references) > max_references:
-        raise NlpcliError(f"this metric takes {counted(max_references, 'reference')}, {len(references)} were given")
+        raise NlpcliError(f"this metric takes {counted(max_references, 'reference')}, but {len(references)} were given")
     if len(hypotheses) == 0:  # an array has no truth value
         raise NlpcliError("there are no lines to score")
     for number, reference in enumerate(references, start=1):
         if len(reference) != len(hypotheses):
-            what = "1 hypothesis" if len(hypotheses) == 1 else f"{len(hypotheses)} hypotheses"
-            raise NlpcliError(f"{what} but {counted(len(reference), 'line')} in reference {number}")
+            lines, expected = counted(len(reference), "line"), counted(len(hypotheses), "line")
+            raise NlpcliError(f"the hypotheses have {expected}, but reference {number} has {lines}")
     if all(None in reference for reference in references):
         for number, row in enumerate(zip(*references, strict=True), start=1):
             if all(item is None for item in row):

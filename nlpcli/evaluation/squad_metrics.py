@@ -22,9 +22,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.count_metrics import ExampleMetric, Measurement, once, shares
-from nlpcli.evaluation.score import ANSWERS, Resampling, Score, counted, reference_count
+from nlpcli.evaluation.score import ANSWERS, Resampling, Score, reference_count
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
 Answers = Sequence[str]
@@ -103,9 +104,9 @@ class ExactMatch(ExampleMetric):
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
         missing = sum(said is None for said in hypotheses)
-        of = f"{missing} of {counted(len(hypotheses), 'question')}"
-        have = "has" if missing == 1 else "have"
-        return [f"{of} {have} no prediction: {'it' if missing == 1 else 'each'} counts 0"] if missing else []
+        of = f"{missing:,} of {counted(len(hypotheses), 'question')}"
+        what = "has no prediction and scores 0" if missing == 1 else "have no prediction and score 0"
+        return [f"{of} {what}"] if missing else []
 
 
 class AnswerF1(ExactMatch):
@@ -115,7 +116,7 @@ class AnswerF1(ExactMatch):
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
         script = unspaced_script([answer for answers in references[0] for answer in answers])
-        unfit = [f"the answers look like {script}, whose words answer-F1 takes for one"] if script else []
+        unfit = [f"the answers look like {script}, which answer-F1 does not split into words"] if script else []
         return super().cautions(hypotheses, references) + unfit
 
     def pair(self, predicted: str, answer: str) -> float:
@@ -143,7 +144,10 @@ def best_threshold(
     score: `ExactMatch` or `AnswerF1`. Raises: NlpcliError where the lengths differ.
     """
     if not len(gold) == len(predicted) == len(no_answer):
-        raise NlpcliError(f"{len(gold)} questions, {len(predicted)} predictions, {len(no_answer)} probabilities")
+        raise NlpcliError(
+            f"the numbers of questions ({len(gold)}), predictions ({len(predicted)}) and probabilities "
+            f"({len(no_answer)}) are not equal"
+        )
     each = score().each(predicted, gold)
     answerable = [any(answers) for answers in gold]
     current = best = float(len(gold) - sum(answerable))

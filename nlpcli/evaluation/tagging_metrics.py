@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.data.tag_schemes import (
     Entity,
     check_tags,
@@ -47,7 +48,7 @@ class EntityF1(ExampleMetric):
 
     def __init__(self, *, strict: bool = False, scheme: str | None = None) -> None:
         if scheme is not None and not strict:
-            raise NlpcliError("a tag scheme means nothing unless entities are read strictly", hint="add --strict")
+            raise NlpcliError("--scheme has no effect without --strict", hint="add --strict")
         self.strict, self.scheme = strict, None if scheme is None else scheme_name(scheme)
 
     def choices(self) -> str:
@@ -75,12 +76,16 @@ class EntityF1(ExampleMetric):
         gold = references[0]
         scheme = self.scheme or detect_scheme(gold)
         if scheme is None:
-            return ["the reference tags are valid in no scheme: they are read as conlleval reads them"]
+            return [
+                "the reference tags do not follow any known tagging scheme, so entities are read as the script "
+                "conlleval reads them"
+            ]
         invalid = sum(bool(check_tags(tags, scheme)) for tags in hypotheses)
         if not invalid:
             return []
-        done = "entities that it would not write don't count" if self.strict else "they are read as conlleval does"
-        return [f"{invalid} of {len(hypotheses)} predicted sentences are not valid {scheme}: {done}"]
+        what = "is not valid" if invalid == 1 else "are not valid"
+        done = "invalid entities do not count" if self.strict else "entities are read as conlleval reads them"
+        return [f"{invalid:,} of {counted(len(hypotheses), 'predicted sentence')} {what} {scheme}, so {done}"]
 
     def _counts(self, predicted: Sequence[Tags], gold: Sequence[Tags]) -> LabelCounts:
         _check_lengths(predicted, gold)
@@ -96,7 +101,7 @@ class EntityF1(ExampleMetric):
         scheme = self.scheme or detect_scheme(gold)
         if scheme is None:
             raise NlpcliError(
-                "the gold tags are valid in no scheme", hint="name the scheme they are meant in: --scheme"
+                "the reference tags do not follow any known tagging scheme", hint="name their scheme with --scheme"
             )
         return [strict_entities(tags, scheme) for tags in sentences]
 
@@ -110,8 +115,8 @@ class TagAccuracy(ExampleMetric):
     def measure(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> Measurement:
         right, words = self._counts(hypotheses, references[0])
         values = shares(right, words)
-        details = {"right": int(right.sum()), "words": int(words.sum()), "examples": len(words)}
-        summary = f"{details['right']} of {details['words']} words right"
+        details = {"correct": int(right.sum()), "words": int(words.sum()), "examples": len(words)}
+        summary = f"{details['correct']} of {counted(details['words'], 'word')} correct"
         return Measurement(len(words), once(values, len(words)), values, summary, details)
 
     def sentences(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[Score]:
@@ -147,7 +152,8 @@ def token_accuracy(
 def _check_lengths(predicted: Sequence[Tags], gold: Sequence[Tags]) -> None:
     for number, (said, true) in enumerate(zip(predicted, gold, strict=True), start=1):
         if len(said) != len(true):
-            raise NlpcliError(f"sentence {number}: {len(said)} tags predicted for {len(true)} words")
+            words, tags = counted(len(true), "word"), counted(len(said), "tag")
+            raise NlpcliError(f"sentence {number} has {words}, but its prediction has {tags}")
 
 
 def _events(side: Sequence[Sequence[Entity]], numbers: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:

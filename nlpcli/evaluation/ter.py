@@ -39,7 +39,7 @@ class Ter(SacreMetric):
         ter_case_sensitive: bool = False,
     ) -> None:
         if lowercase and ter_case_sensitive:
-            raise NlpcliError("TER cannot be both lowercased and case-sensitive")
+            raise NlpcliError("--lowercase and --ter-case-sensitive exclude each other", hint="leave out one of them")
         self._settings = {
             "normalized": ter_normalized,
             "no_punct": ter_no_punct,
@@ -57,11 +57,12 @@ class Ter(SacreMetric):
             found.append("--ter-asian-support has no effect without --ter-normalized or --ter-no-punct")
         script = unspaced_script(references[0])
         if script == EAST_ASIAN and not (normalized and asian):
-            remedy = "--ter-normalized --ter-asian-support cuts them into characters"
-            found.append(f"the references look like {script}, which TER does not cut into words: {remedy}")
+            remedy = "add --ter-normalized --ter-asian-support to split them into characters"
+            found.append(f"the references look like {script}, which TER does not split into words; {remedy}")
         elif script == SOUTHEAST_ASIAN:
             found.append(
-                f"the references look like {script}, which TER does not cut into words: chrf counts characters"
+                f"the references look like {script}, which TER does not split into words; use chrf, which counts "
+                "characters"
             )
         return found
 

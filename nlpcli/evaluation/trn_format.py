@@ -22,10 +22,10 @@ def parse_trn(lines: Iterable[str], path: str) -> dict[str, str]:
             continue
         found = _UTTERANCE.fullmatch(line)
         if found is None:
-            raise NlpcliError(f"{path}:{number}: no utterance id in parentheses at the end of the line")
+            raise NlpcliError(f"{path}:{number}: the line does not end with an utterance id in parentheses")
         words, identity = found.groups()
         if identity.lower() in utterances:
-            raise NlpcliError(f"{path}:{number}: utterance '{identity}' a second time")
+            raise NlpcliError(f"{path}:{number}: the utterance id '{identity}' occurs a second time")
         utterances[identity.lower()] = words
     return utterances
 

@@ -58,7 +58,8 @@ class Vectors:
             how, _, count = self.layers.partition(":")
             if self.layers != "last" and (how not in ("concat", "mean") or parse_int(count) is None):
                 raise NlpcliError(
-                    f"unknown layers '{self.layers}'", hint="choose last, concat:N or mean:N, such as concat:4"
+                    f"unknown value of --layers '{self.layers}'",
+                    hint="choose last, concat:N or mean:N, such as concat:4",
                 )
 
 
@@ -106,7 +107,7 @@ class Embedder:
         of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
         length = ", normalized to length 1" if self.normalize else ""
         states = f"{self.states}{length}"
-        return f"dimension {self.width}, {of}, {states}; at most {counted(self.max_length, 'token')} of a text"
+        return f"dimension {self.width}, {of}, {states}; texts are truncated to {counted(self.max_length, 'token')}"
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
@@ -191,7 +192,7 @@ class Embedder:
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
         limit = self.config.max_length if self.config.positions == "learned" else None
         if asked is not None and limit is not None and asked > limit:
-            raise NlpcliError(f"--max-length {asked} is more than the {counted(limit, 'token')} the model can read")
+            raise NlpcliError(f"--max-length {asked} is larger than the model's maximum of {counted(limit, 'token')}")
         found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH
         return found if limit is None else min(found, limit)
 

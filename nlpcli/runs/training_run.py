@@ -380,7 +380,6 @@ def text_metrics(
     scores = perplexity(
         nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
     )
-    scores = {name.removeprefix("token_"): score for name, score in scores.items()}
     signatures.update({name: score.signature for name, score in scores.items()})
     return {name: score.value for name, score in scores.items()}
 

@@ -94,12 +94,12 @@ def test_lines_are_embedded_when_there_are_no_vectors_yet(run, model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the number of clusters is not given"),
+        ([], "neither --k nor --distance-threshold is given"),
         (["--k", 2, "--distance-threshold", 0.5], "exclude each other"),
-        (["--distance-threshold", 3], "the distance threshold is 3, but a cosine distance is between 0 and 2"),
-        (["--k", 7], "6 different lines can't make 7 clusters"),
+        (["--distance-threshold", 3], "--distance-threshold must be above 0 and at most 2, not 3"),
+        (["--k", 7], "6 different lines can't form 7 clusters"),
         (["--k", 2, "none.txt"], "none.txt: no such file"),
-        (["--k", 2, "empty.txt"], "6 vectors, but 0 lines in empty.txt"),
+        (["--k", 2, "empty.txt"], "v.npy has 6 vectors, but empty.txt has 0 lines"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, far_apart, arguments, message, tmp_path):
@@ -133,4 +133,4 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, mo
 
 def test_nothing_can_not_be_grouped(call, model):
     status, _, err = call("--model", model, "--k", 2)
-    assert status == 2 and "there are no lines to cluster in" in err
+    assert status == 2 and "has no lines to cluster" in err

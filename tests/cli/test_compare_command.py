@@ -115,7 +115,7 @@ def test_wrong_calls_are_refused_before_anything_is_trained(call):
     for arguments, message in (
         (["--format", "html"], "unknown format 'html'"),
         (["--cells", "one-hand"], "unknown cell 'one-hand'"),
-        (["--test", "dev.en"], "--test needs two files, SOURCE TARGET (got 1)"),
+        (["--test", "dev.en"], "--test needs 2 files, SOURCE and TARGET, not 1"),
         (["--set", "model.d_ff=wide"], "grid.yaml: cell 'base': model.d_ff"),
     ):
         status, out, err = call(*arguments)

@@ -189,12 +189,12 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
     assert "is not empty" in call("convert", "a", "other")[2]
-    assert "holds no model" in call("convert", "a", "other", "--overwrite")[2]
+    assert "replaces only a model, but other contains something else" in call("convert", "a", "other", "--overwrite")[2]
     assert (tmp_path / "other" / "letter.txt").exists()
     assert call("convert", "a", "hf")[0] == 0
     assert "is not empty" in call("convert", "a", "hf")[2]
     assert call("convert", "a", "hf", "--overwrite")[0] == 0
-    assert "is the model itself" in call("convert", "a", "a", "--overwrite")[2]
+    assert "is the folder of the model itself" in call("convert", "a", "a", "--overwrite")[2]
     assert "is a file" in call("convert", "a", "other/letter.txt")[2]
 
 
@@ -203,7 +203,7 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
     [
         (["nowhere", "out"], "nowhere: the model folder does not exist"),
         (["empty", "out"], "the folder contains no finished model"),
-        (["a", "out", "--to", "onnx"], "unknown form 'onnx'"),
+        (["a", "out", "--to", "onnx"], "unknown value of --to 'onnx'"),
         (["odd", "out"], "unknown model type 'llama'"),
     ],
 )

@@ -54,7 +54,9 @@ def test_every_line_has_a_vector_blank_ones_too(run, model):
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["text"] for record in records] == LINES
     assert all(len(record["vector"]) == 16 for record in records)
-    assert done.stderr == "vectors: dimension 16, mean of all tokens, the last layer; at most 512 tokens of a text\n"
+    assert (
+        done.stderr == "vectors: dimension 16, mean of all tokens, the last layer; texts are truncated to 512 tokens\n"
+    )
 
 
 def test_both_forms_hold_the_same_numbers_in_the_order_of_the_lines(call, model, text, tmp_path):
@@ -94,7 +96,7 @@ def test_nothing_in_gives_nothing_out(call, model, tmp_path):
 
 def test_words_have_vectors_of_their_contexts(call, model, text):
     status, lines, err = call("--model", model, "--tokens", "--static", "--word", "plane", text)
-    assert status == 0 and "vectors of words: dimension 16, mean of its tokens" in err
+    assert status == 0 and "vectors of words: dimension 16, mean of the word's tokens" in err
     found = [json.loads(line) for line in lines]
     assert all(one["text"] == LINES[one["line"] - 1] for one in found)
     assert [(one["line"], one["index"], one["word"]) for one in found] == [
@@ -154,9 +156,9 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--output", "v.txt"], "--out needs a file that ends in .npy or .jsonl"),
         (["--output", "v.npy", "--tokens"], "--tokens writes JSON lines, but v.npy is a NumPy file"),
         (["--word", "plane"], "--word has no effect without --tokens"),
-        (["--tokens", "--word", "boat"], "'boat' is not in the text of 1 line"),
-        (["--tokens", "--word", "plane", "--similarity"], "a comparison needs at least two"),
-        (["--tokens", "--word", " "], "an empty word"),
+        (["--tokens", "--word", "boat"], "the word 'boat' does not occur in 1 line"),
+        (["--tokens", "--word", "plane", "--similarity"], "a comparison needs at least 2 words, but"),
+        (["--tokens", "--word", " "], "the word of --word is empty"),
         (["--tokens", "--word-pooling", "last"], "unknown word pooling 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),
         (["--format", "jsonl"], "<stdin>:1: not valid JSON"),
@@ -174,7 +176,10 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, me
 
 def test_what_has_no_effect_and_what_was_cut_is_told(call, model):
     assert "--pooling has no effect" in call("--model", model, "--tokens", "--pooling", "max", stdin="a plane\n")[2]
-    assert "2 lines are longer than 4 tokens" in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
+    assert (
+        "2 lines have more than 4 tokens (--max-length) and are truncated"
+        in call("--model", model, "--max-length", 4, stdin="a b c\nd e f\n")[2]
+    )
 
 
 def test_without_a_run_it_says_how_to_make_one(run):

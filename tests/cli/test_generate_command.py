@@ -118,7 +118,7 @@ def test_a_long_prompt_is_read_from_its_end_with_a_warning(call, model):
     status, out, err = call("--model", model, "-p", "a" * 30 + "ROMEO:", "-n", 3, "--greedy")
     assert status == 0
     assert out.startswith("a" * 30 + "ROMEO:")
-    assert err == "warning: prompt 1: only the last 16 of its 36 tokens are read\n"
+    assert err == "warning: prompt 1 has 36 tokens and is truncated to its last 16, the model's maximum\n"
 
 
 def test_a_terminal_sees_the_text_grow_and_the_same_text(call, model, monkeypatch):
@@ -133,9 +133,9 @@ def test_a_terminal_sees_the_text_grow_and_the_same_text(call, model, monkeypatc
         (["--model", "nowhere"], "nowhere: the model folder does not exist"),
         (["--max-new-tokens", "0"], "max new tokens must be at least 1"),
         (["--temperature", "-1"], "temperature must be a positive number"),
-        (["--top-k", "-1"], "top-k can't be negative"),
-        (["--greedy", "--num-samples", "2"], "greedy search gives one text"),
-        (["--stop", ""], "the stop text is empty"),
+        (["--top-k", "-1"], "--top-k must be at least 0, not -1"),
+        (["--greedy", "--num-samples", "2"], "--greedy writes one text, but --num-samples is 2"),
+        (["--stop", ""], "the text of --stop is empty"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, message):

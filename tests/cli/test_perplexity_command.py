@@ -12,6 +12,7 @@ from nlpcli.commands.score.perplexity import Reading, perplexity_of
 from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
+from nlpcli.runs.training_run import MEASURED
 from nlpcli.text import train_tokenizer
 
 TEXT = "the cat sat on the mat\n" * 4
@@ -50,7 +51,7 @@ def test_each_measure_stands_on_a_line_with_its_count_and_signature(call, folder
     expected = perplexity_of(folder / "runs/lm", [str(folder / "a.txt")], Reading(stride=4), say=print)
     assert out.splitlines() == [score.line(6) for score in expected[str(folder / "a.txt")]]
     tokens = len(load_model(folder / "runs/lm").tokenizer.encode([TEXT])[0]) - 1
-    assert f"({tokens} tokens) ppl|level:token|window:8|stride:4|tok:chars-" in out
+    assert f"({tokens} tokens) perplexity|level:token|window:8|stride:4|tok:chars-" in out
 
 
 def test_the_newest_language_model_reads_standard_input(run, folder):
@@ -69,7 +70,14 @@ def test_several_texts_stand_under_each_other(call):
 
 def test_json_has_every_score_in_full(call):
     scores = json.loads(call("perplexity", "a.txt", "--model", "runs/lm", "--json")[1])["scores"]
-    assert [score["metric"] for score in scores] == ["loss/token", "ppl/token", "ppl/word", "ppl/byte", "bits/byte"]
+    assert [score["metric"] for score in scores] == [
+        "loss",
+        "perplexity",
+        "word_perplexity",
+        "byte_perplexity",
+        "bits_per_byte",
+    ]
+    assert [score["metric"] for score in scores] == list(MEASURED), "the training log has the same names"
     assert {score["file"] for score in scores} == {"a.txt"} and all("signature" in score for score in scores)
 
 

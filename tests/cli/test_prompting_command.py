@@ -87,13 +87,13 @@ def test_candidates_are_ranked_rightly_with_any_number_of_shots(call, shots):
     few = ("--shots", shots, "--examples", "rank.tsv") if shots else ()
     status, out, err = call("--template", "rank.yaml", "--data", "rank.tsv", *few)
     assert (status, out.split()) == (0, ["c", "c", "c", "a", "a", "a"])
-    assert err.startswith("accuracy 100.00 [100.00, 100.00] 6 of 6 right accuracy|nrefs:1|")
+    assert err.startswith("accuracy 100.00 [100.00, 100.00] 6 of 6 correct accuracy|nrefs:1|")
 
 
 def test_a_shell_pipes_lines_through(run, folder):
     done = run("generate", "--model", "lm", "--template", "rank.yaml", stdin="dog\nblue\n", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "a\nc\n")
-    assert done.stderr == "no example has a label, so there is no score\n"
+    assert done.stderr == "no example has a label, so no score is computed\n"
 
 
 def test_answers_are_written_until_the_stop_text(call):
@@ -181,11 +181,11 @@ def test_a_seed_without_shots_is_told_to_have_no_effect(call):
         (["--template", "rank.yaml", "--prompt", "a"], "--prompt has no effect with --template"),
         (["--shots", "2"], "--shots has no effect without --template"),
         (["--template", "rank.yaml", "--echo"], "--echo with --template"),
-        (["--template", "rank.yaml", "--shots", "2"], "name the training examples with --examples"),
+        (["--template", "rank.yaml", "--shots", "2"], "add --examples FILE"),
         (["--template", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--template", "rank.yaml", "--data", "nowhere.tsv"], "nowhere.tsv: no such file"),
         (["--template", "rank.yaml", "--data", "rank.tsv", "--label", "gold"], "no column 'gold'"),
-        (["--template", "rank.yaml", "--format", "conll"], "holds tagged words"),
+        (["--template", "rank.yaml", "--format", "conll"], "contains tagged words"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, arguments, message):

@@ -184,15 +184,21 @@ def test_a_metrics_name_comes_before_a_file_of_that_name(files, run):
 def test_warnings_go_to_stderr(files, run):
     (files / "tok.txt").write_text("a long line .\n" * 100)
     done = run("score", "bleu", "tok.txt", "--ref", "tok.txt", "--score-only")
-    assert done.stdout == "100.00\n" and "warning: 100 or more lines end in ' .'" in done.stderr
+    assert done.stdout == "100.00\n" and "warning: at least 100 lines end in ' .'" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (["bleu", "hyp.txt", "--ref", "short.txt"], ["hyp.txt has 4, short.txt has 3"]),
-        (["bleu", "hyp.txt", "--ref", "ref.txt", "--ref", "short.txt"], ["short.txt has 3, ref.txt has 4"]),
-        (["bleu", "hyp.txt", "--ref", "ref.txt", "--baseline", "short.txt"], ["short.txt has 3, ref.txt has 4"]),
+        (["bleu", "hyp.txt", "--ref", "short.txt"], ["hyp.txt has 4 lines, but short.txt has 3 lines"]),
+        (
+            ["bleu", "hyp.txt", "--ref", "ref.txt", "--ref", "short.txt"],
+            ["short.txt has 3 lines, but ref.txt has 4 lines"],
+        ),
+        (
+            ["bleu", "hyp.txt", "--ref", "ref.txt", "--baseline", "short.txt"],
+            ["short.txt has 3 lines, but ref.txt has 4 lines"],
+        ),
         (["bleu", "--ref", "ref.txt"], ["<stdin> is empty"]),
         (["bleu", "empty.txt", "--ref", "ref.txt"], ["empty.txt is empty"]),
         (["bleu", "hyp.txt", "--ref", "empty.txt"], ["empty.txt is empty"]),
@@ -203,21 +209,24 @@ def test_warnings_go_to_stderr(files, run):
         ),
         (["bleu", "hyp.txt"], ["--ref"]),
         (["--metric", "blue", "hyp.txt", "--ref", "ref.txt"], ["unknown metric 'blue'", "did you mean 'bleu'?"]),
-        (["blue", "hyp.txt", "--ref", "ref.txt"], ["'blue' is not a metric and not a file", "did you mean 'bleu'?"]),
+        (["blue", "hyp.txt", "--ref", "ref.txt"], ["'blue' is neither a metric nor a file", "did you mean 'bleu'?"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--tokenise", "none"], ["'--tokenise'", "did you mean '--tokenize'?"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--tokenize", "13b"], ["unknown tokenizer '13b'"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--smooth", "flor"], ["did you mean 'floor'?"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--tokenize", "zh"], ["--tokenize has no effect on wer", "bleu"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--ref", "other.txt"], ["wer takes 1 reference file, not 2"]),
-        (["bleu", "hyp.txt", "--ref", "ref.txt", "--alignment"], ["no alignment to show", "wer"]),
-        (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--alignment"], ["one system at a time"]),
-        (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--sentence"], ["one system at a time"]),
+        (["bleu", "hyp.txt", "--ref", "ref.txt", "--alignment"], ["--alignment has no effect on bleu", "wer"]),
+        (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--alignment"], ["--alignment takes only one system"]),
+        (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--sentence"], ["--sentence takes only one system"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--sentence", "--confidence"], ["--sentence and --confidence exclude"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--json", "--score-only"], ["--json and --score-only"]),
         (["wer", "-", "--ref", "-"], ["standard input can be read only once"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trm"], ["did you mean 'trn'?"]),
-        (["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trn"], ["ref.txt:1: no utterance id"]),
-        (["wer", "hyp.txt", "--ref", "braces.txt", "--alternatives"], ["reference line 2", "without '}'"]),
+        (
+            ["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trn"],
+            ["ref.txt:1: the line does not end with an utterance"],
+        ),
+        (["wer", "hyp.txt", "--ref", "braces.txt", "--alternatives"], ["reference line 2", "no matching '}'"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--confidence", "--bootstrap-samples", "1"], ["at least 2"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--baseline", "ref.txt", "--seed", "0"], ["seed 0"]),
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--decimals", "x"], ["decimals", "'x'"]),
@@ -274,8 +283,8 @@ def test_a_blank_line_in_one_of_several_reference_files_is_a_missing_reference(f
             ["ter", "--ter-asian-support"],
             "--ter-asian-support has no effect without --ter-normalized or --ter-no-punct",
         ),
-        (["rouge1", "--rouge-references", "mean"], "--rouge-references has no effect: there is one reference"),
-        (["wer", "--alternatives"], "--alternatives has no effect: no reference has '{ A / B }' in it"),
+        (["rouge1", "--rouge-references", "mean"], "--rouge-references has no effect with only one reference"),
+        (["wer", "--alternatives"], "--alternatives has no effect because no reference contains '{ A / B }'"),
         (["ter", "--ter-asian-support", "--sentence"], "--ter-asian-support has no effect without"),
     ],
 )

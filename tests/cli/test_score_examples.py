@@ -119,7 +119,7 @@ def test_tags_on_lines_and_in_columns_give_seqevals_score(files, run):
     ):
         done = run("score", "entity-f1,tag-accuracy", *call, "--json", stdin=(files / "said.conll").read_text())
         assert values(done) == pytest.approx({"entity-f1": expected, "tag-accuracy": 100 * 4 / 6})
-        assert "1 of 3 predicted sentences are not valid BIO" in done.stderr
+        assert "1 of 3 predicted sentences is not valid BIO" in done.stderr
     strict = run("score", "entity-f1", "tags.said", "--ref", "tags.gold", "--strict", "--json")
     assert values(strict) == pytest.approx({"entity-f1": 100 * 2 * 1 / (2 + 2)})
 
@@ -200,11 +200,11 @@ def test_links_are_scored_with_their_numbering_told(files, run):
     (files / "gold.talp").write_text("1-1 2-3 2p2\n1-1\n")
     done = run("score", "--metric", "aer", "--ref", "gold.talp", "--one-based", "ref", stdin="0-0 1-2\n\n")
     assert done.stdout.startswith(
-        "AER 20.00 precision = 100.00 recall = 66.67 (2 links; gold: 3 sure, 1 possible) AER|"
+        "AER 20.00 precision = 100.00 recall = 66.67 (2 links; reference: 3 sure, 1 possible) AER|"
     )
     assert done.stderr == ""
     wrong = run("score", "aer", "two.links", "--ref", "gold.talp")
-    assert "warning: no link of the reference has a 0" in wrong.stderr and wrong.returncode == 0
+    assert "warning: the links of the reference never contain 0" in wrong.stderr and wrong.returncode == 0
     turned = run(
         "score", "aer", "two.links", "--ref", "gold.talp", "--one-based", "ref", "--reverse", "ref", "--sentence"
     )
@@ -229,34 +229,55 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (["pearson", "said", "--ref", "y"], ["unequal numbers of lines: said has 7, y has 4"]),
+        (["pearson", "said", "--ref", "y"], ["said has 7 lines, but y has 4 lines"]),
         (["pearson", "text", "--ref", "summary"], ["summary:1: 'A cat sat on the mat.' is not a number"]),
         (["spearman", "nan", "--ref", "y"], ["nan:2: 'nan' is not a finite number"]),
         (["accuracy", "blank", "--ref", "y"], ["blank:3: the label is missing"]),
-        (["f1", "said", "--ref", "gold", "--average", "binary"], ["which of the labels a, b, c", "--positive"]),
+        (
+            ["f1", "said", "--ref", "gold", "--average", "binary"],
+            ["a binary F1 needs a positive label, and the labels are a, b, c", "--positive"],
+        ),
         (["f1", "said", "--ref", "gold", "--average", "mean"], ["unknown average 'mean'"]),
-        (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is a number of a whole text"]),
+        (["f1", "said", "--ref", "gold", "--sentence"], ["F1 is defined only for a whole test set"]),
         (["entity-f1", "said", "--ref", "gold"], ["gold:1: 'a' is not a valid tag", "B-PER"]),
-        (["entity-f1", "short", "--ref", "tags.gold"], ["short:2: 1 tag, but the sentence has 2 (tags.gold:2)"]),
-        (["entity-f1", "two.conll", "--ref", "gold.conll"], ["unequal numbers of sentences", "two.conll has 1"]),
+        (
+            ["entity-f1", "short", "--ref", "tags.gold"],
+            ["short:2: the sentence has 1 tag, but in tags.gold:2 it has 2"],
+        ),
+        (["entity-f1", "two.conll", "--ref", "gold.conll"], ["two.conll has 1 sentence, but gold.conll has "]),
         (
             ["entity-f1", "word.conll", "--ref", "gold.conll"],
-            ["word.conll:1: word 2", "'v1', but 'w1' in gold.conll:3"],
+            ["word.conll:1: word 2", "'v1', but in gold.conll:3 it is 'w1'"],
         ),
-        (["entity-f1", "long.conll", "--ref", "gold.conll"], ["long.conll:1: 2 words, but 3 in gold"]),
-        (["rouge1", "answers.json", "--ref", "squad.json"], ["rouge1 is not computed from files of the format squad"]),
-        (["bleu", "said.conll", "--ref", "gold.conll"], ["bleu is not computed from files of the format conll"]),
-        (["squad", "said", "--ref", "squad.json"], ["said:1: not valid JSON"]),
-        (["aer", "y", "--ref", "gold.links"], ["y:1: '2' is no link between two words", "3p4"]),
-        (["aer", "links", "--ref", "gold.links", "--one-based", "hyp"], ["links:1: the link 0-0 has a word 0"]),
-        (["aer", "links", "--ref", "gold.links", "--one-based", "left"], ["unknown side", "ref, hyp, both"]),
+        (
+            ["entity-f1", "long.conll", "--ref", "gold.conll"],
+            ["long.conll:1: the sentence has 2", "in gold.conll:3 it has 3"],
+        ),
+        (
+            ["rouge1", "answers.json", "--ref", "squad.json"],
+            ["the metric rouge1 can't be computed from files of the format squad"],
+        ),
+        (
+            ["bleu", "said.conll", "--ref", "gold.conll"],
+            ["the metric bleu can't be computed from files of the format conll"],
+        ),
+        (["squad", "said", "--ref", "squad.json"], ["said:1: the file is not valid JSON"]),
+        (["aer", "y", "--ref", "gold.links"], ["y:1: '2' is not a link such as 0-0", "3p4"]),
+        (["aer", "links", "--ref", "gold.links", "--one-based", "hyp"], ["links:1: the link 0-0 contains 0"]),
+        (
+            ["aer", "links", "--ref", "gold.links", "--one-based", "left"],
+            ["value of --one-based 'left'", "ref, hyp, both"],
+        ),
         (["accuracy", "said", "--ref", "gold", "--reverse", "ref"], ["--reverse has no effect on accuracy", "aer"]),
-        (["squad", "list.json", "--ref", "squad.json"], ["list.json: not an object of ids and answers"]),
-        (["squad", "number.json", "--ref", "squad.json"], ["number.json: the answer to q1 is 7, not a text"]),
-        (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its ids is a question"]),
+        (["squad", "list.json", "--ref", "squad.json"], ["list.json is not a JSON object of ids and answers"]),
+        (
+            ["squad", "number.json", "--ref", "squad.json"],
+            ["number.json: the answer to question 'q1' is 7, not a string"],
+        ),
+        (["squad", "strange.json", "--ref", "squad.json"], ["strange.json: none of its ids belongs to a question"]),
         (
             ["squad", "answers.json", "--ref", "squad.json", "--ref", "squad.json"],
-            ["a SQuAD data set holds all references"],
+            ["a SQuAD data set already contains all references"],
         ),
         (["squad", "answers.json", "--ref", "answers.json"], ["answers.json:1: the field 'context' is missing"]),
         (["accuracy", "said", "--ref", "gold", "--ref", "gold"], ["accuracy takes 1 reference file, not 2"]),
@@ -267,7 +288,7 @@ def test_every_metric_has_an_interval_and_a_comparison(files, run):
             ["has no effect on rouge1", "rougelsum"],
         ),
         (["accuracy", "said", "--ref", "gold", "--format", "conl"], ["unknown format 'conl'"]),
-        (["rogue", "summary", "--ref", "text"], ["'rogue' is not a metric and not a file", "did you mean 'rouge"]),
+        (["rogue", "summary", "--ref", "text"], ["'rogue' is neither a metric nor a file", "did you mean 'rouge"]),
     ],
 )
 def test_bad_calls_and_bad_input_end_with_one_sentence_and_status_2(files, run, call, words):

@@ -180,7 +180,7 @@ def test_an_overlong_line_is_cut_and_named(call, model, text):
     status, out, err = call("--model", model, text)
     assert status == 0
     assert len(out) == 3
-    assert err.startswith(f"warning: {text}:2: cut to 63 of its ")
+    assert err.startswith(f"warning: {text}:2: the source has ") and "is truncated to 63, the maximum length" in err
 
 
 def test_the_newest_translation_run_is_taken_and_named(call, model, text, tmp_path, monkeypatch):
@@ -291,14 +291,14 @@ def test_a_damaged_model_folder_is_refused(run, call, text, tmp_path):
         (["--model", "nowhere"], "nowhere: the model folder does not exist"),
         (["no-such.txt"], "no-such.txt: no such file"),
         (["--beam-size", "0"], "beam size must be at least 1, not 0"),
-        (["--beam-size", "2", "--n-best", "3"], "3 best of a beam of 2"),
+        (["--beam-size", "2", "--n-best", "3"], "--n-best must lie between 1 and the beam size 2, not 3"),
         (["--length-normalization", "averge"], "unknown length normalization 'averge'"),
         (["--format", "jsn"], "unknown format 'jsn'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--temperature", "0.5"], "--temperature has no effect without --sample"),
-        (["--sample", "--top-p", "2"], "top-p must lie above 0 and be at most 1"),
+        (["--sample", "--top-p", "2"], "--top-p must be above 0 and at most 1"),
         (["--sample", "--temperature", "0"], "temperature must be a positive number"),
-        (["--batch-tokens", "0"], "batch tokens must be at least 1"),
+        (["--batch-tokens", "0"], "--batch-tokens must be at least 1"),
         (["--alignments", "--alignment-layer", "9"], "no decoder layer 9"),
         (["--target-prefix", "a", "--target-prefix-file", "b"], "exclude each other"),
         (["--beam-sise", "2"], "unknown option '--beam-sise'"),

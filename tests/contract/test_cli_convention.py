@@ -346,7 +346,7 @@ def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
         (["translate", "--field", "text", "--format", "text"], "--field and --format text exclude each other"),
         (["embed", "--field", "text", "--format", "lines"], "--field and --format lines exclude each other"),
         (["report", "--metric", "x", "runs", "--out", "r.xyz"], "r.xyz"),
-        (["convert", "--to", "onyx", "nothing", "out"], "unknown form 'onyx'"),
+        (["convert", "--to", "onyx", "nothing", "out"], "unknown value of --to 'onyx'"),
     ],
 )
 def test_what_can_be_checked_is_checked_before_any_work(call, tmp_path, words, told):

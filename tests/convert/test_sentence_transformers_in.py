@@ -56,9 +56,9 @@ def test_any_other_folder_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("pooling", "more", "message"),
     [
-        ({"pooling_mode": ["cls", "mean"]}, [], "cls and mean is not supported"),
-        ({"pooling_mode_weightedmean_tokens": True}, [], "weightedmean is not supported"),
-        ({}, [], "of nothing"),
+        ({"pooling_mode": ["cls", "mean"]}, [], "'cls and mean' is not supported"),
+        ({"pooling_mode_weightedmean_tokens": True}, [], "'weightedmean' is not supported"),
+        ({}, [], "the pooling is missing"),
         ({"pooling_mode": "mean"}, ["Dense"], "module Dense is not supported"),
     ],
 )
@@ -71,7 +71,7 @@ def test_what_would_give_other_vectors_is_refused_unless_a_pooling_is_named(tmp_
 
 def test_broken_files_are_named(tmp_path):
     (tmp_path / "modules.json").write_text("{", "utf-8")
-    with pytest.raises(NlpcliError, match=r"modules\.json: can't be read"):
+    with pytest.raises(NlpcliError, match=r"modules\.json can't be read"):
         sentence_settings(tmp_path)
     for outside in ("../1_Pooling", "/1_Pooling", "..", 7):
         modules = [{"path": outside, "type": OLD + "Pooling"}]
@@ -79,5 +79,5 @@ def test_broken_files_are_named(tmp_path):
         with pytest.raises(NlpcliError, match=r"modules\.json: .* can't be the name of a file or folder"):
             sentence_settings(tmp_path)
     (tmp_path / "modules.json").write_text("{}", "utf-8")
-    with pytest.raises(NlpcliError, match=r"modules\.json: not a list"):
+    with pytest.raises(NlpcliError, match=r"modules\.json is not a list"):
         sentence_settings(tmp_path)

@@ -132,5 +132,5 @@ def test_agreement_is_the_share_of_common_links():
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(NlpcliError, match="unknown way to combine two directions 'grow'"):
+    with pytest.raises(NlpcliError, match="unknown symmetrization method 'grow'"):
         symmetrised(frozenset(), frozenset(), "grow")

@@ -144,7 +144,7 @@ def test_a_model_with_few_positions_is_never_asked_for_more(toy):
     model = toy(9, max_length=5)
     found = search(model, [1], [[BOS, 2, 3]], 100, beam_size=2, constraints=Constraints((EOS,)))[0][0]
     assert len(found.ids) == 3  # positions 3 and 4 are read, what they predict is written
-    with pytest.raises(NlpcliError, match="6 tokens is longer than the model's 5 positions"):
+    with pytest.raises(NlpcliError, match="the prefix has 6 tokens, but the model has only 5 positions"):
         search(model, [1], [[BOS, 2, 3, 4, 5, 6]], 100)
 
 
@@ -181,7 +181,7 @@ def test_when_everything_is_banned_what_there_is_comes_back(toy):
 
 
 def test_coverage_is_refused_by_a_model_that_shows_no_attention(toy):
-    with pytest.raises(NlpcliError, match="shows no attention"):
+    with pytest.raises(NlpcliError, match="needs cross-attention, but this model has none"):
         search(toy(5), [1], [[BOS]], 4, coverage_penalty=0.2)
 
 
@@ -213,7 +213,7 @@ def test_the_coverage_penalty_is_that_of_the_attention_received(toy):
     ("settings", "message"),
     [
         ({"beam_size": 0}, "beam size must be at least 1, not 0"),
-        ({"beam_size": 2, "n_best": 3}, "3 best of a beam of 2"),
+        ({"beam_size": 2, "n_best": 3}, "n-best must lie between 1 and the beam size 2, not 3"),
         ({"patience": 0.0}, "patience must be positive"),
     ],
 )

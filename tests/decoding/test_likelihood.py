@@ -161,5 +161,5 @@ def test_a_merge_over_the_border_belongs_to_every_candidate():
 
 def test_a_blank_candidate_is_refused():
     tokenizer = train_tokenizer("unigram", LINES, vocab_size=32, byte_fallback=False, seed=1)
-    with pytest.raises(NlpcliError, match="adds nothing"):
+    with pytest.raises(NlpcliError, match="adds no token"):
         split_completions(tokenizer, "the film was", [" good", ""], EOS)

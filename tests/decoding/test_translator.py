@@ -114,11 +114,11 @@ def test_an_overlong_line_is_cut_with_a_warning_that_names_it(transformer, token
     found = list(translator(transformer(), tokenizer, max_source_length=10, warn=warnings.append).translate(lines))
     assert len(found) == 3
     tokens = len(tokenizer.encode(["das kind " * 50])[0])
-    assert warnings == [f"in.txt:2: cut to 9 of its {tokens} tokens, more than the model reads"]
+    assert warnings == [f"in.txt:2: the source has {tokens} tokens and is truncated to 9, the maximum length"]
     learned = transformer(positions="learned", max_length=8)
     warnings.clear()
     assert len(list(translator(learned, tokenizer, max_length=None, warn=warnings.append).translate(lines))) == 3
-    assert "cut to 7" in warnings[0]
+    assert "is truncated to 7," in warnings[0]
 
 
 def test_the_length_limit_depends_on_the_source(transformer, tokenizer):
@@ -158,7 +158,7 @@ def test_no_translation_is_longer_or_shorter_than_the_limits_say(transformer, to
 
 
 def test_a_prefix_as_long_as_a_translation_may_be_is_refused(transformer, tokenizer):
-    with pytest.raises(NlpcliError, match=r"in:3: the target prefix has \d+ tokens, and a translation at most 1"):
+    with pytest.raises(NlpcliError, match=r"in:3: the target prefix has \d+ tokens, but --max-length is 1"):
         list(translator(transformer(), tokenizer, max_length=1).translate([Request("der mann", "in:3", "ein hund")]))
 
 
@@ -254,7 +254,7 @@ def test_constraints_that_leave_nothing_give_an_empty_line(transformer, tokenize
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"batch_tokens": 0}, "batch tokens must be at least 1"), ({"max_length": 0}, "maximum length")],
+    [({"batch_tokens": 0}, "--batch-tokens must be at least 1"), ({"max_length": 0}, "maximum length")],
 )
 def test_sizes_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(NlpcliError, match=message):

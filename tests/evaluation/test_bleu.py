@@ -135,16 +135,16 @@ def test_a_text_without_any_match_has_the_interval_zero_to_zero():
     ("options", "words", "hint"),
     [
         ({"tokenize": "13b"}, "unknown tokenizer '13b'", "13a"),
-        ({"smooth": "epx"}, "unknown smoothing 'epx'", "exp"),
-        ({"smooth": "exp", "smooth_value": 1.0}, "takes no value", "floor"),
+        ({"smooth": "epx"}, "unknown smoothing method 'epx'", "exp"),
+        ({"smooth": "exp", "smooth_value": 1.0}, "no effect on the smoothing method", "floor"),
         ({"max_ngram_order": 0}, "at least 1", None),
         ({"tokenize": "flores200"}, "needs the model", "download it once"),
         ({"tokenize": "flores101"}, "needs the model", "download it once"),
         ({"tokenize": "spBLEU-1K"}, "tokenizer 'spBLEU-1K' needs the model", "download it once"),
         ({"tokenize": "spbleu-1k"}, "tokenizer 'spBLEU-1K' needs the model", "download it once"),
-        ({"smooth": "floor", "smooth_value": float("nan")}, "a number from 0, not nan", None),
-        ({"smooth": "add-k", "smooth_value": -1.0}, "a number from 0, not -1.0", None),
-        ({"smooth": "floor", "smooth_value": float("inf")}, "a number from 0, not inf", None),
+        ({"smooth": "floor", "smooth_value": float("nan")}, "must be finite and at least 0, not nan", None),
+        ({"smooth": "add-k", "smooth_value": -1.0}, "must be finite and at least 0, not -1.0", None),
+        ({"smooth": "floor", "smooth_value": float("inf")}, "must be finite and at least 0, not inf", None),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_with_the_remedy(options, words, hint, monkeypatch, tmp_path):
@@ -165,7 +165,7 @@ def test_a_tokenizer_whose_model_is_there_is_used_and_a_damaged_model_is_named(n
     path = tmp_path / "models" / SPM_MODELS[name]["url"].rpartition("/")[2]
     path.parent.mkdir()
     path.write_bytes(b"no model")
-    with pytest.raises(NlpcliError, match=r"models/.* is no SentencePiece model"):
+    with pytest.raises(NlpcliError, match=r"models/.* is not a SentencePiece model"):
         Bleu(tokenize=name)
     lines = ["the cat sat on the mat", "it is raining today", "a dog and a cat"] * 5
     trained = io.BytesIO()

@@ -123,7 +123,7 @@ def test_a_better_system_differs_from_the_baseline_and_the_baseline_from_itself_
 
 def test_sentence_scores_exist_where_one_example_has_a_value():
     assert [score.value for score in Accuracy().sentences(["a", "b"], [["a", "a"]])] == [100.0, 0.0]
-    with pytest.raises(NlpcliError, match="F1 is a number of a whole text"):
+    with pytest.raises(NlpcliError, match="F1 is defined only for a whole test set"):
         F1().sentences(["a"], [["a"]])
 
 
@@ -135,9 +135,9 @@ def test_the_signature_names_every_choice():
 
 def test_labels_out_of_the_ordinary_are_cautioned_against():
     assert classification_metrics.F1().cautions(["c", "a"], [["a", "b"]]) == [
-        "predicted, but nowhere in the reference: 'c'"
+        "the predicted label 'c' does not occur in the reference"
     ]
-    assert "'z' stands nowhere" in F1(labels=["z"]).cautions(["a"], [["a"]])[0]
+    assert "'z' of --labels does not occur" in F1(labels=["z"]).cautions(["a"], [["a"]])[0]
     assert "every prediction is 'a'" in classification_metrics.Matthews().cautions(["a", "a"], [["a", "b"]])[0]
     assert Accuracy().cautions(["a"], [["a"]]) == []
 
@@ -146,14 +146,23 @@ def test_labels_out_of_the_ordinary_are_cautioned_against():
     ("call", "words"),
     [
         (lambda: classification_metrics.f1(["a"], ["a"], "mean"), "unknown average 'mean'"),
-        (lambda: classification_metrics.f1(["a"], ["a"], "macro", "a"), "means nothing to the average 'macro'"),
-        (lambda: classification_metrics.f1(["yes"], ["no"], "binary"), "which of the labels no, yes"),
+        (
+            lambda: classification_metrics.f1(["a"], ["a"], "macro", "a"),
+            "--positive has no effect on the average 'macro'",
+        ),
+        (lambda: classification_metrics.f1(["yes"], ["no"], "binary"), "a positive label, and the labels are no, yes"),
         (lambda: classification_metrics.f1(["a"], ["b"], "binary", "c"), "unknown positive label 'c'"),
-        (lambda: classification_metrics.f1(["a"], ["b"], "binary", "a", ["a"]), "counts the positive label alone"),
-        (lambda: classification_metrics.accuracy(["a"], ["a", "b"]), "2 hypotheses but 1 line"),
+        (lambda: classification_metrics.f1(["a"], ["b"], "binary", "a", ["a"]), "counts only the positive label"),
+        (
+            lambda: classification_metrics.accuracy(["a"], ["a", "b"]),
+            "the hypotheses have 2 lines, but reference 1 has 1 line",
+        ),
         (lambda: classification_metrics.accuracy([], []), "no lines to score"),
         (lambda: classification_metrics.confusion(["a"], ["b"], ["a"]), "unknown label 'b'"),
-        (lambda: classification_metrics.confusion(["a"], [], ["a"]), "0 predictions but 1"),
+        (
+            lambda: classification_metrics.confusion(["a"], [], ["a"]),
+            "predicted labels \\(0\\) and reference labels \\(1\\)",
+        ),
         (lambda: classification_metrics.multilabel_f1([{"a"}], [{"a"}], average="binary"), "unknown average 'binary'"),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_constant_side_gives_zero_and_a_caution_in_resamples_too(metric):
     score = metric.corpus([0.1] * 5, [[1.0, 2.0, 3.0, 4.0, 5.0]], Resampling(20))
     assert (score.value, score.low, score.high) == (0.0, 0.0, 0.0)
     assert metric.cautions([0.1] * 5, [[1, 2, 3, 4, 5]]) == [
-        "every prediction is 0.1: there is no correlation, and 0 stands for it"
+        "every prediction is 0.1, so the correlation is undefined and reported as 0"
     ]
     assert metric.cautions([1.0, 2.0], [[1.0, 2.0]]) == []
     rare = metric.corpus([7.7, 7.7, 7.7, 8.1], [[1.0, 2.0, 3.0, 4.0]], Resampling(200))
@@ -60,7 +60,7 @@ def test_systems_are_compared_with_a_baseline():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused(bad):
     for score in (correlation.pearson, correlation.spearman):
-        with pytest.raises(NlpcliError, match="number 2 is"):
+        with pytest.raises(NlpcliError, match="finite numbers, but number 2 is"):
             score([1.0, 2.0], [1.0, bad])
-    with pytest.raises(NlpcliError, match="whole text"):
+    with pytest.raises(NlpcliError, match="whole test set"):
         correlation.Pearson().sentences([1.0], [[1.0]])

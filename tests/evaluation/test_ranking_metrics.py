@@ -48,11 +48,11 @@ def test_reciprocal_rank_is_the_mean_of_inverted_ranks():
     score = reciprocal_rank([1, 2, 4, 1])
     assert score.value == pytest.approx(100 * (1 + 0.5 + 0.25 + 1) / 4)
     assert score.details["first"] == 2
-    assert "2 of 4 first" in score.line()
+    assert "2 of 4 ranked first" in score.line()
 
 
 def test_what_is_no_rank_and_no_label_is_refused():
-    with pytest.raises(NlpcliError, match="rank 0"):
+    with pytest.raises(NlpcliError, match="ranks start at 1, but one rank is 0"):
         reciprocal_rank([1, 0])
-    with pytest.raises(NlpcliError, match="ones and zeros"):
+    with pytest.raises(NlpcliError, match="references that are 0 or 1, not"):
         average_precision([1, 2], [0.1, 0.2])

@@ -72,7 +72,7 @@ def test_a_hundred_choices_in_one_reference_take_no_time():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("a { b / c", "without '}'"), ("a } b", "without '{'"), ("{ a / { b / c } }", "within")]
+    ("text", "words"), [("a { b / c", "no matching '}'"), ("a } b", "no matching '{'"), ("{ a / { b / c } }", "nested")]
 )
 def test_marks_that_do_not_match_are_refused_with_their_line(text, words):
     with pytest.raises(NlpcliError, match=f"reference line 2: .*{words}"):

@@ -88,20 +88,20 @@ def test_systems_are_compared_and_intervals_drawn_over_examples():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(NlpcliError, match="unknown kind of ROUGE 'rouge3'"):
+    with pytest.raises(NlpcliError, match="unknown ROUGE metric 'rouge3'"):
         rouge(["a"], [["a"]], "rouge3")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rouge_stemmer": "poter"}, "unknown stemmer of ROUGE 'poter'"),
-        ({"rouge_tokenize": "13a"}, "unknown tokenizer of ROUGE '13a'"),
-        ({"rouge_references": "worst"}, "unknown treatment of references 'worst'"),
-        ({"rouge_sentences": "cut"}, "unknown division into sentences 'cut'"),
+        ({"rouge_stemmer": "poter"}, "unknown ROUGE stemmer 'poter'"),
+        ({"rouge_tokenize": "13a"}, "unknown ROUGE tokenizer '13a'"),
+        ({"rouge_references": "worst"}, "unknown value of --rouge-references 'worst'"),
+        ({"rouge_sentences": "cut"}, "unknown value of --rouge-sentences 'cut'"),
         ({"rouge_stemmer": "rouge-1.5.5"}, "needs WordNet's lists"),
-        ({"rouge_irregular": "."}, "needs WordNet's lists"),
-        ({"rouge_stemmer": "rouge-1.5.5", "rouge_irregular": "nowhere"}, "nowhere: none of adj.exc"),
+        ({"rouge_irregular": "."}, "--rouge-irregular has no effect on the ROUGE stemmer 'none'"),
+        ({"rouge_stemmer": "rouge-1.5.5", "rouge_irregular": "nowhere"}, "the folder nowhere contains none of adj.exc"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, words):
@@ -111,5 +111,5 @@ def test_options_that_cannot_be_used_are_refused(options, words):
 
 def test_a_line_without_a_base_form_is_named(irregular):
     (irregular / "adj.exc").write_text("better good\nworse\n")
-    with pytest.raises(NlpcliError, match=r"adj.exc:2: 'worse' without a base form"):
+    with pytest.raises(NlpcliError, match=r"adj.exc:2: the form 'worse' has no base form"):
         read_irregular_forms(irregular)

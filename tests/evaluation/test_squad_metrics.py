@@ -82,7 +82,7 @@ def test_questions_with_and_without_answers_are_told_apart():
         "no_answer": 50.0,
     }
     assert ExactMatch().cautions(["Paris", "", "London", None], [gold]) == [
-        "1 of 4 questions has no prediction: it counts 0"
+        "1 of 4 questions has no prediction and scores 0"
     ]
     assert ExactMatch().cautions(["x"], [[("x",)]]) == []
 
@@ -98,5 +98,5 @@ def test_questions_are_scored_one_by_one_and_resampled():
 def test_bad_calls_are_refused():
     with pytest.raises(NlpcliError, match="unknown normalization 'squat'"):
         ExactMatch(normalize="squat")
-    with pytest.raises(NlpcliError, match="2 questions, 1 predictions"):
+    with pytest.raises(NlpcliError, match=r"questions \(2\), predictions \(1\) and probabilities \(2\) are not equal"):
         squad_metrics.best_threshold([(), ()], ["a"], [0.5, 0.5])

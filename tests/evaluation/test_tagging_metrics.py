@@ -90,9 +90,9 @@ def test_the_signature_says_how_tags_were_read():
 def test_invalid_predictions_are_cautioned_against():
     gold = [["B-X", "I-X"], ["O", "B-Y"]]
     [caution] = EntityF1().cautions([["B-X", "I-X"], ["O", "I-Y"]], [gold])
-    assert caution.startswith("1 of 2 predicted sentences are not valid BIO: they are read as conlleval")
+    assert caution.startswith("1 of 2 predicted sentences is not valid BIO, so entities are read as conlleval")
     assert EntityF1().cautions(gold, [gold]) == []
-    assert "valid in no scheme" in EntityF1().cautions(gold, [[["I-X", "O"], ["B-Y", "I-Z"]]])[0]
+    assert "do not follow any known tagging scheme" in EntityF1().cautions(gold, [[["I-X", "O"], ["B-Y", "I-Z"]]])[0]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,15 @@ def test_invalid_predictions_are_cautioned_against():
     [
         (
             lambda: tagging_metrics.entity_f1([["O"], ["O", "O"]], [["O"], ["O"]]),
-            "sentence 2: 1 tags predicted for 2 words",
+            "sentence 2 has 2 words, but its prediction has 1 tag",
         ),
-        (lambda: tagging_metrics.token_accuracy([["O"]], [[]]), "sentence 1: 0 tags predicted for 1 words"),
+        (lambda: tagging_metrics.token_accuracy([["O"]], [[]]), "sentence 1 has 1 word, but its prediction has 0 tags"),
         (lambda: tagging_metrics.entity_f1([["O"]], [["NOUN"]]), "'NOUN' is not a valid tag"),
-        (lambda: tagging_metrics.entity_f1([["O"]], [["O"]], scheme="BIO"), "means nothing unless"),
-        (lambda: tagging_metrics.entity_f1([["B-X", "I-Y", "I-X"]], [["O"] * 3], strict=True), "valid in no scheme"),
+        (lambda: tagging_metrics.entity_f1([["O"]], [["O"]], scheme="BIO"), "--scheme has no effect without --strict"),
+        (
+            lambda: tagging_metrics.entity_f1([["B-X", "I-Y", "I-X"]], [["O"] * 3], strict=True),
+            "do not follow any known tagging scheme",
+        ),
         (lambda: tagging_metrics.entity_f1([["O"]], [["O"]], True, "IBO"), "unknown tag scheme"),
     ],
 )

@@ -13,7 +13,10 @@ def test_utterances_are_found_by_their_id_whatever_its_case():
 
 @pytest.mark.parametrize(
     ("lines", "words"),
-    [(["a (1)", "b"], r"f:2: no utterance id"), (["a (A)", ";;", "b (a)"], r"f:3: utterance 'a' a second time")],
+    [
+        (["a (1)", "b"], r"f:2: the line does not end with an utterance id"),
+        (["a (A)", ";;", "b (a)"], r"f:3: the utterance id 'a' occurs a second time"),
+    ],
 )
 def test_a_line_that_is_no_utterance_is_refused_with_its_place(lines, words):
     with pytest.raises(NlpcliError, match=words):

@@ -108,14 +108,15 @@ def test_long_texts_are_cut_and_counted(tmp_path):
     embedder.vectors(TEXT)
     assert embedder.cut == 1
     assert open_embedder(tmp_path / "m", max_length=5).max_length == 5
-    with pytest.raises(NlpcliError, match="more than the 24 tokens"):
+    with pytest.raises(NlpcliError, match="larger than the model's maximum of 24 tokens"):
         open_embedder(tmp_path / "m", max_length=25)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"pooling": "men"}, "unknown pooling 'men'"), ({"layers": "concat"}, "unknown layers"),
-     ({"layers": "weighted"}, "unknown layers 'weighted'"), ({"layers": "mean:x"}, "unknown layers")],
+    [({"pooling": "men"}, "unknown pooling 'men'"), ({"layers": "concat"}, "unknown value of --layers"),
+     ({"layers": "weighted"}, "unknown value of --layers 'weighted'"),
+     ({"layers": "mean:x"}, "unknown value of --layers")],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(NlpcliError, match=message):

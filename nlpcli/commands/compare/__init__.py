@@ -29,7 +29,7 @@ def compare(job: Comparing, listener: Listener) -> Results:
     """
     plan = make_plan(job)
     if any(not (cell.config.data.train or cell.config.data.mixture) for cell in plan.cells):
-        raise NlpcliError(f"{job.grid}: no training data is given", hint="add --train FILE, or the section 'data'")
+        raise NlpcliError(f"{job.grid} names no training data", hint="add --train FILE, or the section 'data'")
     check_test(plan)
     standings = look(plan)
     run(plan, standings, listener)

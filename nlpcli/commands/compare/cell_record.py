@@ -77,14 +77,16 @@ def digest(paths: tuple[str, ...]) -> str:
 
     found = find_files(paths)
     if STDIN in map(str, found):
-        raise NlpcliError("a grid reads its text several times, so it can't come from standard input; name files")
+        raise NlpcliError(
+            "a grid reads its text several times, so the text can't come from standard input", hint="name files"
+        )
     whole = hashlib.sha256()
     for path in found:
         try:
             state = Path(path).stat()
             whole.update(_content(Path(path).resolve(), state.st_size, state.st_mtime_ns).encode())
         except OSError as error:
-            raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
+            raise NlpcliError(f"{path} can't be read ({(error.strerror or str(error)).lower()})") from None
     return whole.hexdigest()[:16]
 
 
@@ -130,12 +132,12 @@ def _unrecorded(run: Path) -> str:
     is_run = run.is_dir() and (run / CONFIG).exists()
     if is_run and ((run / CARD).exists() or (run / WEIGHTS).exists() or has_checkpoint(run)):
         raise NlpcliError(
-            f"{run}: holds a run that is not a cell of a grid",
-            hint="choose another --out, or replace it with --rerun CELL or --overwrite",
+            f"{run} contains a run that is not a cell of a grid",
+            hint="choose another --out, or replace the run with --rerun CELL or --overwrite",
         )
     if not is_run:
         raise NlpcliError(
-            f"{run}: holds files that are not a cell of a grid", hint="choose another --out, or move it away"
+            f"{run} contains files that are not a cell of a grid", hint="choose another --out, or move the folder"
         )
     return STARTED
 

@@ -15,6 +15,7 @@ from nlpcli.config.loading import apply_overrides, merge
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.setting_errors import suggestion
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.escaping import quoted
 from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
@@ -104,7 +105,9 @@ def make_plan(job: Comparing) -> Plan:
     chosen = only or [variant.name for variant in found]
     repeated = chosen if job.overwrite else rerun
     if len({cell.name for cell in cells}) < len(cells):
-        raise NlpcliError(f"{job.grid}: a cell has the name of another cell with a seed")
+        raise NlpcliError(
+            f"{job.grid}: the name of a cell equals that of another cell with its seed", hint="rename one of the cells"
+        )
     return Plan(
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
         frozenset(chosen), frozenset(repeated) & frozenset(chosen),
@@ -113,10 +116,10 @@ def make_plan(job: Comparing) -> Plan:
 
 def _check_name(job: Comparing, name: str) -> None:
     """Refuses a cell whose folder can't be, or would be where a file of the grid is written."""
-    place = f"{job.grid}: a cell's name"
+    place = f"{job.grid}: the name of a cell"
     if plain_name(name, place).casefold() in (RESULTS, TABLE, PICTURE):
         raise NlpcliError(
-            f"{place}: '{name}' is the name of a file in the grid's folder", hint="give the cell another name"
+            f"{place} can't be '{name}', which is a file in the grid's folder", hint="give the cell another name"
         )
 
 
@@ -133,15 +136,15 @@ def _check_columns(job: Comparing, grid: GridConfig, config: RunConfig) -> None:
     settings = flat(config.model_dump())
     for name in grid.shown().values():
         if name not in settings:
-            hint = suggestion(RunConfig, name.split(".")) or "'nlpcli config show NAME' lists all settings"
-            raise NlpcliError(f"{job.grid}: columns: there is no setting '{name}'", hint=hint)
+            hint = suggestion(RunConfig, name.split(".")) or "list all settings with: nlpcli config show NAME"
+            raise NlpcliError(f"{job.grid}: columns: the setting '{name}' does not exist", hint=hint)
 
 
 def _seeds(job: Comparing, variant: Variant, first: int) -> list[int]:
     if isinstance(variant.seeds, int):
         return list(range(first, first + variant.seeds))
     if len(set(variant.seeds)) < len(variant.seeds):
-        raise NlpcliError(f"{job.grid}: cell '{variant.name}': a seed is repeated in {variant.seeds}")
+        raise NlpcliError(f"{job.grid}: cell '{variant.name}': the list of seeds {variant.seeds} contains a seed twice")
     return variant.seeds
 
 
@@ -169,7 +172,7 @@ def _test(job: Comparing, grid: GridConfig) -> HeldOut | None:
     if not job.test:
         return grid.test
     if len(job.test) != 2:
-        raise NlpcliError(f"--test needs two files, SOURCE TARGET (got {len(job.test)})")
+        raise NlpcliError(f"--test needs 2 files, SOURCE and TARGET, not {len(job.test)}")
     return HeldOut(source=job.test[0], target=job.test[1])
 
 
@@ -203,10 +206,10 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     command = grid.command or ("finetune" if task else "pretrain" if objective else None)
     if command is None:
         raise NlpcliError(
-            "no task and no objective is given", hint="set task, such as translation, or objective in the base"
+            "neither a task nor an objective is given", hint="set task, such as translation, or objective in the base"
         )
     if init and preset:
-        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other; leave one of them out")
+        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other", hint="leave out one of them")
     if command == "finetune":
         known = _finetuning(task or "translation", init, preset or config, settings)
     else:
@@ -227,7 +230,7 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
     if name is None:
         return None, None
     if not isinstance(name, str):
-        raise NlpcliError(f"'extends' must be the name of a preset (got {name!r})")
+        raise NlpcliError(f"'extends' must be the name of a preset, not {quoted(name)}")
     path = grid.parent / name
     if name in presets.names() or (path.suffix not in (".yaml", ".yml") and not path.is_file()):
         return None, name
@@ -267,7 +270,9 @@ def _check(cell: Cell) -> None:
         configured(cell.request)
     elif config.task == "translation":
         if config.model.kind != "encoder-decoder":
-            raise NlpcliError(f"translation needs an encoder-decoder, and this model is a {config.model.kind}")
+            raise NlpcliError(
+                f"translation needs an encoder-decoder, but the kind of this model is {config.model.kind}"
+            )
         measured = (*MEASURED, *["bleu"] * bool(config.training.bleu_sentences))
         if config.training.metric not in measured:
             raise NlpcliError(

@@ -49,7 +49,7 @@ def _drawn(results: Results, listener: Listener) -> bytes | None:
     try:
         return picture(results)
     except NlpcliError as error:
-        listener.note(f"no figure: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        listener.note(f"no figure was drawn: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return None
 
 
@@ -80,7 +80,7 @@ def _told(results: Results) -> str:
         *[f"Dev set: {_listed(data['dev'])}."] * bool(data["dev"]),
         *[f"Test set: {_listed(data['test'])}."] * bool(data["test"]),
         *["± is the standard deviation over seeds."] * several,
-        *["In brackets: the 95 % bootstrap interval over the test sentences, without the variation of seeds."]
+        *["In brackets: the 95 % bootstrap interval over the test sentences, without the variation over seeds."]
         * any(_bounded(row) for row in rows),
         "The best values are bold.",
     ]
@@ -103,9 +103,9 @@ def _bounded(row: Row) -> bool:
 
 def _caption(results: Results) -> str:
     bars = ["standard deviations over seeds"] if any(len(row.seeds) > 1 for row in results.rows) else []
-    bars += ["95 % bootstrap intervals of the test"] if any(_bounded(row) for row in results.rows) else []
+    bars += ["95 % bootstrap intervals over the test sentences"] if any(_bounded(row) for row in results.rows) else []
     line = ["The dashed line is the base."] if any(not row.changes for row in results.rows) else []
-    return " ".join([f"Bars are {', else '.join(bars)}."] * bool(bars) + line)
+    return " ".join([f"The error bars are {' or, for one seed, '.join(bars)}."] * bool(bars) + line)
 
 
 def _listed(files: list[str]) -> str:

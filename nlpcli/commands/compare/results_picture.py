@@ -27,7 +27,7 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
     colours = theme_named(theme)
     panels = _panels(results)
     if not panels:
-        raise NlpcliError("no cell is finished, so there is no figure")
+        raise NlpcliError("no cell is finished, so no figure can be drawn")
     bounded = {heading(name) for name in results.metrics if higher_is_better(name)}
     with plain_settings(colours):
         rows = _places(results.rows)

@@ -13,10 +13,7 @@ from nlpcli.config.counting import counted
 from nlpcli.escaping import escaped
 from nlpcli.training.metric_direction import higher_is_better
 
-_NAMES = {
-    "bleu": "dev BLEU", "test_bleu": "test BLEU", "perplexity": "perplexity", "byte_perplexity": "perplexity/byte",
-    "word_perplexity": "perplexity/word", "bits_per_byte": "bits/byte",
-}  # fmt: skip
+_NAMES = {"bleu": "dev BLEU", "test_bleu": "test BLEU"}
 _COSTS = {"parameters": "parameters", "tokens": "tokens", "seconds": "minutes", "flops": "FLOPs"}
 _DROPPED = ("tokens", "minutes", "FLOPs")
 """Columns of cost that a narrow table does without, in this order."""
@@ -171,15 +168,16 @@ def notes(results: Results) -> list[str]:
     waiting = [row for row in results.rows if row.status in (OPEN, PARTLY) and row not in results.failed]
     told += [f"{row.title} is left out: {row.reason}" for row in waiting if row.reason]
     if names := [row.title for row in waiting if not row.reason]:
-        told.append(f"not finished: {', '.join(names)}")
+        told.append(f"{'this cell is' if len(names) == 1 else 'these cells are'} not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
     tested = [number for row in results.rows for number in row.metrics.values() if number.p_value is not None]
     if any(number.p_value < SIGNIFICANT for number in tested):
         base = next((row for row in results.rows if not row.changes), None)
-        each = f", from each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
+        each = f", for each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
+        cells = "1 cell was" if len(tested) == 1 else f"{len(tested):,} cells were"
         told.append(
-            f"† differs from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test sentences; "
-            f"cells tested: {len(tested)}, not corrected for their number)"
+            f"† marks a difference from the base{each} with p < {SIGNIFICANT} (paired bootstrap over the test "
+            f"sentences; {cells} tested, without correction for their number)"
         )
     for name in results.metrics:
         known = results.signatures.get(name, [])

@@ -62,11 +62,11 @@ def _standing(plan: Plan, cell: Cell, strict: bool) -> Standing:
     if changed and strict:
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise NlpcliError(
-            f"{cell.folder}: was trained with other settings: {changed[0]}{more}",
+            f"{cell.folder} was trained with other settings: {changed[0]}{more}",
             hint=f"train it again with --rerun {cell.variant.name}, or choose another --out",
         )
     if changed:
-        return Standing(cell, NEW, asked, reason=f"trained with other settings: {changed[0]}")
+        return Standing(cell, NEW, asked, reason=f"it was trained with other settings: {changed[0]}")
     return Standing(cell, state, asked, record, record.get("failed", ""))
 
 
@@ -166,7 +166,7 @@ def _complete(plan: Plan, standing: Standing, listener: Listener) -> None:
         scores = score_test(standing.cell, plan.test, listener)
         record["test"] = {"text": text, "output": records.digest((str(run / OUTPUT),)), **scores}
     except NlpcliError as error:
-        listener.note(f"{standing.cell.name} is not scored on {plan.test.source}: {error.message}")
+        listener.note(f"{standing.cell.name} was not scored on {plan.test.source}: {error.message}")
         return
     records.write_record(run, record)
 
@@ -188,7 +188,7 @@ def _test_differences(plan: Plan, standings: list[Standing], listener: Listener)
     try:
         found = [p_values(base.cell, [item.cell for item in new], plan.test) for base in bases]
     except NlpcliError as error:
-        listener.note(f"differences from {bases[0].cell.variant.name} are not tested: {error.message}")
+        listener.note(f"differences from {bases[0].cell.variant.name} were not tested: {error.message}")
         return
     for item, values in zip(new, zip(*found, strict=True), strict=True):
         item.record["test"] |= {"base": mark, "p_value": max(values)}
@@ -228,7 +228,7 @@ class _Clock:
             return ""
         each = sum(self._times) / len(self._times) if self._times else 60 * self._minutes
         so_far = f"{_duration(sum(self._times))} so far, " if self._times else ""
-        return f" ({so_far}about {_duration(each * self._left)} to go)"
+        return f" ({so_far}about {_duration(each * self._left)} left)"
 
 
 def _duration(seconds: float) -> str:

@@ -26,9 +26,9 @@ def check_test(plan: Plan) -> None:
     other = [cell for cell in plan.cells if cell.config.task != "translation"]
     if other:
         raise NlpcliError(
-            f"--test needs translators, and the cell '{other[0].name}' is trained on "
+            f"--test needs translation models, but the cell '{other[0].name}' is trained on "
             f"{other[0].config.task or other[0].config.objective}",
-            hint="leave --test out; cells are evaluated on the dev set",
+            hint="leave out --test; cells are evaluated on the dev set",
         )
     for _ in read_parallel(plan.test.source, plan.test.target):
         pass

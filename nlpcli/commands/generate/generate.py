@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import check_lengths, generation_of
 from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
@@ -50,15 +51,16 @@ class Generating:
 
     def __post_init__(self) -> None:
         check_lengths(self.min_length, self.max_new_tokens, ("--min-length", "--max-new-tokens"))
-        for name in ("samples", "rows"):
-            if getattr(self, name) < 1:
-                raise NlpcliError(f"{name.replace('_', ' ')} must be at least 1, not {getattr(self, name)}")
+        for name, number in (("--num-samples", self.samples), ("the number of prompts in a batch", self.rows)):
+            if number < 1:
+                raise NlpcliError(f"{name} must be at least 1, not {number}")
         if self.greedy and self.samples > 1:
             raise NlpcliError(
-                f"greedy search gives one text, not {self.samples}", hint="leave out --greedy to sample several"
+                f"--greedy writes one text, but --num-samples is {self.samples}",
+                hint="leave out --greedy to sample texts",
             )
         if "" in self.stop:
-            raise NlpcliError("the stop text is empty")
+            raise NlpcliError("the text of --stop is empty")
 
     def as_generation(self) -> dict[str, Any]:
         """The same in the names of `Generation`; None where the model decides."""
@@ -158,7 +160,8 @@ class Generator:
 
     def _fitting(self, ids: list[int], number: int) -> list[int]:
         if len(ids) > self.window:
-            self.warn(f"prompt {number + 1}: only the last {self.window} of its {len(ids)} tokens are read")
+            tokens = f"{counted(len(ids), 'token')} and is truncated to its last {self.window:,}"
+            self.warn(f"prompt {number + 1} has {tokens}, the model's maximum")
         return ids[-self.window :]
 
     def _settings(self) -> Any:

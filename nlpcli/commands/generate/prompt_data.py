@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.commands.generate.prompt_template import Record
+from nlpcli.config.counting import counted
 from nlpcli.data.columns import LABELS, TARGETS, Columns, ambiguous, by_names, by_numbers, column_number, find, squashed
 from nlpcli.data.json_objects import begins_list
 from nlpcli.data.label_text import stripped
@@ -29,7 +30,7 @@ def read_records(path: Path | str, columns: Columns, used: Collection[str]) -> I
     Raises: NlpcliError, with file and line, for what can't be read, and where it can't be told which is the label.
     """
     if columns.format in _UNFIT:
-        raise NlpcliError(f"format {columns.format} holds tagged words, and a prompt needs texts")
+        raise NlpcliError(f"the format {columns.format} contains tagged words, but a prompt needs texts")
     blank_lines = columns.blank_lines
     if columns.format == "squad" or (columns.format == "auto" and _is_squad(path)):
         yield from _questions(path, blank_lines=blank_lines)
@@ -80,8 +81,8 @@ class _Finder:
         names = row.names or tuple(str(number) for number in range(1, len(row.cells) + 1))
         if len(row.cells) != len(names):
             raise NlpcliError(
-                f"{row.place}: {len(row.cells)} columns where the header has {len(names)}",
-                hint="check the number of separators; format csv reads quoted cells",
+                f"{row.place}: the line has {counted(len(row.cells), 'column')}, but the header has {len(names)}",
+                hint="check the separators; add --format csv if cells are in quotation marks",
             )
         if names != self.names:
             for name in self.used:
@@ -123,7 +124,7 @@ class _Finder:
             if len(found) > 1:
                 several = ", ".join(names[place] for place in found)
                 raise NlpcliError(
-                    f"{row.place}: several columns could hold the label: {several}", hint="choose one with --label"
+                    f"{row.place}: several columns may be the label: {several}", hint="choose one with --label"
                 )
             if found:
                 return found[0]
@@ -146,5 +147,5 @@ def _answers(value: Any, place: str) -> tuple[str, ...] | None:
     if value is None or value == "":
         return None
     if not all(isinstance(text, str) for text in found):
-        raise NlpcliError(f"{place}: the label is neither a text nor a list of texts")
+        raise NlpcliError(f"{place}: the label is neither a string nor a list of strings")
     return tuple(map(stripped, found))

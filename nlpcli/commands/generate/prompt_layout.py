@@ -30,7 +30,8 @@ class Demonstrations:
         self.pool = [case for case in pool if case.completion is not None]
         if len(self.pool) < shots:
             raise NlpcliError(
-                f"--shots {shots} needs that many examples with an answer, and the file has {len(self.pool)}"
+                f"--shots {shots} needs {counted(shots, 'example')} with an answer, but the file of --examples "
+                f"contains only {len(self.pool):,} of them"
             )
         self.shots, self.seed = shots, seed
 
@@ -114,7 +115,8 @@ class EncoderDecoderLayout:
         longest = len(question.prefix) + max(map(len, question.candidates), default=new_tokens) - 1
         if self.positions is not None and longest > self.positions:
             raise NlpcliError(
-                f"an answer of {counted(longest, 'token')} is longer than the model's {self.positions} positions"
+                f"an answer may have {counted(longest, 'token')}, but the model has only "
+                f"{counted(self.positions, 'position')}"
             )
         return len(question.source or ()) - self.room
 
@@ -177,13 +179,13 @@ class Composer:
         if excess >= len(text):
             raise NlpcliError(
                 f"{prompt.case.place}: an answer may have "
-                f"{counted(self.layout.room + excess - len(text) + 1, 'token')}, which leaves "
-                f"no room for the prompt in the model's {self.layout.room}",
-                hint="make candidates shorter, or max_new_tokens smaller",
+                f"{counted(self.layout.room + excess - len(text) + 1, 'token')}, so no token is left for the prompt: "
+                f"the model's maximum for both is {counted(self.layout.room, 'token')}",
+                hint="use shorter candidates, or a smaller max_new_tokens",
             )
         self.warn(
-            f"{prompt.case.place}: only the last {len(text) - excess} of the prompt's {len(text)} tokens are read; "
-            f"the model's maximum is {self.layout.room}, with the answer"
+            f"{prompt.case.place}: the prompt has {counted(len(text), 'token')} and is truncated to its last "
+            f"{len(text) - excess:,}, because the model's maximum for prompt and answer is {self.layout.room:,}"
         )
         return replace(prompt, question=self.layout.cut(prompt.question, excess))
 
@@ -191,8 +193,8 @@ class Composer:
         """What is to be said, in the end, of prompts with fewer examples than were asked for."""
         if not self.shortened:
             return None
-        shots = self.demonstrations.shots
+        shots, contain = self.demonstrations.shots, "contains" if self.shortened == 1 else "contain"
         return (
-            f"fewer than {counted(shots, 'example')} in {self.shortened} of {counted(self.prompts, 'prompt')}, "
-            f"at least {self.fewest}: the model's maximum is {counted(self.layout.room, 'token')}"
+            f"{self.shortened:,} of {counted(self.prompts, 'prompt')} {contain} fewer than {counted(shots, 'example')} "
+            f"(at least {self.fewest}), because the model's maximum is {counted(self.layout.room, 'token')}"
         )

@@ -25,7 +25,7 @@ def metrics_of(template: Template) -> list[Metric]:
         if kind.needs not in fit:
             able = [other for other in METRICS if METRICS.load(other).needs in fit]
             what = "candidates" if template.ranks else "texts"
-            raise NlpcliError(f"metric {name} can't score {what}", hint=f"choose one of: {', '.join(able)}")
+            raise NlpcliError(f"the metric {name} can't score {what}", hint=f"choose one of: {', '.join(able)}")
         found.append(kind())
     return found
 

@@ -64,26 +64,30 @@ class Template(Strict):
     prompt; without either the model writes until `stop`.
     """
 
-    prompt: str = Field(description="text before the answer; {column} is replaced, {{ and }} are braces")
-    label: str = Field(" {label}", description="form of the answer after the prompt, with {label} for its text")
+    prompt: str = Field(
+        description="text before the answer; {column} is replaced by its text, {{ and }} stand for braces"
+    )
+    label: str = Field(" {label}", description="text of the answer after the prompt; {label} is replaced by the answer")
     labels: dict[str, str] = Field({}, description="text for each label of the data")
     choices: str | list[str] | dict[str, str] | None = Field(
-        None, description="columns of the candidates, or the one with a list of them; or label: column"
+        None, description="columns of the candidates, or one column with a list of them, or a mapping label: column"
     )
-    first_choice: str = Field("0", min_length=1, description="label of the first candidate in the data: 0, 1, A")
-    instruction: str = Field("", description="description of the task, before everything else")
-    separator: str = Field("\n\n", description="between instruction, examples and prompt")
+    first_choice: str = Field(
+        "0", min_length=1, description="label of the first candidate in the data, such as 0, 1 or A"
+    )
+    instruction: str = Field("", description="description of the task, which comes first")
+    separator: str = Field("\n\n", description="text between instruction, examples and prompt")
     normalize: Literal["none", "tokens", "unconditional"] = Field(
-        "none", description="log P(candidate): per token, or minus its log P after a neutral prompt"
+        "none", description="normalization of log P(candidate): by its tokens, or by its log P after a neutral prompt"
     )
-    answer_context: str = Field("Answer:", description="the neutral prompt ('unconditional')")
+    answer_context: str = Field("Answer:", description="the neutral prompt of normalize: unconditional")
     stop: str | list[str] = Field("\n", description="texts that stop the generation")
     max_new_tokens: Annotated[int, Field(ge=1)] = Field(32, description="maximum number of new tokens")
-    beam_size: Annotated[int, Field(ge=1)] = Field(1, description="1 is greedy search")
+    beam_size: Annotated[int, Field(ge=1)] = Field(1, description="beam size; 1 is greedy search")
     length_penalty: Annotated[float, Field(ge=0)] = Field(
         0.6, description="length penalty of beam search, as in nlpcli translate"
     )
-    metric: str | list[str] | None = Field(None, description="null: accuracy of candidates, exact match of texts")
+    metric: str | list[str] | None = Field(None, description="null: accuracy for candidates, exact match for texts")
 
     @field_validator("labels", "choices", "first_choice", mode="before")
     @classmethod
@@ -104,16 +108,16 @@ class Template(Strict):
         if self.labels and self.choices:
             raise ValueError("labels and choices exclude each other; leave one of them out")
         if len(self.labels) == 1:
-            raise ValueError("labels: at least two labels are needed")
+            raise ValueError("labels must contain at least 2 labels")
         if set(placeholders(self.label)) != {LABEL}:
-            raise ValueError("label: must hold {label}, the text of the answer, and no other column")
+            raise ValueError("label must contain {label}, the text of the answer, and no other column")
         for name in ("prompt", "answer_context", "instruction"):
             if LABEL in placeholders(getattr(self, name)):
-                raise ValueError(f"{name}: holds {{label}}, which is the answer")
+                raise ValueError(f"{name} must not contain {{label}}, which is the answer")
         if placeholders(self.instruction):
-            raise ValueError("instruction: can't hold a column, because it is the same for all examples")
+            raise ValueError("instruction must not contain a column, because it is the same for all examples")
         if "" in self.stops:
-            raise ValueError("stop: an empty text can't stop an answer")
+            raise ValueError("stop must not contain an empty text")
         self._has_an_effect()
         return self
 
@@ -132,7 +136,7 @@ class Template(Strict):
             idle.append(("first_choice", "where the candidates are named"))
         for name, why in idle:
             if name in given:
-                raise ValueError(f"{name}: has no effect {why}")
+                raise ValueError(f"{name} has no effect {why}")
 
     @property
     def ranks(self) -> bool:
@@ -184,7 +188,9 @@ class Template(Strict):
         else:
             found = _list(record, str(self.choices))
         if len(found) < 2:
-            raise NlpcliError(f"{record.place}: at least two candidates are needed, not {len(found)}")
+            raise NlpcliError(
+                f"{record.place}: the example has {counted(len(found), 'candidate')}, but at least 2 are needed"
+            )
         return dict(zip(_numbered(self.first_choice, len(found)), found, strict=True))
 
 
@@ -209,12 +215,14 @@ def _pieces(text: str) -> list[tuple[str, str]]:
         found = list(Formatter().parse(text))
     except ValueError:
         raise ValueError(
-            "a brace is not closed; write {column} for a column, and {{ or }} for a brace in the text"
+            "the text contains a brace without its partner; write {column} for a column, and {{ or }} for a brace"
         ) from None
     pieces = []
     for literal, name, form, conversion in found:
         if name == "" or form or conversion:
-            raise ValueError("{} names no column; write {{ or }} for a brace in the text")
+            raise ValueError(
+                "the braces do not contain the name of a column; write {column} for a column, and {{ or }} for a brace"
+            )
         pieces.append((literal, name or ""))
     return pieces
 
@@ -222,7 +230,7 @@ def _pieces(text: str) -> list[tuple[str, str]]:
 def _name(value: Any) -> Any:
     if isinstance(value, bool):
         word = "yes, true or on" if value else "no, false or off"
-        raise ValueError(f"YAML reads {word} as a boolean; put the word into quotation marks")
+        raise ValueError(f"YAML reads {word} as a boolean value; put the word in quotation marks")
     return str(value) if isinstance(value, (int, float)) else value
 
 
@@ -232,15 +240,15 @@ def _value(record: Record, column: str, where: str) -> Any:
     near = nearest(column, record.fields)
     hint = f"did you mean '{near}'? " if near else ""
     raise NlpcliError(
-        f"{record.place}: no column '{column}', which {where} of the template names",
-        hint=f"{hint}its columns are: {', '.join(record.fields)}",
+        f"{record.place}: the column '{column}', which {where} of the template uses, does not exist",
+        hint=f"{hint}the columns are: {', '.join(record.fields)}",
     )
 
 
 def _text(record: Record, column: str, where: str) -> str:
     value = _value(record, column, where)
     if not isinstance(value, str):
-        raise NlpcliError(f"{record.place}: column '{column}' is not a text")
+        raise NlpcliError(f"{record.place}: the column '{column}' is not a string")
     return value
 
 
@@ -248,8 +256,8 @@ def _list(record: Record, column: str) -> list[str]:
     value = _value(record, column, "choices")
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise NlpcliError(
-            f"{record.place}: column '{column}' is not a list of texts",
-            hint="name the columns of the candidates: choices: [choice1, choice2]",
+            f"{record.place}: the column '{column}' is not a list of strings",
+            hint="or list one column for each candidate: choices: [choice1, choice2]",
         )
     return value
 
@@ -265,7 +273,9 @@ def _numbered(first: str, count: int) -> list[str]:
 def _right(record: Record, texts: Mapping[str, str]) -> str:
     """The name of the candidate that the label means: by its name, or else by its text."""
     if not record.label or len(record.label) > 1:
-        raise NlpcliError(f"{record.place}: {counted(len(record.label or ()), 'label')}, and exactly one is needed")
+        raise NlpcliError(
+            f"{record.place}: the example has {counted(len(record.label or ()), 'label')}, but exactly 1 is needed"
+        )
     label = record.label[0]
     if label in texts:
         return label
@@ -275,5 +285,5 @@ def _right(record: Record, texts: Mapping[str, str]) -> str:
     near = nearest(label, texts)
     raise NlpcliError(
         f"{record.place}: the label '{label}' is not one of {', '.join(texts)}",
-        hint=f"did you mean '{near}'?" if near else "add it to the template's labels (or set first_choice)",
+        hint=f"did you mean '{near}'?" if near else "add it to labels in the template (or set first_choice)",
     )

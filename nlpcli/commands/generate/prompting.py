@@ -56,13 +56,13 @@ class Prompting:
 
     def __post_init__(self) -> None:
         if self.shots < 0:
-            raise NlpcliError(f"the number of shots can't be negative: {self.shots}")
+            raise NlpcliError(f"--shots must be at least 0, not {self.shots}")
         if self.seed < 0:
-            raise NlpcliError(f"the seed can't be negative: {self.seed}")
+            raise NlpcliError(f"the seed must be at least 0, not {self.seed}")
         if self.shots and self.examples is None:
             raise NlpcliError(
-                f"--shots {self.shots} needs a file with examples",
-                hint="name the training examples with --examples",
+                f"--shots {self.shots} needs a file of examples for the prompt",
+                hint="add --examples FILE",
             )
         if not self.shots and self.examples is not None:
             raise NlpcliError("--examples has no effect without --shots", hint="add --shots 4")
@@ -131,7 +131,7 @@ class Prompter:
         self.template = read_template(job.template)
         for name in ("text", "text2"):
             if getattr(job.columns, name) is not None and name not in self.template.columns:
-                warn(f"a column for {name} has no effect: the template does not show {{{name}}}")
+                warn(f"--{name} has no effect, because the template does not contain {{{name}}}")
         from nlpcli.commands.generate.prompt_metrics import metrics_of
 
         self.metrics = metrics_of(self.template)
@@ -191,10 +191,11 @@ class Prompter:
         from nlpcli.commands.generate.prompt_metrics import measure
 
         if not self._gold:
-            self.say("no example has a label, so there is no score")
+            self.say("no example has a label, so no score is computed")
             return []
         if self._unlabelled:
-            self.warn(f"not scored: {counted(self._unlabelled, 'example')} without a label")
+            have = "has no label and is" if self._unlabelled == 1 else "have no label and are"
+            self.warn(f"{counted(self._unlabelled, 'example')} {have} not scored")
         return [measure(metric, self._gold, self._predicted, resampling) for metric in self.metrics]
 
     def _cases(self, path: str, *, blank_lines: bool = False) -> Iterator[Case | None]:
@@ -287,11 +288,11 @@ def _open(path: Path, device: str) -> LoadedModel:
     check_one_tokenizer(loaded)
     if loaded.info.get("head"):
         raise NlpcliError(
-            f"{path}: was fine-tuned for {task}, which needs no prompt", hint=f"nlpcli predict --model {path}"
+            f"{path} was fine-tuned for {task} and does not use a prompt", hint=f"run: nlpcli predict --model {path}"
         )
     if loaded.config.kind == "encoder":
         raise NlpcliError(
-            f"{path}: is an encoder, which can't continue a prompt",
+            f"{path} is an encoder, and an encoder can't continue a prompt",
             hint="use a language model or an encoder-decoder, or fine-tune this one: nlpcli finetune",
         )
     return loaded

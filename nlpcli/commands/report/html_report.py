@@ -110,7 +110,7 @@ def _curves(report: Report) -> Iterator[str]:
     yield f'<div class="charts">{figures}</div>'
     if report.curves.left_out:
         names = ", ".join(f"<code>{escape(name)}</code>" for name in report.curves.left_out)
-        yield f'<p class="note">Not drawn: {names} (<code>--metric NAME</code> draws them).</p>'
+        yield f'<p class="note">Not drawn: {names} (add <code>--metric NAME</code> to draw one).</p>'
 
 
 def _figure(panel: Panel, number: int) -> str:

@@ -46,10 +46,10 @@ def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = 
         raise unknown("axis", x, AXES)
     if not any(_places(run, x) is not None for run in runs) and any(run.lines for run in runs):
         raise NlpcliError(
-            f"none of these runs has counted its {_called(x)}", hint="choose another --x: step, tokens, minutes"
+            f"none of these runs recorded {_called(x)}", hint="choose another --x: step, tokens or minutes"
         )
     missing = [
-        f"{run.name}: has not counted its {_called(x)}, so its curves are missing"
+        f"{run.name}: the run did not record {_called(x)}, so its curves are missing"
         for run in runs
         if run.lines and _places(run, x) is None
     ]
@@ -81,7 +81,7 @@ def _metrics(runs: Sequence[Run], wanted: Sequence[str]) -> tuple[list[str], lis
     there = [measured(run) for run in runs if measured(run)]
     for name in wanted:
         if not any(name in own for own in there):
-            raise unknown("metric of these runs", name, dict.fromkeys(name for own in there for name in own))
+            raise unknown("metric", name, dict.fromkeys(name for own in there for name in own))
     if wanted:
         return list(wanted), []
     common = [name for name in (there[0] if there else []) if all(name in own for own in there)]
@@ -96,7 +96,8 @@ def _uncommon(runs: Sequence[Run]) -> list[str]:
         return []
     alone = [name for name in dict.fromkeys(name for run in runs for name in measured(run))
              if not all(name in own for own in there)]  # fmt: skip
-    return [f"not drawn, because not all runs have it: {', '.join(alone)}"] if alone else []
+    subject, them = ("this metric is", "it") if len(alone) == 1 else ("these metrics are", "them")
+    return [f"{subject} not drawn, because not all runs have {them}: {', '.join(alone)}"] if alone else []
 
 
 def _loss(runs: Sequence[Run], x: str) -> Panel:

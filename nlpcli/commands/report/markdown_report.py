@@ -27,7 +27,7 @@ def as_markdown(report: Report, *, picture: str | None = None) -> str:
             "",
         ]
     if report.curves.left_out:
-        lines += [f"Not drawn: {', '.join(map(_code, report.curves.left_out))} (`--metric NAME` draws them).", ""]
+        lines += [f"Not drawn: {', '.join(map(_code, report.curves.left_out))} (add `--metric NAME` to draw one).", ""]
     if report.differences:
         rows = [
             [_code(name), *(_code(report_wording.setting(v)) for v in values)]

@@ -86,7 +86,7 @@ class PartMean(ExampleMetric):
             return _OF_MEANS[self.kind](means)
 
         value = float(values(np.ones((1, len(sums))))[0])
-        return Measurement(len(sums), value, values, f"{len(sums)} parts")
+        return Measurement(len(sums), value, values, counted(len(sums), "part"))
 
 
 @dataclass(frozen=True)
@@ -121,21 +121,21 @@ def paired_scores(baseline: Run, run: Run, resampling: Resampling) -> tuple[list
     """The differences of `run` from `baseline` in all metrics both have outputs for, and why there are no others."""
     one, other = usable_outputs(baseline), usable_outputs(run)
     if one is None or other is None:
-        return [], ["no paired test where a run has no outputs"]
+        return [], ["runs without outputs have no paired tests"]
     common = [name for name in one.measures if name in other.measures]
     if not common:
-        return [], [f"{run.name} against {baseline.name}: no paired test; they have different metrics"]
+        return [], [f"{run.name} and {baseline.name} have no paired test, because their metrics differ"]
     found, missing = [], []
     for name in common:
         first, second = measured_again(baseline, name), measured_again(run, name)
         if first is None or second is None:
             continue
         if why := _not_pairable(one, other, first, second):
-            missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; {why}")
+            missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because {why}")
             continue
         before, after = first.metric.compare(first.said, [second.said], first.gold, resampling)
         if after.p_value is None:
-            missing.append(f"{run.name} against {baseline.name}, {name}: no paired test; this metric has no p-value")
+            missing.append(f"{run.name} and {baseline.name} have no paired test of {name}, because it has no p-value")
             continue
         signature = _signed(after, first, (baseline.info.get("signatures") or {}).get(name, ""))
         found.append(Paired(name, run.name, baseline.name, after.value - before.value, after.p_value,
@@ -223,7 +223,7 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
     if one.data != other.data:
         return "they were measured on different data"
     if len(first.said) != len(second.said):
-        return f"one has {counted(len(first.said), 'item')}, the other {len(second.said):,}"
+        return f"one has {counted(len(first.said), 'item')} and the other has {len(second.said):,}"
     if isinstance(first.metric, PartMean):
         same = all(a[1] == b[1] for a, b in zip(first.said, second.said, strict=True))
         return "" if same else "the text was split into different parts"

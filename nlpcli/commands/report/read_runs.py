@@ -102,21 +102,22 @@ def find_runs(paths: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
     if not paths:
         below = runs_below(Path("runs"))
         if not below:
-            raise NlpcliError("no run was given, and there is none under runs/", hint="nlpcli report RUN")
+            raise NlpcliError("no run is given, and the folder runs/ contains none", hint="name one: nlpcli report RUN")
         newest = max(below, key=lambda run: (_changed(run), run.name))
-        say(f"run: {newest} (the newest one{'' if read_card(newest) else ', not finished'})")
+        say(f"run: {newest} (the newest{'' if read_card(newest) else ', not finished'})")
         return [newest]
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise NlpcliError(f"{path}: there is no such run")
+            raise NlpcliError(f"the run {path} does not exist")
         if (path / CONFIG).exists():
             found.append(path)
             continue
         below = runs_below(path) if path.is_dir() else []
         if not below:
             raise NlpcliError(
-                f"{path}: is not a run (no {CONFIG} in it)", hint="a run is the folder that a training wrote (--out)"
+                f"{path} is not a run, because it contains no {CONFIG}",
+                hint="name a folder that training wrote (--out)",
             )
         found += below
     return list(dict.fromkeys(found))
@@ -162,27 +163,28 @@ def read_run(path: Path, name: str | None = None) -> Run:
 
 def _missing(run: Run) -> Iterable[str]:
     if not run.lines:
-        yield "metrics.jsonl is empty: there are no curves yet"
+        yield "metrics.jsonl is empty, so there are no curves yet"
     elif not any(line["kind"] == "dev" for line in run.lines):
-        yield "it has not been evaluated yet"
+        yield "the run has not been evaluated yet"
     trained = [line for line in run.lines if line["kind"] == "train"]
     if trained and not any("flops" in line for line in trained):
-        yield "FLOPs were not counted (an older version)"
+        yield "FLOPs are missing, because the run is from an older version"
     if not run.samples:
         off = run.config["training"].get("samples") == 0
-        yield "no samples (training.samples is 0)" if off else "no samples (an older version, or not evaluated yet)"
+        why = "training.samples is 0" if off else "the run is from an older version or not evaluated yet"
+        yield f"samples are missing, because {why}"
     if run.outputs is None:
-        yield f"no outputs of the best checkpoint, so no intervals{_why_no_outputs(run)}"
+        yield f"outputs of the best checkpoint are missing, so there are no intervals{_why_no_outputs(run)}"
     elif run.info.get("step") != run.outputs.step:
-        yield f"the outputs are of step {run.outputs.step}, not of the best checkpoint; they are left out"
+        yield f"the outputs are left out, because they are from step {run.outputs.step:,}, not from the best checkpoint"
 
 
 def _why_no_outputs(run: Run) -> str:
     if run.task == "translation" and not run.config["training"].get("bleu_sentences"):
-        return " (BLEU is not measured: training.bleu_sentences is 0)"
+        return " (BLEU is not measured, because training.bleu_sentences is 0)"
     if (run.path / OUTPUTS).exists():
         return f" ({OUTPUTS} is damaged)"
-    return " (an older version)" if run.info else ""
+    return " (the run is from an older version)" if run.info else ""
 
 
 def _with_defaults(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

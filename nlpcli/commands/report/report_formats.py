@@ -27,13 +27,15 @@ def format_of(format: str | None, out: Path | None) -> str:
             return "terminal"
         suffix = out.suffix.lower()
         if suffix not in _SUFFIXES:
-            raise NlpcliError(f"{out}: its ending is no known format", hint=f"add --format {', '.join(FORMATS)}")
+            raise NlpcliError(
+                f"{out}: the file extension is not a known format", hint=f"add --format {', '.join(FORMATS)}"
+            )
         return _SUFFIXES[suffix]
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     check_ending(format, out, _SUFFIXES)
     if out is None and format in ("png", "pdf"):
-        raise NlpcliError(f"a report as {format} needs a file", hint=f"--out report.{format}")
+        raise NlpcliError(f"a report in the format {format} needs an output file", hint=f"add --out report.{format}")
     return format
 
 
@@ -63,7 +65,7 @@ def picture_of(report: Report, format: str, *, theme: str = "light", dpi: int = 
     from nlpcli.visualization.charts import draw
 
     if not report.curves.panels:
-        raise NlpcliError("there are no curves yet", hint="for the report as text: --format markdown")
+        raise NlpcliError("these runs have no curves yet", hint="add --format markdown for the report as text")
     return draw(report.curves.panels, report.names, format=format, theme=theme, dpi=dpi)
 
 

@@ -110,7 +110,10 @@ def _curves(report: Report, width: int, unicode: bool) -> list[str]:
             continue  # the loss, on another scale
         lines += ["", *_panel(panel, report, width, unicode)]
     if report.curves.left_out:
-        lines += ["", *_hanging(f"not drawn: {', '.join(report.curves.left_out)} (--metric NAME draws them)", width)]
+        lines += [
+            "",
+            *_hanging(f"not drawn: {', '.join(report.curves.left_out)} (add --metric NAME to draw one)", width),
+        ]
     return lines
 
 

@@ -44,16 +44,17 @@ class Reading:
         for name, least in (("context", 1), ("stride", 1), ("memory_length", 0), ("batch_tokens", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise NlpcliError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
+                raise NlpcliError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 
 def perplexity_of(
     model: Source | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
 ) -> dict[str, list[Score]]:
-    """The scores of each file under a language model: its loss in nats per token, perplexity per token, word and byte,
-    and bits per byte; every token but the first is predicted once.
+    """The scores of each file under a language model: `loss` in nats per token, `perplexity` per token,
+    `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once.
 
-    Of a masked language model the pseudo-perplexity (Salazar et al. 2020): each token of a document hidden in turn.
+    Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
+    a document is masked in turn.
 
     model: a folder; None stands for the newest run of a language model, which `say` is told.
     Raises: NlpcliError for other kinds of models, settings the model has no use for or no positions for, and for files
@@ -92,7 +93,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any
     shards = build_shards([file], loaded.tokenizer, documents=documents, field=reading.field, column=reading.column)
     eos = special.eos if documents != "file" and _knows_ends(loaded) else None
     if len(TokenStream(shards, eos=eos)) < 2:
-        raise NlpcliError(f"{file}: the text has only one token, so there is none to predict")
+        raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
     # windows to train on, of which there are none: the least that any text has room for
     windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
     task = CausalLanguageModelling(
@@ -131,11 +132,15 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
     context = reading.context or own
     if loaded.model.max_length is not None and context > loaded.model.max_length:
         raise NlpcliError(
-            f"a context of {counted(context, 'token')}: the model has only {loaded.model.max_length} positions"
+            f"the context has {counted(context, 'token')}, but the model has only "
+            f"{counted(loaded.model.max_length, 'position')}",
+            hint="use a smaller --context",
         )
     if reading.stride is not None and reading.stride > context:
         raise NlpcliError(
-            f"a stride of {reading.stride} is more than the context of {context}: tokens would be skipped"
+            f"the stride {reading.stride} is larger than the context of {counted(context, 'token')}, so tokens would "
+            "be skipped",
+            hint="use a smaller --stride",
         )
     return context
 
@@ -144,14 +149,17 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
     """Whether a memory takes the place of overlapping windows; the model is given the one that was asked for."""
     if not loaded.model.has_memory:
         if reading.memory_length is not None:
-            raise NlpcliError(f"{loaded.path}: this model has no memory", hint="give it a context and a stride instead")
+            raise NlpcliError(
+                f"--memory-length has no effect on {loaded.path}, because this model has no memory",
+                hint="use --context and --stride instead",
+            )
         return False
     if reading.memory_length is not None:
         loaded.model.memory_length = reading.memory_length
     if loaded.model.memory_length and reading.stride is not None:
         raise NlpcliError(
-            f"a stride of {reading.stride}: a model with memory reads each token once",
-            hint="leave --stride out, or set --memory-length to 0",
+            "--stride has no effect on a model with memory, which reads each token once",
+            hint="leave out --stride, or add --memory-length 0",
         )
     return bool(loaded.model.memory_length)
 
@@ -167,7 +175,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
     model, special = loaded.model, loaded.tokenizer.special
     if getattr(model, "mlm_head", None) is None:
         raise NlpcliError(
-            f"{loaded.path}: this encoder predicts no tokens", hint="use one that was pretrained with mlm"
+            f"{loaded.path} is an encoder that can't predict tokens", hint="use one that was pretrained with mlm"
         )
     for name in ("stride", "memory_length"):
         if getattr(reading, name) is not None:
@@ -186,7 +194,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
         protocol=Protocol(None, None, _name(loaded)),
     )
     return [
-        replace(score, name=f"pseudo-{score.name}", signature=f"pseudo-{score.signature}") for score in scores.values()
+        replace(score, name=f"pseudo_{score.name}", signature=f"pseudo_{score.signature}") for score in scores.values()
     ]
 
 
@@ -199,7 +207,8 @@ def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, devi
     special, inner = loaded.tokenizer.special, context - 2
     if inner < 1:
         raise NlpcliError(
-            f"a context of {counted(context, 'token')} is too short for a text between its special tokens"
+            f"a context of {counted(context, 'token')} has no room for text between the special tokens",
+            hint="use a larger --context",
         )
     nats = 0.0
     for begin, end in zip(shards.offsets[:-1].tolist(), shards.offsets[1:].tolist(), strict=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.score.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
+from nlpcli.config.counting import counted
 from nlpcli.data.open_text import STDIN
 from nlpcli.errors import NlpcliError, is_absent, nearest, unknown
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
@@ -113,7 +114,7 @@ def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         raise unknown("metric", absent, METRICS, METRICS.absent)
     near = None if "/" in first or "." in first else nearest(names[0], [*METRICS, *FAMILIES])
     if near and not Path(first).exists():
-        raise NlpcliError(f"'{first}' is not a metric and not a file", hint=f"did you mean '{near}'?")
+        raise NlpcliError(f"'{first}' is neither a metric nor a file", hint=f"did you mean '{near}'?")
     return (), tuple(arguments)
 
 
@@ -135,7 +136,7 @@ class Scoring:
         for name, metric in self.metrics.items():
             if metric.max_references is not None and len(request.references) > metric.max_references:
                 raise NlpcliError(
-                    f"{name} takes {metric.max_references} reference file, not {len(request.references)}",
+                    f"{name} takes {counted(metric.max_references, 'reference file')}, not {len(request.references)}",
                     hint="add --alternatives to read '{ A / B }' in one reference"
                     if "alternatives" in metric.options
                     else None,
@@ -163,8 +164,9 @@ class Scoring:
     def sentences(self) -> list[list[Score]]:
         """The scores of each segment of the one system, (segments, metrics)."""
         if self.request.baseline is not None or self.request.resampling is not None:
-            raise NlpcliError("--sentence can't be used with --confidence or --baseline")
-        self._check_one("sentence scores are")
+            other = "--baseline" if self.request.baseline is not None else "--confidence"
+            raise NlpcliError(f"--sentence and {other} exclude each other", hint="leave out one of them")
+        self._check_one("--sentence")
         columns = [
             metric.sentences(self._systems(metric)[0].items, self._references(metric))
             for metric in self.metrics.values()
@@ -179,8 +181,10 @@ class Scoring:
         """The alignments behind the error rates of the one system, by the unit that is aligned."""
         aligning = {metric.unit: metric for metric in self.metrics.values() if hasattr(metric, "align")}
         if not aligning:
-            raise NlpcliError(f"{', '.join(self.metrics)}: no alignment to show", hint="wer, mer, wil and cer have one")
-        self._check_one("an alignment is")
+            raise NlpcliError(
+                f"--alignment has no effect on {', '.join(self.metrics)}", hint="it applies to wer, mer, wil and cer"
+            )
+        self._check_one("--alignment")
         return {
             unit: metric.align(self._systems(metric)[0].items, self._references(metric))
             for unit, metric in aligning.items()
@@ -208,7 +212,7 @@ class Scoring:
             for system in self._systems(metric):
                 found += cautions(system.items, self._references(metric))
         if "rouge_references" in self.request.options and len(self.request.references) == 1:
-            found.append("--rouge-references has no effect: there is one reference")
+            found.append("--rouge-references has no effect with only one reference")
         return list(dict.fromkeys(found))
 
     def _systems(self, metric: Metric) -> list[Items]:
@@ -221,9 +225,9 @@ class Scoring:
         inputs = next(iter(self._inputs.values()))
         return len(inputs.references[0].items)
 
-    def _check_one(self, what: str) -> None:
+    def _check_one(self, option: str) -> None:
         if len(self.request.hypotheses) > 1 or self.request.baseline is not None:
-            raise NlpcliError(f"{what} for one system at a time")
+            raise NlpcliError(f"{option} takes only one system", hint="name one file of hypotheses, and no --baseline")
 
 
 def alignment_text(output: jiwer.WordOutput | jiwer.CharacterOutput, *, width: int | None = None) -> str:
@@ -256,7 +260,7 @@ def chosen_labels(values: Iterable[str], known: Collection[str]) -> list[str]:
         parts = [whole] if whole in known else next(csv.reader([whole], skipinitialspace=True), [])
         labels = [part.strip() for part in parts]
         if not labels or "" in labels:
-            raise NlpcliError(f"--labels '{value}' has an empty label")
+            raise NlpcliError(f"--labels '{value}' contains an empty label")
         found += labels
     return list(dict.fromkeys(found))
 
@@ -266,7 +270,7 @@ def build_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
     kinds = {name: METRICS.load(name) for name in names}
     for name, kind in kinds.items():
         if not any(kind.needs in kinds for kinds in HOLDING.values()):
-            raise NlpcliError(f"{name} is not computed from hypotheses and references")
+            raise NlpcliError(f"the metric {name} can't be computed from hypotheses and references in files")
     for option in options:
         if not any(option in kind.options for kind in kinds.values()):
             able = [name for name in METRICS if option in METRICS.load(name).options]

@@ -38,7 +38,7 @@ HOLDING = {
 """The kinds of items that a format can hold."""
 
 _CONLL = {".conll": "conll", ".conllu": "conllu", ".iob": "conll", ".iob2": "conll", ".bio": "conll"}
-_LINE_BY_LINE = "line n is scored against line n of the reference; write a blank line for a missing one"
+_LINE_BY_LINE = "line n is scored against line n of the reference; write a blank line where a reference is missing"
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ class Files:
         format = self.format_for(needs)
         if needs not in HOLDING[format]:
             raise NlpcliError(
-                f"{metric} is not computed from files of the format {format}",
-                hint="--format lines reads them as lines" if needs in HOLDING["lines"] else None,
+                f"the metric {metric} can't be computed from files of the format {format}",
+                hint="add --format lines to read them line by line" if needs in HOLDING["lines"] else None,
             )
         found = _READERS[format](self, needs)
         _check_numbers(found, format)
@@ -138,7 +138,7 @@ class Files:
         if path not in self._lines:
             self._lines[path] = list(read_lines(path))
         if not self._lines[path]:
-            raise NlpcliError(f"{shown(path)} is empty: there is nothing to score")
+            raise NlpcliError(f"{shown(path)} is empty, so there is nothing to score")
         return self._lines[path]
 
 
@@ -222,12 +222,13 @@ def _read_columns(files: Files, needs: str) -> list[Items]:
 def _check_words(example: Example, right: Example) -> None:
     if len(example.texts) != len(right.texts):
         raise NlpcliError(
-            f"{example.place}: {counted(len(example.texts), 'word')}, but {len(right.texts)} in {right.place}"
+            f"{example.place}: the sentence has {counted(len(example.texts), 'word')}, but in {right.place} it has "
+            f"{len(right.texts):,}"
         )
     for number, (word, expected) in enumerate(zip(example.texts, right.texts, strict=True), start=1):
         if word != expected:
             raise NlpcliError(
-                f"{example.place}: word {number} of the sentence is '{word}', but '{expected}' in {right.place}"
+                f"{example.place}: word {number} of the sentence is '{word}', but in {right.place} it is '{expected}'"
             )
 
 
@@ -235,14 +236,17 @@ def _read_answers(files: Files, needs: str) -> list[Items]:
     """The answers of a SQuAD data set, and predictions {id: answer} in its order."""
     first, *others = files.paths.references
     if others:
-        raise NlpcliError(f"a SQuAD data set holds all references of its questions; leave {shown(others[0])} out")
+        raise NlpcliError(
+            "a SQuAD data set already contains all references of its questions",
+            hint=f"leave out --ref {shown(others[0])}",
+        )
     questions = list(read_answers(first))
     places = [question.place for question in questions]
     found = [Items(shown(first), [question.texts for question in questions], places)]
     for path in files.paths.all[1:]:
         answers = _predictions("\n".join(files.lines(path)), shown(path))
         if not any(question.id in answers for question in questions):
-            raise NlpcliError(f"{shown(path)}: none of its ids is a question of {shown(first)}")
+            raise NlpcliError(f"{shown(path)}: none of its ids belongs to a question of {shown(first)}")
         found.append(Items(shown(path), [answers.get(question.id) for question in questions], places))
     return found
 
@@ -251,15 +255,15 @@ def _predictions(text: str, name: str) -> dict[str, str]:
     try:
         answers = json.loads(text)
     except json.JSONDecodeError as error:
-        raise NlpcliError(f"{name}:{error.lineno}: not valid JSON ({error})") from error
+        raise NlpcliError(f"{name}:{error.lineno}: the file is not valid JSON ({error})") from error
     except (ValueError, RecursionError) as error:
         what = "too many nested brackets" if isinstance(error, RecursionError) else "a number with too many digits"
-        raise NlpcliError(f"{name}: not valid JSON ({what})") from error
+        raise NlpcliError(f"{name} is not valid JSON ({what})") from error
     if not isinstance(answers, dict):
-        raise NlpcliError(f"{name}: not an object of ids and answers", hint='the form is {"id": "answer", ...}')
+        raise NlpcliError(f"{name} is not a JSON object of ids and answers", hint='write {"id": "answer", ...}')
     for id, answer in answers.items():
         if not isinstance(answer, str):
-            raise NlpcliError(f"{name}: the answer to {id} is {json.dumps(answer)[:40]}, not a text")
+            raise NlpcliError(f"{name}: the answer to question '{id}' is {json.dumps(answer)[:40]}, not a string")
     return answers
 
 
@@ -284,11 +288,12 @@ def _with_missing(found: list[Items], references: int) -> list[Items]:
 
 def _check_numbers(found: Sequence[Items], format: str) -> None:
     first, *others = found
-    what, hint = ("sentences", None) if format in ("conll", "conllu") else ("lines", _LINE_BY_LINE)
+    what, hint = ("sentence", None) if format in ("conll", "conllu") else ("line", _LINE_BY_LINE)
     for other in others:
         if len(other.items) != len(first.items):
+            numbers = counted(len(other.items), what), counted(len(first.items), what)
             raise NlpcliError(
-                f"unequal numbers of {what}: {other.path} has {len(other.items)}, {first.path} has {len(first.items)}",
+                f"{other.path} has {numbers[0]}, but {first.path} has {numbers[1]}",
                 hint=hint,
             )
 
@@ -299,6 +304,6 @@ def _check_tags(found: Sequence[Items]) -> None:
         for tags, place, gold, gold_place in zip(other.items, other.places, first.items, first.places, strict=True):
             if len(tags) != len(gold):
                 raise NlpcliError(
-                    f"{place}: {counted(len(tags), 'tag')}, but the sentence has {len(gold)} ({gold_place})",
-                    hint="write the tags of a sentence in one line, separated by spaces; --format conll reads columns",
+                    f"{place}: the sentence has {counted(len(tags), 'tag')}, but in {gold_place} it has {len(gold):,}",
+                    hint="write the tags of each sentence on one line; add --format conll if the tags are in columns",
                 )

@@ -62,18 +62,21 @@ class Aligning:
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in METHODS:
-            raise unknown("way to align", self.method, METHODS)
+            raise unknown("alignment method", self.method, METHODS)
         if self.step not in STEPS:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
-            raise NlpcliError("the second layer belongs to a reverse model, and none is given")
+            raise NlpcliError(
+                "the second layer of --layer belongs to a reverse model, but no --reverse is given",
+                hint="add --reverse DIR",
+            )
         if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
-                "--layer auto needs two directions",
+                "--layer auto needs a reverse model",
                 hint="add --reverse with a model that translates in the opposite direction, or name a layer",
             )
         if self.gradient and self.step != "predict":
-            raise NlpcliError(f"--gradient needs --step predict, not {self.step}")
+            raise NlpcliError(f"--gradient works only with --step predict, not {self.step}")
         if [*self.sources, self.target].count(STDIN) > 1:
             raise NlpcliError("standard input can be read only once, as source or as target")
 
@@ -85,7 +88,10 @@ def parse_layer(text: str | None) -> Layer:
     numbers = [parse_int(number) for number in text.split(",")]
     if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
         return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
-    raise NlpcliError(f"'{text}' is not a layer", hint="a number from 1, one for each direction (3,2), or auto")
+    raise NlpcliError(
+        f"'{text}' is not a layer",
+        hint="choose a number from 1, two numbers such as 3,2 (one for each direction), or auto",
+    )
 
 
 def align(job: Aligning, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Iterator[list[str]]:
@@ -194,7 +200,7 @@ def _agreeing(
     }
     i, j = max(values, key=values.__getitem__)
     say(
-        f"layers: {i + 1} of the model and {j + 1} of the reverse one, which agree best "
+        f"layers: {i + 1} of the model and {j + 1} of the reverse model, which agree best "
         f"({100 * values[i, j]:.1f} % of the links of {counted(len(pairs), 'pair')})"
     )
     return [looks[0][i], looks[1][j]]
@@ -216,12 +222,12 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             if target is None:
                 raise NlpcliError(
                     f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
-                    hint="it needs the translation of each line; a blank one has no links",
+                    hint="write the translation of each line; a blank line has no links",
                 )
             count += 1
             yield Pair(source, target, place)
     if next(targets, None) is not None:
-        raise NlpcliError(f"{shown(job.target)}: has more lines than the {count} to align")
+        raise NlpcliError(f"{shown(job.target)} has more lines than the {count:,} to align")
 
 
 def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:

@@ -34,7 +34,7 @@ def test_the_first_seed_has_the_folder_of_its_cell_whatever_the_number_of_seeds(
         "base-seed-2",
         "wide",
     ]
-    with pytest.raises(NlpcliError, match="a seed is repeated"):
+    with pytest.raises(NlpcliError, match="contains a seed twice"):
         folders("[4, 4]")
 
 
@@ -77,18 +77,21 @@ def test_a_task_is_trained_as_it_usually_is(job):
         ("equal: {steps: 1}\nrows: [{name: b, set: {training.metric: f1}}]", "training.metric 'f1' is not measured"),
         ("equal: {steps: 1}\nrows: [{name: b, set: {task: chess}}]", "cell 'b': unknown task 'chess'"),
         ("equal: {steps: 1}\nrows: [{name: b, set: {extends: transfomer}}]", "cell 'b': unknown preset 'transfomer'"),
-        ("base: {}\nequal: {steps: 1}\nrows: [{name: b}]", "cell 'b': no task and no objective is given"),
+        ("base: {}\nequal: {steps: 1}\nrows: [{name: b}]", "cell 'b': neither a task nor an objective is given"),
         ("base: {extends: 3}\nequal: {steps: 1}\nrows: [{name: b}]", "'extends' must be the name of a preset"),
         (
             "equal: {steps: 1}\nrows: [{name: table.md}]",
-            "a cell's name: 'table.md' is the name of a file in the grid's folder",
+            "the name of a cell can't be 'table.md', which is a file in the grid's folder",
         ),
         (
             "equal: {steps: 1}\nrows: [{name: Results.JSON}]",
-            "'Results.JSON' is the name of a file in the grid's folder",
+            "can't be 'Results.JSON', which is a file in the grid's folder",
         ),
         (f"equal: {{steps: 1}}\nrows: [{{name: {'n' * 256}}}]", "can't be the name of a file or folder"),
-        ("equal: {steps: 1}\ncolumns: [model.head]\nrows: [{name: b}]", "columns: there is no setting 'model.head'"),
+        (
+            "equal: {steps: 1}\ncolumns: [model.head]\nrows: [{name: b}]",
+            "columns: the setting 'model.head' does not exist",
+        ),
     ],
 )
 def test_a_mistake_in_any_cell_is_told_with_its_name_before_anything_is_trained(job, text, message):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from nlpcli.commands.compare.grid_results import Number, Results, Row
 from nlpcli.commands.compare.results_files import page, write_report
 from nlpcli.commands.compare.results_picture import picture
-from nlpcli.commands.compare.results_table import as_csv, markdown, matrices, table, text_lines
+from nlpcli.commands.compare.results_table import as_csv, heading, markdown, matrices, table, text_lines
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.training_run import MEASURED
 
 
 def row(name: str, settings: dict, group: str = "", labels: dict | None = None, **numbers) -> Row:
@@ -40,7 +41,7 @@ def results(rows: list[Row] = ROWS, **more) -> Results:
         "name": "g", "title": "Things", "description": "A test.", "equal": "1,000,000 tokens", "kind": "tokens",
         "command": "nlpcli compare g.yaml", "rows": rows, "headings": ["h", "N"],
         "base": {"h": 4, "N": 2}, "metrics": ["perplexity", "test_bleu"],
-        "missing": [], "axes": {}, "signatures": {"perplexity": ["ppl|level:token"]}, "machines": ["cpu"],
+        "missing": [], "axes": {}, "signatures": {"perplexity": ["perplexity|level:token"]}, "machines": ["cpu"],
         "data": {"train": ["a"], "dev": ["b"], "test": ["c", "d"]}, "by_axes": True,
     }  # fmt: skip
     return Results(**known | more)
@@ -100,10 +101,10 @@ def test_differences_that_chance_hardly_makes_are_marked_and_explained():
     number = replace(ROWS[2].metrics["test_bleu"], p_value=0.01)
     marked = replace(ROWS[2], metrics={**ROWS[2].metrics, "test_bleu": number})
     assert "31.25† [30.25, 32.25]" in markdown(results([*ROWS[:2], marked]))
-    assert "† differs from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
+    assert "† marks a difference from the base with p < 0.05" in markdown(results([*ROWS[:2], marked]))
     assert "†" not in markdown(results())
     certain = replace(marked, metrics={"test_bleu": replace(number, p_value=0.0)})
-    assert "† differs from the base" in markdown(results([*ROWS[:2], certain]))
+    assert "† marks a difference from the base" in markdown(results([*ROWS[:2], certain]))
 
 
 def test_intervals_have_the_digits_of_the_score_and_may_lie_below_0():
@@ -125,7 +126,7 @@ def test_cells_that_are_missing_are_explained():
     failed = replace(ROWS[1], status="failed", reason="too hot", folders=(), metrics={}, cost={})
     waiting = replace(ROWS[2], status="open", folders=(), metrics={}, cost={})
     text = markdown(results([ROWS[0], failed, waiting], missing=["chrf"]))
-    assert "- heads-1 failed: too hot\n- not finished: layers-4\n- chrf is not measured\n" in text
+    assert "- heads-1 failed: too hot\n- this cell is not finished: layers-4\n- chrf is not measured\n" in text
     assert picture(results([ROWS[0], failed, waiting])).startswith(b"\x89PNG")
 
 
@@ -139,8 +140,14 @@ def test_the_page_says_how_it_was_made_and_measured():
     assert text.startswith(
         "# Things\n\nA test.\n\n    nlpcli compare g.yaml\n\nEvery cell is trained for 1,000,000 tokens"
     )
-    assert "](g.png)" in text and "- perplexity: `ppl|level:token`" in text and "Trained on: cpu." in text
+    assert "](g.png)" in text and "- perplexity: `perplexity|level:token`" in text and "Trained on: cpu." in text
     assert "](" not in page(results(), None)
+
+
+def test_the_headings_of_perplexities_are_their_names_with_spaces():
+    assert [heading(name) for name in MEASURED] == [name.replace("_", " ") for name in MEASURED]
+    other = replace(ROWS[1], metrics={"byte_perplexity": Number((2.5,))})
+    assert "| byte perplexity |" in markdown(results([other], metrics=["byte_perplexity"])).splitlines()[0]
 
 
 def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
@@ -148,7 +155,8 @@ def test_the_page_says_which_cells_are_of_more_seeds_and_what_bars_are():
     text = page(results([replace(ROWS[0], seeds=(1, 2), metrics=twice), *ROWS[1:]]), "g.png")
     assert "from one seed, base from 2. " in text
     assert "± is the standard deviation over seeds. In brackets: the 95 % bootstrap interval" in text
-    assert "Bars are standard deviations over seeds, else 95 % bootstrap intervals of the test. The dashed line" in text
+    bars = "The error bars are standard deviations over seeds or, for one seed, 95 % bootstrap intervals over the test"
+    assert f"{bars} sentences. The dashed line" in text
 
 
 def test_a_page_that_can_not_be_written_leaves_no_picture_behind(tmp_path, told):

@@ -134,7 +134,7 @@ def test_what_would_be_another_training_is_refused_and_can_be_repeated(job, told
     ):
         with pytest.raises(NlpcliError) as error:
             compare(job(text, **more), told)
-        assert error.value.message == f"runs/grid/base: was trained with other settings: {message}"
+        assert error.value.message == f"runs/grid/base was trained with other settings: {message}"
     longer = compare(job(longer, rerun=("base",)), told)
     assert longer.rows[0].cost["step"].mean == 5
 
@@ -170,7 +170,10 @@ def test_weights_that_another_command_made_are_not_given_the_results_of_those_be
     with pytest.raises(NlpcliError, match="its weights were changed by another command"):
         compare(job(ONE), told)
     path.write_text("sha256: damaged")
-    assert preview(job(ONE))[0]["state"] == "trained with other settings: its weights were changed by another command"
+    assert (
+        preview(job(ONE))[0]["state"]
+        == "it was trained with other settings: its weights were changed by another command"
+    )
     record = json.loads(Path("runs/grid/base/cell.json").read_text())
     assert record.pop("weights") == trained
     Path("runs/grid/base/cell.json").write_text(json.dumps(record))  # as before they were recorded
@@ -189,7 +192,7 @@ def test_text_may_move_and_what_only_tells_of_a_run_may_change(job, told):
 def test_a_folder_that_holds_something_else_is_left_alone(job, told):
     Path("runs/grid/base").mkdir(parents=True)
     Path("runs/grid/base/letter.txt").write_text("Dear reader")
-    with pytest.raises(NlpcliError, match="holds files that are not a cell of a grid"):
+    with pytest.raises(NlpcliError, match="contains files that are not a cell of a grid"):
         compare(job(ONE), told)
     assert Path("runs/grid/base/letter.txt").read_text() == "Dear reader"
 
@@ -202,7 +205,7 @@ def test_a_run_that_no_grid_made_is_replaced_only_when_asked(job, told, left):
     run.mkdir()
     for name in ("config.yaml", left):
         (shutil.copytree if (kept / name).is_dir() else shutil.copy)(kept / name, run / name)
-    with pytest.raises(NlpcliError, match="holds a run that is not a cell of a grid") as error:
+    with pytest.raises(NlpcliError, match="contains a run that is not a cell of a grid") as error:
         compare(job(ONE), told)
     assert "--rerun CELL or --overwrite" in error.value.hint
     assert told.trained() == ["base"] and (run / left).exists()
@@ -222,7 +225,10 @@ def test_without_matplotlib_the_table_stands_and_a_note_says_so(job, told, monke
 
     monkeypatch.setattr("nlpcli.commands.compare.results_files.picture", missing)
     compare(job(ONE), told)
-    assert "no figure: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')" in told.notes
+    assert (
+        "no figure was drawn: a figure needs matplotlib, which is not installed (pip install 'nlpcli[plot]')"
+        in told.notes
+    )
     assert sorted(path.name for path in Path("runs/grid").iterdir()) == ["base", "results.json", "table.md"]
 
 
@@ -233,7 +239,7 @@ def test_a_wrong_file_is_one_refusal_and_not_a_failure_of_every_cell(job, told):
         compare(replace(asked, train=("train.en", "short.de")), told)
     with pytest.raises(NlpcliError, match=r"nowhere\.en: no such file"):
         compare(replace(asked, train=("nowhere.en", "train.de")), told)
-    with pytest.raises(NlpcliError, match="no training data is given"):
+    with pytest.raises(NlpcliError, match="names no training data"):
         compare(replace(asked, train=(), dev=()), told)
 
 

@@ -193,7 +193,7 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_examples_first_and_says_so(m
         assert answer.prompt == "\n\n".join(shots[5 - answer.shots :])
     [line] = said
     assert line == (
-        f"fewer than 5 examples in 3 of 3 prompts, at least {min(a.shots for a in answers)}: "
+        f"3 of 3 prompts contain fewer than 5 examples (at least {min(a.shots for a in answers)}), because "
         "the model's maximum is 60 tokens"
     )
 
@@ -202,11 +202,12 @@ def test_an_example_that_is_too_long_alone_is_cut_from_its_beginning_and_named(m
     path = model(tokenizer, max_length=30)
     answers, _, said = solve(path, REVIEWS, f"text\tlabel\n{'bad ' * 30}film\tneg\n")
     assert len(answers) == 1
-    assert "dev.tsv:2: only the last " in said[0] and "the model's maximum is 30" in said[0]
+    assert "dev.tsv:2: the prompt has " in said[0]
+    assert "tokens and is truncated to its last " in said[0] and "maximum for prompt and answer is 30" in said[0]
 
 
 def test_an_answer_without_room_for_a_prompt_is_refused(model, solve, tokenizer):
-    with pytest.raises(NlpcliError, match=r"dev.tsv:2: an answer may have 40 tokens, which leaves no room"):
+    with pytest.raises(NlpcliError, match=r"dev.tsv:2: an answer may have 40 tokens, so no token is left"):
         solve(model(tokenizer, max_length=20), {"prompt": "{text}", "max_new_tokens": 40})
 
 
@@ -241,7 +242,7 @@ def test_written_answers_are_measured_by_any_metric_of_texts(model, solve, token
 def test_examples_without_a_label_are_answered_and_not_measured(model, solve, tokenizer):
     answers, scores, said = solve(model(tokenizer), REVIEWS, "text\ngood\nbad\n", columns=Columns(header="yes"))
     assert len(answers) == 2 and scores == []
-    assert said == ["no example has a label, so there is no score"]
+    assert said == ["no example has a label, so no score is computed"]
 
 
 def test_answers_before_a_bad_line_are_given(model, write, tokenizer):
@@ -299,17 +300,17 @@ def test_squads_questions_have_all_their_answers_once(write):
     ("template", "message"),
     [
         ({"prompt": "a", "lable": "b"}, "unknown key 'lable'"),
-        ({"prompt": "a } b"}, "prompt: a brace is not closed"),
-        ({"prompt": "a {} b"}, "names no column"),
+        ({"prompt": "a } b"}, "prompt: the text contains a brace without its partner"),
+        ({"prompt": "a {} b"}, "do not contain the name of a column"),
         ({"prompt": "{label}"}, "which is the answer"),
-        ({"prompt": "a", "label": "x"}, "must hold {label}"),
-        ({"prompt": "a", "labels": {"x": "y"}}, "at least two labels are needed"),
+        ({"prompt": "a", "label": "x"}, "must contain {label}"),
+        ({"prompt": "a", "labels": {"x": "y"}}, "labels must contain at least 2 labels"),
         (
             {"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]},
             "labels and choices exclude each other",
         ),
-        ({"prompt": "a", "normalize": "tokens"}, "normalize: has no effect without labels or choices"),
-        ({"prompt": "a", "choices": ["a", "b"], "stop": "."}, "stop: has no effect where candidates are ranked"),
+        ({"prompt": "a", "normalize": "tokens"}, "normalize has no effect without labels or choices"),
+        ({"prompt": "a", "choices": ["a", "b"], "stop": "."}, "stop has no effect where candidates are ranked"),
         ({"prompt": "a", "choices": ["a", "b"], "answer_context": "."}, "unless normalize is unconditional"),
         ({"prompt": "a", "labels": {"x": "y", "z": "w"}, "first_choice": 1}, "where the candidates are named"),
         ({"prompt": "a", "length_penalty": 1}, "with a beam of 1"),
@@ -335,9 +336,9 @@ def test_numbers_are_labels_and_braces_can_be_written(write):
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(write):
     template = read_template(write("task.yaml", {"prompt": "{texts}"}))
-    with pytest.raises(NlpcliError, match="dev:1: no column 'texts'") as caught:
+    with pytest.raises(NlpcliError, match="dev:1: the column 'texts', which") as caught:
         template.case(Record({"text": "x", "id": "1"}, None, "dev:1"))
-    assert caught.value.hint == "did you mean 'text'? its columns are: text, id"
+    assert caught.value.hint == "did you mean 'text'? the columns are: text, id"
 
 
 # --- models and calls that don't go together ---------------------------------------------------------------------
@@ -361,10 +362,13 @@ def test_a_model_with_a_tasks_head_is_refused_in_words(solve, tokenizer, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"shots": 2}, "--shots 2 needs a file with examples"),
-        ({"shots": -1}, "can't be negative"),
+        ({"shots": 2}, "--shots 2 needs a file of examples"),
+        ({"shots": -1}, "--shots must be at least 0, not -1"),
         ({"examples": FILMS}, "--examples has no effect without --shots"),
-        ({"shots": 4, "examples": FILMS}, "--shots 4 needs that many examples with an answer, and the file has 3"),
+        (
+            {"shots": 4, "examples": FILMS},
+            "--shots 4 needs 4 examples with an answer, but the file of --examples contains only 3",
+        ),
     ],
 )
 def test_shots_that_cannot_be_shown_are_refused(model, solve, tokenizer, settings, message):
@@ -374,7 +378,7 @@ def test_shots_that_cannot_be_shown_are_refused(model, solve, tokenizer, setting
 
 def test_a_column_that_the_template_does_not_show_is_told(model, solve, tokenizer):
     _, _, said = solve(model(tokenizer), {"prompt": "{label_text}:"}, "label_text\na\n", columns=Columns(text="1"))
-    assert said[0] == "a column for text has no effect: the template does not show {text}"
+    assert said[0] == "--text has no effect, because the template does not contain {text}"
 
 
 def test_a_metric_that_does_not_fit_is_refused(model, solve, tokenizer):

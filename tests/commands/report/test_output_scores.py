@@ -172,14 +172,14 @@ def test_runs_measured_on_different_data_are_not_paired(tmp_path):
     found, missing = paired_scores(first, moved, RESAMPLING)
     assert not found and "different data" in missing[0]
     shorter = Run(**{**vars(second), "outputs": Outputs(5, "data", other.measures, other.items[:-1])})
-    assert "one has 40 items, the other 39" in paired_scores(first, shorter, RESAMPLING)[1][0]
+    assert "one has 40 items and the other has 39" in paired_scores(first, shorter, RESAMPLING)[1][0]
 
 
 def test_outputs_of_other_weights_than_those_kept_are_not_used(tmp_path):
     run, _ = run_of("classify", 11, tmp_path)
     later = Run(**{**vars(run), "info": {**run.info, "step": 9}})
     assert all(final.low is None for final in final_scores(later, RESAMPLING))
-    assert paired_scores(run, later, RESAMPLING) == ([], ["no paired test where a run has no outputs"])
+    assert paired_scores(run, later, RESAMPLING) == ([], ["runs without outputs have no paired tests"])
 
 
 def test_a_score_that_the_outputs_do_not_give_again_has_no_interval(tmp_path):

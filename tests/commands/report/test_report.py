@@ -171,15 +171,15 @@ def test_what_an_older_run_lacks_is_said(make_run):
     folder = make_run("a", outputs=False, samples=False, flops=False)
     report = report_of(folder)
     assert report.missing == (
-        "FLOPs were not counted (an older version)",
-        "no samples (an older version, or not evaluated yet)",
-        "no outputs of the best checkpoint, so no intervals (an older version)",
+        "FLOPs are missing, because the run is from an older version",
+        "samples are missing, because the run is from an older version or not evaluated yet",
+        "outputs of the best checkpoint are missing, so there are no intervals (the run is from an older version)",
     )
     assert report.cost[0]["flops"] is None
-    with pytest.raises(NlpcliError, match="has counted its FLOPs"):
+    with pytest.raises(NlpcliError, match="none of these runs recorded FLOPs"):
         report_of(folder, x="flops")
     both = report_of(folder, make_run("b"), x="flops")
-    assert any("a: has not counted its FLOPs" in sentence for sentence in both.missing)
+    assert any("a: the run did not record FLOPs" in sentence for sentence in both.missing)
     assert {line.label for panel in both.curves.panels for line in panel.lines} == {"b"}
     off = make_run("c", outputs=False, settings={"bleu_sentences": 0})
     assert any("bleu_sentences is 0" in sentence for sentence in report_of(off).missing)
@@ -196,7 +196,9 @@ def test_outputs_that_are_damaged_are_not_called_those_of_an_older_version(make_
     folder = make_run("a")
     (folder / "outputs.jsonl").write_text(damage((folder / "outputs.jsonl").read_text()))
     report = report_of(folder)
-    assert report.missing == ("no outputs of the best checkpoint, so no intervals (outputs.jsonl is damaged)",)
+    assert report.missing == (
+        "outputs of the best checkpoint are missing, so there are no intervals (outputs.jsonl is damaged)",
+    )
 
 
 @pytest.mark.parametrize("step", ['"x"', "null", "true", "2.5", "[1]"])
@@ -251,13 +253,13 @@ def test_a_folder_of_runs_stands_for_them_in_order(make_run, tmp_path):
     assert find_runs([made[0], tmp_path / "seeds"], print)[0] == made[0]
     with pytest.raises(NlpcliError, match="is not a run"):
         find_runs([tmp_path], print)
-    with pytest.raises(NlpcliError, match="no such run"):
+    with pytest.raises(NlpcliError, match="nowhere does not exist"):
         find_runs([tmp_path / "nowhere"], print)
 
 
 def test_without_a_name_the_newest_run_is_taken_and_named(make_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NlpcliError, match="there is none under runs/"):
+    with pytest.raises(NlpcliError, match="the folder runs/ contains none"):
         find_runs([], print)
     old, new = make_run("runs/z"), make_run("runs/a")
     for path in old.iterdir():

@@ -68,11 +68,11 @@ def test_every_token_but_the_first_is_predicted_once(write, text, tokenizer, con
     found = scores_of(path, text, context=context, stride=stride)
     ids = tokenizer.encode([TEXT])[0]
     nats = sum(token_nats(load_model(path).model, ids, context or 16, stride or context or 16))
-    assert found["loss/token"].value == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
-    assert found["ppl/token"].value == pytest.approx(math.exp(nats / (len(ids) - 1)), rel=1e-4)
-    assert found["ppl/word"].value == pytest.approx(math.exp(nats / len(TEXT.split())), rel=1e-4)
-    assert found["bits/byte"].value == pytest.approx(nats / len(TEXT) / math.log(2), rel=1e-5)
-    assert f"|window:{context or 16}|stride:{stride or context or 16}|tok:chars-" in found["ppl/token"].signature
+    assert found["loss"].value == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
+    assert found["perplexity"].value == pytest.approx(math.exp(nats / (len(ids) - 1)), rel=1e-4)
+    assert found["word_perplexity"].value == pytest.approx(math.exp(nats / len(TEXT.split())), rel=1e-4)
+    assert found["bits_per_byte"].value == pytest.approx(nats / len(TEXT) / math.log(2), rel=1e-5)
+    assert f"|window:{context or 16}|stride:{stride or context or 16}|tok:chars-" in found["perplexity"].signature
 
 
 def test_lines_as_documents_end_where_the_model_learnt_that_they_do(write, text, tokenizer):
@@ -80,7 +80,7 @@ def test_lines_as_documents_end_where_the_model_learnt_that_they_do(write, text,
     found = scores_of(path, text, documents="lines")
     ids = [id_ for line in tokenizer.encode(TEXT.splitlines()) for id_ in [*line, tokenizer.special.eos]]
     nats = token_nats(load_model(path).model, ids, 16, 16)
-    assert found["loss/token"].value == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    assert found["loss"].value == pytest.approx(sum(nats) / len(nats), rel=1e-5)
 
 
 def test_a_model_with_memory_reads_segment_after_segment(write, text, tokenizer):
@@ -94,9 +94,9 @@ def test_a_model_with_memory_reads_segment_after_segment(write, text, tokenizer)
             logprobs = model.logits(hidden)[0, : len(goal)].double().log_softmax(-1)
         nats -= float(logprobs.gather(1, goal[:, None]).sum())
     found = scores_of(path, text)
-    assert found["loss/token"].value == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
-    assert "|memory:6|" in found["loss/token"].signature
-    assert "|memory:" not in scores_of(path, text, memory_length=0, stride=4)["loss/token"].signature
+    assert found["loss"].value == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
+    assert "|memory:6|" in found["loss"].signature
+    assert "|memory:" not in scores_of(path, text, memory_length=0, stride=4)["loss"].signature
 
 
 def test_a_text_shorter_than_the_context_is_one_window(write, text, tokenizer, tmp_path):
@@ -104,7 +104,7 @@ def test_a_text_shorter_than_the_context_is_one_window(write, text, tokenizer, t
     path = write()
     nats = token_nats(load_model(path).model, tokenizer.encode(["the cat"])[0], 16, 16)
     found = scores_of(path, str(tmp_path / "short.txt"))
-    assert found["loss/token"].value == pytest.approx(sum(nats) / 6, rel=1e-5)
+    assert found["loss"].value == pytest.approx(sum(nats) / 6, rel=1e-5)
 
 
 def test_of_a_masked_language_model_every_token_is_hidden_in_turn(write, text, tokenizer):
@@ -120,8 +120,8 @@ def test_of_a_masked_language_model_every_token_is_hidden_in_turn(write, text, t
                     logits = model.logits(model.mlm_hidden(model(torch.tensor([hidden]))))
                     nats -= float(logits[0, place].double().log_softmax(-1)[piece[place]])
     found = scores_of(path, text, documents="lines")
-    assert found["pseudo-ppl/token"].value == pytest.approx(math.exp(nats / sum(map(len, lines))), rel=1e-4)
-    assert found["pseudo-ppl/token"].signature.startswith("pseudo-ppl|level:token|window:sentence|")
+    assert found["pseudo_perplexity"].value == pytest.approx(math.exp(nats / sum(map(len, lines))), rel=1e-4)
+    assert found["pseudo_perplexity"].signature.startswith("pseudo_perplexity|level:token|window:sentence|")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_of_a_masked_language_model_every_token_is_hidden_in_turn(write, text, t
         ({}, {"context": 33}, "only 32 positions"),
         ({}, {"stride": 17}, "tokens would be skipped"),
         ({"family": "transformer-xl", "positions": "none", "memory_length": 6}, {"stride": 3}, "reads each token once"),
-        ({"kind": "encoder", "task": "encoder"}, {}, "predicts no tokens"),
+        ({"kind": "encoder", "task": "encoder"}, {}, "can't predict tokens"),
         ({"kind": "encoder", "task": "encoder", "mlm_head": True}, {"stride": 3}, "--stride has no effect on a masked"),
         ({"kind": "encoder-decoder", "task": "translation"}, {}, "is a translation model"),
     ],
@@ -143,5 +143,5 @@ def test_what_a_model_cannot_do_is_said(write, text, shape, reading, message):
 
 def test_a_text_of_one_token_has_no_perplexity(write, tmp_path):
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(NlpcliError, match=r"a\.txt: the text has only one token"):
+    with pytest.raises(NlpcliError, match=r"a\.txt: the text has fewer than 2 tokens"):
         scores_of(write(), str(tmp_path / "a.txt"))

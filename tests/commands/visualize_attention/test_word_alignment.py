@@ -155,7 +155,7 @@ def test_layers_are_those_of_which_the_two_directions_agree_best(models, files):
     values = {(i, j): agreement(forward[i], backward[j]) for i in range(3) for j in range(2)}
     i, j = max(values, key=values.get)
     assert chosen == aligned(files, model=models[0], reverse=models[1], layer=(i + 1, j + 1), method="intersection")[0]
-    assert len(said) == 1 and said[0].startswith(f"layers: {i + 1} of the model and {j + 1} of the reverse one")
+    assert len(said) == 1 and said[0].startswith(f"layers: {i + 1} of the model and {j + 1} of the reverse model")
 
 
 def test_either_side_may_be_standard_input_and_sources_follow_one_another(models, files, tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_lines_before_an_error_are_given(models, files, tmp_path):
     with pytest.raises(NlpcliError, match=r"de:3: .*short has only 2 lines"):
         next(portions)
     (tmp_path / "long").write_text("a\n" * 9)
-    with pytest.raises(NlpcliError, match=r"long: has more lines than the 7"):
+    with pytest.raises(NlpcliError, match=r"long has more lines than the 7"):
         aligned([files[0], str(tmp_path / "long")], model=models[0])
 
 
@@ -186,7 +186,8 @@ def test_what_is_longer_than_the_model_is_cut_and_told(models, tmp_path):
     (tmp_path / "de").write_text("ein mann " * 10 + "\nein hund\n")
     (tmp_path / "en").write_text("a man\n" + "a dog " * 20 + "\n")
     lines, said = aligned((str(tmp_path / "de"), str(tmp_path / "en")), model=models[0])
-    assert [warning.split(" is cut")[0].rsplit("/", 1)[-1] for warning in said] == [
+    assert all(warning.endswith("the model's maximum length") for warning in said)
+    assert [warning.split(" has ")[0].rsplit("/", 1)[-1] for warning in said] == [
         "de:1: the source",
         "de:2: the target",
     ]
@@ -204,11 +205,11 @@ def test_no_lines_are_no_links(models, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "best"}, "unknown way to align 'best'"),
+        ({"method": "best"}, "unknown alignment method 'best'"),
         ({"step": "write"}, "unknown step 'write'"),
-        ({"layer": "auto"}, "--layer auto needs two directions"),
+        ({"layer": "auto"}, "--layer auto needs a reverse model"),
         ({"layer": (1, 2)}, "the second layer"),
-        ({"gradient": True, "step": "read"}, "--gradient needs --step predict, not read"),
+        ({"gradient": True, "step": "read"}, "--gradient works only with --step predict, not read"),
         ({"target": "-"}, "only once"),
     ],
 )
