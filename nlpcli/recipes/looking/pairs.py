@@ -20,7 +20,7 @@ from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.pairs import source_ids
 from nlpcli.recipes.generation import generation_of
-from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
+from nlpcli.recipes.looking.asked import Given, Opened, Seen, truncated, view
 from nlpcli.recipes.looking.rows import asked_and_answered, log_probability
 from nlpcli.recipes.looking.tokens import Part, side
 from nlpcli.recipes.translate import Search, search_settings
@@ -74,7 +74,7 @@ def _pair(opened: Opened, given: Given) -> _Pair:
     [source] = reads.encode([given.text])
     longest = opened.limit - len(start) - 1
     if len(source) > longest:
-        opened.warn(f"{given.place}: cut to {longest} of its {len(source)} tokens, more than the model reads")
+        opened.warn(truncated(given.place, len(source), longest))
     source = source[:longest]
     target_start = list(info.get("target_start", ())) or [writes.special.bos]
     generation = generation_of(opened.loaded, {}, warn=opened.warn)
@@ -88,8 +88,7 @@ def _pair(opened: Opened, given: Given) -> _Pair:
         room = math.inf if model.max_length is None else model.max_length - len(target_start)
         if len(target) > room:
             raise NlpcliError(
-                f"{given.place}: its target has {counted(len(target), 'token')}, more "
-                f"than the model's {counted(room, 'position')}",
+                f"{given.place}: the target has {counted(len(target), 'token')}, but the model takes at most {room:,}",
                 hint="use a shorter target",
             )
     return _Pair(start, source, target_start, target)
