@@ -27,6 +27,7 @@ def command(
     to: str = typer.Option(
         None,
         "--to",
+        metavar="FORMAT",
         help="Format to write: huggingface or nlpcli. Default: huggingface for a run, nlpcli for a Hugging Face model.",
     ),
     allow_pickle: bool = typer.Option(
@@ -37,7 +38,7 @@ def command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model in OUT."),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
-    """Convert a model to or from the Hugging Face format: settings, weights and tokenizer.
+    """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
 
     These families are supported: BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian. A decoder with rotary
     positions that was trained with nlpcli is written as GPT-NeoX or Qwen3 and can be converted back. Most published
@@ -47,7 +48,7 @@ def command(
     A fine-tuned model is written as the class for its task, with its labels. For example, a BERT classifier becomes
     BertForSequenceClassification. A model for sentence similarity becomes a sentence-transformers folder.
 
-    All commands with a --model option also accept a Hugging Face folder, so you need not convert it first.
+    Commands with a --model option also accept a Hugging Face folder, so you need not convert it first.
 
     \b
     Examples:

@@ -47,8 +47,7 @@ def command(
         [],
         "--text",
         metavar="FILE",
-        help="For a tokenizer: a text file to tokenize, to report tokens per word, unknown tokens and the like. "
-        "Repeatable.",
+        help="For a tokenizer: a text file to tokenize, to report tokens per word and unknown tokens. Repeatable.",
     ),
     dev: tuple[str, str] = typer.Option(
         None,
@@ -87,10 +86,11 @@ def command(
     It can be a model, a tokenizer, a run, a checkpoint, a tokenized text, vectors, a text or a parallel corpus.
 
     \b
-    nlpcli inspect runs/ende
-    nlpcli inspect --as tokenizer runs/ende --text test.de
-    nlpcli inspect train.en train.de --test test.en test.de --languages en de
-    zcat corpus.gz | nlpcli inspect -
+    Examples:
+      nlpcli inspect runs/ende
+      nlpcli inspect --as tokenizer runs/ende --text test.de
+      nlpcli inspect train.en train.de --test test.en test.de --languages en de
+      zcat corpus.gz | nlpcli inspect -
     """
     if "-" in [*paths, *text, *(dev or ()), *(test or ())]:
         terminal.announce_stdin()

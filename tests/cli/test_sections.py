@@ -57,6 +57,6 @@ def test_findings_name_lines_and_show_examples_with_problems_first(width):
     ]  # fmt: skip
     lines = plain(finding_lines(findings, width))
     assert lines[0].startswith("problem  1,200  lines that are wrong")
-    assert lines[-2:] == ["note       2  lines that are odd", "                lines 3, 4"]
+    assert lines[-2:] == ["note         2  lines that are odd", "                lines 3, 4"]
     assert any("17: source  a<U+00A0>b" in line for line in lines)
     assert all(cell_len(line) <= width for line in lines)

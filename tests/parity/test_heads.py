@@ -338,15 +338,15 @@ def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
 @pytest.mark.parametrize(
     ("family", "task", "options", "message"),
     [
-        ("Bert", "classify", {"pooling": "mean"}, "BertForSequenceClassification can't express head.pooling 'mean'"),
-        ("Bert", "classify", {"layers": "concat:2"}, "can't express head.layers 'concat:2'"),
-        ("Bert", "classify", {"dense": False}, "can't express head.dense false"),
-        ("GPT2", "regress", {"both_orders": True}, "can't express head.both_orders true"),
-        ("Roberta", "tag", {"recurrent": 8}, "RobertaForTokenClassification can't express head.recurrent 8"),
+        ("Bert", "classify", {"pooling": "mean"}, "BertForSequenceClassification does not support head.pooling 'mean'"),
+        ("Bert", "classify", {"layers": "concat:2"}, "does not support head.layers 'concat:2'"),
+        ("Bert", "classify", {"dense": False}, "does not support head.dense false"),
+        ("GPT2", "regress", {"both_orders": True}, "does not support head.both_orders true"),
+        ("Roberta", "tag", {"recurrent": 8}, "RobertaForTokenClassification does not support head.recurrent 8"),
         ("OpenAIGPT", "tag", {}, "transformers has no GPT with a head for the task 'tag'"),
         ("Qwen3", "classify", {}, "has no bias in its output layer, and the model needs one"),
         ("GPT2", "choice", {}, "transformers has no GPT-2 with a head for the task 'choice'"),
-        ("Bert", "similarity", {"layers": "mean:2"}, "sentence-transformers can't express head.layers 'mean:2'"),
+        ("Bert", "similarity", {"layers": "mean:2"}, "sentence-transformers does not support head.layers 'mean:2'"),
         ("Bart", "similarity", {}, "no place for the encoder of an encoder-decoder"),
     ],
 )

@@ -197,7 +197,7 @@ def test_what_is_not_there_is_refused_with_what_is():
     assert error.value.hint == "choose a layer from 1 to 4"
     with pytest.raises(NlpcliError, match="head 0 does not exist"):
         aids.select(attention, heads=[0])
-    with pytest.raises(NlpcliError, match="no layer 2") as error:
+    with pytest.raises(NlpcliError, match="layer 2 does not exist") as error:
         aids.select(attention, ["cross"], layers=[2])
     assert error.value.hint == "the only head is 1"
     with pytest.raises(NlpcliError, match="unknown attention 'encodr'"):
