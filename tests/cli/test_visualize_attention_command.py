@@ -284,7 +284,7 @@ def test_targets_come_from_a_file_line_by_line(call, tmp_path):
     assert status == 2 and len(out.splitlines()) == 2
     assert "text 3: no target is left; t has only 2 lines" in err
     status, _, err = call("--target-file", "t", "a", "--format", "json", model="translation")
-    assert status == 2 and "more lines than the 1 texts" in err
+    assert status == 2 and "the file has more lines than there are texts (1)" in err
 
 
 def test_the_newest_run_is_taken_and_named(call, models, tmp_path):

@@ -125,7 +125,7 @@ def test_weights_without_a_use_are_listed_and_missing_ones_named(gpt2):
     with pytest.raises(NlpcliError, match=r"the weight 'transformer\.h\.1\.ln_1\.bias' is missing"):
         read_huggingface(folder)
     (folder / "model.safetensors").write_bytes(b"x" * 40)
-    with pytest.raises(NlpcliError, match=r"model\.safetensors: can't be read"):
+    with pytest.raises(NlpcliError, match=r"model\.safetensors: the weights can't be read"):
         read_huggingface(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(NlpcliError, match="no weights"):

@@ -199,7 +199,7 @@ def test_what_is_not_there_is_refused_with_what_is():
         aids.select(attention, heads=[0])
     with pytest.raises(NlpcliError, match="layer 2 does not exist") as error:
         aids.select(attention, ["cross"], layers=[2])
-    assert error.value.hint == "the only head is 1"
+    assert error.value.hint == "the only layer is 1"
     with pytest.raises(NlpcliError, match="unknown attention 'encodr'"):
         aids.select(attention, sites=["encodr"])
     with pytest.raises(NlpcliError, match="unknown average 'head'"):
