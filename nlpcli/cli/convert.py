@@ -35,7 +35,7 @@ def command(
         "--allow-pickle",
         help="Allow weights in pytorch_model.bin, which is a pickle file (only its tensors are loaded).",
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model in OUT."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model in OUT, if there is one."),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
     """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.

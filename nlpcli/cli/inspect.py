@@ -163,7 +163,7 @@ def _write(found: Inspection) -> None:
         for line in section_lines(section, width):
             terminal.write_styled(line)
     terminal.write_line()
-    terminal.write_styled([("Findings" if found.findings else "No problem was found.", "bold cyan")])
+    terminal.write_styled([("Findings" if found.findings else "No problems were found.", "bold cyan")])
     for line in finding_lines(found.findings, width):
         terminal.write_styled(line)
 

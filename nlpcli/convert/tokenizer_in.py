@@ -216,9 +216,7 @@ def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
         if (folder / name).exists():
             spm = parse_spm((folder / name).read_bytes())
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
-                raise NlpcliError(
-                    f"{folder / name}: a SentencePiece model of this kind is not supported for '{model_type}'"
-                )
+                raise NlpcliError(f"{folder / name}: this file is not supported for the model type '{model_type}'")
             return _SENTENCE_PIECES[model_type](spm, settings)
     raise no_tokenizer_files(folder)
 

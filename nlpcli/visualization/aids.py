@@ -223,7 +223,7 @@ def rollout(site: Site) -> Site:
     """
     if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
         raise NlpcliError(
-            f"rollout needs self-attention weights with equal queries and keys, but those of '{site.name}' differ"
+            f"rollout needs the same tokens as queries and as keys, but those of '{site.name}' differ"
             if not site.signed
             else f"rollout needs attention weights, but '{site.name}' contains gradients",
             hint="use the self-attention of the encoder or the decoder, without a memory and with special tokens",

@@ -148,7 +148,7 @@ def _check_sizes(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > len(data):
-        raise ValueError(f"its arrays are said to have {size:,} bytes, but the file has only {len(data):,}")
+        raise ValueError(f"its header gives {size:,} bytes for the arrays, but the file has only {len(data):,}")
 
 
 # --- both --------------------------------------------------------------------------------------------------------

@@ -364,7 +364,7 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     [
         (("a", "--format", "bmp"), "unknown format 'bmp'"),
         (("a", "--out", "x.bmp"), "x.bmp: the ending of the file name is not a supported format"),
-        (("a", "--out", "x.svg", "--format", "png"), "x.svg: the file name means svg, but --format is png"),
+        (("a", "--out", "x.svg", "--format", "png"), "x.svg: the file name is for the format svg, but --format is png"),
         (("a", "--theme", "dark"), "--theme has no effect on the format terminal"),
         (("a", "--format", "json", "--width", "40"), "--width has no effect on the format json"),
         (("a", "--out", "x.svg", "--color", "always"), "--color has no effect on the format svg"),

@@ -162,7 +162,7 @@ def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused_before_it_take
     with zipfile.ZipFile(bomb, "w", method) as archive:
         archive.writestr("about.npy", bytes(64 << 20))
     tracemalloc.start()
-    with pytest.raises(NlpcliError, match="are said to have 67,108,864 bytes"):
+    with pytest.raises(NlpcliError, match="its header gives 67,108,864 bytes"):
         numbers.from_npz(bomb.getvalue(), "x")
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()

@@ -54,9 +54,7 @@ class Corpus:
             if language not in languages.KNOWN:
                 raise unknown("language", language, sorted(languages.KNOWN))
         if self.languages and len(self.languages) != 2:
-            raise NlpcliError(
-                "--languages needs two languages", hint="--languages SOURCE TARGET, such as --languages en de"
-            )
+            raise NlpcliError("--languages needs two languages", hint="name both of them, such as --languages en de")
 
 
 def inspect_parallel(corpus: Corpus) -> Inspection:

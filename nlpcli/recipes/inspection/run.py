@@ -139,7 +139,7 @@ def _what(facts: Mapping[str, Any]) -> Section:
         ("state", facts["state"] + (f" ({facts['stopped']})" if facts["stopped"] else "")),
         ("task", facts["task"] or facts["objective"] or "?"),
         ("train", ", ".join(map(str, settings.pop("train")))),
-        ("dev", ", ".join(map(str, settings.pop("dev"))) or "none given"),
+        ("dev", ", ".join(map(str, settings.pop("dev"))) or "not given (a part of the training text, or none)"),
         ("settings", ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                                for name, value in settings.items())),
         ("progress", _how_far(facts)),
