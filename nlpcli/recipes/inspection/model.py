@@ -58,7 +58,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "metrics": info.get("metrics") or {},
         "signatures": info.get("signatures") or {},
         "step": info.get("step"),
-        "layers": {name.replace(" ", "_"): count for name, count in layers_by_stack(config).items()},
+        "layers": {_key(name): count for name, count in layers_by_stack(config).items()},
         **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
         "context_length": _longest(config),
         "trained_context_length": info.get("context") or info.get("max_length"),
@@ -67,7 +67,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "vocab_size": loaded.vocab_size,
         "tokenizer": None if loaded.own_tokenizer is None else loaded.own_tokenizer.kind,
         "presets": same_shape(config),
-        "parameters": {"total": total, "by_part": {name.replace(" ", "_"): count for name, count in parts.items()}},
+        "parameters": {"total": total, "by_part": {_key(name): count for name, count in parts.items()}},
         "shared_matrices": shared_matrices(loaded.model),
         "values_by_dtype": stored_types(stored),
         "memory_bytes": memory(config, total),
@@ -76,13 +76,18 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "digest": "none" if is_huggingface(path) else "valid",  # of others, `open_model` would have said so
         "unused_weights": info.get("left_out", []),
     }
-    sections = [_what(facts), *_measured(facts), _parameters(facts), _cost(facts)]
+    sections = [_what(facts), *_measured(facts), _parameters(parts), _cost(facts)]
     if weights:
         facts["weights"] = list(statistics(files))
         sections.append(weight_section(facts["weights"]))
     title = f"a model: {facts['model_type']} " if "model_type" in facts else "a model: "
     title += f"{config.family} {config.kind}, {amount(total)} parameters"
     return Inspection("model", title, str(path), facts, sections, not_finite(files))
+
+
+def _key(name: str) -> str:
+    """A name for readers as a key of `--json`: `encoder_self_attention`."""
+    return name.replace(" ", "_").replace("-", "_")
 
 
 def same_shape(config: ModelConfig) -> list[str]:
@@ -193,12 +198,9 @@ def _measured(facts: Mapping[str, Any]) -> list[Section]:
     return [Section(title, rows, ("metric", "value", "signature"))] if rows else []
 
 
-def _parameters(facts: Mapping[str, Any]) -> Section:
-    total = facts["parameters"]["total"]
-    rows = [
-        [name.replace("_", " "), f"{count:,}", percent(count, total)]
-        for name, count in facts["parameters"]["by_part"].items()
-    ]
+def _parameters(parts: Mapping[str, int]) -> Section:
+    total = sum(parts.values())
+    rows = [[name, f"{count:,}", percent(count, total)] for name, count in parts.items()]
     return Section("Parameters", [*rows, ["total", f"{total:,}", ""]], ("part", "count", "share"))
 
 

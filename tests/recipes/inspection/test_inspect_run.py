@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import nlpcli
 from nlpcli.config.loading import dump_yaml
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
@@ -124,3 +127,30 @@ def test_a_log_is_summarised(run):
     assert found["metrics"] == [
         {"kind": "train", "name": "loss", "count": 3, "first": 8.0, "min": 6.5, "max": 8.0, "last": 6.5}
     ]
+
+
+PAGE = Path(nlpcli.__file__).resolve().parents[1] / "docs" / "inspecting.md"
+FREE = {"files", "settings"}  # their keys are names of files, and settings
+
+
+def keys_of(value):
+    """All keys of a JSON value but those of maps in FREE."""
+    if isinstance(value, list):
+        yield from (key for item in value for key in keys_of(item))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            if name not in FREE:
+                yield from keys_of(inner)
+
+
+def test_keys_are_in_snake_case_and_the_page_names_the_outer_ones(run):
+    (run.parent / "seeds.json").write_text(json.dumps({"metrics": {"loss": {"mean": 1, "deviation": 0}}}), "utf-8")
+    checkpoint = run / "checkpoints" / "step-00000020"
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text("utf-8")))
+    for path in (run, run.parent, checkpoint, run / "metrics.jsonl", run / "model.safetensors", run / "tokenizer"):
+        found = inspect(str(path)).as_dict()
+        assert [key for key in found if key not in named] == []
+        assert [key for key in found.get("model", {}) if key not in named] == []
+        words = {key for key in keys_of(found) if key not in found.get("special_tokens", ())}
+        assert [key for key in words if not re.fullmatch(r"[a-z][a-z0-9_]*|[A-Z][a-z]+", key)] == []
