@@ -38,7 +38,7 @@ COMMANDS = {
     "visualize-attention": "Show attention weights in the terminal, as a figure or as a web page.",
     "report": "Compare runs: curves, scores with intervals, outputs, cost.",
     "compare": "Train a grid of models at equal cost and compare the results.",
-    "inspect": "Describe a model, tokenizer, run, text or parallel corpus, and check it for faults.",
+    "inspect": "Describe a model, tokenizer, run, text or parallel corpus, and check it for problems.",
     "convert": "Convert a model to or from the Hugging Face format.",
     "config": "Show the presets and all settings of a run.",
 }
