@@ -19,6 +19,8 @@ D_MODEL = 4
 D_KEY = 2
 MAX_TOKENS = 8
 """More columns of numbers don't fit into 80 columns of text."""
+MAX_CHARACTERS = 100
+"""Of a word; tokens are short, and each is printed several times."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,23 @@ class WorkedExample:
 def worked_example(text: str, *, causal: bool = False, seed: int = 0) -> WorkedExample:
     """The numbers for the words of `text`; `causal`: no word sees a later one; another `seed`: other random numbers.
 
-    Raises: NlpcliError for a text without words or with more than `MAX_TOKENS`.
+    Raises: NlpcliError for a text without words, with more than `MAX_TOKENS`, or with a word of more than
+        `MAX_CHARACTERS`.
     """
     tokens = tuple(text.split())
     if not tokens:
-        raise NlpcliError("--explain needs a text", hint='for example --explain "The cat sat"')
+        raise NlpcliError("--explain needs a text with at least one word", hint='such as --explain "The cat sat"')
     if len(tokens) > MAX_TOKENS:
         raise NlpcliError(
-            f"--explain takes at most {MAX_TOKENS} words, not {len(tokens)}",
-            hint="shorten the text; the numbers of longer texts do not fit on a screen",
+            f"--explain takes at most {MAX_TOKENS} words, but the text has {len(tokens):,}",
+            hint="use a shorter text",
         )
+    for number, token in enumerate(tokens, start=1):
+        if len(token) > MAX_CHARACTERS:
+            raise NlpcliError(
+                f"--explain takes words of at most {MAX_CHARACTERS} characters, but word {number} has {len(token):,}",
+                hint="use shorter words",
+            )
     generator = torch.Generator().manual_seed(seed)
 
     def one_decimal(*size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What `visualize-attention` is asked by its options: how they are read, and which have no effect on the others."""
+"""The options of `visualize-attention`: how they are parsed, and which of them have no effect on the others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
     found: list[int] = []
     for text in given or ():
         if not _NUMBERS.fullmatch(text):
-            raise NlpcliError(f"{name} {text} is not a number", hint="write 3, or 1,2, or 1-4; numbers start at 1")
+            raise NlpcliError(
+                f"{name} {text} is not a number", hint=f"write {name} 3, {name} 1 2 or {name} 1-4; numbers start at 1"
+            )
         for part in text.split(","):
             first, _, last = part.partition("-")
             span = range(int(first), int(last or first) + 1)
@@ -86,7 +88,7 @@ class Options:
         if format != "pharaoh":
             useless(self.aligning, "applies to word alignments only", hint="add --format pharaoh")
         if self.viewing["--view"] == "grid":
-            useless({"--links": self.viewing["--links"]}, "has no effect on a grid, which shows no full matrices")
+            useless({"--links": self.viewing["--links"]}, "has no effect on a grid, which contains no full matrices")
         if self.without_model:
             self._check_without_model()
             return
@@ -96,13 +98,13 @@ class Options:
             useless(self._drawing("--seed"), "applies to a random order only", hint="add --order random")
         self._check_texts()
         if self.choosing["--stats"]:
-            useless(self.viewing, "applies to matrices, and --stats prints a table")
+            useless(self.viewing, "applies to matrices, but --stats prints a table")
         if format == "pharaoh":
             self._check_links()
         elif self.reading["--gradient"]:
             useless(
                 {name: self.choosing[name] for name in ("--rollout", "--stats")},
-                "applies to attention weights, and --gradient shows gradients",
+                "applies to attention weights, but --gradient shows gradients",
                 hint="leave one of them out",
             )
 
@@ -113,21 +115,22 @@ class Options:
         given = {"--pattern": self.pattern, "--positions": self.positions, "--explain": self.explain}
         name, *others = (option for option, value in given.items() if value is not None)
         useless({other: given[other] for other in others}, f"can't be used with {name}", hint="give one of them")
-        useless({**self.reading, **self.choosing, **self.machine}, f"needs a model, and {name} uses none")
+        useless({**self.reading, **self.choosing, **self.machine}, f"needs a model, but {name} uses none")
         of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
         if self.pattern is not None:
             useless(self._drawing(*of_vectors, *of_relative), "applies to positions, not to a pattern")
             useless(
-                self._drawing("--seed") if not self._has_chance() else {}, "has no effect: the pattern is not random"
+                self._drawing("--seed") if not self._has_chance() else {},
+                "has no effect, because the pattern is not random",
             )
             return
         if self.explain is not None:
             sizes = self._drawing("--length", *of_vectors, *of_relative)
             useless({**sizes, **self.viewing}, "has no effect on --explain")
             return
-        useless(self._drawing("--seed"), "has no effect: positions are not random")
+        useless(self._drawing("--seed"), "has no effect, because positions are not random")
         if self.positions == "relative":
-            useless(self._drawing(*of_vectors), "applies to vectors, and relative positions are buckets")
+            useless(self._drawing(*of_vectors), "applies to vectors, but relative positions are buckets")
         else:
             useless(self._drawing(*of_relative, "--causal"), "applies to relative positions only")
 
@@ -142,12 +145,14 @@ class Options:
         if first is not None and texts:
             raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
         if second is not None and first is None and len(texts or ()) != 1:
-            raise NlpcliError("--text-b is the second text of a pair, and the first is missing", hint="add --text-a")
+            raise NlpcliError(
+                "--text-b is the second text of a pair, but the first text is missing", hint="add --text-a"
+            )
 
     def _check_links(self) -> None:
         if self.reading["--target"] is None and self.reading["--target-file"] is None:
             raise NlpcliError(
-                "a word alignment needs a translation, and none is given",
+                "a word alignment needs a translation, but none is given",
                 hint="add --target-file; to align the model's own translations: nlpcli translate --alignments",
             )
         others = {**self.reading, **self.choosing}

@@ -1,4 +1,4 @@
-"""Where what was seen goes: the terminal, a figure, a page, numbers."""
+"""Where attention is written to: the terminal, a figure, a page, numbers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Canvas:
         wrong = {f"--{name}": value for name, value in {"color": color, **given}.items() if name not in used}
         useless(wrong, f"has no effect on the format {format}")
         if out is None and format in BINARY and sys.stdout.isatty():
-            raise NlpcliError(f"{format} can't be written to a terminal", hint=f"name a file: --out attention.{format}")
+            raise NlpcliError(
+                f"the format {format} can't be written to a terminal", hint=f"name a file: --out attention.{format}"
+            )
         return cls(
             format,
             out,
@@ -91,7 +93,9 @@ class Canvas:
         """
         first = next(attentions, None)
         if first is None:
-            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
+            raise NlpcliError(
+                "no text is given", hint="add a text to the command line, or write texts to standard input"
+            )
         attentions = itertools.chain([first], attentions)
         if self.format == "terminal":
             self.write_lines(self._drawings(attentions))
@@ -129,7 +133,8 @@ class Canvas:
             return
         if self.out is None:
             raise NlpcliError(
-                f"a {self.format} file holds one text", hint="name files with --out, or use --format html or json"
+                f"a {self.format} file can contain only one text, but there are several",
+                hint="add --out, which writes a numbered file for each text, or use --format html or json",
             )
         for number, attention in enumerate(itertools.chain([first, second], attentions), start=1):
             path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}")
@@ -145,7 +150,7 @@ class Canvas:
 
         return draw(attention, format=self.format, theme=self.theme, dpi=self.dpi, title=self.title, warn=terminal.warn)
 
-    # --- what stands beside attention ----------------------------------------------------------------------------
+    # --- other than attention -----------------------------------------------------------------------------------
 
     def write_numbers(self, numbers: Sequence[HeadNumbers], texts: int) -> None:
         """Entropy and distance of each head: as tables, or as a line of JSON for each.
@@ -153,7 +158,9 @@ class Canvas:
         Raises: NlpcliError for other formats, and without any text.
         """
         if not texts:
-            raise NlpcliError("no text is given", hint="write it after the options, or to standard input")
+            raise NlpcliError(
+                "no text is given", hint="add a text to the command line, or write texts to standard input"
+            )
         if not numbers:
             raise NlpcliError("no tokens are left to measure", hint="leave out --no-special")
         if self.format == "json":
@@ -164,11 +171,13 @@ class Canvas:
             self.write_lines(json.dumps({**from_zero(asdict(one)), "texts": texts}) for one in numbers)
             return
         if self.format != "terminal":
-            raise NlpcliError(f"--stats prints a table, not {self.format}", hint="use --format terminal or json")
+            raise NlpcliError(
+                f"--stats does not support the format {self.format}", hint="use --format terminal or json"
+            )
         from nlpcli.visualization.terminal import table
 
         if texts > 1:
-            terminal.say(f"means over {counted(texts, 'text')}")
+            terminal.say(f"these are means over {counted(texts, 'text')}")
         self.write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
 
     def write_matrix(self, matrix: Matrix) -> None:
@@ -176,7 +185,7 @@ class Canvas:
         if self.format in FIGURES:
             from nlpcli.visualization.attention_figures import draw_matrix
 
-            useless({"--title": self.title}, "has no effect on positions, which have one layout")
+            useless({"--title": self.title}, "has no effect on positions")
             self._write_bytes(draw_matrix(matrix, format=self.format, theme=self.theme, dpi=self.dpi), self.out)
         elif self.format == "terminal":
             from nlpcli.visualization.terminal import draw_matrix as draw
@@ -195,7 +204,8 @@ class Canvas:
             self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
         else:
             raise NlpcliError(
-                f"positions can't be written as {self.format}", hint="use --format terminal, png, svg, pdf or json"
+                f"positions can't be written in the format {self.format}",
+                hint="use --format terminal, png, svg, pdf or json",
             )
 
     def write_example(self, example: WorkedExample) -> None:
@@ -209,7 +219,9 @@ class Canvas:
         elif self.format == "terminal":
             self.write_lines(example_lines(example))
         else:
-            raise NlpcliError(f"--explain writes numbers, not {self.format}", hint="use --format terminal or json")
+            raise NlpcliError(
+                f"--explain does not support the format {self.format}", hint="use --format terminal or json"
+            )
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -250,7 +262,7 @@ def _format(format: str | None, out: Path | None) -> str:
         return "terminal"
     if out.suffix.lower() not in _SUFFIXES:
         raise NlpcliError(
-            f"{out}: the name's ending is not a known format",
+            f"{out}: the ending of the file name is not a supported format",
             hint="name the format with --format, or use a name that ends in .html or .png",
         )
     return _SUFFIXES[out.suffix.lower()]

@@ -21,26 +21,34 @@ class Command(convention.Command):
 
 
 def command(
-    source: Path = typer.Argument(..., metavar="MODEL", help="A run's folder, or a Hugging Face checkpoint folder."),
+    source: Path = typer.Argument(..., metavar="MODEL", help="Folder of a run or of a Hugging Face model."),
     folder: Path = typer.Argument(None, metavar="OUT", help="The same as --out."),
-    out: Path = typer.Option(None, "--out", metavar="DIR", help="The folder to write."),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="Folder to write."),
     to: str = typer.Option(
-        None, "--to", help="Format to write: huggingface or nlpcli. Default: the one that MODEL does not have."
+        None,
+        "--to",
+        metavar="FORMAT",
+        help="Format to write: huggingface or nlpcli. Default: huggingface for a run, nlpcli for a Hugging Face model.",
     ),
     allow_pickle: bool = typer.Option(
-        False, "--allow-pickle", help="Read weights from a pytorch_model.bin (a pickle; only its tensors are loaded)."
+        False,
+        "--allow-pickle",
+        help="Allow weights in pytorch_model.bin, which is a pickle file (only its tensors are loaded).",
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a model in OUT."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model in OUT, if there is one."),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
-    """Convert a model to or from the Hugging Face format: settings, weights and tokenizer.
+    """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
 
-    BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written. Decoders with rotary positions
-    that are trained here are written as GPT-NeoX or Qwen3 and read back; most published models of these two have
-    settings that are refused (rotary_pct below 1, use_parallel_residual, grouped-query attention, another rope_theta).
-    A fine-tuned model becomes the class for its task, such as
-    BertForSequenceClassification, with its labels; one for similarity a folder of sentence-transformers. Commands that
-    take a model take such a folder directly, too.
+    These families are supported: BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian. A decoder with rotary
+    positions that was trained with nlpcli is written as GPT-NeoX or Qwen3 and can be converted back. Most published
+    GPT-NeoX and Qwen3 models are not supported, because they use rotary_pct below 1, use_parallel_residual,
+    grouped-query attention or another rope_theta.
+
+    A fine-tuned model is written as the class for its task, with its labels. For example, a BERT classifier becomes
+    BertForSequenceClassification. A model for sentence similarity becomes a sentence-transformers folder.
+
+    Commands with a --model option also accept a Hugging Face folder, so you need not convert it first.
 
     \b
     Examples:
@@ -52,14 +60,16 @@ def command(
 
     target = out or folder
     if target is None:
-        raise NlpcliError("no output folder is given", hint=f"nlpcli convert {source} OUT")
+        raise NlpcliError("no output folder is given", hint=f"add it: nlpcli convert {source} OUT")
     done = convert(Conversion(source, target, to, allow_pickle, overwrite))
     terminal.say(
         f"{done.out}: {done.model}, {counted(done.parameters, 'parameter')}, {counted(done.vocab_size, 'token')}"
     )
     if done.left_out:
         more = f" and {len(done.left_out) - _SHOWN} more" if len(done.left_out) > _SHOWN else ""
-        terminal.warn(f"weights that this model does not use were left out: {', '.join(done.left_out[:_SHOWN])}{more}")
+        terminal.warn(
+            f"these weights are not used by the model and were left out: {', '.join(done.left_out[:_SHOWN])}{more}"
+        )
     if json:
         from dataclasses import asdict
 

@@ -91,11 +91,11 @@ def _numeric(cells: Sequence[str]) -> bool:
 def finding_lines(findings: Sequence[Finding], width: int) -> Iterator[Line]:
     """Each finding with its count, the first lines it is in, and its examples; what is wrong in any case first."""
     counts = max((len(f"{found.count:,}") for found in findings), default=0)
-    indent = " " * (len("fault") + counts + 2 * _GAP)
-    for found in sorted(findings, key=lambda found: not found.fault):
-        mark = "fault" if found.fault else "note "
+    indent = " " * (len("problem") + counts + 2 * _GAP)
+    for found in sorted(findings, key=lambda found: not found.problem):
+        mark = "problem" if found.problem else "note   "
         first, *rest = wrapped(found.text, width - len(indent))
-        style = "bold red" if found.fault else "yellow"
+        style = "bold red" if found.problem else "yellow"
         yield [(mark, style), (f"  {found.count:>{counts},}  ", ""), (first, "")]
         yield from ([(indent + line, "")] for line in rest)
         if found.lines:

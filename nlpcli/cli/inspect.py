@@ -20,49 +20,77 @@ _PAIR = 2
 
 def command(
     paths: list[str] = typer.Argument(
-        ..., metavar="PATH [TARGET]", help="A file or folder, or the two sides of a parallel corpus; '-': stdin."
+        ...,
+        metavar="PATH [TARGET]",
+        help="A file or folder, or the two files of a parallel corpus. '-' is standard input.",
     ),
     as_kind: str = typer.Option(
         None,
         "--as",
         metavar="KIND",
-        help="What to inspect. In a run or model folder: run, model, tokenizer; in a file: text, …",
+        help="What to inspect PATH as: run, model, tokenizer, checkpoint, runs, shards (tokenized text), index, suite, "
+        "weights, vectors, metrics, json-lines or text. Default: recognized from the content.",
     ),
     length: int = typer.Option(
-        None, "--length", min=1, help="Sequence length for which FLOPs are counted. Default: 128."
+        None,
+        "--length",
+        min=1,
+        help="For a model: sequence length in tokens for which FLOPs (floating-point operations) are counted. "
+        "Default: 128.",
     ),
-    weights: bool = typer.Option(False, "--weights", help="List each weight: shape, type, mean, std, min, max."),
+    weights: bool = typer.Option(
+        False,
+        "--weights",
+        help="For a model: list each weight with its shape, data type, mean, standard deviation, minimum and maximum.",
+    ),
     text: list[str] = typer.Option(
-        [], "--corpus", metavar="FILE", help="For a tokenizer: text file to measure it on (repeatable)."
+        [],
+        "--text",
+        metavar="FILE",
+        help="For a tokenizer: a text file to tokenize, to report tokens per word and unknown tokens. Repeatable.",
     ),
     dev: tuple[str, str] = typer.Option(
-        None, "--dev", metavar="SOURCE TARGET", help="Dev set of a parallel corpus, to find overlap."
+        None,
+        "--dev",
+        metavar="SOURCE TARGET",
+        help="For a parallel corpus: dev set that is checked for overlap with the training data.",
     ),
     test: tuple[str, str] = typer.Option(
-        None, "--test", metavar="SOURCE TARGET", help="Test set of a parallel corpus, to find overlap."
+        None,
+        "--test",
+        metavar="SOURCE TARGET",
+        help="For a parallel corpus: test set that is checked for overlap with the training data.",
     ),
     tokenizer: Path = typer.Option(
-        None, "--tokenizer", metavar="DIR", help="Tokenizer for a parallel corpus, to count its tokens."
+        None, "--tokenizer", metavar="DIR", help="For a parallel corpus: tokenizer that is used to count tokens."
     ),
     target_tokenizer: Path = typer.Option(
-        None, "--target-tokenizer", metavar="DIR", help="Tokenizer of the target side."
+        None,
+        "--target-tokenizer",
+        metavar="DIR",
+        help="For a parallel corpus: tokenizer of the target side. Default: the same as --tokenizer.",
     ),
     languages: tuple[str, str] = typer.Option(
-        None, "--languages", metavar="SOURCE TARGET", help="Expected languages of a parallel corpus, such as en de."
+        None, "--languages", metavar="SOURCE TARGET", help="For a parallel corpus: expected languages, such as en de."
     ),
-    show: int = typer.Option(3, "--show", min=0, help="Number of examples for each finding."),
-    limit: int = typer.Option(None, "--limit", min=1, help="Read at most this many lines of each text."),
-    strict: bool = typer.Option(False, "--strict", help="Exit with status 1 if a fault is found."),
-    json: bool = typer.Option(False, "--json", help="Write one JSON object, with all line numbers."),
+    show: int = typer.Option(3, "--show", min=0, help="Number of examples to show for each finding."),
+    limit: int = typer.Option(None, "--limit", min=1, help="Read at most this many lines of each text. Default: all."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Exit with status 1 if a problem is found (notes are allowed)."
+    ),
+    json: bool = typer.Option(False, "--json", help="Write one JSON object, which contains all line numbers."),
     results: Path = OUT_FILE,
 ) -> int:
-    """Describe a file or folder: a model, tokenizer, run, checkpoint, shard set, text or parallel corpus.
+    """Describe a file or folder, and report problems in it.
+
+    It can be a model, a tokenizer, a run, a checkpoint, a tokenized text, vectors, a text or a parallel corpus.
 
     \b
-    nlpcli inspect runs/ende
-    nlpcli inspect --as tokenizer runs/ende --corpus test.de
-    nlpcli inspect train.en train.de --test test.en test.de --languages en de
-    zcat corpus.gz | nlpcli inspect -
+    Examples:
+      nlpcli inspect runs/ende
+      nlpcli inspect --as tokenizer runs/ende --corpus test.de
+      nlpcli inspect train.en train.de --test test.en test.de --languages en de
+      zcat corpus.gz | nlpcli inspect -
     """
     if "-" in [*paths, *text, *(dev or ()), *(test or ())]:
         terminal.announce_stdin()
@@ -90,7 +118,7 @@ def command(
         terminal.write_json(found.as_dict())
     else:
         _write(found)
-    return int(strict and found.faulty)
+    return int(strict and found.has_problems)
 
 
 def _refuse_pair_options(**given: object) -> None:
@@ -100,7 +128,7 @@ def _refuse_pair_options(**given: object) -> None:
         if value:
             raise NlpcliError(
                 f"--{name.replace('_', '-')} applies to a parallel corpus only",
-                hint="name both sides: nlpcli inspect train.en train.de",
+                hint="name both files of it: nlpcli inspect train.en train.de",
             )
 
 
@@ -108,12 +136,15 @@ def _refuse_single_options(paths: Sequence[str], **given: object) -> None:
     from nlpcli.errors import NlpcliError
 
     if len(paths) > _PAIR:
-        raise NlpcliError(f"{len(paths)} paths are given: name one to inspect it, or two for a parallel corpus")
+        raise NlpcliError(
+            f"{len(paths)} paths are given, but at most two are possible",
+            hint="name one path, or the two files of a parallel corpus",
+        )
     folders = [path for path in paths if Path(path).is_dir()]
     if folders:
         raise NlpcliError(
-            f"{folders[0]}: is a folder, and the two sides of a parallel corpus are files",
-            hint="inspect one at a time; 'nlpcli report' compares runs",
+            f"{folders[0]}: the path is a folder, but both sides of a parallel corpus must be files",
+            hint="inspect one path at a time; 'nlpcli report' compares runs",
         )
     for name, value in given.items():
         if value:
@@ -132,7 +163,7 @@ def _write(found: Inspection) -> None:
         for line in section_lines(section, width):
             terminal.write_styled(line)
     terminal.write_line()
-    terminal.write_styled([("Findings" if found.findings else "Nothing unusual was found.", "bold cyan")])
+    terminal.write_styled([("Findings" if found.findings else "No problems were found.", "bold cyan")])
     for line in finding_lines(found.findings, width):
         terminal.write_styled(line)
 

@@ -23,115 +23,172 @@ _LENGTH = 32
 
 def command(
     texts: list[str] = typer.Argument(
-        None, metavar="TEXT", help="Texts for the model. Default: the lines of standard input."
+        None, metavar="TEXT", help="Texts that the model reads. Default: the lines of standard input."
     ),
     model: Path = typer.Option(
-        None, "--model", metavar="DIR", help="A run or a Hugging Face folder. Default: the newest run below runs/."
+        None,
+        "--model",
+        metavar="DIR",
+        help="Folder of a run or of a Hugging Face model. Default: the newest run in runs/.",
     ),
     text_a: str = typer.Option(None, "--text-a", metavar="TEXT", help="The first text of a pair."),
     text_b: str = typer.Option(None, "--text-b", metavar="TEXT", help="The second text of a pair."),
     target: str = typer.Option(
-        None, "--target", metavar="TEXT", help="Target text of an encoder-decoder. Default: its own output."
+        None,
+        "--target",
+        metavar="TEXT",
+        help="For an encoder-decoder model: the target text. Default: the model's own output.",
     ),
     target_file: Path = typer.Option(
-        None, "--target-file", metavar="FILE", help="File with a target line for each text."
+        None,
+        "--target-file",
+        metavar="FILE",
+        help="For an encoder-decoder model: file with one target line for each text.",
     ),
     memory: str = typer.Option(
-        None, "--memory", metavar="TEXT", help="Earlier text for the memory (Transformer-XL, XLNet)."
+        None, "--memory", metavar="TEXT", help="For Transformer-XL and XLNet: an earlier text, which fills the memory."
     ),
     order: str = typer.Option(
-        None, "--order", help="Factorization order of XLNet's two streams: left-to-right or random."
+        None, "--order", help="For XLNet: factorization order of its two streams, left-to-right or random."
     ),
-    part: str = typer.Option(None, "--task", metavar="NAME", help="For a multi-task model: name of the task."),
+    part: str = typer.Option(
+        None, "--task", metavar="NAME", help="For a model trained on several tasks: the task to use."
+    ),
     site: list[str] = typer.Option(
-        None, "--site", help="Which attention: encoder, decoder, cross, source-encoder, content, query (repeatable)."
+        None,
+        "--site",
+        metavar="NAME",
+        help="Attention to show: encoder, decoder (self-attention), cross (from decoder to encoder), source-encoder, "
+        "content or query (the two streams of XLNet). Repeatable.",
     ),
-    layer: list[str] = typer.Option(None, "--layer", metavar="N...", help="Layers from 1: 3, or 1 2, or 1-4."),
-    head: list[str] = typer.Option(None, "--head", metavar="N...", help="Heads from 1."),
-    average: str = typer.Option(None, "--average", help="Show the mean over heads, layers or both."),
+    layer: list[str] = typer.Option(
+        None, "--layer", metavar="N...", help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
+    ),
+    head: list[str] = typer.Option(
+        None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
+    ),
+    average: str = typer.Option(None, "--average", metavar="OVER", help="Show a mean. OVER is heads, layers or both."),
     rollout: bool = typer.Option(
-        False, "--rollout", help="Show attention rollout through the layers (Abnar and Zuidema 2020)."
+        False,
+        "--rollout",
+        help="Show attention rollout, the product of the attention of all layers up to each (Abnar and Zuidema 2020).",
     ),
     gradient: bool = typer.Option(
-        False, "--gradient", help="Show gradient times attention: the effect of each weight on the prediction."
+        False, "--gradient", help="Show gradient times attention: how much each weight affects the prediction."
     ),
-    label: str = typer.Option(None, "--label", help="With --gradient: for this label. Default: the predicted label."),
-    words: bool = typer.Option(False, "--words", help="Merge subwords into words."),
+    label: str = typer.Option(
+        None, "--label", help="With --gradient: the label whose score is differentiated. Default: the predicted label."
+    ),
+    words: bool = typer.Option(False, "--words", help="Merge subword tokens into words."),
     special: bool = typer.Option(True, "--special/--no-special", help="Show special tokens, or leave them out."),
-    stats: bool = typer.Option(False, "--stats", help="Print entropy and mean distance of each head, over all texts."),
+    stats: bool = typer.Option(
+        False,
+        "--stats",
+        help="Print the entropy and the mean query-key distance of each head, averaged over all texts.",
+    ),
     format: str = typer.Option(
         None,
         "--format",
-        help="terminal, png, svg, pdf, html, json, npz or pharaoh. Default: by the name of --out, or terminal.",
+        help="Output format: terminal, png, svg, pdf, html, json, npz (NumPy) or pharaoh (word alignments). "
+        "Default: the format in the file name of --out, otherwise terminal.",
     ),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
     out: Path = typer.Option(None, "--out", metavar="FILE", help="Write to this file, not to standard output."),
-    width: int = typer.Option(None, "--width", min=20, help="Width in the terminal. Default: its width."),
+    width: int = typer.Option(
+        None, "--width", min=20, help="In the terminal: width in columns. Default: the terminal's width."
+    ),
     color: str = typer.Option(
-        None, "--color", help="Color: auto (on a terminal, unless NO_COLOR is set), always or never."
+        None,
+        "--color",
+        help="In the terminal: colors, auto (on a terminal, unless NO_COLOR is set), always or never. Default: auto.",
     ),
-    view: str = typer.Option(None, "--view", help="In the terminal: matrix, grid (of small maps) or auto."),
+    view: str = typer.Option(
+        None,
+        "--view",
+        help="In the terminal: matrix (full matrices), grid (many small matrices) or auto. Default: auto.",
+    ),
     links: bool = typer.Option(
-        False, "--links", help="In the terminal: print the keys with the largest weights of each query."
+        False, "--links", help="In the terminal: also list the keys with the largest weights for each query."
     ),
-    theme: str = typer.Option(None, "--theme", help="Theme of figures: light or dark."),
+    theme: str = typer.Option(None, "--theme", help="Theme of figures: light or dark. Default: light."),
     dpi: int = typer.Option(None, "--dpi", help="Resolution of figures in dots per inch. Default: 150."),
     title: str = typer.Option(None, "--title", help="Title of a figure or a page."),
     align: str = typer.Option(
         None,
         "--align",
         metavar="METHOD",
-        help="For pharaoh: argmax, or two directions combined: intersection, union, grow-diag, grow-diag-final, "
-        "grow-diag-final-and. Default: argmax; grow-diag with --reverse.",
+        help="For pharaoh: how word alignments are made. argmax uses one model. intersection, union, grow-diag, "
+        "grow-diag-final and grow-diag-final-and combine two models and need --reverse. Default: argmax, or grow-diag "
+        "with --reverse.",
     ),
     reverse: Path = typer.Option(
-        None, "--reverse", metavar="DIR", help="For pharaoh: a model that translates in the opposite direction."
+        None,
+        "--reverse",
+        metavar="DIR",
+        help="For pharaoh: folder of a second model, which translates in the opposite direction.",
     ),
     step: str = typer.Option(
         None,
         "--step",
-        help="For pharaoh: predict or read. Use the attention of the step that predicts a target word, "
-        "or of the step that reads it.",
+        help="For pharaoh: the decoding step whose attention aligns a target word: predict (the step that predicts "
+        "the word) or read (the next step, which takes the word as input). Default: predict.",
     ),
     pattern: str = typer.Option(
-        None, "--pattern", metavar="PATTERN", help='Draw an attention mask, without a model: "window:4+global:1".'
+        None,
+        "--pattern",
+        metavar="PATTERN",
+        help='Draw an attention mask, such as "window:4+global:1". This needs no model.',
     ),
     positions: str = typer.Option(
-        None, "--positions", help="Draw positional encodings, without a model: sinusoidal, rotary, relative, …"
+        None,
+        "--positions",
+        metavar="NAME",
+        help="Draw positional encodings: sinusoidal, sinusoidal-halves, rotary or relative. This needs no model.",
     ),
     explain: str = typer.Option(
-        None, "--explain", metavar="TEXT", help="Compute one attention head in numbers, without a model: Q, K, V, …"
+        None,
+        "--explain",
+        metavar="TEXT",
+        help="Print all numbers of one small attention head with random weights for the words of TEXT (at most 8): "
+        "queries, keys, values, scores, weights and contexts. This needs no model.",
     ),
     length: int = typer.Option(
-        None, "--length", min=1, help="Length of a pattern or of positions, in tokens. Default: 32."
+        None, "--length", min=1, help="For --pattern and --positions: number of tokens. Default: 32."
     ),
     causal: bool = typer.Option(
-        False, "--causal", help="For --pattern, relative positions and --explain: mask later keys."
+        False,
+        "--causal",
+        help="For --pattern, --positions relative and --explain: queries do not attend to later keys.",
     ),
     d_model: int = typer.Option(
         None, "--d-model", min=2, help="For --positions: dimension of the encodings. Default: 128."
     ),
     buckets: int = typer.Option(
-        None, "--buckets", min=4, help="For relative positions: number of buckets. Default: 32."
+        None, "--buckets", min=4, help="For --positions relative: number of buckets. Default: 32."
     ),
     distance: int = typer.Option(
-        None, "--distance", help="For relative positions: longer distances share one bucket. Default: 128."
+        None,
+        "--distance",
+        help="For --positions relative: distance in tokens from which on all distances share one bucket. Default: 128.",
     ),
     seed: int = typer.Option(
         None,
         "--seed",
         min=0,
         max=2**31 - 1,
-        help="Random seed, for --order random, random patterns and --explain. Default: 0.",
+        help="For --order random, random patterns and --explain: random seed. Default: 0.",
     ),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="CPU threads."),
+    device: str = typer.Option("auto", "--device", help="Device: auto, cpu, cuda or cuda:N."),
+    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
     """Show attention weights: rows are queries, columns are keys.
 
-    Where nothing is chosen, the terminal shows one matrix: of a translator the cross-attention of the layer that aligns
-    best, of others the last layer, as the mean of its heads (with --gradient the mean of all layers, with --order both
-    streams). The row of a decoder is the step that predicts the token named there.
+    By default, the terminal shows one matrix, the mean over all heads of one layer. For a translation model, this is
+    the cross-attention of the second-to-last layer, which usually aligns words best. For other models, it is the last
+    layer. With --gradient, it is the mean over all layers; with --order, both streams are shown. Select other layers
+    and heads with --site, --layer and --head. --format html shows all.
+
+    Each row of a decoder is one decoding step, labeled with the token that it predicts.
 
     \b
     Examples:
@@ -220,7 +277,8 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
             found = shown(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
                 terminal.say(
-                    f"shown: {told(attention, found)}; choose with --site, --layer and --head; --format html shows all"
+                    f"this is {told(attention, found)}; select others with --site, --layer and --head, "
+                    "or see all with --format html"
                 )
             yield found
 

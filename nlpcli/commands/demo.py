@@ -63,7 +63,9 @@ def prepare(folder: Path) -> dict[str, Path]:
     Raises: NlpcliError when `folder` exists and is not empty.
     """
     if not is_free(folder):
-        raise NlpcliError(f"{folder}: already exists", hint="name another folder with --out, or remove this one")
+        raise NlpcliError(
+            f"{folder}: the folder exists and is not empty", hint="name another folder with --out, or remove this one"
+        )
     files = {}
     for split, language in itertools.product(SPLITS, (SOURCE, TARGET)):
         name = f"{split}.{language}"
@@ -90,8 +92,8 @@ def steps(folder: Path, files: dict[str, Path], minutes: float) -> list[Step]:
     return [
         Step("Train a tokenizer on both languages", _words(tokenize)),
         Step("Pretrain a small language model on Shakespeare", _words(pretrain)),
-        Step("Continue a line with it", _words(generate)),
-        Step("Train a translator from English to German", _words(finetune)),
+        Step("Continue a text with the language model", _words(generate)),
+        Step("Train a translation model from English to German", _words(finetune)),
         Step("Translate the test set", _words(translate), stdin=test[0], stdout=hypotheses),
         Step("Score the translations against the references", _words(score)),
     ]

@@ -21,5 +21,6 @@ def check_ending(format: str, out: Path | None, endings: Mapping[str, str]) -> N
     if named == format or (named == "terminal" and format not in BINARY):
         return
     raise NlpcliError(
-        f"{out}: its name says {named}, --format says {format}", hint=f"use --format {named}, or another file name"
+        f"{out}: the file name is for the format {named}, but --format is {format}",
+        hint=f"use --format {named} or another file name",
     )

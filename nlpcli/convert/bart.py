@@ -87,7 +87,7 @@ def _pairs(ours: Config) -> list[Pair]:
 def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
     for a, b in (("encoder_attention_heads", "decoder_attention_heads"), ("encoder_ffn_dim", "decoder_ffn_dim")):
         if theirs[a] != theirs[b]:
-            raise ValueError(f"{a} and {b} differ")
+            raise ValueError(f"{a} is {theirs[a]}, but {b} is {theirs[b]}")
     bias = weights.get("final_logits_bias")
     return {
         "activation": activation_in(theirs["activation_function"]),
@@ -201,7 +201,7 @@ def _marian_read(theirs: Config, weights: Weights) -> dict[str, Any]:
     if not theirs["share_encoder_decoder_embeddings"]:
         raise ValueError("it has two vocabularies")
     if _kind_of_positions(theirs, weights) == "learned":
-        raise ValueError("its positions are no sinusoids")
+        raise ValueError("its positions are not sinusoidal")
     return _read(theirs, weights) | {"positions": "sinusoidal-halves"}
 
 

@@ -167,7 +167,7 @@ def _roberta_read(theirs: Config, weights: Weights) -> dict[str, Any]:
         "mlm_head": "lm_head.dense.weight" in weights,
     }
     if found["mlm_head"] and found["activation"] != "gelu":
-        raise ValueError("its head computes with gelu, its layers with another function")
+        raise ValueError(f"its masked-token head uses gelu, but its layers use {found['activation']}")
     return found
 
 

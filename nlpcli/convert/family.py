@@ -100,8 +100,7 @@ class Family:
         wrong = self.misfits(ours)
         if wrong:
             raise NlpcliError(
-                f"{self.title} can't express model.{wrong[0]} {_shown(ours[wrong[0]])}"
-                + (f", nor {', '.join(f'model.{name}' for name in wrong[1:])}" if len(wrong) > 1 else "")
+                f"{self.title} does not support " + ", ".join(f"model.{name} {_shown(ours[name])}" for name in wrong)
             )
         written = {theirs: ours[name] for name, theirs in self.same.items() if ours[name] is not None}
         return {"model_type": self.model_type, **dict(self.only), **written, **self.write(ours)}
@@ -112,25 +111,25 @@ class Family:
         for name, value in self.only.items():
             if whole.get(name, value) != value:
                 raise NlpcliError(
-                    f"{place}: a {self.title} with {name} {_shown(whole[name])} is not supported",
-                    hint=f"{name} {_shown(value)} is supported",
+                    f"{place}: {name} {_shown(whole[name])} is not supported for {self.title}",
+                    hint=f"only {name} {_shown(value)} is supported",
                 )
         missing = [name for name in self.same.values() if name not in whole]
         if missing:
-            raise NlpcliError(f"{place}: '{missing[0]}' is missing")
+            raise NlpcliError(f"{place}: the key '{missing[0]}' is missing")
         fixed = {name: value for name, value in self.fixed.items() if not isinstance(value, tuple)}
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
         except (TypeError, ValueError) as error:  # a list where a name or a number should be
-            raise NlpcliError(f"{place}: this {self.title} is not supported: {error}") from None
+            raise NlpcliError(f"{place}: this {self.title} model is not supported, because {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 
 
 def activation_in(name: str) -> str:
     """Raises: ValueError for one that we lack."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r}")
+        raise ValueError(f"its activation is {name!r}")
     return ACTIVATIONS[name]
 
 

@@ -113,7 +113,7 @@ _GPT_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish"
 
 def _gpt_read(theirs: Config, weights: Weights) -> dict[str, Any]:
     if theirs["afn"] not in _GPT_ACTIVATIONS:
-        raise ValueError(f"activation {theirs['afn']!r}")
+        raise ValueError(f"its activation is {theirs['afn']!r}")
     return {
         "activation": _GPT_ACTIVATIONS[theirs["afn"]],
         "d_ff": 4 * theirs["n_embd"],

@@ -130,18 +130,21 @@ def class_for(model_type: str, title: str, info: Mapping[str, Any]) -> HeadClass
     """The class for a model's task and head. Raises: NlpcliError naming what none can express."""
     head, task = info["head"], info["task"]
     if "heads" in head:
-        raise NlpcliError("a model with heads for several tasks has no class in transformers")
+        raise NlpcliError("transformers has no class for a model with heads for several tasks")
     found = next((one for one in CLASSES.get(model_type, ()) if task in one.tasks), None)
     if found is None:
-        raise NlpcliError(f"transformers has no {title} with a head for the task '{task}'")
+        raise NlpcliError(f"transformers has no {title} class for the task '{task}'")
     for name, value in found.settings.items():
         own = head.get(name, _DEFAULTS.get(name))
         if own != value:
             raise NlpcliError(
-                f"{found.name} can't express head.{name} {_shown(own)}", hint=f"its head.{name} is {_shown(value)}"
+                f"{found.name} does not support head.{name} {_shown(own)}",
+                hint=f"it supports only head.{name} {_shown(value)}",
             )
     if info["problem"].get("both_orders"):
-        raise NlpcliError(f"{found.name} can't express head.both_orders true", hint="it reads a pair once")
+        raise NlpcliError(
+            f"{found.name} does not support head.both_orders true", hint="it encodes a pair in one order only"
+        )
     return found
 
 
@@ -179,7 +182,7 @@ def folded(cls: HeadClass, weights: Weights, config: Config, info: Mapping[str, 
         shift = torch.linalg.pinv(weight) @ bias
         norm = f"{cls.norm.format(last=config['decoder_layers'] - 1)}.bias"
         if norm not in found or not torch.allclose(weight @ shift, bias, atol=1e-6):
-            raise NlpcliError(f"{cls.name} has no bias in its output layer, and the model needs one")
+            raise NlpcliError(f"{cls.name} has no bias in its output layer, but this model needs one")
         found[norm] = (found[norm].double() + shift).float()
     return found
 
@@ -269,7 +272,9 @@ def problem_in(cls: HeadClass, theirs: Config) -> dict[str, Any]:
         kind = theirs.get("problem_type")
         if kind == "regression" or (kind is None and len(labels) == 1):
             if len(labels) != 1:
-                raise NlpcliError(f"a {cls.name} that gives {len(labels)} scores at once is not supported")
+                raise NlpcliError(
+                    f"config.json: {cls.name} for regression must have one output, but it has {len(labels)}"
+                )
             return {"task": "regress", "problem": {"low": None, "high": None}}
         task = "multi-label" if kind == _PROBLEM_TYPES["multi-label"] else "classify"
         return {"task": task, "problem": {"labels": _named(labels)}}
@@ -287,7 +292,7 @@ def _labels(theirs: Config) -> list[str]:
         labels = {int(place): str(label) for place, label in named.items()}
         return [labels[place] for place in range(len(labels))]
     except (AttributeError, ValueError, KeyError):
-        raise NlpcliError("config.json: 'id2label' does not give each number from 0 on its label") from None
+        raise NlpcliError("config.json: 'id2label' must map the numbers 0, 1, 2, … to labels, without gaps") from None
 
 
 def _named(labels: list[str]) -> list[str]:

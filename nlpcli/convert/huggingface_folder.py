@@ -116,16 +116,16 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer:
         if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
             found = halved(found, back=True)
     except KeyError as error:
-        raise NlpcliError(f"{path}: lacks the weight {error}") from None
+        raise NlpcliError(f"{path}: the weight {error} is missing") from None
     except (RuntimeError, ValueError, IndexError) as error:
-        raise NlpcliError(f"{path}: a weight has another shape than {CONFIG} says ({_first_line(error)})") from None
+        raise NlpcliError(f"{path}: the shape of a weight does not match {CONFIG} ({_first_line(error)})") from None
     used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = _rows_of(found, path)
     described = {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
     tokenizer = None if without_tokenizer else read_tokenizer(path, described, zero_start)
     if tokenizer is not None and tokenizer.vocab_size > rows:
-        raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only {rows}")
+        raise NlpcliError(f"{path}: the tokenizer has {tokenizer.vocab_size:,} tokens, but the model has only {rows:,}")
     if tuned:
         found = {name if name.startswith(heads.OURS) else _BODY + name: tensor for name, tensor in found.items()}
     size = rows if tokenizer is None else tokenizer.vocab_size
@@ -148,7 +148,7 @@ def _rows_of(weights: Weights, path: Path) -> int:
     """The size of the vocabulary that the model has vectors for."""
     tables = [tensor for name, tensor in weights.items() if name.endswith("embedding.tokens.weight")]
     if not tables or tables[0].dim() != 2:
-        raise NlpcliError(f"{path}: holds no table of the tokens' vectors")
+        raise NlpcliError(f"{path}: the token embeddings are missing")
     return tables[0].size(0)
 
 
@@ -194,20 +194,22 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
     kind = theirs.get("model_type")
     if kind is None:
         raise NlpcliError(
-            f"{path / CONFIG}: 'model_type' is missing, which names the model's family",
-            hint=f"the families that are supported: {', '.join(FAMILIES)}",
+            f"{path / CONFIG}: the key 'model_type' is missing",
+            hint=f"these model types are supported: {', '.join(FAMILIES)}",
         )
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise NlpcliError(
-            f"{path / CONFIG}: unknown model type '{kind}': models of this family are not supported",
-            hint=f"the families that are supported: {', '.join(FAMILIES)}",
+            f"{path / CONFIG}: the model type '{kind}' is not supported",
+            hint=f"these model types are supported: {', '.join(FAMILIES)}",
         )
     own = theirs.setdefault(_OWN, {})
     sections = [own, *(own.setdefault(name, {}) for name in ("model", "info") if isinstance(own, dict))]
     if not all(isinstance(section, dict) for section in sections):
-        raise NlpcliError(f"{path / CONFIG}: '{_OWN}' is not what this program writes there", hint="leave it out")
+        raise NlpcliError(
+            f"{path / CONFIG}: the value of '{_OWN}' was not written by nlpcli", hint=f"remove '{_OWN}' from the file"
+        )
     if not isinstance(own["info"].get("task", ""), str):
-        raise NlpcliError(f"{path / CONFIG}: the task in '{_OWN}' is no name", hint=f"leave '{_OWN}' out")
+        raise NlpcliError(f"{path / CONFIG}: the task in '{_OWN}' is not a name", hint=f"remove '{_OWN}' from the file")
     if not heads.still_holds(own["info"], theirs):
         own["info"] = {}
     return theirs, FAMILIES.load(kind)
@@ -288,21 +290,21 @@ def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
     if not files:
         files = list(_shards(path, PICKLED))
         if not files:
-            raise NlpcliError(f"{path}: no weights ({WEIGHTS} is missing)")
+            raise NlpcliError(f"{path}: the folder contains no weights ({WEIGHTS} is missing)")
         if not allow_pickle:
             raise NlpcliError(
-                f"{path}: the weights are a pickle ({PICKLED}), a file that may run code when it is read",
-                hint="convert it once with: nlpcli convert --allow-pickle (only tensors are taken from it)",
+                f"{path}: the weights are a pickle ({PICKLED}), which can run code when it is loaded",
+                hint="convert it once: nlpcli convert --allow-pickle MODEL OUT (this loads only tensors)",
             )
         for file in files:
             try:
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
-            except Exception as error:  # the library raises many kinds
-                raise NlpcliError(f"{file}: can't be read as tensors only ({_first_line(error)})") from None
+            except Exception:  # the library raises many kinds
+                raise NlpcliError(f"{file}: the file is damaged or contains more than tensors") from None
             if not isinstance(loaded, dict) or not all(
                 isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
             ):
-                raise NlpcliError(f"{file}: holds no state dict, which gives each weight by its name")
+                raise NlpcliError(f"{file}: the file is not a state dict, which maps names to tensors")
             found |= loaded
     return {name: tensor.float() for name, tensor in found.items() if tensor.is_floating_point()}
 
@@ -314,7 +316,7 @@ def _load(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise NlpcliError(f"{file}: can't be read ({error})") from None
+        raise NlpcliError(f"{file}: the weights can't be read ({error})") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -328,7 +330,7 @@ def _shards(path: Path, name: str) -> Iterator[Path]:
     elif (path / f"{name}.index.json").exists():
         listed = read_json(path / f"{name}.index.json").get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(part, str) for part in listed.values()):
-            raise NlpcliError(f"{path / name}.index.json: 'weight_map' doesn't say which file each weight is in")
+            raise NlpcliError(f"{path / name}.index.json: 'weight_map' does not name the file of each weight")
         for part in sorted(set(listed.values())):
             yield path / plain_name(part, f"{path / name}.index.json")
 
@@ -354,7 +356,7 @@ def choose_family(config: Config) -> Family:
     kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]
     families = [f for f, kind in zip(families, kinds, strict=True) if kind == (config["kind"], config["family"])]
     if not families:
-        raise NlpcliError(f"no class of transformers can express model.family '{config['family']}'")
+        raise NlpcliError(f"transformers has no class for model.family '{config['family']}'")
     best = min(families, key=lambda family: len(family.misfits(config)))
     best.config_out(config)
     return best

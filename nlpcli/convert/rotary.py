@@ -41,7 +41,7 @@ def _rope(theirs: Config, share: float) -> None:
     base = said.get("rope_theta", theirs.get("rotary_emb_base", theirs["rope_theta"]))
     part = said.get("partial_rotary_factor", theirs.get("rotary_pct", share))
     wrong = [
-        f"{name} {value!r} (only {known!r} is supported)"
+        f"{name} is {value!r} (only {known!r} is supported)"
         for name, value, known in (
             ("rope_type", kind, "default"),
             ("rope_theta", base, _BASE),
@@ -176,12 +176,12 @@ def _qwen_pairs(ours: Config, theirs: Config) -> list[Pair]:
 def _qwen_read(theirs: Config, weights: Weights) -> dict[str, Any]:
     _rope(theirs, 1.0)
     if theirs["hidden_act"] not in _QWEN_ACTIVATIONS:
-        raise ValueError(f"activation {theirs['hidden_act']!r}")
+        raise ValueError(f"its activation is {theirs['hidden_act']!r}")
     if theirs.get("num_key_value_heads") not in (None, theirs["num_attention_heads"]):
         shared = theirs["num_key_value_heads"]
         raise ValueError(
-            f"num_key_value_heads {shared} for {theirs['num_attention_heads']} heads: grouped-query attention is not "
-            "supported"
+            f"num_key_value_heads is {shared}, but num_attention_heads is {theirs['num_attention_heads']} "
+            "(grouped-query attention is not supported)"
         )
     return {
         "activation": _QWEN_ACTIVATIONS[theirs["hidden_act"]],

@@ -20,11 +20,15 @@ def sentence_files(config: Config, head: Mapping[str, Any], max_length: int | No
     """
     layers, pooling = head.get("layers", "last"), head["pooling"]
     if layers != "last":
-        raise NlpcliError(f"sentence-transformers can't express head.layers '{layers}'", hint="it pools the last layer")
+        raise NlpcliError(
+            f"sentence-transformers does not support head.layers '{layers}'", hint="it supports only 'last'"
+        )
     if config["kind"] == "encoder-decoder":
-        raise NlpcliError("sentence-transformers has no place for the encoder of an encoder-decoder alone")
+        raise NlpcliError("sentence-transformers does not support the encoder of an encoder-decoder model")
     if config["family"] == "xlnet" and pooling == "first":
-        raise NlpcliError("sentence-transformers can't express head.pooling 'first' where padding comes first")
+        raise NlpcliError(
+            "sentence-transformers does not support head.pooling 'first' for XLNet, whose padding comes first"
+        )
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if head.get("normalize"):
         modules.append(("2_Normalize", "Normalize"))

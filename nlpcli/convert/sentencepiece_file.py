@@ -37,14 +37,14 @@ def parse_spm(data: bytes) -> SentencePieceFile:
         elif field == _NORMALIZER:
             rules = dict(_fields(_message(value)))
     if not pieces:
-        raise ValueError("no pieces in it")
+        raise ValueError("the file contains no tokens")
     model_type, unk = trainer.get(3, UNIGRAM), trainer.get(40, 0)
     return SentencePieceFile(pieces, int(model_type), int(unk), _message(rules.get(2, b"")))
 
 
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a number stands where a message is expected")
+        raise ValueError("a field contains a number instead of a message")
     return value
 
 
@@ -63,7 +63,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif wire in (_FIXED32, _FIXED64):
             size = 4 if wire == _FIXED32 else 8
         else:
-            raise ValueError(f"wire type {wire} is not known")
+            raise ValueError(f"the wire type {wire} is unknown")
         if at + size > len(data):
             raise ValueError("the file ends too early")
         yield field, data[at : at + size]

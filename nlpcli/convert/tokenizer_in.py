@@ -62,8 +62,8 @@ def has_tokenizer(folder: Path) -> bool:
 
 def no_tokenizer_files(folder: Path) -> NlpcliError:
     return NlpcliError(
-        f"{folder}: no tokenizer files (tokenizer.json, vocab.txt, vocab.json and merges.txt, or spiece.model)",
-        hint="copy the tokenizer's files beside config.json",
+        f"{folder}: the tokenizer is missing (tokenizer.json, vocab.txt, vocab.json with merges.txt, or spiece.model)",
+        hint="copy the tokenizer's files into this folder",
     )
 
 
@@ -138,9 +138,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise NlpcliError(f"{path}: not readable JSON ({error})") from None
+        raise NlpcliError(f"{path}: the file is not valid JSON ({error})") from None
     if not isinstance(content, dict):
-        raise NlpcliError(f"{path}: holds no JSON object")
+        raise NlpcliError(f"{path}: the file is not a JSON object")
     return content
 
 
@@ -166,7 +166,9 @@ def _special(
         if other is None:
             other = next(iter(found), None)
         if other is None:
-            raise NlpcliError("the tokenizer names no special token", hint="its special_tokens_map.json is missing")
+            raise NlpcliError(
+                "the tokenizer defines no special tokens", hint="add its special_tokens_map.json to the folder"
+            )
         found[role] = found[other]
         if (role, other) not in _PLAYS:
             absent.append(role)
@@ -196,7 +198,7 @@ def _built(folder: Path, config: Mapping[str, Any], said: Mapping[str, Any]) -> 
         if core.token_to_id(name) is None:
             core.add_special_tokens([name])
         if core.token_to_id(name) != id_:
-            raise NlpcliError(f"{folder / 'added_tokens.json'}: '{name}' can't have the id {id_}")
+            raise NlpcliError(f"{folder / 'added_tokens.json'}: the token '{name}' can't have the id {id_}")
     return core.to_str().encode()
 
 
@@ -214,7 +216,7 @@ def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
         if (folder / name).exists():
             spm = parse_spm((folder / name).read_bytes())
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
-                raise NlpcliError(f"{folder / name}: how a {model_type} model uses it is not supported")
+                raise NlpcliError(f"{folder / name}: this file is not supported for the model type '{model_type}'")
             return _SENTENCE_PIECES[model_type](spm, settings)
     raise no_tokenizer_files(folder)
 
@@ -315,7 +317,7 @@ def _read_marian(
     folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str], zero_start: ZeroStart | None
 ) -> Tokenizer:
     if (folder / "target_vocab.json").exists():
-        raise NlpcliError(f"{folder}: a Marian model with two vocabularies is not supported")
+        raise NlpcliError(f"{folder}: Marian models with two vocabularies are not supported")
     vocab = read_json(folder / "vocab.json")
     if zero_start is not None:
         vocab = zero_start.vocabulary_before(vocab)

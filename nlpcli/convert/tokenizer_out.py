@@ -125,8 +125,8 @@ def _rules(tokenizer: Tokenizer) -> list[Any]:
         rules = [_NORMAL_FORMS[settings.normalization]()]
     else:
         raise NlpcliError(
-            f"the tokenizer's normalization '{settings.normalization}' can't be written for Hugging Face",
-            hint="identity, nfc and nfkc can",
+            f"the Hugging Face format does not support the tokenizer's normalization '{settings.normalization}'",
+            hint="it supports identity, nfc and nfkc",
         )
     if settings.lowercase and tokenizer.kind != "wordpiece":
         rules.append(normalizers.Lowercase())

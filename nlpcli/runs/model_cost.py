@@ -83,9 +83,9 @@ def _decoding(model: Backbone, tokens: Tensor) -> float | None:
 def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     """Bytes, in 32-bit numbers: weights; training with AdamW (weights, gradients, two moments; states not counted).
 
-    cache_token: keys and values of one more token of a sequence that is written, in the layers that remember all of
-    it. cache_window: of what layers with a window remember at most. cache_source: of one token of its source. Half of
-    each in 16-bit numbers.
+    cache_per_token: keys and values of one more generated token, in the layers that keep those of all tokens.
+    cache_window: the most that layers with a window keep. cache_per_source_token: keys and values of a source token.
+    Half of each in 16-bit numbers.
     """
     key = config.d_key or config.d_model // config.heads
     value = key if config.segment_recurrence else config.d_value or config.d_model // config.heads
@@ -93,12 +93,12 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
     if config.kind != "encoder":
         horizons = _horizons(config)
-        found["cache_token"] = layer * sum(horizon is not None and horizon.last is None for horizon in horizons)
+        found["cache_per_token"] = layer * sum(horizon is not None and horizon.last is None for horizon in horizons)
         bounded = [horizon.first + horizon.last for horizon in horizons if horizon is not None and horizon.last]
         if bounded:
             found["cache_window"] = layer * sum(bounded)
     if config.kind == "encoder-decoder":
-        found["cache_source"] = config.decoder_layers * layer
+        found["cache_per_source_token"] = config.decoder_layers * layer
     return found
 
 
@@ -111,4 +111,5 @@ def _horizons(config: ModelConfig) -> list[Horizon | None]:
 
 def as_facts(counted_: Operations) -> dict[str, Any]:
     """The counts as plain data, whole numbers."""
-    return {name: None if value is None else round(value) for name, value in asdict(counted_).items()}
+    found = {name: None if value is None else round(value) for name, value in asdict(counted_).items()}
+    return {"sequence_length": found.pop("length"), **found}

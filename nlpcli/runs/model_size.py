@@ -31,15 +31,15 @@ def check_size(config: ModelConfig, vocab_size: int, *, whole: bool, resumed: Pa
     count = count_parameters(outline(body_config(config), vocab_size))
     if file is not None and count > sum(map(math.prod, stored.values())):
         raise NlpcliError(
-            f"{file}: holds fewer weights than the {count:,} of the model in the run's config.yaml",
-            hint="the run's configuration was changed; restore it",
+            f"{file}: the file has fewer weights than the model in the run's config.yaml, which has {count:,}",
+            hint="restore the run's config.yaml, which was changed",
         )
     memory = total_memory()
     needed = count * _FLOAT * (_TRAINED if whole else 1)
     if memory is not None and needed > memory:
-        what = "training them" if whole else "their weights alone"
+        what = "training" if whole else "their weights"
         raise NlpcliError(
-            f"the model has {count:,} parameters; {what} need{'s' * whole} {needed / 1e9:,.0f} GB, "
-            f"and this machine has {memory / 1e9:,.0f} GB",
-            hint="make the model smaller: model.d_model, model.d_ff, layers, or the vocabulary",
+            f"the model has {count:,} parameters; {what} need{'s' * whole} {needed / 1e9:,.0f} GB of memory, "
+            f"but this machine has only {memory / 1e9:,.0f} GB",
+            hint="reduce model.d_model, model.d_ff, the number of layers or the vocabulary",
         )

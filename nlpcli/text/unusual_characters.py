@@ -16,19 +16,19 @@ _NO_SCRIPT = {"LETTER", "MASCULINE", "FEMININE", "MICRO", "KELVIN", "ANGSTROM", 
 
 ODDITIES: Mapping[str, tuple[str, bool]] = {
     "encoding": ("lines that are not valid UTF-8", True),
-    "replacement": ("lines with U+FFFD, the mark of lost characters", True),
+    "replacement": ("lines with the replacement character U+FFFD (lost characters)", True),
     "mojibake": ("lines with UTF-8 decoded as another encoding (Ã¤, â€™)", True),
     "control": ("lines with control characters", True),
-    "separator": ("lines with characters that end lines in other programs (CR, U+0085, U+2028, FF, VT)", False),
+    "separator": ("lines with characters that other programs read as line ends (CR, U+0085, U+2028, FF, VT)", False),
     "space": ("lines with spaces other than U+0020 (U+00A0, U+2009, …)", False),
     "invisible": ("lines with invisible characters (U+200B, U+FEFF, U+00AD, …)", False),
-    "private": ("lines with private use characters", False),
-    "entity": ("lines with HTML or Moses escapes (&amp; &#39; &apos;)", False),
-    "decomposed": ("lines that are not in Unicode's form NFC", False),
+    "private": ("lines with private-use characters", False),
+    "entity": ("lines with HTML or Moses escape sequences (&amp; &#39; &apos;)", False),
+    "decomposed": ("lines that are not in Unicode normalization form NFC", False),
     "crlf": ("lines that end with CR LF", False),
-    "bom": ("a byte order mark at the beginning", False),
+    "bom": ("a byte order mark (BOM) at the beginning of the file", False),
 }
-"""What may be odd in a line: how it is called, and whether it is a fault in any case."""
+"""What may be odd in a line: how it is called, and whether it is a problem in any case."""
 
 _PATTERNS = {
     "control": re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f]"),

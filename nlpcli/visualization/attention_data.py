@@ -7,10 +7,14 @@ may look at whom. What draws knows nothing of models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+_ALIGNING = ("cross", "alignment")
+"""Sites whose queries are tokens of the target and whose keys are tokens of the source."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,13 @@ class Site:
         shape = (len(heads), len(self.queries), len(self.keys))
         assert all(layer.shape == shape for layer in self.weights), [layer.shape for layer in self.weights] + [shape]
         assert len(self.layers) == len(self.weights)
+
+
+def axes_of(sites: Sequence[Site]) -> str:
+    """What the rows and the columns of matrices are: `queries (rows), keys (columns)`; source and target by name."""
+    if sites and all(site.name in _ALIGNING for site in sites):
+        return "target (rows), source (columns)"
+    return "queries (rows), keys (columns)"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
 
@@ -61,7 +62,7 @@ def from_json_lines(lines: Iterable[str], place: str = "attention") -> Iterator[
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise NlpcliError(f"{place}, line {number}: this is not JSON ({error})") from error
+            raise NlpcliError(f"{place}, line {number}: the line is not valid JSON ({error})") from error
         yield from_json(value, f"{place}, line {number}")
 
 
@@ -138,7 +139,7 @@ def from_npz(data: bytes, place: str = "attention") -> Attention:
             about = _checked(json.loads(str(archive[_ABOUT])), place)
             weights = [archive[f"{_part(entry, 'name', place)}.weights"] for entry in about["sites"]]
     except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile) as error:
-        raise NlpcliError(f"{place}: this is no archive of attention weights ({error})") from error
+        raise NlpcliError(f"{place}: the file is not a NumPy archive of attention weights ({error})") from error
     return _attention(about, weights, place)
 
 
@@ -147,7 +148,7 @@ def _check_sizes(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > len(data):
-        raise ValueError(f"it unpacks to {size:,} bytes, and has {len(data):,}")
+        raise ValueError(f"its header gives {size:,} bytes for the arrays, but the file has only {len(data):,}")
 
 
 # --- both --------------------------------------------------------------------------------------------------------
@@ -188,11 +189,14 @@ def _side_as_json(side: Side) -> dict[str, list]:
 def _checked(value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise NlpcliError(
-            f"{place}: this is not the attention of a text",
-            hint="'nlpcli visualize-attention --format json' writes it",
+            f"{place}: the data are not attention weights in the format of nlpcli",
+            hint="'nlpcli visualize-attention' writes them with --format json or npz",
         )
     if value.get("version") != VERSION:
-        raise NlpcliError(f"{place}: version {value.get('version')} of the format is not known, only {VERSION}")
+        raise NlpcliError(
+            f"{place}: version {value.get('version')} of the format is not supported",
+            hint=f"only version {VERSION} is supported",
+        )
     if not isinstance(_part(value, "sites", place), list):
         raise NlpcliError(f"{place}: 'sites' is not a list")
     return value
@@ -220,7 +224,10 @@ def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
     except (ValueError, TypeError) as error:
         raise NlpcliError(f"{place}: the weights of '{name}' are not an array of numbers ({error})") from error
     if numbers.shape != shape and not (0 in shape and numbers.size == 0):
-        raise NlpcliError(f"{place}: the weights of '{name}' have the shape {numbers.shape}, their tokens ask {shape}")
+        raise NlpcliError(
+            f"{place}: the weights of '{name}' have the shape {numbers.shape}, "
+            f"but their layers, heads and tokens need {shape}"
+        )
     return Site(
         name,
         _part(entry, "title", place),
@@ -238,5 +245,7 @@ def _side(value: Any, place: str) -> Side:
     groups, positions = tuple(value.get("groups", ())), tuple(value.get("positions", ()))
     for name, values in {"words": words, "special": special, "groups": groups, "positions": positions}.items():
         if len(values) != len(tokens) and not (name in ("groups", "positions") and not values):
-            raise NlpcliError(f"{place}: {len(values)} '{name}' for {len(tokens)} tokens")
+            raise NlpcliError(
+                f"{place}: '{name}' has {counted(len(values), 'entry', 'entries')}, but 'tokens' has {len(tokens)}"
+            )
     return Side(tokens, words, special, groups, positions)

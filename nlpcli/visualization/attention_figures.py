@@ -16,7 +16,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization import figure_style
-from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
 from nlpcli.visualization.figure_style import Theme, needed, new_figure, place_axes
 from nlpcli.visualization.position_matrices import Matrix
 from nlpcli.visualization.token_labels import Lettering
@@ -30,7 +30,6 @@ _EDGE, _GAP = 0.14, 0.1
 _SCALE = 0.75
 # Points (1/72 inch).
 _TITLE, _HEADING, _NAME, _LETTERS, _NOTE, _SMALLEST = 12.0, 11.0, 8.5, 9.0, 7.5, 5.0
-_ROWS = "rows look, columns are looked at"
 
 
 def draw(
@@ -51,7 +50,7 @@ def draw(
     without matplotlib.
     """
     if not attention.sites:
-        raise NlpcliError("nothing is left to draw")
+        raise NlpcliError("there are no attention weights to draw")
     colours = figure_style.theme_named(theme)
     tokens = [token for site in attention.sites for token in (*site.queries.tokens, *site.keys.tokens)]
     lettering = Lettering(tokens, _lines(attention, title), warn)
@@ -150,7 +149,7 @@ class _Sheet:
         headings = [(plan.heading, _HEADING) for plan in plans]
         beside = 0.0 if all(_is_a_pattern(site) for site in attention.sites) else _SCALE
         across = max(plan.across + beside for plan in plans)
-        below = self.filled([lettering.line(note) for note in (_ROWS, *_notes(attention))], across)
+        below = self.filled([lettering.line(note) for note in (axes_of(attention.sites), *_notes(attention))], across)
         lines = [(lettering.line(line), size) for line, size in above + headings] + [(line, _NOTE) for line in below]
         written = 1.03 * max(self.extent([line], size)[0] for line, size in lines)
         self.left = _EDGE + max(plan.left for plan in plans)
@@ -312,7 +311,7 @@ class _Sheet:
 
 def _lines(attention: Attention, title: str | None) -> Iterable[str]:
     """All that is written but tokens."""
-    yield from (_ROWS, attention.model, title or "", *_notes(attention))
+    yield from (axes_of(attention.sites), attention.model, title or "", *_notes(attention))
     for site in attention.sites:
         yield from (_heading(site), *site.queries.groups, *site.keys.groups)
 

@@ -47,12 +47,12 @@ def page(attentions: Sequence[Attention], *, title: str) -> str:
     """
     sites = [site for attention in attentions for site in attention.sites]
     if not any(layer.size for site in sites for layer in site.weights):
-        raise NlpcliError("there are no weights to draw on a page")
+        raise NlpcliError("there are no attention weights to draw")
     count = sum(layer.size for site in sites for layer in site.weights)
     if count > MOST:
         raise NlpcliError(
-            f"{count:,} weights are too many for one page, which holds {MOST:,}",
-            hint="choose some of the layers or heads, or draw fewer or shorter texts",
+            f"the page would contain {count:,} weights, but at most {MOST:,} are possible",
+            hint="select fewer layers or heads, or draw fewer or shorter texts",
         )
     blocks: list[str] = []
     texts = [_text(attention, blocks, coarse=count > FINE_UP_TO) for attention in attentions if _drawn(attention)]
@@ -114,7 +114,7 @@ def _told(note: Any) -> str:
 def _site(site: Site, blocks: list[str], coarse: bool) -> dict[str, Any]:
     top = max((float(np.abs(layer).max(initial=0.0)) for layer in site.weights), default=0.0)
     if not np.isfinite(top):
-        raise NlpcliError(f"the attention '{site.name}' holds a weight that is not a finite number")
+        raise NlpcliError(f"the attention '{site.name}' contains a weight that is not a finite number")
     scale = top if top > 0 and (site.signed or top > 1) else 1.0
     numbers = []
     for layer in site.weights:

@@ -217,7 +217,7 @@ def _draw_legend(figure: Any, names: Sequence[str], panels: Sequence[Panel], the
     labels = list(names)
     if any(line.kind == "train" for panel in panels if panel.title.startswith("loss") for line in panel.lines):
         handles.append(lines.Line2D([], [], color=theme_named(theme).muted, linewidth=1.0))
-        labels.append("thin: training, marked: held-out")
+        labels.append("thin line: training, line with markers: dev set")
     figure.legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0.0, top), ncols=min(len(labels), 2 * columns), fontsize=9,
         frameon=False, handlelength=3.6, labelcolor=theme_named(theme).ink, borderaxespad=0.2, columnspacing=1.6,

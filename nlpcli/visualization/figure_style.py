@@ -132,12 +132,12 @@ def as_bytes(figure: Any, format: str, dpi: int) -> bytes:
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if not 10 <= dpi <= 1200:
-        raise NlpcliError(f"{dpi} dots per inch is not between 10 and 1200")
+        raise NlpcliError(f"the resolution is {dpi} dots per inch, but it must be between 10 and 1200")
     width, height = (round(inches * dpi) for inches in figure.get_size_inches())
     if format == "png" and max(width, height) > _WIDEST:
         raise NlpcliError(
-            f"the picture would be {width:,} × {height:,} pixels large",
-            hint="draw fewer layers, or fewer dots per inch",
+            f"the picture would have {width:,} × {height:,} pixels, but at most {_WIDEST:,} per side are possible",
+            hint="draw fewer layers or heads, or use a lower resolution (--dpi)",
         )
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     file = io.BytesIO()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nlpcli.config.counting import counted
+
 Line = list[tuple[str, str]]
 
 BOLD, FAINT = "1", "2"
@@ -105,11 +107,11 @@ class Scale:
         if self.digits:
             return []
         if self.pattern:
-            return [[self.cell(1, 2), (" may look", "")], [self.cell(0, 2), ("may not", "")]]
+            return [[self.cell(1, 2), (" may attend", "")], [self.cell(0, 2), ("may not attend", "")]]
         steps = [(self.top * share, number(self.top * share)) for share in (0.25, 0.5, 0.75, 1)]
         below = [(-value, f"-{name}") for value, name in reversed(steps)] if self.signed else []
         pieces = [[self.cell(value, 2), (f" {name}", "")] for value, name in [*below, (self.top * 1e-6, "0"), *steps]]
-        return [*pieces, [("blank: nothing", FAINT)]] if self.hollow else pieces
+        return [*pieces, [("blank: exactly 0", FAINT)]] if self.hollow else pieces
 
     def _shade(self, value: float, columns: int) -> str:
         shades = _UNICODE if self.ink.unicode else _SIGNED_ASCII if self.signed else _ASCII
@@ -147,6 +149,12 @@ def _rounded_up(value: float) -> float:
 def number(value: float) -> str:
     """A weight in as few characters as two digits allow."""
     return f"{value:.2g}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def blocks_note(n: int, m: int, high: int, wide: int) -> str:
+    """What a cell stands for where a matrix of n rows and m columns is drawn in blocks."""
+    block = f"a block of {counted(high, 'row')} and {counted(wide, 'column')}"
+    return f"{counted(n, 'row')} and {counted(m, 'column')}; each cell stands for {block}"
 
 
 def pooled(values: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from nlpcli.errors import unknown
-from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale, scale_of, written
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
@@ -53,7 +53,7 @@ def draw(
     for site in sites:
         lines += [[], *_site(site, ink, width, view, links, attention.texts.values())]
     if not sites:
-        lines += [[], [("no tokens to draw", FAINT)]]
+        lines += [[], [("there are no tokens to draw", FAINT)]]
     return written(lines if attention.texts or attention.notes else lines[1:], ink)
 
 
@@ -101,7 +101,7 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, said: Collec
     """A site's matrices and their legend; a title that was said before is left out."""
     scale = scale_of(site.weights, ink, signed=site.signed, pattern=site.name == "pattern")
     several = len(site.layers) * len(site.heads)
-    legend = [[("rows look at columns", FAINT)], *scale.legend()]
+    legend = [*([(axis, FAINT)] for axis in axes_of([site]).split(", ")), *scale.legend()]
     if view == "grid" or (view == "auto" and several > _FEW):
         return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *_flowing(legend, width)]
     lines: list[Line] = []
@@ -145,7 +145,7 @@ def _name(kind: str, value: int | str) -> str:
 
 
 def _counted(site: Site) -> str:
-    """`Encoder: 6 layers of 8 heads, 12 by 12 tokens; above each: layer.head`."""
+    """`Encoder: 6 layers with 8 heads each, 12 by 12 tokens; label above each matrix: layer.head`."""
     layers, heads = len(site.layers), len(site.heads)
     if heads == 1:
         maps, above = [f"{layers} layers" if layers > 1 else _name("layer", site.layers[0])], "layer"
@@ -153,9 +153,9 @@ def _counted(site: Site) -> str:
     elif layers == 1:
         maps, above = [_name("layer", site.layers[0]), f"{heads} heads"], "head"
     else:
-        maps, above = [f"{layers} layers of {heads} heads"], "layer.head"
+        maps, above = [f"{layers} layers with {heads} heads each"], "layer.head"
     size = f"{len(site.queries)} by {len(site.keys)} tokens"
-    return f"{site.title or site.name}: {', '.join(filter(None, [*maps, size]))}; above each: {above}"
+    return f"{site.title or site.name}: {', '.join(filter(None, [*maps, size]))}; label above each matrix: {above}"
 
 
 # --- who looks most at whom --------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
             if used > width:
                 break
             line += [("," if index else "", ""), (f" {isolated(key)}", ""), (f" {weight}", FAINT)]
-        lines.append(line if best else [*line, (" nothing" if used + 8 <= width else "", FAINT)])
+        lines.append(line if best else [*line, (" no key" if used + 7 <= width else "", FAINT)])
     return lines
 
 

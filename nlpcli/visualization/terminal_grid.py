@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nlpcli.visualization.heat_map import BOLD, FAINT, Line, Scale, painted, pooled
+from nlpcli.visualization.heat_map import BOLD, FAINT, Line, Scale, blocks_note, painted, pooled
 from nlpcli.visualization.text_width import cells, cut, wrapped
 
 _GAP = 2
@@ -28,7 +28,7 @@ def grid(strips: Sequence[Sequence[Tile]], scale: Scale, width: int) -> list[Lin
     high = wide if cell == 2 or halves else 2 * wide
     lines: list[Line] = []
     if wide > 1 or high > 1:
-        told = f"{n} rows and {m} columns, shown in blocks: a cell is the largest of {high} by {wide}"
+        told = f"{blocks_note(n, m, high, wide)} and shows the largest weight"
         lines += [[(line, FAINT)] for line in wrapped(told, width)]
     slot = min(slot, max(math.ceil(m / wide) * cell, *(cells(label) for strip in strips for label, _ in strip)))
     for strip in strips:

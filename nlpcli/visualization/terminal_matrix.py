@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.heat_map import FAINT, Ink, Line, Scale, painted, pooled
+from nlpcli.visualization.heat_map import FAINT, Ink, Line, Scale, blocks_note, painted, pooled
 from nlpcli.visualization.text_width import cells, clusters, cut, shown, to_left, to_right, wrapped
 
 _TALLEST = 12  # lines of the upright labels of columns
@@ -174,7 +174,7 @@ def _overview(values: np.ndarray, rows: Axis, columns: Axis, scale: Scale, width
     tall = 2 * high if halves else high
     blocks = values[::high, ::wide] if samples else pooled(values, high, wide)
     what = "the first" if samples else "the largest"
-    told = f"{n} rows and {m} columns, shown in blocks: a cell is {what} of {high} by {wide}"
+    told = f"{blocks_note(n, m, high, wide)} and shows {what} value"
     lines: list[Line] = [[(line, FAINT)] for line in wrapped(told, width)]
     names = [columns.name(key) for key in range(0, m, wide)]
     lines += [[(" " * (room + 1), ""), *line] for line in _ruler(names, cell, scale.ink)]

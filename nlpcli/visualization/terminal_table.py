@@ -17,10 +17,10 @@ def tables(numbers: Sequence[HeadNumbers], ink: Ink, width: int) -> list[Line]:
     lines: list[Line] = []
     for site, rows in itertools.groupby(numbers, key=lambda row: row.site):
         heads = list(rows)
-        most = f"from 0 (one key) to {heads[0].most:.2f} (all keys alike)"
+        most = f"from 0 (all weight on one key) to {heads[0].most:.2f} (equal weights)"
         lines += [[], *_table(f"{site}: entropy in bits, {most}", heads, "entropy", ink, width)]
         if any(head.distance is not None for head in heads):
-            lines += [[], *_table(f"{site}: mean distance in tokens", heads, "distance", ink, width)]
+            lines += [[], *_table(f"{site}: mean distance from query to key in tokens", heads, "distance", ink, width)]
     return lines[1:]
 
 

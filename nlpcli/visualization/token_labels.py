@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.visualization.figure_style import needed
 
 BASE = "DejaVu Sans"  # comes with matplotlib
@@ -40,8 +41,8 @@ class Lettering:
         boxed = sorted(missing - invisible)
         if boxed and warn is not None:
             named = ", ".join(f"{character} (U+{ord(character):04X})" for character in boxed[:5])
-            more = f" and {len(boxed) - 5} more characters" if boxed[5:] else ""
-            warn(f"no installed font that matplotlib reads has {named}{more}: drawn as {_BOX}")
+            more = f" and {counted(len(boxed) - 5, 'more character')}" if boxed[5:] else ""
+            warn(f"matplotlib finds no font that contains {named}{more}; the figure shows {_BOX} instead")
 
     def label(self, token: str) -> str:
         text = self._written[token]

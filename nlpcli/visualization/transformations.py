@@ -31,7 +31,7 @@ def without_special(attention: Attention, *, renormalize: bool = False) -> Atten
     with `renormalize` every row is divided by its sum (rows without weight stay zero, signed weights as they are).
     """
     sites = [_without_special(site, renormalize) for site in attention.sites]
-    told = "left out, rows divided by their sum" if renormalize else "left out"
+    told = "left out; each row is divided by its sum" if renormalize else "left out"
     return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", told)
 
 
@@ -41,7 +41,7 @@ def merge_words(attention: Attention) -> Attention:
     So rows keep their sum. Neighbours are merged that have the same word number and the same part of the text; special
     tokens and those of no word stay on their own. Source: Clark et al. 2019, section 4.1.
     """
-    return _changed(attention, [_merge_words(site) for site in attention.sites], "subwords", "merged to words")
+    return _changed(attention, [_merge_words(site) for site in attention.sites], "subwords", "merged into words")
 
 
 def _without_special(site: Site, renormalize: bool) -> Site:
@@ -161,7 +161,7 @@ def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Si
     present = list(dict.fromkeys(number for site in sites for number in getattr(site, f"{kind}s")))
     for number in wanted:
         if number not in present:
-            raise NlpcliError(f"there is no {kind} {number}", hint=_choice(present))
+            raise NlpcliError(f"{kind} {number} does not exist", hint=_choice(kind, present))
     chosen = []
     for site in sites:
         numbers = getattr(site, f"{kind}s")
@@ -176,12 +176,12 @@ def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Si
     return tuple(chosen)
 
 
-def _choice(numbers: list[int | str]) -> str:
+def _choice(kind: str, numbers: list[int | str]) -> str:
     if len(numbers) == 1:
-        return f"there is only {numbers[0]}"
+        return f"the only {kind} is {numbers[0]}"
     if len(numbers) > 2 and numbers == list(range(1, len(numbers) + 1)):
-        return f"choose from 1 to {len(numbers)}"
-    return f"choose from {', '.join(map(str, numbers))}"
+        return f"choose a {kind} from 1 to {len(numbers)}"
+    return f"choose one of these {kind}s: {', '.join(map(str, numbers))}"
 
 
 def _average(site: Site, over: str) -> Site:
@@ -223,8 +223,10 @@ def rollout(site: Site) -> Site:
     """
     if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
         raise NlpcliError(
-            f"rollout needs a text that looks at itself alone; '{site.name}' here looks at more, or at less",
-            hint="take the encoder's or the decoder's own attention, without memory and with special tokens",
+            f"rollout needs the same tokens as queries and as keys, but those of '{site.name}' differ"
+            if not site.signed
+            else f"rollout needs attention weights, but '{site.name}' contains gradients",
+            hint="use the self-attention of the encoder or the decoder, without a memory and with special tokens",
         )
     identity = np.eye(len(site.queries))
     reached, layers = identity, []
@@ -308,7 +310,7 @@ def _known(value: float) -> float | None:
 
 
 def _changed(attention: Attention, sites: Sequence[Site], what: str, how: str) -> Attention:
-    """With other sites, and a note that reads as a sentence: "subwords" "merged to words"."""
+    """With other sites, and a note that reads as a sentence: "subwords" "merged into words"."""
     return replace(attention, sites=tuple(sites), notes={**attention.notes, what: how})
 
 

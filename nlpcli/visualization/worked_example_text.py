@@ -22,15 +22,15 @@ def example_lines(example: WorkedExample) -> Iterator[str]:
     yield f"One attention head: d_model = {D_MODEL}, d_key = d_value = {D_KEY}, random numbers."
     for title, names, table, columns in (
         ("1. X: a vector for each token (a model looks it up in its embedding table)", tokens, example.inputs, None),
-        ("2. W_Q: the weights that make queries of vectors", _DIMENSIONS, example.query_weight, None),
-        ("   Q = X W_Q: what each token looks for", tokens, example.query, None),
-        ("3. W_K: the weights that make keys", _DIMENSIONS, example.key_weight, None),
-        ("   K = X W_K: what each token can be found by", tokens, example.key, None),
-        ("4. W_V: the weights that make values", _DIMENSIONS, example.value_weight, None),
-        ("   V = X W_V: what each token hands over", tokens, example.value, None),
+        ("2. W_Q: the weights of the query projection", _DIMENSIONS, example.query_weight, None),
+        ("   Q = X W_Q: the query of each token", tokens, example.query, None),
+        ("3. W_K: the weights of the key projection", _DIMENSIONS, example.key_weight, None),
+        ("   K = X W_K: the key of each token", tokens, example.key, None),
+        ("4. W_V: the weights of the value projection", _DIMENSIONS, example.value_weight, None),
+        ("   V = X W_V: the value of each token", tokens, example.value, None),
         ("5. S = Q Kᵀ: the score of each query (row) with each key (column)", tokens, example.scores, tokens),
-        (f"6. S / √d_key = S / {math.sqrt(D_KEY):.3f}", tokens, example.scaled, tokens),
-        ("7. A = softmax of each row: the attention weights; a row sums to 1", tokens, example.weights, tokens),
+        (f"6. S / √d_key = S / {math.sqrt(D_KEY):.3f}: the scaled scores", tokens, example.scaled, tokens),
+        ("7. A = softmax of each row: the attention weights; each row sums to 1", tokens, example.weights, tokens),
         ("8. C = A V: the context of each token, a weighted mean of the values", tokens, example.context, None),
     ):
         yield ""
@@ -64,7 +64,7 @@ def _one_cell(example: WorkedExample) -> Iterator[str]:
     scaled = example.scaled[-1].tolist()
     first, last = (cut(shown(example.tokens[place]), _NAME) for place in (0, -1))
     terms = wrapped(" + ".join(f"e^{number:.3f}" for number in scaled), 60)
-    yield f"One number on its way, query '{last}', key '{first}':"
+    yield f"How one weight is computed: query '{last}', key '{first}'"
     yield f"  score   {products} = {example.scores[-1, 0]:.3f}"
     yield f"  scaled  {example.scores[-1, 0]:.3f} / {math.sqrt(D_KEY):.3f} = {scaled[0]:.3f}"
     yield f"  weight  e^{scaled[0]:.3f} divided by"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
-from nlpcli.attention.worked_example import D_KEY, D_MODEL, MAX_TOKENS, worked_example
+from nlpcli.attention.worked_example import D_KEY, D_MODEL, MAX_CHARACTERS, MAX_TOKENS, worked_example
 from nlpcli.errors import NlpcliError
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "猫", "🙂"]
@@ -56,3 +56,17 @@ def test_the_same_word_has_the_same_vector_and_another_seed_has_other_numbers():
 def test_no_words_and_too_many_words_are_refused(text):
     with pytest.raises(NlpcliError, match="--explain"):
         worked_example(text)
+
+
+@given(st.integers(0, MAX_TOKENS - 1), st.integers(MAX_CHARACTERS - 1, 3 * MAX_CHARACTERS))
+def test_a_word_that_is_too_long_is_refused_with_its_number_and_length(place, length):
+    words = ["the"] * MAX_TOKENS
+    words[place] = "x" * length
+    if length <= MAX_CHARACTERS:
+        assert worked_example(" ".join(words)).tokens[place] == words[place]
+        return
+    with pytest.raises(NlpcliError) as refused:
+        worked_example(" ".join(words))
+    assert refused.value.message == (
+        f"--explain takes words of at most {MAX_CHARACTERS} characters, but word {place + 1} has {length:,}"
+    )

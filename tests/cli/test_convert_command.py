@@ -180,7 +180,7 @@ def test_what_cannot_be_expressed_is_said_and_nothing_is_written(call, tmp_path)
     write_model(tmp_path / "lm", "language-model", kind="decoder", qk_norm=True, **GPT2)
     status, _, err = call("convert", "lm", "hf")
     assert status == 2
-    assert "can't express model.qk_norm true" in err
+    assert "does not support model.qk_norm true" in err
     assert not (tmp_path / "hf").exists()
 
 
@@ -204,7 +204,7 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
         (["nowhere", "out"], "nowhere: the model folder does not exist"),
         (["empty", "out"], "the folder contains no finished model"),
         (["a", "out", "--to", "onnx"], "unknown value of --to 'onnx'"),
-        (["odd", "out"], "unknown model type 'llama'"),
+        (["odd", "out"], "the model type 'llama' is not supported"),
     ],
 )
 def test_wrong_calls_are_told_in_a_sentence(call, tmp_path, arguments, message):

@@ -73,7 +73,8 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(run, tmp_path):
     (tmp_path / "nlpcli-demo" / "precious").write_text("mine")
     done = run("demo")
     assert done.returncode == 2
-    assert done.stderr.startswith("nlpcli: nlpcli-demo: already exists\n  hint: name another folder with --out")
+    said = "nlpcli: nlpcli-demo: the folder exists and is not empty\n  hint: name another folder with --out"
+    assert done.stderr.startswith(said)
     assert [path.name for path in (tmp_path / "nlpcli-demo").iterdir()] == ["precious"]
 
 

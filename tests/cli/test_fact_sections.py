@@ -49,14 +49,14 @@ def test_numbers_are_set_to_the_right():
 
 
 @pytest.mark.parametrize("width", [50, 80])
-def test_findings_name_lines_and_show_examples_with_faults_first(width):
+def test_findings_name_lines_and_show_examples_with_problems_first(width):
     findings = [
         Finding("odd", "lines that are odd", 2, False, [3, 4]),
         Finding("bad", "lines that are wrong " * 4, 1200, True, list(range(1, 1201)),
                 [Example(17, {"source": "a\u00a0b " + "語" * 60, "target": "x"})]),
     ]  # fmt: skip
     lines = plain(finding_lines(findings, width))
-    assert lines[0].startswith("fault  1,200  lines that are wrong")
-    assert lines[-2:] == ["note       2  lines that are odd", "              lines 3, 4"]
+    assert lines[0].startswith("problem  1,200  lines that are wrong")
+    assert lines[-2:] == ["note         2  lines that are odd", "                lines 3, 4"]
     assert any("17: source  a<U+00A0>b" in line for line in lines)
     assert all(cell_len(line) <= width for line in lines)

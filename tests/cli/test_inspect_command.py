@@ -31,7 +31,7 @@ def test_a_corpus_in_a_pipe_is_plain_text_of_80_columns(run, corpus):
     assert max(map(len, done.stdout.splitlines()[1:])) <= 80
 
 
-def test_strict_fails_on_faults_and_json_has_every_line(run, corpus):
+def test_strict_fails_on_problems_and_json_has_every_line(run, corpus):
     with open(corpus / "train.de", "a", encoding="utf-8") as file:
         file.write("I have been waiting for you all the time.\n")
     with open(corpus / "train.en", "a", encoding="utf-8") as file:
@@ -90,6 +90,6 @@ def test_the_page_names_every_key_of_the_json(run, corpus, tmp_path):
         assert [key for key in found if key not in named] == []
         for inner in ("source", "text", "overlap"):
             if isinstance(found.get(inner), dict):
-                assert [key for key in found[inner] if "-" not in key and key not in named] == []
+                assert [key for key in found[inner] if key not in named] == []
         for finding in found["findings"]:
             assert set(finding) <= named

@@ -128,7 +128,7 @@ def test_both_tokenizers_travel_with_the_model(call, translator, folder):
 
 def test_what_knows_one_tokenizer_refuses_it_by_name(call, translator):
     for arguments, said in (
-        (("convert", "--to", "huggingface", translator, "hf"), "can't express model.source_layers 1"),
+        (("convert", "--to", "huggingface", translator, "hf"), "does not support model.source_layers 1"),
         (("embed", "--model", translator, "dev.de"), "use it with: nlpcli translate"),
         (("finetune", "--task", "text-to-text", "--model", translator, "--train", "dev.de"), "source_layers"),
         (("pretrain", "--data", "dev.de", "--set=model.source_layers=1", "--preset", "bart-nano"), "source_layers"),

@@ -82,7 +82,7 @@ def test_a_translator_shows_the_layer_that_aligns_and_says_so(run, models):
     done = run("visualize-attention", "--model", models / "translation", "a man", "--target", "ein mann", COLUMNS="60")
     assert done.returncode == 0
     assert done.stderr.startswith(
-        "shown: Cross-attention, layer 2 of 3, mean of 2 heads; choose with --site, --layer and --head"
+        "this is Cross-attention, layer 2 of 3, mean of 2 heads; select others with --site, --layer and --head"
     )
     assert "Cross-attention, layer 2" in done.stdout and "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 60
@@ -93,7 +93,7 @@ def test_a_pipe_of_lines_becomes_a_pipe_of_records(run, models):
         "visualize-attention", "--model", models / "encoder", "--format", "json", stdin="the dog\n\nthe man\ta child\n"
     )
     assert done.returncode == 0
-    assert done.stderr == "warning: <stdin>:2: a blank line is left out\n"
+    assert done.stderr == "warning: <stdin>:2: the text is blank and was skipped\n"
     one, two = (json.loads(line) for line in done.stdout.splitlines())
     assert (one["notes"]["line"], two["notes"]["line"]) == (1, 3)
     assert two["texts"] == {"a": "the man", "b": "a child"}
@@ -152,7 +152,7 @@ def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
     [
         ((), "no tokens to draw"),
         (("--words",), "no tokens to draw"),
-        (("--out", "x.html"), "no weights to draw"),
+        (("--out", "x.html"), "no attention weights to draw"),
         (("--stats",), "no tokens are left"),
     ],
 )
@@ -259,7 +259,7 @@ def test_statistics_are_means_over_all_texts(call):
         for name in ("entropy", "distance"):
             assert row[name] == pytest.approx((one[name] + two[name]) / 2)
     status, out, err = call("--stats", model="encoder", stdin=lines)
-    assert "entropy" in out and err == "means over 2 texts\n"
+    assert "entropy" in out and err == "these are means over 2 texts\n"
 
 
 def test_gradients_are_signed_and_name_what_is_differentiated(call):
@@ -283,9 +283,9 @@ def test_targets_come_from_a_file_line_by_line(call, tmp_path):
     assert (one.texts["target"], two.texts["target"]) == ("ein mann", "ein hund")
     status, out, err = call("--target-file", "t", "a", "b", "c", "--format", "json", model="translation")
     assert status == 2 and len(out.splitlines()) == 2
-    assert "text 3: t has only 2 lines" in err
+    assert "text 3: no target is left; t has only 2 lines" in err
     status, _, err = call("--target-file", "t", "a", "--format", "json", model="translation")
-    assert status == 2 and "more lines than the 1 texts" in err
+    assert status == 2 and "the file has more lines than there are texts (1)" in err
 
 
 def test_the_newest_run_is_taken_and_named(call, models, tmp_path):
@@ -364,43 +364,43 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     ("arguments", "message"),
     [
         (("a", "--format", "bmp"), "unknown format 'bmp'"),
-        (("a", "--out", "x.bmp"), "x.bmp: the name's ending is not a known format"),
-        (("a", "--out", "x.svg", "--format", "png"), "x.svg: its name says svg, --format says png"),
+        (("a", "--out", "x.bmp"), "x.bmp: the ending of the file name is not a supported format"),
+        (("a", "--out", "x.svg", "--format", "png"), "x.svg: the file name is for the format svg, but --format is png"),
         (("a", "--theme", "dark"), "--theme has no effect on the format terminal"),
         (("a", "--format", "json", "--width", "40"), "--width has no effect on the format json"),
         (("a", "--out", "x.svg", "--color", "always"), "--color has no effect on the format svg"),
         (("a", "--color", "blue"), "unknown color 'blue'"),
         (("a", "--view", "round"), "unknown view 'round'"),
         (("a", "--layer", "x"), "--layer x is not a number"),
-        (("a", "--layer", "9"), "there is no layer 9"),
-        (("a", "--layer", "2-9999999999"), "there is no layer 4"),
+        (("a", "--layer", "9"), "layer 9 does not exist"),
+        (("a", "--layer", "2-9999999999"), "layer 4 does not exist"),
         (("a", "--layer", "3-1"), "--layer 3-1 is a descending range"),
         (("a", "--head", "1,2-1"), "--head 2-1 is a descending range"),
-        (("a", "--head", "0"), "there is no head 0"),
+        (("a", "--head", "0"), "head 0 does not exist"),
         (("a", "--site", "crss"), "unknown attention 'crss'"),
         (("a", "--average", "words"), "unknown average 'words'"),
         (("a", "--rollout", "--head", "1"), "so --head has no effect"),
         (("a", "--rollout", "--average", "heads"), "so --average has no effect"),
         (("a", "--rollout", "--gradient"), "--rollout applies to attention weights"),
         (("a", "--stats", "--gradient"), "--stats applies to attention weights"),
-        (("a", "--stats", "--out", "x.png"), "--stats prints a table, not png"),
-        (("a", "--stats", "--links"), "--links applies to matrices, and --stats prints a table"),
-        (("a", "--stats", "--view", "grid"), "--view applies to matrices, and --stats prints a table"),
-        (("a", "--links", "--view", "grid"), "--links has no effect on a grid, which shows no full matrices"),
+        (("a", "--stats", "--out", "x.png"), "--stats does not support the format png"),
+        (("a", "--stats", "--links"), "--links applies to matrices, but --stats prints a table"),
+        (("a", "--stats", "--view", "grid"), "--view applies to matrices, but --stats prints a table"),
+        (("a", "--links", "--view", "grid"), "--links has no effect on a grid, which contains no full matrices"),
         (("a", "--label", "yes"), "has no effect without --gradient"),
         (("a", "--seed", "2"), "--seed applies to a random order only"),
         (("a", "--seed", "0"), "--seed applies to a random order only"),
         (("a", "--length", "2"), "--length applies to drawings without a model only"),
         (("a", "--align", "argmax"), "--align applies to word alignments only"),
         (("a", "--text-a", "b"), "--text-a and another text exclude each other"),
-        (("--text-b", "b"), "the first is missing"),
+        (("--text-b", "b"), "the first text is missing"),
         (("a", "--target", "x", "--target-file", "y"), "exclude each other"),
-        (("a", "b", "--target", "x"), "one target is given for 2 texts"),
+        (("a", "b", "--target", "x"), "only one target is given, but there are 2 texts"),
         (("a", "--target-file", "y"), "y: no such file"),
         (("a", "--target", "x"), "a target is not possible"),
         (("a", "--memory", "x"), "a memory is not possible"),
         (("a", "--order", "random"), "a factorization order is not possible"),
-        (("a", "--pattern", "causal"), "TEXT needs a model, and --pattern uses none"),
+        (("a", "--pattern", "causal"), "TEXT needs a model, but --pattern uses none"),
         (("a", "--format", "pharaoh"), "none is given"),
         (("a", "--format", "pharaoh", "--target", "x", "--head", "1"), "--head has no effect on word alignments"),
         (("  ",), "no text is given"),
@@ -419,22 +419,22 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--pattern", "causal", "--positions", "rotary"), "--positions can't be used with --pattern"),
         (("--pattern", "causal", "--d-model", 8), "--d-model applies to positions"),
         (("--pattern", "random:3", "--seed", -1), "--seed must be at least 0, not '-1'"),
-        (("--pattern", "causal", "--seed", 4), "--seed has no effect: the pattern is not random"),
-        (("--pattern", "random:3:7", "--seed", 4), "--seed has no effect: the pattern is not random"),
+        (("--pattern", "causal", "--seed", 4), "--seed has no effect, because the pattern is not random"),
+        (("--pattern", "random:3:7", "--seed", 4), "--seed has no effect, because the pattern is not random"),
         (("--pattern", "causal", "--device", "cpu"), "--device needs a model"),
         (("--pattern", "causal", "--threads", 4), "--threads needs a model"),
         (("--explain", "The cat", "--pattern", "causal"), "--explain can't be used with --pattern"),
         (("--explain", "The cat", "--length", 8), "--length has no effect on --explain"),
         (("--explain", "The cat", "--model", "runs/x"), "--model needs a model"),
-        (("--explain", "The cat", "--format", "svg"), "--explain writes numbers, not svg"),
+        (("--explain", "The cat", "--format", "svg"), "--explain does not support the format svg"),
         (("--explain", " "), "--explain needs a text"),
         (("--positions", "relative", "--distance", 0), "relative distance 0 is not between"),
         (("--positions", "rotary", "--distance", 0), "--distance applies to relative positions only"),
-        (("--positions", "rotary", "--seed", 8), "--seed has no effect: positions are not random"),
+        (("--positions", "rotary", "--seed", 8), "--seed has no effect, because positions are not random"),
         (("--positions", "rotary", "--causal"), "--causal applies to relative positions only"),
         (("--positions", "relative", "--d-model", 8), "--d-model applies to vectors"),
         (("--positions", "rotry"), "unknown positions 'rotry'"),
-        (("--positions", "rotary", "--format", "html"), "positions can't be written as html"),
+        (("--positions", "rotary", "--format", "html"), "positions can't be written in the format html"),
         (("--positions", "rotary", "--words"), "--words needs a model"),
         ((), "no text is given"),
     ],

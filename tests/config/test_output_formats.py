@@ -22,5 +22,5 @@ def test_an_ending_of_the_format_or_of_none_is_free_and_text_may_be_named_so(for
 
 @pytest.mark.parametrize(("format", "name"), [("png", "r.svg"), ("terminal", "r.html"), ("png", "r.txt")])
 def test_an_ending_of_another_format_is_refused(format, name):
-    with pytest.raises(NlpcliError, match=f"{name}: its name says .*, --format says {format}"):
+    with pytest.raises(NlpcliError, match=f"{name}: the file name is for the format .*, but --format is {format}"):
         check_ending(format, Path(name), ENDINGS)

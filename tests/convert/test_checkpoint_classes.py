@@ -12,15 +12,15 @@ from nlpcli.errors import NlpcliError
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("bert", {"positions": "rotary"}, "BERT can't express model.positions 'rotary'"),
-        ("bert", {"qk_norm": True}, "BERT can't express model.qk_norm true"),
-        ("gpt2", {"attention": ["full", "window:4"]}, r"GPT-2 can't express model.attention \['full', 'window:4'\]"),
-        ("gpt2", {"output_bias": True}, "GPT-2 can't express model.output_bias true"),
-        ("gpt2", {"d_key": 4, "d_value": 4}, "GPT-2 can't express model.d_key 4, nor model.d_value"),
-        ("t5-v1.1", {"activation": "geglu"}, "T5 can't express model.activation 'geglu'"),
-        ("marian", {"tie": "none"}, "Marian can't express model.tie 'none'"),
-        ("marian", {"norm_eps": 1e-6}, "Marian can't express model.norm_eps 1e-06"),
-        ("bart", {"qk_norm": True}, "BART can't express model.qk_norm true"),
+        ("bert", {"positions": "rotary"}, "BERT does not support model.positions 'rotary'"),
+        ("bert", {"qk_norm": True}, "BERT does not support model.qk_norm true"),
+        ("gpt2", {"attention": ["full", "window:4"]}, r"GPT-2 does not support model.attention \['full', 'window:4'\]"),
+        ("gpt2", {"output_bias": True}, "GPT-2 does not support model.output_bias true"),
+        ("gpt2", {"d_key": 4, "d_value": 4}, "GPT-2 does not support model.d_key 4, model.d_value 4"),
+        ("t5-v1.1", {"activation": "geglu"}, "T5 does not support model.activation 'geglu'"),
+        ("marian", {"tie": "none"}, "Marian does not support model.tie 'none'"),
+        ("marian", {"norm_eps": 1e-6}, "Marian does not support model.norm_eps 1e-06"),
+        ("bart", {"qk_norm": True}, "BART does not support model.qk_norm true"),
     ],
 )
 def test_what_no_class_can_express_is_named(settings, name, change, message):
@@ -31,7 +31,7 @@ def test_what_no_class_can_express_is_named(settings, name, change, message):
 
 def test_a_family_without_a_class_is_named():
     config = ModelConfig.model_validate({"family": "transformer-xl", "kind": "decoder"}).model_dump()
-    with pytest.raises(NlpcliError, match=r"no class .* can express model.family 'transformer-xl'"):
+    with pytest.raises(NlpcliError, match=r"transformers has no class for model.family 'transformer-xl'"):
         choose_family(config)
 
 

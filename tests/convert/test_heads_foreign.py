@@ -149,9 +149,9 @@ def test_a_head_that_is_not_known_leaves_the_body(foreign):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id2label": {"0": "a", "2": "b"}}, "'id2label' does not give each number"),
+        ({"id2label": {"0": "a", "2": "b"}}, "'id2label' must map the numbers"),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, r"the weight 'head\.output.* ha(s|ve) the wrong shape"),
-        ({"problem_type": "regression"}, "gives 2 scores at once"),
+        ({"problem_type": "regression"}, "for regression must have one output, but it has 2"),
     ],
 )
 def test_settings_that_do_not_go_with_the_head_are_named(foreign, change, message):

@@ -170,7 +170,7 @@ def test_it_refuses_to_sample_and_to_train(ours, kind):
 
 
 def test_a_folder_without_tokenizer_files_says_what_it_looked_for(tmp_path):
-    with pytest.raises(NlpcliError, match="no tokenizer files"):
+    with pytest.raises(NlpcliError, match="the tokenizer is missing"):
         read_tokenizer(tmp_path, {"model_type": "bert"})
 
 
@@ -182,7 +182,7 @@ def test_damaged_files_are_named(tokenizer_folders, tmp_path):
         with pytest.raises(NlpcliError, match="can't be read"):
             read_tokenizer(folder, {"model_type": "t5"})
     (tmp_path / "special_tokens_map.json").write_text("[1]")
-    with pytest.raises(NlpcliError, match=r"special_tokens_map\.json: holds no JSON object"):
+    with pytest.raises(NlpcliError, match=r"special_tokens_map\.json: the file is not a JSON object"):
         read_tokenizer(tmp_path, {"model_type": "t5"})
 
 

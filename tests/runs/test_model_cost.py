@@ -127,21 +127,21 @@ def test_memory_is_four_bytes_a_number():
     assert found == {
         "weights": 4000,
         "training": 16000,
-        "cache_token": 6 * 2 * 512 * 4,
-        "cache_source": 6 * 2 * 512 * 4,
+        "cache_per_token": 6 * 2 * 512 * 4,
+        "cache_per_source_token": 6 * 2 * 512 * 4,
     }
-    assert "cache_token" not in memory(ModelConfig(kind="encoder"), 1000)
+    assert "cache_per_token" not in memory(ModelConfig(kind="encoder"), 1000)
     narrow = ModelConfig(kind="decoder", d_key=16, d_value=64, heads=2, decoder_layers=1)
-    assert memory(narrow, 0)["cache_token"] == 2 * (16 + 64) * 4
+    assert memory(narrow, 0)["cache_per_token"] == 2 * (16 + 64) * 4
 
 
 def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():
     shape = {"kind": "decoder", "d_model": 32, "heads": 2, "decoder_layers": 4}
     token = 2 * 32 * 4
     windows = memory(ModelConfig(**shape, attention=["full", "window:8+global:2"]), 0)
-    assert windows["cache_token"] == 2 * token and windows["cache_window"] == 2 * (8 + 2) * token
+    assert windows["cache_per_token"] == 2 * token and windows["cache_window"] == 2 * (8 + 2) * token
     linear = memory(ModelConfig(**shape, attention=["linear"]), 0)
-    assert linear["cache_token"] == 0 and "cache_window" not in linear
+    assert linear["cache_per_token"] == 0 and "cache_window" not in linear
 
 
 @pytest.mark.parametrize("attention", ["window:8", "window:8+global:2", "linear", "softmax & dilated:4:2"])

@@ -11,10 +11,10 @@ from nlpcli.runs.model_size import check_size
 
 def test_a_model_beyond_the_memory_is_refused_with_the_sizes():
     with pytest.raises(
-        NlpcliError, match=r"the model has 86,[\d,]+ parameters; training them needs 1,\d+ GB, and this"
+        NlpcliError, match=r"the model has 86,[\d,]+ parameters; training needs 1,\d+ GB of memory, but this"
     ):
         check_size(ModelConfig(kind="decoder", d_model=60_000, d_ff=60_000, decoder_layers=4), 1000, whole=True)
-    with pytest.raises(NlpcliError, match=r"their weights alone need 3\d\d GB"):
+    with pytest.raises(NlpcliError, match=r"their weights need 3\d\d GB"):
         check_size(ModelConfig(kind="decoder", d_model=60_000, d_ff=60_000, decoder_layers=4), 1000, whole=False)
 
 

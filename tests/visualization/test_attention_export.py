@@ -127,15 +127,15 @@ def value() -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(format="x"), "x, line 3: this is not the attention of a text"),
-        (lambda v: v.update(version=2), "version 2 of the format is not known, only 1"),
+        (lambda v: v.update(format="x"), "x, line 3: the data are not attention weights in the format of nlpcli"),
+        (lambda v: v.update(version=2), "version 2 of the format is not supported"),
         (lambda v: v.pop("sites"), "'sites' is missing"),
         (lambda v: v["sites"][0].pop("keys"), "'keys' is missing"),
-        (lambda v: v["sites"][0]["keys"]["tokens"].append("c"), "2 'words' for 3 tokens"),
+        (lambda v: v["sites"][0]["keys"]["tokens"].append("c"), "'words' has 2 entries, but 'tokens' has 3"),
         (lambda v: v["sites"][0]["weights"].append([[[1]]]), "not an array of numbers"),
         (
             lambda v: v["sites"][0].update(weights=[[[[1, 0]]]]),
-            r"shape \(1, 1, 1, 2\), their tokens ask \(1, 1, 2, 2\)",
+            r"shape \(1, 1, 1, 2\), but their layers, heads and tokens need \(1, 1, 2, 2\)",
         ),
         (lambda v: v["sites"][0].update(weights="many"), "not an array of numbers"),
     ],
@@ -148,7 +148,7 @@ def test_what_is_no_attention_is_refused_with_its_place(change, message):
 
 
 def test_a_line_that_is_no_json_is_named():
-    with pytest.raises(NlpcliError, match=r"^x, line 2: this is not JSON"):
+    with pytest.raises(NlpcliError, match=r"^x, line 2: the line is not valid JSON"):
         list(attention_export.from_json_lines([json.dumps(value()), "{"], "x"))
 
 
@@ -156,7 +156,7 @@ def test_an_archive_with_pickled_objects_or_none_at_all_is_refused():
     evil = io.BytesIO()
     np.savez(evil, about=np.array([{"a": 1}], dtype=object))
     for data in (evil.getvalue(), b"", b"PK\x03\x04", b"text", attention_export.as_npz(Attention(()))[:40]):
-        with pytest.raises(NlpcliError, match="x: this is no archive of attention weights"):
+        with pytest.raises(NlpcliError, match="x: the file is not a NumPy archive of attention weights"):
             attention_export.from_npz(data, "x")
 
 
@@ -166,7 +166,7 @@ def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused_before_it_take
     with zipfile.ZipFile(bomb, "w", method) as archive:
         archive.writestr("about.npy", bytes(64 << 20))
     tracemalloc.start()
-    with pytest.raises(NlpcliError, match="unpacks to 67,108,864 bytes"):
+    with pytest.raises(NlpcliError, match="its header gives 67,108,864 bytes"):
         attention_export.from_npz(bomb.getvalue(), "x")
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()

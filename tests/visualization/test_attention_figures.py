@@ -215,7 +215,12 @@ def test_a_long_text_has_numbers_beside_it_and_no_heap_of_tokens():
     short = attention_figures.draw(alignment(), format="svg")
     written = [re.findall(rb"<!-- (.*?) -->", svg) for svg in (long, short)]
     assert b"500" in written[0] and not any(text.startswith(b"token") for text in written[0])
-    assert {b"Mann", b"sleeps", b"Cross-attention, layer 3, mean", b"averaged over heads"} <= set(written[1])
+    assert {
+        b"Mann",
+        b"sleeps",
+        b"Cross-attention, layer 3, mean",
+        b"target (rows), source (columns); averaged over heads",
+    } <= set(written[1])
 
 
 def test_words_are_in_the_order_of_the_text():
@@ -261,7 +266,7 @@ def test_characters_without_a_font_are_told_once():
     told: list[str] = []
     tokens = Side(("\U000f0000", "a\U000f0000", "\U0001fbff", "b"))
     attention_figures.draw(alignment(tokens, tokens), dpi=30, warn=told.append)
-    assert len(told) == 1 and "U+F0000" in told[0] and "drawn as □" in told[0]
+    assert len(told) == 1 and "U+F0000" in told[0] and "the figure shows □ instead" in told[0]
 
 
 def test_nothing_of_a_persons_own_settings_is_used_or_changed():
@@ -302,12 +307,12 @@ def test_wrong_settings_are_named(settings, named, hint):
 def test_a_picture_too_large_for_any_screen_is_refused():
     side = numbered(40)
     site = Site("encoder", "Self-attention", side, side, tuple(weights(2, 40, 40) for _ in range(40)))
-    with pytest.raises(NlpcliError, match="pixels large"):
+    with pytest.raises(NlpcliError, match="pixels, but at most 32,768 per side are possible"):
         attention_figures.draw(Attention((site,)), dpi=300)
 
 
 def test_nothing_to_draw_is_told():
-    with pytest.raises(NlpcliError, match="nothing is left"):
+    with pytest.raises(NlpcliError, match="there are no attention weights to draw"):
         attention_figures.draw(Attention(()))
 
 

@@ -167,7 +167,7 @@ def test_every_file_of_the_page_is_used():
 def test_too_many_weights_are_refused_before_they_are_packed():
     side = Side(("x",) * 2100)
     layer = np.broadcast_to(np.float32(0), (12, 2100, 2100))
-    with pytest.raises(NlpcliError, match="too many for one page") as refused:
+    with pytest.raises(NlpcliError, match=r"weights, but at most 50,000,000 are possible") as refused:
         page([Attention((Site("encoder", "Encoder", side, side, (layer,)),))], title="t")
     assert layer.size > MOST
     assert "layers" in refused.value.hint
@@ -177,14 +177,14 @@ def test_too_many_weights_are_refused_before_they_are_packed():
 def test_weights_that_are_not_finite_are_refused(number):
     side = Side(("x",))
     layer = np.full((1, 1, 1), number, dtype=np.float32)
-    with pytest.raises(NlpcliError, match="'encoder' holds a weight that is not a finite number"):
+    with pytest.raises(NlpcliError, match="'encoder' contains a weight that is not a finite number"):
         page([Attention((Site("encoder", "Encoder", side, side, (layer,)),))], title="t")
 
 
 def test_nothing_to_draw_is_refused():
     empty = Site("encoder", "Encoder", Side(()), Side(()), (np.zeros((1, 0, 0), dtype=np.float32),))
     for attentions in ([], [Attention(())], [Attention((empty,))]):
-        with pytest.raises(NlpcliError, match="no weights to draw"):
+        with pytest.raises(NlpcliError, match="no attention weights to draw"):
             page(attentions, title="t")
 
 

@@ -94,7 +94,7 @@ def test_every_choice_can_be_made_with_keys(open_page):
     opened.page.focus("#queries li")
     opened.press("ArrowDown", "Enter")
     assert opened.page.get_attribute("#queries li:nth-child(2)", "aria-selected") == "true"
-    assert opened.text("#readout").startswith("▁man looks at")
+    assert opened.text("#readout").startswith("▁man attends to")
     opened.press("Escape", "g")
     opened.page.focus("#thumbs [tabindex='0']")
     opened.press("ArrowRight", "ArrowDown", "Enter")
@@ -114,7 +114,7 @@ def test_a_token_shows_its_lines_alone_until_it_is_let_go(open_page):
     everything = opened.picture("#wires-canvas")
     opened.page.hover("#keys li:nth-child(2)")
     alone = opened.picture("#wires-canvas")
-    assert "is looked at by" in opened.text("#readout")
+    assert "receives attention from" in opened.text("#readout")
     opened.page.mouse.move(5, 5)
     assert alone != everything == opened.picture("#wires-canvas")
     opened.click("#keys li:nth-child(2)")
@@ -161,7 +161,7 @@ def test_the_cell_pointed_at_shows_its_weight_to_three_decimals(open_page):
         i, j = (int(number) - 1 for number in re.search(r"row (\d+), column (\d+)", told).groups())
         shown_value = float(opened.text("#tip .number"))
         assert abs(shown_value - expected[i, j]) <= 6e-4 if expected[i, j] >= 0.001 else shown_value < 0.0011
-        assert told.startswith(f"{ENGLISH[i]} looks at {GERMAN[j]} with {opened.text('#tip .number')}")
+        assert told.startswith(f"{ENGLISH[i]} attends to {GERMAN[j]} with {opened.text('#tip .number')}")
         seen.add((i, j))
     assert len(seen) == 3
     opened.page.mouse.move(5, 5)

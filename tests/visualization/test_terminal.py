@@ -325,7 +325,7 @@ def test_small_maps_are_named_by_what_differs():
         return ESCAPES.sub("", title), ESCAPES.sub("", names).split()
 
     title, names = first_lines(heads(2, 3))
-    assert "2 layers of 3 heads" in title and names == ["1.1", "1.2", "1.3"]
+    assert "2 layers with 3 heads" in title and names == ["1.1", "1.2", "1.3"]
     title, names = first_lines(transformations.select(heads(3, 3), layers=[2]))
     assert "layer 2, 3 heads" in title and names == ["1", "2", "3"]
     mean = np.stack([near_diagonal(9, 9)[0]])
@@ -366,7 +366,7 @@ def test_links_name_the_strongest_keys_and_tell_repeated_tokens_apart():
     text = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False, links=True)
     assert "the(1) ← the(1) 0.95\n" in text
     assert "   cat ← the(3) 0.50, cat 0.30, the(1) 0.20\n" in text
-    assert "the(3) ← nothing\n" in text
+    assert "the(3) ← no key\n" in text
 
 
 def test_a_view_that_is_not_there_is_refused():

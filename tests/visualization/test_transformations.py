@@ -197,14 +197,14 @@ def test_what_is_not_there_is_refused_with_what_is():
     flat = Site("cross", "", tokens, tokens, (np.ones((1, 1, 1), np.float32),))
     attention = Attention((deep, flat))
     assert [site.name for site in transformations.select(attention, layers=[3]).sites] == ["encoder"]
-    with pytest.raises(NlpcliError, match="no layer 5") as error:
+    with pytest.raises(NlpcliError, match="layer 5 does not exist") as error:
         transformations.select(attention, layers=[5])
-    assert error.value.hint == "choose from 1 to 4"
-    with pytest.raises(NlpcliError, match="no head 0"):
+    assert error.value.hint == "choose a layer from 1 to 4"
+    with pytest.raises(NlpcliError, match="head 0 does not exist"):
         transformations.select(attention, heads=[0])
-    with pytest.raises(NlpcliError, match="no layer 2") as error:
+    with pytest.raises(NlpcliError, match="layer 2 does not exist") as error:
         transformations.select(attention, ["cross"], layers=[2])
-    assert error.value.hint == "there is only 1"
+    assert error.value.hint == "the only layer is 1"
     with pytest.raises(NlpcliError, match="unknown attention 'encodr'"):
         transformations.select(attention, sites=["encodr"])
     with pytest.raises(NlpcliError, match="unknown average 'head'"):

@@ -72,8 +72,8 @@ def inspect(path: str, as_kind: str | None = None, **settings: Any) -> Inspectio
 
 def _without_effect(setting: str, kind: str) -> NlpcliError:
     takers = [KINDS[other] for other, (_, used) in _INSPECTORS.items() if setting in used]
-    hint = f"it is for: {', '.join(takers)}"
+    hint = f"it applies to: {', '.join(takers)}"
     if setting == "text" and kind in ("run", "model"):
-        hint = "for its tokenizer add --as tokenizer"
+        hint = "to measure the tokenizer of the model, add --as tokenizer"
     option = {"text": "corpus"}.get(setting, setting)
     return NlpcliError(f"--{option} has no effect on {KINDS[kind]}", hint=hint)

@@ -23,6 +23,7 @@ from nlpcli.data.vector_files import open_vectors
 from nlpcli.errors import NlpcliError, reads_description
 
 _BLOCK = 4096  # vectors looked at together
+_TYPES = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}
 _FEW_TASKS = 2  # that make a folder one of a suite
 
 
@@ -37,29 +38,32 @@ def inspect_shards(path: Path) -> Inspection:
         "sentences": shards.sentences,
         "format": index.get("format"),
         "dtype": index["dtype"],
-        "tokens_a_document": found,
-        "tokenizer": shards.tokenizer,
+        "tokens_per_document": found,
+        "tokenizer_fingerprint": shards.tokenizer,
         "fingerprint": shards.fingerprint,
-        "files": len(index["files"]),
+        "file_count": len(index["files"]),
         "bytes": sum(file["bytes"] for file in index["files"].values()),
-        "digest": "right",
+        "digest": "valid",
     }
     rows = [
-        ("documents", f"{shards.documents:,}" + (f", of sentences ({shards.sentences})" if shards.sentences else "")),
-        ("tokens", f"{shards.tokens:,}, from a vocabulary of {shards.vocab_size:,}"),
+        (
+            "documents",
+            f"{shards.documents:,}" + (f", split into sentences ({shards.sentences})" if shards.sentences else ""),
+        ),
+        ("tokens", f"{shards.tokens:,} (vocabulary of {shards.vocab_size:,})"),
         ("text", f"{size(shards.text_bytes)}, {counted(shards.text_words, 'word')}"),
-        ("per token", f"{shards.text_bytes / max(shards.tokens, 1):.2f} bytes of text"),
-        ("read as", str(facts["format"])),
-        ("on disk", f"{size(facts['bytes'])} in {counted(facts['files'], 'file')}, digests verified"),
+        ("bytes per token", f"{shards.text_bytes / max(shards.tokens, 1):.2f}"),
+        ("text format", str(facts["format"])),
+        ("on disk", f"{size(facts['bytes'])} in {counted(facts['file_count'], 'file')}, digests verified"),
         ("tokenizer", f"{shards.tokenizer[:16]} (fingerprint)"),
     ]
     table = [["tokens", *length_cells(found)]]
     sections = [
-        Section("Shard set", rows),
-        Section("Lengths of documents", table, ("in", "mean", "median", "95 %", "99 %", "longest")),
-        Section("Documents by length in tokens", histogram(shards.lengths), ("tokens", "documents", "", "")),
+        Section("Tokenized text", rows),
+        Section("Lengths of documents", table, ("unit", "mean", "median", "95 %", "99 %", "longest")),
+        Section("Documents by their number of tokens", histogram(shards.lengths), ("tokens", "documents", "", "")),
     ]
-    title = f"a shard set: {counted(shards.documents, 'document')} as token ids"
+    title = f"tokenized text with {counted(shards.documents, 'document')}"
     return Inspection("shards", title, str(path), facts, sections)
 
 
@@ -76,24 +80,24 @@ def inspect_vectors(path: Path) -> Inspection:
     zero = (np.flatnonzero(length == 0) + 1).tolist()
     facts: dict[str, Any] = {
         "vectors": int(vectors.shape[0]),
-        "width": int(vectors.shape[1]),
+        "dimension": int(vectors.shape[1]),
         "dtype": str(vectors.dtype),
         "bytes": path.stat().st_size,
-        "length": {"mean": float(length.mean()), "least": float(length.min()), "greatest": float(length.max())}
+        "norm": {"mean": float(length.mean()), "min": float(length.min()), "max": float(length.max())}
         if len(length)
         else None,
     }
     rows = [
-        ("vectors", f"{facts['vectors']:,} of dimension {facts['width']:,} ({facts['dtype']})"),
+        ("vectors", f"{facts['vectors']:,} of dimension {facts['dimension']:,} ({facts['dtype']})"),
         ("size", size(facts["bytes"])),
     ]
-    if facts["length"]:
-        rows.append(("lengths", "mean {mean:.4g}, from {least:.4g} to {greatest:.4g}".format(**facts["length"])))
+    if facts["norm"]:
+        rows.append(("norms", "mean {mean:.4g}, from {min:.4g} to {max:.4g}".format(**facts["norm"])))
     findings = [
-        *finding("not_finite", "vectors with numbers that are not finite", wrong, fault=True),
-        *finding("zero", "vectors of length 0 (of blank lines)", zero),
+        *finding("not_finite", "vectors with values that are not finite (nan or infinity)", wrong, problem=True),
+        *finding("zero_norm", "vectors of norm 0 (as for blank lines)", zero),
     ]
-    title = f"vectors: {facts['vectors']:,} × {facts['width']:,}"
+    title = f"{counted(facts['vectors'], 'vector')} of dimension {facts['dimension']:,}"
     return Inspection("vectors", title, str(path), facts, [Section("Vectors", rows)], findings)
 
 
@@ -105,7 +109,8 @@ def inspect_index(path: Path) -> Inspection:
     texts = sum(1 for _ in read_lines(path / "texts.txt"))
     if texts != vectors.facts["vectors"]:
         raise NlpcliError(
-            f"{path}: {counted(vectors.facts['vectors'], 'vector')}, but {counted(texts, 'line')} in texts.txt"
+            f"{path}: vectors.npy has {counted(vectors.facts['vectors'], 'vector')}, "
+            f"but texts.txt has {counted(texts, 'line')}"
         )
     facts = {"index": said, "texts": texts, "vectors": vectors.facts}
     rows = [
@@ -137,7 +142,10 @@ def inspect_suite(path: Path) -> Inspection:
     """A folder of GLUE, SuperGLUE or Russian SuperGLUE. Raises: NlpcliError for data that can't be read."""
     found = suite_in(path)
     if found is None:
-        raise NlpcliError(f"{path}: not the folder of a suite", hint=f"suites are: {', '.join(SUITES)}")
+        raise NlpcliError(
+            f"{path}: the folder does not contain the data of a benchmark suite",
+            hint=f"these suites are supported: {', '.join(SUITES)}",
+        )
     name, tasks = found
     counts = [
         {"name": task.task.name, "task": task.task.task, "metrics": list(task.task.metrics), **_examples(task)}
@@ -156,8 +164,8 @@ def inspect_suite(path: Path) -> Inspection:
     ]
     sections = [Section("Tasks", rows, ("task", "kind", "metrics", "train", "dev", "test"))]
     if missing:
-        sections.append(Section("Missing", [("", ", ".join(missing))]))
-    facts = {"suite": name, "tasks": counts, "missing": missing}
+        sections.append(Section("Missing tasks", [("", ", ".join(missing))]))
+    facts = {"suite": name, "tasks": counts, "missing_tasks": missing}
     return Inspection("suite", f"data of {name}: {len(tasks)} of {len(SUITES[name])} tasks", str(path), facts, sections)
 
 
@@ -189,25 +197,25 @@ def inspect_json_lines(
         elif record is None:
             broken.append(number)
         for name, value in (record or {}).items():
-            kinds.setdefault(name, Counter())[type(value).__name__] += 1
+            kinds.setdefault(name, Counter())[_TYPES.get(type(value), "string")] += 1
             if isinstance(value, str):
                 sizes.setdefault(name, []).append(len(value))
         if on_line is not None and number % 1000 == 0:
             on_line(number)
     if not number:
-        raise NlpcliError(f"{path}: is empty")
+        raise NlpcliError(f"{path}: the file is empty")
     characters = {name: lengths(np.array(found)) for name, found in sizes.items()}
     fields = {
-        name: {"records": found.total(), "kinds": dict(found), "characters": characters.get(name)}
+        name: {"records": found.total(), "types": dict(found), "characters": characters.get(name)}
         for name, found in kinds.items()
     }
     findings = [
-        *finding("broken", "lines that are not a JSON object", broken, fault=True),
+        *finding("invalid_json", "lines that are not a JSON object", broken, problem=True),
         *finding("blank", "blank lines", blank),
     ]
     facts = {"lines": number, "fields": fields}
     return Inspection(
-        "json-lines", f"JSON lines: {counted(number, 'line')}", str(path), facts, [_fields(fields)], findings
+        "json-lines", f"a JSON Lines file with {counted(number, 'line')}", str(path), facts, [_fields(fields)], findings
     )
 
 
@@ -224,5 +232,5 @@ def _fields(fields: Mapping[str, Any]) -> Section:
     rows = []
     for name, found in fields.items():
         mean, *_, longest = length_cells(found["characters"]) if found["characters"] else ("-", "-")
-        rows.append([name, f"{found['records']:,}", ", ".join(found["kinds"]), mean, longest])
-    return Section("Fields", rows, ("field", "records", "kind", "characters", "longest"))
+        rows.append([name, f"{found['records']:,}", ", ".join(found["types"]), mean, longest])
+    return Section("Fields", rows, ("field", "records", "type", "mean characters", "most characters"))

@@ -17,13 +17,13 @@ KINDS: Mapping[str, str] = {
     "tokenizer": "a tokenizer",
     "checkpoint": "a checkpoint",
     "runs": "a folder of runs",
-    "shards": "a shard set",
+    "shards": "a tokenized text",
     "index": "a search index",
-    "suite": "the data of a suite",
+    "suite": "the data of a benchmark suite",
     "weights": "a file of tensors",
     "vectors": "a file of vectors",
-    "metrics": "a run's log",
-    "json-lines": "JSON lines",
+    "metrics": "the log of a run",
+    "json-lines": "a JSON Lines file",
     "text": "a text",
 }
 """What can be inspected, and how it is called."""
@@ -50,7 +50,9 @@ def kind_of(path: str) -> str:
 
 def _missing(path: Path) -> NlpcliError:
     if str(path) in presets.names():
-        return NlpcliError(f"{path}: no such file or folder", hint=f"that is a preset: nlpcli config show {path}")
+        return NlpcliError(
+            f"{path}: no such file or folder", hint=f"'{path}' is a preset; show it with: nlpcli config show {path}"
+        )
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         path, parent = parent, parent.parent
@@ -87,17 +89,22 @@ def _is_suite(path: Path) -> bool:
 def _unknown_folder(path: Path) -> NlpcliError:
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     if not entries:
-        return NlpcliError(f"{path}: is an empty folder")
+        return NlpcliError(f"{path}: the folder is empty")
     if path.name == "checkpoints" or any(name.startswith("step-") for name in entries):
         steps = [name for name in entries if name.startswith("step-") and name.endswith("/")]
         if steps:
-            return NlpcliError(f"{path}: is a folder of checkpoints", hint=f"name one: {path / steps[-1]}")
+            return NlpcliError(
+                f"{path}: the folder contains several checkpoints", hint=f"name one of them, such as {path / steps[-1]}"
+            )
     shown = ", ".join(entries[:_LISTED]) + (f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else "")
     near = {"tokenizer.json", "spiece.model", "vocab.txt", "sentencepiece.model"} & set(entries)
-    hint = "a model has a model.yaml or config.json, a run a config.yaml, a tokenizer a tokenizer.yaml"
+    hint = "a model folder contains model.yaml or config.json, a run config.yaml, a tokenizer tokenizer.yaml"
     if near:
-        hint = "a Hugging Face tokenizer needs its model's config.json"
-    return NlpcliError(f"{path}: no model, tokenizer, run, shard set or suite; it holds {shown}", hint=hint)
+        hint = "add the config.json of the Hugging Face model that the tokenizer belongs to"
+    return NlpcliError(
+        f"{path}: the folder is not a model, tokenizer, run, tokenized text or benchmark suite; it contains {shown}",
+        hint=hint,
+    )
 
 
 def _file(path: Path) -> str:
@@ -115,8 +122,8 @@ def _file(path: Path) -> str:
     if not head.startswith(_VECTORS):
         check_text(path, head)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        hint = "texts must be UTF-8; convert it first: iconv -f UTF-16 -t UTF-8"
-        raise NlpcliError(f"{path}: seems to be text in UTF-16", hint=hint)
+        hint = f"convert it: iconv -f UTF-16 -t UTF-8 {path}"
+        raise NlpcliError(f"{path}: the file seems to be text in UTF-16, but texts must be in UTF-8", hint=hint)
     if b"\x00" in head:
         if head.startswith(_VECTORS):
             return "vectors"
@@ -124,16 +131,19 @@ def _file(path: Path) -> str:
             return "weights"
         raise _foreign(path, "a pickle" if path.suffix in _PICKLES else None)
     if path.name in ("config.yaml", "model.yaml", "tokenizer.yaml", "state.yaml") or path.name == "config.json":
-        raise NlpcliError(f"{path}: describes its folder", hint=f"nlpcli inspect {path.parent}")
+        raise NlpcliError(
+            f"{path}: the file describes its folder and is not inspected alone",
+            hint=f"inspect the folder: nlpcli inspect {path.parent}",
+        )
     return "json-lines" if inner_suffix(path) in (".jsonl", ".ndjson") else "text"
 
 
 def _foreign(path: Path, name: str | None) -> NlpcliError:
     if name is None:
-        return NlpcliError(f"{path}: not a text and not a known format (it has zero bytes)")
+        return NlpcliError(f"{path}: the file is not a text (it contains zero bytes) and its format is not supported")
     hint = None
     if path.suffix == ".npz":
-        hint = "NumPy arrays are read with numpy.load; 'nlpcli visualize-attention' writes such files"
+        hint = "'nlpcli visualize-attention' writes such files; read them with numpy.load"
     elif path.suffix in _PICKLES or "pickle" in name or "archive" in name:
-        hint = "it is not opened, because a pickle can run code; for weights: nlpcli convert --allow-pickle FOLDER OUT"
-    return NlpcliError(f"{path}: is {name}, which can't be inspected", hint=hint)
+        hint = "it is not opened, because a pickle can run code; for weights: nlpcli convert --allow-pickle MODEL OUT"
+    return NlpcliError(f"{path}: the file is {name}, which can't be inspected", hint=hint)

@@ -33,15 +33,15 @@ class Example:
 class Finding:
     """Something that a reader should know of.
 
-    name: for programs. text: what it is, in words. fault: whether it is wrong in any case (`--strict` fails on it), or
-    only worth a look. lines: all places, where they are lines; count: of them, or of whatever was counted. examples:
-    some of them.
+    name: for programs. text: what it is, in words. problem: whether it is certainly wrong (`--strict` fails on it), or
+    only worth a look. lines: the numbers of all lines where it is. count: of these lines, or of whatever was counted.
+    examples: some of them.
     """
 
     name: str
     text: str
     count: int
-    fault: bool = False
+    problem: bool = False
     lines: Sequence[int] = ()
     examples: Sequence[Example] = ()
 
@@ -50,7 +50,7 @@ class Finding:
             "name": self.name,
             "text": self.text,
             "count": self.count,
-            "fault": self.fault,
+            "problem": self.problem,
             "lines": [int(line) for line in self.lines],
             "examples": [{"line": int(example.line), **example.shown} for example in self.examples],
         }
@@ -69,8 +69,8 @@ class Inspection:
     findings: Sequence[Finding] = field(default_factory=tuple)
 
     @property
-    def faulty(self) -> bool:
-        return any(finding.fault for finding in self.findings)
+    def has_problems(self) -> bool:
+        return any(finding.problem for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """One object for `--json`."""
@@ -79,11 +79,11 @@ class Inspection:
 
 
 def finding(
-    name: str, text: str, lines: Iterable[int], *, fault: bool = False, examples: Sequence[Example] = ()
+    name: str, text: str, lines: Iterable[int], *, problem: bool = False, examples: Sequence[Example] = ()
 ) -> list[Finding]:
     """The finding of some lines, none when there are none."""
     lines = list(lines)
-    return [Finding(name, text, len(lines), fault, lines, examples)] if lines else []
+    return [Finding(name, text, len(lines), problem, lines, examples)] if lines else []
 
 
 def size(count: float) -> str:

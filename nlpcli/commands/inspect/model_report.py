@@ -31,10 +31,10 @@ _NOT_SHAPE = {
     "pooler", "pair_head", "source_layers", "source_vocab_size",
 }  # fmt: skip
 _USES = {
-    "translation": "translation: nlpcli translate",
-    "language-model": "continuing text: nlpcli generate",
-    "encoder": "vectors (nlpcli embed), or fine-tuning",
-    "denoising": "denoising, or fine-tuning",
+    "translation": "translation (nlpcli translate)",
+    "language-model": "text generation (nlpcli generate)",
+    "encoder": "text vectors (nlpcli embed) or fine-tuning",
+    "denoising": "denoising or fine-tuning",
 }
 
 
@@ -55,9 +55,9 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
     stored = [tensor for file in files for tensor in header(file)]
     facts: dict[str, Any] = {
         "format": "huggingface" if is_huggingface(path) else "nlpcli",
-        **({"read_from": info["read_from"]} if "read_from" in info else {}),
+        **({"model_type": info["read_from"]} if "read_from" in info else {}),
         "family": config.family,
-        "kind_of_model": config.kind,
+        "model_kind": config.kind,
         "task": info.get("task"),
         "objective": _objective(path),
         "head": info.get("head"),
@@ -65,31 +65,36 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "metrics": info.get("metrics") or {},
         "signatures": info.get("signatures") or {},
         "step": info.get("step"),
-        "layers": dict(layers_by_stack(config)),
+        "layers": {_key(name): count for name, count in layers_by_stack(config).items()},
         **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
-        "context": _longest(config),
-        "trained_context": info.get("context") or info.get("max_length"),
-        "longest_source": config.max_length if config.kind == "encoder-decoder" else None,
+        "context_length": _longest(config),
+        "trained_context_length": info.get("context") or info.get("max_length"),
+        "max_source_length": config.max_length if config.kind == "encoder-decoder" else None,
         "pooling": _pooling(path, info),
         "vocab_size": loaded.vocab_size,
         "tokenizer": None if loaded.own_tokenizer is None else loaded.own_tokenizer.kind,
         "presets": same_shape(config),
-        "parameters": {"total": total, "by_part": parts},
-        "shared": shared_matrices(loaded.model),
-        "stored": stored_types(stored),
-        "memory": memory(config, total),
-        "flops": counts,
+        "parameters": {"total": total, "by_part": {_key(name): count for name, count in parts.items()}},
+        "shared_matrices": shared_matrices(loaded.model),
+        "values_by_dtype": stored_types(stored),
+        "memory_bytes": memory(config, total),
+        "flops_per_token": counts,
         "bytes": sum(file.stat().st_size for file in files),
-        "digest": "none" if is_huggingface(path) else "right",  # of others, `open_model` would have said so
-        "left_out": info.get("left_out", []),
+        "digest": "none" if is_huggingface(path) else "valid",  # of others, `open_model` would have said so
+        "unused_weights": info.get("left_out", []),
     }
-    sections = [_what(facts), *_measured(facts), _parameters(facts), _cost(facts)]
+    sections = [_what(facts), *_measured(facts), _parameters(parts), _cost(facts)]
     if weights:
         facts["weights"] = list(statistics(files))
         sections.append(weight_section(facts["weights"]))
-    title = f"a model: {facts['read_from']} " if "read_from" in facts else "a model: "
+    title = f"a model: {facts['model_type']} " if "model_type" in facts else "a model: "
     title += f"{config.family} {config.kind}, {amount(total)} parameters"
     return Inspection("model", title, str(path), facts, sections, not_finite(files))
+
+
+def _key(name: str) -> str:
+    """A name for readers as a key of `--json`: `encoder_self_attention`."""
+    return name.replace(" ", "_").replace("-", "_")
 
 
 def same_shape(config: ModelConfig) -> list[str]:
@@ -149,23 +154,27 @@ def _labels(info: Mapping[str, Any]) -> list[str]:
 
 
 def _what(facts: Mapping[str, Any]) -> Section:
-    layers = " + ".join(f"{count} {name}" for name, count in facts["layers"].items())
-    context = f"{counted(facts['context'], 'token')}" if facts["context"] else "not limited by the positions"
-    if facts["trained_context"]:
-        context += f"; trained on up to {facts['trained_context']:,}"
-    elif facts["longest_source"]:
-        context += f"; sources are cut at {counted(facts['longest_source'], 'token')}"
+    layers = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts["layers"].items())
+    context = (
+        f"{counted(facts['context_length'], 'token')}"
+        if facts["context_length"]
+        else "not limited by the position encoding"
+    )
+    if facts["trained_context_length"]:
+        context += f"; trained on up to {facts['trained_context_length']:,}"
+    elif facts["max_source_length"]:
+        context += f"; sources are truncated to {counted(facts['max_source_length'], 'token')}"
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
-        ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
+        ("use", _USES.get(facts["task"], f"{facts['task']} (nlpcli predict, nlpcli evaluate)")),
         (
             "layers",
-            f"{layers}, width {facts['d_model']}, {counted(facts['heads'], 'head')}, feed-forward {facts['d_ff']}",
+            f"{layers}; d_model {facts['d_model']}, {counted(facts['heads'], 'head')}, d_ff {facts['d_ff']}",
         ),
         ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
         ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
-        ("preset", ", ".join(facts["presets"]) or "none has this architecture"),
+        ("equal presets", ", ".join(facts["presets"]) or "none"),
     ]
     if facts["objective"] and facts["objective"] != facts["task"]:
         rows.insert(2, ("trained on", facts["objective"]))
@@ -173,15 +182,17 @@ def _what(facts: Mapping[str, Any]) -> Section:
         said = facts["head"]["heads"] if "heads" in facts["head"] else facts["head"]
         rows.insert(2, ("head", ", ".join(f"{name} {value}" for name, value in said.items())))
     elif facts["pooling"]:
-        rows.insert(2, ("vectors", f"pooling: {facts['pooling']}"))
+        rows.insert(2, ("pooling", facts["pooling"]))
     if facts["labels"]:
         shown = ", ".join(map(str, facts["labels"][:12]))
-        rows.insert(3, ("labels", f"{len(facts['labels'])}: {shown}" + (", …" if len(facts["labels"]) > 12 else "")))
-    if facts["left_out"]:
+        rows.insert(3, ("labels", f"{len(facts['labels'])} ({shown}" + (", …)" if len(facts["labels"]) > 12 else ")")))
+    if facts["unused_weights"]:
         rows.append(
             (
-                "left out",
-                f"{counted(len(facts['left_out']), 'weight')} that this model does not use: {facts['left_out'][0]}, …",
+                "unused weights",
+                f"{len(facts['unused_weights']):,} ({facts['unused_weights'][0]}"
+                + ", …" * (len(facts["unused_weights"]) > 1)
+                + ")",
             )
         )
     return Section("Model", rows)
@@ -194,25 +205,34 @@ def _measured(facts: Mapping[str, Any]) -> list[Section]:
     return [Section(title, rows, ("metric", "value", "signature"))] if rows else []
 
 
-def _parameters(facts: Mapping[str, Any]) -> Section:
-    total = facts["parameters"]["total"]
-    rows = [[name, f"{count:,}", percent(count, total)] for name, count in facts["parameters"]["by_part"].items()]
-    return Section("Parameters", [*rows, ["all", f"{total:,}", ""]], ("part", "count", "share"))
+def _parameters(parts: Mapping[str, int]) -> Section:
+    total = sum(parts.values())
+    rows = [[name, f"{count:,}", percent(count, total)] for name, count in parts.items()]
+    return Section("Parameters", [*rows, ["total", f"{total:,}", ""]], ("part", "count", "share"))
 
 
 def _cost(facts: Mapping[str, Any]) -> Section:
-    used, counts = facts["memory"], facts["flops"]
-    stored = ", ".join(f"{name}" for name in facts["stored"])
+    used, counts = facts["memory_bytes"], facts["flops_per_token"]
+    stored = ", ".join(f"{name}" for name in facts["values_by_dtype"])
     rows = [
         ("on disk", f"{size(facts['bytes'])} ({stored})"),
-        ("weights in memory", f"{size(used['weights'])} (float32), {size(used['weights'] / 2)} in 16 bits"),
-        ("training, AdamW", f"{size(used['training'])} plus the activations of a batch"),
+        ("weights in memory", f"{size(used['weights'])} in float32, {size(used['weights'] / 2)} in 16 bits"),
+        ("training memory", f"{size(used['training'])} with AdamW, without the activations of a batch"),
     ]
-    if "cache_token" in used:
-        source = f", {size(used['cache_source'])} per source token" if "cache_source" in used else ""
-        window = f", at most {size(used['cache_window'])} for windows" if "cache_window" in used else ""
-        rows.append(("keys and values", f"{size(used['cache_token'])} per generated token{window}{source} (float32)"))
-    rows.append(("FLOPs per token", f"{amount(counts['forward'])} forward, {amount(counts['training'])} in training"))
+    if "cache_per_token" in used:
+        source = (
+            f", {size(used['cache_per_source_token'])} per source token" if "cache_per_source_token" in used else ""
+        )
+        window = f", at most {size(used['cache_window'])} for layers with windows" if "cache_window" in used else ""
+        rows.append(
+            ("key-value cache", f"{size(used['cache_per_token'])} per generated token{window}{source} (float32)")
+        )
+    rows.append(
+        (
+            "FLOPs per token",
+            f"{amount(counts['forward'])} for the forward pass, {amount(counts['training'])} in training",
+        )
+    )
     if counts["decoding"] is not None:
-        rows.append(("FLOPs to generate", f"{amount(counts['decoding'])} per token"))
-    return Section(f"Cost (FLOPs at {counted(counts['length'], 'token')})", rows)
+        rows.append(("FLOPs in decoding", f"{amount(counts['decoding'])} per generated token"))
+    return Section(f"Cost (FLOPs for a sequence of {counted(counts['sequence_length'], 'token')})", rows)

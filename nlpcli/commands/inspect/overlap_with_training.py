@@ -12,16 +12,16 @@ from nlpcli.commands.inspect.line_pairs import SIDES, Pairs
 from nlpcli.commands.inspect.line_scan import fetch, found_in
 from nlpcli.config.counting import counted
 
-_KINDS = {  # how they are told, and whether that is a fault in any case
+_KINDS = {  # how they are told, and whether that is a problem in any case
     "pair": ("pairs of {held} that are in {train}", True),
     "source": ("sources of {held} that are in {train} with another target", False),
     "target": ("targets of {held} that are in {train} with another source", False),
-    "near": ("pairs of {held} that are in {train}, except for punctuation and case", True),
+    "near": ("pairs of {held} that are in {train} with other punctuation or case", True),
 }
 
 
 def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, int]], list[Finding]]:
-    """What the parts of a corpus have in common, each with each: counts by `train-test` and so on, and the findings.
+    """What the parts of a corpus have in common, each with each: counts by `train_test` and so on, and the findings.
 
     Lines are the same when they are as `nlpcli.commands.inspect.line_scan.normal` has them. Parts whose sides have
     unequal numbers of lines are compared side by side only.
@@ -29,18 +29,18 @@ def between(read: Mapping[str, Pairs], show: int) -> tuple[dict[str, dict[str, i
     counts, findings = {}, []
     for train, held in combinations(read, 2):
         found = compare(read[train], read[held])
-        counts[f"{train}-{held}"] = {name: int((places >= 0).sum()) for name, places in found.items()}
+        counts[f"{train}_{held}"] = {name: int((places >= 0).sum()) for name, places in found.items()}
         for name, places in found.items():
-            said, fault = _KINDS[name]
+            said, problem = _KINDS[name]
             lines = np.flatnonzero(places >= 0)
             findings += finding(
-                f"{held}_{name}_in_{train}", said.format(held=held, train=train), lines + 1, fault=fault,
+                f"{held}_{name}_in_{train}", said.format(held=held, train=train), lines + 1, problem=problem,
                 examples=_examples(read[held], lines[:show], train, places),
             )  # fmt: skip
     for name, pairs in read.items():
         if name != "train" and not pairs.paired:
             source, target = pairs.sides
-            said = f"{name}: {source.name} has {counted(len(source), 'line')}, {target.name} has {len(target):,}"
+            said = f"{name}: {source.name} has {counted(len(source), 'line')}, but {target.name} has {len(target):,}"
             findings.append(Finding(f"{name}_unequal", said, abs(len(source) - len(target)), True))
     return counts, findings
 
@@ -69,10 +69,12 @@ def compare(train: Pairs, held: Pairs) -> dict[str, np.ndarray]:
 
 def section(overlap: Mapping[str, Mapping[str, int]]) -> Section:
     rows = [
-        [name.replace("-", " – "), *(f"{counts.get(kind, 0):,}" for kind in _KINDS)] for name, counts in overlap.items()
+        [name.replace("_", " – "), *(f"{counts.get(kind, 0):,}" for kind in _KINDS)] for name, counts in overlap.items()
     ]
     return Section(
-        "Overlap (lines of the second that are in the first)", rows, ("", "pairs", "source", "target", "near")
+        "Overlap (lines of the second set that are also in the first)",
+        rows,
+        ("", "pairs", "source only", "target only", "nearly equal pairs"),
     )
 
 

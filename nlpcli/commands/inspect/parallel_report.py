@@ -54,7 +54,7 @@ class Corpus:
             if language not in language_identification.KNOWN:
                 raise unknown("language", language, sorted(language_identification.KNOWN))
         if self.languages and len(self.languages) != 2:
-            raise NlpcliError("--languages needs two: SOURCE TARGET")
+            raise NlpcliError("--languages needs two languages", hint="name both of them, such as --languages en de")
 
 
 def inspect_parallel(corpus: Corpus) -> Inspection:
@@ -63,7 +63,7 @@ def inspect_parallel(corpus: Corpus) -> Inspection:
     groups = [(name, pair) for name in ("train", "dev", "test") if (pair := getattr(corpus, name)) is not None]
     with repeatable([path for _, pair in groups for path in pair]) as files:
         if len(files) != 2 * len(groups):
-            raise NlpcliError("each side of a parallel corpus is one file, not a folder or several files")
+            raise NlpcliError("each side of a parallel corpus must be one file, not a folder or several files")
         read = {
             name: _read(files[2 * i : 2 * i + 2], pair, tokenizers, corpus) for i, (name, pair) in enumerate(groups)
         }
@@ -90,7 +90,9 @@ def _tokenizers(corpus: Corpus) -> list[Any]:
 
     if corpus.tokenizer is None:
         if corpus.target_tokenizer is not None:
-            raise NlpcliError("--target-tokenizer needs --tokenizer for the source")
+            raise NlpcliError(
+                "--target-tokenizer has no effect without --tokenizer", hint="add --tokenizer for the source side"
+            )
         return [None, None]
     first = open_tokenizer(corpus.tokenizer)
     return [first, first if corpus.target_tokenizer is None else open_tokenizer(corpus.target_tokenizer)]
@@ -106,7 +108,7 @@ def _read(files: Sequence[Path], names: Sequence[str], tokenizers: Sequence[Any]
             corpus.on_line(max(map(len, sides)))
     for side in sides:
         if not len(side):
-            raise NlpcliError(f"{side.name}: is empty")
+            raise NlpcliError(f"{side.name}: the file is empty")
     return Pairs(names, sides, [g.best(text_report.letters(side)) for g, side in zip(guesses, sides, strict=True)])
 
 
@@ -129,8 +131,10 @@ def _counts(pairs: Pairs) -> list[Finding]:
         return []
     source, target = pairs.sides
     place = parting(source.characters, target.characters, source.numbers, target.numbers)
-    where = "; the place where they diverge is unknown" if place is None else f"; they diverge near line {place:,}"
-    said = f"unequal numbers of lines: {source.name} has {len(source):,}, {target.name} has {len(target):,}{where}"
+    where = "; the line where they diverge is unknown" if place is None else f"; they diverge near line {place:,}"
+    said = (
+        f"the numbers of lines differ: {source.name} has {len(source):,}, but {target.name} has {len(target):,}{where}"
+    )
     lines = [] if place is None else [place]
     return [Finding("unequal", said, abs(len(source) - len(target)), True, lines)]
 
@@ -150,11 +154,11 @@ def _languages(pairs: Pairs, corpus: Corpus) -> list[Finding]:
     found = []
     for name, said, guess in zip(SIDES, corpus.languages, pairs.guesses, strict=False):
         if guess is not None and guess[0] != said:
-            words = f"the {name} side looks like '{guess[0]}', not like '{said}'"
+            words = f"the {name} side seems to be in '{guess[0]}', not in '{said}'"
             found.append(Finding("language", words, 1, True))
     first, second = pairs.guesses
     if not found and not corpus.languages and first and second and first[0] == second[0]:
-        found.append(Finding("language", f"both sides look like the same language, '{first[0]}'", 1))
+        found.append(Finding("language", f"both sides seem to be in the same language, '{first[0]}'", 1))
     return found
 
 
@@ -168,18 +172,23 @@ def _pair_findings(pairs: Pairs, corpus: Corpus) -> list[Finding]:
     wrong_source = ~same & ~blank & ~swapped & (first < -WRONG)
     wrong_target = ~same & ~blank & ~swapped & (second > WRONG)
     found = [
-        ("empty", "pairs with a blank line", blank, True),
+        ("blank_side", "pairs with a blank line", blank, True),
         ("swapped", "pairs with swapped sides", swapped, True),
-        ("source_language", "lines of the source that look like the target's language", wrong_source, True),
-        ("target_language", "lines of the target that look like the source's language", wrong_target, True),
-        ("copy", f"pairs whose target is the source, of {_LONG_WORDS} or more words", same & long, True),
-        ("same", "shorter pairs whose target is the source (names, numbers)", same & ~long, False),
+        ("source_language", "source lines that seem to be in the target language", wrong_source, True),
+        ("target_language", "target lines that seem to be in the source language", wrong_target, True),
+        ("copy", f"pairs whose target is a copy of the source ({_LONG_WORDS} or more words)", same & long, True),
+        (
+            "short_copy",
+            "shorter pairs whose target is a copy of the source (such as names or numbers)",
+            same & ~long,
+            False,
+        ),
         *_outliers(pairs, blank),
     ]
     return [
         item
-        for name, said, places, fault in found
-        for item in finding(name, said, np.flatnonzero(places) + 1, fault=fault,
+        for name, said, places, problem in found
+        for item in finding(name, said, np.flatnonzero(places) + 1, problem=problem,
                             examples=pair_examples(pairs, np.flatnonzero(places) + 1, corpus.show))
     ] + _duplicates(pairs, blank, corpus.show)  # fmt: skip
 
@@ -196,7 +205,7 @@ def _outliers(pairs: Pairs, blank: np.ndarray) -> Iterable[tuple[str, str, np.nd
     if source.tokenizer is not None:
         z = _ratio(pairs, "pieces").z(source.pieces, target.pieces)
         yield (
-            "piece_ratio",
+            "token_length_ratio",
             f"pairs with unusual length ratios in tokens (|z| > {LIMIT:g})",
             (~blank & (np.abs(z) > LIMIT)),
             False,
@@ -241,9 +250,13 @@ def pair_examples(
         shown = {name: side[number] for name, side in zip(SIDES, sides, strict=True)}
         if origins:
             origin = origins[place]
-            shown["before"] = f"line {origin:,}" + (f": {before[origin]}" if origin in before else "")
+            shown["earlier"] = f"line {origin:,}" + (f": {before[origin]}" if origin in before else "")
         found.append(Example(number, shown))
     return found
+
+
+def _has_tokens(pairs: Pairs) -> bool:
+    return pairs.sides[0].tokenizer is not None
 
 
 # --- what it is --------------------------------------------------------------------------------------------------
@@ -257,11 +270,14 @@ def _facts(pairs: Pairs, corpus: Corpus) -> dict[str, Any]:
             "language_share": None if guess is None else guess[1],
         }
     if corpus.languages:
-        facts["languages"] = list(corpus.languages)
+        facts["expected_languages"] = list(corpus.languages)
     if pairs.paired:
-        for what in ("characters", "pieces")[: 1 + (pairs.sides[0].tokenizer is not None)]:
+        for what, unit in (("characters", "characters"), ("pieces", "tokens"))[: 1 + _has_tokens(pairs)]:
             ratio = _ratio(pairs, what)
-            facts[f"{what}_ratio"] = {"mean": round(ratio.c, 4), "deviation": round(ratio.deviation, 4)}
+            facts[f"length_ratio_in_{unit}"] = {
+                "mean": round(ratio.c, 4),
+                "standard_deviation": round(ratio.deviation, 4),
+            }
     return facts
 
 
@@ -271,28 +287,31 @@ def _sections(facts: dict[str, Any]) -> list[Section]:
         side = facts[name]
         rows.append([name, f"{side['lines']:,}", f"{side['words']:,}", f"{side['characters']:,}",
                      ", ".join(side["scripts"]), side["language"] or "?"])  # fmt: skip
-    sections = [Section("Sides", rows, ("", "lines", "words", "characters", "script", "looks like"))]
+    sections = [Section("Sides", rows, ("", "lines", "words", "characters", "script", "language"))]
     rows = [
-        [name, what, *text_report.length_cells(facts[name][f"{what}_a_line"])]
-        for what in ("characters", "words", "pieces")
+        [name, what, *text_report.length_cells(facts[name][f"{what}_per_line"])]
+        for what in ("characters", "words", "tokens")
         for name in SIDES
-        if f"{what}_a_line" in facts[name]
+        if f"{what}_per_line" in facts[name]
     ]
-    sections.append(Section("Lengths of lines", rows, ("", "in", "mean", "median", "95 %", "99 %", "longest")))
+    sections.append(Section("Lengths of lines", rows, ("", "unit", "mean", "median", "95 %", "99 %", "longest")))
     ratios = [
-        (f"{what}, target to source", f"{facts[key]['mean']:.3f} (deviation {facts[key]['deviation']:.2f} per root)")
-        for what, key in (("characters", "characters_ratio"), ("pieces", "pieces_ratio"))
+        (
+            f"length ratio in {what}",
+            f"{facts[key]['mean']:.3f} (target / source), standard deviation {facts[key]['standard_deviation']:.2f}",
+        )
+        for what, key in (("characters", "length_ratio_in_characters"), ("tokens", "length_ratio_in_tokens"))
         if key in facts
     ]
     for name in SIDES:
-        if "unknown" in facts[name]:
+        if "unknown_tokens" in facts[name]:
             side = facts[name]
-            ratios.append((f"unknown in {name}", percent(side["unknown"], side["pieces"])))
+            ratios.append((f"unknown tokens in the {name}", percent(side["unknown_tokens"], side["tokens"])))
     for name in SIDES:
-        if facts[name]["seldom"]:
-            ratios.append((f"rare in {name}", text_report.seldom_words(facts[name]["seldom"])))
+        if facts[name]["rare_characters"]:
+            ratios.append((f"rare characters in the {name}", text_report.rare_words(facts[name]["rare_characters"])))
     if ratios:
-        sections.append(Section("Together", ratios))
+        sections.append(Section("Comparison of the sides", ratios))
     if facts["overlap"]:
         sections.append(overlap_with_training.section(facts["overlap"]))
     return sections

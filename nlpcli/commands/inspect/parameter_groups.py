@@ -12,7 +12,7 @@ _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands 
     (r"embedding\.positions\.|^(en|de)coder\.positions\.|\.encoder\.positions\.", "positions"),
     (r"embedding\.segments\.", "segment embeddings"),
     (r"embedding\.norm\.", "embedding norm"),
-    (r"^query_embedding$", "query stream's first state"),
+    (r"^query_embedding$", "initial query state"),
     (r"layers\.\d+\.self_attention\.", "{} self-attention"),
     (r"layers\.\d+\.cross_attention\.", "{} cross-attention"),
     (r"layers\.\d+\.attention\.", "{} self-attention"),

@@ -45,7 +45,7 @@ def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False) -> I
         "files": _files(path),
     }
     facts["bytes"] = _bytes_of(path)
-    facts["go_on"] = _go_on(path, facts)
+    facts["resume_command"] = _resume_command(path, facts)
     sections = [_what(facts), *_best(facts), _on_disk(facts)]
     findings: list[Finding] = []
     if (path / DESCRIPTION).exists():
@@ -72,14 +72,14 @@ def run_state(path: Path) -> dict[str, Any]:
     best = {name: entry for name, entry in (progress.get("best") or {}).items() if isinstance(entry, dict)}
     return {
         "state": "finished" if card else "not finished" if begun else "not started",
-        "ended": card.get("stopped"),
+        "stopped": card.get("stopped"),
         "step": progress.get("step", trained[-1]["step"] if trained else 0),
         "logged_step": lines[-1].get("step") if lines else None,
         "epoch": progress.get("epoch"),
         "tokens": progress.get("tokens"),
         "seconds": progress.get("seconds"),
         "flops": progress.get("flops"),
-        "best": best,
+        "best_metrics": best,
         "checkpoints": [checkpoint.name for checkpoint in newest],
     }
 
@@ -108,8 +108,8 @@ def _highlights(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"train": data.get("train") or [], "dev": data.get("dev") or [], **limits, **settings}
 
 
-def _go_on(path: Path, facts: Mapping[str, Any]) -> str | None:
-    """The command that goes on with the run."""
+def _resume_command(path: Path, facts: Mapping[str, Any]) -> str | None:
+    """The command that resumes the run."""
     if not facts["checkpoints"] or not (facts["task"] or facts["objective"]):
         return None
     command = "finetune" if facts["task"] else "pretrain"
@@ -136,21 +136,21 @@ def _bytes_of(path: Path) -> int:
 def _what(facts: Mapping[str, Any]) -> Section:
     settings = dict(facts["settings"])
     rows = [
-        ("state", facts["state"] + (f": {facts['ended']}" if facts["ended"] else "")),
+        ("state", facts["state"] + (f" ({facts['stopped']})" if facts["stopped"] else "")),
         ("task", facts["task"] or facts["objective"] or "?"),
         ("train", ", ".join(map(str, settings.pop("train")))),
-        ("dev", ", ".join(map(str, settings.pop("dev"))) or "taken from the training text, or none"),
+        ("dev", ", ".join(map(str, settings.pop("dev"))) or "not given (a part of the training text, or none)"),
         ("settings", ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
                                for name, value in settings.items())),
         ("progress", _how_far(facts)),
         ("checkpoints", ", ".join(facts["checkpoints"]) or "none"),
     ]  # fmt: skip
     if facts["init"]:
-        rows.insert(2, ("start", facts["init"]))
+        rows.insert(2, ("initialized from", facts["init"]))
     if facts["description"]:
-        rows.insert(1, ("is", facts["description"]))
-    if facts["go_on"]:
-        rows.append(("resume with", facts["go_on"]))
+        rows.insert(1, ("description", facts["description"]))
+    if facts["resume_command"]:
+        rows.append(("resume with", facts["resume_command"]))
     return Section("Run", rows)
 
 
@@ -173,15 +173,15 @@ def _how_far(facts: Mapping[str, Any]) -> str:
 def _best(facts: Mapping[str, Any]) -> list[Section]:
     rows = [
         [name, f"{entry['value']:.4g}", f"{entry['step']:,}"]
-        for name, entry in facts["best"].items()
+        for name, entry in facts["best_metrics"].items()
         if isinstance(entry.get("value"), (int, float)) and isinstance(entry.get("step"), int)
     ]
-    return [Section("Best so far", rows, ("metric", "value", "step"))] if rows else []
+    return [Section("Best values so far", rows, ("metric", "value", "step"))] if rows else []
 
 
 def _on_disk(facts: Mapping[str, Any]) -> Section:
     rows = [[name, size(count)] for name, count in facts["files"].items()]
-    return Section("Files", [*rows, ["all", size(facts["bytes"])]], ("name", "size"))
+    return Section("Files", [*rows, ["total", size(facts["bytes"])]], ("name", "size"))
 
 
 # --- a checkpoint ------------------------------------------------------------------------------------------------
@@ -192,7 +192,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     state = load_yaml(path / STATE)
     progress = state.get("progress")
     if not isinstance(progress, dict) or not isinstance(state.get("sha256"), dict):
-        raise NlpcliError(f"{path / STATE}: is not the state of a checkpoint (no progress or no digests in it)")
+        missing = "'progress' or 'sha256' is missing"
+        raise NlpcliError(f"{path / STATE}: the file is not the state of a checkpoint ({missing})")
     checked, findings = _digests(path, state)
     run = path.parent.parent
     training = (load_yaml(run / CONFIG).get("training") or {}) if (run / CONFIG).is_file() else {}
@@ -202,15 +203,15 @@ def inspect_checkpoint(path: Path) -> Inspection:
         "digests": checked,
         "files": _files(path),
         "bytes": _bytes_of(path),
-        "best": progress.get("best") or {},
+        "best_metrics": progress.get("best") or {},
     }
-    if checked.get("model") == "right":
+    if checked.get("model") == "valid":
         facts["parameters"] = sum(tensor.numbers for tensor in header(path / "model.safetensors"))
     parts = {"step": 0, "epoch": None, "tokens": None, "seconds": None, "flops": None}
     far = _how_far({**parts, **progress, "logged_step": None})
     rows = [
         ("progress", far),
-        ("optimizer", str(facts["optimizer"] or "unknown: there is no config.yaml two folders up")),
+        ("optimizer", str(facts["optimizer"] or "unknown (config.yaml of the run is missing)")),
         ("digests", ", ".join(f"{name} {said}" for name, said in checked.items())),
         ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else "?"),
     ]
@@ -219,16 +220,16 @@ def inspect_checkpoint(path: Path) -> Inspection:
 
 
 def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list[Finding]]:
-    """For each file of a checkpoint whether it is `right`, `wrong` or `missing`; and what is not, as findings."""
+    """For each file of a checkpoint whether it is `valid`, `invalid` or `missing`; and a finding for the others."""
     checked = {}
     for name, digest in (state.get("sha256") or {}).items():
         file = path / plain_name(f"{name}.safetensors", str(path / STATE))
         if not file.is_file():
             checked[name] = "missing"
         else:
-            checked[name] = "right" if sha256_file(file) == digest else "wrong"
-    wrong = [name for name, said in checked.items() if said != "right"]
-    said = f"{path.name}: damaged or missing: {', '.join(wrong)} (--resume takes the checkpoint before it)"
+            checked[name] = "valid" if sha256_file(file) == digest else "invalid"
+    wrong = [name for name, said in checked.items() if said != "valid"]
+    said = f"{path.name}: damaged or missing files: {', '.join(wrong)} (--resume uses the checkpoint before it)"
     return checked, [Finding("digest", said, len(wrong), True)] if wrong else []
 
 
@@ -239,53 +240,65 @@ def _digests(path: Path, state: Mapping[str, Any]) -> tuple[dict[str, str], list
 def inspect_runs(path: Path) -> Inspection:
     """A folder of runs: each with its state and what it reached."""
     runs = [_one_of_many(run) for run in sorted(path.iterdir()) if (run / CONFIG).is_file()]
-    rows = [[run["name"], run["learns"], run["state"], f"{run['step']:,}", run["reached"]] for run in runs]
+    rows = [
+        [
+            run["name"],
+            str(run["task"] or run["objective"] or "?"),
+            run["state"],
+            f"{run['step']:,}",
+            run.get("error") or ", ".join(f"{name} {value:.4g}" for name, value in list(run["metrics"].items())[:2]),
+        ]
+        for run in runs
+    ]
     facts: dict[str, Any] = {"runs": runs}
-    sections = [Section("Runs", rows, ("name", "learns", "state", "step", "reached"))]
+    sections = [Section("Runs", rows, ("name", "task", "state", "step", "metrics"))]
     seeds = path / "seeds.json"
     title = f"a folder of {counted(len(runs), 'run')}"
     if seeds.is_file():
         facts["metrics"] = _seeds(seeds)
         title = f"a run with {counted(len(runs), 'seed')}"
-        table = [[name, f"{m['mean']:.4g}", f"{m['deviation']:.3g}"] for name, m in facts["metrics"].items()]
-        sections.append(Section("Over the seeds", table, ("metric", "mean", "deviation")))
+        table = [[name, f"{m['mean']:.4g}", f"{m['standard_deviation']:.3g}"] for name, m in facts["metrics"].items()]
+        sections.append(Section("Metrics over the seeds", table, ("metric", "mean", "standard deviation")))
     return Inspection("runs", title, str(path), facts, sections)
 
 
 def _one_of_many(run: Path) -> dict[str, Any]:
+    """Name, task, objective, state, step, metrics (first the one that selects the model), `error` of a damaged one."""
     try:
         config, state = load_yaml(run / CONFIG), run_state(run)
         metrics = (read_info(run).get("metrics") or {}) if (run / DESCRIPTION).exists() else {}
     except NlpcliError as error:
-        return {"name": run.name, "learns": "?", "state": "damaged", "step": 0, "reached": error.message}
+        found = {"task": None, "objective": None, "state": "damaged", "step": 0, "metrics": {}}
+        return {"name": run.name, **found, "error": error.message}
     decisive = (config.get("training") or {}).get("metric")
     chosen = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
     if decisive in chosen:
         chosen = {decisive: chosen[decisive], **chosen}
-    reached = ", ".join(f"{name} {value:.4g}" for name, value in list(chosen.items())[:2])
-    learns = config.get("task") or config.get("objective") or "?"
-    return {"name": run.name, "learns": str(learns), "state": state["state"], "step": state["step"], "reached": reached}
+    learned = {name: config.get(name) for name in ("task", "objective")}
+    return {"name": run.name, **learned, "state": state["state"], "step": state["step"], "metrics": chosen}
 
 
 def _seeds(path: Path) -> dict[str, dict[str, float]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["scores"]
         return {
-            str(score["metric"]): {"mean": float(score["value"]), "deviation": float(score["deviation"])}
+            str(score["metric"]): {"mean": float(score["value"]), "standard_deviation": float(score["deviation"])}
             for score in found
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NlpcliError(f"{path}: is not what 'nlpcli finetune --seeds' writes ({error})") from None
+        raise NlpcliError(
+            f"{path}: the file was not written by 'nlpcli finetune --seeds', or is damaged ({error})"
+        ) from None
 
 
 # --- a log -------------------------------------------------------------------------------------------------------
 
 
 def inspect_metrics(path: Path) -> Inspection:
-    """A run's `metrics.jsonl`: for each measure how it began, its least and greatest value, and its last."""
+    """A run's `metrics.jsonl`: for each metric its first, least, greatest and last value."""
     lines = read_lines_of_metrics(path)
     if not lines:
-        raise NlpcliError(f"{path}: no line is a log line of a run")
+        raise NlpcliError(f"{path}: no line is a log entry of a run")
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for line in lines:
         for name, value in line.items():
@@ -296,11 +309,11 @@ def inspect_metrics(path: Path) -> Inspection:
         numbers = [value for _, value in values if math.isfinite(value)]
         broken += len(values) - len(numbers)
         if numbers:
-            found = {"first": numbers[0], "least": min(numbers), "greatest": max(numbers), "last": numbers[-1]}
-            measures.append({"kind": kind, "name": name, "reports": len(values), **found})
+            found = {"first": numbers[0], "min": min(numbers), "max": max(numbers), "last": numbers[-1]}
+            measures.append({"kind": kind, "name": name, "count": len(values), **found})
             rows.append([kind, name, f"{len(values):,}", *(f"{value:.4g}" for value in found.values())])
-    facts = {"lines": len(lines), "last_step": lines[-1]["step"], "measures": measures}
-    headings = ("of", "measure", "reports", "first", "least", "greatest", "last")
-    findings = [Finding("not_finite", "values that are not finite", broken, True)] if broken else []
-    title = f"a run's log, up to step {lines[-1]['step']:,}"
-    return Inspection("metrics", title, str(path), facts, [Section("Measures", rows, headings)], findings)
+    facts = {"lines": len(lines), "last_step": lines[-1]["step"], "metrics": measures}
+    headings = ("kind", "metric", "count", "first", "min", "max", "last")
+    findings = [Finding("not_finite", "values that are not finite (nan or infinity)", broken, True)] if broken else []
+    title = f"the log of a run, up to step {lines[-1]['step']:,}"
+    return Inspection("metrics", title, str(path), facts, [Section("Metrics", rows, headings)], findings)

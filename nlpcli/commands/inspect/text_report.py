@@ -12,14 +12,15 @@ import numpy as np
 from nlpcli.commands.inspect.findings import Example, Finding, Inspection, Section, finding, percent, size
 from nlpcli.commands.inspect.language_identification import LanguageGuess
 from nlpcli.commands.inspect.line_scan import Scan, fetch, lengths, repeated
+from nlpcli.config.counting import counted
 from nlpcli.data.open_text import STDIN
 from nlpcli.data.repeatable import repeatable
 from nlpcli.errors import NlpcliError
 from nlpcli.text.unusual_characters import ODDITIES, script_of, spelled
 
-_SELDOM = 2  # times a character stands in a text, to be called seldom
+_RARE = 2  # times a rare character occurs in a text, at most
 _SHOWN = 30  # of these
-_MANY = 20_000  # characters of a text in which some may be seldom
+_MANY = 20_000  # characters of a text, below which none are called rare
 _BARS = 24  # characters of the longest bar
 
 
@@ -29,14 +30,17 @@ def inspect_text(
     """What a text file (or "-") holds. Raises: NlpcliError for one that is missing or empty."""
     with repeatable([path]) as files:
         if len(files) != 1:
-            raise NlpcliError(f"{path}: matches {len(files)} files; name one of them")
+            raise NlpcliError(
+                f"{path}: the path matches {counted(len(files), 'file')}, but one text is needed",
+                hint="name one of them",
+            )
         side, guess = Scan(files[0], shown=path), LanguageGuess()
         for block in side.read(limit):
             guess.add(block)
             if on_line is not None:
                 on_line(len(side))
         if not len(side):
-            raise NlpcliError(f"{path}: is empty")
+            raise NlpcliError(f"{path}: the file is empty")
         findings = [
             *odd_findings(side, show), *blank_findings(side), *_repeated(side, show),
             *script_findings(side, show, share=0.01),
@@ -63,23 +67,23 @@ def letters(side: Scan) -> dict[str, int]:
 def text_facts(side: Scan) -> dict[str, Any]:
     """What can be counted of a text; lengths of the lines that are not blank."""
     filled = ~side.blank
-    seldom = sorted(c for c, count in side.alphabet.items() if count <= _SELDOM and not c.isascii() and not c.isspace())
+    rare = sorted(c for c, count in side.alphabet.items() if count <= _RARE and not c.isascii() and not c.isspace())
     facts: dict[str, Any] = {
         "lines": len(side),
         "words": int(side.words.sum()),
         "characters": int(side.characters.sum()),
-        "blank": int((~filled).sum()),
-        "characters_a_line": lengths(side.characters[filled]),
-        "words_a_line": lengths(side.words[filled]),
+        "blank_lines": int((~filled).sum()),
+        "characters_per_line": lengths(side.characters[filled]),
+        "words_per_line": lengths(side.words[filled]),
         "scripts": letters(side),
-        "alphabet": len(side.alphabet),
-        "seldom": seldom if sum(side.alphabet.values()) >= _MANY else [],
+        "distinct_characters": len(side.alphabet),
+        "rare_characters": rare if sum(side.alphabet.values()) >= _MANY else [],
     }
     if side.tokenizer is not None:
         facts |= {
-            "pieces": int(side.pieces.sum()),
-            "unknown": int(side.unknown.sum()),
-            "pieces_a_line": lengths(side.pieces[filled]),
+            "tokens": int(side.pieces.sum()),
+            "unknown_tokens": int(side.unknown.sum()),
+            "tokens_per_line": lengths(side.pieces[filled]),
         }
     return facts
 
@@ -87,13 +91,13 @@ def text_facts(side: Scan) -> dict[str, Any]:
 def odd_findings(side: Scan, show: int, *, prefix: str = "", shown: str = "text") -> list[Finding]:
     """What is odd about characters, bytes and line ends; examples under the name `shown`."""
     found = []
-    for name, (said, fault) in ODDITIES.items():
+    for name, (said, problem) in ODDITIES.items():
         if not side.how_often[name]:
             continue
         lines = list(side.odd[name])
         examples = examples_of(side, lines[:show], shown)
         key = f"{shown}_{name}" if prefix else name
-        found.append(Finding(key, prefix + said, side.how_often[name], fault, lines, examples))
+        found.append(Finding(key, prefix + said, side.how_often[name], problem, lines, examples))
     return found
 
 
@@ -107,7 +111,7 @@ def script_findings(side: Scan, show: int, *, share: float, prefix: str = "", sh
         name = side.scripts.names[number]
         found += finding(
             f"{shown}_script" if prefix else "script", f"{prefix}lines written in another script ({name})", lines,
-            fault=bool(prefix), examples=examples_of(side, lines[:show], shown),
+            problem=bool(prefix), examples=examples_of(side, lines[:show], shown),
         )  # fmt: skip
     return found
 
@@ -125,14 +129,14 @@ def _repeated(side: Scan, show: int) -> list[Finding]:
     again, first = repeated(side.exact, ~side.blank)
     texts = fetch(side.path, (again[:show] + 1).tolist())
     examples = [
-        Example(line, {"text": texts[line], "before": f"line {int(origin) + 1:,}"})
+        Example(line, {"text": texts[line], "earlier": f"line {int(origin) + 1:,}"})
         for line, origin in zip((again[:show] + 1).tolist(), first, strict=False)
     ]
     return finding("duplicate", "repeated lines (ignoring case and white space)", again + 1, examples=examples)
 
 
-def seldom_words(characters: Sequence[str]) -> str:
-    """The characters that stand in a text once or twice, for a reader."""
+def rare_words(characters: Sequence[str]) -> str:
+    """The characters that occur in a text once or twice, for a reader."""
     more = len(characters) - _SHOWN
     return "  ".join(map(spelled, characters[:_SHOWN])) + (f"  and {more:,} more" if more > 0 else "")
 
@@ -144,20 +148,25 @@ def length_cells(found: dict[str, float]) -> list[str]:
 def _sections(facts: dict[str, Any], side: Scan) -> list[Section]:
     total = sum(facts["scripts"].values())
     rows = [
-        ("lines", f"{facts['lines']:,}" + (f", {facts['blank']:,} of them blank" if facts["blank"] else "")),
+        (
+            "lines",
+            f"{facts['lines']:,}" + (f", {facts['blank_lines']:,} of them blank" if facts["blank_lines"] else ""),
+        ),
         ("words", f"{facts['words']:,}"),
-        ("characters", f"{facts['characters']:,}, {facts['alphabet']:,} different"),
+        ("characters", f"{facts['characters']:,}, {facts['distinct_characters']:,} of them distinct"),
         ("scripts", ", ".join(f"{name} {percent(count, total)}" for name, count in facts["scripts"].items()) or "none"),
-        ("looks like", facts["language"] or "no known language"),
+        ("language", facts["language"] or "not recognized"),
     ]
     if facts["bytes"] is not None:
         rows.insert(0, ("size", size(facts["bytes"])))
-    if facts["seldom"]:
-        rows.append(("rare characters", seldom_words(facts["seldom"])))
+    if facts["rare_characters"]:
+        rows.append(("rare characters", rare_words(facts["rare_characters"])))
     parts = [Section("Text", rows)]
-    table = [[what, *length_cells(facts[f"{what}_a_line"])] for what in ("characters", "words")]
-    parts.append(Section("Lengths of lines", table, ("in", "mean", "median", "95 %", "99 %", "longest")))
-    parts.append(Section("Lines by length in words", histogram(side.words[~side.blank]), ("words", "lines", "", "")))
+    table = [[what, *length_cells(facts[f"{what}_per_line"])] for what in ("characters", "words")]
+    parts.append(Section("Lengths of lines", table, ("unit", "mean", "median", "95 %", "99 %", "longest")))
+    parts.append(
+        Section("Lines by their number of words", histogram(side.words[~side.blank]), ("words", "lines", "", ""))
+    )
     return parts
 
 

@@ -21,6 +21,7 @@ from nlpcli.text.unusual_characters import script_of, spelled
 _BATCH = 1000  # lines
 _LONGEST = 12  # pieces that are shown
 _UNKNOWN = 20  # characters
+_SETTINGS = ("normalization", "lowercase", "byte_fallback", "character_coverage", "lossless", "fingerprint")
 _SAMPLES = {
     "Latin": "The translation isn't finished: 1,024 größere Übersetzungen are missing!",
     "Cyrillic": "Перевод ещё не закончен: не хватает 1 024 предложений!",
@@ -42,18 +43,19 @@ def inspect_tokenizer(
     Raises: NlpcliError for a damaged tokenizer, and for bad text.
     """
     tokenizer = open_tokenizer(Path(path))
-    facts = describe(tokenizer)
-    facts.pop("example_tokens")
-    facts["kind_of_tokenizer"] = facts.pop("kind")
+    described = describe(tokenizer)
+    facts = {"tokenizer_kind": described["kind"], "vocab_size": described["vocab_size"]}
+    facts |= {"special_tokens": described["special"]} | {name: described[name] for name in _SETTINGS}
+    facts["training"] = {name.replace(" ", "_"): value for name, value in described["trained"].items()}
     ordinary = _ordinary(tokenizer)
     scripts = _scripts(ordinary)
     main = next((name for name in scripts if name in _SAMPLES), "Latin")
     sample = _SAMPLES[main]
     facts |= {
-        "longest": sorted(ordinary, key=len, reverse=True)[:_LONGEST],
+        "longest_tokens": sorted(ordinary, key=len, reverse=True)[:_LONGEST],
         "scripts": scripts,
-        "characters": sum(len(piece.strip(SPACE_MARK)) == 1 for piece in ordinary),
-        "sample": {"text": sample, "pieces": [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([sample])[0]]},
+        "single_character_tokens": sum(len(piece.strip(SPACE_MARK)) == 1 for piece in ordinary),
+        "sample": {"text": sample, "tokens": [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([sample])[0]]},
     }
     sections, findings = [_what(facts), _pieces(facts)], []
     if text:
@@ -66,12 +68,12 @@ def inspect_tokenizer(
 def measure(
     tokenizer: Any, files: Sequence[str], *, show: int = 3, on_line: Callable[[int], None] | None = None
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """How a tokenizer cuts a text, and the lines that don't come back or hold what is unknown.
+    """How a tokenizer splits a text, and the lines that are not lossless or contain unknown tokens.
 
-    fertility: pieces a white-space separated word; unused: ids that the text has no use for, special ones and bytes
-    aside. Lines are counted over all files.
+    fertility: tokens per white-space separated word; unused_tokens: of the ordinary tokens (neither special nor single
+    bytes), those that do not occur. Lines are counted over all files.
     """
-    unk, kept = tokenizer.special.unk, np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    unk, used = tokenizer.special.unk, np.zeros(tokenizer.vocab_size, dtype=np.int64)
     total: Counter[str] = Counter()
     missing: Counter[str] = Counter()
     changed, unknown = [], []
@@ -94,12 +96,12 @@ def measure(
                 changed.append(number)
                 if len(examples["changed"]) < show:
                     examples["changed"].append(Example(number, {"text": line, "decoded": back}))
-        kept += np.bincount(np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64), minlength=len(kept))
+        used += np.bincount(np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64), minlength=len(used))
         if on_line is not None:
             on_line(number)
     if not total["pieces"]:
         raise no_text(list(files))
-    return _measured(tokenizer, total, kept, missing), [
+    return _measured(tokenizer, total, used, missing), [
         *finding("unknown", "lines with unknown tokens", unknown, examples=examples["unknown"]),
         *finding(
             "changed", "lines that change when they are encoded and decoded", changed, examples=examples["changed"]
@@ -107,17 +109,19 @@ def measure(
     ]
 
 
-def _measured(tokenizer: Any, total: Counter[str], kept: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
+def _measured(tokenizer: Any, total: Counter[str], used: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
     pieces = total["pieces"]
     hidden = tokenizer.special.all() | _byte_ids(tokenizer)
     ordinary = [id_ for id_ in range(tokenizer.vocab_size) if id_ not in hidden]
     return {
-        **{name: total[name] for name in ("lines", "words", "characters", "pieces", "unknown")},
-        "bytes": int(kept[sorted(_byte_ids(tokenizer))].sum()) if _byte_ids(tokenizer) else 0,
+        **{name: total[name] for name in ("lines", "words", "characters")},
+        "tokens": pieces,
+        "unknown_tokens": total["unknown"],
+        "byte_tokens": int(used[sorted(_byte_ids(tokenizer))].sum()) if _byte_ids(tokenizer) else 0,
         "fertility": round(pieces / max(total["words"], 1), 4),
-        "characters_a_piece": round(total["characters"] / pieces, 4),
-        "unused": int((kept[ordinary] == 0).sum()),
-        "ordinary": len(ordinary),
+        "characters_per_token": round(total["characters"] / pieces, 4),
+        "unused_tokens": int((used[ordinary] == 0).sum()),
+        "ordinary_tokens": len(ordinary),
         "unknown_characters": dict(missing.most_common(_UNKNOWN)),
     }
 
@@ -157,18 +161,19 @@ def _scripts(pieces: Sequence[str]) -> dict[str, int]:
 
 
 def _what(facts: dict[str, Any]) -> Section:
-    special = "  ".join(f"{name} {id_}" for name, id_ in list(facts["special"].items())[:12])
-    more = len(facts["special"]) - 12
+    special = "  ".join(f"{name} {id_}" for name, id_ in list(facts["special_tokens"].items())[:12])
+    more = len(facts["special_tokens"]) - 12
+    training = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts["training"].items())
     changes = [facts["normalization"]] if facts["normalization"] != "identity" else []
     changes += ["lowercase"] if facts["lowercase"] else []
     rows = [
-        ("kind", facts["kind_of_tokenizer"]),
-        ("vocabulary", f"{facts['vocab_size']:,} ids, {facts['characters']:,} of them single characters"),
+        ("kind", facts["tokenizer_kind"]),
+        ("vocabulary", f"{facts['vocab_size']:,} ids, {facts['single_character_tokens']:,} of them single characters"),
         ("special tokens", special + (f"  and {more:,} more" if more > 0 else "")),
         ("normalization", ", ".join(changes) or "none"),
         ("byte fallback", "yes" if facts["byte_fallback"] else "no"),
-        ("lossless", "yes: decoding restores every text" if facts["lossless"] else "no"),
-        ("trained", ", ".join(f"{name} {value}" for name, value in facts["trained"].items()) or "not reported"),
+        ("lossless", "yes, decoding restores every text" if facts["lossless"] else "no"),
+        ("training", training or "unknown"),
         ("fingerprint", facts["fingerprint"][:16]),
     ]
     return Section("Tokenizer", rows)
@@ -178,27 +183,34 @@ def _pieces(facts: dict[str, Any]) -> Section:
     total = sum(facts["scripts"].values())
     rows = [
         ("scripts", ", ".join(f"{name} {percent(count, total)}" for name, count in facts["scripts"].items())),
-        ("longest", " ".join(facts["longest"])),
+        ("longest tokens", " ".join(facts["longest_tokens"])),
         ("sample", facts["sample"]["text"]),
-        ("", " ".join(facts["sample"]["pieces"])),
+        ("", " ".join(facts["sample"]["tokens"])),
     ]
     return Section("Vocabulary", rows)
 
 
 def _on_text(found: dict[str, Any]) -> Section:
+    def share(name: str) -> str:
+        return f"{counted(found[name], 'token')} ({percent(found[name], found['tokens'])})"
+
+    never, ordinary = found["unused_tokens"], found["ordinary_tokens"]
     rows = [
         (
             "text",
             f"{counted(found['lines'], 'line')}, {counted(found['words'], 'word')}, "
-            f"{counted(found['pieces'], 'token')}",
+            f"{counted(found['tokens'], 'token')}",
         ),
         ("fertility", f"{found['fertility']:.3f} tokens per word"),
-        ("token length", f"{found['characters_a_piece']:.2f} characters"),
-        ("unknown", f"{counted(found['unknown'], 'token')} ({percent(found['unknown'], found['pieces'])})"),
-        ("single bytes", f"{counted(found['bytes'], 'token')} ({percent(found['bytes'], found['pieces'])})"),
-        ("never used", f"{found['unused']:,} of {found['ordinary']:,} ({percent(found['unused'], found['ordinary'])})"),
+        ("token length", f"{found['characters_per_token']:.2f} characters"),
+        ("unknown tokens", share("unknown_tokens")),
+        ("single-byte tokens", share("byte_tokens")),
+        (
+            "unused tokens",
+            f"{never:,} of {ordinary:,} ({percent(never, ordinary)})",
+        ),
     ]
     if found["unknown_characters"]:
         said = "  ".join(f"{spelled(c)} ({count:,})" for c, count in found["unknown_characters"].items())
         rows.append(("unknown characters", said))
-    return Section("On the text", rows)
+    return Section("The text as tokens", rows)

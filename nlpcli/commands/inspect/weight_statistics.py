@@ -56,7 +56,8 @@ def _opened(path: Path) -> Any:
         raise NlpcliError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise NlpcliError(
-            f"{path}: not a whole safetensors file ({error})", hint="it may be cut off; copy it again"
+            f"{path}: the file is damaged or incomplete, or is not a safetensors file ({error})",
+            hint="copy or download it again",
         ) from None
 
 
@@ -135,11 +136,16 @@ def inspect_weights(path: Path, *, weights: bool = False) -> Inspection:
     tensors = header(path)
     types = stored_types(tensors)
     numbers = sum(types.values())
-    facts: dict[str, Any] = {"tensors": len(tensors), "numbers": numbers, "types": types, "bytes": path.stat().st_size}
+    facts: dict[str, Any] = {
+        "tensors": len(tensors),
+        "values": numbers,
+        "values_by_dtype": types,
+        "bytes": path.stat().st_size,
+    }
     rows = [
         ("tensors", f"{len(tensors):,}"),
-        ("numbers", f"{numbers:,} ({amount(numbers)})"),
-        ("stored as", ", ".join(f"{name} {count:,}" for name, count in types.items())),
+        ("values", f"{numbers:,} ({amount(numbers)})"),
+        ("data types", ", ".join(f"{name} {count:,}" for name, count in types.items())),
         ("size", size(facts["bytes"])),
     ]
     sections = [Section("Tensors", rows)]
@@ -149,5 +155,5 @@ def inspect_weights(path: Path, *, weights: bool = False) -> Inspection:
     else:
         largest = sorted(tensors, key=lambda tensor: -tensor.numbers)[:10]
         table = [[t.name, "×".join(map(str, t.shape)) or "1", f"{t.numbers:,}"] for t in largest]
-        sections.append(Section("The largest", table, ("name", "shape", "numbers")))
+        sections.append(Section("The largest tensors", table, ("name", "shape", "values")))
     return Inspection("weights", "a file of tensors (safetensors)", str(path), facts, sections, not_finite([path]))

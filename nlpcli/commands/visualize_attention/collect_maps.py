@@ -76,10 +76,10 @@ class Looker:
         config = opened.loaded.config
         writes = opened.task is not None or (config.kind == "encoder-decoder" and opened.model is opened.body)
         if given.target is not None and not writes:
-            raise not_possible(opened, "a target", "the model generates no text", "leave it out")
+            raise not_possible(opened, "a target", "the model generates no text", "leave out the target")
         reads_two = opened.task is not None or opened.model is not opened.body or config.kind == "encoder"
         if given.second is not None and not reads_two:
-            raise not_possible(opened, "a second text", "the model reads one text", "leave it out")
+            raise not_possible(opened, "a second text", "the model takes only one text", "leave out the second text")
 
 
 def _name(path: Path) -> str:
@@ -92,9 +92,7 @@ def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs"))
     """The run below `root` that was written last, of those that can do what is asked."""
     found = newest_model(lambda info: _is_able(info, job), root)
     if found is None:
-        raise NlpcliError(
-            f"no model was given, and there is no run under {root}/ that fits", hint="name one with --model"
-        )
+        raise NlpcliError(f"no model is given, and no run in {root}/ is suitable", hint="name a model with --model")
     return found.report("the newest run", say)
 
 
@@ -131,12 +129,18 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
     job, config = opened.job, opened.loaded.config
     bare = opened.model is opened.body
     if job.label is not None and bare:
-        raise not_possible(opened, f"label '{job.label}'", "the model has no labels", "leave out --label")
+        raise not_possible(opened, f"the label '{job.label}'", "the model has no labels", "leave out --label")
     if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
-        why = "only Transformer-XL and XLNet have a memory" if bare else "a model with a task head reads without it"
+        why = (
+            "only Transformer-XL and XLNet have a memory"
+            if bare
+            else "a model with a task head does not use its memory"
+        )
         raise not_possible(opened, "a memory", why, "leave out --memory")
     if job.order is not None and not (bare and opened.body.permutes):
-        raise not_possible(opened, "a factorization order", "only XLNet without a head has one", "leave out --order")
+        raise not_possible(
+            opened, "a factorization order", "only XLNet without a task head has one", "leave out --order"
+        )
     if not bare or (config.kind == "encoder" and not opened.body.permutes):
         return encoder_inputs.read_rows
     if opened.body.permutes:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nlpcli.commands.visualize_attention.readable_tokens import Part, side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, view
+from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, truncated, view
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
 from nlpcli.models.padded_batch import Rows, stack
@@ -59,7 +59,7 @@ def laid_out(opened: Opened, given: Given) -> list[Part]:
     room = layout.room(len(texts), opened.limit)
     total = sum(map(len, ids))
     if total > room:
-        opened.warn(f"{given.place}: cut to {room} of its {total} tokens, more than the model reads")
+        opened.warn(truncated(given.place, total, room))
     ids = cut(ids, room)
     first, last = ("", "") if len(texts) == 1 else ("a", "b")
     parts = [Part(layout.start, True, first), Part(ids[0], False, first)]
@@ -99,8 +99,8 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
         return None, ""
     model = opened.model
     if getattr(model, "mlm_head", None) is None:
-        hint = "add --order, in which XLNet predicts" if opened.body.permutes else None
-        raise not_possible(opened, "gradient times attention", "the model predicts nothing", hint)
+        hint = "add --order (XLNet predicts tokens in a factorization order)" if opened.body.permutes else None
+        raise not_possible(opened, "gradient times attention", "the model makes no prediction", hint)
     logits = model.logits(model.mlm_hidden(states[0]))
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
 
@@ -118,14 +118,16 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
         index = int(output[0].argmax()) if job.label is None else labels.index(job.label)
         return output[0, index], f"logit of the {'predicted ' * (job.label is None)}label '{labels[index]}'"
     if job.label is not None:
-        raise not_possible(opened, f"label '{job.label}'", "the model predicts no label of a text", "leave out --label")
+        raise not_possible(
+            opened, f"the label '{job.label}'", "the model predicts no label for a text", "leave out --label"
+        )
     if head.output_of == "text":
         return output[0].max(), "score"
     if head.output_of == "tokens":
         if opened.loaded.info["task"] == "span":
             return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
         return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"
-    raise not_possible(opened, "gradient times attention", "the model makes vectors, and predicts nothing")
+    raise not_possible(opened, "gradient times attention", "the model computes vectors and makes no prediction")
 
 
 def log_probability(logits: torch.Tensor, goal: torch.Tensor, counted: list[int] | slice = slice(None)) -> torch.Tensor:

@@ -13,7 +13,8 @@ import torch
 from nlpcli.commands.generate.generate import beginning, window_of
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, view
+from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
@@ -26,7 +27,7 @@ def read_stream(opened: Opened, given: Given) -> Seen:
     [ids] = opened.loaded.tokenizer.encode([given.text])
     window = window_of(opened.loaded)
     if len(ids) > window:
-        opened.warn(f"{given.place}: cut to {window} of its {len(ids)} tokens, more than the model reads")
+        opened.warn(truncated(given.place, len(ids), window))
     ids = ids[:window]
     return _stream(opened, given, [Part(ids)] if ids else [Part(beginning(opened.loaded), special=True)])
 
@@ -52,7 +53,7 @@ def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
     goal = None
     if opened.job.gradient:
         if ids.size(1) < 2:
-            raise NlpcliError(f"{given.place}: has only one token, so no next token has a gradient")
+            raise NlpcliError(f"{given.place}: the text has only one token, so no next token has a gradient")
         goal = log_probability(logits[:-1], ids[0, 1:])
     texts = texts_of(given) | memory_text(opened)
     return Seen(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")
@@ -82,7 +83,10 @@ def remembered(opened: Opened, given: Given) -> tuple[list[torch.Tensor] | None,
         return None, None
     length = model.memory_length
     if len(ids) > length:
-        opened.warn(f"{given.place}: the memory holds only the last {length} of the earlier text's {len(ids)} tokens")
+        opened.warn(
+            f"{given.place}: the earlier text has {counted(len(ids), 'token')}, "
+            f"but the memory contains only the last {length:,}"
+        )
     with torch.no_grad():
         _, memory = model.hidden(opened.tensor(ids))
     return memory, side(tokenizer, [Part(ids[-length:], group=MEMORY)])

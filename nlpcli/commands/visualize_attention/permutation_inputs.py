@@ -56,7 +56,7 @@ def ranks(tokens: Side, order: str, seed: int) -> np.ndarray:
 def read_after_memory(opened: Opened, given: Given) -> Seen:
     """The content stream after an earlier text. Site: "content"."""
     if opened.job.gradient:
-        raise not_possible(opened, "gradient times attention", "the content stream predicts nothing", "add --order")
+        raise not_possible(opened, "gradient times attention", "only the query stream predicts tokens", "add --order")
     parts = laid_out(opened, given)
     memory, before = remembered(opened, given)
     own, keys = after(before, side(opened.loaded.tokenizer, parts))

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 
 if TYPE_CHECKING:
@@ -145,4 +146,9 @@ def view(name: str, queries: Side, keys: Side, recorders: Sequence[Recorder], *,
 
 def not_possible(opened: Opened, what: str, why: str, hint: str | None = None) -> NlpcliError:
     """`what` was asked for has no meaning for this model."""
-    return NlpcliError(f"{what} is not possible with {opened.loaded.path}: {why}", hint=hint)
+    return NlpcliError(f"{what} is not possible with {opened.loaded.path}, because {why}", hint=hint)
+
+
+def truncated(place: str, tokens: int, room: int) -> str:
+    """The warning for a text that is too long. tokens: all it has; room: those that are left of it."""
+    return f"{place}: the text has {counted(tokens, 'token')}, but the model reads at most {room:,}; it was truncated"

@@ -37,7 +37,9 @@ class Showing:
         if self.rollout and self.heads:
             raise NlpcliError("--rollout uses the mean of all heads, so --head has no effect", hint="leave out --head")
         if self.rollout and self.average is not None:
-            raise NlpcliError("--rollout uses the mean of all heads, so --average has no effect", hint="leave it out")
+            raise NlpcliError(
+                "--rollout uses the mean of all heads, so --average has no effect", hint="leave out --average"
+            )
 
 
 def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:

@@ -15,7 +15,7 @@ import torch
 from nlpcli.commands.translate import Search, search_settings
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability
 from nlpcli.commands.visualize_attention.readable_tokens import Part, side
-from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, view
+from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.beam import beam_search
@@ -74,7 +74,7 @@ def _pair(opened: Opened, given: Given) -> _Pair:
     [source] = reads.encode([given.text])
     longest = opened.limit - len(start) - 1
     if len(source) > longest:
-        opened.warn(f"{given.place}: cut to {longest} of its {len(source)} tokens, more than the model reads")
+        opened.warn(truncated(given.place, len(source), longest))
     source = source[:longest]
     target_start = list(info.get("target_start", ())) or [writes.special.bos]
     generation = generation_of(opened.loaded, {}, warn=opened.warn)
@@ -88,8 +88,7 @@ def _pair(opened: Opened, given: Given) -> _Pair:
         room = math.inf if model.max_length is None else model.max_length - len(target_start)
         if len(target) > room:
             raise NlpcliError(
-                f"{given.place}: its target has {counted(len(target), 'token')}, more "
-                f"than the model's {counted(room, 'position')}",
+                f"{given.place}: the target has {counted(len(target), 'token')}, but the model takes at most {room:,}",
                 hint="use a shorter target",
             )
     return _Pair(start, source, target_start, target)

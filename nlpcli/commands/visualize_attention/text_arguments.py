@@ -34,8 +34,8 @@ class Texts:
             raise NlpcliError("--target and --target-file exclude each other", hint="give one of them")
         if self.target is not None and len(self.texts) > 1:
             raise NlpcliError(
-                f"one target is given for {len(self.texts)} texts",
-                hint="name a file of targets with --target-file",
+                f"only one target is given, but there are {len(self.texts):,} texts",
+                hint="name a file with a target for each text: --target-file FILE",
             )
         if self.target_file is not None:
             check_opens(self.target_file)
@@ -52,25 +52,25 @@ class Texts:
             target = self.target
             if target is not None and number > 1:
                 raise NlpcliError(
-                    f"{place}: one target is given for several lines",
-                    hint="name a file of targets with --target-file",
+                    f"{place}: only one target is given, but there are several lines",
+                    hint="name a file with a target for each text: --target-file FILE",
                 )
             if targets is not None:
                 target = next(targets, None)
                 if target is None:
                     raise NlpcliError(
-                        f"{place}: {self.target_file} has only {counted(number - 1, 'line')}",
-                        hint="it needs one line for each text",
+                        f"{place}: no target is left; {self.target_file} has only {counted(number - 1, 'line')}",
+                        hint="the file needs one line for each text",
                     )
             text, second = line, self.second
             if second is None and not self.texts and "\t" in line:
                 text, second = line.split("\t", 1)
             if blank(text):
-                warn(f"{place}: a blank line is left out")
+                warn(f"{place}: the text is blank and was skipped")
                 continue
             yield Given(text, second, target, place, None if self.texts else number)
         if targets is not None and next(targets, None) is not None:
-            raise NlpcliError(f"{self.target_file}: has more lines than the {number} texts")
+            raise NlpcliError(f"{self.target_file}: the file has more lines than there are texts ({number:,})")
 
     @contextmanager
     def files(self) -> Iterator[tuple[str, str]]:

@@ -7,16 +7,17 @@ import torch
 
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import Causal
+from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.positions import RelativeBias, RotaryPositions, sinusoids
 from nlpcli.visualization.attention_data import Attention, Side, Site
 from nlpcli.visualization.position_matrices import Matrix
 
 POSITIONS = {
-    "sinusoidal": "sines and cosines in turn (Vaswani et al. 2017, section 3.5)",
+    "sinusoidal": "alternating sines and cosines (Vaswani et al. 2017, section 3.5)",
     "sinusoidal-halves": "all sines, then all cosines (tensor2tensor, Marian, PEGASUS)",
-    "rotary": "the cosine of the angle by which each pair of dimensions is turned (Su et al. 2021)",
-    "relative": "T5's bucket of each distance between query and key (Raffel et al. 2020, section 2.1)",
+    "rotary": "the cosine of the angle by which each pair of dimensions is rotated (Su et al. 2021)",
+    "relative": "T5's bucket for each distance between query and key (Raffel et al. 2020, section 2.1)",
 }
 LONGEST = 4096
 
@@ -38,7 +39,7 @@ def pattern_attention(text: str, length: int, *, causal: bool = False, seed: int
     return Attention(
         (Site("pattern", str(pattern), side, side, (weights,)),),
         texts={"pattern": str(pattern)},
-        notes={"allowed": f"{allowed:,} of {length**2:,} pairs ({allowed / length**2:.1%})"},
+        notes={"allowed": f"{allowed:,} of {counted(length**2, 'query-key pair')} ({allowed / length**2:.1%})"},
     )
 
 
@@ -53,14 +54,14 @@ def position_matrix(
     """
     _check("length", length, LONGEST)
     if kind == "learned":
-        raise NlpcliError("learned positions are weights of a model and can't be drawn without one")
+        raise NlpcliError("learned positions are weights of a model, so they can't be drawn without a model")
     if kind not in POSITIONS:
         raise unknown("positions", kind, POSITIONS)
     if kind == "relative":
         return _relative(length, buckets, distance, causal)
     _check("d-model", d_model, LONGEST)
     if d_model % 2:
-        raise NlpcliError(f"{kind} positions need an even width, not {d_model}")
+        raise NlpcliError(f"{kind} positions need an even d_model, but it is {d_model}")
     if kind == "rotary":
         values = RotaryPositions(d_model, initial_length=length).table[0, :length]
         return Matrix("rotary positions: cosine of the angle", values.numpy(), "position", "pair of dimensions", -1, 1)

@@ -23,7 +23,7 @@ async function drawHead(current) {
   if (at.pinned && at.pinned.index >= lists[at.pinned.side].children.length) at.pinned = null;
   collectLines();
   colourLines();
-  const none = heads.length ? "No weight here is as large as the least that is drawn." : "No head is switched on.";
+  const none = heads.length ? "All weights here are smaller than the smallest that is drawn." : "No head is selected.";
   byId("head-message").textContent = none;
   byId("head-message").hidden = lines.drawn.length > 0;
   byId("wires").style.height = `${Math.max(lines.n, lines.m) * ROW}px`;
@@ -101,7 +101,7 @@ function headLegend() {
   const thinnest = lines.drawn[0]?.size;
   if (thinnest) parts.push(`thinnest line ${formatWeight(thinnest)}, thickest ${formatWeight(top)}`);
   if (site().signed) parts.push("dashed: negative");
-  if (left > 0) parts.push(`${left.toLocaleString("en")} weaker lines are left out`);
+  if (left > 0) parts.push(`${left.toLocaleString("en")} lines of smaller weights are not drawn`);
   const elements = parts.map((part) => (typeof part === "string" ? make("span", "", part) : part));
   byId("head-legend").replaceChildren(...elements);
 }
@@ -186,13 +186,13 @@ function showPointed() {
 
 function tellToken(token, tied) {
   const [own, others] = token.side === "query" ? [lines.rows, lines.columns] : [lines.columns, lines.rows];
-  const parts = [named(own, token.index), token.side === "query" ? " looks at " : " is looked at by "];
+  const parts = [named(own, token.index), token.side === "query" ? " attends to " : " receives attention from "];
   const one = lines.heads.length === 1;
   tied.slice(0, 4).forEach((line, k) => {
     const head = one ? "" : ` (${lines.heads[line.h].name})`;
     parts.push(k ? ", " : "", named(others, line.other), ` ${formatWeight(line.weight)}${head}`);
   });
-  if (!tied.length) parts.push("nothing as large as the least that is drawn");
+  if (!tied.length) parts.push("nothing with a weight that is drawn");
   tell(...parts);
 }
 

@@ -206,12 +206,12 @@ function showCell(event, none = false) {
   const tip = byId("tip");
   if (!at.cell) {
     tip.hidden = true;
-    tell(none ? "No head is switched on." : "Point at a cell, or move with the arrow keys, to read its weight.");
+    tell(none ? "No head is selected." : "Point at a cell, or move with the arrow keys, to see its weight.");
     return;
   }
   const { i, j } = at.cell;
   const weight = matrix.weights[i * matrix.m + j];
-  tell(named(matrix.rows, i), " looks at ", named(matrix.columns, j), " with ", make("b", "", formatWeight(weight)),
+  tell(named(matrix.rows, i), " attends to ", named(matrix.columns, j), " with ", make("b", "", formatWeight(weight)),
     make("span", "soft", `  (row ${i + 1}, column ${j + 1})`));
   const line = make("span");
   line.append(tokenLabel(matrix.rows.labels[i]), " → ", tokenLabel(matrix.columns.labels[j]));

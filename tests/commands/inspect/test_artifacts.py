@@ -26,9 +26,9 @@ def test_a_text_is_described(tmp_path):
     )
     found = inspect(str(path))
     facts = found.as_dict()
-    assert (facts["lines"], facts["blank"], facts["bytes"]) == (5, 1, path.stat().st_size)
+    assert (facts["lines"], facts["blank_lines"], facts["bytes"]) == (5, 1, path.stat().st_size)
     assert by_name(found) == {"crlf": [1], "blank": [2], "duplicate": [3], "space": [4], "encoding": [5]}
-    assert found.faulty
+    assert found.has_problems
 
 
 def test_limit_reads_the_beginning_alone(tmp_path):
@@ -55,11 +55,11 @@ def test_vectors_and_an_index_are_described(tmp_path):
     (folder / "texts.txt").write_text("a\n\nc\n", "utf-8")
     (folder / "index.yaml").write_text("format: 1\nmodel: runs/x\npooling: mean\nindex: exact\n", "utf-8")
     found = inspect(str(folder / "vectors.npy"))
-    assert (found.facts["vectors"], found.facts["width"], found.facts["length"]["greatest"]) == (3, 2, 5.0)
-    assert by_name(found) == {"not_finite": [3], "zero": [2]}
+    assert (found.facts["vectors"], found.facts["dimension"], found.facts["norm"]["max"]) == (3, 2, 5.0)
+    assert by_name(found) == {"not_finite": [3], "zero_norm": [2]}
     assert inspect(str(folder)).facts["texts"] == 3
     (folder / "texts.txt").write_text("a\n", "utf-8")
-    with pytest.raises(NlpcliError, match="3 vectors, but 1 line in"):
+    with pytest.raises(NlpcliError, match=r"vectors\.npy has 3 vectors, but texts\.txt has 1 line"):
         inspect(str(folder))
 
 
@@ -72,15 +72,15 @@ def test_a_suite_is_recognised_by_its_tasks(tmp_path):
     found = inspect(str(tmp_path))
     assert (found.kind, found.facts["suite"]) == ("suite", "superglue")
     assert [(row["name"], row["train"], row["dev"]) for row in found.facts["tasks"]] == [("CB", 1, 2), ("RTE", 1, 2)]
-    assert "BoolQ" in found.facts["missing"]
+    assert "BoolQ" in found.facts["missing_tasks"]
 
 
 def test_json_lines_have_fields(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "four", "n": 1}\n[1]\n\n{"text": "ab"}\n', "utf-8")
     found = inspect(str(tmp_path / "a.jsonl"))
     assert found.facts["fields"]["text"]["records"] == 2
-    assert found.facts["fields"]["n"]["kinds"] == {"int": 1}
-    assert by_name(found) == {"broken": [2], "blank": [3]}
+    assert found.facts["fields"]["n"]["types"] == {"integer": 1}
+    assert by_name(found) == {"invalid_json": [2], "blank": [3]}
 
 
 class Wicked:
@@ -91,7 +91,7 @@ class Wicked:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("p.pt", pickle.dumps(Wicked()), "is a pickle"),
+        ("p.pt", pickle.dumps(Wicked()), "the file is a pickle"),
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
         ("w.npy", pickle.dumps(Wicked()), "not a whole file of vectors"),
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
@@ -99,12 +99,12 @@ class Wicked:
         ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
         ("x", b"BZh91AY&SYxx", "a bzip2 archive"),
         ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file"),
-        ("x", bytes(range(256)), "not a text and not a known format"),
+        ("x", bytes(range(256)), "the file is not a text"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
         ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),
-        ("empty", b"", "is empty"),
-        ("model.yaml", b"task: x\n", "describes its folder"),
-        ("metrics.jsonl", b"no\n", "no line is a log line of a run"),
+        ("empty", b"", "the file is empty"),
+        ("model.yaml", b"task: x\n", "the file describes its folder"),
+        ("metrics.jsonl", b"no\n", "no line is a log entry of a run"),
     ],
 )
 def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):
@@ -126,13 +126,13 @@ def test_no_side_of_a_corpus_is_a_binary_file(tmp_path):
 
 
 def test_folders_that_are_nothing_are_told_by_what_they_hold(tmp_path):
-    with pytest.raises(NlpcliError, match="is an empty folder"):
+    with pytest.raises(NlpcliError, match="the folder is empty"):
         inspect(str(tmp_path))
     (tmp_path / "notes.txt").write_text("x", "utf-8")
-    with pytest.raises(NlpcliError, match=r"it holds notes\.txt"):
+    with pytest.raises(NlpcliError, match=r"it contains notes\.txt"):
         inspect(str(tmp_path))
     (tmp_path / "step-00000001").mkdir()
-    with pytest.raises(NlpcliError, match="is a folder of checkpoints"):
+    with pytest.raises(NlpcliError, match="the folder contains several checkpoints"):
         inspect(str(tmp_path))
 
 

@@ -45,12 +45,12 @@ def test_a_model_is_described(made):
     folder, parameters = made
     found = inspect(str(folder / "own"), length=10)
     facts = found.as_dict()
-    assert (found.kind, facts["family"], facts["kind_of_model"]) == ("model", "transformer", "decoder")
+    assert (found.kind, facts["family"], facts["model_kind"]) == ("model", "transformer", "decoder")
     assert facts["parameters"]["total"] == sum(facts["parameters"]["by_part"].values()) == parameters
     assert facts["metrics"] == {"loss": 2.5} and facts["signatures"] == {"loss": "loss|level:token"}
-    assert facts["flops"]["length"] == 10
-    assert (facts["context"], facts["trained_context"], facts["digest"]) == (32, 16, "right")
-    assert facts["memory"]["cache_token"] == 2 * 2 * 8 * 4
+    assert facts["flops_per_token"]["sequence_length"] == 10
+    assert (facts["context_length"], facts["trained_context_length"], facts["digest"]) == (32, 16, "valid")
+    assert facts["memory_bytes"]["cache_per_token"] == 2 * 2 * 8 * 4
     assert facts["findings"] == []
 
 
@@ -59,11 +59,11 @@ def test_the_same_model_from_hugging_face_has_the_same_parameters(made):
     facts = inspect(str(folder / "theirs")).facts
     assert facts["format"] == "huggingface"
     assert facts["parameters"]["total"] == parameters
-    assert facts["flops"] == inspect(str(folder / "own")).facts["flops"]
+    assert facts["flops_per_token"] == inspect(str(folder / "own")).facts["flops_per_token"]
 
 
 def test_no_more_tokens_are_counted_than_the_model_reads(made):
-    assert inspect(str(made[0] / "own"), length=1000).facts["flops"]["length"] == 32
+    assert inspect(str(made[0] / "own"), length=1000).facts["flops_per_token"]["sequence_length"] == 32
 
 
 def test_weights_have_their_statistics(made):
@@ -82,8 +82,8 @@ def test_a_file_of_tensors_is_described_and_numbers_that_are_none_are_found(tmp_
     save_file({"a": torch.tensor([1.0, float("nan"), 3.0]), "b": torch.ones(2, 2, dtype=torch.float16),
                "c": torch.arange(3)}, tmp_path / "some.safetensors")  # fmt: skip
     found = inspect(str(tmp_path / "some.safetensors"), weights=True)
-    assert found.facts["types"] == {"float32": 3, "float16": 4, "int64": 3}
-    assert [(finding.name, finding.count, finding.fault) for finding in found.findings] == [("not_finite", 1, True)]
+    assert found.facts["values_by_dtype"] == {"float32": 3, "float16": 4, "int64": 3}
+    assert [(finding.name, finding.count, finding.problem) for finding in found.findings] == [("not_finite", 1, True)]
     assert next(row for row in found.facts["weights"] if row["name"] == "a")["mean"] == 2.0
 
 
@@ -91,14 +91,14 @@ def test_a_file_of_tensors_is_described_and_numbers_that_are_none_are_found(tmp_
 def test_a_cut_file_is_refused_in_words(made, tmp_path, kept):
     data = (made[0] / "own" / "model.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:kept])
-    with pytest.raises(NlpcliError, match="not a whole safetensors file"):
+    with pytest.raises(NlpcliError, match="the file is damaged or incomplete, or is not a safetensors file"):
         inspect(str(tmp_path / "cut.safetensors"))
 
 
 def test_the_tokenizer_inside_is_described_on_demand(made):
     found = inspect(str(made[0] / "own"), as_kind="tokenizer")
     assert found.kind == "tokenizer"
-    assert found.facts["kind_of_tokenizer"] == "byte-bpe"
+    assert found.facts["tokenizer_kind"] == "byte-bpe"
     assert inspect(str(made[0] / "theirs"), as_kind="tokenizer").facts["vocab_size"] == found.facts["vocab_size"]
     assert inspect(str(made[0] / "own" / "tokenizer")).facts["fingerprint"] == found.facts["fingerprint"]
 
@@ -109,10 +109,10 @@ def test_a_tokenizer_is_measured_on_a_text(tmp_path):
     (tmp_path / "text").write_text("abc\nabx xyz\nde  f\n", "utf-8")
     found = inspect(str(tmp_path / "tok"), text=[str(tmp_path / "text")])
     measured = found.facts["text"]
-    assert (measured["lines"], measured["words"], measured["unknown"]) == (3, 5, 4)
+    assert (measured["lines"], measured["words"], measured["unknown_tokens"]) == (3, 5, 4)
     assert measured["unknown_characters"] == {"x": 2, "y": 1, "z": 1}
-    assert measured["fertility"] == pytest.approx(measured["pieces"] / 5, abs=1e-4)
-    assert measured["unused"] == 0
+    assert measured["fertility"] == pytest.approx(measured["tokens"] / 5, abs=1e-4)
+    assert measured["unused_tokens"] == 0
     by_name = {finding.name: list(finding.lines) for finding in found.findings}
     assert by_name["unknown"] == [2]
     assert 2 in by_name["changed"] and 1 not in by_name["changed"]

@@ -56,7 +56,7 @@ def lines(inspection, name):
 
 def test_the_sample_has_no_faults(corpus):
     inspection = corpus()
-    assert not inspection.faulty
+    assert not inspection.has_problems
     assert inspection.facts["lines"] == COUNT
     assert [inspection.facts[side]["language"] for side in ("source", "target")] == ["en", "de"]
 
@@ -74,8 +74,8 @@ def test_exchanged_pairs_lines_of_the_other_language_and_copies_are_told_apart(c
     assert lines(inspection, "source_language") == [701]
     assert lines(inspection, "target_language") == [901]
     assert lines(inspection, "copy") == [1501]
-    assert 1601 in lines(inspection, "same")
-    assert inspection.faulty
+    assert 1601 in lines(inspection, "short_copy")
+    assert inspection.has_problems
 
 
 def test_blank_lines_odd_characters_and_broken_bytes_are_told_with_their_lines(corpus):
@@ -87,7 +87,7 @@ def test_blank_lines_odd_characters_and_broken_bytes_are_told_with_their_lines(c
         german[8] = "Это предложение написано другими буквами."
 
     inspection = corpus(change)
-    assert lines(inspection, "empty") == [5, 6]
+    assert lines(inspection, "blank_side") == [5, 6]
     assert 7 in lines(inspection, "source_space")
     assert lines(inspection, "target_encoding") == [8]
     assert lines(inspection, "target_script") == [9]
@@ -113,7 +113,7 @@ def test_repeated_pairs_and_several_translations_are_told_apart(corpus):
     assert 301 in lines(inspection, "one_to_many")
     assert 401 in lines(inspection, "many_to_one")
     examples = {example.line: example.shown for example in found(corpus(change, show=999), "one_to_many").examples}
-    assert examples[301]["before"] == "line 101: Eine eigene Zeile."
+    assert examples[301]["earlier"] == "line 101: Eine eigene Zeile."
 
 
 def test_missing_lines_are_told_with_their_place(corpus):
@@ -125,7 +125,7 @@ def test_missing_lines_are_told_with_their_place(corpus):
 
 def test_what_was_said_of_the_languages_is_checked(corpus):
     assert found(corpus(languages=("en", "de")), "language") is None
-    assert found(corpus(languages=("de", "en")), "language").fault
+    assert found(corpus(languages=("de", "en")), "language").problem
     with pytest.raises(NlpcliError, match="unknown language 'eng'"):
         Corpus(("a", "b"), languages=("eng", "de"))
 
@@ -133,8 +133,8 @@ def test_what_was_said_of_the_languages_is_checked(corpus):
 def test_a_tokenizer_adds_pieces_and_what_is_unknown(corpus, tmp_path):
     train_tokenizer("chars", ["abcdefghijklmnopqrstuvwxyz .!"], byte_fallback=False).save(tmp_path / "tok")
     inspection = corpus(tokenizer=tmp_path / "tok")
-    assert inspection.facts["target"]["unknown"] > 0
-    assert inspection.facts["pieces_ratio"]["mean"] > 1
+    assert inspection.facts["target"]["unknown_tokens"] > 0
+    assert inspection.facts["length_ratio_in_tokens"]["mean"] > 1
     assert found(inspection, "unknown").count > 0
 
 
@@ -145,7 +145,7 @@ def test_test_sets_are_compared_with_training(corpus, tmp_path, clean):
         f"{german[5]}\nWar noch nie da gewesen\nEtwas ganz anderes, nie gesehen\n\n", "utf-8"
     )
     inspection = corpus(test=(str(tmp_path / "t.en"), str(tmp_path / "t.de")))
-    assert inspection.facts["overlap"] == {"train-test": {"pair": 1, "source": 1, "target": 0, "near": 0}}
+    assert inspection.facts["overlap"] == {"train_test": {"pair": 1, "source": 1, "target": 0, "near": 0}}
     assert lines(inspection, "test_pair_in_train") == [1]
     assert lines(inspection, "test_source_in_train") == [3]
     assert found(inspection, "test_pair_in_train").examples[0].shown["train"] == "line 6"

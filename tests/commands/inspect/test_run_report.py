@@ -1,13 +1,16 @@
-"""A run, its checkpoints and a folder of runs tell how far they are and how to go on."""
+"""A run, its checkpoints and a folder of runs report their progress and the command that resumes them."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import nlpcli
 from nlpcli.commands.inspect import inspect
 from nlpcli.config.loading import dump_yaml
 from nlpcli.config.schema import ModelConfig, RunConfig
@@ -43,12 +46,12 @@ def run(tmp_path):
     return path
 
 
-def test_an_interrupted_run_says_how_to_go_on(run):
+def test_an_interrupted_run_reports_the_command_that_resumes_it(run):
     found = inspect(str(run))
     facts = found.as_dict()
     assert (facts["kind"], facts["state"], facts["step"], facts["logged_step"]) == ("run", "not finished", 20, 25)
-    assert facts["go_on"] == f"nlpcli finetune --resume --out '{run}'"
-    assert facts["best"] == {"loss": {"value": 3.5, "step": 20}}
+    assert facts["resume_command"] == f"nlpcli finetune --resume --out '{run}'"
+    assert facts["best_metrics"] == {"loss": {"value": 3.5, "step": 20}}
     assert facts["settings"]["max_steps"] == 40
     assert facts["model"]["parameters"]["total"] > 0
     assert facts["bytes"] == sum(facts["files"].values())
@@ -63,23 +66,23 @@ def test_a_finished_run_says_why_it_ended(run):
     )
     (run / "README.md").write_text("# a run\n\n" + "".join(f"- {field}\n" for field in fields), "utf-8")
     facts = inspect(str(run)).facts
-    assert (facts["state"], facts["ended"]) == ("finished", "40 steps done, 2026-01-01")
-    assert facts["go_on"].endswith(" --max-steps N")
+    assert (facts["state"], facts["stopped"]) == ("finished", "40 steps done, 2026-01-01")
+    assert facts["resume_command"].endswith(" --max-steps N")
 
 
 def test_a_run_that_has_just_begun_has_no_model(tmp_path):
     (tmp_path / "config.yaml").write_text("objective: clm\n", "utf-8")
     facts = inspect(str(tmp_path)).facts
-    assert (facts["state"], facts["go_on"], "model" in facts) == ("not started", None, False)
+    assert (facts["state"], facts["resume_command"], "model" in facts) == ("not started", None, False)
 
 
 def test_a_checkpoint_is_checked(run):
     found = inspect(str(run / "checkpoints" / "step-00000020"))
-    assert found.facts["digests"] == {"model": "right", "optimizer": "right", "random": "right"}
+    assert found.facts["digests"] == {"model": "valid", "optimizer": "valid", "random": "valid"}
     assert found.facts["optimizer"] == "adamw"
     assert found.facts["progress"]["tokens"] == 1000
     assert found.facts["parameters"] == inspect(str(run)).facts["model"]["parameters"]["total"]
-    assert not found.faulty
+    assert not found.has_problems
 
 
 def test_a_damaged_checkpoint_is_a_fault(run):
@@ -89,14 +92,14 @@ def test_a_damaged_checkpoint_is_a_fault(run):
     (place / "optimizer.safetensors").write_bytes(data)
     (place / "random.safetensors").unlink()
     found = inspect(str(place))
-    assert found.facts["digests"] == {"model": "right", "optimizer": "wrong", "random": "missing"}
-    assert found.faulty
-    assert inspect(str(run)).faulty
+    assert found.facts["digests"] == {"model": "valid", "optimizer": "invalid", "random": "missing"}
+    assert found.has_problems
+    assert inspect(str(run)).has_problems
 
 
 def test_a_state_that_is_none_is_refused(run):
     (run / "checkpoints" / "step-00000020" / "state.yaml").write_text("progress: 3\n", "utf-8")
-    with pytest.raises(NlpcliError, match="is not the state of a checkpoint"):
+    with pytest.raises(NlpcliError, match="the file is not the state of a checkpoint"):
         inspect(str(run / "checkpoints" / "step-00000020"))
 
 
@@ -105,13 +108,14 @@ def test_runs_side_by_side(run):
     (run.parent / "b" / "config.yaml").write_text("a: [\n", "utf-8")
     rows = inspect(str(run.parent)).facts["runs"]
     assert [(row["name"], row["state"]) for row in rows] == [("a run", "not finished"), ("b", "damaged")]
-    assert rows[0]["reached"] == "loss 3.5, bleu 1"
+    assert rows[0]["metrics"] == {"loss": 3.5, "bleu": 1.0} and rows[0]["task"] == "translation"
+    assert "config.yaml" in rows[1]["error"] and rows[1]["metrics"] == {}
 
 
 def test_seeds_have_means(run):
     scores = [{"metric": "loss", "value": 3.5, "deviation": 0.1, "values": [3.4, 3.6]}]
     (run.parent / "seeds.json").write_text(json.dumps({"scores": scores}), "utf-8")
-    assert inspect(str(run.parent)).facts["metrics"] == {"loss": {"mean": 3.5, "deviation": 0.1}}
+    assert inspect(str(run.parent)).facts["metrics"] == {"loss": {"mean": 3.5, "standard_deviation": 0.1}}
     (run.parent / "seeds.json").write_text("[]", "utf-8")
     with pytest.raises(NlpcliError, match=r"seeds\.json"):
         inspect(str(run.parent))
@@ -120,6 +124,33 @@ def test_seeds_have_means(run):
 def test_a_log_is_summarised(run):
     found = inspect(str(run / "metrics.jsonl")).facts
     assert found["lines"] == 3
-    assert found["measures"] == [
-        {"kind": "train", "name": "loss", "reports": 3, "first": 8.0, "least": 6.5, "greatest": 8.0, "last": 6.5}
+    assert found["metrics"] == [
+        {"kind": "train", "name": "loss", "count": 3, "first": 8.0, "min": 6.5, "max": 8.0, "last": 6.5}
     ]
+
+
+PAGE = Path(nlpcli.__file__).resolve().parents[1] / "docs" / "inspecting.md"
+FREE = {"files", "settings"}  # their keys are names of files, and settings
+
+
+def keys_of(value):
+    """All keys of a JSON value but those of maps in FREE."""
+    if isinstance(value, list):
+        yield from (key for item in value for key in keys_of(item))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            if name not in FREE:
+                yield from keys_of(inner)
+
+
+def test_keys_are_in_snake_case_and_the_page_names_the_outer_ones(run):
+    (run.parent / "seeds.json").write_text(json.dumps({"metrics": {"loss": {"mean": 1, "deviation": 0}}}), "utf-8")
+    checkpoint = run / "checkpoints" / "step-00000020"
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text("utf-8")))
+    for path in (run, run.parent, checkpoint, run / "metrics.jsonl", run / "model.safetensors", run / "tokenizer"):
+        found = inspect(str(path)).as_dict()
+        assert [key for key in found if key not in named] == []
+        assert [key for key in found.get("model", {}) if key not in named] == []
+        words = {key for key in keys_of(found) if key not in found.get("special_tokens", ())}
+        assert [key for key in words if not re.fullmatch(r"[a-z][a-z0-9_]*|[A-Z][a-z]+", key)] == []

@@ -79,7 +79,7 @@ def test_segments_are_read_as_the_model_knows_them(write_model, see):
 def test_a_text_that_is_too_long_is_cut_and_that_is_told(write_model, see, told):
     found = see(write_model("encoder", kind="encoder", positions="learned"), Given("dog " * 40, place="<stdin>:7"))
     assert len(found.sites[0].keys) == 32
-    assert told == ["<stdin>:7: cut to 30 of its 81 tokens, more than the model reads"]
+    assert told == ["<stdin>:7: the text has 81 tokens, but the model reads at most 30; it was truncated"]
 
 
 # --- decoders ----------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_several_ids_before_a_target_are_shown_and_not_predicted(write_model, se
 
 
 def test_a_target_beyond_the_models_positions_is_refused(write_model, see):
-    with pytest.raises(NlpcliError, match="its target has 81 tokens, more than the model's 31 positions"):
+    with pytest.raises(NlpcliError, match="the target has 81 tokens, but the model takes at most 31"):
         see(write_model(positions="learned"), Given("a man", target="dog " * 40))
 
 
@@ -245,7 +245,7 @@ def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, to
     memory = [token for token, group in zip(site.keys.tokens, site.keys.groups, strict=True) if group == "memory"]
     assert len(memory) == 6
     assert "a man and a child in the house".endswith(plain(memory))
-    assert "the memory holds only the last 6 of the earlier text's" in told[0]
+    assert "the earlier text has 13 tokens, but the memory contains only the last 6" in told[0]
     assert plain(site.keys.tokens[6:]) == "the dog"
     assert site.queries.positions == site.keys.positions[6:] == tuple(range(6, len(site.keys)))
     assert site.weights[0].shape[1:] == (len(site.keys) - 6, len(site.keys))
@@ -379,7 +379,7 @@ def test_a_language_models_gradient_is_of_the_tokens_after_the_first(write_model
 def test_an_encoders_gradient_is_of_its_own_tokens_and_needs_what_predicts_them(write_model, see):
     found = see(write_model("encoder", kind="encoder", mlm_head=True), "the dog", gradient=True)
     assert found.sites[0].signed and np.abs(found.sites[0].weights[0]).max() > 0
-    with pytest.raises(NlpcliError, match="predicts nothing"):
+    with pytest.raises(NlpcliError, match="makes no prediction"):
         see(write_model("encoder", kind="encoder"), "the dog", gradient=True)
 
 
@@ -388,7 +388,7 @@ def test_xlnets_gradient_is_of_the_tokens_in_their_order(write_model, see):
     content, query = see(path, "the dog sleeps", gradient=True, order="left-to-right").sites
     assert len(query.layers) == 3 and len(content.layers) == 2
     assert np.abs(query.weights[-1]).max() > 0 and np.abs(content.weights[0]).max() > 0
-    with pytest.raises(NlpcliError, match="predicts nothing") as error:
+    with pytest.raises(NlpcliError, match="makes no prediction") as error:
         see(path, "the dog", gradient=True)
     assert "--order" in error.value.hint
 
@@ -437,7 +437,7 @@ def test_what_a_kind_of_model_has_no_use_for_is_refused(write_model, see, kind, 
 def test_a_vector_has_no_gradient(write_model, see):
     path = write_model("similarity", {"kind": "vector", "pooling": "mean"}, {"problem": {}}, kind="encoder")
     assert see(path, "the dog").sites[0].name == "encoder"
-    with pytest.raises(NlpcliError, match="makes vectors"):
+    with pytest.raises(NlpcliError, match="computes vectors"):
         see(path, "the dog", gradient=True)
 
 
@@ -467,7 +467,7 @@ def test_of_runs_the_newest_is_taken_that_can_do_what_is_asked(write_model, see,
     assert see(None, "the dog").model == "new"
     assert see(None, "the dog", memory="a man").model == "xl"
     assert "runs/xl" in told[-1]
-    with pytest.raises(NlpcliError, match="no run under runs/ that fits"):
+    with pytest.raises(NlpcliError, match="no run in runs/ is suitable"):
         see(None, "the dog", order="random")
 
 

@@ -20,7 +20,7 @@ def test_a_pattern_is_an_attention_of_ones_where_it_allows(text):
     assert site.title == str(parse(text, seed=5)) and (site.layers, site.heads, site.signed) == ((1,), (1,), False)
     assert site.weights[0].dtype == np.float32 and np.array_equal(site.weights[0][0], allowed)
     assert site.queries.tokens == site.keys.tokens == tuple(map(str, range(13)))
-    assert attention.notes["allowed"] == f"{allowed.sum()} of 169 pairs ({allowed.mean():.1%})"
+    assert attention.notes["allowed"] == f"{allowed.sum()} of 169 query-key pairs ({allowed.mean():.1%})"
 
 
 @pytest.mark.parametrize("text", ["causal", "full", "window:3+global:1", "causal & window:3"])
@@ -61,7 +61,7 @@ def test_relative_positions_are_the_buckets_that_t5_adds_its_biases_by(causal):
         (lambda: pattern_attention("full", 10**9), "length 1000000000"),
         (lambda: position_matrix("sinusodal", 8), "unknown positions 'sinusodal'"),
         (lambda: position_matrix("learned", 8), "weights of a model"),
-        (lambda: position_matrix("rotary", 8, 7), "even width"),
+        (lambda: position_matrix("rotary", 8, 7), "even d_model"),
         (lambda: position_matrix("sinusoidal", 8, 0), "d-model 0"),
         (lambda: position_matrix("sinusoidal", 0), "length 0"),
         (lambda: position_matrix("relative", 8, buckets=2), "relative buckets 2"),
