@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.files import check_regular
 from nlpcli.errors import NlpcliError
 from nlpcli.recipes.inspection.findings import Finding, Inspection, Section, amount, size
 
@@ -50,6 +51,7 @@ def header(path: Path) -> list[Tensor]:
 def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
+    check_regular(path)
     try:
         return safe_open(path, framework="pt")
     except FileNotFoundError:
