@@ -325,3 +325,9 @@ def test_a_truth_value_is_no_number(key, truth):
 def test_a_truth_value_stays_one_where_one_belongs():
     config = parse(RunConfig, apply_overrides({}, ["head.no_answer=true", "training.compile=yes"]), "the configuration")
     assert config.head.no_answer is True and config.training.compile is True
+
+
+@pytest.mark.parametrize("key", ["training.threads", "data.workers"])
+def test_processes_and_threads_are_bounded(key):
+    with pytest.raises(NlpcliError, match=f"{key}: must be at most 1024"):
+        parse(RunConfig, apply_overrides({}, [f"{key}=100000"]), "the configuration")

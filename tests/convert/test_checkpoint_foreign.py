@@ -234,8 +234,6 @@ def test_models_saved_without_heads_can_be_read(write, tokenizer, tmp_path, name
 @pytest.mark.parametrize(
     "nested", ["[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000], ids=["lists", "objects"]
 )
-    "nested", ["[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000], ids=["lists", "objects"]
-)
 def test_a_description_that_is_nested_too_deeply_is_called_so(gpt2, name, nested):
     _, folder = gpt2
     (folder / name).write_text(f'{{"a": {nested}}}' if name != "tokenizer.json" else f'{{"model": {nested}}}')

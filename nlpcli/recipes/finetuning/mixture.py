@@ -13,7 +13,14 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.tasks import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.measures import measures_of
-from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown
+from nlpcli.recipes.finetuning.reading import (
+    Cuts,
+    read_labelled,
+    tell_blank,
+    tell_look_alike,
+    tell_shared,
+    tell_unknown,
+)
 from nlpcli.recipes.finetuning.supervised import (
     UNUSED,
     Measured,
@@ -140,6 +147,7 @@ class _Examples:
             options["label_smoothing"] = config.training.label_smoothing
         task = self.kind.create(self.train, context, **options)
         tell_unknown(task, self.dev, self.warn, shown=1)
+        tell_look_alike(task, self.warn)
         tell_blank(self.dev, self.warn)
         tell_shared(self.dev, self.train, self.warn)
         prepare_generation(task, config)

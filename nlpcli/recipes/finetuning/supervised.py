@@ -16,7 +16,15 @@ from nlpcli.data.following import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.models.directory import no_tokenizer
 from nlpcli.recipes.finetuning.measures import measures_of, possible_measures, scores_of
-from nlpcli.recipes.finetuning.reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown, unknown_labels
+from nlpcli.recipes.finetuning.reading import (
+    Cuts,
+    read_labelled,
+    tell_blank,
+    tell_look_alike,
+    tell_shared,
+    tell_unknown,
+    unknown_labels,
+)
 from nlpcli.recipes.finetuning.shown import task_outputs, task_samples
 from nlpcli.recipes.finetuning.tuning import Tuned
 from nlpcli.recipes.generation import tuned_info
@@ -94,6 +102,7 @@ def run_task(
     warn = warner(listener)
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
     task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
+    tell_look_alike(task, warn)
     tell_blank(dev, warn)
     tell_shared(dev, examples, warn)
     items = task.encode(examples)
