@@ -269,3 +269,13 @@ def test_a_setting_of_the_wrong_type_is_told_without_the_words_of_python(gpt2, v
             read_huggingface(folder)
         except NlpcliError as error:
             assert not re.search("operand|object|NoneType|argument", error.message), error.message
+
+
+@pytest.mark.parametrize("id_", [10**9, 2**24, -1, "x", 1.5])
+def test_an_id_that_no_vocabulary_has_is_refused_before_it_takes_memory(gpt2, id_):
+    _, folder = gpt2
+    content = {"model": {"type": "BPE", "vocab": {"a": 0, "b": id_}, "merges": []}, "added_tokens": []}
+    content |= dict.fromkeys(("normalizer", "pre_tokenizer", "decoder"))
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(NlpcliError, match="is not possible as the id of a token"):
+        read_huggingface(folder)
