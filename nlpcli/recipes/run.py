@@ -233,9 +233,10 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def has_changes(request: Request) -> bool:
-    """Whether the call trains otherwise than the run that it resumes, for longer for instance."""
+    """Whether the call has other limits than the run that it resumes."""
     own = parse(RunConfig, load_yaml(request.out / CONFIG), str(request.out / CONFIG))
-    return resolve(request).training != own.training
+    asked = resolve(request).training
+    return any(getattr(asked, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
 
 
 def check_same_task(base: RunConfig, config: RunConfig) -> None:
