@@ -13,7 +13,7 @@ from nlpcli.data.columns import squashed
 from nlpcli.data.suites import SUITES, FoundTask, SuiteTask, read_suite
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.recipes.finetuning.suite_scores import MEAN, SuiteScores, check_model
-from nlpcli.recipes.run import CONFIG, Listener, Request, has_changes, has_checkpoint, resolve
+from nlpcli.recipes.run import CONFIG, Listener, Request, has_checkpoint, resolve
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
@@ -299,6 +299,9 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
     from nlpcli.recipes.finetuning.supervised import Examples, run_task
 
     started = request.resume and (run / CONFIG).exists()
+    if started and (run / _CARD).exists():  # the card is written last
+        listener.note(f"{run}: is finished")
+        return
     files = {split: [str(path) for path in found.files.get(split, {}).values()] for split in ("train", "dev")}
     columns = {name: value for name, value in asdict(found.task.columns).items() if value is not None}
     settings = merge(
@@ -309,9 +312,6 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
     asked = replace(request, out=run, settings=settings, resume=resume, overwrite=request.overwrite or started)
     if resume:  # the run's own folder says all of it
         asked = replace(asked, preset=None, config=None, tokenizer=None)
-    if started and (run / _CARD).exists() and not (resume and has_changes(asked)):  # the card is written last
-        listener.note(f"{run}: is finished")
-        return
     dev, parts = read_dev(found)
     examples = Examples(list(found.read("train")), dev, SuiteScores(found.task, parts or None))
     run_task(asked, resolve(asked), listener, examples)
