@@ -13,7 +13,11 @@ from nlpcli.config.loading import Strict
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 
+MOST_THREADS = 1024
+"""More threads or processes than any machine runs well; a hundred thousand end a process or a machine."""
+
 Positive = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 SizeOrNone = Annotated[int, Field(ge=0, lt=2**31)]
 Layers = Annotated[int, Field(ge=1, le=2000)]
@@ -212,7 +216,7 @@ class DataConfig(Strict):
         256, description="sentence pairs of more tokens than this, with the end of sentence, are left out"
     )
     subword_sampling: Fraction = Field(0.0, description="subword regularization of pairs (unigram alpha, BPE dropout)")
-    workers: Positive | None = Field(None, description="processes that encode; all cores when null")
+    workers: Threads | None = Field(None, description="processes that encode; all cores when null")
 
 
 class NoiseConfig(Strict):
@@ -302,7 +306,7 @@ class TrainingConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: Positive | None = Field(None, description="CPU threads; torch's choice when null")
+    threads: Threads | None = Field(None, description="CPU threads; torch's choice when null")
     compile: bool = Field(False, description="torch.compile; compilation takes about half a minute at the start")
 
 

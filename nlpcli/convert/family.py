@@ -122,7 +122,12 @@ class Family:
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
-        except (TypeError, ValueError) as error:  # a list where a name or a number should be
+        except TypeError as error:  # a list where a name or a number should be
+            raise NlpcliError(
+                f"{place}: this {self.title} is not supported: one of its settings has a value of the wrong type",
+                hint="compare the file with the published one",
+            ) from error
+        except ValueError as error:
             raise NlpcliError(f"{place}: this {self.title} is not supported: {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 

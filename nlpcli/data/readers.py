@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nlpcli.data.json_objects import read_objects, text_member
-from nlpcli.data.open_text import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.data.open_text import (
+    STDIN,
+    check_opens,
+    check_text,
+    inner_suffix,
+    looks_like_text,
+    open_bytes,
+    shown,
+    text_lines,
+)
 from nlpcli.errors import NlpcliError, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
@@ -235,9 +244,8 @@ def _has_inner_blank(lines: list[str]) -> bool:
 
 
 def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> Iterator[str]:
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(text_lines(stream, path), start=1):
         if number == 1:
-            check_text(path, raw)
             raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             line = raw.decode("utf-8")
@@ -250,11 +258,9 @@ def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> 
 
 def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliError:
     column = len(raw[:start].decode("utf-8", errors="replace")) + 1
-    wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "UTF-16" if wide else "LATIN1"
     return NlpcliError(
         f"{shown(path)}:{number}: not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
-        hint=f"convert it first, if it is in another encoding: iconv -f {encoding} -t UTF-8",
+        hint="convert it first, if it is in another encoding: iconv -f LATIN1 -t UTF-8",
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nlpcli.data.columns import usual_names
 from nlpcli.data.json_objects import begins_list, member, read_objects
-from nlpcli.data.open_text import inner_suffix, shown
+from nlpcli.data.open_text import inner_suffix, shown, zero_byte
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
 
@@ -185,7 +185,7 @@ def _text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     begun = False
     for number, line in enumerate(read_lines(path, ends=True), start=1):
         if "\x00" in line:
-            raise NlpcliError(f"{shown(path)}:{number}: has a zero byte; this is no text file")
+            raise zero_byte(path, number)
         begun = begun or not blank(line)
         if begun:
             yield number, line

@@ -186,7 +186,7 @@ def test_a_number_of_thousands_of_digits_is_no_start(tmp_path):
             '{"question": "?", "context": "c", "answers": {"text": ["c"], "answer_start": []}}',
             r"1: 1 texts of",
         ),
-        ("a.json", b"\x89PNG\x00", r"a.json:1: (not valid UTF-8|has a zero byte)"),
+        ("a.json", b"\x89PNG\x00", r"a.json:1: (not valid UTF-8|the line has a zero byte)"),
     ],
 )
 def test_what_is_not_squad_is_named_with_its_place(tmp_path, name, content, message):

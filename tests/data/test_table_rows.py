@@ -150,7 +150,7 @@ def test_formats_are_told_by_name_and_first_line(name, first, format):
         ("a.tsv", "", r"a.tsv: is empty, there are no examples in it"),
         ("a.tsv", " \n\n", r"a.tsv: is empty"),
         ("a.csv", "a,b\n", r"a.csv: has a header, but no examples"),
-        ("a.tsv", b"a\tb\nx\x00\ty\n", r"a.tsv:2: has a zero byte; this is no text file"),
+        ("a.tsv", b"a\tb\nx\x00\ty\n", r"a.tsv:2: the line has a zero byte, so this is not a text file"),
         ("a.jsonl", '{"a": 1}\n\n{"a"\n', r"a.jsonl:3: not valid JSON \(Expecting ':' delimiter\)"),
         ("a.jsonl", "[1]\n", r"a.jsonl:1: not a JSON object"),
         ("a.csv", 'a,b\n1,2\n"open,2\n3,4\n', r"a.csv:3: the quotation marks of this row don't fit"),

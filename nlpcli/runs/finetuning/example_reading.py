@@ -7,6 +7,7 @@ from typing import Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 
 Tell = Callable[[str], None]
 
@@ -115,6 +116,15 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
     if blank:
         count = counted(len(blank), "example")
         tell(f"{count} without text, first {blank[0].place}: they are scored, too")
+
+
+def tell_look_alike(task: Any, tell: Tell) -> None:
+    """Says which two labels a reader can't tell apart, if any."""
+    from nlpcli.data.label_text import look_alike
+
+    if pair := look_alike(getattr(task, "labels", ())):
+        one, other = (shortened(ascii(label), 80) for label in pair)
+        tell(f"the labels {one} and {other} look the same, but they are different classes")
 
 
 def has_text(example: Any) -> bool:

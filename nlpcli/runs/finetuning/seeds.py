@@ -14,7 +14,16 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.loading import load_yaml, merge
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.training_run import CONFIG, Listener, Request, check_run_to_resume, choose_run, has_checkpoint, resolve
+from nlpcli.runs.training_run import (
+    CONFIG,
+    Listener,
+    Request,
+    check_run_to_resume,
+    choose_run,
+    has_changes,
+    has_checkpoint,
+    resolve,
+)
 
 SUMMARY = "seeds.json"
 
@@ -41,7 +50,8 @@ class Summary:
 def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     """Trains `count` times, with seeds that follow one another, in folders seed-N below one folder.
 
-    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`.
+    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`;
+    with other settings, such as a greater limit, all of them go on.
 
     Raises: NlpcliError as `finetune`.
     """
@@ -60,9 +70,11 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     for seed in seeds:
         run = out / f"seed-{seed}"
         started = (run / CONFIG).exists() and not request.overwrite
-        if not (started and (run / "README.md").exists()):  # the card is written last
+        done = started and (run / "README.md").exists()  # the card is written last
+        asked = _of_seed(request, run, seed, started=started)
+        if not done or (asked.resume and has_changes(asked)):
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
-            finetune(_of_seed(request, run, seed, started=started), listener)
+            finetune(asked, listener)
         found.append(read_info(run)["metrics"])
     summary = Summary(out, seeds, found)
     write_atomic(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
