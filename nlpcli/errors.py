@@ -13,6 +13,7 @@ from nlpcli.escaping import shortened
 
 _P, _R = ParamSpec("_P"), TypeVar("_R")
 _LONGEST_NAME = 200
+_ALTERED = "the folder was changed or is damaged; copy or download it again"
 
 
 class ExitStatus(IntEnum):
@@ -59,10 +60,12 @@ def described_by(path: object) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
+        if isinstance(error, RecursionError):
+            raise NlpcliError(f"{path}: a description in it is nested too deeply to be read", hint=_ALTERED) from None
         why = " ".join(str(error).split()) or type(error).__name__
         raise NlpcliError(
             f"{path} contains a value of a wrong type ({shortened(why)})",
-            hint="the folder was changed or is damaged; copy or download it again",
+            hint=_ALTERED,
         ) from error
 
 

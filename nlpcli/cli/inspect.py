@@ -45,7 +45,7 @@ def command(
     ),
     text: list[str] = typer.Option(
         [],
-        "--text",
+        "--corpus",
         metavar="FILE",
         help="For a tokenizer: a text file to tokenize, to report tokens per word and unknown tokens. Repeatable.",
     ),

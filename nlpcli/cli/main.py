@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from nlpcli.errors import ExitStatus, NlpcliError, RunFailed, nearest
 from nlpcli.escaping import HINT, sentence
@@ -62,7 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if whole_process:
             # Nothing is left to save: from here on Ctrl-C just ends the process, without a traceback.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if whole_process and status == ExitStatus.INTERRUPTED:
+        _leave(status)
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process after what is registered for its end; taking torch apart would only make the user wait."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _status_of(arguments: list[str]) -> int:

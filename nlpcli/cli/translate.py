@@ -12,6 +12,7 @@ import typer
 
 from nlpcli.cli import convention, terminal
 from nlpcli.cli.convention import OUT_FILE
+from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.commands.translate import Layout, Translating
@@ -199,8 +200,14 @@ def command(
       nlpcli translate --field question --output-field frage data.jsonl
     """
     from nlpcli.commands import translate as recipe
+    from nlpcli.runs.text_inputs import is_json
 
     files = files or ["-"]
+    if output_field != "translation" and not json and not any(is_json(path, format, field) for path in files):
+        raise NlpcliError(
+            "--output-field names a field of JSON objects, but the input and the output are plain lines",
+            hint="add --json, or leave --output-field out",
+        )
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     sampling = {name: value for name, value in sampling.items() if value is not None}
     layout = recipe.Layout(n_best, scores, alignments, json, output_field)

@@ -263,8 +263,15 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def check_regular(path: Path) -> None:
+    """Raises: NlpcliError for a pipe or a device, which would be read forever, where a file with content belongs."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise NlpcliError(f"{path}: this is a pipe or a device, but a regular file is needed here")
+
+
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file's content, in hexadecimal digits. Raises: NlpcliError for a pipe or a device."""
+    check_regular(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -27,10 +27,12 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_spelled_as_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses `1_0` where a number belongs, which pydantic reads as 10."""
+        """Refuses `1_0` and `true` where a number belongs, which pydantic reads as 10 and as 1."""
         kinds = set(_kinds_in(cls.model_fields[str(info.field_name)].annotation))
-        texts = value if isinstance(value, (list, tuple)) else [value]
-        if kinds & {int, float} and str not in kinds and any(isinstance(text, str) and "_" in text for text in texts):
+        values = value if isinstance(value, (list, tuple)) else [value]
+        texts = str not in kinds and any(isinstance(one, str) and "_" in one for one in values)
+        truths = bool not in kinds and any(isinstance(one, bool) for one in values)
+        if kinds & {int, float} and (texts or truths):
             raise PydanticCustomError("float_parsing" if float in kinds else "int_parsing", "not a number")
         return value
 

@@ -13,7 +13,11 @@ from nlpcli.config.loading import Strict
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.errors import NlpcliError
 
+MOST_THREADS = 1024
+"""More threads or processes than any machine runs well; a hundred thousand end a process or a machine."""
+
 Positive = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 SizeOrNone = Annotated[int, Field(ge=0, lt=2**31)]
 Layers = Annotated[int, Field(ge=1, le=2000)]
@@ -233,7 +237,7 @@ class DataConfig(Strict):
     subword_sampling: Fraction = Field(
         0.0, description="subword regularization of sentence pairs (alpha of unigram, dropout of BPE)"
     )
-    workers: Positive | None = Field(None, description="processes that encode text; null: one for each core")
+    workers: Threads | None = Field(None, description="processes that encode text; null: one for each core")
 
 
 class NoiseConfig(Strict):
@@ -340,7 +344,7 @@ class TrainingConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: Positive | None = Field(None, description="number of CPU threads; null: PyTorch decides")
+    threads: Threads | None = Field(None, description="number of CPU threads; null: PyTorch decides")
     compile: bool = Field(False, description="use torch.compile, which takes about half a minute at the start")
 
 

@@ -121,7 +121,12 @@ class Family:
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
-        except (TypeError, ValueError) as error:  # a list where a name or a number should be
+        except TypeError as error:  # a list where a name or a number should be
+            raise NlpcliError(
+                f"{place}: this {self.title} model is not supported, because one of its settings has a wrong type",
+                hint="compare the file with the published one",
+            ) from error
+        except ValueError as error:
             raise NlpcliError(f"{place}: this {self.title} model is not supported, because {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlpcli.config.files import plain_name, write_atomic
+from nlpcli.config.files import check_regular, plain_name, write_atomic
 from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import ModelConfig
@@ -297,6 +297,7 @@ def _tensors(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
                 hint="convert it once: nlpcli convert --allow-pickle MODEL OUT (this loads only tensors)",
             )
         for file in files:
+            check_regular(file)
             try:
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
             except Exception:  # the library raises many kinds
@@ -313,6 +314,7 @@ def _load(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(file)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

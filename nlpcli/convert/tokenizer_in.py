@@ -89,7 +89,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
             zero_start.content_before(content)
             data = json.dumps(content, ensure_ascii=False).encode()
         pieces = vocabulary(content)
-    except NlpcliError:
+    except (NlpcliError, RecursionError):
         raise
     except Exception as error:  # libraries raise what they like for a file they can't read
         raise NlpcliError(f"{folder}: the tokenizer can't be read: {error}") from None
@@ -137,6 +137,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Raises: NlpcliError when the file is not a JSON object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise NlpcliError(f"{path}: not readable JSON (nested too deeply)") from None
     except (OSError, ValueError) as error:
         raise NlpcliError(f"{path}: the file is not valid JSON ({error})") from None
     if not isinstance(content, dict):

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nlpcli.errors import NlpcliError
 
@@ -37,6 +37,20 @@ def stripped(text: str) -> str:
     while end > start and (text[end - 1].isspace() or text[end - 1] == "\ufeff"):
         end -= 1
     return text[start:end]
+
+
+def look_alike(labels: Iterable[str]) -> tuple[str, str] | None:
+    """Two of the labels that a reader can't tell apart, None where there are none.
+
+    They differ only in characters that can't be seen, in kinds of spaces, or in how accents are encoded.
+    """
+    seen: dict[str, str] = {}
+    for label in labels:
+        plain = "".join(c for c in unicodedata.normalize("NFC", label) if unicodedata.category(c) != "Cf")
+        other = seen.setdefault(" ".join(plain.split()), label)
+        if other != label:
+            return other, label
+    return None
 
 
 def clean_label(text: str, place: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,13 @@ STDIN = "-"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
 _READ = 1 << 20
+_HEAD = 4096  # bytes of a file that decide what it is
+_WIDE_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 _RECORDS = "convert it to JSON lines first, for example with pandas: read_{0}(…).to_json('a.jsonl', "
 _RECORDS += "orient='records', lines=True)"
@@ -41,6 +49,19 @@ _BINARY = (
     (re.compile(rb"BZh[1-9]1AY&SY"), "a bzip2 archive", "unpack it first: bunzip2"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "a 7z archive", "unpack it first: 7z x"),
     (re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF[\x00-\xff]{4}WEBP"), "an image", None),
+    (re.compile(rb"PARE[\x00-\x08\x0e-\x1f\x80-\xff]"), "an encrypted Parquet file", _RECORDS.format("parquet")),
+    (re.compile(rb"FEA1\x00"), "a Feather file", _RECORDS.format("feather")),
+    (re.compile(rb"ORC[\x00-\x08\x0e-\x1f]"), "an ORC file", _RECORDS.format("orc")),
+    (re.compile(rb"Rar!\x1a\x07"), "a RAR archive", "unpack it first: unrar x"),
+    (re.compile(rb"\x04\x22\x4d\x18"), "a file compressed by lz4", "unpack it first: lz4 -d"),
+    (re.compile(rb"\x1f\x9d"), "a file compressed by compress", "unpack it first: uncompress"),
+    (re.compile(rb"\x1f\x8b[\x08]|\xfd7zXZ\x00|\x28\xb5\x2f\xfd"), "compressed twice", "unpack it once first"),
+    (re.compile(rb"\x7fELF"), "a program", None),
+    (re.compile(rb"GGUF[\x01-\x08]\x00"), "a model in GGUF", None),
+    (re.compile(rb"[\x00-\xff]{5}\x00\x00\x00\{\""), "a file of tensors (.safetensors)", None),
+    (re.compile(rb"ID3[\x02-\x04]\x00|OggS\x00|fLaC\x00|RIFF[\x00-\xff]{4}WAVE"), "a sound file", None),
+    (re.compile(rb"version https://git-lfs\.github\.com/"), "a pointer of Git LFS, without the content",
+     "fetch the content: git lfs pull"),
 )  # fmt: skip
 """What binary files begin with, what they are, and what to do about it."""
 
@@ -98,12 +119,60 @@ def check_text(path: Path | str, head: bytes) -> None:
             raise NlpcliError(f"{shown(path)} is {what}, not a text file", hint=hint)
     if head[257:262] == b"ustar":
         raise NlpcliError(f"{shown(path)} is a tar archive, not a text file", hint="unpack it first: tar -xf")
+    encoding = _wide_encoding(head)
+    if encoding is not None:
+        raise NlpcliError(
+            f"{shown(path)}: the text is in {encoding[:6]}, but nlpcli reads UTF-8",
+            hint=f"convert it first: iconv -f {encoding} -t UTF-8",
+        )
+
+
+def text_lines(lines: Iterable[bytes], path: Path | str) -> Iterator[bytes]:
+    """The lines of a file as they are, if its beginning is that of a text. Raises: NlpcliError if it is not."""
+    head, held = b"", []
+    for raw in lines:
+        if len(head) < _HEAD:
+            if not head:
+                check_text(path, raw)
+            head += raw[: _HEAD - len(head)]
+            if b"\x00" in head:
+                held.append(raw)  # what it is can be seen from more of it
+                continue
+        if held:
+            check_text(path, head)
+            yield from held
+            held = []
+        yield raw
+    if held:
+        check_text(path, head)
+        yield from held
+
+
+def zero_byte(path: Path | str, number: int) -> NlpcliError:
+    """The error for a line with a zero byte, which no text has."""
+    return NlpcliError(f"{shown(path)}:{number}: the line contains a zero byte, so this is not a text file")
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """The encoding of bytes that are text in UTF-16 or UTF-32, with a byte order mark or without one."""
+    for mark, encoding in _WIDE_MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    if b"\x00" in head:
+        for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
+            text = codecs.getincrementaldecoder(encoding)("replace").decode(head[:_HEAD])
+            usual = sum(c < "\u2000" for c in text)  # chance makes mostly Chinese characters
+            letters = sum(c.isalnum() for c in text)
+            clean = all((c.isprintable() or c in "\n\r\t") and c != "\ufffd" for c in text)
+            if clean and letters > 1 and len(text) > 3 and 2 * usual > len(text):
+                return encoding
+    return None
 
 
 def looks_like_text(path: Path) -> bool:
     """Whether the beginning of a file, decompressed, has no zero byte: pictures, archives and weights all have some."""
     with open_bytes(path) as stream:
-        return b"\x00" not in stream.read(4096)
+        return b"\x00" not in stream.read(_HEAD)
 
 
 def _open(path: Path) -> BinaryIO:

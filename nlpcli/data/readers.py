@@ -18,7 +18,16 @@ from typing import BinaryIO
 
 from nlpcli.config.counting import counted
 from nlpcli.data.json_objects import read_objects, text_member
-from nlpcli.data.open_text import STDIN, check_opens, check_text, inner_suffix, looks_like_text, open_bytes, shown
+from nlpcli.data.open_text import (
+    STDIN,
+    check_opens,
+    check_text,
+    inner_suffix,
+    looks_like_text,
+    open_bytes,
+    shown,
+    text_lines,
+)
 from nlpcli.errors import NlpcliError, unknown
 
 FORMATS = ("auto", "lines", "paragraphs", "file", "jsonl", "tsv")
@@ -237,9 +246,8 @@ def _has_inner_blank(lines: list[str]) -> bool:
 
 
 def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> Iterator[str]:
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(text_lines(stream, path), start=1):
         if number == 1:
-            check_text(path, raw)
             raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             line = raw.decode("utf-8")
@@ -252,11 +260,9 @@ def _lines(stream: Iterable[bytes], path: Path | str, *, ends: bool = False) -> 
 
 def _not_utf8(path: Path | str, number: int, raw: bytes, start: int) -> NlpcliError:
     column = len(raw[:start].decode("utf-8", errors="replace")) + 1
-    wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "UTF-16" if wide else "LATIN1"
     return NlpcliError(
         f"{shown(path)}:{number}: the line is not valid UTF-8 (byte 0x{raw[start]:02x} at column {column})",
-        hint=f"if the file has another encoding, convert it first: iconv -f {encoding} -t UTF-8",
+        hint="if the file has another encoding, convert it first: iconv -f LATIN1 -t UTF-8",
     )
 
 

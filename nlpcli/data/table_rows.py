@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nlpcli.data.columns import usual_names
 from nlpcli.data.json_objects import begins_list, member, read_objects
-from nlpcli.data.open_text import inner_suffix, shown
+from nlpcli.data.open_text import inner_suffix, shown, zero_byte
 from nlpcli.data.readers import blank, read_lines
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
@@ -209,7 +209,7 @@ def as_text(value: Any, what: str, place: str) -> str:
 def _text_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(read_lines(path, ends=True), start=1):
         if "\x00" in line:
-            raise NlpcliError(f"{shown(path)}:{number}: the line contains a zero byte, so this is not a text file")
+            raise zero_byte(path, number)
         yield number, line
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from nlpcli import __version__
 from nlpcli.config.counting import counted
-from nlpcli.config.files import AlreadyThere, new_directory, sha256_file, write_together
+from nlpcli.config.files import AlreadyThere, check_regular, new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
@@ -172,6 +172,7 @@ def stored_shapes(file: Path) -> dict[str, Shape]:
     """Name and shape of each tensor that a safetensors file holds. Raises: NlpcliError when it can't be read."""
     from safetensors import SafetensorError, safe_open
 
+    check_regular(file)
     try:
         with safe_open(file, framework="pt") as stored:
             return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
@@ -184,6 +185,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_regular(file)
     try:
         return load_file(file, device="cpu")
     except (OSError, SafetensorError) as error:

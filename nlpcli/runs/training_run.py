@@ -181,9 +181,20 @@ def check_run_to_resume(out: Path) -> None:
             hint="run the same command without --resume",
         )
     if not (out / CONFIG).is_file():
-        below = sorted(path.parent for path in out.glob(f"*/{CONFIG}"))
-        hint = f"name one of the runs in it, such as {below[0]}" if below else "name a run's folder with --out"
-        raise NlpcliError(f"{out} is not the folder of a run ({CONFIG} is missing)", hint=hint)
+        raise NlpcliError(f"{out} is not the folder of a run ({CONFIG} is missing)", hint=_other_run(out))
+
+
+def _other_run(folder: Path) -> str:
+    """Which run may be meant by a folder that is none: those in it, or the one that it is a part of."""
+    seeds = sorted(folder.glob(f"seed-*/{CONFIG}"))
+    if seeds:
+        place = shlex.quote(str(folder))
+        return f"it contains one run for each seed: nlpcli finetune --resume --seeds {len(seeds)} --out {place}"
+    below = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    if below:
+        return f"name one of the runs in it, such as {below[0]}"
+    above = next((path for path in folder.resolve().parents[:2] if (path / CONFIG).is_file()), None)
+    return f"name the run with --out: {above}" if above else "name a run's folder with --out"
 
 
 def _check_command(request: Request, command: str, base: RunConfig) -> None:
@@ -223,6 +234,13 @@ def _check_resumable(request: Request) -> None:
 def has_checkpoint(run: Path) -> bool:
     """Whether a run has something to be resumed from."""
     return any((run / "checkpoints").glob("step-[0-9]*"))
+
+
+def has_changes(request: Request) -> bool:
+    """Whether the call has other limits than the run that it resumes."""
+    own = parse(RunConfig, load_yaml(request.out / CONFIG), str(request.out / CONFIG))
+    asked = resolve(request).training
+    return any(getattr(asked, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
 
 
 def check_same_task(base: RunConfig, config: RunConfig) -> None:

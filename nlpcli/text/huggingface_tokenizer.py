@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tokenizers import Tokenizer
 
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import quoted
 from nlpcli.text.byte_bpe import byte_alphabet
 from nlpcli.text.detokenization import SPACE_MARK, printable, word_starts
 from nlpcli.text.offsets import Encoded, encode_by_library
@@ -98,6 +99,9 @@ def parse(data: bytes) -> dict[str, Any]:
     return content
 
 
+_MOST_IDS = 2**24  # the largest published vocabularies have a million tokens
+
+
 def vocabulary(content: dict[str, Any]) -> list[str]:
     """The spelling of every id of a `tokenizer.json`, "" where it leaves a gap."""
     pieces = content["model"]["vocab"]
@@ -105,6 +109,9 @@ def vocabulary(content: dict[str, Any]) -> list[str]:
     if isinstance(pieces, dict):
         named = {id_: piece for piece, id_ in pieces.items()}
     named |= {token["id"]: token["content"] for token in content["added_tokens"]}
+    wrong = next((id_ for id_ in named if not isinstance(id_, int) or not 0 <= id_ < _MOST_IDS), None)
+    if wrong is not None:
+        raise NlpcliError(f"tokenizer.json: {quoted(wrong)} is not possible as the id of a token")
     return [named.get(id_, "") for id_ in range(max(named) + 1)]
 
 

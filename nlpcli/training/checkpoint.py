@@ -68,7 +68,7 @@ def save_checkpoint(
 
     Later ones are there when the newest was damaged and the run was resumed from the one before it.
     """
-    path = run / FOLDER / f"step-{progress.step:08d}"
+    path = run / FOLDER / _name(progress.step)
     parts = {"model": tensors_of(model.state_dict()), "optimizer": _optimizer_tensors(optimizer)}
     parts["random"] = {"cpu": torch.get_rng_state()}
     device = _device_of(model)
@@ -90,6 +90,10 @@ def save_checkpoint(
     for other in there[: max(place + 1 - keep, 0)] + there[place + 1 :]:
         shutil.rmtree(other, ignore_errors=True)
     return path
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -177,11 +181,12 @@ class _State(Strict):
 
 
 def _state(path: Path) -> _State | None:
-    """What is said of a checkpoint, None when its description is damaged."""
+    """What is said of a checkpoint, None when its description is damaged or is that of another step."""
     try:
-        return parse(_State, load_yaml(path / "state.yaml"), str(path / "state.yaml"))
+        state = parse(_State, load_yaml(path / "state.yaml"), str(path / "state.yaml"))
     except NlpcliError:
         return None
+    return state if path.name == _name(state.progress.step) else None
 
 
 def _read(path: Path, state: _State) -> dict[str, dict[str, torch.Tensor]] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from nlpcli.config.counting import counted
+from nlpcli.config.schema import MOST_THREADS
 from nlpcli.errors import NlpcliError
 
 # On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches
@@ -64,6 +65,8 @@ def choose_device(name: str) -> torch.device:
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
     """Sets torch up for this machine: threads, denormals flushed to zero, and a precision that was probed."""
+    if threads is not None and threads > MOST_THREADS:
+        raise NlpcliError(f"{threads:,} CPU threads are too many", hint=f"choose at most {MOST_THREADS:,}")
     chosen = choose_device(device)
     for name, value in _KERNELS_KEPT.items():
         os.environ.setdefault(name, value)  # read at the first product

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from nlpcli.config.files import write_atomic
+from nlpcli.config.files import check_regular, write_atomic
 from nlpcli.training.checkpoint import FOLDER, tensors_of
 
 
@@ -74,6 +74,7 @@ class Snapshots:
         files = self.files
         total: dict[str, torch.Tensor] = {}
         for file in files:
+            check_regular(file)
             for name, tensor in load_file(file).items():
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
         return {name: (tensor / len(files)).float() for name, tensor in total.items()}

@@ -265,6 +265,18 @@ def test_seeds_are_trained_one_after_the_other_and_summed_up(call):
     assert json.loads(Path("runs/x/seeds.json").read_text()) == out
 
 
+def test_finished_seeds_are_resumed_where_a_greater_limit_is_asked_for(call):
+    write("train.tsv", ["text\tlabel", *("\t".join(pair) for pair in sentences())])
+    call(*finetune("classify", "--train", "train.tsv", "--seeds", 2, steps=4))
+    same = ["finetune", "--resume", "--seeds", 2, "--out", "runs/x"]
+    before = [Path(f"runs/x/seed-{seed}/metrics.jsonl").read_text() for seed in (1, 2)]
+    call(*same, "--max-steps", 4)
+    assert [Path(f"runs/x/seed-{seed}/metrics.jsonl").read_text() for seed in (1, 2)] == before
+    call(*same, "--max-steps", 6)
+    for seed in (1, 2):
+        assert json.loads(Path(f"runs/x/seed-{seed}/metrics.jsonl").read_text().splitlines()[-1])["step"] == 6
+
+
 @pytest.mark.parametrize(
     "options",
     [["--tune", "head"], ["--tune", "gradual"], ["--lora", 2], ["--layer-decay", 0.5],

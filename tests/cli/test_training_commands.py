@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -400,12 +401,22 @@ def test_resuming_what_is_no_run_says_what_is_there(call, pairs, command):
             "runs is not the folder of a run (config.yaml is missing)",
             "name one of the runs in it, such as runs/lm",
         ),
+        (
+            "runs/lm/checkpoints",
+            "runs/lm/checkpoints is not the folder of a run",
+            f"name the run with --out: {pairs}/runs/lm",
+        ),
+        ("seeds", "seeds is not the folder of a run", "nlpcli finetune --resume --seeds 2 --out seeds"),
     ):
+        for place in ("runs/lm/checkpoints/step-00000003", "seeds/seed-1", "seeds/seed-2"):
+            (pairs / place).mkdir(parents=True, exist_ok=True)
+            (pairs / place / ("config.yaml" if "seed-" in place else "state.yaml")).write_text("objective: clm\n")
         (pairs / "runs/lm").mkdir(parents=True, exist_ok=True)
         (pairs / "empty").mkdir(exist_ok=True)
         (pairs / "runs/lm/config.yaml").write_text("objective: clm\n")
         status, stdout, err = call(command, "--resume", "--out", out)
         assert (status, stdout) == (2, "") and message in err and hint in err, err
+    shutil.rmtree(pairs / "runs/lm/checkpoints")
     (pairs / "runs/lm/README.md").write_text("finished, and its checkpoints were removed\n")
     status, stdout, err = call("pretrain", "--resume", "--out", "runs/lm", "--data", "train.en")
     assert (status, stdout) == (2, "") and err.startswith("nlpcli: runs/lm contains no checkpoint to resume from"), err

@@ -311,3 +311,11 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, text, argumen
     assert message in err
     assert "internal error" not in err
     assert out == []
+
+
+@pytest.mark.parametrize("format", ["auto", "text"])
+def test_a_field_of_the_output_is_refused_where_lines_are_plain(call, model, text, format):
+    status, out, err = call("--model", model, text, "--format", format, "--output-field", "de")
+    assert status == 2 and not out and "--output-field names a field of JSON objects" in err
+    status, out, _ = call("--model", model, text, "--format", format, "--output-field", "de", "--json")
+    assert status == 0 and all("de" in json.loads(line) for line in out)

@@ -315,3 +315,21 @@ def test_json_that_cannot_be_read_is_named_with_its_place(text):
 def test_a_text_that_looks_like_a_number_is_written_so_that_it_is_read_as_a_text(tmp_path, text):
     (tmp_path / "a.yaml").write_text(dump_yaml({"labels": [text]}))
     assert load_yaml(tmp_path / "a.yaml") == {"labels": [text]}
+
+
+@pytest.mark.parametrize("truth", ["true", "false", "yes", "on", "[true]"])
+@pytest.mark.parametrize("key", ["model.heads", "training.lr", "training.max_steps", "training.seed", "data.workers"])
+def test_a_truth_value_is_no_number(key, truth):
+    with pytest.raises(NlpcliError, match=f"{key}: must be a (whole )?number"):
+        parse(RunConfig, apply_overrides({}, [f"{key}={truth}"]), "the configuration")
+
+
+def test_a_truth_value_stays_one_where_one_belongs():
+    config = parse(RunConfig, apply_overrides({}, ["head.no_answer=true", "training.compile=yes"]), "the configuration")
+    assert config.head.no_answer is True and config.training.compile is True
+
+
+@pytest.mark.parametrize("key", ["training.threads", "data.workers"])
+def test_processes_and_threads_are_bounded(key):
+    with pytest.raises(NlpcliError, match=f"{key}: must be at most 1024"):
+        parse(RunConfig, apply_overrides({}, [f"{key}=100000"]), "the configuration")

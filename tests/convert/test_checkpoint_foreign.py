@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import shutil
 
 import pytest
 import torch
 import transformers
 
+from nlpcli.commands.inspect.weight_statistics import header
+from nlpcli.config.files import sha256_file
 from nlpcli.convert.huggingface_folder import read_description, read_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.models.model_folder import load_weights, unshared
+from nlpcli.models.model_folder import load_weights, read_tensors, stored_shapes, unshared
 
 
 @pytest.fixture
@@ -148,6 +152,7 @@ def test_weights_without_a_use_are_listed_and_missing_ones_named(gpt2):
         ({"activation_function": "mish"}, "this GPT-2 model is not supported, because its activation is 'mish'"),
         ({"scale_attn_weights": False}, "scale_attn_weights false is not supported for GPT-2"),
         ({"n_embd": 17}, "d_model 17 can't be split into 2 heads"),
+        ({"n_head": True}, r"config\.json: heads: must be a whole number \(got true\)"),
     ],
 )
 def test_a_config_that_is_not_known_is_named(gpt2, change, message):
@@ -223,3 +228,54 @@ def test_models_saved_without_heads_can_be_read(write, tokenizer, tmp_path, name
     moved = {"output_bias", "encoder_embedding.positions.weight"} if name == "roberta" else {"output_bias"}
     assert all(torch.equal(found.weights[key], weights[key]) for key in found.weights.keys() & weights.keys() - moved)
     load_weights(build_model(found.config, tokenizer.vocab_size), found.weights, "here")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    "nested", ["[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000], ids=["lists", "objects"]
+)
+def test_a_description_that_is_nested_too_deeply_is_called_so(gpt2, name, nested):
+    _, folder = gpt2
+    (folder / name).write_text(f'{{"a": {nested}}}' if name != "tokenizer.json" else f'{{"model": {nested}}}')
+    with pytest.raises(NlpcliError, match="nested too deeply") as caught:
+        read_huggingface(folder)
+    assert "recursion" not in caught.value.message and len(caught.value.message) < 300
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are a matter of POSIX")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["a pipe", "a device"])
+def test_weights_that_would_be_read_forever_are_refused(gpt2, make):
+    _, folder = gpt2
+    (folder / "model.safetensors").unlink()
+    make(folder / "model.safetensors")
+    for read in (
+        read_huggingface,
+        lambda path: read_tensors(path / "model.safetensors"),
+        lambda path: stored_shapes(path / "model.safetensors"),
+        lambda path: header(path / "model.safetensors"),
+        lambda path: sha256_file(path / "model.safetensors"),
+    ):
+        with pytest.raises(NlpcliError, match="this is a pipe or a device, but a regular file is needed here"):
+            read(folder)
+
+
+@pytest.mark.parametrize("value", ["x", [], {"a": 1}, None])
+def test_a_setting_of_the_wrong_type_is_told_without_the_words_of_python(gpt2, value):
+    _, folder = gpt2
+    described = json.loads((folder / "config.json").read_text())
+    for key in ("n_embd", "n_head", "n_layer", "n_positions", "n_inner", "layer_norm_epsilon", "activation_function"):
+        (folder / "config.json").write_text(json.dumps(described | {key: value}))
+        try:
+            read_huggingface(folder)
+        except NlpcliError as error:
+            assert not re.search("operand|object|NoneType|argument", error.message), error.message
+
+
+@pytest.mark.parametrize("id_", [10**9, 2**24, -1, "x", 1.5])
+def test_an_id_that_no_vocabulary_has_is_refused_before_it_takes_memory(gpt2, id_):
+    _, folder = gpt2
+    content = {"model": {"type": "BPE", "vocab": {"a": 0, "b": id_}, "merges": []}, "added_tokens": []}
+    content |= dict.fromkeys(("normalizer", "pre_tokenizer", "decoder"))
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(NlpcliError, match="is not possible as the id of a token"):
+        read_huggingface(folder)

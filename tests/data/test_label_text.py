@@ -10,7 +10,7 @@ from nlpcli.config.loading import dump_yaml, load_yaml
 from nlpcli.data.columns import Columns
 from nlpcli.data.conll import read_tagged
 from nlpcli.data.examples import read_choices, read_texts
-from nlpcli.data.label_text import clean_label, clean_tag, join_labels, one_field, split_labels, stripped
+from nlpcli.data.label_text import clean_label, clean_tag, join_labels, look_alike, one_field, split_labels, stripped
 from nlpcli.errors import NlpcliError
 
 SPACES = st.text("  \t\n\r\f\u00a0\u2003\u3000\ufeff", max_size=3)
@@ -175,3 +175,15 @@ def test_what_is_no_plain_number_is_no_score(label):
 
     with pytest.raises(NlpcliError, match=r"f:1: .* is not a number"):
         score_in(Example(("x",), label, "f:1"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("pos", "pos\u200b"), ("pos", "\u202epos"), ("\u00e9", "e\u0301"), ("a b", "a\u00a0b"), ("a b", "a  b")],
+)
+def test_two_labels_that_a_reader_cannot_tell_apart_are_found(one, other):
+    assert look_alike(["x", one, "y", other]) == (one, other)
+
+
+def test_labels_that_can_be_told_apart_are_not_called_alike():
+    assert look_alike(["pos", "Pos", "1", "1.0", "01", "e", "\u00e9", "a b", "ab", ""]) is None

@@ -59,3 +59,8 @@ print(peak() / before)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.2
+
+
+def test_more_threads_than_a_machine_can_start_are_refused():
+    with pytest.raises(NlpcliError, match="100,000 CPU threads are too many"):
+        prepare("cpu", "float32", threads=100_000)

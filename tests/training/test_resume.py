@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nlpcli.errors import RunFailed
+from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.objectives.clm import CausalLanguageModelling
 from nlpcli.training.checkpoint import checkpoints
 from nlpcli.training.training_log import read_metrics
@@ -126,6 +126,18 @@ def test_what_follows_a_damaged_checkpoint_is_not_removed_in_its_favour(run_clm)
     assert [path.name for path in checkpoints(run)] == ["step-00000032"]
     _, outcome = run_clm("run", None, "training.max_steps=33", resume=True)
     assert outcome.progress.step == 33
+
+
+@pytest.mark.parametrize("step", ["31", "99999999999999999999"])
+def test_a_checkpoint_whose_description_is_that_of_another_step_is_damaged(run_clm, step):
+    run, _ = run_clm("run", None)
+    state = checkpoints(run)[-1] / "state.yaml"
+    text = state.read_text()
+    number = int(checkpoints(run)[-1].name.removeprefix("step-"))
+    state.write_text(text.replace(f"  step: {number}\n", f"  step: {step}\n", 1))
+    assert state.read_text() != text
+    with pytest.raises(NlpcliError, match="all checkpoints are damaged"):
+        run_clm("run", None, "training.max_steps=32", resume=True)
 
 
 def test_a_running_average_that_comes_later_begins_with_the_weights_of_then(run_clm):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -119,16 +118,12 @@ def _file(path: Path) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise _foreign(path, name)
-    if not head.startswith(_VECTORS):
-        check_text(path, head)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        hint = f"convert it: iconv -f UTF-16 -t UTF-8 {path}"
-        raise NlpcliError(f"{path}: the file seems to be text in UTF-16, but texts must be in UTF-8", hint=hint)
+    if head.startswith(_VECTORS):
+        return "vectors"
+    if b"\x00" in head[:8] and b'{"' in head[8:12]:
+        return "weights"
+    check_text(path, head)
     if b"\x00" in head:
-        if head.startswith(_VECTORS):
-            return "vectors"
-        if b'{"' in head[8:12]:
-            return "weights"
         raise _foreign(path, "a pickle" if path.suffix in _PICKLES else None)
     if path.name in ("config.yaml", "model.yaml", "tokenizer.yaml", "state.yaml") or path.name == "config.json":
         raise NlpcliError(

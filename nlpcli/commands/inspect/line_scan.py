@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlpcli.data.open_text import check_text, open_bytes
+from nlpcli.data.open_text import open_bytes, text_lines
 from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.data.train_dev_overlap import normal
 from nlpcli.text.unusual_characters import Scripts, oddities
@@ -33,10 +33,9 @@ def lenient_lines(path: Path | str, limit: int | None = None) -> Iterator[tuple[
     of more than 32 MiB.
     """
     with open_bytes(path) as stream:
-        for number, raw in enumerate(islice(bounded(stream, path, _LONGEST_LINE), limit)):
+        lines = text_lines(bounded(stream, path, _LONGEST_LINE), path)
+        for number, raw in enumerate(islice(lines, limit)):
             odd: tuple[str, ...] = ()
-            if not number:
-                check_text(path, raw)
             if not number and raw.startswith(codecs.BOM_UTF8):
                 raw, odd = raw[len(codecs.BOM_UTF8) :], ("bom",)
             if raw.endswith(b"\r\n"):

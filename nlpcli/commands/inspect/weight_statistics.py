@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.commands.inspect.findings import Finding, Inspection, Section, amount, size
+from nlpcli.config.files import check_regular
 from nlpcli.errors import NlpcliError
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "U8": 8, "I8": 8, "BOOL": 8}
@@ -50,6 +51,7 @@ def header(path: Path) -> list[Tensor]:
 def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
+    check_regular(path)
     try:
         return safe_open(path, framework="pt")
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 
 Tell = Callable[[str], None]
 
@@ -122,6 +123,15 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
         count = counted(len(blank), "example")
         tell(f"{count} {'has' if len(blank) == 1 else 'have'} no text but {'is' if len(blank) == 1 else 'are'} scored; "
              f"the first is {blank[0].place}")  # fmt: skip
+
+
+def tell_look_alike(task: Any, tell: Tell) -> None:
+    """Says which two labels a reader can't tell apart, if any."""
+    from nlpcli.data.label_text import look_alike
+
+    if pair := look_alike(getattr(task, "labels", ())):
+        one, other = (shortened(ascii(label), 80) for label in pair)
+        tell(f"the labels {one} and {other} look the same, but they are different classes")
 
 
 def has_text(example: Any) -> bool:

@@ -15,7 +15,14 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.task_metrics import measures_of
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
-from nlpcli.runs.finetuning.example_reading import Cuts, read_labelled, tell_blank, tell_shared, tell_unknown
+from nlpcli.runs.finetuning.example_reading import (
+    Cuts,
+    read_labelled,
+    tell_blank,
+    tell_look_alike,
+    tell_shared,
+    tell_unknown,
+)
 from nlpcli.runs.finetuning.model_preparation import Tuned
 from nlpcli.runs.finetuning.task_training import (
     UNUSED,
@@ -140,6 +147,7 @@ class _Examples:
             options["label_smoothing"] = config.training.label_smoothing
         task = self.kind.create(self.train, context, **options)
         tell_unknown(task, self.dev, self.warn, shown=1)
+        tell_look_alike(task, self.warn)
         tell_blank(self.dev, self.warn)
         tell_shared(self.dev, self.train, self.warn)
         prepare_generation(task, config)

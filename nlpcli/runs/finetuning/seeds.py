@@ -15,7 +15,16 @@ from nlpcli.config.loading import load_yaml, merge
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Score
-from nlpcli.runs.training_run import CONFIG, Listener, Request, check_run_to_resume, choose_run, has_checkpoint, resolve
+from nlpcli.runs.training_run import (
+    CONFIG,
+    Listener,
+    Request,
+    check_run_to_resume,
+    choose_run,
+    has_changes,
+    has_checkpoint,
+    resolve,
+)
 
 SUMMARY = "seeds.json"
 
@@ -47,7 +56,8 @@ class Summary:
 def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     """Trains `count` times, with seeds that follow one another, in folders seed-N below one folder.
 
-    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`.
+    A seed that is done is not trained again, and one that was interrupted goes on, when this is called with `resume`;
+    with other settings, such as a greater limit, all of them go on.
 
     Raises: NlpcliError as `finetune`.
     """
@@ -67,9 +77,11 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
     for seed in seeds:
         run = out / f"seed-{seed}"
         started = (run / CONFIG).exists() and not request.overwrite
-        if not (started and (run / "README.md").exists()):  # the card is written last
+        done = started and (run / "README.md").exists()  # the card is written last
+        asked = _of_seed(request, run, seed, started=started)
+        if not done or (asked.resume and has_changes(asked)):
             listener.note(f"seed {seed} ({seed - first + 1} of {count})")
-            finetune(_of_seed(request, run, seed, started=started), listener)
+            finetune(asked, listener)
         info = read_info(run)
         found.append(info["metrics"])
         signatures.update(info.get("signatures") or {})

@@ -22,6 +22,7 @@ from nlpcli.runs.finetuning.example_reading import (
     Cuts,
     read_labelled,
     tell_blank,
+    tell_look_alike,
     tell_shared,
     tell_unknown,
     unknown_labels,
@@ -101,6 +102,7 @@ def run_task(
     warn = warner(listener)
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
     task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
+    tell_look_alike(task, warn)
     tell_blank(dev, warn)
     tell_shared(dev, examples, warn)
     items = task.encode(examples)

@@ -101,7 +101,7 @@ class Wicked:
         ("x", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file"),
         ("x", bytes(range(256)), "the file is not a text"),
         ("x.gz", b"\x1f\x8b\x08", "ends too early"),
-        ("wide", "text".encode("utf-16"), "seems to be text in UTF-16"),
+        ("wide", "text".encode("utf-16"), "the text is in UTF-16"),
         ("empty", b"", "the file is empty"),
         ("model.yaml", b"task: x\n", "the file describes its folder"),
         ("metrics.jsonl", b"no\n", "no line is a log entry of a run"),
