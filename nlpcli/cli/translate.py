@@ -15,7 +15,8 @@ from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.commands.translate import Layout, Translating
+    from nlpcli.commands.translate import Layout
+    from nlpcli.runs.translation import Translating
 
 
 class Command(convention.Command):
@@ -250,7 +251,7 @@ def command(
 
 def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
     """Lines of output in the portions in which they are ready, with progress where somebody can see it move."""
-    from nlpcli.commands.translate import translate
+    from nlpcli.runs.translation import translate
 
     shown = not job.line_buffered and sys.stderr.isatty() and not sys.stdout.isatty()
     number, start = 0, time.monotonic()

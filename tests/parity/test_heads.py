@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from nlpcli.commands.convert import Conversion, convert
-from nlpcli.commands.predict import open_task
 from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.huggingface_folder import KEPT
 from nlpcli.convert.sentence_transformers_in import sentence_settings
@@ -20,6 +19,7 @@ from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.presets import load
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.init_from_model import body_config
+from nlpcli.runs.task_model import open_task
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.decoding_settings import check_lengths, generation_of
+from nlpcli.runs.decoding_settings import beginning, check_lengths, end_of, generation_of, window_of
 from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model
 
@@ -196,26 +196,6 @@ class Generator:
             prompt_number=number,
             sample=k,
         )
-
-
-def window_of(loaded: LoadedModel) -> int:
-    """How many tokens a language model can look back on: its context in training, where it has no memory."""
-    if getattr(loaded.model, "memory_length", 0):
-        return loaded.config.max_length
-    return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
-
-
-def end_of(loaded: LoadedModel) -> int | None:
-    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
-    return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
-
-
-def beginning(loaded: LoadedModel) -> list[int]:
-    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
-    end = end_of(loaded)
-    if end is not None:
-        return [end]
-    return loaded.tokenizer.encode(["\n"])[0] or [loaded.tokenizer.special.bos]
 
 
 def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nlpcli.commands.generate.generate import beginning, window_of
 from nlpcli.commands.generate.prompt_template import Case, Template
 from nlpcli.config.counting import counted
 from nlpcli.decoding.likelihood import Completions, split_completions
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import beginning, window_of
 
 if TYPE_CHECKING:
     from nlpcli.models.model_folder import LoadedModel

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpcli.commands.generate.generate import beginning, window_of
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import beginning, window_of
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
 
