@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from nlpcli.evaluation import METRICS
-
-if TYPE_CHECKING:
-    pass
 
 FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel"), "squad": ("exact-match", "answer-f1")}
 """Names of several metrics that are usually given together."""
