@@ -13,6 +13,8 @@ from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
+from nlpcli.layers.positions import Rotary
+from nlpcli.layers.rope_scaling import RopeScaling
 from nlpcli.models.initialisation import initialise
 from nlpcli.models.source_encoder import SourceEncoder
 from nlpcli.models.transformer import Decoder, Encoder, EncoderDecoder
@@ -98,7 +100,7 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the Transformer's stacks and of its embeddings."""
     stack = {name: getattr(c, name) for name in STACK} | {
         "attention": c.attention,
-        "rotary": c.positions == "rotary",
+        "rotary": _rotary(c),
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
         if c.positions == "relative"
         else None,
@@ -114,6 +116,13 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "dropout": c.dropout,
     }
     return stack, embedding
+
+
+def _rotary(c: ModelConfig) -> bool | Rotary:
+    if c.positions != "rotary":
+        return False
+    scaling = None if c.rope_scaling.method == "none" else RopeScaling(**c.rope_scaling.model_dump())
+    return Rotary(c.rope_theta, c.rope_share, scaling, c.max_length)
 
 
 def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
