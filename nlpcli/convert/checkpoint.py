@@ -40,6 +40,8 @@ FAMILIES = LazyTable(
         "marian": "nlpcli.convert.bart:MARIAN",
         "xlnet": "nlpcli.convert.xlnet:XLNET",
         "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",
+        "llama": "nlpcli.convert.rotary:LLAMA",
+        "mistral": "nlpcli.convert.rotary:MISTRAL",
         "qwen3": "nlpcli.convert.rotary:QWEN3",
     },
 )
@@ -348,8 +350,13 @@ def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tens
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def choose_family(config: Config) -> Family:
-    """The first family that can express a configuration. Raises: NlpcliError naming what the nearest one can't."""
+def choose_family(config: Config, read_from: str | None = None) -> Family:
+    """The family that a model came from, or else the first one, that can express a configuration.
+
+    Raises: NlpcliError naming what the nearest one can't.
+    """
+    if read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
+        return own
     families = [FAMILIES.load(name) for name in FAMILIES]
     kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]
     families = [f for f, kind in zip(families, kinds, strict=True) if kind == (config["kind"], config["family"])]
@@ -380,7 +387,7 @@ def write_huggingface(
 
     folder = Path(folder)
     config = ModelConfig.model_validate(dict(config)).model_dump()
-    family = choose_family(config)
+    family = choose_family(config, info.get("read_from"))
     head = info.get("head")
     cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
     architecture = cls.name if cls else family.architecture(config)

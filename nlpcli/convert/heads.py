@@ -77,6 +77,13 @@ def _bert(name: str, dense: str, output: str, choice: str) -> tuple[HeadClass, .
     )
 
 
+def _llama(name: str) -> tuple[HeadClass, ...]:
+    return (
+        HeadClass(f"{name}ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
+        HeadClass(f"{name}ForTokenClassification", ("tag",), "score"),
+    )
+
+
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
@@ -90,10 +97,9 @@ CLASSES: dict[str, tuple[HeadClass, ...]] = {
         HeadClass("GPTNeoXForTokenClassification", ("tag",), "classifier"),
         HeadClass("GPTNeoXForQuestionAnswering", ("span",), "qa_outputs"),
     ),
-    "qwen3": (
-        HeadClass("Qwen3ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
-        HeadClass("Qwen3ForTokenClassification", ("tag",), "score"),
-    ),
+    "llama": _llama("Llama"),
+    "mistral": _llama("Mistral"),
+    "qwen3": _llama("Qwen3"),
     "openai-gpt": (
         HeadClass(
             "OpenAIGPTForSequenceClassification", TEXTS, "score", None, "last", bias=False,

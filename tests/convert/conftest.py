@@ -183,6 +183,9 @@ BART = {**TINY, **LEARNED, "embedding_norm": True, "position_offset": 2, "activa
 T5 = {**TINY, "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
       "attention_scale": False, "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
 MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
+LLAMA = {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
+         "activation": "swiglu", "positions": "rotary", "scale_embeddings": False, "feed_forward_bias": False,
+         "max_length": 24, "d_key": 12, "d_value": 12}  # fmt: skip
 OURS = {  # name -> (our settings, the class that is written)
     "bert": (BERT, "BertForPreTraining"),
     "bert-mlm": ({**BERT, "pooler": False, "pair_head": False}, "BertForMaskedLM"),
@@ -218,12 +221,22 @@ OURS = {  # name -> (our settings, the class that is written)
         {**GPT2, "positions": "rotary", "activation": "gelu", "attention_bias": False},
         "GPTNeoXForCausalLM",
     ),
-    "qwen3": (
-        {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
-         "qk_norm": True, "activation": "swiglu", "positions": "rotary", "scale_embeddings": False,
-         "feed_forward_bias": False, "max_length": 24, "d_key": 12, "d_value": 12, "tie": "none"},
+    "neox-parallel": (
+        {**GPT2, "positions": "rotary", "parallel_residual": True, "rope_share": 0.5, "rope_theta": 50.0},
+        "GPTNeoXForCausalLM",
+    ),
+    "qwen3": ({**LLAMA, "qk_norm": True, "tie": "none"}, "Qwen3ForCausalLM"),
+    "qwen3-windows": (
+        {**LLAMA, "qk_norm": True, "kv_heads": 1, "attention": ["full", "window:4"]},
         "Qwen3ForCausalLM",
     ),
+    "llama": ({**LLAMA, "kv_heads": 1, "rope_theta": 500.0, "attention_bias": True}, "LlamaForCausalLM"),
+    "llama-yarn": (
+        {**LLAMA, "feed_forward_bias": True,
+         "rope_scaling": {"method": "yarn", "factor": 4.0, "original_max_length": 6, "beta_fast": 8.0}},
+        "LlamaForCausalLM",
+    ),
+    "mistral": ({**LLAMA, "kv_heads": 1, "attention": ["window:5"]}, "MistralForCausalLM"),
     "xlnet": (
         {**TINY, "family": "xlnet", "kind": "encoder", "activation": "gelu", "positions": "none", "segments": 2,
          "scale_embeddings": False, "norm_eps": 1e-12, "share_position_biases": False, "memory_length": 8},

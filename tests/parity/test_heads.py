@@ -59,12 +59,14 @@ CONFIGS = {
     "XLNet": ("XLNetConfig", XLNET),
     "GPTNeoX": ("GPTNeoXConfig", NEOX),
     "Qwen3": ("Qwen3Config", QWEN),
+    "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
+    "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
         (name, "ForTokenClassification", {"num_labels": 5})
-        for name in ("Bert", "Roberta", "GPT2", "XLNet", "GPTNeoX", "Qwen3")
+        for name in ("Bert", "Roberta", "GPT2", "XLNet", "GPTNeoX", "Qwen3", "Llama", "Mistral")
     ),
     *((name, "ForQuestionAnswering", {}) for name in ("Bert", "Roberta", "GPT2", "Bart", "GPTNeoX")),
     ("XLNet", "ForQuestionAnsweringSimple", {}),
@@ -98,7 +100,7 @@ def logits(model, batch: Rows) -> torch.Tensor:
     name = type(model).__name__
     mask = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
     fields = {"input_ids": batch.ids, "attention_mask": mask.long()}
-    if batch.segments is not None and not name.startswith(("Bart", "GPT", "OpenAI", "Qwen")):
+    if batch.segments is not None and not name.startswith(("Bart", "GPT", "OpenAI", "Qwen", "Llama", "Mistral")):
         fields["token_type_ids"] = batch.segments
     left = name.startswith("XLNet")
     if left:
