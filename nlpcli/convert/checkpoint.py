@@ -261,6 +261,8 @@ def _info(
         info["generation"] = generation
     if ours["kind"] == "decoder":
         info["document_end"] = "eos_token_id" in ids if tokenizer is None else "eos" not in tokenizer.special.absent
+        start = (layout_of(tokenizer, ours) or {}).get("start") if tokenizer is not None else None
+        info |= {"text_start": start} if start else {}
     if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
         bos, eos = ids.get("bos_token_id", 0), ids.get("eos_token_id", 2)
         if tokenizer is not None:

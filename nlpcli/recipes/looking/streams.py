@@ -12,7 +12,7 @@ import torch
 
 from nlpcli.errors import NlpcliError
 from nlpcli.models.transformer_xl import TransformerXL
-from nlpcli.recipes.generate import beginning, window_of
+from nlpcli.recipes.generate import beginning, text_start, window_of
 from nlpcli.recipes.looking.asked import Given, Opened, Seen, view
 from nlpcli.recipes.looking.rows import asked_and_answered, log_probability, texts_of
 from nlpcli.recipes.looking.tokens import Part, readable, side
@@ -25,11 +25,14 @@ MEMORY, TEXT = "memory", "text"
 def read_stream(opened: Opened, given: Given) -> Seen:
     """A language model on a text. Site: "decoder"."""
     [ids] = opened.loaded.tokenizer.encode([given.text])
-    window = window_of(opened.loaded)
+    start = text_start(opened.loaded)
+    window = window_of(opened.loaded) - len(start)
     if len(ids) > window:
         opened.warn(f"{given.place}: cut to {window} of its {len(ids)} tokens, more than the model reads")
     ids = ids[:window]
-    return _stream(opened, given, [Part(ids)] if ids else [Part(beginning(opened.loaded), special=True)])
+    if not ids:
+        return _stream(opened, given, [Part(beginning(opened.loaded), special=True)])
+    return _stream(opened, given, [*([Part(start, special=True)] if start else []), Part(ids)])
 
 
 def read_prompt(opened: Opened, given: Given) -> Seen:
