@@ -33,9 +33,10 @@ _LABEL = "LABEL_"  # what a label without a name is called there, before its num
 class HeadClass:
     """A class of `transformers`, and what it is for.
 
-    name: its own, without the family's. tasks: ours. output, dense: their names of our head's layers. pooling: of a
-    head that has one vector of outputs for a text. bias: whether the output layer has one. norm: the name of our last
-    norm where it hasn't. dropout: their name of the head's. more: settings of theirs that it goes with.
+    name: its own, without the family's. tasks: ours. output, dense: their names of our head's layers. activation: of
+    the dense one. pooling: of a head that has one vector of outputs for a text. bias: whether the output layer has one.
+    norm: the name of our last norm where it hasn't. dropout: their name of the head's. more: settings of theirs that it
+    goes with.
     """
 
     name: str
@@ -46,6 +47,7 @@ class HeadClass:
     bias: bool = True
     norm: str = ""
     side: str = "encoder"
+    activation: str = "tanh"
     dropout: str = "classifier_dropout"
     more: Mapping[str, Any] | None = None
 
@@ -55,7 +57,8 @@ class HeadClass:
         which = {"layers": "last", "side": self.side}
         if self.pooling is None:
             return {"kind": "tokens", "recurrent": 0, **which}
-        return {"kind": "text", "pooling": self.pooling, "dense": self.dense is not None, **which}
+        inner = {} if self.activation == "tanh" else {"activation": self.activation}
+        return {"kind": "text", "pooling": self.pooling, "dense": self.dense is not None, **inner, **which}
 
     def pairs(self) -> list[Pair]:
         names = {} if self.dense is None else {"head.dense": self.dense}
@@ -63,7 +66,7 @@ class HeadClass:
         return [*pairs, same("head.output.bias", f"{self.output}.bias")] if self.bias else pairs
 
 
-_DEFAULTS = {"layers": "last", "side": "encoder", "dense": False, "recurrent": 0}
+_DEFAULTS = {"layers": "last", "side": "encoder", "dense": False, "activation": "tanh", "recurrent": 0}
 _SUMMARY = {"summary_type": "last", "summary_use_proj": True, "summary_activation": "tanh"}
 
 
@@ -87,6 +90,18 @@ def _llama(name: str) -> tuple[HeadClass, ...]:
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "distilbert": (
+        HeadClass(
+            "DistilBertForSequenceClassification", TEXTS, "classifier", "pre_classifier", "first", activation="relu",
+            dropout="seq_classif_dropout",
+        ),
+        HeadClass("DistilBertForTokenClassification", ("tag",), "classifier"),
+        HeadClass("DistilBertForQuestionAnswering", ("span",), "qa_outputs", dropout="qa_dropout"),
+        HeadClass(
+            "DistilBertForMultipleChoice", ("choice",), "classifier", "pre_classifier", "first", activation="relu",
+            dropout="seq_classif_dropout",
+        ),
+    ),
     "gpt2": (
         HeadClass("GPT2ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
         HeadClass("GPT2ForTokenClassification", ("tag",), "classifier"),
@@ -140,7 +155,7 @@ def class_for(model_type: str, title: str, info: Mapping[str, Any]) -> HeadClass
     found = next((one for one in CLASSES.get(model_type, ()) if task in one.tasks), None)
     if found is None:
         raise NlpcliError(f"transformers has no {title} with a head for the task '{task}'")
-    for name, value in found.settings.items():
+    for name, value in {"activation": "tanh", **found.settings}.items():
         own = head.get(name, _DEFAULTS.get(name))
         if own != value:
             raise NlpcliError(

@@ -38,23 +38,33 @@ class Pooler(nn.Module):
 
 
 class TextHead(nn.Module):
-    """One vector of outputs for a text: W₂ tanh(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
+    """One vector of outputs for a text: W₂ f(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
 
-    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. Sources: `first` Devlin et al.
-    2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
+    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. activation: f. Sources: `first`
+    Devlin et al. 2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
     """
 
-    def __init__(self, width: int, outputs: int, *, pooling: str, dense: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        *,
+        pooling: str,
+        dense: bool = False,
+        activation: str = "tanh",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.dense = nn.Linear(width, width) if dense else None
+        self.activation = torch.tanh if activation == "tanh" else activation_function(activation)
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, outputs)
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = pooled(states, rows, self.pooling)
         if self.dense is not None:
-            x = self.dense(x).tanh()
+            x = self.activation(self.dense(x))
         return self.output(self.dropout(x))
 
 

@@ -90,6 +90,9 @@ def summed(outputs: Tensor, counts: Sequence[int]) -> Tensor:
 HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
 """The settings of `text_head`."""
 
+_INNER = {"distilbert": "relu"}
+"""The activation of a head's inner layer in families where it is not tanh, by what a model was read from."""
+
 
 def text_head(
     context: Context,
@@ -106,7 +109,8 @@ def text_head(
     if dense is None:
         dense = context.model.kind != "decoder" and chosen == summary
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
-    return settings | side(context, layers)
+    inner = _INNER.get(context.info.get("read_from", ""))
+    return settings | ({"activation": inner} if dense and inner else {}) | side(context, layers)
 
 
 def side(context: Context, layers: str, which: str = "decoder") -> dict[str, Any]:

@@ -31,6 +31,8 @@ BERT = {
     "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 40, "max_position_embeddings": 24, "pad_token_id": PAD, "type_vocab_size": 2,
 }  # fmt: skip
+DISTILBERT = {"vocab_size": VOCABULARY, "dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 40,
+              "max_position_embeddings": 24, "pad_token_id": PAD}  # fmt: skip
 GPT = {
     "vocab_size": VOCABULARY, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 24, "pad_token_id": PAD,
     "bos_token_id": 0, "eos_token_id": END,
@@ -53,6 +55,7 @@ XLNET = {"vocab_size": VOCABULARY, "d_model": 24, "n_layer": 2, "n_head": 4, "d_
 CONFIGS = {
     "Bert": ("BertConfig", BERT),
     "Roberta": ("RobertaConfig", BERT),
+    "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
     "OpenAIGPT": ("OpenAIGPTConfig", GPT),
     "Bart": ("BartConfig", BART),
@@ -66,11 +69,11 @@ CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
         (name, "ForTokenClassification", {"num_labels": 5})
-        for name in ("Bert", "Roberta", "GPT2", "XLNet", "GPTNeoX", "Qwen3", "Llama", "Mistral")
+        for name in ("Bert", "Roberta", "DistilBert", "GPT2", "XLNet", "GPTNeoX", "Qwen3", "Llama", "Mistral")
     ),
-    *((name, "ForQuestionAnswering", {}) for name in ("Bert", "Roberta", "GPT2", "Bart", "GPTNeoX")),
+    *((name, "ForQuestionAnswering", {}) for name in ("Bert", "Roberta", "DistilBert", "GPT2", "Bart", "GPTNeoX")),
     ("XLNet", "ForQuestionAnsweringSimple", {}),
-    *((name, "ForMultipleChoice", {}) for name in ("Bert", "Roberta", "XLNet")),
+    *((name, "ForMultipleChoice", {}) for name in ("Bert", "Roberta", "DistilBert", "XLNet")),
     ("Bert", "ForSequenceClassification", {"num_labels": 1}),
     ("Roberta", "ForSequenceClassification", {"num_labels": 4, "problem_type": "multi_label_classification"}),
 ]
@@ -148,6 +151,7 @@ TEXTS = ["the film is good", "a bad film, and long", "it is", "good", "a long st
 MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Bert": ("bert-tiny", {}, "wordpiece"),
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
+    "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
     "Bart": ("bart-base", {}, "byte-bpe"),
@@ -155,6 +159,7 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "GPTNeoX": ("gpt-mini", {}, "byte-bpe"),
     "Qwen3": ("modern-decoder", {}, "byte-bpe"),
 }
+CHANGES = {"DistilBert": {"segments": 0}}  # of the preset
 PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
 SINGLE = [Example((text,)) for text in TEXTS]
 
@@ -183,7 +188,7 @@ def tuned(tmp_path_factory, scattered):
         lines = [*TEXTS, *(f"{a} {b}" for a in TEXTS for b in TEXTS)] * 3
         size = {"byte-bpe": 290, "wordpiece": 60, "bpe": 295, "unigram": 290}[kind]
         tokenizer = train_tokenizer(kind, lines, vocab_size=size)
-        config = body_config(ModelConfig.model_validate(load(preset)["model"] | SMALL))
+        config = body_config(ModelConfig.model_validate(load(preset)["model"] | SMALL | CHANGES.get(family, {})))
         examples = TRAINED[task]
         if task == "tag":
             examples = [Example(e.texts, tuple("OBI"[i % 3] + "-X" * (i % 3 > 0) for i, _ in enumerate(e.texts)))
@@ -256,7 +261,7 @@ def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task)
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "XLNet", "Qwen3"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "GPT2", "XLNet", "Qwen3"])
 @torch.inference_mode()
 def test_tags_of_words_are_the_same_there(tuned, family):
     run = tuned(family, "tag")
@@ -268,7 +273,7 @@ def test_tags_of_words_are_the_same_there(tuned, family):
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "Bart", "XLNet"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "GPT2", "Bart", "XLNet"])
 @torch.inference_mode()
 def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
     run = tuned(family, "span")
@@ -293,7 +298,7 @@ def _same_logits(run, model, tokenizer, examples):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLNet"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "XLNet"])
 @torch.inference_mode()
 def test_choices_are_the_same_there(tuned, family):
     run = tuned(family, "choice")
