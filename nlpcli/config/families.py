@@ -44,7 +44,7 @@ RECURRENT = (
 """What both models with memory are told, under the names they have there."""
 
 _EVERY = ("family", "kind", "encoder_layers", "decoder_layers", "max_length", "initialisation", "init_std")
-_EMBEDDING = ("positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
+_EMBEDDING = ("d_embedding", "positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
 _ROTARY = ("rope_theta", "rope_share", "rope_scaling")
 _RELATIVE = ("relative_buckets", "relative_distance")
 _HEADS = ("output_bias", "scale_output", "mlm_head", "pooler", "pair_head")

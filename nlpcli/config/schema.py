@@ -65,6 +65,9 @@ class ModelConfig(Strict):
         "encoder-decoder", description="which stacks the model has"
     )
     d_model: Size = Field(512, description="width of the residual stream")
+    d_embedding: Size | None = Field(
+        None, description="width of an encoder's embeddings, which a matrix turns into d_model (ELECTRA); null: d_model"
+    )
     heads: Size = Field(8, description="attention heads in each layer")
     kv_heads: Size | None = Field(
         None, description="heads of keys and values, each shared by heads / kv_heads heads; null: as many as heads"
@@ -161,9 +164,11 @@ class ModelConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _says_kv_heads_where_they_are_fewer(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("kv_heads") == data.get("heads", _default("heads")):
-            return data | {"kv_heads": None}
+    def _says_what_is_as_usual_in_one_way(cls, data: Any) -> Any:
+        """As many kv_heads as heads, and embeddings as wide as d_model, are null."""
+        for name, usual in (("kv_heads", "heads"), ("d_embedding", "d_model")):
+            if isinstance(data, dict) and data.get(name) == data.get(usual, _default(usual)):
+                data = data | {name: None}
         return data
 
     @model_validator(mode="after")
@@ -188,7 +193,11 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"d_model {self.d_model} can't be split into {self.heads} heads; set {' and '.join(widths)}"
             )
-        if self.positions.startswith("sinusoidal") and self.d_model % 2:
+        if self.d_embedding and self.kind != "encoder":
+            raise ValueError(f"d_embedding belongs to an encoder; this is a model of kind {self.kind}")
+        if self.positions.startswith("sinusoidal") and self.d_embedding and self.d_embedding % 2:
+            raise ValueError(f"sinusoidal positions need an even d_embedding, not {self.d_embedding}")
+        if self.positions.startswith("sinusoidal") and self.d_model % 2 and not self.d_embedding:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
         if self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(

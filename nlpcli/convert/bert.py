@@ -1,4 +1,7 @@
-"""BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019): one encoder, two heads, positions counted otherwise."""
+"""BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019) and ELECTRA (Clark et al. 2020).
+
+RoBERTa counts positions otherwise, ELECTRA's embeddings may be narrower than its states; all have heads of their own.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,8 @@ def _encoder(prefix: str, ours: Config, first: int) -> list[Pair]:
         ),
         *modules({"encoder_embedding.norm": "embeddings.LayerNorm"}, "", prefix),
     ]
+    if ours["d_embedding"]:
+        pairs += modules({"encoder_embedding.projection": "embeddings_project"}, "", prefix)
     for i in range(ours["encoder_layers"]):
         pairs += modules(_LAYER, f"encoder.layers.{i}.", f"{prefix}encoder.layer.{i}.")
     if ours["pooler"]:
@@ -186,4 +191,53 @@ ROBERTA = Family(
     pairs=_roberta_pairs,
     architecture=lambda ours: "RobertaForMaskedLM" if ours["mlm_head"] else "RobertaModel",
     ignored=("embeddings.position_ids", "lm_head.decoder.bias", "lm_head.decoder.weight"),
+)
+
+
+# --- ELECTRA -----------------------------------------------------------------------------------------------------
+
+
+def _electra_pairs(ours: Config, theirs: Config) -> list[Pair]:
+    pairs = _encoder("electra.", ours, 0)
+    if ours["mlm_head"]:
+        pairs += modules({"mlm_head.dense": "dense", "mlm_head.norm": "LayerNorm"}, "", "generator_predictions.")
+        pairs.append(same("output_bias", "generator_lm_head.bias"))
+        if not _tied(ours):
+            pairs.append(same("output_weight_owner.weight", "generator_lm_head.weight"))
+    return pairs
+
+
+def _electra_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    found = _common(theirs, weights, "generator_lm_head.weight") | {
+        "max_length": theirs["max_position_embeddings"],
+        "mlm_head": "generator_predictions.dense.weight" in weights,
+        "d_embedding": theirs["embedding_size"],
+    }
+    if found["mlm_head"] and found["activation"] != "gelu":
+        raise ValueError("its head computes with gelu, its layers with another function")
+    return found
+
+
+ELECTRA = Family(
+    model_type="electra",
+    prefix="electra.",
+    kind="encoder",
+    title="ELECTRA",
+    same=_SAME,
+    fixed={**_FIXED, "position_offset": 0, "pooler": False, "pair_head": False},
+    handled=("activation", "segments", "mlm_head", "d_embedding"),
+    defaults={
+        **_DEFAULTS,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "embedding_size": 128,
+    },
+    only=_ONLY,
+    read=_electra_read,
+    write=lambda ours: {**_written(ours), "embedding_size": ours["d_embedding"] or ours["d_model"]},
+    also=lambda ours: ["activation"] if ours["mlm_head"] and ours["activation"] != "gelu" else [],
+    pairs=_electra_pairs,
+    architecture=lambda ours: "ElectraForMaskedLM" if ours["mlm_head"] else "ElectraModel",
+    ignored=("embeddings.position_ids", "generator_lm_head.weight"),
 )

@@ -90,6 +90,19 @@ def _llama(name: str) -> tuple[HeadClass, ...]:
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "electra": (
+        HeadClass(
+            "ElectraForSequenceClassification", TEXTS, "classifier.out_proj", "classifier.dense", "first",
+            activation="gelu",
+        ),
+        HeadClass("ElectraForTokenClassification", ("tag",), "classifier"),
+        HeadClass("ElectraForQuestionAnswering", ("span",), "qa_outputs"),
+        HeadClass(
+            "ElectraForMultipleChoice", ("choice",), "classifier", "sequence_summary.summary", "first",
+            activation="gelu", dropout="summary_last_dropout",
+            more={"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
+        ),
+    ),
     "distilbert": (
         HeadClass(
             "DistilBertForSequenceClassification", TEXTS, "classifier", "pre_classifier", "first", activation="relu",

@@ -33,6 +33,7 @@ _PLAIN = {name: _ANGLES[name] for name in ("eos", "pad", "unk")}
 _TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tokens where the folder doesn't say
     "bert": _BRACKETS,
     "distilbert": _BRACKETS,
+    "electra": _BRACKETS,
     "roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "bart": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "gpt2": dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>"),

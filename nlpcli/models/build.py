@@ -138,8 +138,9 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
     if c.kind == "encoder":
         heads = {"mlm": c.mlm_head, "pooler": c.pooler, "pair": c.pair_head}
         return Encoder(
-            encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there], **common
-        )
+            encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there],
+            d_embedding=c.d_embedding, **common,
+        )  # fmt: skip
     if c.kind == "decoder":
         return Decoder(decoder_layers=c.decoder_layers, **common, **predicting)
     return EncoderDecoder(

@@ -13,12 +13,12 @@ from nlpcli.models.rows import Rows
 class MaskedHead(nn.Module):
     """norm(f(W x + b)): what masked language modelling puts before the vocabulary (BERT, RoBERTa).
 
-    (…, d_model) -> (…, d_model)
+    (…, d_model) -> (…, d_embedding)
     """
 
-    def __init__(self, width: int, norm: nn.Module, *, activation: str = "gelu") -> None:
+    def __init__(self, width: int, norm: nn.Module, *, out: int | None = None, activation: str = "gelu") -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = nn.Linear(width, out or width)
         self.activation = activation_function(activation)
         self.norm = norm
 

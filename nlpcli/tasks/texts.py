@@ -90,7 +90,7 @@ def summed(outputs: Tensor, counts: Sequence[int]) -> Tensor:
 HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
 """The settings of `text_head`."""
 
-_INNER = {"distilbert": "relu"}
+_INNER = {"distilbert": "relu", "electra": "gelu"}
 """The activation of a head's inner layer in families where it is not tanh, by what a model was read from."""
 
 

@@ -218,6 +218,7 @@ OTHERS = {
     "d_ff": (20, {}),
     "encoder_layers": (1, {}),
     "decoder_layers": (1, {}),
+    "d_embedding": (6, {}),
     "kv_heads": (1, {}),
     "d_key": (4, {}),
     "d_value": (4, {}),

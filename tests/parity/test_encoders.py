@@ -16,8 +16,14 @@ transformers = pytest.importorskip("transformers", reason="parity needs the extr
 VOCABULARY, LENGTH = 50, 20
 DISTILBERT = {"vocab_size": VOCABULARY, "dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 40,
               "max_position_embeddings": LENGTH, "dropout": 0.0, "attention_dropout": 0.0}  # fmt: skip
+ELECTRA = {"vocab_size": VOCABULARY, "hidden_size": 24, "embedding_size": 12, "num_hidden_layers": 3,
+           "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": LENGTH,
+           "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
 CONFIGS = {  # name -> (their family, their config, the classes that are read and written)
     "distilbert": ("DistilBert", DISTILBERT, ("ForMaskedLM", "Model")),
+    "electra": ("Electra", ELECTRA, ("ForMaskedLM", "Model")),
+    "electra-wide": ("Electra", {**ELECTRA, "embedding_size": 24, "type_vocab_size": 3}, ("ForMaskedLM",)),
+    "electra-relu": ("Electra", {**ELECTRA, "embedding_size": 36, "hidden_act": "relu"}, ("Model",)),
     "distilbert-relu": ("DistilBert", {**DISTILBERT, "activation": "relu"}, ("ForMaskedLM",)),
 }
 CASES = [(name, suffix) for name, (*_, suffixes) in CONFIGS.items() for suffix in suffixes]
@@ -97,7 +103,24 @@ def test_a_folder_goes_out_as_what_it_was_and_comes_back_to_the_bit(theirs, ours
         assert torch.allclose(found, expected, atol=1e-4)
 
 
+ELECTRA_SHAPE = {
+    "model_type": "electra", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+    "initializer_range": 0.02, "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "num_hidden_layers": 12,
+    "type_vocab_size": 2, "vocab_size": 30522,
+}  # fmt: skip
 PUBLISHED = {  # what matters of config.json as published, and the number of parameters with the vocabulary's head
+    "electra-small-generator": (
+        {**ELECTRA_SHAPE, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024,
+         "num_attention_heads": 4},
+        "generator_predictions.dense.weight",
+        13_546_682,
+    ),
+    "electra-base-discriminator": (
+        {**ELECTRA_SHAPE, "embedding_size": 768, "hidden_size": 768, "intermediate_size": 3072,
+         "num_attention_heads": 12},
+        "",
+        108_891_648,
+    ),
     "distilbert-base-uncased": (
         {"model_type": "distilbert", "activation": "gelu", "attention_dropout": 0.1, "dim": 768, "dropout": 0.1,
          "hidden_dim": 3072, "initializer_range": 0.02, "max_position_embeddings": 512, "n_heads": 12, "n_layers": 6,
@@ -118,3 +141,13 @@ def test_a_published_shape_has_the_published_number_of_parameters_and_goes_out_a
     assert {key: written[key] for key in described.keys() - {"vocab_size"}} == {
         key: value for key, value in described.items() if key != "vocab_size"
     }
+
+
+def test_an_electra_discriminator_is_read_as_the_encoder_it_is_and_its_head_is_named(scattered, read):
+    theirs = scattered(transformers.ElectraForPreTraining(transformers.ElectraConfig(**ELECTRA)), 6)
+    ours = read(theirs)
+    assert {name.partition(".")[0] for name in ours.left_out} == {"discriminator_predictions"}
+    ids, mask, kinds = batch(0, 2)
+    with torch.inference_mode():
+        found = theirs.electra(input_ids=ids, attention_mask=mask.long(), token_type_ids=kinds).last_hidden_state
+        assert torch.allclose(ours.model(ids, mask, kinds)[mask], found[mask], atol=1e-4)

@@ -55,6 +55,7 @@ XLNET = {"vocab_size": VOCABULARY, "d_model": 24, "n_layer": 2, "n_head": 4, "d_
 CONFIGS = {
     "Bert": ("BertConfig", BERT),
     "Roberta": ("RobertaConfig", BERT),
+    "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
     "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
     "OpenAIGPT": ("OpenAIGPTConfig", GPT),
@@ -65,15 +66,27 @@ CONFIGS = {
     "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
     "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
+BERTS = ("Bert", "Roberta", "Electra", "DistilBert")
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
         (name, "ForTokenClassification", {"num_labels": 5})
-        for name in ("Bert", "Roberta", "DistilBert", "GPT2", "XLNet", "GPTNeoX", "Qwen3", "Llama", "Mistral")
+        for name in (
+            "Bert",
+            "Roberta",
+            "Electra",
+            "DistilBert",
+            "GPT2",
+            "XLNet",
+            "GPTNeoX",
+            "Qwen3",
+            "Llama",
+            "Mistral",
+        )
     ),
-    *((name, "ForQuestionAnswering", {}) for name in ("Bert", "Roberta", "DistilBert", "GPT2", "Bart", "GPTNeoX")),
+    *((name, "ForQuestionAnswering", {}) for name in (*BERTS, "GPT2", "Bart", "GPTNeoX")),
     ("XLNet", "ForQuestionAnsweringSimple", {}),
-    *((name, "ForMultipleChoice", {}) for name in ("Bert", "Roberta", "DistilBert", "XLNet")),
+    *((name, "ForMultipleChoice", {}) for name in (*BERTS, "XLNet")),
     ("Bert", "ForSequenceClassification", {"num_labels": 1}),
     ("Roberta", "ForSequenceClassification", {"num_labels": 4, "problem_type": "multi_label_classification"}),
 ]
@@ -151,6 +164,7 @@ TEXTS = ["the film is good", "a bad film, and long", "it is", "good", "a long st
 MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Bert": ("bert-tiny", {}, "wordpiece"),
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
+    "Electra": ("bert-tiny", {"read_from": "electra"}, "wordpiece"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
@@ -159,7 +173,7 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "GPTNeoX": ("gpt-mini", {}, "byte-bpe"),
     "Qwen3": ("modern-decoder", {}, "byte-bpe"),
 }
-CHANGES = {"DistilBert": {"segments": 0}}  # of the preset
+CHANGES = {"DistilBert": {"segments": 0}, "Electra": {"d_embedding": 16}}  # of the preset
 PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
 SINGLE = [Example((text,)) for text in TEXTS]
 
@@ -261,7 +275,7 @@ def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task)
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "GPT2", "XLNet", "Qwen3"])
+@pytest.mark.parametrize("family", [*BERTS, "GPT2", "XLNet", "Qwen3"])
 @torch.inference_mode()
 def test_tags_of_words_are_the_same_there(tuned, family):
     run = tuned(family, "tag")
@@ -273,7 +287,7 @@ def test_tags_of_words_are_the_same_there(tuned, family):
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "GPT2", "Bart", "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "GPT2", "Bart", "XLNet"])
 @torch.inference_mode()
 def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
     run = tuned(family, "span")
@@ -298,7 +312,7 @@ def _same_logits(run, model, tokenizer, examples):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "XLNet"])
 @torch.inference_mode()
 def test_choices_are_the_same_there(tuned, family):
     run = tuned(family, "choice")
