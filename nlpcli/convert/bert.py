@@ -1,10 +1,12 @@
-"""BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019) and ELECTRA (Clark et al. 2020).
+"""BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019), XLM-R (Conneau et al. 2020) and ELECTRA (Clark et al. 2020).
 
-RoBERTa counts positions otherwise, ELECTRA's embeddings may be narrower than its states; all have heads of their own.
+RoBERTa and XLM-R, which is RoBERTa in many languages, count positions otherwise. ELECTRA's embeddings may be narrower
+than its states. All have heads of their own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
@@ -191,6 +193,13 @@ ROBERTA = Family(
     pairs=_roberta_pairs,
     architecture=lambda ours: "RobertaForMaskedLM" if ours["mlm_head"] else "RobertaModel",
     ignored=("embeddings.position_ids", "lm_head.decoder.bias", "lm_head.decoder.weight"),
+)
+
+XLM_ROBERTA = replace(
+    ROBERTA,
+    model_type="xlm-roberta",
+    title="XLM-R",
+    architecture=lambda ours: "XLMRobertaForMaskedLM" if ours["mlm_head"] else "XLMRobertaModel",
 )
 
 

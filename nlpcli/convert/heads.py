@@ -90,6 +90,7 @@ def _llama(name: str) -> tuple[HeadClass, ...]:
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "xlm-roberta": _bert("XLMRoberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
     "electra": (
         HeadClass(
             "ElectraForSequenceClassification", TEXTS, "classifier.out_proj", "classifier.dense", "first",

@@ -22,7 +22,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.rows import Row
 from nlpcli.text.special import SpecialTokens
 
-_DOUBLED = ("roberta", "bart")
+_DOUBLED = ("roberta", "xlm-roberta", "bart")
 
 
 @dataclass(frozen=True)

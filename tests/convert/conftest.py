@@ -120,6 +120,11 @@ def xlnet(folder: Path) -> None:
     transformers.XLNetTokenizer.from_pretrained(folder).save_pretrained(folder)
 
 
+def xlm_roberta(folder: Path) -> None:
+    spm(folder, "sentencepiece.bpe.model", unk_id=0, bos_id=1, eos_id=2)
+    transformers.XLMRobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
 def marian(folder: Path) -> None:
     spm(folder, "source.spm")
     spm(folder, "target.spm", vocab_size=250)
@@ -143,6 +148,7 @@ MAKE = {
     "pegasus": pegasus,
     "xlnet": xlnet,
     "marian": marian,
+    "xlm-roberta": xlm_roberta,
 }
 
 

@@ -19,8 +19,12 @@ DISTILBERT = {"vocab_size": VOCABULARY, "dim": 24, "n_layers": 3, "n_heads": 4, 
 ELECTRA = {"vocab_size": VOCABULARY, "hidden_size": 24, "embedding_size": 12, "num_hidden_layers": 3,
            "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": LENGTH,
            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
+XLM_R = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 40, "max_position_embeddings": LENGTH + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
 CONFIGS = {  # name -> (their family, their config, the classes that are read and written)
     "distilbert": ("DistilBert", DISTILBERT, ("ForMaskedLM", "Model")),
+    "xlm-roberta": ("XLMRoberta", XLM_R, ("ForMaskedLM", "Model")),
     "electra": ("Electra", ELECTRA, ("ForMaskedLM", "Model")),
     "electra-wide": ("Electra", {**ELECTRA, "embedding_size": 24, "type_vocab_size": 3}, ("ForMaskedLM",)),
     "electra-relu": ("Electra", {**ELECTRA, "embedding_size": 36, "hidden_act": "relu"}, ("Model",)),
@@ -109,6 +113,14 @@ ELECTRA_SHAPE = {
     "type_vocab_size": 2, "vocab_size": 30522,
 }  # fmt: skip
 PUBLISHED = {  # what matters of config.json as published, and the number of parameters with the vocabulary's head
+    "xlm-roberta-base": (
+        {"model_type": "xlm-roberta", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu",
+         "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072,
+         "layer_norm_eps": 1e-05, "max_position_embeddings": 514, "num_attention_heads": 12, "num_hidden_layers": 12,
+         "type_vocab_size": 1, "vocab_size": 250002},
+        "lm_head.dense.weight",
+        278_295_186,
+    ),
     "electra-small-generator": (
         {**ELECTRA_SHAPE, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024,
          "num_attention_heads": 4},

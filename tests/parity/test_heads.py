@@ -55,6 +55,7 @@ XLNET = {"vocab_size": VOCABULARY, "d_model": 24, "n_layer": 2, "n_head": 4, "d_
 CONFIGS = {
     "Bert": ("BertConfig", BERT),
     "Roberta": ("RobertaConfig", BERT),
+    "XLMRoberta": ("XLMRobertaConfig", BERT),
     "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
     "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
@@ -66,7 +67,7 @@ CONFIGS = {
     "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
     "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
-BERTS = ("Bert", "Roberta", "Electra", "DistilBert")
+BERTS = ("Bert", "Roberta", "XLMRoberta", "Electra", "DistilBert")
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
@@ -164,6 +165,7 @@ TEXTS = ["the film is good", "a bad film, and long", "it is", "good", "a long st
 MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Bert": ("bert-tiny", {}, "wordpiece"),
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
+    "XLMRoberta": ("roberta-base", {"read_from": "xlm-roberta"}, "unigram"),
     "Electra": ("bert-tiny", {"read_from": "electra"}, "wordpiece"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
