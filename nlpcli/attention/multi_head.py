@@ -36,7 +36,7 @@ class MultiHeadAttention(nn.Module):
         d_value: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,
-        rotary: bool | Rotary = False,
+        rotary: bool | Rotary | None = None,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         scale: bool = True,

@@ -15,6 +15,7 @@ STACK = (
     "norm",
     "norm_position",
     "parallel_residual",
+    "first_norm",
     "norm_eps",
     "norm_bias",
     "qk_norm",
@@ -45,9 +46,9 @@ RECURRENT = (
 
 _EVERY = ("family", "kind", "encoder_layers", "decoder_layers", "max_length", "initialisation", "init_std")
 _EMBEDDING = ("d_embedding", "positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
-_ROTARY = ("rope_theta", "rope_share", "rope_scaling")
+_ROTARY = ("rope_theta", "rope_local_theta", "rope_share", "rope_scaling")
 _RELATIVE = ("relative_buckets", "relative_distance")
-_HEADS = ("output_bias", "scale_output", "mlm_head", "pooler", "pair_head")
+_HEADS = ("output_bias", "scale_output", "mlm_head", "mlm_head_bias", "pooler", "pair_head")
 _SOURCE = ("source_layers", "source_vocab_size")
 _ATTENTION = ("attention", "decoder_attention")
 

@@ -90,6 +90,9 @@ class ModelConfig(Strict):
     parallel_residual: bool = Field(
         False, description="attention and feed-forward layer read the same input (GPT-NeoX)"
     )
+    first_norm: bool = Field(
+        True, description="a pre-norm model's first layer normalizes its input (ModernBERT does not)"
+    )
     norm_eps: float = Field(1e-5, gt=0)
     norm_bias: bool = Field(True, description="LayerNorm's own bias")
     qk_norm: bool = Field(False, description="normalize queries and keys (RMS) before the dot product")
@@ -109,6 +112,9 @@ class ModelConfig(Strict):
         description="sinusoids interleaved as in the paper, or all sines before all cosines (Marian); relative: T5's",
     )
     rope_theta: Annotated[float, Field(gt=1)] = Field(10000.0, description="base of the angles of rotary positions")
+    rope_local_theta: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="the same in layers whose attention is not full; null: rope_theta"
+    )
     rope_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="part of each head that rotary positions turn (GPT-NeoX 0.25)"
     )
@@ -129,6 +135,7 @@ class ModelConfig(Strict):
         False, description="multiply the last hidden states by d_model^-0.5 before the output projection (T5)"
     )
     mlm_head: bool = Field(False, description="an encoder's dense layer before the output projection (BERT)")
+    mlm_head_bias: bool = Field(True, description="bias of that dense layer (ModernBERT has none)")
     pooler: bool = Field(False, description="tanh(W x) of an encoder's first hidden state (BERT)")
     pair_head: bool = Field(False, description="two classes from the pooler's output: next sentence, or sentence order")
     memory_length: SizeOrNone = Field(0, description="cached hidden states of earlier segments (Transformer-XL, XLNet)")
@@ -209,8 +216,10 @@ class ModelConfig(Strict):
             raise ValueError(f"the relative positions of {self.family} need an even d_model, not {self.d_model}")
         if any(a >= b for a, b in itertools.pairwise(self.adaptive_cutoffs)):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} are not in increasing order")
-        if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
-            raise ValueError("mlm_head, pooler and pair_head belong to an encoder")
+        if (self.mlm_head or self.pooler or self.pair_head or not self.mlm_head_bias) and self.kind != "encoder":
+            raise ValueError("mlm_head, mlm_head_bias, pooler and pair_head belong to an encoder")
+        if not self.first_norm and self.norm_position != "pre":
+            raise ValueError("first_norm has no effect with norm_position 'post'; it needs 'pre'")
         if self.source_layers and self.kind != "encoder-decoder":
             raise ValueError("source_layers belong to an encoder-decoder")
         if self.source_vocab_size and not self.source_layers:
@@ -225,7 +234,7 @@ class ModelConfig(Strict):
     @model_validator(mode="after")
     def _rotary_positions_fit(self) -> ModelConfig:
         if self.positions != "rotary":
-            for name in ("rope_theta", "rope_share", "rope_scaling"):
+            for name in ("rope_theta", "rope_local_theta", "rope_share", "rope_scaling"):
                 if getattr(self, name) != _default(name):
                     raise ValueError(f"{name} has no effect with positions '{self.positions}'; it needs 'rotary'")
             return self

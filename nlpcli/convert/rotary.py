@@ -231,7 +231,7 @@ LLAMA = Family(
 # Mistral: all layers with a window, or none
 
 
-def _windows(ours: Config) -> list[int | None] | None:
+def windows(ours: Config) -> list[int | None] | None:
     """The window of each layer in turn; None where something else than a window is among them."""
     found: list[int | None] = []
     for text in ours["attention"]:
@@ -248,12 +248,12 @@ def _mistral_read(theirs: Config, weights: Weights) -> dict[str, Any]:
 
 
 def _mistral_write(ours: Config) -> dict[str, Any]:
-    [window] = set(_windows(ours) or ())
+    [window] = set(windows(ours) or ())
     return {**_llama_write(ours), "sliding_window": window}
 
 
 def _mistral_lacks(ours: Config) -> list[str]:
-    return rope.unwritable(ours) + (["attention"] if len(set(_windows(ours) or ())) != 1 else [])
+    return rope.unwritable(ours) + (["attention"] if len(set(windows(ours) or ())) != 1 else [])
 
 
 MISTRAL = Family(
@@ -294,10 +294,10 @@ def _qwen_read(theirs: Config, weights: Weights) -> dict[str, Any]:
 
 
 def _qwen_write(ours: Config) -> dict[str, Any]:
-    turn, layers = _windows(ours) or [None], ours["decoder_layers"]
-    windows = [turn[i % len(turn)] for i in range(layers)]
-    width = next((window for window in windows if window is not None), None)
-    kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
+    turn, layers = windows(ours) or [None], ours["decoder_layers"]
+    found = [turn[i % len(turn)] for i in range(layers)]
+    width = next((window for window in found if window is not None), None)
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in found]
     first = kinds.index("sliding_attention") if width is not None else layers
     return {
         **_llama_write(ours),
@@ -309,8 +309,8 @@ def _qwen_write(ours: Config) -> dict[str, Any]:
 
 
 def _qwen_lacks(ours: Config) -> list[str]:
-    windows = _windows(ours)
-    fits = windows is not None and len({window for window in windows if window is not None}) <= 1
+    found = windows(ours)
+    fits = found is not None and len({window for window in found if window is not None}) <= 1
     return rope.unwritable(ours) + ([] if fits else ["attention"])
 
 

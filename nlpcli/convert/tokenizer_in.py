@@ -34,6 +34,7 @@ _TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tok
     "bert": _BRACKETS,
     "distilbert": _BRACKETS,
     "electra": _BRACKETS,
+    "modernbert": _BRACKETS,
     "roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "xlm-roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "bart": {**_ANGLES, "cls": "<s>", "sep": "</s>"},

@@ -100,7 +100,8 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the Transformer's stacks and of its embeddings."""
     stack = {name: getattr(c, name) for name in STACK} | {
         "attention": c.attention,
-        "rotary": _rotary(c),
+        "rotary": _rotary(c, c.rope_theta),
+        "local_rotary": _rotary(c, c.rope_local_theta) if c.rope_local_theta else None,
         "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
         if c.positions == "relative"
         else None,
@@ -118,11 +119,11 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return stack, embedding
 
 
-def _rotary(c: ModelConfig) -> bool | Rotary:
+def _rotary(c: ModelConfig, theta: float) -> Rotary | None:
     if c.positions != "rotary":
-        return False
+        return None
     scaling = None if c.rope_scaling.method == "none" else RopeScaling(**c.rope_scaling.model_dump())
-    return Rotary(c.rope_theta, c.rope_share, scaling, c.max_length)
+    return Rotary(theta, c.rope_share, scaling, c.max_length)
 
 
 def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
@@ -139,7 +140,7 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
         heads = {"mlm": c.mlm_head, "pooler": c.pooler, "pair": c.pair_head}
         return Encoder(
             encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there],
-            d_embedding=c.d_embedding, **common,
+            d_embedding=c.d_embedding, head_bias=c.mlm_head_bias, **common,
         )  # fmt: skip
     if c.kind == "decoder":
         return Decoder(decoder_layers=c.decoder_layers, **common, **predicting)

@@ -16,9 +16,11 @@ class MaskedHead(nn.Module):
     (…, d_model) -> (…, d_embedding)
     """
 
-    def __init__(self, width: int, norm: nn.Module, *, out: int | None = None, activation: str = "gelu") -> None:
+    def __init__(
+        self, width: int, norm: nn.Module, *, out: int | None = None, activation: str = "gelu", bias: bool = True
+    ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, out or width)
+        self.dense = nn.Linear(width, out or width, bias=bias)
         self.activation = activation_function(activation)
         self.norm = norm
 

@@ -46,7 +46,7 @@ class TransformerLayer(nn.Module):
         norm_bias: bool = True,
         qk_norm: bool = False,
         activation: str = "relu",
-        rotary: bool | Rotary = False,
+        rotary: bool | Rotary | None = None,
         parallel_residual: bool = False,
         attention_bias: bool = False,
         attention_scale: bool = True,
@@ -140,6 +140,8 @@ class Stack(nn.Module):
         positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`.
     causal: positions look at themselves and at those before them, as in a decoder.
     relative: T5's relative positions, one table for all layers: the settings of `RelativeBias`.
+    first_norm: whether the first layer of a pre-norm stack normalizes what its self-attention reads.
+    local_rotary: the rotary positions of layers with another pattern than full; None: those of all layers.
     """
 
     def __init__(
@@ -150,6 +152,8 @@ class Stack(nn.Module):
         causal: bool = False,
         relative: dict[str, int] | None = None,
         output_dropout: float = 0.0,
+        first_norm: bool = True,
+        local_rotary: Rotary | None = None,
         **layer: Any,
     ) -> None:
         super().__init__()
@@ -158,7 +162,10 @@ class Stack(nn.Module):
         for number in range(count):
             entry = entries[number % len(entries)]
             core = entry.core(scale=layer.get("attention_scale", True))
-            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **layer))
+            own = {"rotary": local_rotary} if local_rotary and entry.pattern != Full() else {}
+            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **{**layer, **own}))
+        if not first_norm:
+            self.layers[0].self_attention_norm = nn.Identity()
         self.positions = RelativeBias(layer["heads"], causal=causal, **relative) if relative else None
         self.norm: nn.Module | None = None
         if layer.get("norm_position") == "pre":

@@ -252,7 +252,8 @@ class Encoder(_WithVocabulary):
     """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
 
     heads: "mlm" for the vocabulary, "pooler" for a state of the whole text, "pair" for two classes from it.
-    d_embedding: the width of the embeddings, and of what "mlm" turns into logits; None: d_model.
+    d_embedding: the width of the embeddings, and of what "mlm" turns into logits; None: d_model. head_bias: whether the
+        dense layer of "mlm" has one.
     """
 
     def __init__(
@@ -264,6 +265,7 @@ class Encoder(_WithVocabulary):
         stack: dict[str, Any],
         heads: Collection[str] = (),
         d_embedding: int | None = None,
+        head_bias: bool = True,
         tie: str = "all",
         max_length: int | None = None,
     ) -> None:
@@ -275,7 +277,7 @@ class Encoder(_WithVocabulary):
         self.mlm_head = self.pooler = self.pair_head = None
         if "mlm" in heads:
             norm = make_norm(stack["norm"], inner, eps=stack["norm_eps"], bias=stack["norm_bias"])
-            self.mlm_head = MaskedHead(width, norm, out=inner, activation=stack["activation"])
+            self.mlm_head = MaskedHead(width, norm, out=inner, activation=stack["activation"], bias=head_bias)
             self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=True)
         if "pooler" in heads:
             self.pooler = Pooler(width)

@@ -22,9 +22,28 @@ ELECTRA = {"vocab_size": VOCABULARY, "hidden_size": 24, "embedding_size": 12, "n
 XLM_R = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
          "intermediate_size": 40, "max_position_embeddings": LENGTH + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
          "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
+MODERNBERT = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 4,
+              "intermediate_size": 40, "max_position_embeddings": LENGTH, "local_attention": 6, "pad_token_id": 0,
+              "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}  # fmt: skip
 CONFIGS = {  # name -> (their family, their config, the classes that are read and written)
     "distilbert": ("DistilBert", DISTILBERT, ("ForMaskedLM", "Model")),
     "xlm-roberta": ("XLMRoberta", XLM_R, ("ForMaskedLM", "Model")),
+    "modernbert": ("ModernBert", MODERNBERT, ("ForMaskedLM", "Model")),
+    "modernbert-biases": (
+        "ModernBert",
+        {
+            **MODERNBERT,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "norm_bias": True,
+            "classifier_bias": True,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"],
+            "hidden_activation": "silu",
+            "classifier_activation": "silu",
+            "tie_word_embeddings": False,
+        },
+        ("ForMaskedLM",),
+    ),
     "electra": ("Electra", ELECTRA, ("ForMaskedLM", "Model")),
     "electra-wide": ("Electra", {**ELECTRA, "embedding_size": 24, "type_vocab_size": 3}, ("ForMaskedLM",)),
     "electra-relu": ("Electra", {**ELECTRA, "embedding_size": 36, "hidden_act": "relu"}, ("Model",)),
@@ -120,6 +139,16 @@ PUBLISHED = {  # what matters of config.json as published, and the number of par
          "type_vocab_size": 1, "vocab_size": 250002},
         "lm_head.dense.weight",
         278_295_186,
+    ),
+    "ModernBERT-base": (
+        {"model_type": "modernbert", "attention_bias": False, "attention_dropout": 0.0, "classifier_activation": "gelu",
+         "classifier_bias": False, "decoder_bias": True, "embedding_dropout": 0.0, "global_attn_every_n_layers": 3,
+         "global_rope_theta": 160000.0, "hidden_activation": "gelu", "hidden_size": 768, "initializer_range": 0.02,
+         "intermediate_size": 1152, "local_attention": 128, "local_rope_theta": 10000.0,
+         "max_position_embeddings": 8192, "mlp_bias": False, "mlp_dropout": 0.0, "norm_bias": False, "norm_eps": 1e-05,
+         "num_attention_heads": 12, "num_hidden_layers": 22, "vocab_size": 50368},
+        "decoder.bias",
+        149_655_232,
     ),
     "electra-small-generator": (
         {**ELECTRA_SHAPE, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024,
