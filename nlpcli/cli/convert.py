@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """Convert a model to or from the Hugging Face format: settings, weights and tokenizer.
 
-    BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, GPT, GPT-2, GPT-NeoX, Llama, Mistral, Qwen3, BART, T5,
+    BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, GPT, GPT-2, GPT-NeoX, Llama, Mistral, Qwen3, BART, T5,
     PEGASUS, XLNet and Marian are read and written. A fine-tuned model becomes the class for its task, such as
     BertForSequenceClassification, with its labels; one for similarity a folder of sentence-transformers. Commands that
     take a model take such a folder directly, too.

@@ -121,6 +121,7 @@ class ModelConfig(Strict):
     rope_scaling: RopeScalingConfig = RopeScalingConfig()
     max_length: Size = Field(1024, description="longest sequence; a longer source is cut when translated")
     position_offset: SizeOrNone = Field(0, description="unused rows before learned positions (BART 2)")
+    relative_bias: bool = Field(False, description="T5's relative positions besides the other ones (MPNet)")
     relative_buckets: Size = Field(32, description="number of buckets for relative positions")
     relative_distance: Size = Field(128, description="relative positions beyond this distance share one bucket")
     segments: SizeOrNone = Field(0, description="number of segment embeddings (BERT 2)")
@@ -218,6 +219,8 @@ class ModelConfig(Strict):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} are not in increasing order")
         if (self.mlm_head or self.pooler or self.pair_head or not self.mlm_head_bias) and self.kind != "encoder":
             raise ValueError("mlm_head, mlm_head_bias, pooler and pair_head belong to an encoder")
+        if self.relative_bias and self.positions == "relative":
+            raise ValueError("relative_bias has no effect with positions 'relative', which are the same")
         if not self.first_norm and self.norm_position != "pre":
             raise ValueError("first_norm has no effect with norm_position 'post'; it needs 'pre'")
         if self.source_layers and self.kind != "encoder-decoder":
@@ -230,6 +233,11 @@ class ModelConfig(Strict):
         if self.kind != kinds.get(self.family, self.kind):
             raise ValueError(f"{self.family} is of kind {kinds[self.family]}, not {self.kind}")
         return self
+
+    @property
+    def relative(self) -> bool:
+        """Whether T5's relative positions are added to scores."""
+        return self.positions == "relative" or self.relative_bias
 
     @model_validator(mode="after")
     def _rotary_positions_fit(self) -> ModelConfig:
@@ -254,7 +262,7 @@ class ModelConfig(Strict):
     def _attention_can_do_what_is_needed(self) -> ModelConfig:
         if self.decoder_attention is not None and self.kind != "encoder-decoder":
             raise ValueError(f"decoder_attention belongs to an encoder-decoder; of this {self.kind} set attention")
-        wanted = {"bias": self.positions == "relative", "groups": self.kv_heads, "dropout": self.attention_dropout}
+        wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout}
         needs = [ability for ability, needed in wanted.items() if needed]
         try:
             if self.kind != "decoder":

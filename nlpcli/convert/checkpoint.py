@@ -41,6 +41,7 @@ FAMILIES = LazyTable(
         "xlnet": "nlpcli.convert.xlnet:XLNET",
         "xlm-roberta": "nlpcli.convert.bert:XLM_ROBERTA",
         "electra": "nlpcli.convert.bert:ELECTRA",
+        "mpnet": "nlpcli.convert.bert:MPNET",
         "modernbert": "nlpcli.convert.modernbert:MODERNBERT",
         "distilbert": "nlpcli.convert.distilbert:DISTILBERT",
         "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",
@@ -59,7 +60,15 @@ _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
 _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 _ZERO_START = "zero_start"  # there: what was changed so that targets begin with a zero vector
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_WITHOUT_HEADS = ("BertModel", "RobertaModel", "XLMRobertaModel", "ElectraModel", "DistilBertModel", "ModernBertModel")
+_WITHOUT_HEADS = (
+    "BertModel",
+    "RobertaModel",
+    "XLMRobertaModel",
+    "ElectraModel",
+    "DistilBertModel",
+    "ModernBertModel",
+    "MPNetModel",
+)
 _BODY = "body."  # before the names of a model's weights under a head
 _BARE = {"mlm_head": False, "pooler": False, "pair_head": False}  # an encoder under a task's head
 _LONGEST = 512  # tokens, of models that have no greatest length

@@ -39,6 +39,7 @@ _PLAIN = {
     "scale_output": False, "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0,
     "adaptive_cutoffs": [], "source_layers": 0, "rope_theta": 10000.0, "rope_local_theta": None, "rope_share": 1.0,
     "rope_scaling": RopeScalingConfig().model_dump(), "first_norm": True, "mlm_head_bias": True,
+    "relative_bias": False,
 }  # fmt: skip
 _ZERO_WILL_DO = ("attention_bias", "feed_forward_bias", "norm_bias")  # absent is as good as zero
 

@@ -91,6 +91,7 @@ CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
     "xlm-roberta": _bert("XLMRoberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "mpnet": _bert("MPNet", "classifier.dense", "classifier.out_proj", "mpnet.pooler.dense"),
     "electra": (
         HeadClass(
             "ElectraForSequenceClassification", TEXTS, "classifier.out_proj", "classifier.dense", "first",

@@ -35,6 +35,7 @@ _TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tok
     "distilbert": _BRACKETS,
     "electra": _BRACKETS,
     "modernbert": _BRACKETS,
+    "mpnet": {**_ANGLES, "unk": "[UNK]", "cls": "<s>", "sep": "</s>"},
     "roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "xlm-roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "bart": {**_ANGLES, "cls": "<s>", "sep": "</s>"},

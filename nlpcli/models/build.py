@@ -102,9 +102,7 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "attention": c.attention,
         "rotary": _rotary(c, c.rope_theta),
         "local_rotary": _rotary(c, c.rope_local_theta) if c.rope_local_theta else None,
-        "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
-        if c.positions == "relative"
-        else None,
+        "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance} if c.relative else None,
         "output_dropout": c.dropout if c.output_dropout else 0.0,
     }
     embedding = {

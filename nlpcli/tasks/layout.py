@@ -22,7 +22,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.rows import Row
 from nlpcli.text.special import SpecialTokens
 
-_DOUBLED = ("roberta", "xlm-roberta", "bart")
+_DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 
 
 @dataclass(frozen=True)

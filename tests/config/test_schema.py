@@ -43,6 +43,8 @@ ROTARY = {"positions": "rotary"}
         ({"first_norm": False}, "first_norm has no effect with norm_position 'post'; it needs 'pre'"),
         ({"mlm_head_bias": False}, "mlm_head, mlm_head_bias, pooler and pair_head belong to an encoder"),
         ({"rope_local_theta": 5.0}, "rope_local_theta has no effect with positions 'sinusoidal'"),
+        ({"relative_bias": True, "positions": "relative"}, "relative_bias has no effect with positions 'relative'"),
+        ({"relative_bias": True, "attention": ["linear"], "kind": "encoder"}, "linear can't take relative positions"),
         ({"rope_theta": 5.0}, "rope_theta has no effect with positions 'sinusoidal'; it needs 'rotary'"),
         ({"rope_share": 0.5, "positions": "learned"}, "rope_share has no effect with positions 'learned'"),
         ({"rope_scaling": {"method": "yarn"}}, "rope_scaling has no effect with positions 'sinusoidal'"),

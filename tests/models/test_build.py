@@ -242,6 +242,7 @@ OTHERS = {
     "positions": ("learned", {}),
     "max_length": (64, {"positions": "learned"}),
     "position_offset": (2, {"positions": "learned"}),
+    "relative_bias": (True, {}),
     "relative_buckets": (8, {"positions": "relative"}),
     "relative_distance": (17, {"positions": "relative"}),
     "segments": (3, {}),

@@ -25,6 +25,7 @@ XLM_R = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "n
 MODERNBERT = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 4,
               "intermediate_size": 40, "max_position_embeddings": LENGTH, "local_attention": 6, "pad_token_id": 0,
               "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}  # fmt: skip
+MPNET = {key: value for key, value in XLM_R.items() if key != "type_vocab_size"}
 CONFIGS = {  # name -> (their family, their config, the classes that are read and written)
     "distilbert": ("DistilBert", DISTILBERT, ("ForMaskedLM", "Model")),
     "xlm-roberta": ("XLMRoberta", XLM_R, ("ForMaskedLM", "Model")),
@@ -44,6 +45,7 @@ CONFIGS = {  # name -> (their family, their config, the classes that are read an
         },
         ("ForMaskedLM",),
     ),
+    "mpnet": ("MPNet", MPNET, ("ForMaskedLM", "Model")),
     "electra": ("Electra", ELECTRA, ("ForMaskedLM", "Model")),
     "electra-wide": ("Electra", {**ELECTRA, "embedding_size": 24, "type_vocab_size": 3}, ("ForMaskedLM",)),
     "electra-relu": ("Electra", {**ELECTRA, "embedding_size": 36, "hidden_act": "relu"}, ("Model",)),
@@ -149,6 +151,14 @@ PUBLISHED = {  # what matters of config.json as published, and the number of par
          "num_attention_heads": 12, "num_hidden_layers": 22, "vocab_size": 50368},
         "decoder.bias",
         149_655_232,
+    ),
+    "mpnet-base": (
+        {"model_type": "mpnet", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+         "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+         "max_position_embeddings": 514, "num_attention_heads": 12, "num_hidden_layers": 12,
+         "relative_attention_num_buckets": 32, "vocab_size": 30527},
+        "lm_head.dense.weight",
+        109_518_527,
     ),
     "electra-small-generator": (
         {**ELECTRA_SHAPE, "embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024,

@@ -56,6 +56,7 @@ CONFIGS = {
     "Bert": ("BertConfig", BERT),
     "Roberta": ("RobertaConfig", BERT),
     "XLMRoberta": ("XLMRobertaConfig", BERT),
+    "MPNet": ("MPNetConfig", {key: value for key, value in BERT.items() if key != "type_vocab_size"}),
     "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
     "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
@@ -67,7 +68,7 @@ CONFIGS = {
     "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
     "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
-BERTS = ("Bert", "Roberta", "XLMRoberta", "Electra", "DistilBert")
+BERTS = ("Bert", "Roberta", "XLMRoberta", "MPNet", "Electra", "DistilBert")
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
@@ -166,6 +167,7 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Bert": ("bert-tiny", {}, "wordpiece"),
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
     "XLMRoberta": ("roberta-base", {"read_from": "xlm-roberta"}, "unigram"),
+    "MPNet": ("roberta-base", {"read_from": "mpnet"}, "wordpiece"),
     "Electra": ("bert-tiny", {"read_from": "electra"}, "wordpiece"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
@@ -175,7 +177,11 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "GPTNeoX": ("gpt-mini", {}, "byte-bpe"),
     "Qwen3": ("modern-decoder", {}, "byte-bpe"),
 }
-CHANGES = {"DistilBert": {"segments": 0}, "Electra": {"d_embedding": 16}}  # of the preset
+CHANGES = {
+    "DistilBert": {"segments": 0},
+    "Electra": {"d_embedding": 16},
+    "MPNet": {"segments": 0, "relative_bias": True},
+}  # of the preset
 PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
 SINGLE = [Example((text,)) for text in TEXTS]
 
