@@ -125,7 +125,7 @@ class Family:
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
-        except (TypeError, ValueError) as error:  # a list where a name or a number should be
+        except (AttributeError, TypeError, ValueError) as error:  # a list where a name or a number should be
             raise NlpcliError(f"{place}: this {self.title} is not supported: {error}") from None
         return parse(ModelConfig, ours, place).model_dump()
 

@@ -72,7 +72,7 @@ def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
 
 def _theta(theirs: Config, kind: str) -> float:
     said = (theirs["rope_parameters"] or {}).get(kind) or {}
-    scaling = said.get("rope_type", "default") if not theirs.get("rope_scaling") else theirs["rope_scaling"]
+    scaling = theirs.get("rope_scaling") or said.get("rope_type") or "default"
     if scaling != "default":
         raise ValueError(f"rope_type {scaling!r} (only 'default' is supported)")
     named = {_FULL: "global_rope_theta", _SLIDING: "local_rope_theta"}[kind]

@@ -31,10 +31,12 @@ SETTINGS = ("rope_theta", "rope_share", "rope_scaling")
 def rope_in(theirs: Config, share: float = 1.0) -> dict[str, Any]:
     """Our settings. share: of each head that is turned, where config.json doesn't say it.
 
-    Raises: ValueError for a kind of scaling that is not supported.
+    Raises: ValueError for what is no such group of settings, and for a kind of scaling that is not supported.
     """
     said = theirs.get("rope_scaling") or theirs.get("rope_parameters") or {}
-    method = said.get("rope_type", said.get("type", "default"))
+    if not isinstance(said, dict) or any(isinstance(value, dict) for value in said.values()):
+        raise ValueError("rope_parameters that are not one group of settings for all layers")
+    method = said.get("rope_type") or said.get("type") or "default"
     if method != "default" and method not in _NUMBERS:
         raise ValueError(f"rope_type {method!r} (default, {', '.join(_NUMBERS)} are supported)")
     theta = said.get("rope_theta", theirs.get("rotary_emb_base", theirs.get("rope_theta", 10000.0)))
@@ -49,7 +51,9 @@ def _numbers_in(method: str, said: Config, theirs: Config) -> dict[str, Any]:
     longest = theirs["max_position_embeddings"]
     given = {ours: said[name] for ours, name in _NUMBERS[method].items() if said.get(name) is not None}
     original = given.get("original_max_length", longest)
-    given["factor"] = said["factor"] if said.get("factor") is not None else longest / original
+    if said.get("factor") is None and method != "yarn":
+        raise ValueError(f"rope_type {method!r} without factor")
+    given["factor"] = longest / original if said.get("factor") is None else said["factor"]
     if original == longest:
         given.pop("original_max_length", None)
     if method == "yarn" and said.get("attention_factor") is None and said.get("mscale") and said.get("mscale_all_dim"):

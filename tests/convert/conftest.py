@@ -206,6 +206,23 @@ OURS = {  # name -> (our settings, the class that is written)
         "RobertaForMaskedLM",
     ),
     "roberta-plain": ({**BERT, "position_offset": 2, "mlm_head": False, "pair_head": False}, "RobertaModel"),
+    "electra": ({**BERT, "d_embedding": 8, "pooler": False, "pair_head": False}, "ElectraForMaskedLM"),
+    "electra-bare": (
+        {**BERT, "d_embedding": 20, "mlm_head": False, "pooler": False, "pair_head": False, "attention_bias": False,
+         "norm_bias": False, "segments": 0},
+        "ElectraModel",
+    ),
+    "mpnet": (
+        {**BERT, "position_offset": 2, "segments": 0, "pooler": False, "pair_head": False, "relative_bias": True},
+        "MPNetForMaskedLM",
+    ),
+    "modernbert": (
+        {**TINY, "kind": "encoder", "norm_position": "pre", "first_norm": False, "embedding_norm": True,
+         "norm_bias": False, "feed_forward_bias": False, "activation": "geglu", "positions": "rotary",
+         "scale_embeddings": False, "attention": ["full", "window:4"], "rope_local_theta": 50.0, "max_length": 24,
+         "mlm_head": True, "mlm_head_bias": False},
+        "ModernBertForMaskedLM",
+    ),
     "gpt2": (GPT2, "GPT2LMHeadModel"),
     "gpt2-bare": (
         {**GPT2, "attention_bias": False, "feed_forward_bias": False, "norm_bias": False, "d_ff": 40, "tie": "none"},

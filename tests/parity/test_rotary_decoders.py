@@ -10,6 +10,7 @@ import torch
 from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.checkpoint import FAMILIES, read_huggingface, write_huggingface
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.errors import NlpcliError
 from nlpcli.models.build import count_parameters, outline
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
@@ -230,3 +231,38 @@ def test_a_published_shape_has_the_published_number_of_parameters_and_goes_out_a
     assert {key: written[key] for key in described.keys() - {"vocab_size", "hidden_act"}} == {
         key: value for key, value in described.items() if key not in ("vocab_size", "hidden_act")
     }
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+PLAIN = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_hidden_layers": 2,
+         "max_position_embeddings": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "words"),
+    [
+        (
+            "llama",
+            {"rope_scaling": {"type": "longrope", "factor": 2}},
+            r"rope_type 'longrope' \(default, linear, dynamic",
+        ),
+        ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_type 'linear' without factor"),
+        ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "rope_scaling.factor: must be at least 1"),
+        ("llama", {"rope_scaling": "linear"}, "not one group of settings for all layers"),
+        ("llama", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "not one group of settings"),
+        ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "only 1.0 is supported"),
+        ("llama", {"rope_theta": "x"}, "rope_theta: must be a number"),
+        ("llama", {"hidden_act": "relu"}, "this Llama is not supported: activation 'relu'"),
+        ("llama", {"num_key_value_heads": 3}, "4 heads can't share 3 kv_heads evenly"),
+        ("mistral", {"num_key_value_heads": 2, "sliding_window": 0}, "window:0"),
+        ("qwen3", {"layer_types": ["full_attention"]}, "layer_types that don't give each layer"),
+        ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types that don't give each layer"),
+        ("qwen3", {"layer_types": ["full_attention", "chunked_attention"]}, "layer_types that don't give each layer"),
+        ("gpt_neox", {"rotary_pct": 0}, "rope_share: must be greater than 0"),
+        ("gpt_neox", {"rotary_pct": 0.5, "num_attention_heads": 16}, "rope_share 0.5 turns 1 of a head's 2 numbers"),
+    ],
+)
+def test_what_is_not_supported_is_named(model_type, settings, words):
+    with pytest.raises(NlpcliError, match=words):
+        FAMILIES.load(model_type).config_in({**PLAIN, **settings}, {}, "config.json")
