@@ -91,7 +91,8 @@ HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
 """The settings of `text_head`."""
 
 _INNER = {"distilbert": "relu", "electra": "gelu"}
-"""The activation of a head's inner layer in families where it is not tanh, by what a model was read from."""
+"""The activation of a head's inner layer in families where it is not tanh, by what a model was read from. Embeddings
+with a width of their own are ELECTRA's, wherever they come from."""
 
 
 def text_head(
@@ -109,7 +110,8 @@ def text_head(
     if dense is None:
         dense = context.model.kind != "decoder" and chosen == summary
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
-    inner = _INNER.get(context.info.get("read_from", ""))
+    family = "electra" if context.model.d_embedding else context.info.get("read_from", "")
+    inner = _INNER.get(family)
     return settings | ({"activation": inner} if dense and inner else {}) | side(context, layers)
 
 

@@ -168,7 +168,7 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
     "XLMRoberta": ("roberta-base", {"read_from": "xlm-roberta"}, "unigram"),
     "MPNet": ("roberta-base", {"read_from": "mpnet"}, "wordpiece"),
-    "Electra": ("bert-tiny", {"read_from": "electra"}, "wordpiece"),
+    "Electra": ("bert-tiny", {}, "wordpiece"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
