@@ -134,7 +134,7 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer:
         raise NlpcliError(f"{path}: lacks the weight {error}") from None
     except (RuntimeError, ValueError, IndexError) as error:
         raise NlpcliError(f"{path}: a weight has another shape than {CONFIG} says ({_first_line(error)})") from None
-    used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
+    used = {pair.theirs for pair in [*pairs, *(cls.pairs(ours) if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = _rows_of(found, path)
     described = {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}

@@ -23,7 +23,7 @@ from nlpcli.objectives.learning import Loss
 from nlpcli.tasks.layout import Layout
 from nlpcli.tasks.tags import Tags
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.texts import side
+from nlpcli.tasks.texts import prediction, side
 from nlpcli.text.word_pieces import WordPieces, word_pieces
 
 _UNKNOWN = -1  # the goal of a word whose tag is not known
@@ -103,6 +103,7 @@ class Tagging:
     ) -> Tagging:
         tags, notes = Tags.found(examples, scheme)
         head = {"kind": "tokens", "outputs": len(tags.names), "dropout": dropout, "recurrent": recurrent}
+        head |= prediction(context)
         return cls(context, tags, head=head | side(context, layers), notes=notes)
 
     @classmethod

@@ -112,7 +112,20 @@ def text_head(
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
     family = "electra" if context.model.d_embedding else context.info.get("read_from", "")
     inner = _INNER.get(family)
-    return settings | ({"activation": inner} if dense and inner else {}) | side(context, layers)
+    if predicted := prediction(context):
+        settings |= {"dense": False} | predicted
+    elif dense and inner:
+        settings["activation"] = inner
+    return settings | side(context, layers)
+
+
+def prediction(context: Context) -> dict[str, Any]:
+    """The setting of a ModernBERT's head, which has a layer as before the vocabulary under its output; {} of others."""
+    model = context.model
+    if model.first_norm and context.info.get("read_from") != "modernbert":
+        return {}
+    layer = {"activation": model.activation, "norm_eps": model.norm_eps, "norm_bias": model.norm_bias}
+    return {"prediction": {**layer, "bias": model.mlm_head_bias}}
 
 
 def side(context: Context, layers: str, which: str = "decoder") -> dict[str, Any]:

@@ -33,6 +33,11 @@ BERT = {
 }  # fmt: skip
 DISTILBERT = {"vocab_size": VOCABULARY, "dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 40,
               "max_position_embeddings": 24, "pad_token_id": PAD}  # fmt: skip
+MODERNBERT = {
+    "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "norm_bias": True,
+    "intermediate_size": 40, "max_position_embeddings": 24, "pad_token_id": PAD, "local_attention": 6,
+    "bos_token_id": 0, "eos_token_id": END, "cls_token_id": 0, "sep_token_id": END,
+}  # fmt: skip
 GPT = {
     "vocab_size": VOCABULARY, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 24, "pad_token_id": PAD,
     "bos_token_id": 0, "eos_token_id": END,
@@ -57,6 +62,7 @@ CONFIGS = {
     "Roberta": ("RobertaConfig", BERT),
     "XLMRoberta": ("XLMRobertaConfig", BERT),
     "MPNet": ("MPNetConfig", {key: value for key, value in BERT.items() if key != "type_vocab_size"}),
+    "ModernBert": ("ModernBertConfig", MODERNBERT),
     "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
     "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
@@ -90,6 +96,13 @@ CLASSES = [
     ("XLNet", "ForQuestionAnsweringSimple", {}),
     *((name, "ForMultipleChoice", {}) for name in (*BERTS, "XLNet")),
     ("Bert", "ForSequenceClassification", {"num_labels": 1}),
+    ("ModernBert", "ForTokenClassification", {"num_labels": 5}),
+    ("ModernBert", "ForQuestionAnswering", {}),
+    (
+        "ModernBert",
+        "ForSequenceClassification",
+        {"num_labels": 4, "classifier_pooling": "mean", "classifier_bias": True},
+    ),
     ("Roberta", "ForSequenceClassification", {"num_labels": 4, "problem_type": "multi_label_classification"}),
 ]
 
@@ -169,6 +182,7 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "XLMRoberta": ("roberta-base", {"read_from": "xlm-roberta"}, "unigram"),
     "MPNet": ("roberta-base", {"read_from": "mpnet"}, "wordpiece"),
     "Electra": ("bert-tiny", {}, "wordpiece"),
+    "ModernBert": ("bert-tiny", {}, "wordpiece"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
@@ -177,11 +191,15 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "GPTNeoX": ("gpt-mini", {}, "byte-bpe"),
     "Qwen3": ("modern-decoder", {}, "byte-bpe"),
 }
-CHANGES = {
+CHANGES = {  # of the preset
     "DistilBert": {"segments": 0},
     "Electra": {"d_embedding": 16},
     "MPNet": {"segments": 0, "relative_bias": True},
-}  # of the preset
+    "ModernBert": {
+        "segments": 0, "norm_position": "pre", "first_norm": False, "positions": "rotary", "activation": "geglu",
+        "norm_bias": False, "attention": ["full", "window:4"], "rope_local_theta": 50.0, "mlm_head_bias": False,
+    },
+}  # fmt: skip
 PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
 SINGLE = [Example((text,)) for text in TEXTS]
 
@@ -283,7 +301,7 @@ def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task)
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", [*BERTS, "GPT2", "XLNet", "Qwen3"])
+@pytest.mark.parametrize("family", [*BERTS, "ModernBert", "GPT2", "XLNet", "Qwen3"])
 @torch.inference_mode()
 def test_tags_of_words_are_the_same_there(tuned, family):
     run = tuned(family, "tag")
@@ -295,7 +313,7 @@ def test_tags_of_words_are_the_same_there(tuned, family):
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", [*BERTS, "GPT2", "Bart", "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "ModernBert", "GPT2", "Bart", "XLNet"])
 @torch.inference_mode()
 def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
     run = tuned(family, "span")
@@ -372,9 +390,9 @@ def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
         ("Bert", "classify", {"dense": False}, "can't express head.dense false"),
         ("GPT2", "regress", {"both_orders": True}, "can't express head.both_orders true"),
         ("Roberta", "tag", {"recurrent": 8}, "RobertaForTokenClassification can't express head.recurrent 8"),
-        ("OpenAIGPT", "tag", {}, "transformers has no GPT with a head for the task 'tag'"),
+        ("OpenAIGPT", "tag", {}, "no GPT with a head for the task 'tag' is known in transformers"),
         ("Qwen3", "classify", {}, "has no bias in its output layer, and the model needs one"),
-        ("GPT2", "choice", {}, "transformers has no GPT-2 with a head for the task 'choice'"),
+        ("GPT2", "choice", {}, "no GPT-2 with a head for the task 'choice' is known in transformers"),
         ("Bert", "similarity", {"layers": "mean:2"}, "sentence-transformers can't express head.layers 'mean:2'"),
         ("Bart", "similarity", {}, "no place for the encoder of an encoder-decoder"),
     ],
