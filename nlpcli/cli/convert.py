@@ -35,10 +35,8 @@ def command(
 ) -> None:
     """Convert a model to or from the Hugging Face format: settings, weights and tokenizer.
 
-    BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian are read and written. Decoders with rotary positions
-    that are trained here are written as GPT-NeoX or Qwen3 and read back; most published models of these two have
-    settings that are refused (rotary_pct below 1, use_parallel_residual, grouped-query attention, another rope_theta).
-    A fine-tuned model becomes the class for its task, such as
+    BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, GPT, GPT-2, GPT-NeoX, Llama, Mistral, Qwen3, BART, T5,
+    PEGASUS, XLNet and Marian are read and written. A fine-tuned model becomes the class for its task, such as
     BertForSequenceClassification, with its labels; one for similarity a folder of sentence-transformers. Commands that
     take a model take such a folder directly, too.
 

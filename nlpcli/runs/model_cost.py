@@ -114,7 +114,7 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     """
     key = config.d_key or config.d_model // config.heads
     value = config.d_value or config.d_model // config.heads
-    layer = config.heads * (key + (key if config.family == "transformer-xl" else value)) * _BYTES
+    layer = (config.kv_heads or config.heads) * (key + (key if config.family == "transformer-xl" else value)) * _BYTES
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
     if config.kind != "encoder":
         horizons = _horizons(config)

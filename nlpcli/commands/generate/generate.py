@@ -109,6 +109,7 @@ class Generator:
         self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
         self.window = window_of(loaded)
         self.nothing = beginning(loaded)
+        self.start = text_start(loaded)
 
     def generate(
         self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
@@ -128,7 +129,7 @@ class Generator:
         from nlpcli.decoding.sampling import sample
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
-        prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
+        prefixes = [[*self.start, *self._fitting(ids, rows[i][0])] or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         most = self.job.max_new_tokens or MOST_TOKENS
         streams = [(number, k) for number, _, k in rows]
@@ -157,9 +158,10 @@ class Generator:
         ]
 
     def _fitting(self, ids: list[int], number: int) -> list[int]:
-        if len(ids) > self.window:
-            self.warn(f"prompt {number + 1}: only the last {self.window} of its {len(ids)} tokens are read")
-        return ids[-self.window :]
+        room = self.window - len(self.start)
+        if len(ids) > room:
+            self.warn(f"prompt {number + 1}: only the last {room} of its {len(ids)} tokens are read")
+        return ids[-room:]
 
     def _settings(self) -> Any:
         from nlpcli.decoding.constraints import Constraints, never_written
@@ -207,8 +209,16 @@ def end_of(loaded: LoadedModel) -> int | None:
     return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
 
 
+def text_start(loaded: LoadedModel) -> list[int]:
+    """The ids that every text begins with, such as Llama's `<s>`."""
+    return list(loaded.info.get("text_start") or ())
+
+
 def beginning(loaded: LoadedModel) -> list[int]:
-    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
+    """What a text begins from that has no beginning: what every text begins with, or the end of the document before,
+    or else of the line."""
+    if start := text_start(loaded):
+        return start
     end = end_of(loaded)
     if end is not None:
         return [end]

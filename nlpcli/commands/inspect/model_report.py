@@ -67,6 +67,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "step": info.get("step"),
         "layers": dict(layers_by_stack(config)),
         **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
+        "kv_heads": (config.kv_heads or config.heads) if config.family == "transformer" else None,
         "context": _longest(config),
         "trained_context": info.get("context") or info.get("max_length"),
         "longest_source": config.max_length if config.kind == "encoder-decoder" else None,
@@ -155,12 +156,15 @@ def _what(facts: Mapping[str, Any]) -> Section:
         context += f"; trained on up to {facts['trained_context']:,}"
     elif facts["longest_source"]:
         context += f"; sources are cut at {counted(facts['longest_source'], 'token')}"
+    heads = counted(facts["heads"], "head")
+    if facts["kv_heads"] not in (None, facts["heads"]):
+        heads += f" ({facts['kv_heads']} of keys and values)"
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("made for", _USES.get(facts["task"], f"the task {facts['task']}: nlpcli predict, nlpcli evaluate")),
         (
             "layers",
-            f"{layers}, width {facts['d_model']}, {counted(facts['heads'], 'head')}, feed-forward {facts['d_ff']}",
+            f"{layers}, width {facts['d_model']}, {heads}, feed-forward {facts['d_ff']}",
         ),
         ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),
