@@ -105,8 +105,16 @@ def window_of(loaded: LoadedModel) -> int:
     return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
 
 
+def text_start(loaded: LoadedModel) -> list[int]:
+    """The ids that every text begins with, such as Llama's `<s>`."""
+    return list(loaded.info.get("text_start") or ())
+
+
 def beginning(loaded: LoadedModel) -> list[int]:
-    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
+    """What a text begins from that has no beginning: what every text begins with, or the end of the document before,
+    or else of the line."""
+    if start := text_start(loaded):
+        return start
     end = end_of(loaded)
     if end is not None:
         return [end]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.decoding_settings import beginning, check_lengths, end_of, generation_of, window_of
+from nlpcli.runs.decoding_settings import beginning, check_lengths, end_of, generation_of, text_start, window_of
 from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model
 
@@ -111,6 +111,7 @@ class Generator:
         self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
         self.window = window_of(loaded)
         self.nothing = beginning(loaded)
+        self.start = text_start(loaded)
 
     def generate(
         self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
@@ -130,7 +131,7 @@ class Generator:
         from nlpcli.decoding.sampling import sample
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
-        prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
+        prefixes = [[*self.start, *self._fitting(ids, rows[i][0])] or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         most = self.job.max_new_tokens or MOST_TOKENS
         streams = [(number, k) for number, _, k in rows]
@@ -159,10 +160,11 @@ class Generator:
         ]
 
     def _fitting(self, ids: list[int], number: int) -> list[int]:
-        if len(ids) > self.window:
-            tokens = f"{counted(len(ids), 'token')} and is truncated to its last {self.window:,}"
+        room = self.window - len(self.start)
+        if len(ids) > room:
+            tokens = f"{counted(len(ids), 'token')} and is truncated to its last {room:,}"
             self.warn(f"prompt {number + 1} has {tokens}, the model's maximum")
-        return ids[-self.window :]
+        return ids[-room:]
 
     def _settings(self) -> Any:
         from nlpcli.decoding.constraints import Constraints, never_written
