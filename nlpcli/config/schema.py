@@ -272,7 +272,7 @@ class ModelConfig(Strict):
     def _attention_can_do_what_is_needed(self) -> ModelConfig:
         if self.decoder_attention is not None and self.kind != "encoder-decoder":
             raise ValueError(
-                f"decoder_attention needs a model of kind encoder-decoder; for a model of kind {self.kind} set attention"
+                f"decoder_attention needs a model of kind encoder-decoder; for one of kind {self.kind}, set attention"
             )
         wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout}
         needs = [ability for ability, needed in wanted.items() if needed]
