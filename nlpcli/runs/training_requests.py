@@ -14,20 +14,16 @@ from typing import Any
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.finetuning.finetune import default_preset, defaults
+from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
 from nlpcli.runs.training_run import LIMITS, Request
+from nlpcli.tasks import TASKS
 
 Say = Callable[[str], None]
 
+MIXTURE_TASK = "text-to-text"
+"""The task of a mixture when none is named; the mixture file names the tasks in it."""
 _LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
 _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
-_SAMPLES = {
-    "classify": "sentence-type",
-    "regress": "paraphrases",
-    "similarity": "paraphrases",
-    "tag": "names",
-    "span": "find-translation",
-}
 
 
 # --- pretraining -------------------------------------------------------------------------------------------------
@@ -118,7 +114,7 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
     if not resume:
         chosen = chosen or _base_settings(given, None).get("task")
     if not resume and config is None and chosen is None:
-        chosen = "text-to-text" if mixture else "translation"
+        chosen = MIXTURE_TASK if mixture else DEFAULT_TASK
         say(f"task: {chosen} (the default)")
     named = bool(resume or train or mixture)
     asked = _Asked(chosen, given.get("model"), config, resume)
@@ -187,7 +183,7 @@ class _Asked:
         file = {} if self.config is None else presets.load(self.config)
         task = self.task or file.get("task")
         init = self.init or file.get("init")
-        if self.resume or task is None or (task == "translation" and init is None):
+        if self.resume or task is None or (init is None and TASKS.load(task).parallel_text):
             return None
         return defaults(task, init=init)
 
@@ -195,7 +191,7 @@ class _Asked:
 def _tell_model(asked: _Asked, say: Say) -> None:
     """Says which preset is taken where none was named."""
     if asked.default is not None:
-        random = ", with random weights" if asked.task != "translation" else ""
+        random = "" if TASKS.load(asked.task or DEFAULT_TASK).parallel_text else ", with random weights"
         say(f"model: {asked.default} (the default{random})")
 
 
@@ -229,8 +225,6 @@ def _task_request(given: Mapping[str, Any], asked: _Asked, *, command: str, **mo
 
 def _task(task: str | None, say: Say) -> str | None:
     """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
-    from nlpcli.tasks import TASKS
-
     found = None if task is None else TASKS.check(task)
     if found != task:
         say(f"task: {found} ({task})")
@@ -240,17 +234,11 @@ def _task(task: str | None, say: Say) -> str | None:
 def _sample_examples(task: str) -> tuple[list[str], list[str]]:
     """Sample data for a task: training files and dev files."""
     from nlpcli.data.sample_data import sample_file
-    from nlpcli.tasks import TASKS
 
-    if task == "translation":
-        names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
-        paths = [str(sample_file(name)) for name in names]
-        return paths[:2], paths[2:]
-    if TASKS.check(task) not in _SAMPLES:
+    sample = TASKS.load(task).sample_data
+    if sample is None:
         raise NlpcliError(f"the task {task} needs training and dev examples", hint="name them: --train FILE --dev FILE")
-    folder = f"labelled/{_SAMPLES[task]}"
-    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
-    return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]
+    return [str(sample_file(name)) for name in sample.train], [str(sample_file(name)) for name in sample.dev]
 
 
 # --- both --------------------------------------------------------------------------------------------------------

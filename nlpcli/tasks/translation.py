@@ -6,6 +6,7 @@ p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.source_tar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
+from nlpcli.tasks.task import SampleData, TrainingDefaults
 from nlpcli.text import Tokenizer
 
 
-class Translation:
+class Translation(TrainingDefaults):
     """Pairs of sentences as a `Learnable`; `texts` are the raw pairs, needed only when subwords are sampled.
 
     With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
@@ -29,6 +31,16 @@ class Translation:
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
+
+    default_preset: ClassVar[str] = "transformer-tiny"
+    sample_preset: ClassVar[str | None] = "transformer-mini"
+    parallel_text: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
+    use: ClassVar[str] = "nlpcli translate --model {run} FILE"
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("tatoeba-en-de/train.en.gz", "tatoeba-en-de/train.de.gz"),
+        dev=("tatoeba-en-de/dev.en", "tatoeba-en-de/dev.de"),
+    )
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.setting_errors import suggestion
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.escaping import quoted
+from nlpcli.runs.finetuning.finetune import DEFAULT_TASK
 from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
@@ -185,7 +186,7 @@ def _resolved(
         command, request = _request(job, grid, asked, folder)
         config = resolve(request, command)
         if command == "finetune":
-            config = config.model_copy(update={"task": config.task or "translation"})
+            config = config.model_copy(update={"task": config.task or DEFAULT_TASK})
         else:
             config = config.model_copy(update={"objective": config.objective or "clm"})
         cell = Cell(variant, config.training.seed, folder, command, request, config, asked)
@@ -211,7 +212,7 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     if init and preset:
         raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other", hint="leave out one of them")
     if command == "finetune":
-        known = _finetuning(task or "translation", init, preset or config, settings)
+        known = _finetuning(task or DEFAULT_TASK, init, preset or config, settings)
     else:
         known = _pretraining(objective or "clm", init, preset, config, settings)
     request = Request(
@@ -246,7 +247,7 @@ def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]
     if settings.get("data", {}).get("mixture"):
         settings.setdefault("training", {}).setdefault("metric", "mean")
     usual = {} if base or init else {"preset": default_preset(task)}
-    return usual | {"base": None if task == "translation" and not init else defaults(task, init=init)}
+    return usual | {"base": None if TASKS.load(task).parallel_text and not init else defaults(task, init=init)}
 
 
 def _pretraining(

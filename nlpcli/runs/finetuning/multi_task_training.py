@@ -12,7 +12,6 @@ from nlpcli.config.multi_task import MixedTask, MixtureConfig, load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.task_metrics import measures_of
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
 from nlpcli.runs.finetuning.example_reading import (
@@ -59,8 +58,9 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.training.device import prepare
 
     mixture = load_mixture(config.data.mixture)
-    for settings in mixture.tasks.values():
-        check_kind(TASKS.load(settings.task), config)
+    kinds = [TASKS.load(settings.task) for settings in mixture.tasks.values()]
+    for kind in kinds:
+        check_kind(kind, config)
     tell_unused(config, _UNUSED, listener)
     run = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
@@ -71,9 +71,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
     )
     body = body_config(config.model)
-    tuned = Tuned(
-        config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
-    )
+    tuned = Tuned(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
     cuts = Cuts()
     context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
@@ -112,7 +110,7 @@ def _mixed(
             f"{part.name}: {counted(len(own.train), 'training example')}, {counted(len(own.dev), 'dev example')}, "
             f"sampled at a rate of {rate:.1%}"
         )
-        for note in getattr(part.task, "notes", ()):
+        for note in part.task.notes:
             listener.note(f"{part.name}: {note}")
     training = config.training
     return Mixture(parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed)
@@ -138,10 +136,10 @@ class _Examples:
         return found
 
     def texts(self) -> Any:
-        return texts_of(self.settings.task, self.train)
+        return texts_of(self.kind, self.train)
 
     def task(self, context: Any, config: RunConfig) -> Any:
-        own = self.settings if self.settings.task == "text-to-text" else self.settings.head
+        own = self.settings if self.kind.generates else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
         if "label_smoothing" in self.kind.options:
             options["label_smoothing"] = config.training.label_smoothing
@@ -179,15 +177,15 @@ class _Together:
             name: {**described, "columns": sets[name].columns.model_dump()}
             for name, described in self.describe().items()
         }
-        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if hasattr(task, "wording") else 0)
+        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if task.generates else 0)
         known = tuned_info(context.info, config.decoding, longest)
         info = {**known, "max_length": context.max_length, "parts": parts}
-        if any(hasattr(task, "generator") for task in self.tasks.values()):
+        if any(task.generates for task in self.tasks.values()):
             info["decoding"] = config.decoding.model_dump()
         if self.heads:
             return {**info, "task": "mixture", "problem": {}, "head": self.head()}
         most = max(task.wording.max_target for task in self.tasks.values())
-        return {**info, "task": "text-to-text", "problem": {"max_target": most}}
+        return {**info, "task": next(iter(self.tasks.values())).name, "problem": {"max_target": most}}
 
 
 class MeasuredMixture:
@@ -202,7 +200,7 @@ class MeasuredMixture:
         return (
             "loss",
             MEAN,
-            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in measures_of(own.task, own.examples)),
+            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in own.task.measures_on(own.examples)),
             *(f"{name}_loss" for name in self.tasks),
         )
 
@@ -215,7 +213,7 @@ class MeasuredMixture:
             values = own(model_for(model, name))
             found |= {f"{name}_{metric}": value for metric, value in values.items()}
             self.signatures.update({f"{name}_{metric}": text for metric, text in own.signatures.items()})
-            deciding.append(values[measures_of(own.task, own.examples)[0]])
+            deciding.append(values[own.task.measures_on(own.examples)[0]])
         self._show()
         losses = [found[f"{name}_loss"] for name in self.tasks]
         return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}

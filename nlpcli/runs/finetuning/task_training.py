@@ -14,7 +14,6 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.task_metrics import measures_of, possible_measures, scores_of
 from nlpcli.models.model_folder import no_tokenizer
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown
@@ -83,7 +82,7 @@ def run_task(
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
     if given is None:
-        check_metric(config, ("loss", *possible_measures(kind)))
+        check_metric(config, ("loss", *kind.possible_measures))
     run = choose_run(request, config, config.task)
     columns = columns_of(config.examples)
     given = given or Examples(*read_examples(kind, config, columns, listener))
@@ -91,9 +90,9 @@ def run_task(
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
     known = start.info if start else info_of(run)
-    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
+    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind, examples), listener)
     body = body_config(config.model)
-    tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
+    tuned = Tuned(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
     context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
     options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
@@ -117,19 +116,19 @@ def run_task(
         if config.tuning.balance
         else None,
     )
-    for note in getattr(task, "notes", ()):
+    for note in task.notes:
         listener.note(note)
     listener.note(f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _told(task))
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
-    if not hasattr(task, "cut_sources"):  # which are among the notes
+    if not task.generates:  # whose cut texts are among the notes
         cuts.tell(listener.note)
-    names = given.scoring.names if given.scoring else measures_of(task, dev)
+    names = given.scoring.names if given.scoring else task.measures_on(dev)
     known = tuned_info(context.info, config.decoding, task)
     info = {**known, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
-    elif hasattr(task, "generator"):
+    elif task.generates:
         info["decoding"] = config.decoding.model_dump()
     config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(
@@ -250,7 +249,7 @@ class Measured:
         self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
     ) -> None:
         self.task = task
-        self.scores_of = scoring or scores_of
+        self.scoring = scoring
         self.examples = examples
         self.items = task.encode(examples)
         unknown = unknown_labels(task, examples)  # which have no loss
@@ -275,7 +274,10 @@ class Measured:
             self.task.prediction(example, group, [next(outputs) for _ in group])
             for example, group in zip(self.examples, self.items, strict=True)
         ]
-        scores = self.scores_of(self.task, self.examples, predictions)
+        if self.scoring is None:
+            scores = self.task.scores(self.examples, predictions)
+        else:
+            scores = self.scoring(self.task, self.examples, predictions)
         self.signatures.update({name: score.signature for name, score in scores.items()})
         samples = task_samples(self.task, self.examples, predictions, self.shown.chosen(len(predictions)))
         self.shown.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
@@ -295,7 +297,7 @@ def fingerprint(examples: Iterable[Any]) -> str:
 def _told(task: Any) -> str:
     from nlpcli.data.label_text import join_labels
 
-    labels = getattr(task, "labels", None)
+    labels = task.labels
     if not labels:
         return ""
     shown = join_labels(labels[:8], ", ") + (", …" if len(labels) > 8 else "")
@@ -345,14 +347,10 @@ def tokenizer_of(
     return given
 
 
-def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
-    """All that is read in examples, and what is written where labels are texts as well."""
-    from nlpcli.tasks.text_to_text import references
-
+def texts_of(kind: Any, examples: Iterable[Any]) -> Iterator[str]:
+    """The texts that a tokenizer for a task, or its class, is trained on."""
     for example in examples:
-        yield from example.texts
-        if task == "text-to-text":
-            yield from references(example)
+        yield from kind.vocabulary_texts(example)
 
 
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
@@ -375,7 +373,7 @@ def without_effect(tuning: TuningConfig) -> list[str]:
 
 def prepare_generation(task: Any, config: RunConfig) -> None:
     """Gives a task that writes text what it writes with."""
-    if hasattr(task, "generator"):
+    if task.generates:
         from nlpcli.runs.finetuning.task_generator import BeamGenerator
 
         task.generator = BeamGenerator(
