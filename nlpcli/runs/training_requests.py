@@ -13,6 +13,7 @@ from typing import Any
 
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides
+from nlpcli.config.multi_task import MIXTURE_TASK
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
 from nlpcli.runs.training_run import LIMITS, Request
@@ -20,8 +21,6 @@ from nlpcli.tasks import TASKS
 
 Say = Callable[[str], None]
 
-MIXTURE_TASK = "text-to-text"
-"""The task of a mixture when none is named; the mixture file names the tasks in it."""
 _LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
 _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
 

@@ -57,6 +57,7 @@ class Similarity(Task):
     name: ClassVar[str] = "similarity"
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
     answer: ClassVar[str] = "score"
+    mixes: ClassVar[bool] = False
     use: ClassVar[str] = "nlpcli embed --model {run} FILE"
     ranks: bool = True  # where labels were learned, which an instance knows
     options: ClassVar[frozenset[str]] = frozenset(

@@ -13,6 +13,7 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError, nearest
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.text import Tokenizer
 
@@ -52,6 +53,7 @@ class Context:
 
     model: the body's configuration. info: what model.yaml, or the folder it was read from, says of it. max_length: the
     most tokens of a sequence, special ones included. on_cut: see `OnCut`.
+    loss_settings: of a loss over the vocabulary.
     """
 
     tokenizer: Tokenizer
@@ -59,6 +61,7 @@ class Context:
     info: Mapping[str, Any] = field(default_factory=dict)
     max_length: int = 256
     on_cut: OnCut | None = None
+    loss_settings: LossSettings = CROSS_ENTROPY
 
     def tell_cut(self, example: Example, room: int, tokens: int) -> None:
         """Tells of an example of which `room` of `tokens` tokens are read, if these are fewer."""
@@ -87,7 +90,8 @@ class TrainingDefaults:
     default preset. training_defaults: settings of a run, laid over those of all tasks
     (`nlpcli.runs.finetuning.finetune.DEFAULTS`). sample_data: None where the program brings none. parallel_text:
     whether two files of lines are read, sources and targets, instead of labeled examples. generates: whether the answer
-    is a text that the model writes, instead of the output of a head. use: a command that uses a trained model.
+    is a text that the model writes, instead of the output of a head. mixes: whether it
+    can be trained together with other tasks. use: a command that uses a trained model.
     """
 
     default_preset: ClassVar[str] = "bert-nano"
@@ -96,6 +100,7 @@ class TrainingDefaults:
     sample_data: ClassVar[SampleData | None] = None
     parallel_text: ClassVar[bool] = False
     generates: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     use: ClassVar[str] = "nlpcli predict --model {run} FILE"
 
 
@@ -118,6 +123,7 @@ class Task(TrainingDefaults, ABC):
     answer: ClassVar[str]
     possible_measures: ClassVar[tuple[str, ...]]
     kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    mixes: ClassVar[bool] = True
     json_format: ClassVar[str] = "jsonl"
     by_words: ClassVar[bool] = False
     has_confusion: ClassVar[bool] = False

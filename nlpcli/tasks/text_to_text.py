@@ -110,9 +110,7 @@ class TextToText(Task):
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder", "decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "text"
-    options: ClassVar[frozenset[str]] = frozenset(
-        {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
-    )
+    options: ClassVar[frozenset[str]] = frozenset({"prefix", "max_target", "measure", "no_repeat_ngram"})
     possible_measures: ClassVar[tuple[str, ...]] = tuple(
         dict.fromkeys(name for names in MEASURES.values() for name in names)
     )
@@ -123,11 +121,10 @@ class TextToText(Task):
         "training": {"label_smoothing": 0.1},
     }
 
-    def __init__(self, context: Context, wording: Wording, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, context: Context, wording: Wording) -> None:
         self.context = context
         self.tokenizer = context.tokenizer
         self.wording = wording
-        self.label_smoothing = label_smoothing
         self.generator: Generator | None = None
         self.cut_sources = self.cut_targets = 0
         special = context.tokenizer.special
@@ -155,10 +152,9 @@ class TextToText(Task):
         max_target: int = 128,
         measure: str = "auto",
         no_repeat_ngram: int = 0,
-        label_smoothing: float = 0.0,
     ) -> TextToText:
         wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure, no_repeat_ngram)
-        task = cls(context, wording, label_smoothing=label_smoothing)
+        task = cls(context, wording)
         for example in examples:
             task.check(example)
         return task
@@ -269,7 +265,7 @@ class TextToText(Task):
         return pair_batch(pairs, self.tokenizer.special, self.start)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
-        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.label_smoothing)
+        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.context.loss_settings)
 
     def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
         assert self.generator is not None, "the task has no generator"

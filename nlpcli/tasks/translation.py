@@ -14,6 +14,7 @@ from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
 from nlpcli.tasks.task import SampleData, TrainingDefaults
@@ -50,7 +51,7 @@ class Translation(TrainingDefaults):
         *,
         batch_tokens: int = 4096,
         max_length: int = 256,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
         sampling: float = 0.0,
         texts: Sequence[tuple[str, str]] | None = None,
@@ -63,7 +64,7 @@ class Translation(TrainingDefaults):
         self.tokenizer = tokenizer
         self.tokenizers = (source_tokenizer or tokenizer, tokenizer)
         self.batch_tokens = batch_tokens
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.seed = seed
         self.sampling = sampling
         self.max_length = max_length
@@ -110,7 +111,7 @@ class Translation(TrainingDefaults):
         return max(np.array([len(source), len(target)]) + self.around) > self.max_length
 
     def loss(self, model: nn.Module, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
-        return pair_loss(model, batch, self.label_smoothing), None
+        return pair_loss(model, batch, self.loss_settings), None
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""

@@ -18,6 +18,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.escaping import quoted
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK
 from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
+from nlpcli.tasks import TASKS
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 """What a grid's folder holds beside its cells."""
@@ -241,7 +242,6 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
 def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
     from nlpcli.runs.finetuning.finetune import default_preset, defaults
-    from nlpcli.tasks import TASKS
 
     task = TASKS.check(task)
     if settings.get("data", {}).get("mixture"):
@@ -269,7 +269,7 @@ def _check(cell: Cell) -> None:
         from nlpcli.runs.pretraining.pretrain import configured
 
         configured(cell.request)
-    elif config.task == "translation":
+    elif TASKS.load(config.task).parallel_text:
         if config.model.kind != "encoder-decoder":
             raise NlpcliError(
                 f"translation needs an encoder-decoder, but the kind of this model is {config.model.kind}"

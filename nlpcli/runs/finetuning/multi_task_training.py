@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.multi_task import MixedTask, MixtureConfig, load_mixture
+from nlpcli.config.multi_task import TEXT_SETTINGS, MixedTask, MixtureConfig, load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
@@ -54,11 +54,12 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     Raises: NlpcliError for wrong settings or data of one of them, before anything is written.
     """
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
     mixture = load_mixture(config.data.mixture)
-    kinds = [TASKS.load(settings.task) for settings in mixture.tasks.values()]
+    kinds = [kind_of(f"{config.data.mixture}: tasks.{name}", part) for name, part in mixture.tasks.items()]
     for kind in kinds:
         check_kind(kind, config)
     tell_unused(config, _UNUSED, listener)
@@ -73,7 +74,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
     learnable = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
@@ -90,6 +91,30 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         build=lambda: tuned.build(body, together), tuned=tuned,
     )  # fmt: skip
     return run, outcome
+
+
+def kind_of(place: str, settings: MixedTask) -> Any:
+    """The class of one of several tasks. Raises: NlpcliError, naming the place, for a task or a setting of another."""
+    try:
+        kind = TASKS.load(settings.task)
+    except NlpcliError as error:
+        raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
+    if not kind.mixes:
+        raise NlpcliError(
+            f"{place}: the task {settings.task} can't be trained together with others",
+            hint=f"train it alone with: nlpcli finetune --task {settings.task}",
+        )
+    if kind.generates and "head" in settings.model_fields_set:
+        raise NlpcliError(
+            f"{place}: the task {settings.task} has no section 'head'", hint="write its settings next to 'train'"
+        )
+    named = [name for name in TEXT_SETTINGS if name in settings.model_fields_set]
+    if named and not kind.generates:
+        raise NlpcliError(
+            f"{place}: '{named[0]}' is a setting of tasks that generate text, but this task is '{settings.task}'",
+            hint=f"leave out '{named[0]}'",
+        )
+    return kind
 
 
 def _mixed(
@@ -141,8 +166,6 @@ class _Examples:
     def task(self, context: Any, config: RunConfig) -> Any:
         own = self.settings if self.kind.generates else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
-        if "label_smoothing" in self.kind.options:
-            options["label_smoothing"] = config.training.label_smoothing
         task = self.kind.create(self.train, context, **options)
         tell_unknown(task, self.dev, self.warn, shown=1)
         tell_look_alike(task, self.warn)

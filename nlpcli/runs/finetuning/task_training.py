@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,6 +74,7 @@ def run_task(
 
     Raises: NlpcliError for wrong settings or data, before anything is written.
     """
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.supervised import Supervised
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
@@ -94,10 +95,8 @@ def run_task(
     body = body_config(config.model)
     tuned = Tuned(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
-    options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
-    if "label_smoothing" in kind.options:
-        options["label_smoothing"] = config.training.label_smoothing
+    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
+    options = {name: getattr(config.head, name) for name in kind.options}
     warn = warner(listener)
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
     task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
@@ -356,6 +355,10 @@ def texts_of(kind: Any, examples: Iterable[Any]) -> Iterator[str]:
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
     unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
+    if not kind.generates:
+        from nlpcli.layers.vocabulary_loss import LossSettings
+
+        unread += [f"training.{setting.name}" for setting in fields(LossSettings)]
     tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
 
 

@@ -51,6 +51,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
@@ -79,7 +80,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         sides.target,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
-        label_smoothing=config.training.label_smoothing,
+        loss_settings=LossSettings.of(config.training),
         seed=config.training.seed,
         sampling=sampling,
         texts=list(read_parallel(source, target)) if sampling else None,

@@ -46,13 +46,17 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
-    if adaptive and config.training.label_smoothing:
-        raise NlpcliError("an adaptive softmax does not support label smoothing", hint="set training.label_smoothing=0")
+    if adaptive:
+        from nlpcli.layers.vocabulary_loss import LossSettings
+        from nlpcli.objectives.token_loss import check_adaptive
+
+        check_adaptive(LossSettings.of(config.training))
 
 
 def prepare(materials: Materials) -> Job:
     """A left-to-right language model over documents laid end to end."""
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.clm import CausalLanguageModelling
 
     config, tokenizer = materials.config, materials.tokenizer
@@ -73,7 +77,7 @@ def prepare(materials: Materials) -> Job:
         context=data.context,
         stride=data.eval_stride,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         document_mask=data.document_mask,
     )
     signatures: dict[str, str] = {}

@@ -67,6 +67,7 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def prepare(materials: Materials) -> Job:
     """An encoder-decoder that restores what a noise disturbed."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.denoise import Denoising
 
     config = materials.config
@@ -81,7 +82,7 @@ def prepare(materials: Materials) -> Job:
         noise=noise,
         context=data.context,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 

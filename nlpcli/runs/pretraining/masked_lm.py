@@ -53,6 +53,7 @@ def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
 
 def prepare(materials: Materials) -> Job:
     """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.encoder_objectives import EncoderPretraining
 
     config, weights = materials.config, materials.weights
@@ -70,7 +71,7 @@ def prepare(materials: Materials) -> Job:
         batch_tokens=training.batch_tokens,
         masking=_masking(config),
         copies=config.noise.dupe_factor,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 

@@ -28,6 +28,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def prepare(materials: Materials) -> Job:
     """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.plm import PermutationLanguageModelling
 
     config = materials.config
@@ -40,7 +41,7 @@ def prepare(materials: Materials) -> Job:
         context=data.context,
         one_of=config.noise.predict_one_of,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 
