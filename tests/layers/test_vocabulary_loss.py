@@ -7,6 +7,8 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlpcli.layers import vocabulary_loss as module
 from nlpcli.layers.vocabulary_loss import LossSettings, vocabulary_loss, vocabulary_nll
@@ -152,3 +154,21 @@ def test_of_each_position_alone_it_is_what_their_sum_is_made_of(chunks, n, bias,
     assert found.tolist() == pytest.approx([float(nll.detach()) for nll in wanted], rel=1e-4, abs=1e-5)
     _, nll = vocabulary_loss(hidden, weight, target, bias=offset)
     assert float(found.sum()) == pytest.approx(float(nll), rel=1e-5)
+
+
+@given(seed=st.integers(0, 99), smoothing=st.sampled_from([0.0, 0.2]), z_loss=st.sampled_from([1e-4, 0.1]))
+def test_the_z_loss_and_its_gradients_are_those_of_the_formula(seed, smoothing, z_loss):
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [torch.randn(size, generator=generator, dtype=torch.float64) for size in ((9, 5), (13, 5), (13,))]
+    target = torch.randint(13, (9,), generator=generator)
+    ours, theirs = ([leaf.clone().requires_grad_() for leaf in leaves] for _ in range(2))
+    loss, nll = vocabulary_loss(*ours[:2], target, bias=ours[2], settings=LossSettings(smoothing, z_loss))
+    logits = F.linear(theirs[0], theirs[1], theirs[2])
+    expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    expected = expected + z_loss * logits.logsumexp(-1).square().sum()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(nll, F.cross_entropy(logits, target, reduction="sum"))
+    (3 * loss).backward()
+    (3 * expected).backward()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our.grad, their.grad)
