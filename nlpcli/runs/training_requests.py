@@ -33,6 +33,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
 
     Raises: NlpcliError for an unknown objective or preset.
     """
+    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE
     from nlpcli.runs.pretraining import default_preset as preset_for
     from nlpcli.runs.pretraining.pretrain import without_model
 
@@ -40,11 +41,12 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
     preset, data, documents = given.get("preset"), given.get("data"), given.get("documents")
     chosen, noise = _objective(given.get("objective"), given.get("noise"), say)
     if not resume:
-        chosen = chosen or _base_settings(given, None).get("objective") or ("denoise" if noise else None)
+        chosen = chosen or _base_settings(given, None).get("objective")
+        chosen = chosen or (_objective_of("noise.kinds") if noise else None)
     if not resume and config is None and preset is None:
         if chosen is None:
-            chosen = "clm"
-            say("objective: clm (the default)")
+            chosen = DEFAULT_OBJECTIVE
+            say(f"objective: {chosen} (the default)")
         preset = preset_for(chosen, noise, given.get("overrides") or ())
         say(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
     if not resume and not data:
@@ -52,7 +54,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
     return _request(
         given,
         command=command,
-        default="gpt-mini",
+        default=preset_for(DEFAULT_OBJECTIVE),
         preset=preset if model is None else None,
         base=None if model is None or resume or config is not None else without_model(preset),
         init=None if model is None else str(model),
@@ -74,26 +76,35 @@ def _sample_text(
 ) -> tuple[list[str] | None, str | None]:
     """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
     from nlpcli.data.sample_data import sample_file
+    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, builder
 
     if _chosen_in(settings, "train"):
         return None, documents
     data = str(sample_file("tinyshakespeare.txt.gz"))
-    usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
+    usual = builder(objective or settings.get("objective") or DEFAULT_OBJECTIVE).sample_documents
     documents = documents or _chosen_in(settings, "documents")
     say(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
     return [data], documents or usual
 
 
+def _objective_of(setting: str) -> str:
+    """The objective to which an option for this setting belongs."""
+    from nlpcli.runs.pretraining import OBJECTIVES
+
+    return next(name for name in OBJECTIVES if setting in OBJECTIVES.load(name).options)
+
+
 def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str | None, str | None]:
     """The objective of this name or synonym, and the noise that goes with it where none was given."""
-    from nlpcli.runs.pretraining import SYNONYMS, parse
+    from nlpcli.runs.pretraining import OBJECTIVES, parse, synonyms
 
     if objective is None:
         return None, noise
-    if objective.lower() not in SYNONYMS:
+    meant = None if objective in OBJECTIVES else synonyms().get(objective.lower())
+    if meant is None:
         parse(objective)
         return objective, noise
-    found, usual = SYNONYMS[objective.lower()]
+    found, usual = meant
     noise = noise or usual
     say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
     return found, noise

@@ -447,7 +447,7 @@ def train(
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
     build: makes the model where it is not simply that of the configuration with new weights; tuned: says which of its
-    weights are trained when, and at which rate (`nlpcli.runs.finetuning.model_preparation.Tuned`); source_tokenizer:
+    weights are trained when, and at which rate (`nlpcli.runs.model_preparation.Tuned`); source_tokenizer:
     of sources that are read with another tokenizer. `measured` are the names of what `evaluate` gives; `signatures`
     says for each how, and may be filled meanwhile, as `shown` is with outputs.
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a

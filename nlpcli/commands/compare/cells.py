@@ -17,6 +17,7 @@ from nlpcli.config.setting_errors import suggestion
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.escaping import quoted
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK
+from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE
 from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
 from nlpcli.tasks import TASKS
 
@@ -189,7 +190,7 @@ def _resolved(
         if command == "finetune":
             config = config.model_copy(update={"task": config.task or DEFAULT_TASK})
         else:
-            config = config.model_copy(update={"objective": config.objective or "clm"})
+            config = config.model_copy(update={"objective": config.objective or DEFAULT_OBJECTIVE})
         cell = Cell(variant, config.training.seed, folder, command, request, config, asked)
         if checked:
             _check(cell)

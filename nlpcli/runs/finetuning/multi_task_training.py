@@ -22,7 +22,6 @@ from nlpcli.runs.finetuning.example_reading import (
     tell_shared,
     tell_unknown,
 )
-from nlpcli.runs.finetuning.model_preparation import Tuned
 from nlpcli.runs.finetuning.task_training import (
     UNUSED,
     Measured,
@@ -32,11 +31,12 @@ from nlpcli.runs.finetuning.task_training import (
     max_length_of,
     prepare_generation,
     texts_of,
-    tokenizer_of,
     with_metric,
 )
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.model_preparation import Tuned
 from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
 MEAN = "mean"

@@ -14,7 +14,6 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.models.model_folder import no_tokenizer
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown
 from nlpcli.runs.finetuning.example_reading import (
@@ -26,10 +25,11 @@ from nlpcli.runs.finetuning.example_reading import (
     tell_unknown,
     unknown_labels,
 )
-from nlpcli.runs.finetuning.model_preparation import Tuned
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
-from nlpcli.runs.init_from_model import Start, body_config, info_of, open_start
-from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.model_preparation import Tuned
+from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, tell_unused, train
+from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -37,13 +37,6 @@ if TYPE_CHECKING:
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
-
-OF_EXAMPLES = (
-    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
-    *(f"head.{name}" for name in HeadConfig.model_fields),
-    "training.batch_size", "tuning.balance", "data.mixture",
-)  # fmt: skip
-"""Settings that mean nothing where no labelled examples are read."""
 
 
 class Scoring(Protocol):
@@ -307,43 +300,6 @@ def max_length_of(config: RunConfig) -> int:
     """The most tokens of a sequence that the model can read and the settings allow."""
     model = config.model
     return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
-
-
-def tokenizer_of(
-    request: Request,
-    config: RunConfig,
-    start: Start | None,
-    run: Path,
-    texts: Callable[[], Iterable[str]],
-    listener: Listener,
-) -> Any:
-    """The tokenizer to train with: that of the model there is, the one named, or one trained on `texts`.
-
-    Raises: NlpcliError for one that is not the model's, unless an exchange is asked for.
-    """
-    if start is None or request.resume:
-        return get_tokenizer(request, texts, config, run, listener)
-    if request.tokenizer is None:
-        if start.tokenizer is None:
-            raise no_tokenizer(start.path, "name the tokenizer of its training with --tokenizer DIR")
-        return start.tokenizer
-    from nlpcli.commands.tokenize import open_tokenizer
-
-    given = open_tokenizer(Path(request.tokenizer))
-    if start.tokenizer is None:
-        if given.vocab_size != start.vocab_size:
-            raise NlpcliError(
-                f"{request.tokenizer}: the tokenizer has {given.vocab_size:,} tokens, "
-                f"but the model {start.path} has {start.vocab_size:,}",
-                hint="name the tokenizer that the model was trained with",
-            )
-        return given
-    if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
-        raise NlpcliError(
-            f"{request.tokenizer} is not the tokenizer that {start.path} was trained with",
-            hint="leave out --tokenizer, or replace the tokenizer with --set tuning.new_tokenizer=true",
-        )
-    return given
 
 
 def texts_of(kind: Any, examples: Iterable[Any]) -> Iterator[str]:

@@ -9,14 +9,15 @@ from typing import Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
 from nlpcli.runs.finetuning.example_reading import shared_words
-from nlpcli.runs.finetuning.model_preparation import Tuned, has_new_source_encoder
-from nlpcli.runs.finetuning.task_training import OF_EXAMPLES, tokenizer_of, warner
+from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
+from nlpcli.runs.model_preparation import Tuned, has_new_source_encoder
 from nlpcli.runs.training_run import (
     MEASURED,
     Listener,
@@ -28,6 +29,7 @@ from nlpcli.runs.training_run import (
     text_metrics,
     train,
 )
+from nlpcli.runs.training_tokenizer import tokenizer_of
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
@@ -55,7 +57,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
-    tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
+    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
     source, target = config.data.train
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))

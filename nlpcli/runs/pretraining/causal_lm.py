@@ -98,7 +98,6 @@ def prepare(materials: Materials) -> Job:
         model=config.model,
         info={"task": "language-model", "context": data.context, "document_end": eos is not None},
         evaluate=evaluate,
-        measures=MEASURED,
         fingerprint=train_shards.fingerprint,
         summary=f"{sized(train_shards)}; {counted(dev_shards.tokens, 'token')} in the dev set, "
         f"scored in windows of {data.context} "
@@ -112,4 +111,16 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.document_mask", "data.eval_stride")
 
 
-BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)
+CLM = Builder(
+    preset="gpt-mini",
+    check=check,
+    prepare=prepare,
+    measures=lambda config, weights: MEASURED,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms=dict.fromkeys(
+        ("causal", "causal-lm", "lm", "language-model", "language-modeling", "gpt", "gpt2"), ("clm", None)
+    ),
+    options={"data.document_mask": "--document-mask"},
+    sample_documents="file",
+)

@@ -95,20 +95,11 @@ def prepare(materials: Materials) -> Job:
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    losses = [f"{part}_loss" for part in task.joint]
     return Job(
         task=task,
         model=config.model,
         info={"task": "denoising", "context": data.context},
         evaluate=evaluate,
-        measures=(
-            "loss",
-            *losses,
-            "accuracy",
-            "baseline",
-            *["kept"] * noise.copies,
-            *["mlm_accuracy"] * bool(task.mlm),
-        ),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -125,4 +116,47 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.sentences", *named, *rate, *gaps)
 
 
-BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)
+def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    noise = noise_of(config, weights)
+    parts = ("gap_loss", "mlm_loss") if getattr(noise, "mlm", 0.0) else ()
+    kept = ("kept",) if noise.copies else ()
+    return ("loss", *parts, "accuracy", "baseline", *kept, *["mlm_accuracy"] * bool(parts))
+
+
+def _preset_for(noise: str) -> str | None:
+    """The preset that reads and writes as the model which this noise is from."""
+    from nlpcli.objectives.spans import KINDS
+
+    kind = noise.split(":")[0].strip()
+    if kind in KINDS:
+        return "t5-nano"
+    return GAP_SENTENCES.preset if kind == "gap-sentences" else None
+
+
+DENOISE = Builder(
+    preset="bart-nano",
+    preset_for=_preset_for,
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms={
+        "t5": ("denoise", "spans"),
+        "span-corruption": ("denoise", "spans"),
+        "bart": ("denoise", "infill,permute"),
+        "denoising": ("denoise", None),
+    },
+    options={"noise.kinds": "--noise"},
+)
+GAP_SENTENCES = Builder(
+    preset="pegasus-nano",
+    preset_precedence=1,
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms=dict.fromkeys(("pegasus", "gsg"), ("gap-sentences", None)),
+    takes=frozenset({"mlm"}),  # PEGASUS's encoder learns it on what is left of the text
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
@@ -84,14 +85,11 @@ def prepare(materials: Materials) -> Job:
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
-    measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
     return Job(
         task=task,
         model=with_heads(config.model, weights, pairs=pairs),
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)} as {task.format}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -119,4 +117,19 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return (*inputs, *masks, *spans) if "mlm" in weights else inputs
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    losses = [f"{part}_loss" for part in weights] if len(weights) > 1 else []
+    parts = [part for part in ("mlm", *_ORDERS) if part in weights]
+    return ("loss", *losses, *(f"{part}_{name}" for part in parts for name in ("accuracy", "baseline")))
+
+
+MLM = Builder(
+    preset="roberta-nano",
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    reads=reads,
+    synonyms=dict.fromkeys(("masked", "masked-lm", "roberta"), ("mlm", None)),
+)
+NSP = replace(MLM, preset="bert-nano", preset_precedence=1, synonyms={"bert": ("mlm+nsp", None)})
+SOP = replace(NSP, synonyms={"albert": ("mlm+sop", None)})

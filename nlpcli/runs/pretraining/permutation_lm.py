@@ -59,7 +59,6 @@ def prepare(materials: Materials) -> Job:
         model=config.model,
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", "accuracy", "baseline"),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -70,4 +69,11 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("noise.predict_one_of",)
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+PLM = Builder(
+    preset="xlnet-nano",
+    check=check,
+    prepare=prepare,
+    measures=lambda config, weights: ("loss", "accuracy", "baseline"),
+    reads=reads,
+    synonyms=dict.fromkeys(("xlnet", "permutation"), ("plm", None)),
+)
