@@ -21,7 +21,7 @@ from nlpcli.objectives.token_loss import token_loss, token_nll
 
 
 class CausalLanguageModelling:
-    """Windows as a `Learnable`: `PackedWindows`, or `StreamedWindows` for a model with memory.
+    """Windows as an `Objective`: `PackedWindows`, or `StreamedWindows` for a model with memory.
 
     document_mask: no token is predicted from another document's: each is read from the eos before it on. (With
     positions that are not relative it still begins where it stands in the window.)

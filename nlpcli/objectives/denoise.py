@@ -42,7 +42,7 @@ class DenoisingBatch(PairBatch):
 
 
 class Denoising:
-    """Disturbed texts as a `Learnable`.
+    """Disturbed texts as an `Objective`.
 
     train, dev: shards; where they were built with sentences, texts are stretches of whole sentences of one document,
         otherwise windows of the stream of all documents. BART's noises have an eos after each document, T5's don't.

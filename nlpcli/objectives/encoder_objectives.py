@@ -61,7 +61,7 @@ class EncoderBatch:
 
 
 class EncoderPretraining:
-    """A weighted sum of mlm and one of nsp and sop, or one of them alone, as a `Learnable`.
+    """A weighted sum of mlm and one of nsp and sop, or one of them alone, as an `Objective`.
 
     loss = k · (w_mlm · mean loss of the k hidden tokens + w_pair · mean loss of the pairs), divided by k = `count` in
     the loop; without mlm, the pairs' loss times its weight, divided by their number. `nll` is that of mlm, or of the

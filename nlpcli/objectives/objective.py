@@ -60,7 +60,7 @@ class Batch(Protocol):
     def to(self, device: Any) -> Batch: ...
 
 
-class Learnable(Protocol):
+class Objective(Protocol):
     """A source of batches together with its loss. All chance comes from the `rng` handed in."""
 
     def plan(self, epoch: int) -> Sequence[Any]:

@@ -70,7 +70,7 @@ class PermutationBatch:
 
 
 class PermutationLanguageModelling:
-    """Windows of a stream with an order of factorisation each, as a `Learnable` for XLNet.
+    """Windows of a stream with an order of factorisation each, as an `Objective` for XLNet.
 
     context: tokens in a window. one_of: K: in each window a Kth of the tokens is predicted, in spans of whole words.
     `evaluate` draws the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and

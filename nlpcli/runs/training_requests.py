@@ -76,12 +76,12 @@ def _sample_text(
 ) -> tuple[list[str] | None, str | None]:
     """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
     from nlpcli.data.sample_data import sample_file
-    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, builder
+    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, spec_of
 
     if _chosen_in(settings, "train"):
         return None, documents
     data = str(sample_file("tinyshakespeare.txt.gz"))
-    usual = builder(objective or settings.get("objective") or DEFAULT_OBJECTIVE).sample_documents
+    usual = spec_of(objective or settings.get("objective") or DEFAULT_OBJECTIVE).sample_documents
     documents = documents or _chosen_in(settings, "documents")
     say(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
     return [data], documents or usual

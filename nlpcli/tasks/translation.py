@@ -22,7 +22,7 @@ from nlpcli.text import Tokenizer
 
 
 class Translation(TrainingDefaults):
-    """Pairs of sentences as a `Learnable`; `texts` are the raw pairs, needed only when subwords are sampled.
+    """Pairs of sentences as an `Objective`; `texts` are the raw pairs, needed only when subwords are sampled.
 
     With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
     become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.

@@ -13,7 +13,7 @@ from nlpcli import presets
 from nlpcli.config.loading import merge, parse
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.pretraining import OBJECTIVES, builder, default_preset, synonyms
+from nlpcli.runs.pretraining import OBJECTIVES, default_preset, spec_of, synonyms
 from nlpcli.runs.pretraining import parse as parse_objective
 from nlpcli.runs.training_requests import pretraining_request
 
@@ -23,7 +23,7 @@ ROOT = Path(nlpcli.__file__).parent
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_says_what_it_is_trained_with_and_measured_by(name):
     spec = OBJECTIVES.load(name)
-    assert builder(name) is spec and default_preset(name) == spec.preset in presets.names()
+    assert spec_of(name) is spec and default_preset(name) == spec.preset in presets.names()
     config = parse(RunConfig, merge(presets.load(spec.preset), {"objective": name}), "x")
     measures = spec.measures(config, parse_objective(name))
     assert measures[0] == "loss" and len(set(measures)) == len(measures)
@@ -36,7 +36,7 @@ def test_every_synonym_leads_to_an_objective_and_belongs_to_one_only():
     names = [synonym for name in OBJECTIVES for synonym in OBJECTIVES.load(name).synonyms]
     assert len(names) == len(set(names)) == len(synonyms())
     for meant, _ in synonyms().values():
-        builder(meant)
+        spec_of(meant)
     with pytest.raises(NlpcliError, match="the objective bert has another name here"):
         parse_objective("bert")
 

@@ -34,7 +34,7 @@ from nlpcli.runs.finetuning.task_training import (
     with_metric,
 )
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
-from nlpcli.runs.model_preparation import Tuned
+from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused, train
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
@@ -72,23 +72,23 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
     )
     body = body_config(config.model)
-    tuned = Tuned(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
+    preparation = ModelPreparation(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
+    context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
-    learnable = _mixed(sets, tasks, mixture, config, listener)
+    objective = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
         {name: Measured(task, sets[name].dev, machine.device, config=config.training)
          for name, task in tasks.items()}
     )  # fmt: skip
     cuts.tell(listener.note)
-    together = _Together(tasks)
+    all_tasks = _AllTasks(tasks)
     outcome = train(
-        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
-        tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
+        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=objective,
+        tokenizer=preparation.tokenizer, machine=machine, info=all_tasks.info(context, config, sets), evaluate=measured,
         listener=listener, measured=measured.names(), signatures=measured.signatures, shown=measured.shown,
         data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
-        build=lambda: tuned.build(body, together), tuned=tuned,
+        build=lambda: preparation.build(body, all_tasks), preparation=preparation,
     )  # fmt: skip
     return run, outcome
 
@@ -181,7 +181,7 @@ class _Examples:
         return Part(self.name, task, items, self.settings.weight)
 
 
-class _Together:
+class _AllTasks:
     """All tasks as one, to build a model for and to describe it."""
 
     def __init__(self, tasks: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from nlpcli.runs.finetuning.example_reading import (
 )
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
-from nlpcli.runs.model_preparation import Tuned
+from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, tell_unused, train
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
@@ -86,9 +86,9 @@ def run_task(
     known = start.info if start else info_of(run)
     tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind, examples), listener)
     body = body_config(config.model)
-    tuned = Tuned(config, start, tokenizer, listener, roles=not kind.generates)
+    preparation = ModelPreparation(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
+    context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
     options = {name: getattr(config.head, name) for name in kind.options}
     warn = warner(listener)
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
@@ -98,7 +98,7 @@ def run_task(
     tell_shared(dev, examples, warn)
     items = task.encode(examples)
     prepare_generation(task, config)
-    learnable = Supervised(
+    objective = Supervised(
         task,
         [item for group in items for item in group],
         batch_size=config.training.batch_size,
@@ -124,10 +124,10 @@ def run_task(
         info["decoding"] = config.decoding.model_dump()
     config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(
-        request=request, config=config, run=run, task=learnable,
-        tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
+        request=request, config=config, run=run, task=objective,
+        tokenizer=preparation.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
         measured=("loss", *names), signatures=measured.signatures, shown=measured.shown,
-        data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
+        data_fingerprint=fingerprint(examples), build=lambda: preparation.build(body, task), preparation=preparation,
     )  # fmt: skip
     return run, outcome
 

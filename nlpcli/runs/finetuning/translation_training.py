@@ -17,7 +17,7 @@ from nlpcli.runs.dev_samples import Shown, digest
 from nlpcli.runs.finetuning.example_reading import shared_words
 from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
-from nlpcli.runs.model_preparation import Tuned, has_new_source_encoder
+from nlpcli.runs.model_preparation import ModelPreparation, has_new_source_encoder
 from nlpcli.runs.training_run import (
     MEASURED,
     Listener,
@@ -69,7 +69,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         vocabulary = {"source_vocab_size": separate.vocab_size}
         config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
     tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
-    tuned = Tuned(config, start, tokenizer, listener)
+    preparation = ModelPreparation(config, start, tokenizer, listener)
     info = _conventions(config, start, run, separate)
     sides = Sides.of(tokenizer, separate, info)
     encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
@@ -116,8 +116,8 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
-        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
-        tuned=tuned, source_tokenizer=separate, shown=shown,
+        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
+        preparation=preparation, source_tokenizer=separate, shown=shown,
     )  # fmt: skip
     return run, outcome
 

@@ -10,7 +10,7 @@ from nlpcli.config.numbers import parse_float
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.runs.pretraining.prepared_objective import Builder
+    from nlpcli.runs.pretraining.prepared_objective import ObjectiveSpec
 
 OBJECTIVES = LazyTable(
     "objective",
@@ -24,7 +24,7 @@ OBJECTIVES = LazyTable(
         "plm": "nlpcli.runs.pretraining.permutation_lm:PLM",
     },
 )
-"""Name -> the `Builder` of the objective, on which all stands that the program needs to know of it."""
+"""Name -> the `ObjectiveSpec` of the objective, on which all stands that the program needs to know of it."""
 
 DEFAULT_OBJECTIVE = "clm"
 """The objective when none is named."""
@@ -60,7 +60,7 @@ def parse(text: str) -> dict[str, float]:
     return weights
 
 
-def builder(objective: str) -> Builder:
+def spec_of(objective: str) -> ObjectiveSpec:
     """What makes this sum, and knows how it is trained.
 
     Raises: NlpcliError for objectives that don't read the same input.

@@ -10,7 +10,14 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Parts, Shown
-from nlpcli.runs.pretraining.prepared_objective import Builder, Job, Materials, check_kind, check_positions, sized
+from nlpcli.runs.pretraining.prepared_objective import (
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
+    check_kind,
+    check_positions,
+    sized,
+)
 from nlpcli.runs.pretraining.sample_outputs import continuations
 from nlpcli.runs.training_run import MEASURED, text_metrics
 
@@ -53,15 +60,15 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
         check_adaptive(LossSettings.of(config.training))
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """A left-to-right language model over documents laid end to end."""
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
     from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.clm import CausalLanguageModelling
 
-    config, tokenizer = materials.config, materials.tokenizer
+    config, tokenizer = inputs.config, inputs.tokenizer
     data, training = config.data, config.training
-    train_shards, dev_shards = materials.corpus.shards(tokenizer)
+    train_shards, dev_shards = inputs.corpus.shards(tokenizer)
     eos = None if data.documents == "file" else tokenizer.special.eos
     cut = StreamedWindows if config.model.memory_length else PackedWindows
     windows = cut(
@@ -93,7 +100,7 @@ def prepare(materials: Materials) -> Job:
         shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
         return metrics
 
-    return Job(
+    return PreparedObjective(
         task=task,
         model=config.model,
         info={"task": "language-model", "context": data.context, "document_end": eos is not None},
@@ -111,7 +118,7 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.document_mask", "data.eval_stride")
 
 
-CLM = Builder(
+CLM = ObjectiveSpec(
     preset="gpt-mini",
     check=check,
     prepare=prepare,

@@ -10,9 +10,9 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
-    Builder,
-    Job,
-    Materials,
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
     check_kind,
     check_positions,
     sized,
@@ -65,20 +65,20 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     noise.check(SpecialTokens.first(config.tokenizer.sentinels), noise.text_length(config.data.context))
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder-decoder that restores what a noise disturbed."""
     from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.denoise import Denoising
 
-    config = materials.config
+    config = inputs.config
     data, training = config.data, config.training
-    noise = noise_of(config, materials.weights)
+    noise = noise_of(config, inputs.weights)
     by_sentence = noise.needs_sentences or data.sentences in ("lines", "split")
-    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    train, dev = inputs.corpus.shards(inputs.tokenizer, sentences=by_sentence)
     task = Denoising(
         train,
         dev,
-        materials.tokenizer,
+        inputs.tokenizer,
         noise=noise,
         context=data.context,
         batch_tokens=training.batch_tokens,
@@ -91,11 +91,11 @@ def prepare(materials: Materials) -> Job:
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
-        samples = restored(task, materials.tokenizer, model, device, shown.count)
+        samples = restored(task, inputs.tokenizer, model, device, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    return Job(
+    return PreparedObjective(
         task=task,
         model=config.model,
         info={"task": "denoising", "context": data.context},
@@ -133,7 +133,7 @@ def _preset_for(noise: str) -> str | None:
     return GAP_SENTENCES.preset if kind == "gap-sentences" else None
 
 
-DENOISE = Builder(
+DENOISE = ObjectiveSpec(
     preset="bart-nano",
     preset_for=_preset_for,
     check=check,
@@ -149,7 +149,7 @@ DENOISE = Builder(
     },
     options={"noise.kinds": "--noise"},
 )
-GAP_SENTENCES = Builder(
+GAP_SENTENCES = ObjectiveSpec(
     preset="pegasus-nano",
     preset_precedence=1,
     check=check,

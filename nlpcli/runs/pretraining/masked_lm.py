@@ -10,9 +10,9 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
-    Builder,
-    Job,
-    Materials,
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
     check_context,
     check_kind,
     check_positions,
@@ -52,20 +52,20 @@ def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
     return format_for(config.data.format, weights) in PAIR_FORMATS
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
     from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.encoder_objectives import EncoderPretraining
 
-    config, weights = materials.config, materials.weights
+    config, weights = inputs.config, inputs.weights
     data, training = config.data, config.training
     pairs = _paired(config, weights)
     by_sentence = pairs or data.sentences in ("lines", "split")
-    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    train, dev = inputs.corpus.shards(inputs.tokenizer, sentences=by_sentence)
     task = EncoderPretraining(
         train,
         dev,
-        materials.tokenizer,
+        inputs.tokenizer,
         weights=weights,
         format=data.format,
         context=data.context,
@@ -81,11 +81,11 @@ def prepare(materials: Materials) -> Job:
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
-        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        samples = guesses(task, inputs.tokenizer, model, device, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    return Job(
+    return PreparedObjective(
         task=task,
         model=with_heads(config.model, weights, pairs=pairs),
         info={"task": "encoder", "context": data.context},
@@ -123,7 +123,7 @@ def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]
     return ("loss", *losses, *(f"{part}_{name}" for part in parts for name in ("accuracy", "baseline")))
 
 
-MLM = Builder(
+MLM = ObjectiveSpec(
     preset="roberta-nano",
     check=check,
     prepare=prepare,

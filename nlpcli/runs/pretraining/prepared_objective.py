@@ -16,13 +16,13 @@ from nlpcli.training.metric_direction import in_percent
 
 if TYPE_CHECKING:
     from nlpcli.data.shards import ShardSet
-    from nlpcli.objectives.objective import Learnable, Loss
+    from nlpcli.objectives.objective import Loss, Objective
     from nlpcli.runs.corpus import Corpus
     from nlpcli.text import Tokenizer
 
 
 @dataclass(frozen=True)
-class Materials:
+class ObjectiveInputs:
     """The configuration, the weights of the objectives in the sum, the text, and its tokenizer."""
 
     config: RunConfig
@@ -32,7 +32,7 @@ class Materials:
 
 
 @dataclass
-class Job:
+class PreparedObjective:
     """An objective over a corpus, ready for the loop.
 
     model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
@@ -40,7 +40,7 @@ class Job:
     outputs.
     """
 
-    task: Learnable
+    task: Objective
     model: ModelConfig
     info: dict[str, Any]
     evaluate: Callable[[Any, Any], dict[str, float]]
@@ -55,7 +55,7 @@ Weights = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Builder:
+class ObjectiveSpec:
     """All that the program needs to know of an objective.
 
     preset: the model when none is named; preset_for(noise): where the noise needs another one, otherwise None; in a
@@ -66,13 +66,13 @@ class Builder:
 
     check(config, weights) raises NlpcliError where settings, model and objective don't go together, before the text is
     read; check_tokenizer(config, weights) where they don't go with the tokenizer that would be trained, when none is
-    given; measures(config, weights) names the metrics; prepare(materials) makes the objective; reads(config, weights)
+    given; measures(config, weights) names the metrics; prepare(inputs) makes the objective; reads(config, weights)
     names the settings of `noise` and `data` that it uses and that not all objectives use.
     """
 
     preset: str
     check: Callable[[RunConfig, Weights], None]
-    prepare: Callable[[Materials], Job]
+    prepare: Callable[[ObjectiveInputs], PreparedObjective]
     measures: Callable[[RunConfig, Weights], tuple[str, ...]]
     check_tokenizer: Callable[[RunConfig, Weights], None] = lambda config, weights: None
     reads: Callable[[RunConfig, Weights], tuple[str, ...]] = lambda config, weights: ()

@@ -14,9 +14,9 @@ from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
 from nlpcli.runs.init_from_model import Start, open_start
-from nlpcli.runs.model_preparation import Tuned
-from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, builder, parse
-from nlpcli.runs.pretraining.prepared_objective import Job, Materials
+from nlpcli.runs.model_preparation import ModelPreparation
+from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
+from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
 from nlpcli.runs.training_run import (
     Listener,
     Request,
@@ -44,20 +44,20 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
-    measures = builder(config.objective).measures(config, weights)
+    measures = spec_of(config.objective).measures(config, weights)
     check_metric(config, measures)
     run = choose_run(request, config, "-".join(weights))
-    with _materials(request, config, weights, run, listener) as materials:
-        job = _job(materials)
-        listener.note(job.summary)
+    with _inputs(request, config, weights, run, listener) as inputs:
+        prepared = _prepared(inputs)
+        listener.note(prepared.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
-        tuned = Tuned(config, _start(request, config), materials.tokenizer, listener)
+        preparation = ModelPreparation(config, _start(request, config), inputs.tokenizer, listener)
         outcome = train(
-            request=request, config=config.model_copy(update={"model": job.model}), run=run, task=job.task,
-            tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=measures,
-            evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
-            data_fingerprint=job.fingerprint, build=lambda: tuned.build(job.model), tuned=tuned,
-            shown=job.shown,
+            request=request, config=config.model_copy(update={"model": prepared.model}), run=run, task=prepared.task,
+            tokenizer=inputs.tokenizer, machine=machine, info=prepared.info, measured=measures,
+            evaluate=lambda model: prepared.evaluate(model, machine.device), signatures=prepared.signatures,
+            listener=listener, data_fingerprint=prepared.fingerprint,
+            build=lambda: preparation.build(prepared.model), preparation=preparation, shown=prepared.shown,
         )  # fmt: skip
     return run, outcome
 
@@ -81,8 +81,8 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
 
     config, weights = configured(request)
     run = request.out or Path("runs")
-    with _materials(request, config, weights, run, listener) as materials:
-        yield from rendered(_job(materials).task, materials.tokenizer, count, config.training.seed)
+    with _inputs(request, config, weights, run, listener) as inputs:
+        yield from rendered(_prepared(inputs).task, inputs.tokenizer, count, config.training.seed)
 
 
 def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
@@ -94,7 +94,7 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     config = config.model_copy(update={"objective": config.objective or DEFAULT_OBJECTIVE})
     check_one_vocabulary(config, "pretraining")
     weights = parse(config.objective)
-    objective = builder(config.objective)
+    objective = spec_of(config.objective)
     objective.check(config, weights)
     if request.tokenizer is None and not request.resume:
         objective.check_tokenizer(config, weights)
@@ -104,7 +104,7 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
 
 def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
     """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
-    read = builder(config.objective).reads(config, weights)
+    read = spec_of(config.objective).reads(config, weights)
     options = [(*item, name) for name in OBJECTIVES for item in OBJECTIVES.load(name).options.items()]
     for key, option, objective in options:
         section, name = key.split(".")
@@ -117,22 +117,22 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
-    read = builder(config.objective).reads(config, weights)
+    read = spec_of(config.objective).reads(config, weights)
     tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
 
 
 @contextmanager
-def _materials(
+def _inputs(
     request: Request, config: RunConfig, weights: dict[str, float], run: Path, listener: Listener
-) -> Iterator[Materials]:
+) -> Iterator[ObjectiveInputs]:
     with Corpus.opened(config.data) as corpus:
         start = _start(request, config)
         tokenizer = tokenizer_of(request, config, start, run, corpus.texts, listener)
-        yield Materials(config, weights, corpus, tokenizer)
+        yield ObjectiveInputs(config, weights, corpus, tokenizer)
 
 
-def _job(materials: Materials) -> Job:
-    return builder(materials.config.objective).prepare(materials)
+def _prepared(inputs: ObjectiveInputs) -> PreparedObjective:
+    return spec_of(inputs.config.objective).prepare(inputs)
 
 
 def use_of(run: Path) -> str:

@@ -14,7 +14,7 @@ from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import load_model
-from nlpcli.runs.pretraining import OBJECTIVES, builder, default_preset, parse
+from nlpcli.runs.pretraining import OBJECTIVES, default_preset, parse, spec_of
 from nlpcli.runs.pretraining import pretrain as recipe
 from nlpcli.runs.training_run import Request, check_same_task
 
@@ -147,9 +147,9 @@ def test_a_wrong_sum_is_refused_with_what_is_wrong_in_it(text, word):
 
 def test_objectives_that_read_different_inputs_cannot_be_summed():
     with pytest.raises(NlpcliError, match="different inputs"):
-        builder("mlm+clm")
-    assert builder("mlm+gap-sentences") is OBJECTIVES.load("gap-sentences")
-    assert builder("nsp+mlm").prepare is OBJECTIVES.load("nsp").prepare is OBJECTIVES.load("mlm").prepare
+        spec_of("mlm+clm")
+    assert spec_of("mlm+gap-sentences") is OBJECTIVES.load("gap-sentences")
+    assert spec_of("nsp+mlm").prepare is OBJECTIVES.load("nsp").prepare is OBJECTIVES.load("mlm").prepare
 
 
 def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
