@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 
-class Choice(Task):
+class Choice(Task[RowsItem, RowsBatch, Tensor]):
     """See the module. style: how the data says which candidate is right, a key of `STYLES`."""
 
     name: ClassVar[str] = "choice"
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
     answer: ClassVar[str] = "label"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate"})
     possible_measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
@@ -118,6 +118,7 @@ class Choice(Task):
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         losses = nn.functional.cross_entropy(self._scores(model, batch), batch.goal, reduction="sum")
         return Loss(losses, losses.detach(), batch.count)
 

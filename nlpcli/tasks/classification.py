@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 
-class Classification(Task):
+class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
     """See the module. class_weights: of each class in the loss, of mean 1 over the training examples, or None."""
 
     name: ClassVar[str] = "classify"
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "label"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "both_orders", "lm_weight"}
     )
@@ -129,6 +129,7 @@ class Classification(Task):
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         states = model.states(batch.rows)
         logits = summed(model.head(states, batch.rows), batch.counts).float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)

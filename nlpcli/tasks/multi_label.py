@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
 
-class MultiLabel(Task):
+class MultiLabel(Task[RowsItem, RowsBatch, torch.Tensor]):
     """See the module. separator: between labels in the data, where they are not a list; weights: of a label's presence
     in the loss, absences over presences in the training examples, or None."""
 
     name: ClassVar[str] = "multi-label"
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "labels"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "threshold", "label_separator"}
     )
@@ -130,6 +130,7 @@ class MultiLabel(Task):
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = summed(model(batch.rows), batch.counts).float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         entropy = nn.functional.binary_cross_entropy_with_logits

@@ -30,7 +30,7 @@ class OutOfRange(UnknownLabel):
     effect = "the model predicts no scores outside of it"
 
 
-class Regression(Task):
+class Regression(Task[RowsItem, RowsBatch, float]):
     """See the module. low, high: the ends of the range, None where it is not known and nothing is mapped."""
 
     name: ClassVar[str] = "regress"
@@ -124,6 +124,7 @@ class Regression(Task):
         return self.reader.collate(items, None if None in goals else torch.tensor(goals, dtype=torch.float32))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         scores = summed(model(batch.rows), batch.counts).float().squeeze(-1)
         total = (scores - batch.goal).square().sum()
         return Loss(total, total.detach(), batch.count)

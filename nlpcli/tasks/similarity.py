@@ -51,7 +51,7 @@ class Compared(Prediction):
     vectors: Tensor
 
 
-class Similarity(Task):
+class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
     """See the module. labels: all of `softmax`, or (not alike, alike). minimum, maximum: of the scores."""
 
     name: ClassVar[str] = "similarity"

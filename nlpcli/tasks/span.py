@@ -82,7 +82,7 @@ class _Context:
     spans: np.ndarray
 
 
-class SpanExtraction(Task):
+class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
     """See the module.
 
     A context that is too long is read in windows, of which neighbours share `stride` tokens (but at most half of what
@@ -95,7 +95,7 @@ class SpanExtraction(Task):
     name: ClassVar[str] = "span"
     columns: ClassVar[frozenset[str]] = frozenset({"text", "text2"})
     answer: ClassVar[str] = "answer"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "layers", "stride", "max_answer", "no_answer", "threshold"}
     )
@@ -265,6 +265,7 @@ class SpanExtraction(Task):
 
     def loss(self, model: nn.Module, batch: SpanBatch) -> Loss:
         """The mean of the losses of start and end, for each window."""
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = self._logits(model, batch).masked_fill(~batch.possible[..., None], -torch.inf)
         # (rows, n, 2) and (rows, 2): start and end are two problems with the same classes
         losses = nn.functional.cross_entropy(logits, batch.goal, reduction="sum") / 2

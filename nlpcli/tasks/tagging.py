@@ -65,7 +65,7 @@ class TagBatch:
         return replace(self, rows=self.rows.to(device), row=row, place=place, goal=goal)
 
 
-class Tagging(Task):
+class Tagging(Task[TagItem, TagBatch, Tensor]):
     """See the module.
 
     The tag of a word is told by the state of its first piece; in a decoder, which reads from left to right, by that of
@@ -184,6 +184,7 @@ class Tagging(Task):
         return TagBatch(rows, row, places, counts, goal, count, sum(item.size for item in items))
 
     def loss(self, model: nn.Module, batch: TagBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = model(batch.rows)[batch.row, batch.place].float()
         loss = nn.functional.cross_entropy(logits, batch.goal, reduction="sum", ignore_index=_UNKNOWN)
         return Loss(loss, loss.detach(), batch.count)
@@ -232,8 +233,10 @@ class Tagging(Task):
         """The number of wrong tags."""
         references, predicted = self.tags_in(example), prediction["tags"]
         wrong = [i for i, (tag, other) in enumerate(zip(references, predicted, strict=True)) if tag != other]
-        shown = (" ".join(f"{example.texts[i]}/{tags[i]}" for i in wrong) for tags in (references, predicted))
-        return (float(len(wrong)), *shown)
+        reference, output = (
+            " ".join(f"{example.texts[i]}/{tags[i]}" for i in wrong) for tags in (references, predicted)
+        )
+        return float(len(wrong)), reference, output
 
     def compared_labels(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]

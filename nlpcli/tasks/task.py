@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import nn
 
@@ -72,7 +72,10 @@ class Context:
 class Item(Protocol):
     """What is read in one go of an example."""
 
-    size: int  # tokens, padding not counted
+    @property
+    def size(self) -> int:
+        """In tokens, padding not counted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,12 @@ class TrainingDefaults:
     use: ClassVar[str] = "nlpcli predict --model {run} FILE"
 
 
-class Task(TrainingDefaults, ABC):
+ItemT = TypeVar("ItemT", bound=Item)
+BatchT = TypeVar("BatchT", bound=Batch)
+OutputT = TypeVar("OutputT")
+
+
+class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
 
     What training, `predict`, `evaluate` and the model card need to know of one task stands on its class:
@@ -128,6 +136,7 @@ class Task(TrainingDefaults, ABC):
     by_words: ClassVar[bool] = False
     has_confusion: ClassVar[bool] = False
     ranks: bool = False
+    generator: Any = None  # what writes the outputs, where the task generates
     labels: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -142,13 +151,13 @@ class Task(TrainingDefaults, ABC):
 
     @classmethod
     @abstractmethod
-    def create(cls, examples: Sequence[Example], context: Context, **options: Any) -> Task:
+    def create(cls, examples: Sequence[Example], context: Context, *args: Any, **options: Any) -> Task[Any, Any, Any]:
         """Raises: NlpcliError, naming file and line, for examples that can't be learnt from."""
         ...
 
     @classmethod
     @abstractmethod
-    def restore(cls, description: Mapping[str, Any], context: Context) -> Task: ...
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Task[Any, Any, Any]: ...
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -197,23 +206,23 @@ class Task(TrainingDefaults, ABC):
         ...
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example]) -> list[list[Item]]:
+    def encode(self, examples: Sequence[Example]) -> list[list[ItemT]]:
         """The items of each example: one, or several where an example is read in pieces."""
         ...
 
     @abstractmethod
-    def collate(self, items: Sequence[Item]) -> Batch: ...
+    def collate(self, items: Sequence[ItemT]) -> BatchT: ...
 
     @abstractmethod
-    def loss(self, model: nn.Module, batch: Batch) -> Loss: ...
+    def loss(self, model: nn.Module, batch: BatchT) -> Loss: ...
 
     @abstractmethod
-    def outputs(self, model: nn.Module, batch: Batch) -> list[Any]:
+    def outputs(self, model: nn.Module, batch: BatchT) -> list[OutputT]:
         """What the model gives for each item of a batch, on the CPU."""
         ...
 
     @abstractmethod
-    def prediction(self, example: Example, items: Sequence[Item], outputs: Sequence[Any]) -> Prediction:
+    def prediction(self, example: Example, items: Sequence[ItemT], outputs: Sequence[OutputT]) -> Prediction:
         """What the outputs for an example's items say of it."""
         ...
 

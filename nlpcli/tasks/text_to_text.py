@@ -99,7 +99,7 @@ class TextItem:
         return max(len(self.source), len(self.target)) + 1
 
 
-class TextToText(Task):
+class TextToText(Task[TextItem, PairBatch, list[int]]):
     """See the module.
 
     wording: how the task is put. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources,

@@ -45,13 +45,14 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
     config = resolve(request)
-    config = config.model_copy(update={"task": TASKS.check(config.task or DEFAULT_TASK)})
-    kind = TASKS.load(config.task)
+    task = TASKS.check(config.task or DEFAULT_TASK)
+    config = config.model_copy(update={"task": task})
+    kind = TASKS.load(task)
     if kind.parallel_text:
         from nlpcli.runs.finetuning.translation_training import translation
 
         return translation(request, config, listener)
-    check_one_vocabulary(config, config.task)
+    check_one_vocabulary(config, task)
     if config.data.mixture is not None:
         if not kind.generates:
             raise NlpcliError(

@@ -243,7 +243,9 @@ class MeasuredMixture:
 
     def _show(self) -> None:
         """What all tasks show, each item with its task as its part."""
-        samples, outputs, measures = [], [], {}
+        samples: list[dict[str, Any]] = []
+        outputs: list[dict[str, Any]] = []
+        measures: dict[str, dict[str, Any]] = {}
         for name, own in self.tasks.items():
             samples += [{"part": name, **sample} for sample in own.shown.samples]
             outputs += [{"part": name, **output} for output in own.shown.outputs]

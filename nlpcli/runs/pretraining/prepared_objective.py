@@ -40,7 +40,7 @@ class PreparedObjective:
     outputs.
     """
 
-    task: Objective
+    task: Objective[Any]
     model: ModelConfig
     info: dict[str, Any]
     evaluate: Callable[[Any, Any], dict[str, float]]

@@ -44,7 +44,7 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
-    measures = spec_of(config.objective).measures(config, weights)
+    measures = spec_of(objective_of(config)).measures(config, weights)
     check_metric(config, measures)
     run = choose_run(request, config, "-".join(weights))
     with _inputs(request, config, weights, run, listener) as inputs:
@@ -91,10 +91,10 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
     """
     config = resolve(request, "pretrain")
-    config = config.model_copy(update={"objective": config.objective or DEFAULT_OBJECTIVE})
+    config = config.model_copy(update={"objective": objective_of(config)})
     check_one_vocabulary(config, "pretraining")
-    weights = parse(config.objective)
-    objective = spec_of(config.objective)
+    weights = parse(objective_of(config))
+    objective = spec_of(objective_of(config))
     objective.check(config, weights)
     if request.tokenizer is None and not request.resume:
         objective.check_tokenizer(config, weights)
@@ -102,9 +102,14 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     return config, weights
 
 
+def objective_of(config: RunConfig) -> str:
+    """The objective of a configuration, or the default one."""
+    return config.objective or DEFAULT_OBJECTIVE
+
+
 def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
     """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
-    read = spec_of(config.objective).reads(config, weights)
+    read = spec_of(objective_of(config)).reads(config, weights)
     options = [(*item, name) for name in OBJECTIVES for item in OBJECTIVES.load(name).options.items()]
     for key, option, objective in options:
         section, name = key.split(".")
@@ -117,7 +122,7 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
-    read = spec_of(config.objective).reads(config, weights)
+    read = spec_of(objective_of(config)).reads(config, weights)
     tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
 
 
@@ -132,7 +137,7 @@ def _inputs(
 
 
 def _prepared(inputs: ObjectiveInputs) -> PreparedObjective:
-    return spec_of(inputs.config.objective).prepare(inputs)
+    return spec_of(objective_of(inputs.config)).prepare(inputs)
 
 
 def use_of(run: Path) -> str:
