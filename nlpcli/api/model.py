@@ -274,27 +274,27 @@ def predict(texts: Any, *, model: Any = None, **options: Any) -> Any:
 
         task = predictor.applied.task
         with python_names():
-            for window in predictor.windows(parse_lines(task, _placed(_lines(texts, task.name)))):
+            for window in predictor.windows(parse_lines(task, _placed(_lines(texts, by_words=task.by_words)))):
                 for example, found in window:
                     yield _prediction(task, example, found)
 
     return like(texts, predictions())
 
 
-def _lines(texts: str | Iterable[Text], task: str) -> Iterator[str]:
+def _lines(texts: str | Iterable[Text], *, by_words: bool) -> Iterator[str]:
     """Texts as the lines of a file: several that belong together with tabs between, words with spaces."""
     for number, text in enumerate([texts] if isinstance(texts, str) else texts, start=1):
         if isinstance(text, str):
             yield text
             continue
         parts = list(strings(text))
-        if task == "tag":
+        if by_words:
             wrong = next((word for word in parts if len(word.split()) != 1), None)
             if wrong is not None:
                 raise NlpcliError(
                     f"text {number}: '{wrong}' is not one word", hint="give each word as a separate string"
                 )
-        yield (" " if task == "tag" else "\t").join(part.replace("\t", " ") for part in parts)
+        yield (" " if by_words else "\t").join(part.replace("\t", " ") for part in parts)
 
 
 def _prediction(task: Any, example: Any, found: Any) -> Prediction:

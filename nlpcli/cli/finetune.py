@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +13,6 @@ from nlpcli.cli.multiple_values import Spreading
 _TRAIN = (
     "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD files; for translation two parallel files, SOURCE TARGET."
 )
-_USES = {
-    "translation": "nlpcli translate --model {run} FILE",
-    "similarity": "nlpcli embed --model {run} FILE",
-    "mixture": "nlpcli predict --model {run} --task NAME FILE",
-}
 
 
 class Command(Spreading):
@@ -192,7 +186,7 @@ def command(
     (--max-steps, --max-epochs, --max-minutes or --max-tokens) replaces all limits of the preset.
     """
     given = dict(locals())
-    from nlpcli.runs.finetuning.finetune import finetune
+    from nlpcli.runs.finetuning.finetune import finetune, use_of
     from nlpcli.runs.training_requests import finetuning_request, suite_request
 
     line = training_options.command_line()
@@ -206,8 +200,7 @@ def command(
             _seeds(request, seeds, watcher, json=json)
             return
         run, outcome = finetune(request, watcher)
-    use = _USES.get(_task_of(run), "nlpcli predict --model {run} FILE")
-    training_options.report(run, outcome, json=json, use=use.format(run=shlex.quote(str(run))))
+    training_options.report(run, outcome, json=json, use=use_of(run))
 
 
 def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
@@ -224,9 +217,3 @@ def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
             for name, mean, deviation, values in summary.rows()
         ],
     )
-
-
-def _task_of(run: Path) -> str:
-    from nlpcli.models.model_folder import read_info
-
-    return read_info(run)["task"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from nlpcli.data.open_text import check_opens
 from nlpcli.errors import NlpcliError
@@ -13,9 +12,6 @@ from nlpcli.runs.finetuning.example_reading import Cuts, check_columns, read_lab
 from nlpcli.runs.open_model import description_of, folder_of
 from nlpcli.runs.task_evaluation import Evaluating, Evaluation, _check_confusion, measure
 from nlpcli.runs.task_model import columns_of, open_task, task_class
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Evaluation:

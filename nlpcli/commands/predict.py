@@ -85,7 +85,7 @@ class Predictor:
         task = task_class(source, job.part)
         _check_options(task, job)
         for file in job.files:
-            _check_columns_of_lines(file, job, task.name)
+            _check_columns_of_lines(file, job, task.json_format)
         self.applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut)
         _check_options(self.applied.task, job)
 
@@ -113,22 +113,25 @@ def _check_options(task: Any, job: Predicting) -> None:
     check_columns(task, job.columns)
 
 
-def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
+def _check_columns_of_lines(path: str, job: Predicting, json_format: str) -> None:
     """Raises: NlpcliError for columns that are named of a file of plain lines, and for an unknown format."""
     given = [name for name, value in job.columns.items() if value]
-    if format_of(path, job.format, task) == "lines" and given:
+    if format_of(path, job.format, json_format) == "lines" and given:
         raise NlpcliError(
             f"--{given[0]} names a column, but {shown(path)} is read as plain lines, which have no columns",
             hint=f"set --format to tsv, csv or jsonl, or leave out --{given[0]}",
         )
 
 
-def format_of(path: str, format: str, task: str) -> str:
-    """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else."""
+def format_of(path: str, format: str, json_format: str) -> str:
+    """The format of a file whose examples are to be predicted: plain lines where its name tells nothing else.
+
+    json_format: of a file that ends in .json (`nlpcli.tasks.task.Task`).
+    """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if format == "auto" and inner_suffix(path) == ".json":
-        return "squad" if task == "span" else "jsonl"
+        return json_format
     return _BY_SUFFIX.get(inner_suffix(path), "lines") if format == "auto" else format
 
 
@@ -137,7 +140,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
     from nlpcli.data.table_rows import separator_note
 
     for path in job.files:
-        format = format_of(path, job.format, applied.task.name)
+        format = format_of(path, job.format, applied.task.json_format)
         if format == "lines":
             yield from parse_lines(applied.task, _lines(path))
             continue
@@ -176,7 +179,7 @@ def record(task: Any, example: Example, prediction: dict[str, Any]) -> dict[str,
 
     Where nothing was predicted, the answer is None.
     """
-    texts = (" ".join(example.texts),) if task.name == "tag" else example.texts or ("",)
+    texts = (task.text_of(example),) if task.by_words else example.texts or ("",)
     found: dict[str, Any] = {"id": example.id} if example.id else {}
     found |= dict(zip(("text", "text2"), texts, strict=False))
     prediction = prediction or {task.answer: None}

@@ -222,10 +222,10 @@ class _Reranker:
         self.batch_tokens = job.settings.batch_tokens
         task = self.applied.task
         self.label: str | None = None
-        if task.name == "classify":
+        if task.answer == "label" and task.labels:
             self.label = _positive(task.labels, job.positive)
             say(f"hits are reranked by the probability of '{self.label}' ({job.rerank})")
-        elif task.name not in ("regress", "similarity"):
+        elif task.answer != "score":
             raise NlpcliError(
                 f"{job.rerank} is a model for {task.name}, which can't score pairs of texts",
                 hint="train one with: nlpcli finetune --task regress --train pairs.tsv",

@@ -7,21 +7,23 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from nlpcli.config.loading import Strict, load_yaml, parse
 from nlpcli.config.numbers import parse_float
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-OF_TEXT = ("prefix", "max_target", "measure", "no_repeat_ngram")
-"""The settings of a text-to-text task, which other tasks do not have."""
+TEXT_SETTINGS = ("prefix", "max_target", "measure", "no_repeat_ngram")
+"""The settings of tasks that generate text, which stand beside their files; those of other tasks stand in `head`."""
+MIXTURE_TASK = "text-to-text"
+"""The task of a mixture, and of a task in it, when none is named."""
 
 
 class MixedTask(ExamplesConfig):
     """One of several tasks. Columns, prefix, measure and the settings of a head mean what they mean of a task alone."""
 
-    task: Literal["text-to-text", "classify", "multi-label", "regress", "choice", "tag", "span"] = "text-to-text"
+    task: str = MIXTURE_TASK
     train: list[str] = Field(min_length=1)
     dev: list[str] = Field(min_length=1)
     prefix: str = ""
@@ -40,17 +42,6 @@ class MixedTask(ExamplesConfig):
     @classmethod
     def _by_number(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _says_nothing_its_kind_does_not_read(self) -> MixedTask:
-        if self.task == "text-to-text":
-            if "head" in self.model_fields_set:
-                raise ValueError("a text-to-text task has no section 'head'; write its settings next to 'train'")
-        else:
-            named = [name for name in OF_TEXT if name in self.model_fields_set]
-            if named:
-                raise ValueError(f"'{named[0]}' is a setting of text-to-text tasks, but this task is '{self.task}'")
-        return self
 
 
 class MixtureConfig(Strict):

@@ -422,6 +422,10 @@ class TrainingConfig(Strict):
         1.0, description="gradients with a larger norm are scaled down to this norm; 0: no limit"
     )
     label_smoothing: Fraction = 0.0
+    z_loss: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="weight of (log Z)² in the loss over the vocabulary, against large logits (PaLM: 1e-4); 0: none",
+    )
     ema_decay: Fraction = Field(
         0.0, description="decay of the exponential moving average of the weights, which is evaluated and saved; 0: none"
     )

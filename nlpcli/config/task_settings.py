@@ -91,6 +91,14 @@ class HeadConfig(Strict):
     )
 
 
+EXAMPLE_SETTINGS = (
+    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+    "training.batch_size", "tuning.balance", "data.mixture",
+)  # fmt: skip
+"""Settings that have no effect where no labeled examples are read."""
+
+
 class TuningConfig(Strict):
     """Which weights are trained, and how much."""
 

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 24  # similarities in memory at once
 
 
-def measures_on(task: Any, examples: Sequence[Any]) -> tuple[str, ...]:
-    """The names of what `similarity_scores` gives, the deciding one first."""
-    from nlpcli.tasks.similarity import MEASURES
-
-    return MEASURES[task.judged(examples)]
-
-
 def similarity_scores(
     task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], resampling: Resampling | None = None
 ) -> dict[str, Score]:

@@ -6,27 +6,57 @@ for some positions at a time and turned into gradients at once, while they are s
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from nlpcli.config.schema import TrainingConfig
 
 _CHUNK_NUMBERS = 1 << 20  # logits alive at a time on a CPU: 4 MB, about a core's share of the cache
 _CHUNK_NUMBERS_GPU = 1 << 27
 _LEAST_ROWS = 128  # each chunk adds to the whole gradient of the weight: at 33k pieces, 32 rows take 1.5 times as long
 
 
-def vocabulary_loss(
-    hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None, label_smoothing: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Label-smoothed cross-entropy of softmax(hidden · weightᵀ + bias), summed over positions.
+@dataclass(frozen=True)
+class LossSettings:
+    """What the loss over the vocabulary is beyond cross-entropy; each name is a setting of `training`.
 
-    With ε = label_smoothing: loss = (1 - ε) · nll(target) + ε · mean over the vocabulary of nll (Szegedy et al. 2016,
-    section 7), as in torch.nn.functional.cross_entropy.
+    label_smoothing: ε, (1 - ε) · nll(target) + ε · mean over the vocabulary of nll (Szegedy et al. 2016, section 7), as
+    in torch.nn.functional.cross_entropy. z_loss: c, adds c · (log Z)² with Z = Σ exp(logits), which keeps the logits of
+    long runs near 0 (Chowdhery et al. 2022, section 5: c = 1e-4).
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> LossSettings:
+        return cls(**{setting.name: getattr(training, setting.name) for setting in fields(cls)})
+
+    def chosen(self) -> list[str]:
+        """The names of the settings that change the loss."""
+        return [setting.name for setting in fields(self) if getattr(self, setting.name) != setting.default]
+
+
+CROSS_ENTROPY = LossSettings()
+
+
+def vocabulary_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    settings: LossSettings = CROSS_ENTROPY,
+) -> tuple[Tensor, Tensor]:
+    """The loss of softmax(hidden · weightᵀ + bias), summed over positions: cross-entropy, and what `settings` add.
 
     Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
     Returns: (loss, nll), two scalars in nats; gradients flow through `loss` only.
     """
-    return _VocabularyLoss.apply(hidden, weight, bias, target, label_smoothing, torch.is_grad_enabled())
+    return _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
 
 
 @torch.no_grad()
@@ -51,16 +81,17 @@ def _rows(count: int, vocab: int, *, on_gpu: bool) -> int:
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, epsilon, learning):
+    def forward(ctx, hidden, weight, bias, target, settings, learning):
         needs = [learning and bool(need) for need in ctx.needs_input_grad[:3]]
         kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         with torch.autocast(hidden.device.type, enabled=False):
             x = hidden.to(kind) if kind else hidden
             w = weight.to(kind) if kind else weight.to(hidden.dtype)
-            return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs)
+            return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, settings, needs)
 
     @staticmethod
-    def _in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs):
+    def _in_chunks(ctx, x, w, hidden, weight, bias, target, settings, needs):
+        epsilon, z_loss = settings.label_smoothing, settings.z_loss
         count, vocab = x.size(0), w.size(0)
         rows = _rows(count, vocab, on_gpu=x.is_cuda)
         exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
@@ -85,9 +116,15 @@ class _VocabularyLoss(torch.autograd.Function):
             nll += part_nll.sum()
             if epsilon:
                 loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
+            elif z_loss:
+                loss += part_nll.sum()
+            if z_loss:
+                loss += z_loss * log_total.square().sum()
             if not any(needs):
                 continue
             slope = logits.div_(total)  # the softmax, from here on the gradient of the logits
+            if z_loss:
+                slope.mul_((1 + 2 * z_loss * log_total)[:, None])
             if epsilon:
                 slope.sub_(epsilon / vocab)
             slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
@@ -101,7 +138,7 @@ class _VocabularyLoss(torch.autograd.Function):
                     grad_weight.addmm_(slope.t(), part)
                 else:
                     grad_weight += slope.t() @ part
-        if not epsilon:
+        if not epsilon and not z_loss:
             loss = nll.clone()
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
 from nlpcli.errors import NlpcliError
-from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss, Sample
+from nlpcli.objectives.token_loss import token_loss, token_nll
 
 
 class CausalLanguageModelling:
-    """Windows as a `Learnable`: `PackedWindows`, or `StreamedWindows` for a model with memory.
+    """Windows as an `Objective`: `PackedWindows`, or `StreamedWindows` for a model with memory.
 
     document_mask: no token is predicted from another document's: each is read from the eos before it on. (With
     positions that are not relative it still begins where it stands in the window.)
@@ -36,7 +37,7 @@ class CausalLanguageModelling:
         context: int,
         stride: int | None = None,
         batch_tokens: int = 4096,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         document_mask: bool = False,
     ) -> None:
         self.train = train
@@ -44,7 +45,7 @@ class CausalLanguageModelling:
         self.context = context
         self.stride = stride or context
         self.rows = max(1, batch_tokens // context)
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.document_mask = document_mask
         self.eos = train.stream.eos
         if dev is not None:
@@ -72,29 +73,14 @@ class CausalLanguageModelling:
         if not self.train.reads_on or (carry and carry[0].size(0) != batch.ids.size(0)):
             carry = None  # resumed with another size of batches
         hidden, carry = self._hidden(model, batch.ids[:, :-1], carry)
-        return self._loss(model, hidden, batch.ids), carry if self.train.reads_on else None
+        loss = token_loss(model, hidden.flatten(0, 1), batch.ids[:, 1:].flatten(), self.loss_settings)
+        return loss, carry if self.train.reads_on else None
 
     def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
         if model.has_memory:
             return model.hidden(ids, memory)
         mask = AttentionMask(documents=document_numbers(ids, self.eos)) if self.document_mask else None
         return model.hidden(ids, mask), None
-
-    def _loss(self, model: nn.Module, hidden: Tensor, ids: Tensor) -> Loss:
-        hidden, goal = hidden.flatten(0, 1), ids[:, 1:].flatten()
-        smoothing = self.label_smoothing if model.training else 0.0
-        adaptive = getattr(model, "adaptive_softmax", None)
-        if adaptive is None:
-            total, nll = vocabulary_loss(
-                hidden, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing
-            )
-        elif smoothing:
-            raise NlpcliError(
-                "an adaptive softmax does not support label smoothing", hint="set training.label_smoothing=0"
-            )
-        else:
-            total, nll = adaptive.loss(hidden, model.output_weight, goal, bias=model.output_bias)
-        return Loss(total, nll, goal.numel())
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Every token of the held-out text but the first scored once, a loss for each window.
@@ -118,7 +104,7 @@ class CausalLanguageModelling:
             memory = new if remembers else None
             places = torch.from_numpy(scored.ravel().nonzero()[0]).to(device)
             goal = read[:, 1:].flatten().index_select(0, places)
-            nats = _nats(model, hidden.flatten(0, 1).index_select(0, places), goal)
+            nats = token_nll(model, hidden.flatten(0, 1).index_select(0, places), goal)
             for own in nats.split(scored.sum(axis=1).tolist()):
                 nll = own.sum()
                 yield Loss(nll, nll, len(own))
@@ -128,14 +114,6 @@ class CausalLanguageModelling:
         for start in rng.choice(self.train.plan(0).ravel(), count):
             ids = self.train.batch([start])[0].tolist()
             yield Sample(ids, ids[:-1], ids[1:])
-
-
-def _nats(model: nn.Module, hidden: Tensor, goal: Tensor) -> Tensor:
-    """-log p of each goal (n), by the states before them (n, d_model)."""
-    adaptive = getattr(model, "adaptive_softmax", None)
-    if adaptive is None:
-        return vocabulary_nll(hidden, model.output_weight, goal, bias=model.output_bias)
-    return adaptive.nll(hidden, model.output_weight, goal, bias=model.output_bias)
 
 
 def document_numbers(ids: Tensor, eos: int) -> Tensor:

@@ -20,11 +20,13 @@ from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.even_sample import spread
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
 from nlpcli.objectives.noise_parser import parse_noise
 from nlpcli.objectives.objective import Loss, Sample
-from nlpcli.objectives.source_target_batches import PairBatch, best_tokens, goal_loss, pair_batch
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
 from nlpcli.objectives.text_windows import Stretches, Windows
+from nlpcli.objectives.token_loss import best_tokens, token_loss
 from nlpcli.text import Tokenizer
 
 _EVALUATION_SEED = 2020
@@ -40,7 +42,7 @@ class DenoisingBatch(PairBatch):
 
 
 class Denoising:
-    """Disturbed texts as a `Learnable`.
+    """Disturbed texts as an `Objective`.
 
     train, dev: shards; where they were built with sentences, texts are stretches of whole sentences of one document,
         otherwise windows of the stream of all documents. BART's noises have an eos after each document, T5's don't.
@@ -65,7 +67,7 @@ class Denoising:
         noise: str | Noise = "infill:0.3,permute",
         context: int = 512,
         batch_tokens: int = 4096,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
     ) -> None:
         self.noise = parse_noise(noise) if isinstance(noise, str) else noise
@@ -76,7 +78,7 @@ class Denoising:
         self.symbols = Symbols.of(tokenizer)
         self.context = context
         self.batch_tokens = batch_tokens
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.seed = seed
         self.mlm = getattr(self.noise, "mlm", 0.0)
         self.joint = {"gap": 1.0, "mlm": self.mlm} if self.mlm else {}
@@ -141,10 +143,10 @@ class Denoising:
         self, model: nn.Module, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None
     ) -> tuple[Loss, Loss | None]:
         """The target's loss, and with MLM that of the hidden tokens, if there are any."""
-        loss = goal_loss(model, states, batch.goal, self.label_smoothing)
+        loss = token_loss(model, states, batch.goal, self.loss_settings)
         if encoded is None or batch.hidden.numel() == 0:
             return loss, None
-        return loss, goal_loss(model, encoded, batch.hidden, self.label_smoothing)
+        return loss, token_loss(model, encoded, batch.hidden, self.loss_settings)
 
     def _joined(self, loss: Loss, told: Loss | None) -> Loss:
         """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy."""

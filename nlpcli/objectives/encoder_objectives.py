@@ -18,12 +18,13 @@ from nlpcli.data.even_sample import spread
 from nlpcli.data.next_sentence_pairs import Example
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.masking import Masked, Masking
 from nlpcli.objectives.mlm import masked_loss, most_frequent
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.nsp import label_loss
 from nlpcli.objectives.objective import Guess, Loss, Sample
-from nlpcli.objectives.source_target_batches import best_tokens
+from nlpcli.objectives.token_loss import best_tokens
 from nlpcli.text import Tokenizer
 
 PARTS = ("mlm", "nsp", "sop")
@@ -60,7 +61,7 @@ class EncoderBatch:
 
 
 class EncoderPretraining:
-    """A weighted sum of mlm and one of nsp and sop, or one of them alone, as a `Learnable`.
+    """A weighted sum of mlm and one of nsp and sop, or one of them alone, as an `Objective`.
 
     loss = k · (w_mlm · mean loss of the k hidden tokens + w_pair · mean loss of the pairs), divided by k = `count` in
     the loop; without mlm, the pairs' loss times its weight, divided by their number. `nll` is that of mlm, or of the
@@ -92,7 +93,7 @@ class EncoderPretraining:
         batch_tokens: int = 4096,
         masking: Masking | None = None,
         copies: int = 0,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
     ) -> None:
         self.weights = _checked(weights or {"mlm": 1.0})
@@ -100,7 +101,7 @@ class EncoderPretraining:
         self.pair = _pair(self.weights)
         self.format = format_for(format, self.weights)
         self.masking = (masking or Masking()) if "mlm" in self.weights else None
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.special = tokenizer.special
         self.special.check("pad", "cls", "sep", *(["mask"] if self.masking else []))
         self.symbols = Symbols.of(tokenizer)
@@ -164,8 +165,8 @@ class EncoderPretraining:
         parts: dict[str, Loss] = {}
         if batch.goal is not None:
             guess = self._most_frequent if measured else None
-            smoothing = self.label_smoothing
-            parts["mlm"] = masked_loss(model, states, batch.places, batch.goal, label_smoothing=smoothing, guess=guess)
+            settings = self.loss_settings
+            parts["mlm"] = masked_loss(model, states, batch.places, batch.goal, settings=settings, guess=guess)
         if self.pair:
             guess = self._majority if measured else None
             parts[self.pair] = label_loss(model, states, batch.labels, self.pair, guess=guess)

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from nlpcli.data.shard_set import ShardSet
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import best_tokens, goal_loss
+from nlpcli.objectives.token_loss import best_tokens, token_loss
 
 _COUNTED = 1 << 22
 _AT_A_TIME = 1 << 18
@@ -28,16 +29,16 @@ def masked_loss(
     places: Tensor,
     goal: Tensor,
     *,
-    label_smoothing: float = 0.0,
+    settings: LossSettings = CROSS_ENTROPY,
     guess: int | None = None,
 ) -> Loss:
     """The loss of the hidden tokens goal (k) at `places` (k) of the flattened states (batch, n, d_model).
 
-    Label smoothing counts where the model is in training. guess: a token; with it come the tallies `mlm_accuracy`, of
+    guess: a token; with it come the tallies `mlm_accuracy`, of
     the most probable tokens, and `mlm_baseline`, of always guessing that one.
     """
     hidden = model.mlm_hidden(states.flatten(0, 1).index_select(0, places))
-    loss = goal_loss(model, hidden, goal, label_smoothing)
+    loss = token_loss(model, hidden, goal, settings)
     if guess is None:
         return loss
     best = best_tokens(hidden, model.output_weight, model.output_bias)

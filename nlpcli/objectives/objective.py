@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 
@@ -54,30 +55,40 @@ class Guess:
 class Batch(Protocol):
     """The tensors of one step."""
 
-    count: int  # tokens predicted: what the loss is divided by
-    tokens: int  # tokens read and predicted, padding not counted: what speed is told in
+    @property
+    def count(self) -> int:
+        """Predicted tokens: what the loss is divided by."""
+        ...
 
-    def to(self, device: Any) -> Batch: ...
+    @property
+    def tokens(self) -> int:
+        """Tokens read and predicted, padding not counted: the unit of speed."""
+        ...
+
+    def to(self, device: torch.device) -> Batch: ...
 
 
-class Learnable(Protocol):
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class Objective(Protocol[BatchT]):
     """A source of batches together with its loss. All chance comes from the `rng` handed in."""
 
-    def plan(self, epoch: int) -> Sequence[Any]:
+    def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:
         """The batches of an epoch, in order: a pure function of the epoch, so that a run can go on where it stopped."""
         ...
 
-    def collate(self, item: Any, rng: np.random.Generator) -> Batch:
+    def collate(self, item: Any, rng: np.random.Generator) -> BatchT:
         """The tensors of one entry of the plan."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Loss, Any]:
+    def loss(self, model: nn.Module, batch: BatchT, carry: Any) -> tuple[Loss, Any]:
         """The loss of a batch, and what a model with memory hands on to the next: tensors without gradients, or None.
 
         The loop keeps this `carry` through an epoch and in checkpoints; an epoch begins with None.
         """
         ...
 
-    def evaluate(self, model: nn.Module, device: Any) -> Iterator[Loss]:
+    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """The losses of the held-out data, part by part."""
         ...

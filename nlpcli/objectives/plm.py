@@ -23,9 +23,10 @@ from nlpcli.data.even_sample import spread
 from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.objective import Guess, Loss, Sample
-from nlpcli.objectives.source_target_batches import best_tokens, goal_loss
+from nlpcli.objectives.token_loss import best_tokens, token_loss
 from nlpcli.text import Tokenizer
 
 _EVALUATION_SEED = 2019
@@ -69,7 +70,7 @@ class PermutationBatch:
 
 
 class PermutationLanguageModelling:
-    """Windows of a stream with an order of factorisation each, as a `Learnable` for XLNet.
+    """Windows of a stream with an order of factorisation each, as an `Objective` for XLNet.
 
     context: tokens in a window. one_of: K: in each window a Kth of the tokens is predicted, in spans of whole words.
     `evaluate` draws the same orders every time. Its tallies: `accuracy`, of the most probable tokens, and
@@ -88,7 +89,7 @@ class PermutationLanguageModelling:
         context: int = 512,
         one_of: int = 6,
         batch_tokens: int = 4096,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
     ) -> None:
         if one_of < 1 or context < one_of:
@@ -101,7 +102,7 @@ class PermutationLanguageModelling:
         self.context = context
         self.one_of = one_of
         self.rows = max(1, batch_tokens // context)
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.train = StreamedWindows(train, context, eos=eos, batch_size=self.rows, seed=seed)
         self.dev = None if dev is None else TokenStream(dev, eos=eos)
 
@@ -136,7 +137,7 @@ class PermutationLanguageModelling:
         if carry and carry[0].size(0) != batch.ids.size(0):
             carry = None  # resumed with another size of batches
         states, carry = self._states(model, batch, carry)
-        return goal_loss(model, states, batch.goal, self.label_smoothing), carry
+        return token_loss(model, states, batch.goal, self.loss_settings), carry
 
     def _states(
         self, model: nn.Module, batch: PermutationBatch, memory: list[Tensor] | None
@@ -158,7 +159,7 @@ class PermutationLanguageModelling:
             states, memory = self._states(model, batch, memory)
             right = best_tokens(states, model.output_weight, model.output_bias) == batch.goal
             tallies = {"accuracy": (right.sum(), batch.count), "baseline": (trivial, batch.count)}
-            yield replace(goal_loss(model, states, batch.goal), tallies=tallies)
+            yield replace(token_loss(model, states, batch.goal), tallies=tallies)
 
     def _held_out(self, length: int) -> Iterator[np.ndarray]:
         """Where the windows of each batch begin; row by row they read on, the first rows by one window more."""

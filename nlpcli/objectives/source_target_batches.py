@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
+from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import SpecialTokens
-
-_CHUNK_NUMBERS = 1 << 20  # logits alive at a time
-_CHUNK_NUMBERS_GPU = 1 << 27
 
 
 def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
@@ -119,10 +117,10 @@ def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: 
     )
 
 
-def stream_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
+def stream_loss(model: nn.Module, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
     """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
     states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
-    return goal_loss(model, states, batch.goal, label_smoothing)
+    return token_loss(model, states, batch.goal, settings)
 
 
 def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
@@ -130,26 +128,6 @@ def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
     return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
 
 
-def pair_loss(model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of the target, with label smoothing where the model is in training."""
-    return goal_loss(model, pair_states(model, batch), batch.goal, label_smoothing)
-
-
-def goal_loss(model: nn.Module, states: Tensor, goal: Tensor, label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of goal (k) given states (k, d_model), with label smoothing where the model is in training."""
-    smoothing = label_smoothing if model.training else 0.0
-    total, nll = vocabulary_loss(states, model.output_weight, goal, bias=model.output_bias, label_smoothing=smoothing)
-    return Loss(total, nll, goal.numel())
-
-
-@torch.no_grad()
-def best_tokens(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The most probable token for each state, (k,), without ever holding all logits.
-
-    states (k, d_model), weight (vocab, d_model), bias (vocab).
-    """
-    rows = max(32, (_CHUNK_NUMBERS_GPU if states.is_cuda else _CHUNK_NUMBERS) // weight.size(0))
-    weight = weight.to(states.dtype)
-    bias = None if bias is None else bias.to(states.dtype)
-    parts = [nn.functional.linear(part, weight, bias).argmax(dim=-1) for part in states.split(rows)]
-    return torch.cat(parts) if parts else states.new_empty(0, dtype=torch.long)
+def pair_loss(model: nn.Module, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
+    """The loss of the target."""
+    return token_loss(model, pair_states(model, batch), batch.goal, settings)

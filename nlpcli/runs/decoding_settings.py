@@ -79,7 +79,7 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = No
     """
     known = {name: value for name, value in info.items() if name != "generation"}
     said = info.get("generation")
-    if not said or not decides(said) or (task is not None and not hasattr(task, "wording")):
+    if not said or not decides(said) or (task is not None and not task.generates):
         return known
     kept = dict(said)
     if task is not None:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.task_metrics import scores_of
 from nlpcli.evaluation.worst_mistakes import Mistake, mistakes
 from nlpcli.runs.finetuning.example_reading import tell_unknown
 from nlpcli.runs.task_model import Applied
+from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
     from nlpcli.runs.open_model import Source
-
-_CONFUSED = ("classify", "tag")
 
 
 @dataclass(frozen=True)
@@ -74,28 +72,23 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     return Evaluation(
         applied.loaded.path,
         len(examples),
-        scores_of(task, examples, predictions, job.resampling),
+        task.scores(examples, predictions, job.resampling),
         _confusion(task, examples, predictions) if job.confusion else None,
         mistakes(task, examples, predictions, job.worst) if job.worst else [],
     )
 
 
 def _check_confusion(task: Any, job: Evaluating) -> None:
-    if job.confusion and task.name not in _CONFUSED:
+    if job.confusion and not task.has_confusion:
+        tasks = [name for name in TASKS if getattr(TASKS.load(name), "has_confusion", False)]
         raise NlpcliError(
-            f"{task.name} has no confusion matrix",
-            hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
+            f"{task.name} has no confusion matrix", hint=f"{' and '.join(tasks)} have one; leave --confusion out"
         )
 
 
 def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:
     from nlpcli.evaluation.classification_metrics import confusion
 
-    if task.name == "classify":
-        gold = [example.label for example in examples]
-        predicted = [prediction["label"] for prediction in predictions]
-    else:
-        gold = [tag for example in examples for tag in task.tags_in(example)]
-        predicted = [tag for prediction in predictions for tag in prediction["tags"]]
-    labels = list(dict.fromkeys([*task.labels, *gold, *predicted]))
-    return labels, confusion(gold, predicted, labels).tolist()
+    references, predicted = task.compared_labels(examples, predictions)
+    labels = list(dict.fromkeys([*task.labels, *references, *predicted]))
+    return labels, confusion(references, predicted, labels).tolist()

@@ -65,7 +65,7 @@ def open_task(
         loaded = replace(loaded, model=model, info=info)
         context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)), on_cut)
         task = TASKS.load(info["task"]).restore(info["problem"], context)
-        if hasattr(task, "generator"):
+        if task.generates:
             from nlpcli.runs.finetuning.task_generator import BeamGenerator
 
             settings = DecodingConfig(**info.get("decoding", {}))

@@ -13,21 +13,16 @@ from typing import Any
 
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides
+from nlpcli.config.multi_task import MIXTURE_TASK
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.finetuning.finetune import default_preset, defaults
+from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
 from nlpcli.runs.training_run import LIMITS, Request
+from nlpcli.tasks import TASKS
 
 Say = Callable[[str], None]
 
 _LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
 _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
-_SAMPLES = {
-    "classify": "sentence-type",
-    "regress": "paraphrases",
-    "similarity": "paraphrases",
-    "tag": "names",
-    "span": "find-translation",
-}
 
 
 # --- pretraining -------------------------------------------------------------------------------------------------
@@ -38,6 +33,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
 
     Raises: NlpcliError for an unknown objective or preset.
     """
+    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE
     from nlpcli.runs.pretraining import default_preset as preset_for
     from nlpcli.runs.pretraining.pretrain import without_model
 
@@ -45,11 +41,12 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
     preset, data, documents = given.get("preset"), given.get("data"), given.get("documents")
     chosen, noise = _objective(given.get("objective"), given.get("noise"), say)
     if not resume:
-        chosen = chosen or _base_settings(given, None).get("objective") or ("denoise" if noise else None)
+        chosen = chosen or _base_settings(given, None).get("objective")
+        chosen = chosen or (_objective_of("noise.kinds") if noise else None)
     if not resume and config is None and preset is None:
         if chosen is None:
-            chosen = "clm"
-            say("objective: clm (the default)")
+            chosen = DEFAULT_OBJECTIVE
+            say(f"objective: {chosen} (the default)")
         preset = preset_for(chosen, noise, given.get("overrides") or ())
         say(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
     if not resume and not data:
@@ -57,7 +54,7 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
     return _request(
         given,
         command=command,
-        default="gpt-mini",
+        default=preset_for(DEFAULT_OBJECTIVE),
         preset=preset if model is None else None,
         base=None if model is None or resume or config is not None else without_model(preset),
         init=None if model is None else str(model),
@@ -79,26 +76,35 @@ def _sample_text(
 ) -> tuple[list[str] | None, str | None]:
     """The sample and how documents stand in it, where `settings` name no text; what they say of documents is kept."""
     from nlpcli.data.sample_data import sample_file
+    from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, spec_of
 
     if _chosen_in(settings, "train"):
         return None, documents
     data = str(sample_file("tinyshakespeare.txt.gz"))
-    usual = "file" if (objective or settings.get("objective") or "clm") == "clm" else "paragraphs"
+    usual = spec_of(objective or settings.get("objective") or DEFAULT_OBJECTIVE).sample_documents
     documents = documents or _chosen_in(settings, "documents")
     say(f"data: {data} (the sample data of nlpcli), data.documents: {documents or usual}")
     return [data], documents or usual
 
 
+def _objective_of(setting: str) -> str:
+    """The objective to which an option for this setting belongs."""
+    from nlpcli.runs.pretraining import OBJECTIVES
+
+    return next(name for name in OBJECTIVES if setting in OBJECTIVES.load(name).options)
+
+
 def _objective(objective: str | None, noise: str | None, say: Say) -> tuple[str | None, str | None]:
     """The objective of this name or synonym, and the noise that goes with it where none was given."""
-    from nlpcli.runs.pretraining import SYNONYMS, parse
+    from nlpcli.runs.pretraining import OBJECTIVES, parse, synonyms
 
     if objective is None:
         return None, noise
-    if objective.lower() not in SYNONYMS:
+    meant = None if objective in OBJECTIVES else synonyms().get(objective.lower())
+    if meant is None:
         parse(objective)
         return objective, noise
-    found, usual = SYNONYMS[objective.lower()]
+    found, usual = meant
     noise = noise or usual
     say(f"objective: {found} ({objective})" + (f", noise: {noise}" if usual else ""))
     return found, noise
@@ -118,7 +124,7 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
     if not resume:
         chosen = chosen or _base_settings(given, None).get("task")
     if not resume and config is None and chosen is None:
-        chosen = "text-to-text" if mixture else "translation"
+        chosen = MIXTURE_TASK if mixture else DEFAULT_TASK
         say(f"task: {chosen} (the default)")
     named = bool(resume or train or mixture)
     asked = _Asked(chosen, given.get("model"), config, resume)
@@ -187,7 +193,7 @@ class _Asked:
         file = {} if self.config is None else presets.load(self.config)
         task = self.task or file.get("task")
         init = self.init or file.get("init")
-        if self.resume or task is None or (task == "translation" and init is None):
+        if self.resume or task is None or (init is None and TASKS.load(task).parallel_text):
             return None
         return defaults(task, init=init)
 
@@ -195,7 +201,7 @@ class _Asked:
 def _tell_model(asked: _Asked, say: Say) -> None:
     """Says which preset is taken where none was named."""
     if asked.default is not None:
-        random = ", with random weights" if asked.task != "translation" else ""
+        random = "" if TASKS.load(asked.task or DEFAULT_TASK).parallel_text else ", with random weights"
         say(f"model: {asked.default} (the default{random})")
 
 
@@ -229,8 +235,6 @@ def _task_request(given: Mapping[str, Any], asked: _Asked, *, command: str, **mo
 
 def _task(task: str | None, say: Say) -> str | None:
     """The task of this name or synonym. Raises: NlpcliError for an unknown one."""
-    from nlpcli.tasks import TASKS
-
     found = None if task is None else TASKS.check(task)
     if found != task:
         say(f"task: {found} ({task})")
@@ -240,17 +244,11 @@ def _task(task: str | None, say: Say) -> str | None:
 def _sample_examples(task: str) -> tuple[list[str], list[str]]:
     """Sample data for a task: training files and dev files."""
     from nlpcli.data.sample_data import sample_file
-    from nlpcli.tasks import TASKS
 
-    if task == "translation":
-        names = [f"tatoeba-en-de/{part}" for part in ("train.en.gz", "train.de.gz", "dev.en", "dev.de")]
-        paths = [str(sample_file(name)) for name in names]
-        return paths[:2], paths[2:]
-    if TASKS.check(task) not in _SAMPLES:
+    sample = TASKS.load(task).sample_data
+    if sample is None:
         raise NlpcliError(f"the task {task} needs training and dev examples", hint="name them: --train FILE --dev FILE")
-    folder = f"labelled/{_SAMPLES[task]}"
-    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
-    return [str(sample_file(f"{folder}/train.{suffix}.gz"))], [str(sample_file(f"{folder}/dev.{suffix}"))]
+    return [str(sample_file(name)) for name in sample.train], [str(sample_file(name)) for name in sample.dev]
 
 
 # --- both --------------------------------------------------------------------------------------------------------

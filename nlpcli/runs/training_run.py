@@ -440,14 +440,14 @@ def train(
     listener: Listener,
     data_fingerprint: str,
     build: Callable[[], Any] | None = None,
-    tuned: Any = None,
+    preparation: Any = None,
     source_tokenizer: Any = None,
     shown: Shown | None = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
 
-    build: makes the model where it is not simply that of the configuration with new weights; tuned: says which of its
-    weights are trained when, and at which rate (`nlpcli.runs.finetuning.model_preparation.Tuned`); source_tokenizer:
+    build: makes the model where it is not simply that of the configuration with new weights; preparation: which of its
+    weights are trained when, and at which rate (`nlpcli.runs.model_preparation.ModelPreparation`); source_tokenizer:
     of sources that are read with another tokenizer. `measured` are the names of what `evaluate` gives; `signatures`
     says for each how, and may be filled meanwhile, as `shown` is with outputs.
     Raises: NlpcliError when the deciding metric is not among them, for a model that can't be built, and for a
@@ -494,7 +494,7 @@ def train(
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
-        scales=tuned and tuned.scales(model), plan=tuned and tuned.plan(model),
+        scales=preparation and preparation.scales(model), plan=preparation and preparation.plan(model),
         samples=lambda: shown.samples,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,22 @@ from nlpcli.data.examples import Columns, Example, read_choices
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
 from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
 
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
-class Choice:
+
+class Choice(Task[RowsItem, RowsBatch, Tensor]):
     """See the module. style: how the data says which candidate is right, a key of `STYLES`."""
 
     name: ClassVar[str] = "choice"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
     answer: ClassVar[str] = "label"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate"})
-    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
+    possible_measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def __init__(self, context: Context, style: str, *, head: Mapping[str, Any], truncate: str = "longest") -> None:
         self.context = context
@@ -116,6 +118,7 @@ class Choice:
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         losses = nn.functional.cross_entropy(self._scores(model, batch), batch.goal, reduction="sum")
         return Loss(losses, losses.detach(), batch.count)
 
@@ -148,6 +151,42 @@ class Choice:
         ranked = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[: top or 1]
         written = [(STYLES[self.style](i, candidates), probabilities[i]) for i in ranked]
         return "\t".join(f"{' '.join(label.split())}\t{probability:.4f}" for label, probability in written)
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.classification_metrics import accuracy
+
+        return {"accuracy": accuracy(*self.compared_labels(examples, predictions), resampling)}
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        """Places of candidates, from 0; -1 for a label that is none of them."""
+        pairs = []
+        for example, prediction in zip(examples, predictions, strict=True):
+            reference = self.choice_in(example)
+            place = -1 if reference is None else list(example.texts[1:]).index(reference)
+            pairs.append((place, prediction["candidates"].index(prediction["choice"])))
+        return pairs, {"accuracy": ("accuracy", {})}
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return self.choice_in(example) or str(example.label), prediction["choice"]
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """1 - the probability of the right candidate."""
+        reference, predicted = self.choice_in(example), prediction["choice"]
+        if reference is None:
+            return 1.0, str(example.label), predicted
+        probability = prediction["probabilities"][prediction["candidates"].index(reference)]
+        return 0.0 if predicted == reference else 1.0 - probability, reference, predicted
+
+    def compared_labels(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[str], list[str]]:
+        """The texts of candidates."""
+        references = [self.reference_in(example) for example in examples]
+        return references, [prediction["choice"] for prediction in predictions]
 
 
 STYLES: dict[str, Callable[[int, Sequence[str]], str]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.label_text import one_field
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, SampleData, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import (
     HEAD_OPTIONS,
     RowsBatch,
@@ -28,17 +28,24 @@ from nlpcli.tasks.text_batches import (
     text_head,
 )
 
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
-class Classification:
+
+class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
     """See the module. class_weights: of each class in the loss, of mean 1 over the training examples, or None."""
 
     name: ClassVar[str] = "classify"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "label"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "both_orders", "lm_weight"}
+    )
+    possible_measures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "f1", "mcc")
+    has_confusion: ClassVar[bool] = True
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("labelled/sentence-type/train.tsv.gz",), dev=("labelled/sentence-type/dev.tsv",)
     )
 
     def __init__(
@@ -98,8 +105,6 @@ class Classification:
     def head(self) -> dict[str, Any]:
         return self._head
 
-    possible_measures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "f1", "mcc")
-
     @property
     def measures(self) -> tuple[str, ...]:
         return ("accuracy", "macro_f1", *["f1"] * (len(self.labels) == 2), "mcc")
@@ -124,6 +129,7 @@ class Classification:
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         states = model.states(batch.rows)
         logits = summed(model.head(states, batch.rows), batch.counts).float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
@@ -149,6 +155,50 @@ class Classification:
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         chosen = list(prediction["probabilities"].items())[: top or 1]
         return "\t".join(f"{one_field(label)}\t{probability:.4f}" for label, probability in chosen)
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.classification_metrics import accuracy, f1, matthews
+
+        references, predicted = self.compared_labels(examples, predictions)
+        scores = {"accuracy": accuracy(references, predicted, resampling)}
+        scores["macro_f1"] = f1(references, predicted, average="macro", resampling=resampling)
+        if len(self.labels) == 2:
+            options = _binary_f1(self.labels[1], references, predicted)
+            scores["f1"] = f1(references, predicted, **options, resampling=resampling)
+        scores["mcc"] = matthews(references, predicted, resampling)
+        return scores
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        references, predicted = self.compared_labels(examples, predictions)
+        stored: Stored = {"accuracy": ("accuracy", {}), "macro_f1": ("f1", {"average": "macro"}), "mcc": ("mcc", {})}
+        if len(self.labels) == 2:
+            stored["f1"] = ("f1", _binary_f1(self.labels[1], references, predicted))
+        return list(zip(references, predicted, strict=True)), stored
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return str(example.label), prediction["label"]
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """1 - the probability of the reference label."""
+        wrong = prediction["label"] != example.label
+        confidence = 1.0 - prediction["probabilities"].get(example.label, 0.0) if wrong else 0.0
+        return confidence, str(example.label), prediction["label"]
+
+    def compared_labels(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[str], list[str]]:
+        return [example.label for example in examples], [prediction["label"] for prediction in predictions]
+
+
+def _binary_f1(positive: str, references: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+    """The settings of F1 of one label; it is 0 where the label neither occurs nor is predicted."""
+    if positive in references or positive in predicted:
+        return {"average": "binary", "positive": positive}
+    return {"average": "macro", "labels": [positive]}
 
 
 def _language_model_loss(body: nn.Module, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:

@@ -7,7 +7,7 @@ probability reaches a threshold.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,23 +16,25 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.label_text import clean_label, join_labels, one_field, split_labels
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
 
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
-class MultiLabel:
+
+class MultiLabel(Task[RowsItem, RowsBatch, torch.Tensor]):
     """See the module. separator: between labels in the data, where they are not a list; weights: of a label's presence
     in the loss, absences over presences in the training examples, or None."""
 
     name: ClassVar[str] = "multi-label"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "labels"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {*HEAD_OPTIONS, "class_weights", "truncate", "threshold", "label_separator"}
     )
-    measures: tuple[str, ...] = ("macro_f1", "micro_f1", "accuracy")
+    possible_measures: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class MultiLabel:
         return self.reader.collate(items, None if None in goals else torch.tensor(goals))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = summed(model(batch.rows), batch.counts).float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         entropy = nn.functional.binary_cross_entropy_with_logits
@@ -151,6 +154,46 @@ class MultiLabel:
             return join_labels(prediction["labels"], self.separator)
         chosen = list(prediction["probabilities"].items())[:top]
         return "\t".join(f"{one_field(label)}\t{probability:.4f}" for label, probability in chosen)
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.classification_metrics import multilabel_f1, subset_accuracy
+
+        references = [self.labels_in(example) for example in examples]
+        predicted = [prediction["labels"] for prediction in predictions]
+        labels = self._all_labels(references)
+        scores = {
+            f"{average}_f1": multilabel_f1(references, predicted, labels=labels, average=average, resampling=resampling)
+            for average in ("macro", "micro")
+        }
+        return scores | {"accuracy": subset_accuracy(references, predicted, resampling)}
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        references = [self.labels_in(example) for example in examples]
+        pairs = [
+            (sorted(labels), sorted(prediction["labels"]))
+            for labels, prediction in zip(references, predictions, strict=True)
+        ]
+        options = {"labels": self._all_labels(references)}
+        stored: Stored = {f"{name}_f1": ("label-sets-f1", {"average": name, **options}) for name in ("macro", "micro")}
+        return pairs, {**stored, "accuracy": ("label-sets-accuracy", {})}
+
+    def _all_labels(self, references: Sequence[Sequence[str]]) -> list[str]:
+        """The labels that the task knows, and behind them those that only the data has."""
+        return [*self.labels, *sorted({label for labels in references for label in labels} - set(self.labels))]
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return ", ".join(self.labels_in(example)), ", ".join(prediction["labels"])
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """The greatest distance of a label's probability from 0 or 1, among labels on the wrong side."""
+        references, predicted = set(self.labels_in(example)), set(prediction["labels"])
+        probabilities = prediction["probabilities"]
+        distances = (abs((label in references) - probabilities.get(label, 0.0)) for label in references ^ predicted)
+        return max(distances, default=0.0), ",".join(sorted(references)), ",".join(prediction["labels"])
 
 
 def _labels(example: Example, separator: str) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class MixedBatch:
 
 
 class Mixture(Supervised):
-    """Tasks in the shares `rates`, as a `Learnable`; otherwise as `Supervised`.
+    """Tasks in the shares `rates`, as an `Objective`; otherwise as `Supervised`.
 
     An epoch has as many examples as all tasks have together. How many of them are of each task is drawn with `rates`; a
     task's examples come in ever new orders, none of them a second time before all were there once.

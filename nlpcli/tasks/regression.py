@@ -7,7 +7,7 @@ predicted beyond the ends of the range is cut off. A model from elsewhere predic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,8 +17,11 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, SampleData, Stored, Task
 from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, pair_line, summed, text_head
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
 
 class OutOfRange(UnknownLabel):
@@ -27,16 +30,17 @@ class OutOfRange(UnknownLabel):
     effect = "the model predicts no scores outside of it"
 
 
-class Regression:
+class Regression(Task[RowsItem, RowsBatch, float]):
     """See the module. low, high: the ends of the range, None where it is not known and nothing is mapped."""
 
     name: ClassVar[str] = "regress"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "score"
-    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset({*HEAD_OPTIONS, "truncate", "both_orders", "minimum", "maximum"})
-    measures: tuple[str, ...] = ("spearman", "pearson")
+    possible_measures: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("labelled/paraphrases/train.tsv.gz",), dev=("labelled/paraphrases/dev.tsv",)
+    )
 
     def __init__(
         self,
@@ -120,6 +124,7 @@ class Regression:
         return self.reader.collate(items, None if None in goals else torch.tensor(goals, dtype=torch.float32))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         scores = summed(model(batch.rows), batch.counts).float().squeeze(-1)
         total = (scores - batch.goal).square().sum()
         return Loss(total, total.detach(), batch.count)
@@ -133,6 +138,36 @@ class Regression:
 
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         return f"{prediction['score']:.4f}"
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.correlation import pearson, spearman
+
+        references = [self.score_in(example) for example in examples]
+        predicted = [prediction["score"] for prediction in predictions]
+        return {
+            "spearman": spearman(references, predicted, resampling),
+            "pearson": pearson(references, predicted, resampling),
+        }
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        pairs = [
+            (self.score_in(example), prediction["score"])
+            for example, prediction in zip(examples, predictions, strict=True)
+        ]
+        return pairs, {"spearman": ("spearman", {}), "pearson": ("pearson", {})}
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        reference = "" if example.label is None else f"{self.score_in(example):g}"
+        return reference, f"{prediction['score']:.3f}"
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """The distance of the scores."""
+        reference = self.score_in(example)
+        return abs(reference - prediction["score"]), f"{reference:g}", f"{prediction['score']:.4f}"
 
 
 def score_in(example: Example) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,11 @@ from nlpcli.data.examples import Columns, Example, read_choices, read_texts
 from nlpcli.data.label_text import one_field
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, unknown_label
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, SampleData, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import RowsBatch, RowsItem, TextReader, side
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
 MARGIN, SCALE = 0.5, 20.0
@@ -48,15 +51,23 @@ class Compared(Prediction):
     vectors: Tensor
 
 
-class Similarity:
+class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
     """See the module. labels: all of `softmax`, or (not alike, alike). minimum, maximum: of the scores."""
 
     name: ClassVar[str] = "similarity"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS | {"choices"}
     answer: ClassVar[str] = "score"
+    mixes: ClassVar[bool] = False
+    use: ClassVar[str] = "nlpcli embed --model {run} FILE"
+    ranks: bool = True  # where labels were learned, which an instance knows
     options: ClassVar[frozenset[str]] = frozenset(
         {"pooling", "layers", "objective", "minimum", "maximum", "margin", "scale"}
+    )
+    possible_measures: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(name for names in MEASURES.values() for name in names)
+    )
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("labelled/paraphrases/train.tsv.gz",), dev=("labelled/paraphrases/dev.tsv",)
     )
 
     def __init__(
@@ -74,6 +85,7 @@ class Similarity:
         self.context = context
         self.objective = objective
         self.labels = list(labels)
+        self.ranks = objective == "softmax"
         self._index = {label: index for index, label in enumerate(self.labels)}
         self.minimum, self.maximum = minimum, maximum
         self.margin, self.scale = margin, scale
@@ -129,19 +141,14 @@ class Similarity:
     def head(self) -> dict[str, Any]:
         return self._head
 
-    possible_measures: ClassVar[tuple[str, ...]] = tuple(
-        dict.fromkeys(name for names in MEASURES.values() for name in names)
-    )
-
     @property
     def measures(self) -> tuple[str, ...]:
         """For held-out data labelled as the training data was."""
         kinds = {"cosine": "scores", "softmax": "labels", "contrastive": "two", "multiple-negatives": "pairs"}
         return MEASURES[kinds[self.objective]]
 
-    @property
-    def ranks(self) -> bool:
-        return self.objective == "softmax"
+    def measures_on(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        return MEASURES[self.judged(examples)]
 
     def judged(self, examples: Sequence[Example]) -> str:
         """What examples can be measured by, a key of `MEASURES`: it need not be what was learnt from."""
@@ -261,6 +268,48 @@ class Similarity:
         for label, chance in list(prediction.get("probabilities", {}).items())[: top or 1]:
             fields += [one_field(label), f"{chance:.4f}"]
         return "\t".join(fields)
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.similarity_metrics import similarity_scores
+
+        return similarity_scores(self, examples, predictions, resampling)
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        from nlpcli.evaluation.similarity_metrics import ranks
+
+        judged = self.judged(examples)
+        if judged == "labels":
+            stored: Stored = {"accuracy": ("accuracy", {}), "macro_f1": ("f1", {"average": "macro"})}
+            return list(zip(*self.compared_labels(examples, predictions), strict=True)), stored
+        if judged == "pairs":
+            return [(1, rank) for rank in ranks(examples, predictions)], {"mrr": ("reciprocal-rank", {})}
+        pairs = [
+            (self.score_in(example), prediction["score"])
+            for example, prediction in zip(examples, predictions, strict=True)
+        ]
+        if judged == "two":
+            return pairs, {"average_precision": ("average-precision", {}), "spearman": ("spearman", {})}
+        return pairs, {"spearman": ("spearman", {}), "pearson": ("pearson", {})}
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        if "label" in prediction:
+            return str(example.label), prediction["label"]
+        reference = "" if example.label is None else f"{self.score_in(example):g}"
+        return reference, f"{prediction['score']:.3f}"
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """The distance of the scores."""
+        reference = self.score_in(example)
+        return abs(reference - prediction["score"]), f"{reference:g}", f"{prediction['score']:.4f}"
+
+    def compared_labels(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[str], list[str]]:
+        return [example.label for example in examples], [prediction["label"] for prediction in predictions]
 
 
 # --- losses ------------------------------------------------------------------------------------------------------

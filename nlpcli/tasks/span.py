@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,8 +23,11 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
-from nlpcli.tasks.task import Context, Prediction
+from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task
 from nlpcli.tasks.text_batches import pair_line, prediction, side
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
 _LONGEST_QUESTION = 64  # tokens (Devlin et al. 2019, the code released with it)
 _N_BEST = 20
@@ -79,7 +82,7 @@ class _Context:
     spans: np.ndarray
 
 
-class SpanExtraction:
+class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
     """See the module.
 
     A context that is too long is read in windows, of which neighbours share `stride` tokens (but at most half of what
@@ -90,14 +93,18 @@ class SpanExtraction:
     """
 
     name: ClassVar[str] = "span"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = frozenset({"text", "text2"})
     answer: ClassVar[str] = "answer"
-    ranks: ClassVar[bool] = True
+    ranks: bool = True
     options: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "layers", "stride", "max_answer", "no_answer", "threshold"}
     )
-    measures: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    possible_measures: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    json_format: ClassVar[str] = "squad"
+    training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"data": {"max_length": 384}}
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("labelled/find-translation/train.json.gz",), dev=("labelled/find-translation/dev.json",)
+    )
 
     def __init__(
         self,
@@ -180,6 +187,16 @@ class SpanExtraction:
             )
         return read_questions(path, labelled=labelled, spans=spans, on_bad=on_bad, blank_lines=columns.blank_lines)
 
+    @classmethod
+    def read_training(cls, path: str, columns: Columns, on_bad: Callable[[NlpcliError], None]) -> Iterator[Example]:
+        """Questions whose answers are not in their contexts are left out."""
+        return cls.read(path, columns, on_bad=on_bad)
+
+    @classmethod
+    def read_dev(cls, path: str, columns: Columns) -> Iterator[Example]:
+        """All questions: only the texts of their answers count."""
+        return cls.read(path, columns, spans=False)
+
     def check(self, example: Example) -> None:
         """Nothing: whatever the right answers are, a prediction is compared with their texts."""
 
@@ -248,6 +265,7 @@ class SpanExtraction:
 
     def loss(self, model: nn.Module, batch: SpanBatch) -> Loss:
         """The mean of the losses of start and end, for each window."""
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = self._logits(model, batch).masked_fill(~batch.possible[..., None], -torch.inf)
         # (rows, n, 2) and (rows, 2): start and end are two problems with the same classes
         losses = nn.functional.cross_entropy(logits, batch.goal, reduction="sum") / 2
@@ -299,6 +317,38 @@ class SpanExtraction:
             return " ".join(prediction["answer"].split())
         chosen = prediction["nbest"][:top]
         return "\t".join(f"{' '.join(one['answer'].split())}\t{one['probability']:.4f}" for one in chosen)
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.squad_metrics import answer_f1, exact_match
+
+        references = [[answer.text for answer in example.label] for example in examples]
+        predicted = [prediction["answer"] for prediction in predictions]
+        return {
+            "f1": answer_f1(references, predicted, resampling),
+            "exact_match": exact_match(references, predicted, resampling),
+        }
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        pairs = [
+            ([answer.text for answer in example.label], prediction["answer"])
+            for example, prediction in zip(examples, predictions, strict=True)
+        ]
+        return pairs, {"f1": ("answer-f1", {}), "exact_match": ("exact-match", {})}
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return " | ".join(dict.fromkeys(answer.text for answer in example.label)), prediction["answer"]
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """1 - F1 of the words."""
+        from nlpcli.evaluation.squad_metrics import answer_f1
+
+        references = [answer.text for answer in example.label]
+        confidence = 1.0 - answer_f1([references], [prediction["answer"]]).value / 100
+        return confidence, " | ".join(references), prediction["answer"]
 
 
 def best_spans(logits: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:

@@ -19,7 +19,7 @@ _POOL = 50  # batches whose examples are sorted by length together
 
 
 class Supervised:
-    """The items of a task in batches of like length, as a `Learnable` whose held-out data is measured by
+    """The items of a task in batches of like length, as an `Objective` whose held-out data is measured by
     predictions instead of losses.
 
     batch_size: items in a batch; without it `batch_tokens` say how large a batch is, padding included. With it,

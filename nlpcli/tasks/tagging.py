@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
-from nlpcli.tasks.task import Context, Prediction, unknown_label
+from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task, unknown_label
 from nlpcli.tasks.text_batches import prediction, side
 from nlpcli.text.word_ids import WordPieces, word_pieces
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
 _UNKNOWN = -1  # the goal of a word whose tag is not known
 
@@ -62,7 +65,7 @@ class TagBatch:
         return replace(self, rows=self.rows.to(device), row=row, place=place, goal=goal)
 
 
-class Tagging:
+class Tagging(Task[TagItem, TagBatch, Tensor]):
     """See the module.
 
     The tag of a word is told by the state of its first piece; in a decoder, which reads from left to right, by that of
@@ -72,15 +75,20 @@ class Tagging:
     """
 
     name: ClassVar[str] = "tag"
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
     columns: ClassVar[frozenset[str]] = frozenset({"text", "label"})
     answer: ClassVar[str] = "tags"
-    ranks: ClassVar[bool] = False
     options: ClassVar[frozenset[str]] = frozenset({"dropout", "layers", "recurrent", "scheme"})
+    possible_measures: ClassVar[tuple[str, ...]] = ("entity_f1", "accuracy")
+    by_words: ClassVar[bool] = True
+    has_confusion: ClassVar[bool] = True
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("labelled/names/train.conll.gz",), dev=("labelled/names/dev.conll",)
+    )
 
     def __init__(self, context: Context, tags: Tags, *, head: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
         self.context = context
         self.tags = tags
+        self.labels = tags.names
         self.notes = list(notes)
         self._index = {tag: index for index, tag in enumerate(tags.names)}
         self._head = dict(head)
@@ -116,15 +124,9 @@ class Tagging:
         return self._head
 
     @property
-    def labels(self) -> list[str]:
-        return self.tags.names
-
-    @property
     def scheme(self) -> str | None:
         """The scheme in which tags mark entities, None where they don't."""
         return self.tags.scheme
-
-    possible_measures: ClassVar[tuple[str, ...]] = ("entity_f1", "accuracy")
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -183,6 +185,7 @@ class Tagging:
         return TagBatch(rows, row, places, counts, goal, count, sum(item.size for item in items))
 
     def loss(self, model: nn.Module, batch: TagBatch) -> Loss:
+        assert batch.goal is not None, "examples without labels have no loss"
         logits = model(batch.rows)[batch.row, batch.place].float()
         loss = nn.functional.cross_entropy(logits, batch.goal, reduction="sum", ignore_index=_UNKNOWN)
         return Loss(loss, loss.detach(), batch.count)
@@ -203,6 +206,45 @@ class Tagging:
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         """The tags of a sentence with spaces between them; white space in a tag (of other tools) is an underscore."""
         return " ".join("_".join(one_field(tag).split()) for tag in prediction["tags"])
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        from nlpcli.evaluation.tagging_metrics import entity_f1, token_accuracy
+
+        references = [self.tags_in(example) for example in examples]
+        predicted = [prediction["tags"] for prediction in predictions]
+        scores = {"entity_f1": entity_f1(references, predicted, resampling=resampling)} if self.scheme else {}
+        return scores | {"accuracy": token_accuracy(references, predicted, resampling=resampling)}
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        pairs = [
+            (list(self.tags_in(example)), prediction["tags"])
+            for example, prediction in zip(examples, predictions, strict=True)
+        ]
+        stored: Stored = {"entity_f1": ("entity-f1", {})} if self.scheme else {}
+        return pairs, {**stored, "accuracy": ("tag-accuracy", {})}
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return " ".join(self.tags_in(example)), " ".join(prediction["tags"])
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """The number of wrong tags."""
+        references, predicted = self.tags_in(example), prediction["tags"]
+        wrong = [i for i, (tag, other) in enumerate(zip(references, predicted, strict=True)) if tag != other]
+        reference, output = (
+            " ".join(f"{example.texts[i]}/{tags[i]}" for i in wrong) for tags in (references, predicted)
+        )
+        return float(len(wrong)), reference, output
+
+    def compared_labels(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[str], list[str]]:
+        """The tags of all words, one after the other."""
+        references = [tag for example in examples for tag in self.tags_in(example)]
+        return references, [tag for prediction in predictions for tag in prediction["tags"]]
 
 
 def windows(sizes: Sequence[int], room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:

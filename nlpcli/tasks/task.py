@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import nn
 
 from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.data.label_text import UnknownLabel
-from nlpcli.errors import nearest
+from nlpcli.errors import NlpcliError, nearest
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
 Prediction = dict[str, Any]
 """What is predicted of one example, as plain data."""
@@ -21,6 +26,9 @@ Prediction = dict[str, Any]
 
 TEXT_COLUMNS = frozenset({"text", "text2", "label"})
 """The columns of a text or two with a label."""
+
+Stored = dict[str, tuple[str, dict[str, Any]]]
+"""By the name of a task's metric: the metric of `nlpcli.evaluation` or of `nlpcli report`, and its options."""
 
 OnCut = Callable[[Example, int, int], None]
 """Is told of an example whose text is cut: how many tokens are read, and how many it has."""
@@ -45,6 +53,7 @@ class Context:
 
     model: the body's configuration. info: what model.yaml, or the folder it was read from, says of it. max_length: the
     most tokens of a sequence, special ones included. on_cut: see `OnCut`.
+    loss_settings: of a loss over the vocabulary.
     """
 
     tokenizer: Tokenizer
@@ -52,6 +61,7 @@ class Context:
     info: Mapping[str, Any] = field(default_factory=dict)
     max_length: int = 256
     on_cut: OnCut | None = None
+    loss_settings: LossSettings = CROSS_ENTROPY
 
     def tell_cut(self, example: Example, room: int, tokens: int) -> None:
         """Tells of an example of which `room` of `tokens` tokens are read, if these are fewer."""
@@ -62,72 +72,196 @@ class Context:
 class Item(Protocol):
     """What is read in one go of an example."""
 
-    size: int  # tokens, padding not counted
+    @property
+    def size(self) -> int:
+        """In tokens, padding not counted."""
+        ...
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class SampleData:
+    """Files of the sample data that come with the program, under `nlpcli/sample_data/`."""
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+
+
+class TrainingDefaults:
+    """What a task is trained with and on when nothing else is named.
+
+    default_preset: the model. sample_preset: the model where the sample data is trained on, which is small; None: the
+    default preset. training_defaults: settings of a run, laid over those of all tasks
+    (`nlpcli.runs.finetuning.finetune.DEFAULTS`). sample_data: None where the program brings none. parallel_text:
+    whether two files of lines are read, sources and targets, instead of labeled examples. generates: whether the answer
+    is a text that the model writes, instead of the output of a head. mixes: whether it
+    can be trained together with other tasks. use: a command that uses a trained model.
+    """
+
+    default_preset: ClassVar[str] = "bert-nano"
+    sample_preset: ClassVar[str | None] = None
+    training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    sample_data: ClassVar[SampleData | None] = None
+    parallel_text: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
+    use: ClassVar[str] = "nlpcli predict --model {run} FILE"
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+BatchT = TypeVar("BatchT", bound=Batch)
+OutputT = TypeVar("OutputT")
+
+
+class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     """A task with its labels: made out of training examples by `create`, or out of model.yaml by `restore`.
 
+    What training, `predict`, `evaluate` and the model card need to know of one task stands on its class:
+
     options: the settings of the configuration's `head` that `create` takes. columns: those of the data that are read.
-    answer: the key of a prediction that holds what is predicted. ranks: whether `line` gives as many answers as `top`
-    says. kinds: of models it can stand on. measures:
-    the names of its metrics, the deciding one first; `nlpcli.evaluation.task_metrics` computes them.
+    json_format: the format of a file that ends in .json. by_words: whether an example is a list of words instead of a
+    text or two. answer: the key of a prediction that holds what is predicted. ranks: whether `line` gives as many
+    answers as `top` says. kinds: of models that the task can use. has_confusion: whether `compared_labels` gives a
+    confusion matrix.
+    possible_measures: the names of all metrics, whatever the labels turn out to be, the deciding one first.
     """
 
     name: ClassVar[str]
     options: ClassVar[frozenset[str]]
     columns: ClassVar[frozenset[str]]
     answer: ClassVar[str]
-    kinds: ClassVar[tuple[str, ...]]
-    ranks: bool
-    measures: tuple[str, ...]
+    possible_measures: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "encoder-decoder")
+    mixes: ClassVar[bool] = True
+    json_format: ClassVar[str] = "jsonl"
+    by_words: ClassVar[bool] = False
+    has_confusion: ClassVar[bool] = False
+    ranks: bool = False
+    generator: Any = None  # what writes the outputs, where the task generates
+    labels: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of the metrics on data labeled as the training data was, the deciding one first."""
+        return self.possible_measures
+
+    def measures_on(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """The names of the metrics on these examples, the deciding one first."""
+        return self.measures
 
     @classmethod
-    def create(cls, examples: Sequence[Example], context: Context, **options: Any) -> Task:
+    @abstractmethod
+    def create(cls, examples: Sequence[Example], context: Context, *args: Any, **options: Any) -> Task[Any, Any, Any]:
         """Raises: NlpcliError, naming file and line, for examples that can't be learnt from."""
         ...
 
     @classmethod
-    def restore(cls, description: Mapping[str, Any], context: Context) -> Task: ...
+    @abstractmethod
+    def restore(cls, description: Mapping[str, Any], context: Context) -> Task[Any, Any, Any]: ...
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Plain data, from which `restore` makes the task again."""
         ...
 
     def head(self) -> dict[str, Any]:
         """The settings of `nlpcli.models.with_head.WithHead`; {} when the model has no head."""
-        ...
+        return {}
 
     @staticmethod
+    @abstractmethod
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
         """The examples in a file. Raises: NlpcliError with file and line."""
         ...
 
+    @classmethod
+    def read_training(cls, path: str, columns: Columns, on_bad: Callable[[NlpcliError], None]) -> Iterator[Example]:
+        """The examples to train on in a file; `on_bad` is told of those that are left out."""
+        return cls.read(path, columns)
+
+    @classmethod
+    def read_dev(cls, path: str, columns: Columns) -> Iterator[Example]:
+        """The labeled examples to measure on in a file."""
+        return cls.read(path, columns)
+
+    @classmethod
+    def vocabulary_texts(cls, example: Example) -> Sequence[str]:
+        """The texts of an example that a tokenizer for the task is trained on."""
+        return example.texts
+
+    @classmethod
+    def text_of(cls, example: Example) -> str:
+        """An example as one line of a file."""
+        return (" " if cls.by_words else "\t").join(example.texts)
+
+    @abstractmethod
     def check(self, example: Example) -> None:
         """Raises: UnknownLabel, naming its place, for an example whose label the task doesn't know, and another
         NlpcliError for one that is no label of such a task at all."""
         ...
 
+    @abstractmethod
     def parse(self, line: str) -> Example:
         """An example without label out of a plain line."""
         ...
 
-    def encode(self, examples: Sequence[Example]) -> list[list[Item]]:
+    @abstractmethod
+    def encode(self, examples: Sequence[Example]) -> list[list[ItemT]]:
         """The items of each example: one, or several where an example is read in pieces."""
         ...
 
-    def collate(self, items: Sequence[Item]) -> Batch: ...
+    @abstractmethod
+    def collate(self, items: Sequence[ItemT]) -> BatchT: ...
 
-    def loss(self, model: nn.Module, batch: Batch) -> Loss: ...
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: BatchT) -> Loss: ...
 
-    def outputs(self, model: nn.Module, batch: Batch) -> list[Any]:
+    @abstractmethod
+    def outputs(self, model: nn.Module, batch: BatchT) -> list[OutputT]:
         """What the model gives for each item of a batch, on the CPU."""
         ...
 
-    def prediction(self, example: Example, items: Sequence[Item], outputs: Sequence[Any]) -> Prediction:
+    @abstractmethod
+    def prediction(self, example: Example, items: Sequence[ItemT], outputs: Sequence[OutputT]) -> Prediction:
         """What the outputs for an example's items say of it."""
         ...
 
+    @abstractmethod
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         """A prediction as a plain line of tab-separated fields; with `top` so many answers and their probabilities."""
         ...
+
+    # --- what predictions are worth, and how people see them ---------------------------------------------------------
+
+    @abstractmethod
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        """The scores of predictions by the names of `measures_on`. resampling: for intervals."""
+        ...
+
+    @abstractmethod
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        """The reference and the output of each example as JSON, and how to compute the scores from them again."""
+        ...
+
+    @abstractmethod
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        """The reference and the output of an example as texts for a reader."""
+        ...
+
+    @abstractmethod
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """How confident the model is in a wrong answer (0 for a right one), the reference and the output as texts."""
+        ...
+
+    def compared_labels(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[str], list[str]]:
+        """The reference labels and the predicted labels, one by one.
+
+        Raises: NlpcliError where a prediction is no label.
+        """
+        raise NlpcliError(f"the task {self.name} does not predict labels", hint="leave out what needs labels")

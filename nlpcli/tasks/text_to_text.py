@@ -8,29 +8,35 @@ such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from nlpcli.config.counting import counted
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.evaluation.generated_text_metrics import MEASURES, generated_text_scores, stored_measures
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
 from nlpcli.tasks.input_layout import Layout
-from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction
+from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
 
-Generator = Callable[[nn.Module, Tensor, Tensor | None], list[list[int]]]
-"""Writes: model, source ids (rows, m), their mask or None -> ids of each target, without start and end."""
+if TYPE_CHECKING:
+    from nlpcli.evaluation import Resampling, Score
 
-MEASURES = {
-    "rouge": ("rougeL", "rouge1", "rouge2"),
-    "bleu": ("bleu",),
-    "accuracy": ("accuracy",),
-    "exact-match": ("exact_match",),
-}
+
+class Generator(Protocol):
+    """Writes the outputs. signature: how."""
+
+    signature: str
+
+    def __call__(self, model: nn.Module, source: Tensor, mask: Tensor | None) -> list[list[int]]:
+        """source (rows, m) ids, mask (rows, m) or None -> ids of each target, without start and end."""
+        ...
+
+
 _PLACES = re.compile(r"\{text2?\}")
 
 
@@ -93,7 +99,7 @@ class TextItem:
         return max(len(self.source), len(self.target)) + 1
 
 
-class TextToText:
+class TextToText(Task[TextItem, PairBatch, list[int]]):
     """See the module.
 
     wording: how the task is put. generator: writes the outputs; whoever asks for outputs sets it first. cut_sources,
@@ -104,16 +110,21 @@ class TextToText:
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder", "decoder")
     columns: ClassVar[frozenset[str]] = TEXT_COLUMNS
     answer: ClassVar[str] = "text"
-    ranks: ClassVar[bool] = False
-    options: ClassVar[frozenset[str]] = frozenset(
-        {"prefix", "max_target", "measure", "no_repeat_ngram", "label_smoothing"}
+    options: ClassVar[frozenset[str]] = frozenset({"prefix", "max_target", "measure", "no_repeat_ngram"})
+    possible_measures: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(name for names in MEASURES.values() for name in names)
     )
+    generates: ClassVar[bool] = True
+    default_preset: ClassVar[str] = "t5-nano"
+    training_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "data": {"max_length": 512},
+        "training": {"label_smoothing": 0.1},
+    }
 
-    def __init__(self, context: Context, wording: Wording, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, context: Context, wording: Wording) -> None:
         self.context = context
         self.tokenizer = context.tokenizer
         self.wording = wording
-        self.label_smoothing = label_smoothing
         self.generator: Generator | None = None
         self.cut_sources = self.cut_targets = 0
         special = context.tokenizer.special
@@ -141,10 +152,9 @@ class TextToText:
         max_target: int = 128,
         measure: str = "auto",
         no_repeat_ngram: int = 0,
-        label_smoothing: float = 0.0,
     ) -> TextToText:
         wording = Wording(prefix, max_target, "rouge" if measure == "auto" else measure, no_repeat_ngram)
-        task = cls(context, wording, label_smoothing=label_smoothing)
+        task = cls(context, wording)
         for example in examples:
             task.check(example)
         return task
@@ -156,20 +166,13 @@ class TextToText:
     def describe(self) -> dict[str, Any]:
         return dict(vars(self.wording))
 
-    def head(self) -> dict[str, Any]:
-        return {}
-
-    possible_measures: ClassVar[tuple[str, ...]] = tuple(
-        dict.fromkeys(name for names in MEASURES.values() for name in names)
-    )
-
     @property
     def measures(self) -> tuple[str, ...]:
         return MEASURES[self.wording.measure]
 
     @property
-    def notes(self) -> list[str]:
-        """What is worth telling of the texts encoded so far."""
+    def notes(self) -> list[str]:  # type: ignore[override]  # it changes while texts are encoded
+        """What is worth reporting of the texts encoded so far."""
         cut = (("source", self.cut_sources), ("target", self.cut_targets))
         return [
             f"{counted(count, name)} {'was' if count == 1 else 'were'} longer than the maximum length and truncated"
@@ -181,6 +184,10 @@ class TextToText:
     def read(path: str, columns: Columns, *, labelled: bool = True) -> Iterator[Example]:
         """Several references stand in several columns, whose names commas divide, or in one as a JSON list."""
         return read_texts(path, columns, labelled=labelled, names=False)
+
+    @classmethod
+    def vocabulary_texts(cls, example: Example) -> Sequence[str]:
+        return (*example.texts, *references(example))
 
     def check(self, example: Example) -> None:
         found = references(example)
@@ -258,7 +265,7 @@ class TextToText:
         return pair_batch(pairs, self.tokenizer.special, self.start)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
-        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.label_smoothing)
+        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.context.loss_settings)
 
     def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
         assert self.generator is not None, "the task has no generator"
@@ -269,6 +276,33 @@ class TextToText:
 
     def line(self, prediction: Prediction, top: int | None = None) -> str:
         return one_line(prediction["text"]).replace("\t", " ")
+
+    def scores(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], resampling: Resampling | None = None
+    ) -> dict[str, Score]:
+        assert self.generator is not None, "the task has no generator"
+        written = [self.line(prediction) for prediction in predictions]
+        scores = generated_text_scores(self.wording.measure, written, list(map(references, examples)), resampling)
+        how = self.generator.signature
+        return {name: replace(score, signature=f"{score.signature}|{how}") for name, score in scores.items()}
+
+    def stored_outputs(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> tuple[list[tuple[Any, Any]], Stored]:
+        texts = [list(references(example)) for example in examples]
+        outputs = [self.line(prediction) for prediction in predictions]
+        return list(zip(texts, outputs, strict=True)), stored_measures(self.wording.measure, texts)
+
+    def displayed(self, example: Example, prediction: Prediction) -> tuple[str, str]:
+        return " | ".join(references(example)), self.line(prediction)
+
+    def mistake(self, example: Example, prediction: Prediction) -> tuple[float, str, str]:
+        """1 - ROUGE-L of the text."""
+        from nlpcli.evaluation.rouge import rouge
+
+        right = references(example)
+        score = max(rouge([prediction["text"]], [[reference]], "rougeL").value for reference in right)
+        return 1.0 - score / 100, " | ".join(right), prediction["text"]
 
 
 def references(example: Example) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.source_tar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
+from nlpcli.tasks.task import SampleData, TrainingDefaults
 from nlpcli.text import Tokenizer
 
 
-class Translation:
-    """Pairs of sentences as a `Learnable`; `texts` are the raw pairs, needed only when subwords are sampled.
+class Translation(TrainingDefaults):
+    """Pairs of sentences as an `Objective`; `texts` are the raw pairs, needed only when subwords are sampled.
 
     With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
     become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.
@@ -30,6 +33,16 @@ class Translation:
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
 
+    default_preset: ClassVar[str] = "transformer-tiny"
+    sample_preset: ClassVar[str | None] = "transformer-mini"
+    parallel_text: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
+    use: ClassVar[str] = "nlpcli translate --model {run} FILE"
+    sample_data: ClassVar[SampleData | None] = SampleData(
+        train=("tatoeba-en-de/train.en.gz", "tatoeba-en-de/train.de.gz"),
+        dev=("tatoeba-en-de/dev.en", "tatoeba-en-de/dev.de"),
+    )
+
     def __init__(
         self,
         train: ParallelShards,
@@ -38,7 +51,7 @@ class Translation:
         *,
         batch_tokens: int = 4096,
         max_length: int = 256,
-        label_smoothing: float = 0.0,
+        loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
         sampling: float = 0.0,
         texts: Sequence[tuple[str, str]] | None = None,
@@ -51,7 +64,7 @@ class Translation:
         self.tokenizer = tokenizer
         self.tokenizers = (source_tokenizer or tokenizer, tokenizer)
         self.batch_tokens = batch_tokens
-        self.label_smoothing = label_smoothing
+        self.loss_settings = loss_settings
         self.seed = seed
         self.sampling = sampling
         self.max_length = max_length
@@ -98,7 +111,7 @@ class Translation:
         return max(np.array([len(source), len(target)]) + self.around) > self.max_length
 
     def loss(self, model: nn.Module, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
-        return pair_loss(model, batch, self.label_smoothing), None
+        return pair_loss(model, batch, self.loss_settings), None
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""

@@ -15,7 +15,7 @@ Scales = Mapping[nn.Parameter, float]
 
 def make_optimizer(
     model: nn.Module, settings: TrainingConfig, scales: Scales | None = None
-) -> torch.optim.Optimizer | Together:
+) -> torch.optim.Optimizer | OptimizerGroup:
     """What `settings.optimizer` names, for the model's trained parameters; decay leaves out biases, norms and vectors.
 
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
@@ -35,10 +35,10 @@ def make_optimizer(
     muon = torch.optim.Muon(
         _by_scale(hidden, scales), lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return Together([muon, _adamw(rest, settings, scales)] if rest else [muon])
+    return OptimizerGroup([muon, _adamw(rest, settings, scales)] if rest else [muon])
 
 
-def set_rate(optimizer: torch.optim.Optimizer | Together, lr: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer | OptimizerGroup, lr: float) -> None:
     """Has every group learn at `lr` times its `scale`, where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("scale", 1.0)
@@ -62,7 +62,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [weight for key, weight in weights.items() if key not in others and weight.requires_grad]
 
 
-class Together:
+class OptimizerGroup:
     """Several optimisers over different parameters as one; its state numbers their parameters through."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:

@@ -20,7 +20,7 @@ from nlpcli.config.files import write_again, write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.layers.lora import merged
-from nlpcli.objectives.objective import Batch, Learnable
+from nlpcli.objectives.objective import Batch, Objective
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.flops import counted
@@ -72,7 +72,7 @@ class Trainer:
         self,
         *,
         model: nn.Module,
-        task: Learnable,
+        task: Objective[Any],
         settings: TrainingConfig,
         machine: Machine,
         run: Path,

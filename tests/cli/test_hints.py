@@ -39,7 +39,7 @@ OWNERS = {
     "runs/finetuning/seeds.py": ("finetune",),
     "runs/finetuning/task_training.py": ("finetune",),
     "runs/finetuning/translation_training.py": ("finetune",),
-    "runs/finetuning/model_preparation.py": TRAINING,
+    "runs/model_preparation.py": TRAINING,
     "runs/text_inputs.py": ("embed", "translate"),
     "commands/compare/": ("compare",),
     "commands/report/": ("report",),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nlpcli.data.examples import Example
-from nlpcli.evaluation.similarity_metrics import measures_on, ranks, similarity_scores
-from nlpcli.tasks.similarity import Compared
+from nlpcli.evaluation.similarity_metrics import ranks, similarity_scores
+from nlpcli.tasks.similarity import MEASURES, Compared
 
 
 def pair(first, second, *more, label=None):
@@ -44,6 +44,6 @@ def test_labels_decide_what_is_measured(judged, labels):
     examples = [pair(f"{i}", f"{i}'", label=label) for i, label in enumerate(labels)]
     predictions = [compared(A, A, label="p"), compared(A, C, label="q"), compared(A, B, label="q")]
     scores = similarity_scores(task, examples, predictions)
-    assert tuple(scores) == measures_on(task, examples)
+    assert tuple(scores) == MEASURES[judged]
     expected = {"scores": -100, "two": 100, "labels": 200 / 3, "pairs": 100 * (1 + 1 / 3 + 1 / 2) / 3}[judged]
     assert next(iter(scores.values())).value == pytest.approx(expected)

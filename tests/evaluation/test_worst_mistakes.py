@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from nlpcli.data.examples import Example
 from nlpcli.evaluation.worst_mistakes import mistakes
+from nlpcli.tasks.choice import Choice
 
-CHOICE = SimpleNamespace(name="choice", choice_in=lambda example: example.texts[1 + int(example.label)])
+
+class NumberedChoice(Choice):
+    """Labels are places of candidates."""
+
+    def __init__(self):
+        self.style = "numbers from 0"
+
+
+CHOICE = NumberedChoice()
 
 
 def test_the_worst_choice_is_the_one_that_left_least_to_the_right_candidate():

@@ -7,9 +7,11 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlpcli.layers import vocabulary_loss as module
-from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
+from nlpcli.layers.vocabulary_loss import LossSettings, vocabulary_loss, vocabulary_nll
 
 WIDTH, VOCABULARY = 12, 29
 
@@ -44,7 +46,7 @@ def gradients(loss, leaves):
 @pytest.mark.parametrize(("bias", "smoothing"), list(itertools.product([True, False], [0.0, 0.1, 0.5])))
 def test_it_is_cross_entropy_in_value_and_gradient(chunks, n, bias, smoothing):
     hidden, weight, offset, target = parts(n, bias=bias)
-    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, settings=LossSettings(smoothing))
     logits = F.linear(hidden, weight, offset)
     expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
     assert torch.allclose(loss, expected, rtol=1e-5, atol=1e-6)
@@ -58,7 +60,7 @@ def test_it_is_cross_entropy_in_value_and_gradient(chunks, n, bias, smoothing):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_double_precision_stays_double(chunks, smoothing):
     hidden, weight, offset, target = parts(70, torch.float64)
-    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, settings=LossSettings(smoothing))
     expected, expected_nll = oracle(hidden, weight, offset, target, smoothing)
     assert loss.dtype == torch.float64
     assert torch.allclose(loss, expected, rtol=1e-13)
@@ -71,7 +73,7 @@ def test_double_precision_stays_double(chunks, smoothing):
 def test_the_gradient_is_the_slope_of_the_value():
     hidden, weight, offset, target = parts(5, torch.float64)
     assert torch.autograd.gradcheck(
-        lambda *leaves: vocabulary_loss(leaves[0], leaves[1], target, bias=leaves[2], label_smoothing=0.1)[0],
+        lambda *leaves: vocabulary_loss(leaves[0], leaves[1], target, bias=leaves[2], settings=LossSettings(0.1))[0],
         (hidden, weight, offset),
     )
 
@@ -83,7 +85,7 @@ def test_under_autocast_it_errs_no_more_than_torchs_own(chunks, smoothing):
     exact, _ = oracle(*leaves, target, smoothing)
     value = float(exact.detach())
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = vocabulary_loss(hidden, weight, target, bias=offset, label_smoothing=smoothing)
+        loss, _ = vocabulary_loss(hidden, weight, target, bias=offset, settings=LossSettings(smoothing))
         logits = F.linear(hidden, weight, offset).float()
         theirs = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
     assert loss.dtype == torch.float32
@@ -137,7 +139,7 @@ def test_without_gradients_the_same_value_costs_one_product_a_chunk(monkeypatch,
 
 def test_the_loss_without_smoothing_has_no_gradient_of_its_own():
     hidden, weight, _, target = parts(4, bias=False)
-    _, nll = vocabulary_loss(hidden, weight, target, label_smoothing=0.1)
+    _, nll = vocabulary_loss(hidden, weight, target, settings=LossSettings(0.1))
     assert not nll.requires_grad
 
 
@@ -152,3 +154,21 @@ def test_of_each_position_alone_it_is_what_their_sum_is_made_of(chunks, n, bias,
     assert found.tolist() == pytest.approx([float(nll.detach()) for nll in wanted], rel=1e-4, abs=1e-5)
     _, nll = vocabulary_loss(hidden, weight, target, bias=offset)
     assert float(found.sum()) == pytest.approx(float(nll), rel=1e-5)
+
+
+@given(seed=st.integers(0, 99), smoothing=st.sampled_from([0.0, 0.2]), z_loss=st.sampled_from([1e-4, 0.1]))
+def test_the_z_loss_and_its_gradients_are_those_of_the_formula(seed, smoothing, z_loss):
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [torch.randn(size, generator=generator, dtype=torch.float64) for size in ((9, 5), (13, 5), (13,))]
+    target = torch.randint(13, (9,), generator=generator)
+    ours, theirs = ([leaf.clone().requires_grad_() for leaf in leaves] for _ in range(2))
+    loss, nll = vocabulary_loss(*ours[:2], target, bias=ours[2], settings=LossSettings(smoothing, z_loss))
+    logits = F.linear(theirs[0], theirs[1], theirs[2])
+    expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    expected = expected + z_loss * logits.logsumexp(-1).square().sum()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(nll, F.cross_entropy(logits, target, reduction="sum"))
+    (3 * loss).backward()
+    (3 * expected).backward()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our.grad, their.grad)

@@ -11,9 +11,10 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
-from nlpcli.objectives import clm
+from nlpcli.objectives import token_loss
 from nlpcli.objectives.clm import CausalLanguageModelling, document_numbers
 from nlpcli.text import train_tokenizer
 
@@ -49,7 +50,7 @@ def objective(shards, tokenizer, *, stride=None, batch_tokens=24, label_smoothin
         context=CONTEXT,
         stride=stride,
         batch_tokens=batch_tokens,
-        label_smoothing=label_smoothing,
+        loss_settings=LossSettings(label_smoothing),
     )
 
 
@@ -109,9 +110,9 @@ def test_evaluation_scores_each_token_once_from_the_context_its_window_gives(
 
 def test_evaluation_goes_through_the_vocabulary_once_for_a_batch_of_windows(shards, tokenizer, model, monkeypatch):
     task, sizes = objective(shards, tokenizer, batch_tokens=10_000), []
-    plain = clm.vocabulary_nll
+    plain = token_loss.vocabulary_nll
     monkeypatch.setattr(
-        clm,
+        token_loss,
         "vocabulary_nll",
         lambda hidden, *rest, **more: (sizes.append(len(hidden)), plain(hidden, *rest, **more))[1],
     )
@@ -176,7 +177,7 @@ def test_an_adaptive_softmax_takes_the_place_of_the_vocabularys_matrix(shards, t
     assert torch.allclose(loss.nll, F.nll_loss(logs, batch.ids[:, 1:].flatten(), reduction="sum"), rtol=1e-5)
     loss.total.backward()
     with pytest.raises(NlpcliError, match="does not support label smoothing"):
-        with_memory(shards, tokenizer, label_smoothing=0.1).loss(model, batch, None)
+        with_memory(shards, tokenizer, loss_settings=LossSettings(0.1)).loss(model, batch, None)
 
 
 @pytest.mark.parametrize("positions", ["rotary", "none", "sinusoidal", "learned"])

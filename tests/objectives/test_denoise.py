@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.objectives.denoise import Denoising
 from nlpcli.objectives.gap_sentences import GapSentences
@@ -111,7 +112,7 @@ def test_a_plan_is_a_function_of_seed_and_epoch(make):
 @pytest.mark.parametrize("noise", ["infill:0.3,permute", "spans", "gap-sentences", "gap-sentences:0.4:0.5"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_cross_entropy_of_the_explicit_logits_of_each_text(make, model, noise, smoothing):
-    task = make(noise, label_smoothing=smoothing)
+    task = make(noise, loss_settings=LossSettings(smoothing))
     batch = task.collate(task.plan(0)[0], random(3))
     for training in (True, False):
         model.train(training)
@@ -147,7 +148,7 @@ def test_with_mlm_what_is_told_stands_where_it_was_hidden(make, tokenizer):
 
 @pytest.mark.parametrize("noise", [*SENTENCES, *STREAM])
 def test_evaluation_is_the_same_every_time_and_counts_what_is_right(make, model, tokenizer, noise):
-    task = make(noise, label_smoothing=0.1)
+    task = make(noise, loss_settings=LossSettings(0.1))
     cpu = torch.device("cpu")
     with torch.inference_mode():
         parts, again = list(task.evaluate(model, cpu)), list(task.evaluate(model, cpu))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.objectives.encoder_objectives import EncoderPretraining
 from nlpcli.objectives.masking import UNITS, Masking
@@ -154,7 +155,7 @@ def test_full_sentences_need_neither_sentences_nor_segments(tmp_path, texts, tok
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("weights", "format"), COMBINATIONS)
 def test_the_loss_is_the_weighted_sum_of_cross_entropies(make, model, weights, format, smoothing):
-    task = make(weights, format, label_smoothing=smoothing)
+    task = make(weights, format, loss_settings=LossSettings(smoothing))
     batch = batches(task)[0]
     states = model(batch.ids, batch.mask, batch.segments)
     for training in (True, False):

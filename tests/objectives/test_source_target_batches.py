@@ -1,18 +1,16 @@
-"""Sources and targets: their layout in a batch, and the tokens a model holds most probable."""
+"""Sources and targets: their layout in a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nlpcli.objectives import source_target_batches as module
-from nlpcli.objectives.source_target_batches import PairBatch, best_tokens, pad, pair_batch, source_ids
+from nlpcli.objectives.source_target_batches import PairBatch, pad, pair_batch, source_ids
 from nlpcli.text import SpecialTokens
 
 SPECIAL = SpecialTokens(pad=0, bos=2, eos=3)
@@ -56,13 +54,3 @@ def test_moving_keeps_the_kind_of_a_batch_and_everything_in_it():
     assert type(moved) is Extended and moved.tokens == batch.tokens
     assert all(value.is_meta for value in vars(moved).values() if isinstance(value, Tensor))
     assert pair_batch([([7], [8])], SPECIAL).to(torch.device("meta")).source_mask is None
-
-
-@pytest.mark.parametrize("count", [0, 1, 100])
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_the_best_tokens_are_those_of_the_logits(count, with_bias, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 50)  # many chunks
-    generator = torch.Generator().manual_seed(1)
-    states, weight = torch.randn(count, 8, generator=generator), torch.randn(40, 8, generator=generator)
-    bias = torch.randn(40, generator=generator) if with_bias else None
-    assert torch.equal(best_tokens(states, weight, bias), torch.nn.functional.linear(states, weight, bias).argmax(-1))

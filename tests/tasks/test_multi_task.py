@@ -15,6 +15,7 @@ from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+from nlpcli.runs.finetuning.multi_task_training import kind_of
 from nlpcli.tasks.classification import Classification
 from nlpcli.tasks.multi_task import Mixture, Part, mixing_rates
 from nlpcli.tasks.task import Context
@@ -175,8 +176,6 @@ def test_mixing_is_a_temperature(tmp_path, mixing, expected):
         ("tasks: {a.b: {train: x, dev: y}}", "can't be the name of a task"),
         ("tasks: {a: {train: x}}", "'tasks.a.dev' is missing"),
         ("tasks: {a: {train: x, dev: y, prefx: z}}", "unknown key"),
-        ("tasks: {a: {train: x, dev: y, task: classify, prefix: z}}", "is a setting of text-to-text tasks"),
-        ("tasks: {a: {train: x, dev: y, head: {dropout: 0.1}}}", "has no section 'head'"),
         ("tasks: {a: {train: x, dev: y, weight: 0}}", "weight"),
     ],
 )
@@ -186,3 +185,21 @@ def test_a_mistake_in_the_file_of_a_mixture_is_named(tmp_path, text, message):
     with pytest.raises(NlpcliError, match=r"mix\.yaml") as caught:
         load_mixture(path)
     assert message in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("task: classify, prefix: z", "'prefix' is a setting of tasks that generate text, but this task is 'classify'"),
+        ("head: {dropout: 0.1}", "the task text-to-text has no section 'head'"),
+        ("task: similarity", "the task similarity can't be trained together with others"),
+        ("task: translation", "the task translation can't be trained together with others"),
+        ("task: clasify", "unknown task 'clasify'"),
+    ],
+)
+def test_a_task_that_a_mixture_can_not_have_is_named_with_its_place(tmp_path, settings, message):
+    path = tmp_path / "mix.yaml"
+    path.write_text(f"tasks: {{a: {{train: x, dev: y, {settings}}}}}")
+    with pytest.raises(NlpcliError, match=r"^mix\.yaml: tasks\.a: ") as caught:
+        kind_of("mix.yaml: tasks.a", load_mixture(path).tasks["a"])
+    assert message in caught.value.message

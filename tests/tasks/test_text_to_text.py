@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from nlpcli.config.schema import DecodingConfig, ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.runs.finetuning.task_generator import BeamGenerator
 from nlpcli.tasks.supervised import Supervised, predict_items
@@ -162,7 +164,10 @@ def test_the_loss_is_the_cross_entropy_of_target_and_end(context, model):
 
 
 def test_smoothing_counts_in_training_only(context, model):
-    plain, smooth = TextToText(context, Wording()), TextToText(context, Wording(), label_smoothing=0.2)
+    plain, smooth = (
+        TextToText(context, Wording()),
+        TextToText(replace(context, loss_settings=LossSettings(0.2)), Wording()),
+    )
     batch = plain.collate(plain.encode([example("ab", "ba")])[0])
     assert smooth.loss(model, batch).total.item() == pytest.approx(plain.loss(model, batch).total.item())
     model.train()

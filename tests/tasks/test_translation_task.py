@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.tasks.translation import Translation
@@ -122,7 +123,7 @@ def test_moving_a_batch_keeps_everything(make):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_cross_entropy_of_the_explicit_logits_of_each_pair(make, tokenizer, model, smoothing):
     special = tokenizer.special
-    task, items = make(label_smoothing=smoothing), np.array([0, 3, 4, 9])
+    task, items = make(loss_settings=LossSettings(smoothing)), np.array([0, 3, 4, 9])
     batch = task.collate(items, random())
     for training in (True, False):
         model.train(training)
@@ -142,7 +143,7 @@ def test_evaluation_counts_every_target_token_and_end_once_also_of_the_pairs_tra
     make, model, tokenizer
 ):
     with torch.inference_mode():
-        losses = list(make(label_smoothing=0.1).evaluate(model, torch.device("cpu")))
+        losses = list(make(loss_settings=LossSettings(0.1)).evaluate(model, torch.device("cpu")))
         one_by_one = list(make(batch_tokens=1).evaluate(model, torch.device("cpu")))
     assert sum(loss.count for loss in losses) == sum(len(ids) + 1 for ids in tokenizer.encode(TARGET))
     nats = sum(float(loss.nll) for loss in losses)

@@ -10,7 +10,7 @@ from torch import nn
 from nlpcli.config.schema import ModelConfig, TrainingConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.training.optimizer import Together, hidden_matrices, make_optimizer
+from nlpcli.training.optimizer import OptimizerGroup, hidden_matrices, make_optimizer
 
 MUON = TrainingConfig(optimizer="muon", lr=0.01, weight_decay=0.1)
 
@@ -96,7 +96,7 @@ def test_the_state_numbers_all_parameters_and_loads_into_a_new_one():
     assert [index for group in saved["param_groups"] for index in group["params"]] == sorted(saved["state"])
     other = make_optimizer(net, MUON)
     other.load_state_dict(saved)
-    assert isinstance(other, Together)
+    assert isinstance(other, OptimizerGroup)
     again = other.state_dict()
     for index, values in saved["state"].items():
         assert all(torch.equal(value, again["state"][index][name]) for name, value in values.items())

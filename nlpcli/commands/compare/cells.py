@@ -16,7 +16,10 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.setting_errors import suggestion
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.escaping import quoted
+from nlpcli.runs.finetuning.finetune import DEFAULT_TASK
+from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE
 from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
+from nlpcli.tasks import TASKS
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"
 """What a grid's folder holds beside its cells."""
@@ -185,9 +188,9 @@ def _resolved(
         command, request = _request(job, grid, asked, folder)
         config = resolve(request, command)
         if command == "finetune":
-            config = config.model_copy(update={"task": config.task or "translation"})
+            config = config.model_copy(update={"task": config.task or DEFAULT_TASK})
         else:
-            config = config.model_copy(update={"objective": config.objective or "clm"})
+            config = config.model_copy(update={"objective": config.objective or DEFAULT_OBJECTIVE})
         cell = Cell(variant, config.training.seed, folder, command, request, config, asked)
         if checked:
             _check(cell)
@@ -211,7 +214,7 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     if init and preset:
         raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other", hint="leave out one of them")
     if command == "finetune":
-        known = _finetuning(task or "translation", init, preset or config, settings)
+        known = _finetuning(task or DEFAULT_TASK, init, preset or config, settings)
     else:
         known = _pretraining(objective or "clm", init, preset, config, settings)
     request = Request(
@@ -240,13 +243,12 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
 def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
     from nlpcli.runs.finetuning.finetune import default_preset, defaults
-    from nlpcli.tasks import TASKS
 
     task = TASKS.check(task)
     if settings.get("data", {}).get("mixture"):
         settings.setdefault("training", {}).setdefault("metric", "mean")
     usual = {} if base or init else {"preset": default_preset(task)}
-    return usual | {"base": None if task == "translation" and not init else defaults(task, init=init)}
+    return usual | {"base": None if TASKS.load(task).parallel_text and not init else defaults(task, init=init)}
 
 
 def _pretraining(
@@ -268,7 +270,7 @@ def _check(cell: Cell) -> None:
         from nlpcli.runs.pretraining.pretrain import configured
 
         configured(cell.request)
-    elif config.task == "translation":
+    elif TASKS.load(config.task).parallel_text:
         if config.model.kind != "encoder-decoder":
             raise NlpcliError(
                 f"translation needs an encoder-decoder, but the kind of this model is {config.model.kind}"

@@ -10,8 +10,13 @@ from nlpcli.commands.compare.cells import Cell, Plan
 from nlpcli.config.grid import HeldOut
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.training_run import Listener
+from nlpcli.tasks import TASKS
 
 OUTPUT = "test-output.txt"
+
+
+def _translates(task: str | None) -> bool:
+    return task is not None and TASKS.load(task).parallel_text
 
 
 def check_test(plan: Plan) -> None:
@@ -23,7 +28,7 @@ def check_test(plan: Plan) -> None:
 
     if plan.test is None:
         return
-    other = [cell for cell in plan.cells if cell.config.task != "translation"]
+    other = [cell for cell in plan.cells if not _translates(cell.config.task)]
     if other:
         raise NlpcliError(
             f"--test needs translation models, but the cell '{other[0].name}' is trained on "

@@ -18,6 +18,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.runs.dev_samples import OUTPUTS
 from nlpcli.runs.model_card import read_card
+from nlpcli.tasks import TASKS
 from nlpcli.training.training_log import read_metrics, read_samples
 
 CONFIG, DESCRIPTION, WEIGHTS = "config.yaml", "model.yaml", "model.safetensors"
@@ -180,7 +181,8 @@ def _missing(run: Run) -> Iterable[str]:
 
 
 def _why_no_outputs(run: Run) -> str:
-    if run.task == "translation" and not run.config["training"].get("bleu_sentences"):
+    parallel = run.task in TASKS and TASKS.load(run.task).parallel_text
+    if parallel and not run.config["training"].get("bleu_sentences"):
         return " (BLEU is not measured, because training.bleu_sentences is 0)"
     if (run.path / OUTPUTS).exists():
         return f" ({OUTPUTS} is damaged)"

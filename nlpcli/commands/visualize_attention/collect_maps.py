@@ -104,11 +104,12 @@ def _is_able(info: dict[str, Any], job: Looking) -> bool:
 
 def _task(info: dict[str, Any], loaded: Any) -> Any:
     """The task of a model that was tuned to write text; nothing else of a task is needed to read."""
-    if info.get("task") != "text-to-text":
+    from nlpcli.tasks import TASKS
+
+    if info.get("task") not in TASKS or not TASKS.load(info["task"]).generates:
         return None
     from nlpcli.config.schema import DecodingConfig
     from nlpcli.runs.finetuning.task_generator import BeamGenerator
-    from nlpcli.tasks import TASKS
     from nlpcli.tasks.task import Context
 
     context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))

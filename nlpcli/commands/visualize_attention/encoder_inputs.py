@@ -124,7 +124,7 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
     if head.output_of == "text":
         return output[0].max(), "score"
     if head.output_of == "tokens":
-        if opened.loaded.info["task"] == "span":
+        if len(labels) == 0:  # start and end of an answer
             return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
         return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"
     raise not_possible(opened, "gradient times attention", "the model computes vectors and makes no prediction")

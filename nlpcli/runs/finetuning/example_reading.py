@@ -23,16 +23,13 @@ def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: boo
     """
     from nlpcli.data.table_rows import separator_note
 
-    if kind.name != "span":
-        if note := separator_note(path, columns.format):
-            tell(note)
-        yield from kind.read(path, columns)
-        return
+    if note := separator_note(path, columns.format):
+        tell(note)
     if not learnt:
-        yield from kind.read(path, columns, spans=False)
+        yield from kind.read_dev(path, columns)
         return
     bad: list[NlpcliError] = []
-    yield from kind.read(path, columns, on_bad=bad.append)
+    yield from kind.read_training(path, columns, bad.append)
     if bad:
         such = "" if len(bad) == 1 else "the first one: "
         tell(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
@@ -129,7 +126,7 @@ def tell_look_alike(task: Any, tell: Tell) -> None:
     """Says which two labels a reader can't tell apart, if any."""
     from nlpcli.data.label_text import look_alike
 
-    if pair := look_alike(getattr(task, "labels", ())):
+    if pair := look_alike(task.labels):
         one, other = (shortened(ascii(label), 80) for label in pair)
         tell(f"the labels {one} and {other} look the same, but they are different classes")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,14 @@ DEFAULTS = {
 SCRATCH_RATE = 5e-4
 """The peak rate for a model that begins with random weights."""
 
-_OF_TASK: dict[str, dict[str, Any]] = {
-    "span": {"data": {"max_length": 384}},
-    "text-to-text": {"data": {"max_length": 512}, "training": {"label_smoothing": 0.1}},
-}
+DEFAULT_TASK = "translation"
+"""The task when none is named."""
 
 
 def default_preset(task: str | None, *, sample: bool = False) -> str:
-    """What a task is trained with when no model is named. sample: on the data that come with the program, which are
-    few and short."""
-    if task == "translation":
-        return "transformer-mini" if sample else "transformer-tiny"
-    return "t5-nano" if task == "text-to-text" else "bert-nano"
+    """The preset of a task when no model is named. sample: for the sample data, which is small."""
+    kind = TASKS.load(task or DEFAULT_TASK)
+    return (kind.sample_preset if sample else None) or kind.default_preset
 
 
 def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -48,14 +45,16 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
     config = resolve(request)
-    config = config.model_copy(update={"task": TASKS.check(config.task or "translation")})
-    if config.task == "translation":
+    task = TASKS.check(config.task or DEFAULT_TASK)
+    config = config.model_copy(update={"task": task})
+    kind = TASKS.load(task)
+    if kind.parallel_text:
         from nlpcli.runs.finetuning.translation_training import translation
 
         return translation(request, config, listener)
-    check_one_vocabulary(config, config.task)
+    check_one_vocabulary(config, task)
     if config.data.mixture is not None:
-        if config.task != "text-to-text":
+        if not kind.generates:
             raise NlpcliError(
                 f"--mixture and --task {config.task} exclude each other",
                 hint="leave --task out; the mixture file names its tasks",
@@ -73,14 +72,23 @@ def defaults(task: str, *, init: str | None) -> dict[str, Any]:
     from nlpcli.config.loading import merge
     from nlpcli.runs.init_from_model import open_start
 
-    task = TASKS.check(task)
-    base = merge(merge({}, DEFAULTS), _OF_TASK.get(task, {}))
+    kind = TASKS.load(task)
+    base = merge(merge({}, DEFAULTS), kind.training_defaults)
     base["training"]["lr"] = SCRATCH_RATE if init is None else rate_for(open_start(init).config.d_model)
-    if task == "translation":
+    if kind.parallel_text:
         del base["training"]["batch_size"], base["data"]["dev_fraction"]
     else:
         base["training"]["metric"] = "auto"
     return base
+
+
+def use_of(run: Path) -> str:
+    """A command that uses the finished model in `run`."""
+    from nlpcli.models.model_folder import read_info
+
+    task = read_info(run)["task"]
+    use = "nlpcli predict --model {run} --task NAME FILE" if task == "mixture" else TASKS.load(task).use
+    return use.format(run=shlex.quote(str(run)))
 
 
 def rate_for(width: int) -> float:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.multi_task import MixedTask, MixtureConfig, load_mixture
+from nlpcli.config.multi_task import TEXT_SETTINGS, MixedTask, MixtureConfig, load_mixture
 from nlpcli.config.schema import RunConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.task_metrics import measures_of
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
 from nlpcli.runs.finetuning.example_reading import (
@@ -23,7 +22,6 @@ from nlpcli.runs.finetuning.example_reading import (
     tell_shared,
     tell_unknown,
 )
-from nlpcli.runs.finetuning.model_preparation import Tuned
 from nlpcli.runs.finetuning.task_training import (
     UNUSED,
     Measured,
@@ -33,11 +31,12 @@ from nlpcli.runs.finetuning.task_training import (
     max_length_of,
     prepare_generation,
     texts_of,
-    tokenizer_of,
     with_metric,
 )
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
 MEAN = "mean"
@@ -55,12 +54,14 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     Raises: NlpcliError for wrong settings or data of one of them, before anything is written.
     """
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
     mixture = load_mixture(config.data.mixture)
-    for settings in mixture.tasks.values():
-        check_kind(TASKS.load(settings.task), config)
+    kinds = [kind_of(f"{config.data.mixture}: tasks.{name}", part) for name, part in mixture.tasks.items()]
+    for kind in kinds:
+        check_kind(kind, config)
     tell_unused(config, _UNUSED, listener)
     run = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
@@ -71,27 +72,49 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
         request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
     )
     body = body_config(config.model)
-    tuned = Tuned(
-        config, start, tokenizer, listener, roles=any(s.task != "text-to-text" for s in mixture.tasks.values())
-    )
+    preparation = ModelPreparation(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
+    context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
     tasks = {name: examples.task(context, config) for name, examples in sets.items()}
-    learnable = _mixed(sets, tasks, mixture, config, listener)
+    objective = _mixed(sets, tasks, mixture, config, listener)
     measured = MeasuredMixture(
         {name: Measured(task, sets[name].dev, machine.device, config=config.training)
          for name, task in tasks.items()}
     )  # fmt: skip
     cuts.tell(listener.note)
-    together = _Together(tasks)
+    all_tasks = _AllTasks(tasks)
     outcome = train(
-        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=learnable,
-        tokenizer=tuned.tokenizer, machine=machine, info=together.info(context, config, sets), evaluate=measured,
+        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=objective,
+        tokenizer=preparation.tokenizer, machine=machine, info=all_tasks.info(context, config, sets), evaluate=measured,
         listener=listener, measured=measured.names(), signatures=measured.signatures, shown=measured.shown,
         data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
-        build=lambda: tuned.build(body, together), tuned=tuned,
+        build=lambda: preparation.build(body, all_tasks), preparation=preparation,
     )  # fmt: skip
     return run, outcome
+
+
+def kind_of(place: str, settings: MixedTask) -> Any:
+    """The class of one of several tasks. Raises: NlpcliError, naming the place, for a task or a setting of another."""
+    try:
+        kind = TASKS.load(settings.task)
+    except NlpcliError as error:
+        raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
+    if not kind.mixes:
+        raise NlpcliError(
+            f"{place}: the task {settings.task} can't be trained together with others",
+            hint=f"train it alone with: nlpcli finetune --task {settings.task}",
+        )
+    if kind.generates and "head" in settings.model_fields_set:
+        raise NlpcliError(
+            f"{place}: the task {settings.task} has no section 'head'", hint="write its settings next to 'train'"
+        )
+    named = [name for name in TEXT_SETTINGS if name in settings.model_fields_set]
+    if named and not kind.generates:
+        raise NlpcliError(
+            f"{place}: '{named[0]}' is a setting of tasks that generate text, but this task is '{settings.task}'",
+            hint=f"leave out '{named[0]}'",
+        )
+    return kind
 
 
 def _mixed(
@@ -112,7 +135,7 @@ def _mixed(
             f"{part.name}: {counted(len(own.train), 'training example')}, {counted(len(own.dev), 'dev example')}, "
             f"sampled at a rate of {rate:.1%}"
         )
-        for note in getattr(part.task, "notes", ()):
+        for note in part.task.notes:
             listener.note(f"{part.name}: {note}")
     training = config.training
     return Mixture(parts, rates, batch_size=training.batch_size, batch_tokens=training.batch_tokens, seed=training.seed)
@@ -138,13 +161,11 @@ class _Examples:
         return found
 
     def texts(self) -> Any:
-        return texts_of(self.settings.task, self.train)
+        return texts_of(self.kind, self.train)
 
     def task(self, context: Any, config: RunConfig) -> Any:
-        own = self.settings if self.settings.task == "text-to-text" else self.settings.head
+        own = self.settings if self.kind.generates else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
-        if "label_smoothing" in self.kind.options:
-            options["label_smoothing"] = config.training.label_smoothing
         task = self.kind.create(self.train, context, **options)
         tell_unknown(task, self.dev, self.warn, shown=1)
         tell_look_alike(task, self.warn)
@@ -160,7 +181,7 @@ class _Examples:
         return Part(self.name, task, items, self.settings.weight)
 
 
-class _Together:
+class _AllTasks:
     """All tasks as one, to build a model for and to describe it."""
 
     def __init__(self, tasks: Mapping[str, Any]) -> None:
@@ -179,15 +200,15 @@ class _Together:
             name: {**described, "columns": sets[name].columns.model_dump()}
             for name, described in self.describe().items()
         }
-        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if hasattr(task, "wording") else 0)
+        longest = max(self.tasks.values(), key=lambda task: task.wording.max_target if task.generates else 0)
         known = tuned_info(context.info, config.decoding, longest)
         info = {**known, "max_length": context.max_length, "parts": parts}
-        if any(hasattr(task, "generator") for task in self.tasks.values()):
+        if any(task.generates for task in self.tasks.values()):
             info["decoding"] = config.decoding.model_dump()
         if self.heads:
             return {**info, "task": "mixture", "problem": {}, "head": self.head()}
         most = max(task.wording.max_target for task in self.tasks.values())
-        return {**info, "task": "text-to-text", "problem": {"max_target": most}}
+        return {**info, "task": next(iter(self.tasks.values())).name, "problem": {"max_target": most}}
 
 
 class MeasuredMixture:
@@ -202,7 +223,7 @@ class MeasuredMixture:
         return (
             "loss",
             MEAN,
-            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in measures_of(own.task, own.examples)),
+            *(f"{name}_{metric}" for name, own in self.tasks.items() for metric in own.task.measures_on(own.examples)),
             *(f"{name}_loss" for name in self.tasks),
         )
 
@@ -215,14 +236,16 @@ class MeasuredMixture:
             values = own(model_for(model, name))
             found |= {f"{name}_{metric}": value for metric, value in values.items()}
             self.signatures.update({f"{name}_{metric}": text for metric, text in own.signatures.items()})
-            deciding.append(values[measures_of(own.task, own.examples)[0]])
+            deciding.append(values[own.task.measures_on(own.examples)[0]])
         self._show()
         losses = [found[f"{name}_loss"] for name in self.tasks]
         return {"loss": sum(losses) / len(losses), MEAN: sum(deciding) / len(deciding), **found}
 
     def _show(self) -> None:
         """What all tasks show, each item with its task as its part."""
-        samples, outputs, measures = [], [], {}
+        samples: list[dict[str, Any]] = []
+        outputs: list[dict[str, Any]] = []
+        measures: dict[str, dict[str, Any]] = {}
         for name, own in self.tasks.items():
             samples += [{"part": name, **sample} for sample in own.shown.samples]
             outputs += [{"part": name, **output} for output in own.shown.outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,8 +14,6 @@ from nlpcli.config.schema import RunConfig, TrainingConfig
 from nlpcli.config.task_settings import ExamplesConfig, HeadConfig, TuningConfig
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.task_metrics import measures_of, possible_measures, scores_of
-from nlpcli.models.model_folder import no_tokenizer
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown
 from nlpcli.runs.finetuning.example_reading import (
@@ -27,10 +25,11 @@ from nlpcli.runs.finetuning.example_reading import (
     tell_unknown,
     unknown_labels,
 )
-from nlpcli.runs.finetuning.model_preparation import Tuned
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
-from nlpcli.runs.init_from_model import Start, body_config, info_of, open_start
-from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, get_tokenizer, tell_unused, train
+from nlpcli.runs.init_from_model import body_config, info_of, open_start
+from nlpcli.runs.model_preparation import ModelPreparation
+from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, tell_unused, train
+from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -38,13 +37,6 @@ if TYPE_CHECKING:
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
-
-OF_EXAMPLES = (
-    *(f"examples.{name}" for name in ExamplesConfig.model_fields),
-    *(f"head.{name}" for name in HeadConfig.model_fields),
-    "training.batch_size", "tuning.balance", "data.mixture",
-)  # fmt: skip
-"""Settings that mean nothing where no labelled examples are read."""
 
 
 class Scoring(Protocol):
@@ -75,6 +67,7 @@ def run_task(
 
     Raises: NlpcliError for wrong settings or data, before anything is written.
     """
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.supervised import Supervised
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
@@ -83,7 +76,7 @@ def run_task(
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
     if given is None:
-        check_metric(config, ("loss", *possible_measures(kind)))
+        check_metric(config, ("loss", *kind.possible_measures))
     run = choose_run(request, config, config.task)
     columns = columns_of(config.examples)
     given = given or Examples(*read_examples(kind, config, columns, listener))
@@ -91,14 +84,12 @@ def run_task(
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
     known = start.info if start else info_of(run)
-    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind.name, examples), listener)
+    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind, examples), listener)
     body = body_config(config.model)
-    tuned = Tuned(config, start, tokenizer, listener, roles=kind.name != "text-to-text")
+    preparation = ModelPreparation(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
-    context = Context(tuned.tokenizer, body, known, max_length_of(config), cuts)
-    options = {name: getattr(config.head, name) for name in kind.options if name in HeadConfig.model_fields}
-    if "label_smoothing" in kind.options:
-        options["label_smoothing"] = config.training.label_smoothing
+    context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
+    options = {name: getattr(config.head, name) for name in kind.options}
     warn = warner(listener)
     create = lambda some: kind.create(some, context, **options)  # noqa: E731
     task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
@@ -107,7 +98,7 @@ def run_task(
     tell_shared(dev, examples, warn)
     items = task.encode(examples)
     prepare_generation(task, config)
-    learnable = Supervised(
+    objective = Supervised(
         task,
         [item for group in items for item in group],
         batch_size=config.training.batch_size,
@@ -117,26 +108,26 @@ def run_task(
         if config.tuning.balance
         else None,
     )
-    for note in getattr(task, "notes", ()):
+    for note in task.notes:
         listener.note(note)
     listener.note(f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _told(task))
     measured = Measured(task, dev, machine.device, config=config.training, scoring=given.scoring)
-    if not hasattr(task, "cut_sources"):  # which are among the notes
+    if not task.generates:  # whose cut texts are among the notes
         cuts.tell(listener.note)
-    names = given.scoring.names if given.scoring else measures_of(task, dev)
+    names = given.scoring.names if given.scoring else task.measures_on(dev)
     known = tuned_info(context.info, config.decoding, task)
     info = {**known, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
             "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
-    elif hasattr(task, "generator"):
+    elif task.generates:
         info["decoding"] = config.decoding.model_dump()
     config = with_metric(config.model_copy(update={"model": body}), names[0])
     outcome = train(
-        request=request, config=config, run=run, task=learnable,
-        tokenizer=tuned.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
+        request=request, config=config, run=run, task=objective,
+        tokenizer=preparation.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
         measured=("loss", *names), signatures=measured.signatures, shown=measured.shown,
-        data_fingerprint=fingerprint(examples), build=lambda: tuned.build(body, task), tuned=tuned,
+        data_fingerprint=fingerprint(examples), build=lambda: preparation.build(body, task), preparation=preparation,
     )  # fmt: skip
     return run, outcome
 
@@ -250,7 +241,7 @@ class Measured:
         self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
     ) -> None:
         self.task = task
-        self.scores_of = scoring or scores_of
+        self.scoring = scoring
         self.examples = examples
         self.items = task.encode(examples)
         unknown = unknown_labels(task, examples)  # which have no loss
@@ -275,7 +266,10 @@ class Measured:
             self.task.prediction(example, group, [next(outputs) for _ in group])
             for example, group in zip(self.examples, self.items, strict=True)
         ]
-        scores = self.scores_of(self.task, self.examples, predictions)
+        if self.scoring is None:
+            scores = self.task.scores(self.examples, predictions)
+        else:
+            scores = self.scoring(self.task, self.examples, predictions)
         self.signatures.update({name: score.signature for name, score in scores.items()})
         samples = task_samples(self.task, self.examples, predictions, self.shown.chosen(len(predictions)))
         self.shown.fill(samples, *task_outputs(self.task, self.examples, predictions), self.data)
@@ -295,7 +289,7 @@ def fingerprint(examples: Iterable[Any]) -> str:
 def _told(task: Any) -> str:
     from nlpcli.data.label_text import join_labels
 
-    labels = getattr(task, "labels", None)
+    labels = task.labels
     if not labels:
         return ""
     shown = join_labels(labels[:8], ", ") + (", …" if len(labels) > 8 else "")
@@ -308,56 +302,19 @@ def max_length_of(config: RunConfig) -> int:
     return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
 
 
-def tokenizer_of(
-    request: Request,
-    config: RunConfig,
-    start: Start | None,
-    run: Path,
-    texts: Callable[[], Iterable[str]],
-    listener: Listener,
-) -> Any:
-    """The tokenizer to train with: that of the model there is, the one named, or one trained on `texts`.
-
-    Raises: NlpcliError for one that is not the model's, unless an exchange is asked for.
-    """
-    if start is None or request.resume:
-        return get_tokenizer(request, texts, config, run, listener)
-    if request.tokenizer is None:
-        if start.tokenizer is None:
-            raise no_tokenizer(start.path, "name the tokenizer of its training with --tokenizer DIR")
-        return start.tokenizer
-    from nlpcli.runs.open_tokenizer import open_tokenizer
-
-    given = open_tokenizer(Path(request.tokenizer))
-    if start.tokenizer is None:
-        if given.vocab_size != start.vocab_size:
-            raise NlpcliError(
-                f"{request.tokenizer}: the tokenizer has {given.vocab_size:,} tokens, "
-                f"but the model {start.path} has {start.vocab_size:,}",
-                hint="name the tokenizer that the model was trained with",
-            )
-        return given
-    if given.fingerprint != start.tokenizer.fingerprint and not config.tuning.new_tokenizer:
-        raise NlpcliError(
-            f"{request.tokenizer} is not the tokenizer that {start.path} was trained with",
-            hint="leave out --tokenizer, or replace the tokenizer with --set tuning.new_tokenizer=true",
-        )
-    return given
-
-
-def texts_of(task: str, examples: Iterable[Any]) -> Iterator[str]:
-    """All that is read in examples, and what is written where labels are texts as well."""
-    from nlpcli.tasks.text_to_text import references
-
+def texts_of(kind: Any, examples: Iterable[Any]) -> Iterator[str]:
+    """The texts that a tokenizer for a task, or its class, is trained on."""
     for example in examples:
-        yield from example.texts
-        if task == "text-to-text":
-            yield from references(example)
+        yield from kind.vocabulary_texts(example)
 
 
 def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
     unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
+    if not kind.generates:
+        from nlpcli.layers.vocabulary_loss import LossSettings
+
+        unread += [f"training.{setting.name}" for setting in fields(LossSettings)]
     tell_unused(config, (*UNUSED, *unread, *without_effect(config.tuning)), listener)
 
 
@@ -375,7 +332,7 @@ def without_effect(tuning: TuningConfig) -> list[str]:
 
 def prepare_generation(task: Any, config: RunConfig) -> None:
     """Gives a task that writes text what it writes with."""
-    if hasattr(task, "generator"):
+    if task.generates:
         from nlpcli.runs.finetuning.task_generator import BeamGenerator
 
         task.generator = BeamGenerator(

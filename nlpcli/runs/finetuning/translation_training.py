@@ -9,14 +9,15 @@ from typing import Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
+from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import tuned_info
 from nlpcli.runs.dev_samples import Shown, digest
 from nlpcli.runs.finetuning.example_reading import shared_words
-from nlpcli.runs.finetuning.model_preparation import Tuned, has_new_source_encoder
-from nlpcli.runs.finetuning.task_training import OF_EXAMPLES, tokenizer_of, warner
+from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
+from nlpcli.runs.model_preparation import ModelPreparation, has_new_source_encoder
 from nlpcli.runs.training_run import (
     MEASURED,
     Listener,
@@ -28,6 +29,7 @@ from nlpcli.runs.training_run import (
     text_metrics,
     train,
 )
+from nlpcli.runs.training_tokenizer import tokenizer_of
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
@@ -51,10 +53,11 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
 
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
-    tell_unused(config, (*_UNUSED, *OF_EXAMPLES), listener)
+    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
     source, target = config.data.train
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
@@ -66,7 +69,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         vocabulary = {"source_vocab_size": separate.vocab_size}
         config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
     tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
-    tuned = Tuned(config, start, tokenizer, listener)
+    preparation = ModelPreparation(config, start, tokenizer, listener)
     info = _conventions(config, start, run, separate)
     sides = Sides.of(tokenizer, separate, info)
     encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
@@ -79,7 +82,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         sides.target,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
-        label_smoothing=config.training.label_smoothing,
+        loss_settings=LossSettings.of(config.training),
         seed=config.training.seed,
         sampling=sampling,
         texts=list(read_parallel(source, target)) if sampling else None,
@@ -113,8 +116,8 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
         info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
-        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: tuned.build(config.model),
-        tuned=tuned, source_tokenizer=separate, shown=shown,
+        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
+        preparation=preparation, source_tokenizer=separate, shown=shown,
     )  # fmt: skip
     return run, outcome
 

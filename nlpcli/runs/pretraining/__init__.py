@@ -1,54 +1,38 @@
-"""What `nlpcli pretrain` can teach: each objective's way from a configuration and a corpus to something trainable."""
+"""The objectives of `nlpcli pretrain`: by name, in sums, and what they are called elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.config.numbers import parse_float
 from nlpcli.errors import NlpcliError
 
+if TYPE_CHECKING:
+    from nlpcli.runs.pretraining.prepared_objective import ObjectiveSpec
+
 OBJECTIVES = LazyTable(
     "objective",
     {
-        "clm": "nlpcli.runs.pretraining.causal_lm:BUILDER",
-        "mlm": "nlpcli.runs.pretraining.masked_lm:BUILDER",
-        "nsp": "nlpcli.runs.pretraining.masked_lm:BUILDER",
-        "sop": "nlpcli.runs.pretraining.masked_lm:BUILDER",
-        "denoise": "nlpcli.runs.pretraining.denoising:BUILDER",
-        "gap-sentences": "nlpcli.runs.pretraining.denoising:BUILDER",
-        "plm": "nlpcli.runs.pretraining.permutation_lm:BUILDER",
+        "clm": "nlpcli.runs.pretraining.causal_lm:CLM",
+        "mlm": "nlpcli.runs.pretraining.masked_lm:MLM",
+        "nsp": "nlpcli.runs.pretraining.masked_lm:NSP",
+        "sop": "nlpcli.runs.pretraining.masked_lm:SOP",
+        "denoise": "nlpcli.runs.pretraining.denoising:DENOISE",
+        "gap-sentences": "nlpcli.runs.pretraining.denoising:GAP_SENTENCES",
+        "plm": "nlpcli.runs.pretraining.permutation_lm:PLM",
     },
 )
-"""Name -> the `Builder` of the objective. Objectives of one builder can be learnt together."""
+"""Name -> the `ObjectiveSpec` of the objective, on which all stands that the program needs to know of it."""
 
-SYNONYMS: dict[str, tuple[str, str | None]] = {
-    **dict.fromkeys(("causal", "causal-lm", "lm", "language-model", "language-modeling", "gpt", "gpt2"), ("clm", None)),
-    **dict.fromkeys(("masked", "masked-lm", "roberta"), ("mlm", None)),
-    "bert": ("mlm+nsp", None),
-    "albert": ("mlm+sop", None),
-    "t5": ("denoise", "spans"),
-    "span-corruption": ("denoise", "spans"),
-    "bart": ("denoise", "infill,permute"),
-    "denoising": ("denoise", None),
-    **dict.fromkeys(("pegasus", "gsg"), ("gap-sentences", None)),
-    **dict.fromkeys(("xlnet", "permutation"), ("plm", None)),
-}
-"""What an objective is called elsewhere, often by its model: the objective, and the noise of `denoise`."""
+DEFAULT_OBJECTIVE = "clm"
+"""The objective when none is named."""
 
-PRESETS = {
-    "clm": "gpt-mini",
-    "mlm": "roberta-nano",
-    "nsp": "bert-nano",
-    "sop": "bert-nano",
-    "denoise": "bart-nano",
-    "gap-sentences": "pegasus-nano",
-    "plm": "xlnet-nano",
-}
-"""What an objective is tried with when no preset is named."""
 
-T5_NOISE = ("spans", "iid", "drop", "prefix", "bert-style", "mass-style", "deshuffle")
-"""The noises that T5's shape is tried with."""
+def synonyms() -> dict[str, tuple[str, str | None]]:
+    """What an objective is called elsewhere, often by its model -> the objective, and the noise that goes with it."""
+    return {name: meant for own in map(OBJECTIVES.load, OBJECTIVES) for name, meant in own.synonyms.items()}
 
 
 def parse(text: str) -> dict[str, float]:
@@ -60,8 +44,8 @@ def parse(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split("+"):
         name, equals, number = (piece.strip() for piece in part.partition("="))
-        if name.lower() in SYNONYMS:
-            meant, noise = SYNONYMS[name.lower()]
+        if name not in OBJECTIVES and name.lower() in (other := synonyms()):
+            meant, noise = other[name.lower()]
             hint = f"write {meant}" + (f" with --noise {noise}" if noise else "")
             raise NlpcliError(f"objective '{text}': the objective {name} has another name here", hint=hint)
         OBJECTIVES.check(name)
@@ -76,20 +60,28 @@ def parse(text: str) -> dict[str, float]:
     return weights
 
 
-def builder(objective: str) -> str:
-    """The name under which `OBJECTIVES` has what builds this sum.
+def spec_of(objective: str) -> ObjectiveSpec:
+    """What makes this sum, and knows how it is trained.
 
     Raises: NlpcliError for objectives that don't read the same input.
     """
-    names = list(parse(objective))
-    if "gap-sentences" in names and "mlm" in names:  # PEGASUS's encoder learns it on what is left of the text
-        names.remove("mlm")
-    if len({OBJECTIVES.place(name) for name in names}) > 1:
-        raise NlpcliError(
-            f"the objectives in '{objective}' need different inputs, so they can't be combined",
-            hint="combine mlm with nsp, sop or gap-sentences",
-        )
-    return names[0]
+    specs = {name: OBJECTIVES.load(name) for name in parse(objective)}
+    for spec in specs.values():
+        if all(other.prepare is spec.prepare or name in spec.takes for name, other in specs.items()):
+            return spec
+    first = next(iter(specs))
+    fits = [name for name in OBJECTIVES if name != first and _fit(first, name)]
+    alone = f"choose one of them; {first} can't be combined with others"
+    raise NlpcliError(
+        f"the objectives in '{objective}' need different inputs, so they can't be combined",
+        hint=f"combine {first} with {', '.join(fits[:-1])} or {fits[-1]}" if fits[1:] else alone,
+    )
+
+
+def _fit(one: str, other: str) -> bool:
+    """Whether two objectives read the same input."""
+    first, second = OBJECTIVES.load(one), OBJECTIVES.load(other)
+    return first.prepare is second.prepare or one in second.takes or other in first.takes
 
 
 def _weight(text: str, number: str) -> float:
@@ -103,21 +95,14 @@ def _weight(text: str, number: str) -> float:
 
 
 def default_preset(objective: str, noise: str | None = None, overrides: Iterable[str] = ()) -> str:
-    """What an objective, or a sum of them, is tried with.
+    """The preset of an objective, or of a sum of them, when no model is named.
 
-    noise: what `denoise` was asked for; overrides: "a.b=value", among which `noise.kinds` wins over it.
+    noise: the noise that was asked for; overrides: "a.b=value", among which `noise.kinds` wins over it.
     """
-    weights = parse(objective)
     for assignment in overrides:
         key, _, value = assignment.partition("=")
         if key.strip() == "noise.kinds":
             noise = value.strip(" '\"")
-    if "denoise" in weights:
-        kind = (noise or "").split(":")[0].strip()
-        if kind in T5_NOISE:
-            return "t5-nano"
-        if kind == "gap-sentences":
-            return PRESETS[kind]
-    if "gap-sentences" in weights:
-        return PRESETS["gap-sentences"]
-    return PRESETS[max(weights, key=lambda name: name in ("nsp", "sop"))]
+    specs = [OBJECTIVES.load(name) for name in parse(objective)]
+    chosen = max(specs, key=lambda spec: spec.preset_precedence)
+    return chosen.preset_for(noise or "") or chosen.preset

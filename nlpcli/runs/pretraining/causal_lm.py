@@ -10,7 +10,14 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Parts, Shown
-from nlpcli.runs.pretraining.prepared_objective import Builder, Job, Materials, check_kind, check_positions, sized
+from nlpcli.runs.pretraining.prepared_objective import (
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
+    check_kind,
+    check_positions,
+    sized,
+)
 from nlpcli.runs.pretraining.sample_outputs import continuations
 from nlpcli.runs.training_run import MEASURED, text_metrics
 
@@ -46,18 +53,22 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
-    if adaptive and config.training.label_smoothing:
-        raise NlpcliError("an adaptive softmax does not support label smoothing", hint="set training.label_smoothing=0")
+    if adaptive:
+        from nlpcli.layers.vocabulary_loss import LossSettings
+        from nlpcli.objectives.token_loss import check_adaptive
+
+        check_adaptive(LossSettings.of(config.training))
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """A left-to-right language model over documents laid end to end."""
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.clm import CausalLanguageModelling
 
-    config, tokenizer = materials.config, materials.tokenizer
+    config, tokenizer = inputs.config, inputs.tokenizer
     data, training = config.data, config.training
-    train_shards, dev_shards = materials.corpus.shards(tokenizer)
+    train_shards, dev_shards = inputs.corpus.shards(tokenizer)
     eos = None if data.documents == "file" else tokenizer.special.eos
     cut = StreamedWindows if config.model.memory_length else PackedWindows
     windows = cut(
@@ -73,7 +84,7 @@ def prepare(materials: Materials) -> Job:
         context=data.context,
         stride=data.eval_stride,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         document_mask=data.document_mask,
     )
     signatures: dict[str, str] = {}
@@ -89,12 +100,11 @@ def prepare(materials: Materials) -> Job:
         shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
         return metrics
 
-    return Job(
+    return PreparedObjective(
         task=task,
         model=config.model,
         info={"task": "language-model", "context": data.context, "document_end": eos is not None},
         evaluate=evaluate,
-        measures=MEASURED,
         fingerprint=train_shards.fingerprint,
         summary=f"{sized(train_shards)}; {counted(dev_shards.tokens, 'token')} in the dev set, "
         f"scored in windows of {data.context} "
@@ -108,4 +118,16 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("data.document_mask", "data.eval_stride")
 
 
-BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)
+CLM = ObjectiveSpec(
+    preset="gpt-mini",
+    check=check,
+    prepare=prepare,
+    measures=lambda config, weights: MEASURED,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms=dict.fromkeys(
+        ("causal", "causal-lm", "lm", "language-model", "language-modeling", "gpt", "gpt2"), ("clm", None)
+    ),
+    options={"data.document_mask": "--document-mask"},
+    sample_documents="file",
+)

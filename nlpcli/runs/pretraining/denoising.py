@@ -10,9 +10,9 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
-    Builder,
-    Job,
-    Materials,
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
     check_kind,
     check_positions,
     sized,
@@ -65,23 +65,24 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
     noise.check(SpecialTokens.first(config.tokenizer.sentinels), noise.text_length(config.data.context))
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder-decoder that restores what a noise disturbed."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.denoise import Denoising
 
-    config = materials.config
+    config = inputs.config
     data, training = config.data, config.training
-    noise = noise_of(config, materials.weights)
+    noise = noise_of(config, inputs.weights)
     by_sentence = noise.needs_sentences or data.sentences in ("lines", "split")
-    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    train, dev = inputs.corpus.shards(inputs.tokenizer, sentences=by_sentence)
     task = Denoising(
         train,
         dev,
-        materials.tokenizer,
+        inputs.tokenizer,
         noise=noise,
         context=data.context,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 
@@ -90,24 +91,15 @@ def prepare(materials: Materials) -> Job:
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
-        samples = restored(task, materials.tokenizer, model, device, shown.count)
+        samples = restored(task, inputs.tokenizer, model, device, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    losses = [f"{part}_loss" for part in task.joint]
-    return Job(
+    return PreparedObjective(
         task=task,
         model=config.model,
         info={"task": "denoising", "context": data.context},
         evaluate=evaluate,
-        measures=(
-            "loss",
-            *losses,
-            "accuracy",
-            "baseline",
-            *["kept"] * noise.copies,
-            *["mlm_accuracy"] * bool(task.mlm),
-        ),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -118,10 +110,53 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     named = ("noise.kinds", "noise.unit") if "denoise" in weights else ()
     told = getattr(noise_of(config, weights), "mlm", 0.0)
     rate = ("noise.rate", "noise.mask_share", "noise.random_share") if told else ()
-    gaps = ()
+    gaps: tuple[str, ...] = ()
     if "gap-sentences" in weights or "gap-sentences" in config.noise.kinds:
         gaps = ("noise.gap_ratio", "noise.gap_strategy", "noise.gap_selection", "noise.gap_counts")
     return ("data.sentences", *named, *rate, *gaps)
 
 
-BUILDER = Builder(check, prepare, check_tokenizer, reads=reads)
+def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    noise = noise_of(config, weights)
+    parts = ("gap_loss", "mlm_loss") if getattr(noise, "mlm", 0.0) else ()
+    kept = ("kept",) if noise.copies else ()
+    return ("loss", *parts, "accuracy", "baseline", *kept, *["mlm_accuracy"] * bool(parts))
+
+
+def _preset_for(noise: str) -> str | None:
+    """The preset that reads and writes as the model which this noise is from."""
+    from nlpcli.objectives.spans import KINDS
+
+    kind = noise.split(":")[0].strip()
+    if kind in KINDS:
+        return "t5-nano"
+    return GAP_SENTENCES.preset if kind == "gap-sentences" else None
+
+
+DENOISE = ObjectiveSpec(
+    preset="bart-nano",
+    preset_for=_preset_for,
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms={
+        "t5": ("denoise", "spans"),
+        "span-corruption": ("denoise", "spans"),
+        "bart": ("denoise", "infill,permute"),
+        "denoising": ("denoise", None),
+    },
+    options={"noise.kinds": "--noise"},
+)
+GAP_SENTENCES = ObjectiveSpec(
+    preset="pegasus-nano",
+    preset_precedence=1,
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    check_tokenizer=check_tokenizer,
+    reads=reads,
+    synonyms=dict.fromkeys(("pegasus", "gsg"), ("gap-sentences", None)),
+    takes=frozenset({"mlm"}),  # PEGASUS's encoder learns it on what is left of the text
+)

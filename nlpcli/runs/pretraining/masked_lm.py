@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
-    Builder,
-    Job,
-    Materials,
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
     check_context,
     check_kind,
     check_positions,
@@ -51,26 +52,27 @@ def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
     return format_for(config.data.format, weights) in PAIR_FORMATS
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.encoder_objectives import EncoderPretraining
 
-    config, weights = materials.config, materials.weights
+    config, weights = inputs.config, inputs.weights
     data, training = config.data, config.training
     pairs = _paired(config, weights)
     by_sentence = pairs or data.sentences in ("lines", "split")
-    train, dev = materials.corpus.shards(materials.tokenizer, sentences=by_sentence)
+    train, dev = inputs.corpus.shards(inputs.tokenizer, sentences=by_sentence)
     task = EncoderPretraining(
         train,
         dev,
-        materials.tokenizer,
+        inputs.tokenizer,
         weights=weights,
         format=data.format,
         context=data.context,
         batch_tokens=training.batch_tokens,
         masking=_masking(config),
         copies=config.noise.dupe_factor,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 
@@ -79,18 +81,15 @@ def prepare(materials: Materials) -> Job:
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
-        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        samples = guesses(task, inputs.tokenizer, model, device, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(joint=bool(task.joint)), dev.fingerprint)
         return metrics
 
-    measures = [f"mlm_{name}" for name in ("accuracy", "baseline") if "mlm" in weights]
-    measures += [f"{order}_{name}" for order in _ORDERS if order in weights for name in ("accuracy", "baseline")]
-    return Job(
+    return PreparedObjective(
         task=task,
         model=with_heads(config.model, weights, pairs=pairs),
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", *[f"{part}_loss" for part in task.joint], *measures),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)} as {task.format}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -118,4 +117,19 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return (*inputs, *masks, *spans) if "mlm" in weights else inputs
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+def measures(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
+    losses = [f"{part}_loss" for part in weights] if len(weights) > 1 else []
+    parts = [part for part in ("mlm", *_ORDERS) if part in weights]
+    return ("loss", *losses, *(f"{part}_{name}" for part in parts for name in ("accuracy", "baseline")))
+
+
+MLM = ObjectiveSpec(
+    preset="roberta-nano",
+    check=check,
+    prepare=prepare,
+    measures=measures,
+    reads=reads,
+    synonyms=dict.fromkeys(("masked", "masked-lm", "roberta"), ("mlm", None)),
+)
+NSP = replace(MLM, preset="bert-nano", preset_precedence=1, synonyms={"bert": ("mlm+nsp", None)})
+SOP = replace(NSP, synonyms={"albert": ("mlm+sop", None)})

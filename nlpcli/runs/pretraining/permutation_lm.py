@@ -9,9 +9,9 @@ from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
-    Builder,
-    Job,
-    Materials,
+    ObjectiveInputs,
+    ObjectiveSpec,
+    PreparedObjective,
     check_context,
     check_kind,
     sized,
@@ -26,21 +26,22 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_context(config, one_of, f"1 of {one_of} tokens is predicted")
 
 
-def prepare(materials: Materials) -> Job:
+def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
+    from nlpcli.layers.vocabulary_loss import LossSettings
     from nlpcli.objectives.plm import PermutationLanguageModelling
 
-    config = materials.config
+    config = inputs.config
     data, training = config.data, config.training
-    train, dev = materials.corpus.shards(materials.tokenizer)
+    train, dev = inputs.corpus.shards(inputs.tokenizer)
     task = PermutationLanguageModelling(
         train,
         dev,
-        materials.tokenizer,
+        inputs.tokenizer,
         context=data.context,
         one_of=config.noise.predict_one_of,
         batch_tokens=training.batch_tokens,
-        label_smoothing=training.label_smoothing,
+        loss_settings=LossSettings.of(training),
         seed=training.seed,
     )
 
@@ -49,16 +50,15 @@ def prepare(materials: Materials) -> Job:
     def evaluate(model: Any, device: Any) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)))
-        samples = guesses(task, materials.tokenizer, model, device, shown.count)
+        samples = guesses(task, inputs.tokenizer, model, device, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(), dev.fingerprint)
         return metrics
 
-    return Job(
+    return PreparedObjective(
         task=task,
         model=config.model,
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,
-        measures=("loss", "accuracy", "baseline"),
         fingerprint=train.fingerprint,
         summary=f"{sized(train)}; {counted(dev.tokens, 'token')} in the dev set",
         shown=shown,
@@ -69,4 +69,11 @@ def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
     return ("noise.predict_one_of",)
 
 
-BUILDER = Builder(check, prepare, reads=reads)
+PLM = ObjectiveSpec(
+    preset="xlnet-nano",
+    check=check,
+    prepare=prepare,
+    measures=lambda config, weights: ("loss", "accuracy", "baseline"),
+    reads=reads,
+    synonyms=dict.fromkeys(("xlnet", "permutation"), ("plm", None)),
+)

@@ -11,18 +11,18 @@ from nlpcli.config.families import DEFAULT, PERMUTES
 from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Shown
-from nlpcli.runs.pretraining import default_preset
+from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, default_preset
 from nlpcli.training.metric_direction import in_percent
 
 if TYPE_CHECKING:
     from nlpcli.data.shards import ShardSet
-    from nlpcli.objectives.objective import Learnable, Loss
+    from nlpcli.objectives.objective import Loss, Objective
     from nlpcli.runs.corpus import Corpus
     from nlpcli.text import Tokenizer
 
 
 @dataclass(frozen=True)
-class Materials:
+class ObjectiveInputs:
     """The configuration, the weights of the objectives in the sum, the text, and its tokenizer."""
 
     config: RunConfig
@@ -32,39 +32,56 @@ class Materials:
 
 
 @dataclass
-class Job:
+class PreparedObjective:
     """An objective over a corpus, ready for the loop.
 
     model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
-    measures: the names of what `evaluate(model, device)` gives; `signatures` says how, and is filled meanwhile, as is
-    `shown` with outputs.
+    evaluate(model, device) gives the metrics; `signatures` says how, and is filled meanwhile, as is `shown` with
+    outputs.
     """
 
-    task: Learnable
+    task: Objective[Any]
     model: ModelConfig
     info: dict[str, Any]
     evaluate: Callable[[Any, Any], dict[str, float]]
-    measures: tuple[str, ...]
     fingerprint: str
     summary: str
     signatures: dict[str, str] = field(default_factory=dict)
     shown: Shown = field(default_factory=Shown)
 
 
+Weights = Mapping[str, float]
+"""Objective -> its weight in the sum."""
+
+
 @dataclass(frozen=True)
-class Builder:
-    """An objective's way into a run.
+class ObjectiveSpec:
+    """All that the program needs to know of an objective.
+
+    preset: the model when none is named; preset_for(noise): where the noise needs another one, otherwise None; in a
+    sum the objective with the highest preset_precedence chooses. synonyms: what it is called elsewhere -> how it is
+    written here, and the noise that goes with it. takes: objectives of another input that it computes on its own
+    input; objectives with the same `prepare` can be combined anyway. options: settings -> options of `nlpcli pretrain`
+    that belong to it. sample_documents: how the sample text is divided into documents.
 
     check(config, weights) raises NlpcliError where settings, model and objective don't go together, before the text is
     read; check_tokenizer(config, weights) where they don't go with the tokenizer that would be trained, when none is
-    given; prepare(materials) makes the job; reads(config, weights) names the settings of `noise` and `data` it has a
-    use for that not all objectives have.
+    given; measures(config, weights) names the metrics; prepare(inputs) makes the objective; reads(config, weights)
+    names the settings of `noise` and `data` that it uses and that not all objectives use.
     """
 
-    check: Callable[[RunConfig, Mapping[str, float]], None]
-    prepare: Callable[[Materials], Job]
-    check_tokenizer: Callable[[RunConfig, Mapping[str, float]], None] = lambda config, weights: None
-    reads: Callable[[RunConfig, Mapping[str, float]], tuple[str, ...]] = lambda config, weights: ()
+    preset: str
+    check: Callable[[RunConfig, Weights], None]
+    prepare: Callable[[ObjectiveInputs], PreparedObjective]
+    measures: Callable[[RunConfig, Weights], tuple[str, ...]]
+    check_tokenizer: Callable[[RunConfig, Weights], None] = lambda config, weights: None
+    reads: Callable[[RunConfig, Weights], tuple[str, ...]] = lambda config, weights: ()
+    preset_for: Callable[[str], str | None] = lambda noise: None
+    preset_precedence: int = 0
+    synonyms: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    takes: frozenset[str] = frozenset()
+    options: Mapping[str, str] = field(default_factory=dict)
+    sample_documents: str = "paragraphs"
 
 
 def tallied(losses: Iterable[Loss], joint: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -101,9 +118,10 @@ def check_kind(config: RunConfig, kind: str, *, permutes: bool = False) -> None:
         name if family == DEFAULT and plain else f"{family} {name}"
         for family, name in ((family, kind), (model.family, model.kind))
     )
+    objective = config.objective or DEFAULT_OBJECTIVE
     raise NlpcliError(
         f"the objective {config.objective} needs {_article(wanted)}, but this model is {_article(found)}",
-        hint=f"choose a preset of that kind, such as {default_preset(config.objective or 'clm', config.noise.kinds)}",
+        hint=f"choose a preset of that kind, such as {default_preset(objective, config.noise.kinds)}",
     )
 
 

@@ -10,15 +10,14 @@ from typing import Any
 
 from nlpcli import presets
 from nlpcli.config.schema import NoiseConfig, RunConfig
+from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
-from nlpcli.runs.finetuning.model_preparation import Tuned
-from nlpcli.runs.finetuning.task_training import OF_EXAMPLES, tokenizer_of
 from nlpcli.runs.init_from_model import Start, open_start
-from nlpcli.runs.pretraining import OBJECTIVES, builder, parse
-from nlpcli.runs.pretraining.prepared_objective import Job, Materials
+from nlpcli.runs.model_preparation import ModelPreparation
+from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
+from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
 from nlpcli.runs.training_run import (
-    MEASURED,
     Listener,
     Request,
     check_metric,
@@ -28,12 +27,12 @@ from nlpcli.runs.training_run import (
     tell_unused,
     train,
 )
+from nlpcli.runs.training_tokenizer import tokenizer_of
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
-_OPTIONS = {"noise.kinds": ("--noise", "denoise"), "data.document_mask": ("--document-mask", "clm")}
 
 
 def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
@@ -45,30 +44,22 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
-    _check_metric(config, weights)
+    measures = spec_of(objective_of(config)).measures(config, weights)
+    check_metric(config, measures)
     run = choose_run(request, config, "-".join(weights))
-    with _materials(request, config, weights, run, listener) as materials:
-        job = _job(materials)
-        listener.note(job.summary)
+    with _inputs(request, config, weights, run, listener) as inputs:
+        prepared = _prepared(inputs)
+        listener.note(prepared.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
-        tuned = Tuned(config, _start(request, config), materials.tokenizer, listener)
+        preparation = ModelPreparation(config, _start(request, config), inputs.tokenizer, listener)
         outcome = train(
-            request=request, config=config.model_copy(update={"model": job.model}), run=run, task=job.task,
-            tokenizer=materials.tokenizer, machine=machine, info=job.info, measured=job.measures,
-            evaluate=lambda model: job.evaluate(model, machine.device), signatures=job.signatures, listener=listener,
-            data_fingerprint=job.fingerprint, build=lambda: tuned.build(job.model), tuned=tuned,
-            shown=job.shown,
+            request=request, config=config.model_copy(update={"model": prepared.model}), run=run, task=prepared.task,
+            tokenizer=inputs.tokenizer, machine=machine, info=prepared.info, measured=measures,
+            evaluate=lambda model: prepared.evaluate(model, machine.device), signatures=prepared.signatures,
+            listener=listener, data_fingerprint=prepared.fingerprint,
+            build=lambda: preparation.build(prepared.model), preparation=preparation, shown=prepared.shown,
         )  # fmt: skip
     return run, outcome
-
-
-def _check_metric(config: RunConfig, weights: dict[str, float]) -> None:
-    """Raises: NlpcliError for a metric that no such objective has, before any text is read."""
-    if "clm" in weights:
-        check_metric(config, MEASURED)
-    elif not config.training.metric.endswith(("accuracy", "baseline", "kept", "_loss")):
-        own = [name for name in weights if name in ("mlm", "nsp", "sop")]
-        check_metric(config, ("loss", *([f"{name}_accuracy" for name in own] or ["accuracy", "baseline"])))
 
 
 def without_model(preset: str) -> dict[str, Any]:
@@ -90,8 +81,8 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
 
     config, weights = configured(request)
     run = request.out or Path("runs")
-    with _materials(request, config, weights, run, listener) as materials:
-        yield from rendered(_job(materials).task, materials.tokenizer, count, config.training.seed)
+    with _inputs(request, config, weights, run, listener) as inputs:
+        yield from rendered(_prepared(inputs).task, inputs.tokenizer, count, config.training.seed)
 
 
 def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
@@ -100,10 +91,10 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     Raises: NlpcliError for settings that are wrong or don't go together, before the text is read.
     """
     config = resolve(request, "pretrain")
-    config = config.model_copy(update={"objective": config.objective or "clm"})
+    config = config.model_copy(update={"objective": objective_of(config)})
     check_one_vocabulary(config, "pretraining")
-    weights = parse(config.objective)
-    objective = OBJECTIVES.load(builder(config.objective))
+    weights = parse(objective_of(config))
+    objective = spec_of(objective_of(config))
     objective.check(config, weights)
     if request.tokenizer is None and not request.resume:
         objective.check_tokenizer(config, weights)
@@ -111,10 +102,16 @@ def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:
     return config, weights
 
 
+def objective_of(config: RunConfig) -> str:
+    """The objective of a configuration, or the default one."""
+    return config.objective or DEFAULT_OBJECTIVE
+
+
 def _check_options(request: Request, config: RunConfig, weights: dict[str, float]) -> None:
     """Refuses options that mean nothing to the objective; in a preset, a file or `--set` they are only told."""
-    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
-    for key, (option, objective) in _OPTIONS.items():
+    read = spec_of(objective_of(config)).reads(config, weights)
+    options = [(*item, name) for name in OBJECTIVES for item in OBJECTIVES.load(name).options.items()]
+    for key, option, objective in options:
         section, name = key.split(".")
         if name in request.settings.get(section, {}) and key not in read:
             raise NlpcliError(
@@ -125,22 +122,22 @@ def _check_options(request: Request, config: RunConfig, weights: dict[str, float
 
 def tell_unread(config: RunConfig, weights: dict[str, float], listener: Listener) -> None:
     """Says which settings were changed that mean nothing to pretraining, or nothing to this objective."""
-    read = OBJECTIVES.load(builder(config.objective)).reads(config, weights)
-    tell_unused(config, (*_UNUSED, *OF_EXAMPLES, *(key for key in _OF_SOME if key not in read)), listener)
+    read = spec_of(objective_of(config)).reads(config, weights)
+    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS, *(key for key in _OF_SOME if key not in read)), listener)
 
 
 @contextmanager
-def _materials(
+def _inputs(
     request: Request, config: RunConfig, weights: dict[str, float], run: Path, listener: Listener
-) -> Iterator[Materials]:
+) -> Iterator[ObjectiveInputs]:
     with Corpus.opened(config.data) as corpus:
         start = _start(request, config)
         tokenizer = tokenizer_of(request, config, start, run, corpus.texts, listener)
-        yield Materials(config, weights, corpus, tokenizer)
+        yield ObjectiveInputs(config, weights, corpus, tokenizer)
 
 
-def _job(materials: Materials) -> Job:
-    return OBJECTIVES.load(builder(materials.config.objective)).prepare(materials)
+def _prepared(inputs: ObjectiveInputs) -> PreparedObjective:
+    return spec_of(objective_of(inputs.config)).prepare(inputs)
 
 
 def use_of(run: Path) -> str:

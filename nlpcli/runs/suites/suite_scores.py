@@ -91,9 +91,7 @@ def likeliest(places: Sequence[int], predictions: Sequence[Mapping[str, Any]], p
 
 
 def _gold_and_said(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[str]]:
-    if task.name == "choice":
-        return [task.reference_in(example) for example in examples], [said["choice"] for said in predictions]
-    return [example.label for example in examples], [said["label"] for said in predictions]
+    return task.compared_labels(examples, predictions)
 
 
 def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:

@@ -15,10 +15,11 @@ from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Resampling
 from nlpcli.evaluation.count_metrics import ExampleMetric
-from nlpcli.evaluation.task_metrics import scores_of
 from nlpcli.runs.dev_samples import Shown, write_outputs
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
-from nlpcli.tasks.text_to_text import Wording, one_line
+from nlpcli.tasks import TASKS
+from nlpcli.tasks.tag_set import Tags
+from nlpcli.tasks.text_to_text import Wording
 
 RESAMPLING = Resampling(200, 7)
 SIZE = 40
@@ -28,21 +29,30 @@ def draw(seed, *choices):
     return np.random.default_rng(seed).choice(choices, SIZE).tolist()
 
 
+def task_of(name, **attributes):
+    """The task itself, of which only what predictions are measured with is there."""
+    kind = TASKS.load(name)
+    task = object.__new__(type(kind.__name__, (kind,), {}))
+    for key, value in attributes.items():
+        setattr(task, key, value)
+    return task
+
+
 def labels(seed):
-    task = SimpleNamespace(name="classify", labels=("no", "yes"))
+    task = task_of("classify", labels=("no", "yes"))
     examples = [Example((f"text {i}",), label=label) for i, label in enumerate(draw(1, "no", "yes"))]
     return task, examples, [{"label": label, "probability": 0.5} for label in draw(seed, "no", "yes")]
 
 
 def label_sets(seed):
     sets = [("a",), ("a", "b"), ("b", "c"), ()]
-    task = SimpleNamespace(name="multi-label", labels=("a", "b", "c"), labels_in=lambda example: example.label)
+    task = task_of("multi-label", labels=("a", "b", "c"), labels_in=lambda example: example.label)
     examples = [Example((f"text {i}",), label=sets[i % 4]) for i in range(SIZE)]
     return task, examples, [{"labels": list(sets[k])} for k in draw(seed, 0, 1, 2, 3)]
 
 
 def numbers(seed):
-    task = SimpleNamespace(name="regress", score_in=lambda example: float(example.label))
+    task = task_of("regress", score_in=lambda example: float(example.label))
     examples = [Example((f"text {i}",), label=str(i % 7)) for i in range(SIZE)]
     noise = np.random.default_rng(seed).normal(size=SIZE)
     return task, examples, [{"score": i % 7 + noise[i].item()} for i in range(SIZE)]
@@ -52,7 +62,7 @@ def choices(seed):
     def right(example):
         return example.texts[1 + example.label]
 
-    task = SimpleNamespace(name="choice", choice_in=right, reference_in=right)
+    task = task_of("choice", choice_in=right, reference_in=right)
     examples = [Example(("which?", "this", "that"), label=label) for label in draw(2, 0, 1)]
     said = [["this", "that"][k] for k in draw(seed, 0, 1)]
     return task, examples, [{"choice": text, "candidates": ["this", "that"]} for text in said]
@@ -60,13 +70,13 @@ def choices(seed):
 
 def tags(seed):
     rows = [["O", "B-PER", "I-PER"], ["B-LOC", "O", "O"], ["O", "O", "O"]]
-    task = SimpleNamespace(name="tag", scheme="iob2", tags_in=lambda example: example.label)
+    task = task_of("tag", tags=Tags(["O"], "bio"), tags_in=lambda example: example.label)
     examples = [Example(("a", "b", "c"), label=tuple(rows[i % 3])) for i in range(SIZE)]
     return task, examples, [{"tags": rows[k]} for k in draw(seed, 0, 1, 2)]
 
 
 def answers(seed):
-    task = SimpleNamespace(name="span")
+    task = task_of("span")
     gold = [["the red cat"], ["a dog", "dog"], []]
     examples = [
         Example(("who?", "text"), label=tuple(SimpleNamespace(text=text) for text in gold[i % 3])) for i in range(SIZE)
@@ -75,13 +85,13 @@ def answers(seed):
 
 
 def alike(seed):
-    task, examples, predictions = numbers(seed)
-    task.name, task.judged = "similarity", lambda examples: "scores"
-    return task, examples, predictions
+    _, examples, predictions = numbers(seed)
+    score_in = lambda example: float(example.label)  # noqa: E731
+    return task_of("similarity", judged=lambda examples: "scores", score_in=score_in), examples, predictions
 
 
 def alike_or_not(seed):
-    task = SimpleNamespace(name="similarity", judged=lambda examples: "two", score_in=lambda e: float(e.label))
+    task = task_of("similarity", judged=lambda examples: "two", score_in=lambda e: float(e.label))
     examples = [Example(("a", "b"), label=str(label)) for label in draw(3, 0, 1)]
     scores = np.random.default_rng(seed).random(SIZE)
     return task, examples, [{"score": scores[i].item()} for i in range(SIZE)]
@@ -89,10 +99,8 @@ def alike_or_not(seed):
 
 def texts(measure):
     def made(seed):
-        task = SimpleNamespace(
-            name="text-to-text", wording=Wording(measure=measure), generator=SimpleNamespace(signature="beam:1|max:9"),
-            line=lambda prediction: one_line(prediction["text"]),
-        )  # fmt: skip
+        generator = SimpleNamespace(signature="beam:1|max:9")
+        task = task_of("text-to-text", wording=Wording(measure=measure), generator=generator)
         lines = ["the cat sat on the mat today", "a dog runs in the park", "we saw two small birds there"]
         gold = [(lines[i % 3],) if i % 2 else (lines[i % 3], lines[(i + 1) % 3]) for i in range(SIZE)]
         examples = [Example((f"text {i}",), label=gold[i]) for i in range(SIZE)]
@@ -118,7 +126,7 @@ def run_of(kind, seed, tmp_path, name="x", step=5):
     folder.mkdir()
     write_outputs(folder, shown, step)
     head, *items = map(json.loads, (folder / "outputs.jsonl").read_text().splitlines())
-    scores = scores_of(task, examples, predictions, RESAMPLING)
+    scores = task.scores(examples, predictions, RESAMPLING)
     info = {"step": step, "metrics": {key: round(score.value, 6) for key, score in scores.items()}}
     config = {"task": task.name, "training": {"metric": next(iter(scores))}}
     outputs = Outputs(head["step"], head["data"], head["measures"], items)

@@ -8,7 +8,7 @@ from sacrebleu.metrics import BLEU, TER
 from nlpcli.commands.generate.prompt_metrics import measure
 from nlpcli.commands.report.output_scores import _texts
 from nlpcli.evaluation import METRICS
-from nlpcli.evaluation.task_metrics import _bleu, _rouge
+from nlpcli.evaluation.generated_text_metrics import generated_text_scores
 
 RIGHT = [("the cat sat on the mat", "a cat sat"), ("it is raining today",), ("yes", "yes it is", "it is")]
 WRITTEN = ["the cat sat on a mat", "it rains today", "it is so"]
@@ -17,9 +17,9 @@ WITH_NONE = [[row[i] if i < len(row) else None for row in RIGHT] for i in range(
 
 def test_of_a_task_that_writes_texts():
     expected = BLEU().corpus_score(WRITTEN, WITH_NONE).score
-    score = _bleu(WRITTEN, RIGHT, None)["bleu"]
+    score = generated_text_scores("bleu", WRITTEN, RIGHT)["bleu"]
     assert score.value == expected and "|nrefs:var|" in score.signature
-    assert all("|nrefs:var|" in score.signature for score in _rouge(WRITTEN, RIGHT, None).values())
+    assert all("|nrefs:var|" in score.signature for score in generated_text_scores("rouge", WRITTEN, RIGHT).values())
 
 
 @pytest.mark.parametrize(("name", "kind"), [("bleu", BLEU), ("ter", TER)])

@@ -14,8 +14,7 @@ from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import load_model
-from nlpcli.objectives import noise_parser
-from nlpcli.runs.pretraining import OBJECTIVES, T5_NOISE, builder, default_preset, parse
+from nlpcli.runs.pretraining import OBJECTIVES, default_preset, parse, spec_of
 from nlpcli.runs.pretraining import pretrain as recipe
 from nlpcli.runs.training_run import Request, check_same_task
 
@@ -148,9 +147,9 @@ def test_a_wrong_sum_is_refused_with_what_is_wrong_in_it(text, word):
 
 def test_objectives_that_read_different_inputs_cannot_be_summed():
     with pytest.raises(NlpcliError, match="different inputs"):
-        builder("mlm+clm")
-    assert builder("mlm+gap-sentences") == "gap-sentences"
-    assert builder("nsp+mlm") in ("nsp", "mlm")
+        spec_of("mlm+clm")
+    assert spec_of("mlm+gap-sentences") is OBJECTIVES.load("gap-sentences")
+    assert spec_of("nsp+mlm").prepare is OBJECTIVES.load("nsp").prepare is OBJECTIVES.load("mlm").prepare
 
 
 def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
@@ -160,10 +159,6 @@ def test_each_objective_is_tried_with_a_model_that_can_learn_it(text, tmp_path):
     for objective in OBJECTIVES:
         asked = Request(default="gpt-mini", preset=default_preset(objective), settings={"objective": objective})
         recipe.configured(asked)
-
-
-def test_the_noises_that_go_with_t5_are_those_that_parse_knows():
-    assert set(T5_NOISE) == set(noise_parser.T5)
 
 
 def test_a_model_of_the_wrong_kind_is_refused_before_the_text_is_read(tmp_path):

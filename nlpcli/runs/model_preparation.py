@@ -14,7 +14,7 @@ from nlpcli.runs.training_run import Listener
 _ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
 
 
-class Tuned:
+class ModelPreparation:
     """What `tuning` in a configuration makes of a model.
 
     tokenizer: that of the model; with the special tokens that a decoder from elsewhere lacks, where `roles` are asked.
