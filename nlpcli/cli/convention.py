@@ -110,12 +110,12 @@ class Command(TyperCommand):
                 raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave one of them out")
 
     def _refuse_contradictions(self, ctx: Any) -> None:
-        """Raises: NlpcliError for parameters that exclude each other, and for those without effect on the others."""
+        """Raises: NlpcliError for parameters that can't be used together or have no effect."""
         named = {parameter.name: parameter for parameter in self.params}
         for first, second in self.exclusive:
             if _is_on(ctx, first) and _is_on(ctx, second) and not _agree(ctx, first, second):
                 one, other = (shown_name(named[name]) for name in (first, second))
-                raise NlpcliError(f"{one} and {other} exclude each other", hint="leave one of them out")
+                raise NlpcliError(f"{one} and {other} can't be used together", hint="leave one of them out")
         for name, others in self.needed.items():
             if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
                 wanted = " or ".join(long_name(named[other]) for other in others)

@@ -151,7 +151,7 @@ def _print(result: Any) -> None:
         terminal.write_table(["reference \\ predicted", *labels], rows)
     if result.worst:
         terminal.write_line()
-        rows = [[m.place, f"{m.badness:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
+        rows = [[m.place, f"{m.error:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
         terminal.write_table(["place", "error", "reference", "predicted", "text"], rows)
 
 

@@ -25,7 +25,7 @@ _WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "de
 
 
 class Command(convention.Command):
-    """The options that choose the form of the output exclude each other."""
+    """The options that choose the form of the output can't be used together."""
 
     exclusive: ClassVar = (
         ("json", "score_only"),
@@ -265,9 +265,9 @@ def command(
         "reference.",
         rich_help_panel=_TAGS,
     ),
-    normalize: str = typer.Option(
+    normalize_answers: str = typer.Option(
         None,
-        "--normalize",
+        "--normalize-answers",
         help="How answers are normalized before they are compared: squad (convert to lowercase, remove punctuation and "
         "articles) or none. Default: squad.",
         rich_help_panel=_ANSWERS,
@@ -437,7 +437,7 @@ def command(
         "labels": labels or None,
         "strict": strict,
         "scheme": scheme,
-        "normalize": normalize,
+        "normalize_answers": normalize_answers,
         "one_based": one_based,
         "reverse": reverse,
     }

@@ -84,7 +84,7 @@ def _folder(given: Mapping[str, Any]) -> str:
     if given["resume"] and not given["out"].is_dir():
         raise NlpcliError(f"there is no folder {given['out']} to resume", hint="leave out --resume to start a new run")
     if given["resume"] and given["overwrite"]:
-        raise NlpcliError("--resume and --overwrite exclude each other", hint="leave one of them out")
+        raise NlpcliError("--resume and --overwrite can't be used together", hint="leave one of them out")
     return given["train"][0]
 
 

@@ -77,7 +77,10 @@ def command(
         False, "--gradient", help="Show gradient times attention: how much each weight affects the prediction."
     ),
     label: str = typer.Option(
-        None, "--label", help="With --gradient: the label whose score is differentiated. Default: the predicted label."
+        None,
+        "--target-label",
+        metavar="LABEL",
+        help="With --gradient: the label whose score is differentiated. Default: the predicted label.",
     ),
     words: bool = typer.Option(False, "--words", help="Merge subword tokens into words."),
     special: bool = typer.Option(True, "--special/--no-special", help="Show special tokens, or leave them out."),
@@ -118,12 +121,12 @@ def command(
         "--align",
         metavar="METHOD",
         help="For pharaoh: how word alignments are made. argmax uses one model. intersection, union, grow-diag, "
-        "grow-diag-final and grow-diag-final-and combine two models and need --reverse. Default: argmax, or grow-diag "
-        "with --reverse.",
+        "grow-diag-final and grow-diag-final-and combine two models and need --reverse-model. Default: argmax, or "
+        "grow-diag with --reverse-model.",
     ),
     reverse: Path = typer.Option(
         None,
-        "--reverse",
+        "--reverse-model",
         metavar="DIR",
         help="For pharaoh: folder of a second model, which translates in the opposite direction.",
     ),
@@ -217,7 +220,7 @@ def command(
         reading={
             "TEXT": texts, "--model": model, "--text-a": text_a, "--text-b": text_b, "--target": target,
             "--target-file": target_file, "--memory": memory, "--order": order, "--task": part, "--gradient": gradient,
-            "--label": label,
+            "--target-label": label,
         },
         choosing={
             "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
@@ -227,7 +230,7 @@ def command(
             "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets,
             "--distance": distance, "--seed": seed,
         },
-        aligning={"--align": align, "--reverse": reverse, "--step": step},
+        aligning={"--align": align, "--reverse-model": reverse, "--step": step},
         viewing={"--view": view, "--links": links},
         machine={"--device": None if device == "auto" else device, "--threads": threads},
         pattern=pattern,
@@ -292,7 +295,7 @@ def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> No
     reading, aligning, layers = options.reading, options.aligning, options.choosing["--layer"]
     with given.files() as (sources, targets):
         job = Aligning(
-            target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse"],
+            target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse-model"],
             method=aligning["--align"], gradient=reading["--gradient"],
             layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict", **machine,
         )  # fmt: skip

@@ -42,7 +42,7 @@ class Clustering:
             raise NlpcliError(
                 "neither --k nor --distance-threshold is given"
                 if self.k is None
-                else "--k and --distance-threshold exclude each other",
+                else "--k and --distance-threshold can't be used together",
                 hint="add --k NUMBER, or --distance-threshold NUMBER such as 0.4",
             )
         if self.distance is not None and not 0 < self.distance <= 2:

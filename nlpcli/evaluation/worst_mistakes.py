@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Mistake:
-    """One example: how bad it is (greater is worse), in the unit of the task, and what was expected and predicted."""
+    """A wrong prediction and its reference. error: a larger number is worse; `_ERRORS` says what each task measures."""
 
     place: str
-    badness: float
+    error: float
     expected: str
     predicted: str
     text: str
@@ -20,14 +20,14 @@ class Mistake:
 
 def mistakes(task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
     """The `count` worst of a task's predictions, the worst first; right ones are none."""
-    badness = _BADNESS[task.name]
+    error_of = _ERRORS[task.name]
     found = []
     for example, prediction in zip(examples, predictions, strict=True):
-        bad, expected, predicted = badness(task, example, prediction)
+        bad, expected, predicted = error_of(task, example, prediction)
         if bad > 0:
             text = (" " if task.name == "tag" else "\t").join(example.texts)
             found.append(Mistake(example.place, bad, expected, predicted, text))
-    return sorted(found, key=lambda mistake: -mistake.badness)[:count]
+    return sorted(found, key=lambda mistake: -mistake.error)[:count]
 
 
 def _label(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
@@ -91,7 +91,7 @@ def _text(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float
     return 1.0 - score / 100, " | ".join(right), prediction["text"]
 
 
-_BADNESS = {
+_ERRORS = {
     "classify": _label,
     "multi-label": _set,
     "regress": _number,

@@ -106,7 +106,7 @@ class Translating:
         check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
             raise NlpcliError(
-                "--target-prefix and --target-prefix-file exclude each other", hint="leave out one of them"
+                "--target-prefix and --target-prefix-file can't be used together", hint="leave out one of them"
             )
         if (self.input_field or "text") in self.added:
             raise NlpcliError(

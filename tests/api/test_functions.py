@@ -110,11 +110,11 @@ def test_an_argument_that_is_not_there_is_answered_with_the_nearest(name):
 
 
 WRONG = [
-    (lambda: nlpcli.translate(["a"], sample=True, beam_size=3), "sample and beam_size exclude each other"),
+    (lambda: nlpcli.translate(["a"], sample=True, beam_size=3), "sample and beam_size can't be used together"),
     (lambda: nlpcli.translate(["a"], top_k=3), "top_k has no effect without sample"),
     (lambda: nlpcli.translate(["a"], alignment_layer=1), "alignment_layer has no effect without alignments"),
     (lambda: nlpcli.translate(["a"], min_length=3, max_length=2), "min_length 3 is greater than max_length 2"),
-    (lambda: nlpcli.generate(["a"], greedy=True, top_p=0.5), "greedy and top_p exclude each other"),
+    (lambda: nlpcli.generate(["a"], greedy=True, top_p=0.5), "greedy and top_p can't be used together"),
     (lambda: nlpcli.evaluate("x", seed=1, confidence=False), "seed has no effect without confidence"),
     (lambda: nlpcli.score("bleu", ["a"], ["a"], seed=1), "seed has no effect without confidence"),
     (lambda: nlpcli.score("bleu", ["a"], "a"), "references must be a list of texts"),
@@ -126,7 +126,7 @@ WRONG = [
     (lambda: nlpcli.score("pearson", ["a", "b"], [1, 2]), "hypotheses:1: 'a' is not a number"),
     (lambda: nlpcli.score("bleu", [{}], ["a"]), "hypotheses: item 1 is of the type dict"),
     (lambda: nlpcli.finetune(resume=True), "resume needs the folder of the run"),
-    (lambda: nlpcli.finetune(model="a", preset="b"), "model and preset exclude each other"),
+    (lambda: nlpcli.finetune(model="a", preset="b"), "model and preset can't be used together"),
     (lambda: nlpcli.finetune("clasify", train="x"), "unknown task 'clasify'"),
     (lambda: nlpcli.finetune("classify", train="x", settings={"training.lrr": 1}), "lrr"),
     (lambda: nlpcli.finetune("classify", train="x", settings={3: 1}), "the name of a setting must be a string"),

@@ -278,7 +278,7 @@ def test_a_first_write_that_fails_leaves_no_model_to_be_mistaken_for_one(tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(RunFailed, match="no space left"):
+    with pytest.raises(RunFailed, match="no space is left"):
         save(tmp_path / "run", tokenizer)
     with pytest.raises(NlpcliError, match="the folder contains no finished model"):
         load_model(tmp_path / "run")

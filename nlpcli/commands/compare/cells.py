@@ -209,7 +209,9 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
             "neither a task nor an objective is given", hint="set task, such as translation, or objective in the base"
         )
     if init and preset:
-        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other", hint="leave out one of them")
+        raise NlpcliError(
+            f"'init: {init}' and 'extends: {preset}' can't be used together", hint="leave out one of them"
+        )
     if command == "finetune":
         known = _finetuning(task or "translation", init, preset or config, settings)
     else:

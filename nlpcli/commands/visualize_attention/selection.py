@@ -20,7 +20,7 @@ class Showing:
     """sites, layers, heads: those to show, () for all or for what `few` chooses. words: subwords merged to words;
     special: whether special tokens are shown; average: over one of AVERAGES; rollout: see `transformations.rollout`.
 
-    Raises: NlpcliError for an unknown average, and for settings that exclude each other.
+    Raises: NlpcliError for an unknown average, and for settings that can't be used together.
     """
 
     sites: tuple[str, ...] = ()

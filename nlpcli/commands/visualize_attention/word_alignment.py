@@ -67,13 +67,13 @@ class Aligning:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
             raise NlpcliError(
-                "the second layer of --layer belongs to a reverse model, but no --reverse is given",
-                hint="add --reverse DIR",
+                "the second layer of --layer belongs to a reverse model, but no --reverse-model is given",
+                hint="add --reverse-model DIR",
             )
         if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
                 "--layer auto needs a reverse model",
-                hint="add --reverse with a model that translates in the opposite direction, or name a layer",
+                hint="add --reverse-model with a model that translates in the opposite direction, or name a layer",
             )
         if self.gradient and self.step != "predict":
             raise NlpcliError(f"--gradient works only with --step predict, not {self.step}")
