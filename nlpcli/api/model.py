@@ -380,7 +380,7 @@ def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
 
 
 def _using(model: AnyModel | None, options: Any) -> dict[str, Any]:
-    """The model and the machine as the jobs of the recipes name them."""
+    """The model and the machine as the settings of the commands name them."""
     if isinstance(model, Model):
         return given(model=model._loaded, device=options.get("device") or model.device, threads=options.get("threads"))
     return given(model=path(model), device=options.get("device"), threads=options.get("threads"))

@@ -37,7 +37,7 @@ _FREE = {  # what a resumed run may change: nothing that decides what is learnt,
 
 
 class Listener(Protocol):
-    """Is told what a recipe does; also the loop's observer."""
+    """Is told what a run does; also the loop's observer."""
 
     def note(self, text: str) -> None: ...
 

@@ -264,7 +264,7 @@ def _pretraining(
 
 
 def _check(cell: Cell) -> None:
-    """Refuses what the recipe would refuse before it reads the text."""
+    """Refuses what the training would refuse before it reads the text."""
     config = cell.config
     if cell.command == "pretrain":
         from nlpcli.runs.pretraining.pretrain import configured
