@@ -83,7 +83,7 @@ class AlreadyThere(NlpcliError):
 
 
 def _already_there(path: Path) -> AlreadyThere:
-    return AlreadyThere(f"{path}: already exists")
+    return AlreadyThere(f"{path} already exists")
 
 
 @contextmanager
