@@ -191,5 +191,16 @@ def _is_on(ctx: Any, name: str) -> bool:
     return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
 
 
+STANDARD_INPUT = "Without FILE, or if FILE is '-', standard input is read."
+DOCUMENTS = (
+    "lines (each line is a document), paragraphs (blank lines separate documents), file (the whole file is one "
+    "document), jsonl (each JSON object is a document; --field names the field with its text), tsv (each row is a "
+    "document) or auto: jsonl for .jsonl, .ndjson and .json files, tsv for .tsv files, otherwise paragraphs if there "
+    "are blank lines between lines of text, and lines if there are none."
+)
+"""What the values of --documents mean."""
+JSON_FIELD = "'data.text' means the field 'text' inside the field 'data'."
+LABELED_LINES = 'labeled-lines (each line is a label, a space and a text, such as "sport Who won the match?")'
+
 OUT_FILE = typer.Option(None, "--out", metavar="FILE", help="Write the output to this file instead of standard output.")
 """For the parameter `results`."""
