@@ -76,7 +76,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     check_files(job.files)
     texts, vectors = _read(job, say=say, warn=warn)
     if not texts:
-        raise NlpcliError(f"{', '.join(job.files)} has no lines to cluster")
+        raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
     rows = unit(vectors.astype(np.float32))
     labels = _k_means(rows, job) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)

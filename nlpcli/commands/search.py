@@ -177,7 +177,7 @@ class Search:
             blocks.append(self.embedder.vectors(lines))
             texts += [line.replace("\n", " ") for line in lines]
         if not texts:
-            raise NlpcliError(f"{', '.join(self.job.corpus)} has no lines to search")
+            raise NlpcliError(f"there are no lines to search in {', '.join(self.job.corpus)}")
         tell_cut(self.embedder, warn)
         self.embedder.cut = 0
         return np.concatenate(blocks), texts

@@ -70,7 +70,7 @@ def plain_name(name: object, place: str) -> str:
     quoted = quoted if len(quoted) <= 80 else f"{quoted[:80]}…"
     raise NlpcliError(
         f"{place}: {quoted} can't be the name of a file or folder",
-        hint="take a short name without slashes, backslashes and control characters",
+        hint="use a short name without slashes, backslashes and control characters",
     )
 
 

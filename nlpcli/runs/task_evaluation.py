@@ -83,7 +83,7 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
 def _check_confusion(task: Any, job: Evaluating) -> None:
     if job.confusion and task.name not in _CONFUSED:
         raise NlpcliError(
-            f"{task.name} has no confusion matrix",
+            f"--confusion has no effect on the task {task.name}",
             hint=f"{' and '.join(_CONFUSED)} have one; leave --confusion out",
         )
 

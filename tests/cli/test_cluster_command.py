@@ -133,4 +133,4 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, mo
 
 def test_nothing_can_not_be_grouped(call, model):
     status, _, err = call("--model", model, "--k", 2)
-    assert status == 2 and "has no lines to cluster" in err
+    assert status == 2 and "there are no lines to cluster in" in err

@@ -56,7 +56,7 @@ def test_set_changes_what_is_shown(run):
         (["own.yaml"], "model:\n  d_modle: 3\n", ["own.yaml: unknown key 'model.d_modle'", "did you mean 'd_model'?"]),
         (["own.yaml"], "model: [", ["own.yaml:1: the file is not valid YAML"]),
         (["own.yaml"], "model: {d_model: many}", ["own.yaml: model.d_model: ", "(got 'many')"]),
-        (["own.yaml"], "- a list", ["own.yaml:1: expected 'key: value' lines"]),
+        (["own.yaml"], "- a list", ["own.yaml:1: the file must contain lines of the form 'key: value'"]),
         (["gpt-mini", "--set", "training.lr"], None, ["--set training.lr: expected key=value"]),
         (["gpt-mini", "--set", "trainign.lr=1"], None, ["unknown key 'trainign'", "did you mean 'training'?"]),
         ([], None, ["the argument NAME|FILE is missing"]),

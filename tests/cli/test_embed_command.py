@@ -158,7 +158,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--word", "plane"], "--word has no effect without --tokens"),
         (["--tokens", "--word", "boat"], "the word 'boat' does not occur in 1 line"),
         (["--tokens", "--word", "plane", "--similarity"], "a comparison needs at least 2 words, but"),
-        (["--tokens", "--word", " "], "the word of --word is empty"),
+        (["--tokens", "--word", " "], "--word needs a word, but the given one is empty"),
         (["--tokens", "--word-pooling", "last"], "unknown word pooling 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),
         (["--format", "jsonl"], "<stdin>:1: not valid JSON"),

@@ -181,7 +181,7 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
     [
         ([], "no text to search is given"),
         (["--corpus", "none.txt"], "none.txt: no such file"),
-        (["--corpus", "empty.txt"], "empty.txt has no lines to search"),
+        (["--corpus", "empty.txt"], "there are no lines to search in empty.txt"),
         (["--corpus", "c.txt", "--vectors", "v.npy"], "can't be used together"),
         (["--vectors", "v.npy"], "contains only vectors, so their texts are needed"),
         (["--vectors", "v.npy", "--texts", "c.txt"], "v.npy is not a valid .npy file"),

@@ -434,7 +434,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--positions", "rotary", "--causal"), "--causal applies to relative positions only"),
         (("--positions", "relative", "--d-model", 8), "--d-model applies to vectors"),
         (("--positions", "rotry"), "unknown positions 'rotry'"),
-        (("--positions", "rotary", "--format", "html"), "positions can't be written in the format html"),
+        (("--positions", "rotary", "--format", "html"), "--positions does not support the format html"),
         (("--positions", "rotary", "--words"), "--words needs a model"),
         ((), "no text is given"),
     ],

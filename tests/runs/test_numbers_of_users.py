@@ -81,7 +81,7 @@ def test_a_layer_and_a_head(count):
 
 
 def test_the_layers_of_a_vector(count):
-    with pytest.raises(NlpcliError, match="unknown value of --layers"):
+    with pytest.raises(NlpcliError, match="--layers does not support the value"):
         Vectors(layers=f"mean:{count}")
 
 

@@ -99,7 +99,8 @@ def _can_roll_out(site: Site) -> bool:
 def _rollout(site: Site) -> Site:
     if site.name == "query":
         raise NlpcliError(
-            "the query stream attends to the content stream, so it has no rollout", hint="use --site content"
+            "attention rollout is not possible for the query stream, because it attends to the content stream",
+            hint="use --site content",
         )
     return transformations.rollout(site)
 

@@ -222,12 +222,12 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             if target is None:
                 raise NlpcliError(
                     f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
-                    hint="write the translation of each line; a blank line has no links",
+                    hint="write one target line for each source line; leave it blank if there is no translation",
                 )
             count += 1
             yield Pair(source, target, place)
     if next(targets, None) is not None:
-        raise NlpcliError(f"{shown(job.target)} has more lines than the {count:,} to align")
+        raise NlpcliError(f"{shown(job.target)} has more lines than the source, which has {counted(count, 'line')}")
 
 
 def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:

@@ -104,7 +104,7 @@ class Wicked:
         ("wide", "text".encode("utf-16"), "the text is in UTF-16"),
         ("empty", b"", "the file is empty"),
         ("model.yaml", b"task: x\n", "the file describes its folder"),
-        ("metrics.jsonl", b"no\n", "no line is a log entry of a run"),
+        ("metrics.jsonl", b"no\n", "the file contains no log entries of a run"),
     ],
 )
 def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):
