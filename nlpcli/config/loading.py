@@ -157,7 +157,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise NlpcliError(f"{path}:1: the file must contain lines of the form 'key: value', not {_form(data)}")
+        raise NlpcliError(f"{path}:1: the file must contain lines of the form 'key: value', not {_value_of(data)}")
     _check_keys(data, str(path))
     return data
 
@@ -195,7 +195,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of settings. Raises: NlpcliError when it can't be read as one."""
     data = from_json(_text_of(Path(path), "JSON"), str(path))
     if not isinstance(data, dict):
-        raise NlpcliError(f"{path}: the file must contain a JSON object, not {_form(data)}")
+        raise NlpcliError(f"{path}: the file must contain a JSON object, not {_value_of(data)}")
     return data
 
 
@@ -207,7 +207,7 @@ def from_json(text: str | bytes, source: str) -> Any:
         raise NlpcliError(f"{source}: the text is not valid JSON ({json_reason(error)})") from None
 
 
-def _form(data: Any) -> str:
+def _value_of(data: Any) -> str:
     return "a list" if isinstance(data, list) else "a single value"
 
 
