@@ -69,7 +69,7 @@ def command(
         "--text",
         metavar="COLUMN",
         help="Column of the text: its name, or its number from 1. Default: the column with a usual name such as text "
-        "or sentence; in a file without column names, the first column.",
+        "or sentence.",
     ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
@@ -214,9 +214,10 @@ def command(
     Without --train, the tasks classify, regress, similarity, tag, span and translation use the sample data that nlpcli
     contains. Ctrl-C saves a checkpoint and stops the run; --resume resumes it.
 
-    If you do not give an option, the value in --config or in the preset is used, or else the default of the task; the
-    command writes all values to config.yaml in the folder of the run. If you give any of --max-steps, --max-epochs,
-    --max-minutes and --max-tokens, all other limits are ignored; with several, training stops at the first one reached.
+    If you do not give an option, the value in --config is used, or else the default of the task, or else the value in
+    the preset. The command writes all values to config.yaml in the folder of the run. If you give any of --max-steps,
+    --max-epochs, --max-minutes and --max-tokens, all other limits are ignored; with several, training stops at the
+    first one reached.
     """
     given = dict(locals())
     from nlpcli.runs.finetuning.finetune import finetune

@@ -69,8 +69,8 @@ def command(
         None,
         "--preset",
         metavar="NAME|FILE",
-        help="Preset with the architecture and the training settings: a name from 'nlpcli config list' or a YAML file. "
-        "It can't be used together with --config. Default: a small preset for the objective.",
+        help="Preset with the architecture and the training settings, instead of --config: a name from 'nlpcli config "
+        "list' or a YAML file. Default: a small preset for the objective.",
         autocompletion=shell_completion.presets,
     ),
     model: Path = typer.Option(

@@ -35,8 +35,8 @@ SET = typer.Option(
     [],
     "--set",
     metavar="KEY=VALUE",
-    help="Change one setting, such as training.lr=0.001 (repeatable). 'nlpcli config show PRESET' lists all settings. "
-    "--set overrides --config, the preset and all other options.",
+    help="Change one setting, such as training.lr=0.001 (repeatable). It overrides --config, the preset and all other "
+    "options. 'nlpcli config show PRESET' lists all settings.",
 )
 OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new folder in runs/.")
 TOKENIZER = typer.Option(

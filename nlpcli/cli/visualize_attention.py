@@ -63,7 +63,12 @@ def command(
         "query (the two streams of XLNet). Repeatable.",
     ),
     layer: list[str] = typer.Option(
-        None, "--layer", metavar="N...", help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
+        None,
+        "--layer",
+        metavar="N...",
+        help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above. For pharaoh with --reverse-model also "
+        "3,2 (a "
+        "layer of each model) or auto (the two layers that agree best).",
     ),
     head: list[str] = typer.Option(
         None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."

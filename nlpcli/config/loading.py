@@ -204,7 +204,7 @@ def from_json(text: str | bytes, source: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{source}: the text is not valid JSON ({json_reason(error)})") from None
+        raise NlpcliError(f"{source}: this is not valid JSON ({json_reason(error)})") from None
 
 
 def _value_of(data: Any) -> str:

@@ -152,7 +152,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["missing.txt"], "missing.txt: no such file"),
         (["-", "-"], "standard input can be read only once"),
         (["--pooling", "men"], "unknown pooling 'men'"),
-        (["--layers", "concat:9"], "the model has 2 layers"),
+        (["--layers", "concat:9"], "the number must be from 1 to 3 (layers and embeddings)"),
         (["--output", "v.txt"], "--out needs a file that ends in .npy or .jsonl"),
         (["--output", "v.npy", "--tokens"], "--tokens writes JSON lines, but v.npy is a NumPy file"),
         (["--word", "plane"], "--word has no effect without --tokens"),
@@ -161,7 +161,7 @@ def test_one_word_in_several_contexts_is_compared_with_itself(call, model, text)
         (["--tokens", "--word", " "], "--word needs a word, but the given one is empty"),
         (["--tokens", "--word-pooling", "last"], "unknown word pooling 'last'"),
         (["--format", "xml"], "unknown format 'xml'"),
-        (["--format", "jsonl"], "<stdin>:1: not valid JSON"),
+        (["--format", "jsonl"], "<stdin>:1: this is not valid JSON"),
         (["--max-length", "2"], "leaves no room"),
     ],
 )

@@ -211,7 +211,7 @@ def test_a_saved_index_whose_model_is_gone_says_so(call, model, corpus, tmp_path
     assert status == 2 and f"was made with the model {moved}, which does not exist" in err
     assert call("--vectors", "idx", "--model", model, "dog")[0] == 0
     (tmp_path / "idx" / "vectors.npy").write_bytes(b"")
-    assert "not a whole file of vectors" in call("--vectors", "idx", "--model", model, "dog")[2]
+    assert "vectors.npy is not a valid .npy file" in call("--vectors", "idx", "--model", model, "dog")[2]
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, model, corpus, monkeypatch):

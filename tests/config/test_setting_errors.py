@@ -55,7 +55,7 @@ class Kinds(Strict):
 
 @pytest.mark.parametrize("data, message, hint", [
     ({"training": {"max_steps": "3x"}}, "training.max_steps must be a whole number (got '3x')", None),
-    ({"training": {"max_steps": NINES}}, f"training.max_steps: {FEWER} (got {quoted(NINES)})", None),
+    ({"training": {"max_steps": NINES}}, f"training.max_steps {FEWER} (got {quoted(NINES)})", None),
     ({"training": {"lr": "fast"}}, "training.lr must be a number (got 'fast')", None),
     ({"training": {"lr": "1_0"}}, "training.lr must be a number (got '1_0')", None),
     ({"training": {"max_steps": "1_0"}}, "training.max_steps must be a whole number (got '1_0')", None),
@@ -92,7 +92,7 @@ def test_each_mistake_in_a_run_has_a_sentence_of_its_own(data, message, hint):
     ({"named": {"a": "x"}}, "named.a must be a whole number (got 'x')"),
     ({"named": 3}, "named must be a group of settings, 'name: value' (got 3)"),
     ({"nothing": 3}, "nothing must be null (got 3)"),
-    ({1: 2}, "1: is not the name of a setting; names are text (got 1)"),
+    ({1: 2}, "1 is not the name of a setting; names are text (got 1)"),
 ])  # fmt: skip
 def test_each_kind_of_check_has_a_sentence_of_its_own(data, message):
     assert refused(Kinds, data)[0].startswith(message)

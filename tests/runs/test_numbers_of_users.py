@@ -123,5 +123,5 @@ def test_numbers_of_thousands_of_digits_are_refused_in_words_of_the_program(tmp_
         list(read_documents([tmp_path / "a.jsonl"]))
     with pytest.raises(NlpcliError, match=rf"a\.json: this is not valid JSON \({FEWER}\)"):
         list(read_documents([tmp_path / "a.json"]))
-    with pytest.raises(NlpcliError, match=rf"a\.json: not valid JSON \({FEWER}\)"):
+    with pytest.raises(NlpcliError, match=rf"a\.json: this is not valid JSON \({FEWER}\)"):
         load_json(tmp_path / "a.json")

@@ -57,7 +57,7 @@ rows:
     assert not results.failed, results.failed
     assert results.metrics == ["perplexity", "byte_perplexity", "bleu"]
     assert [note for note in told.notes if note.startswith("training a tokenizer")] == [
-        "training a tokenizer: words, 30 tokens", "training a tokenizer: chars, 300 tokens",
+        "training a tokenizer (words, 30 tokens)", "training a tokenizer (chars, 300 tokens)",
     ]  # fmt: skip
 
 

@@ -93,7 +93,7 @@ class Wicked:
     [
         ("p.pt", pickle.dumps(Wicked()), "the file is a pickle"),
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
-        ("w.npy", pickle.dumps(Wicked()), "not a whole file of vectors"),
+        ("w.npy", pickle.dumps(Wicked()), "is not a valid .npy file"),
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
         ("x.parquet", b"PAR1\x15\x04", "is a Parquet file, not a text file"),
         ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
