@@ -27,9 +27,11 @@ ATTENTION = typer.Option(
     help="Self-attention pattern: the keys that each query may attend to. Patterns include full (all keys), window:N "
     "(the query's own token and N - 1 tokens on each side), global:N (the first N tokens attend to all tokens, and all "
     "tokens to them), strided:N (every N-th token), blockwise:N (the tokens in the same block of N tokens) and "
-    "random:N (N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to "
-    "later tokens. "
-    "docs/attention.md describes all patterns. If the option is repeated, the patterns alternate from layer to layer.",
+    "random:N "
+    "(N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to later "
+    "tokens. "
+    "docs/figures.md lists all patterns. The value linear means linear attention without a pattern. If the option is "
+    "repeated, the patterns alternate from layer to layer.",
 )
 SET = typer.Option(
     [],

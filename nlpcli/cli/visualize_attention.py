@@ -155,7 +155,7 @@ def command(
         help="Draw an attention mask, such as window:4+global:1. Parts are full, causal, prefix:N, window:N, "
         "dilated:N:D, "
         "global:N, random:N, random-past:N, blockwise:N, strided:N and fixed:N; + means 'or', & means 'and'. "
-        "docs/attention.md describes them. This needs no model.",
+        "docs/figures.md describes them. This needs no model.",
     ),
     positions: str = typer.Option(
         None,
