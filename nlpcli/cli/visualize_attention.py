@@ -73,9 +73,7 @@ def command(
     head: list[str] = typer.Option(
         None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
     ),
-    average: str = typer.Option(
-        None, "--average", metavar="OVER", help="Show the mean over heads, layers or both. OVER is one of these words."
-    ),
+    average: str = typer.Option(None, "--average", help="Show the mean over heads, layers or both (of them)."),
     rollout: bool = typer.Option(
         False,
         "--rollout",
