@@ -119,7 +119,7 @@ WRONG = [
     (lambda: nlpcli.score("bleu", ["a"], ["a"], seed=1), "seed has no effect without confidence"),
     (lambda: nlpcli.score("bleu", ["a"], "a"), "references must be a list of texts"),
     (lambda: nlpcli.score("blue", ["a"], ["a"]), "unknown metric 'blue'"),
-    (lambda: nlpcli.score("rouge", ["a"], ["a"]), "'rouge' means 3 metrics"),
+    (lambda: nlpcli.score("rouge", ["a"], ["a"]), "'rouge' stands for 3 metrics"),
     (lambda: nlpcli.score("wer", ["a"], ["a"], tokenize="char"), "tokenize"),
     (lambda: nlpcli.score("bleu", ["a", "b"], ["a"]), "hypotheses has 2 lines, but references has 1 line"),
     (lambda: nlpcli.score("bleu", [], []), "is empty, so there is nothing to score"),
