@@ -153,7 +153,7 @@ def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
         ((), "no tokens to draw"),
         (("--words",), "no tokens to draw"),
         (("--out", "x.html"), "no attention weights to draw"),
-        (("--stats",), "no tokens are left"),
+        (("--stats",), "only special tokens were selected"),
     ],
 )
 def test_where_only_special_tokens_were_read_nothing_is_left_without_them(call, how, told):
