@@ -142,7 +142,9 @@ def test_a_head_that_is_not_known_leaves_the_body(foreign):
     folder, _, _ = foreign("bert")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"architectures": ["BertForSomethingElse"]}))
-    with pytest.raises(NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned for a task"):
+    with pytest.raises(
+        NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned for a task"
+    ):
         locate_task(folder, say=print)
 
 

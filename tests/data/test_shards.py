@@ -54,7 +54,7 @@ def test_shards_hold_the_encoded_documents(tmp_path_factory, pieces, files, form
     try:
         expected = list(read_documents([folder], format=format))
     except NlpcliError:
-        with pytest.raises(NlpcliError, match="contains? no text"):
+        with pytest.raises(NlpcliError, match=r"contains? no text"):
             build_shards(folder, pieces, documents=format)
         return
     with pytest.MonkeyPatch.context() as patch:
