@@ -60,7 +60,7 @@ def exclusive(**values: object) -> None:
     """Raises: NlpcliError when more than one of the values is given: neither None nor False."""
     named = [name for name, value in values.items() if value is not None and value is not False]
     if len(named) > 1:
-        raise NlpcliError(f"{named[0]} and {named[1]} exclude each other", hint="leave out one of them")
+        raise NlpcliError(f"{named[0]} and {named[1]} can't be used together", hint="leave out one of them")
 
 
 def needs(option: str, options: Mapping[str, object], *names: str) -> None:

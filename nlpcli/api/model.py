@@ -336,7 +336,7 @@ def evaluate(
         )
         found = recipe(job, say=say, warn=warn)
     confusion = found.confusion and Confusion(tuple(found.confusion[0]), tuple(map(tuple, found.confusion[1])))
-    worst = tuple(Mistake(one.place, one.badness, one.expected, one.predicted, one.text) for one in found.worst)
+    worst = tuple(Mistake(one.place, one.error, one.expected, one.predicted, one.text) for one in found.worst)
     return Evaluation(found.model, found.examples, dict(found.scores), confusion, worst)
 
 

@@ -132,7 +132,7 @@ class ScoreOptions(TypedDict, total=False):
     labels: str | Iterable[str] | None
     strict: bool
     scheme: str | None
-    normalize: str | None
+    normalize_answers: str | None
     one_based: str | None
     reverse: str | None
 

@@ -49,14 +49,14 @@ class Progress:
 class Run:
     """A training that ended. It can stand for its folder: `load(run)`, `open(run / ...)` by `run.path`.
 
-    path: the run's folder, which holds the model. kept: whose weights the model has, such as `step 200`. reason: why it
-    stopped. seconds: of training. metrics: on the dev set, of the weights that were kept; best: the best value of each
-    metric in the run.
+    path: the run's folder, which holds the model. best_checkpoint: whose weights the model has, such as `step 200`.
+    stopped: why the training stopped. seconds: of training. metrics: on the dev set, of the best checkpoint; best: the
+    best value of each metric in the run.
     """
 
     path: Path
-    kept: str
-    reason: str
+    best_checkpoint: str
+    stopped: str
     steps: int
     tokens: int
     seconds: float
@@ -163,10 +163,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction. place: file and line. badness: greater is worse, in the unit of the task."""
+    """A wrong prediction. place: file and line. error: a larger number is worse; its unit depends on the task."""
 
     place: str
-    badness: float
+    error: float
     expected: str
     predicted: str
     text: str

@@ -56,7 +56,7 @@ def score(
         names = parse_metrics([metric])
         if len(names) != 1:
             found = counted(len(names), "metric")
-            raise NlpcliError(f"'{metric}' means {found}, but score measures exactly 1", hint=_one_of(names))
+            raise NlpcliError(f"'{metric}' stands for {found}, but score computes exactly 1", hint=_one_of(names))
         tagged = METRICS.load(names[0]).needs == "tags"
         sets = _sets(references, tagged=tagged)
         texts = {_HYPOTHESES: hypotheses, **sets, **({} if baseline is None else {_BASELINE: baseline})}

@@ -183,8 +183,8 @@ def _run(path: Path, outcome: Any) -> Run:
     progress = outcome.progress
     best = {name: entry["value"] for name, entry in progress.best.items()}
     return Run(
-        path=Path(path), kept=outcome.kept, reason=outcome.reason, steps=progress.step, tokens=progress.tokens,
-        seconds=round(progress.seconds, 2), metrics=outcome.metrics, best=best,
+        path=Path(path), best_checkpoint=outcome.kept, stopped=outcome.reason, steps=progress.step,
+        tokens=progress.tokens, seconds=round(progress.seconds, 2), metrics=outcome.metrics, best=best,
     )  # fmt: skip
 
 

@@ -50,7 +50,8 @@ Train, fine-tune and evaluate language models and translation models from the co
 Each training is a run. Its folder, by default a new one in runs/, contains the model, its tokenizer, its configuration
 and its metrics. Other commands take the folder of a run as their model.
 
-Results go to standard output. Messages go to standard error.
+Results go to standard output. Messages go to standard error. The pages that the help names, such as
+docs/finetuning.md, are in the source code of nlpcli.
 """
 
 EXAMPLES = """
@@ -58,14 +59,15 @@ EXAMPLES = """
 Examples:
   nlpcli demo
   nlpcli tokenize train --type unigram --vocab-size 8000 --out tok/ train.en train.de
-  nlpcli pretrain --objective clm --data corpus/ --preset gpt-mini --out runs/lm
-  nlpcli finetune --task translation --train train.en train.de --dev val.en val.de --out runs/ende
-  cat test.en | nlpcli translate --model runs/ende | tee hyp.de | nlpcli score --metric bleu --ref test.de
+  nlpcli pretrain --objective mlm --data corpus/ --out runs/mlm
   nlpcli finetune --task classify --model runs/mlm --train train.tsv --dev dev.tsv --out runs/labels
-  nlpcli predict --model runs/labels < lines.txt
+  nlpcli predict --model runs/labels lines.txt
+  nlpcli pretrain --objective clm --data corpus/ --out runs/lm
   nlpcli generate --model runs/lm --prompt "ROMEO:" --max-new-tokens 200
+  nlpcli finetune --task translation --tokenizer tok/ --train train.en train.de --dev val.en val.de --out runs/ende
+  cat test.en | nlpcli translate --model runs/ende | tee hyp.de | nlpcli score --metric bleu --ref test.de
   nlpcli visualize-attention --model runs/ende "A man sleeps ." --out attention.html
-  nlpcli report runs/ende runs/mine --out report.html
+  nlpcli report runs/ende --out report.html
   nlpcli inspect train.en train.de
 
 'nlpcli COMMAND --help' describes one command and its options.

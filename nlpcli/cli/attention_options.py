@@ -143,7 +143,7 @@ class Options:
     def _check_texts(self) -> None:
         texts, first, second = (self.reading[name] for name in ("TEXT", "--text-a", "--text-b"))
         if first is not None and texts:
-            raise NlpcliError("--text-a and another text exclude each other", hint="give one of them")
+            raise NlpcliError("--text-a and another text can't be used together", hint="give one of them")
         if second is not None and first is None and len(texts or ()) != 1:
             raise NlpcliError(
                 "--text-b is the second text of a pair, but the first text is missing", hint="add --text-a"

@@ -162,7 +162,10 @@ class Canvas:
                 "no text is given", hint="add a text to the command line, or write texts to standard input"
             )
         if not numbers:
-            raise NlpcliError("no tokens are left to measure", hint="leave out --no-special")
+            raise NlpcliError(
+                "only special tokens were selected, and --no-special leaves them out, so there is nothing to measure",
+                hint="leave out --no-special",
+            )
         if self.format == "json":
             import json
 
@@ -204,7 +207,7 @@ class Canvas:
             self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
         else:
             raise NlpcliError(
-                f"positions can't be written in the format {self.format}",
+                f"--positions does not support the format {self.format}",
                 hint="use --format terminal, png, svg, pdf or json",
             )
 

@@ -23,7 +23,7 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Files with the lines to cluster. Default: standard input ('-')."
+        None, metavar="FILE", help=f"Files with the lines to cluster. {convention.STANDARD_INPUT}"
     ),
     model: Path = typer.Option(
         None,
@@ -35,7 +35,12 @@ def command(
     vectors: Path = typer.Option(
         None, "--vectors", metavar="FILE", help="Instead of --model: .npy file with the vectors of the lines."
     ),
-    k: int = typer.Option(None, "--k", min=1, help="Number of clusters (k-means clustering)."),
+    k: int = typer.Option(
+        None,
+        "--k",
+        min=1,
+        help="Number of clusters (k-means clustering). Either --k or --distance-threshold is needed.",
+    ),
     distance: float = typer.Option(
         None,
         "--distance-threshold",

@@ -32,9 +32,18 @@ def command(
         help="YAML file with the base configuration, the changes of each cell, and the budget that all cells share.",
     ),
     train: list[str] = typer.Option(
-        None, "--train", "--data", metavar="FILE...", help="Training text, or training examples of the task."
+        None,
+        "--train",
+        "--data",
+        metavar="FILE...",
+        help="Training text, or training examples of the task. Default: the data that the grid file names.",
     ),
-    dev: list[str] = typer.Option(None, "--dev", metavar="FILE...", help="Dev set. All cells are evaluated on it."),
+    dev: list[str] = typer.Option(
+        None,
+        "--dev",
+        metavar="FILE...",
+        help="Dev set. All cells are evaluated on it. Default: the dev set that the grid file names.",
+    ),
     test: list[str] = typer.Option(
         None,
         "--test",
@@ -54,7 +63,13 @@ def command(
     overwrite: bool = typer.Option(
         False, "--overwrite", help="Train all cells again, even if they are finished; with --cells, only those."
     ),
-    overrides: list[str] = training_options.SET,
+    overrides: list[str] = typer.Option(
+        [],
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting of all cells, such as training.lr=0.001 (repeatable). It overrides the base "
+        "configuration; a setting that a cell itself changes keeps the value of the cell.",
+    ),
     tokenizer: Path = typer.Option(
         None,
         "--tokenizer",

@@ -110,12 +110,12 @@ class Command(TyperCommand):
                 raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave one of them out")
 
     def _refuse_contradictions(self, ctx: Any) -> None:
-        """Raises: NlpcliError for parameters that exclude each other, and for those without effect on the others."""
+        """Raises: NlpcliError for parameters that can't be used together or have no effect."""
         named = {parameter.name: parameter for parameter in self.params}
         for first, second in self.exclusive:
             if _is_on(ctx, first) and _is_on(ctx, second) and not _agree(ctx, first, second):
                 one, other = (shown_name(named[name]) for name in (first, second))
-                raise NlpcliError(f"{one} and {other} exclude each other", hint="leave one of them out")
+                raise NlpcliError(f"{one} and {other} can't be used together", hint="leave one of them out")
         for name, others in self.needed.items():
             if _is_given(ctx, name) and not any(ctx.params.get(other) for other in others):
                 wanted = " or ".join(long_name(named[other]) for other in others)
@@ -190,6 +190,17 @@ def _is_on(ctx: Any, name: str) -> bool:
     """Whether the call gives a parameter, and does not turn it off."""
     return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
 
+
+STANDARD_INPUT = "Without FILE, or if FILE is '-', standard input is read."
+DOCUMENTS = (
+    "lines (each line is a document), paragraphs (blank lines separate documents), file (the whole file is one "
+    "document), jsonl (each JSON object is a document; --field names the field with its text), tsv (each row is a "
+    "document) or auto: jsonl for .jsonl, .ndjson and .json files, tsv for .tsv files, otherwise paragraphs if there "
+    "are blank lines between lines of text, and lines if there are none."
+)
+"""What the values of --documents mean."""
+JSON_FIELD = "'data.text' means the field 'text' inside the field 'data'."
+LABELED_LINES = 'labeled-lines (each line is a label, a space and a text, such as "sport Who won the match?")'
 
 OUT_FILE = typer.Option(None, "--out", metavar="FILE", help="Write the output to this file instead of standard output.")
 """For the parameter `results`."""

@@ -24,7 +24,7 @@ class Command(convention.Command):
 
 def command(
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Files with the lines to embed. Default: standard input ('-')."
+        None, metavar="FILE", help=f"Files with the lines to embed. {convention.STANDARD_INPUT}"
     ),
     model: Path = typer.Option(
         None,
@@ -73,7 +73,9 @@ def command(
     static: bool = typer.Option(
         False,
         "--static",
-        help="With --tokens: add the token embedding of the word (the vector without context, before the first layer).",
+        help="With --tokens: also output, as a separate vector, the static embedding of the word: the mean of its "
+        "token "
+        "embeddings, which do not depend on the context. With --similarity: also print the cosine similarity of these.",
     ),
     similarity: bool = typer.Option(
         False,
@@ -89,7 +91,7 @@ def command(
     field: str = typer.Option(
         None,
         "--field",
-        help="JSON field to embed, or its path, such as data.text. The option implies --format jsonl. Default: text.",
+        help=f"JSON field to embed. {convention.JSON_FIELD} The option implies --format jsonl. Default: text.",
     ),
     output_field: str = typer.Option("vector", "--output-field", help="JSON field that the vector is written to."),
     batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import typer
 
 from nlpcli.cli import suite_options, terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli.convention import LABELED_LINES, OUT_FILE
 from nlpcli.cli.multiple_values import Spreading
 
 
@@ -22,7 +22,11 @@ class Command(Spreading):
 def command(
     files: list[str] = typer.Argument(None, metavar="FILE", help="The same as --data."),
     data: list[str] = typer.Option(
-        None, "--data", metavar="FILE...", help="Labeled examples, in the same format as the training data."
+        None,
+        "--data",
+        metavar="FILE...",
+        help="Labeled examples, in the same format as the training data. Required, unless FILE is given. '-' means "
+        "standard input.",
     ),
     model: Path = typer.Option(
         None,
@@ -34,8 +38,8 @@ def command(
     suite: str = typer.Option(
         None,
         "--suite",
-        help="Benchmark suite: glue, superglue or russian-superglue. The command evaluates one model for each task of "
-        "the suite in the folder --data DIR.",
+        help="Benchmark suite: glue, superglue or russian-superglue. --data is then the folder with the data of the "
+        "suite, and --model the folder with one model for each task, such as --out of 'nlpcli finetune --suite'.",
     ),
     only: list[str] = typer.Option(
         None, "--only", metavar="TASK...", help="With --suite: evaluate only these tasks of the suite."
@@ -70,7 +74,7 @@ def command(
         "auto",
         "--format",
         help="Format of the data: auto (by file name and first line), tsv, csv, jsonl, conll, conllu, squad or "
-        "labeled-lines (the first word of each line is its label).",
+        f"{LABELED_LINES}.",
     ),
     text: str = typer.Option(
         None,
@@ -81,7 +85,10 @@ def command(
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
+        None,
+        "--choices",
+        metavar="COLUMN...",
+        help="For the task choice: columns of the candidate answers. Default: the same as in training.",
     ),
     header: str = typer.Option(None, "--header", help="Whether the first row contains column names: auto, yes or no."),
     part: str = typer.Option(
@@ -108,7 +115,7 @@ def command(
 
     names = [*(data or []), *(files or [])]
     if not names:
-        raise NlpcliError("evaluate needs labeled data, but no file is given", hint="--data FILE")
+        raise NlpcliError("evaluate needs labeled data, but no file is given", hint="name a file: --data FILE")
     job = Evaluating(
         data=tuple(names),
         model=model,
@@ -151,7 +158,7 @@ def _print(result: Any) -> None:
         terminal.write_table(["reference \\ predicted", *labels], rows)
     if result.worst:
         terminal.write_line()
-        rows = [[m.place, f"{m.badness:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
+        rows = [[m.place, f"{m.error:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]
         terminal.write_table(["place", "error", "reference", "predicted", "text"], rows)
 
 

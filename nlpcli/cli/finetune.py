@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import typer
 
 from nlpcli.cli import shell_completion, suite_options, terminal, training_options
+from nlpcli.cli.convention import LABELED_LINES
 from nlpcli.cli.multiple_values import Spreading
 
 _TRAIN = (
@@ -45,34 +46,40 @@ def command(
         None,
         "--dev",
         metavar="FILE...",
-        help="Dev set, in the same format. Default: a tenth of the training examples, "
-        "sampled at random; translation has no default.",
+        help="Dev set, in the same format. The task translation needs it. Default for the other tasks: a tenth of the "
+        "training examples, sampled at random.",
     ),
     model: str = typer.Option(
         None,
         "--model",
         metavar="DIR|PRESET|FILE",
-        help="Model to fine-tune: the folder of a run or a Hugging Face folder. A preset or a YAML file is trained "
-        "from random weights. Default: a small preset for the task.",
+        help="Model to fine-tune: the folder of a run or a Hugging Face folder. With the name of a preset or a YAML "
+        "file "
+        "with settings, a new model starts from random weights. Default: a small preset for the task.",
         autocompletion=shell_completion.presets,
     ),
     text: str = typer.Option(
         None,
         "--text",
         metavar="COLUMN",
-        help="Column of the text: its name, or its number from 1. Default: "
-        "found by usual names such as text or sentence.",
+        help="Column of the text: its name, or its number from 1. Default: the column with a usual name such as text "
+        "or sentence.",
     ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
+        None,
+        "--choices",
+        metavar="COLUMN...",
+        help="For the task choice: columns of the candidate answers. Default: columns with usual names such as "
+        "choice1, "
+        "choice2, ….",
     ),
     format: str = typer.Option(
         None,
         "--format",
         help="Format of the data: auto (by file name and first line; the default), tsv, csv, jsonl, conll, conllu, "
-        "squad or labeled-lines (the first word of each line is its label).",
+        f"squad or {LABELED_LINES}.",
     ),
     header: str = typer.Option(
         None, "--header", help="Whether the first row contains column names: auto (the default), yes or no."
@@ -80,8 +87,10 @@ def command(
     objective: str = typer.Option(
         None,
         "--objective",
-        help="For the task similarity: training objective softmax, cosine, contrastive or multiple-negatives. "
-        "Default: it depends on the labels.",
+        help="For the task similarity: training objective. Default, by the labels: cosine for scores (more than two "
+        "different numbers), contrastive for two labels of which one means similar (such as 0 and 1), softmax for "
+        "other "
+        "labels, and multiple-negatives for pairs without labels.",
     ),
     prefix: str = typer.Option(
         None,
@@ -93,13 +102,15 @@ def command(
         None,
         "--mixture",
         metavar="FILE",
-        help="Multi-task learning: YAML file with the tasks and their data. One model is trained for all of them.",
+        help="Multi-task learning: YAML file with the tasks and their data; for example "
+        "'tasks: {topic: {task: classify, train: topics.tsv}}'. One model is trained for all tasks. See "
+        "docs/finetuning.md.",
     ),
     suite: str = typer.Option(
         None,
         "--suite",
-        help="Benchmark suite: glue, superglue or russian-superglue. The command trains one model for each task of the "
-        "suite in the folder --train DIR.",
+        help="Benchmark suite: glue, superglue or russian-superglue. --train is then the folder with the data of the "
+        "suite. One model for each task is trained, in subfolders of --out.",
     ),
     only: list[str] = typer.Option(
         None, "--only", metavar="TASK...", help="With --suite: train only these tasks of the suite."
@@ -148,9 +159,17 @@ def command(
         min=1,
         help="Train N times with different random seeds, and print mean and standard deviation of each metric.",
     ),
-    batch_size: int = typer.Option(None, "--batch-size", min=1, help="Batch size in examples."),
+    batch_size: int = typer.Option(
+        None,
+        "--batch-size",
+        min=1,
+        help="Batch size in examples, for all tasks except translation. Default: 32.",
+    ),
     patience: int = typer.Option(
-        None, "--patience", min=1, help="Early stopping: stop after N evaluations in a row without improvement."
+        None,
+        "--patience",
+        min=1,
+        help="Early stopping: stop after N evaluations in a row without improvement on the dev set.",
     ),
     config: Path = training_options.CONFIG,
     overrides: list[str] = training_options.SET,
@@ -162,7 +181,14 @@ def command(
     max_epochs: float = training_options.MAX_EPOCHS,
     max_minutes: float = training_options.MAX_MINUTES,
     max_tokens: int = training_options.MAX_TOKENS,
-    batch_tokens: int = training_options.BATCH_TOKENS,
+    batch_tokens: int = typer.Option(
+        None,
+        "--batch-tokens",
+        min=1,
+        help="For translation: batch size in tokens, padding included. For the other tasks, it applies to the "
+        "evaluation "
+        "on the dev set only; --batch-size sets the training batches.",
+    ),
     lr: float = training_options.LR,
     seed: int = training_options.SEED,
     device: str = training_options.DEVICE,
@@ -182,8 +208,10 @@ def command(
     Without --train, the tasks classify, regress, similarity, tag, span and translation use the sample data that nlpcli
     contains. Ctrl-C saves a checkpoint and stops the run; --resume resumes it.
 
-    An option without a stated default keeps the value that suits the task, or that of the preset. One limit
-    (--max-steps, --max-epochs, --max-minutes or --max-tokens) replaces all limits of the preset.
+    If you do not give an option, the value in --config is used, or else the default of the task, or else the value in
+    the preset. The command writes all values to config.yaml in the folder of the run. If you give any of --max-steps,
+    --max-epochs, --max-minutes and --max-tokens, all other limits are ignored; with several, training stops at the
+    first one reached.
     """
     given = dict(locals())
     from nlpcli.runs.finetuning.finetune import finetune, use_of

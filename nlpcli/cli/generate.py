@@ -39,7 +39,7 @@ def command(
         metavar="TEXT",
         help="Text to continue. Can be given several times. Default: each line of standard input is a prompt.",
     ),
-    model: Path = typer.Option(None, "--model", help="Model folder. Default: the newest language model in runs/."),
+    model: Path = typer.Option(None, "--model", help="Model folder. Default: the latest language model in runs/."),
     max_new_tokens: int = typer.Option(
         None, "--max-new-tokens", help="Maximum number of new tokens in each continuation. Default: 200."
     ),
@@ -92,8 +92,9 @@ def command(
     echo: bool = typer.Option(
         None,
         "--echo/--no-echo",
-        help="Print the prompt before its continuation. Default: yes. With --template and --json: add the prompt to "
-        "each JSON object. Default: no.",
+        help="Print each prompt before its continuation. Default: on. With --template and --json, it adds the prompt "
+        "to "
+        "each JSON object; there, the default is off.",
     ),
     json: bool = typer.Option(
         False,
@@ -176,14 +177,22 @@ def command(
     continuations, a line '---' separates them.
 
     The defaults below apply to models that were trained with nlpcli. For a model in a Hugging Face folder, the defaults
-    are the settings in its file generation_config.json, and decoding is greedy unless that file or an option turns
-    sampling on.
+    are the settings in its file generation_config.json. Such a model samples only if that file contains do_sample: true
+    or if you give --temperature, --top-k, --top-p, --min-p, --seed or more than 1 for --num-samples. Otherwise, it does
+    greedy search or the beam search of that file.
 
     With --template, the model solves a task without training. The template turns each example of --data into a prompt.
     If the template lists the possible answers, the output is the answer that is most probable after the prompt;
     otherwise, it is the text that the model generates after the prompt. Each example gives one output line. If the
-    data contain the correct answers, the score is printed to standard error. For the template file see
-    docs/prompting.md.
+    data contain the correct answers, the score is printed to standard error.
+
+    A template is a YAML file, such as the following one, in which {text} is replaced by a column of --data. See
+    docs/prompting.md for all keys.
+
+    \b
+      prompt: "Review: {text}"
+      label: " Sentiment: {label}"
+      labels: {pos: good, neg: bad}
 
     \b
     Examples:

@@ -22,14 +22,16 @@ def command(
     paths: list[str] = typer.Argument(
         ...,
         metavar="PATH [TARGET]",
-        help="A file or folder, or the two files of a parallel corpus. '-' is standard input.",
+        help="A file or folder, or the two files of a parallel corpus. '-' means standard input.",
     ),
     as_kind: str = typer.Option(
         None,
         "--as",
         metavar="KIND",
-        help="What to inspect PATH as: run, model, tokenizer, checkpoint, runs, shards (tokenized text), index, suite, "
-        "weights, vectors, metrics, json-lines or text. Default: recognized from the content.",
+        help="What to inspect PATH as: run (the folder of a run), model, tokenizer, checkpoint, runs (a folder that "
+        "contains runs), shards (a tokenized text), index (a search index), suite (the data of a benchmark suite), "
+        "weights (a .safetensors file), vectors (a .npy file), metrics (the log metrics.jsonl of a run), json-lines or "
+        "text. Default: recognized from the content.",
     ),
     length: int = typer.Option(
         None,
@@ -76,9 +78,13 @@ def command(
     show: int = typer.Option(3, "--show", min=0, help="Number of examples to show for each finding."),
     limit: int = typer.Option(None, "--limit", min=1, help="Read at most this many lines of each text. Default: all."),
     strict: bool = typer.Option(
-        False, "--strict", help="Exit with status 1 if a problem is found (notes are allowed)."
+        False, "--strict", help="Exit with status 1 if a problem is found (notes do not count as problems)."
     ),
-    json: bool = typer.Option(False, "--json", help="Write one JSON object, which contains all line numbers."),
+    json: bool = typer.Option(
+        False,
+        "--json",
+        help="Write one JSON object. It contains the numbers of all lines in which a problem was found.",
+    ),
     results: Path = OUT_FILE,
 ) -> int:
     """Describe a file or folder, and report problems in it.

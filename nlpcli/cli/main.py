@@ -162,7 +162,7 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
         return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
-        return RunFailed("out of memory", hint="use smaller batches or a smaller model")
+        return RunFailed("there is not enough memory", hint="use smaller batches or a smaller model")
     text = " ".join(str(error).split())
     return RunFailed(
         f"internal error: {type(error).__name__}: {text}" if text else f"internal error: {type(error).__name__}",
@@ -211,8 +211,11 @@ def _system(error: OSError) -> NlpcliError:
     if error.errno == errno.EBADF and not place:
         return RunFailed("standard output is closed", hint="send the results to a file or to another program")
     if error.errno in _NO_ROOM:
-        where = place or "standard output: "
-        return RunFailed(f"{where}no space left on the disk", hint="free some space, then run it again")
+        what = "standard output" if error.filename is None else error.filename
+        return RunFailed(
+            f"{what} can't be written, because no space is left on the disk",
+            hint="free some disk space, then run the command again",
+        )
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
         return NlpcliError(f"{place}{reason}")
     return RunFailed(f"{place}{reason}")

@@ -8,14 +8,14 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli.convention import LABELED_LINES, OUT_FILE, STANDARD_INPUT
 from nlpcli.cli.multiple_values import Spreading
 
 Command = Spreading
 
 
 def command(
-    files: list[str] = typer.Argument(None, metavar="FILE", help="Files with examples. Default: standard input."),
+    files: list[str] = typer.Argument(None, metavar="FILE", help=f"Files with examples. {STANDARD_INPUT}"),
     model: Path = typer.Option(
         None,
         "--model",
@@ -25,13 +25,17 @@ def command(
     ),
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each example, with all probabilities."),
     top: int = typer.Option(
-        None, "--top", min=1, help="Print the N most probable labels, candidates or answers, with their probabilities."
+        None,
+        "--top",
+        min=1,
+        help="Print the N most probable labels, candidates or answers, each followed by its probability, on one line; "
+        "tabs separate them.",
     ),
     format: str = typer.Option(
         "auto",
         "--format",
-        help="Format of the input: auto (by the file name), lines (one example per line; a tab separates two texts), "
-        "tsv, csv, jsonl, conll, conllu or squad.",
+        help="Format of the input: auto (by the file name), lines (one example in each line; tabs separate its texts), "
+        f"tsv, csv, jsonl, conll, conllu, squad or {LABELED_LINES}.",
     ),
     text: str = typer.Option(
         None,
@@ -41,7 +45,11 @@ def command(
     ),
     text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
     choices: list[str] = typer.Option(
-        None, "--choices", metavar="COLUMN...", help="For the task choice: columns of the candidate answers."
+        None,
+        "--choices",
+        metavar="COLUMN...",
+        help="For the task choice: columns of the candidate answers. Write FILE before this option. Default: the same "
+        "as in training.",
     ),
     part: str = typer.Option(
         None, "--task", metavar="NAME", help="For a model trained on several tasks: name of the task to apply."
@@ -56,23 +64,25 @@ def command(
     ),
     threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
-    """Predict with a fine-tuned model: one output line for each input line, in the same order.
+    """Predict with a fine-tuned model: one output line for each example, in the same order.
+
+    In plain text, each line is an example. In a table or a JSON lines file, each row or object is an example.
 
     \b
     echo "What a film!" | nlpcli predict --model runs/sentiment --top 2
     nlpcli predict --model runs/ner --json < sentences.txt
     nlpcli predict --model runs/entailment pairs.txt
 
-    What an output line contains depends on the task of the model. Tabs separate its fields.
+    The task of the model determines what an output line contains. Tabs separate its fields.
 
     \b
       classify      the most probable label and its probability
-      multi-label   all labels above the threshold, separated by commas
+      multi-label   all labels with a probability of at least head.threshold (default: 0.5), separated by commas
       regress       a number
-      choice        the most probable candidate and its probability
-      tag           one tag for each word, separated by spaces
-      span          the answer; each input line is question, tab, context
-      similarity    the cosine similarity; each input line is text, tab, text
+      choice        the most probable candidate and its probability; an input line is text, tab, candidate, tab, …
+      tag           one tag for each word, separated by spaces; an input line is the words, separated by spaces
+      span          the answer; an input line is a question and a context, separated by a tab
+      similarity    the cosine similarity; an input line is two texts, separated by a tab
       text-to-text  the generated text
 
     A blank input line gives a blank output line. Translation models need 'nlpcli translate'.

@@ -9,6 +9,7 @@ from typing import ClassVar
 import typer
 
 from nlpcli.cli import shell_completion, terminal, training_options
+from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD
 from nlpcli.cli.multiple_values import Spreading
 
 
@@ -40,9 +41,16 @@ def command(
     noise: str = typer.Option(
         None,
         "--noise",
-        help="Noise of the objective denoise: one of T5's (spans, iid, drop, bert-style, mass-style, prefix, "
-        "deshuffle), or one or more of BART's (mask, delete, infill, permute, rotate), separated by commas. A rate may "
-        "follow a name. Default: infill:0.3,permute.",
+        metavar="NAME[:RATE]",
+        help="Noise of the objective denoise. One or more of BART's noises, separated by commas: mask (replace tokens "
+        "by the mask), delete (delete tokens), infill (replace each span by one mask), permute (shuffle the sentences) "
+        "and rotate (start the text at a random token). Or one of T5's noises: spans (replace spans by sentinels), iid "
+        "(the same, but each token is chosen independently), drop (delete tokens; the target contains only these), "
+        "bert-style (mask tokens, or replace them by random ones), mass-style (only mask them), prefix (the source is "
+        "the beginning of the text, the target is the rest) or deshuffle (shuffle all tokens). RATE is the fraction of "
+        "the tokens that are changed, such as mask:0.15; permute, rotate, prefix and deshuffle have no rate. For "
+        "infill "
+        "and spans, the mean length of a span in tokens may follow, as in spans:0.15:3. Default: infill:0.3,permute.",
     ),
     data: list[str] = typer.Option(
         None,
@@ -54,14 +62,15 @@ def command(
         None,
         "--dev",
         metavar="PATH...",
-        help="Dev set. Default: the last 5 % of the training text (setting data.dev_fraction).",
+        help="Dev set: files, folders or glob patterns. Default: the last 5 % of the training text (setting "
+        "data.dev_fraction).",
     ),
     preset: str = typer.Option(
         None,
         "--preset",
         metavar="NAME|FILE",
-        help="Preset with the architecture and the training settings: a name from 'nlpcli config list' or a YAML file. "
-        "Default: a small preset for the objective.",
+        help="Preset with the architecture and the training settings, instead of --config: a name from 'nlpcli config "
+        "list' or a YAML file. Default: a small preset for the objective.",
         autocompletion=shell_completion.presets,
     ),
     model: Path = typer.Option(
@@ -73,13 +82,10 @@ def command(
     documents: str = typer.Option(
         None,
         "--documents",
-        help="Where documents begin and end: lines (one document per line), paragraphs (blank lines separate "
-        "documents), file (one document per file), jsonl (one per JSON object), tsv (one per row), or auto (by the "
-        "name and the beginning of the file; the default).",
+        help=f"What a document is: {DOCUMENTS} In TSV files, the text is in the first column, or in the column that "
+        "the setting data.column names. Default: auto.",
     ),
-    field: str = typer.Option(
-        None, "--field", help="In JSON lines: name of the field that contains the text. Default: text."
-    ),
+    field: str = typer.Option(None, "--field", help=f"JSON field that contains the text. {JSON_FIELD} Default: text."),
     sentences: str = typer.Option(
         None,
         "--sentences",
@@ -128,8 +134,9 @@ def command(
     Without --data the command trains on the Shakespeare text that nlpcli contains. Ctrl-C saves a checkpoint and stops
     the run; --resume resumes it.
 
-    An option without a stated default keeps the value of the preset. One limit (--max-steps, --max-epochs,
-    --max-minutes or --max-tokens) replaces all limits of the preset.
+    If you do not give an option, the value in the preset is used, unless its help states another default. If you give
+    any of --max-steps, --max-epochs, --max-minutes and --max-tokens, the preset's own limits are ignored; with several,
+    training stops at the first one reached.
     """
     given = {**locals(), "objective": objective or objective_name}
     from nlpcli.runs.pretraining import pretrain as recipe

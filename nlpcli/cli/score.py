@@ -25,7 +25,7 @@ _WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "de
 
 
 class Command(convention.Command):
-    """The options that choose the form of the output exclude each other."""
+    """The options that choose the form of the output can't be used together."""
 
     exclusive: ClassVar = (
         ("json", "score_only"),
@@ -44,7 +44,9 @@ def command(
     arguments: list[str] = typer.Argument(
         None,
         metavar="METRIC|FILE",
-        help="The name of a metric, then files with hypotheses, one file for each system. Default: standard input.",
+        help="The name of a metric, then files with hypotheses, one file for each system. Without files, or if a file "
+        "is "
+        "'-', standard input is read.",
     ),
     references: list[str] = typer.Option(
         [],
@@ -57,7 +59,7 @@ def command(
         "--metric",
         metavar="NAME[,NAME]",
         autocompletion=shell_completion.metrics,
-        help="One or more of the metrics above. Can be given several times. Default: bleu.",
+        help="One or more of the metrics listed above. Can be given several times. Default: bleu.",
     ),
     baseline: str = typer.Option(
         None,
@@ -69,9 +71,9 @@ def command(
         False, "--confidence", help="Print a 95 % confidence interval, estimated by bootstrap resampling."
     ),
     samples: int = typer.Option(
-        1000, "--bootstrap-samples", help="Number of bootstrap samples for --confidence and --baseline."
+        1000, "--bootstrap-samples", help="Number of bootstrap resamples for --confidence and --baseline."
     ),
-    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap samples."),
+    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap."),
     sentence: bool = typer.Option(
         False,
         "--sentence",
@@ -92,7 +94,9 @@ def command(
         "--format",
         help="Format of the files. lines: one text, label, number, tag sequence or answer in each line. trn: "
         "transcripts in the format of the program sclite; lines are matched by the id in parentheses at their end. "
-        "conll or conllu: one word with its tag in each line. squad: a SQuAD data set as reference, and the answers as "
+        "conll: one word in each line, in the first column, with its tag in the last column. conllu: one word in each "
+        "line, in the column FORM, with its tag in the column UPOS. squad: a SQuAD data set as reference, and the "
+        "answers as "
         "a JSON object {id: answer}. auto: conll for reference files named .conll, .iob or .bio, conllu for .conllu, "
         "squad for .json, else lines.",
     ),
@@ -247,8 +251,9 @@ def command(
         None,
         "--labels",
         metavar="LABEL[,LABEL]",
-        help="Average only over these labels. Can be given several times. A value that is itself a label in the files "
-        "is not split at its commas. Default: all labels.",
+        help="Average only over these labels. Can be given several times. If a label contains a comma, give it alone "
+        '(--labels "a, b" --labels c); a value that is a label in the files is not split at its commas. Default: all '
+        "labels.",
         rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(
@@ -265,9 +270,9 @@ def command(
         "reference.",
         rich_help_panel=_TAGS,
     ),
-    normalize: str = typer.Option(
+    normalize_answers: str = typer.Option(
         None,
-        "--normalize",
+        "--normalize-answers",
         help="How answers are normalized before they are compared: squad (convert to lowercase, remove punctuation and "
         "articles) or none. Default: squad.",
         rich_help_panel=_ANSWERS,
@@ -284,11 +289,13 @@ def command(
         None,
         "--reverse",
         metavar="ref|hyp",
-        help="The files in which a pair is target word - source word: the references or the hypotheses.",
+        help="The files in which each pair is (target word, source word): the references or the hypotheses. Default: "
+        "in "
+        "all files, each pair is (source word, target word).",
         rich_help_panel=_LINKS,
     ),
     model: Path = typer.Option(
-        None, "--model", help="Model folder. Default: the newest language model in runs/.", rich_help_panel=_PERPLEXITY
+        None, "--model", help="Model folder. Default: the latest language model in runs/.", rich_help_panel=_PERPLEXITY
     ),
     window: int = typer.Option(
         None,
@@ -313,13 +320,16 @@ def command(
     documents: str = typer.Option(
         None,
         "--documents",
-        help="What one document is: lines (each line), paragraphs (lines up to a blank line), file (the whole file), "
-        "jsonl (each JSON object), tsv (each row) or auto (by the file name and blank lines). Default: file if the "
-        "model was trained without document boundaries, else auto.",
+        help=f"What a document is: {convention.DOCUMENTS} In TSV files, the text is in the first column. Default: auto "
+        "if "
+        "the model was trained on separate documents, or else file.",
         rich_help_panel=_PERPLEXITY,
     ),
     field: str = typer.Option(
-        None, "--field", help="JSON field that contains the text. Default: text.", rich_help_panel=_PERPLEXITY
+        None,
+        "--field",
+        help=f"JSON field that contains the text. {convention.JSON_FIELD} Default: text.",
+        rich_help_panel=_PERPLEXITY,
     ),
     device: str = typer.Option(
         None,
@@ -377,7 +387,7 @@ def command(
     with the same signature.
 
     Values are from 0 to 100 (correlations: from -100 to 100), and higher is better. TER, WER, CER, MER, WIL and AER are
-    error rates in percent: lower is better. Lower is also better for perplexity.
+    error rates in percent: lower is better, and TER, WER and CER can be above 100. Lower is also better for perplexity.
 
     With --baseline, p is the p-value of a paired bootstrap test: the probability of a difference at least as large as
     the observed one if both systems were equally good.
@@ -437,7 +447,7 @@ def command(
         "labels": labels or None,
         "strict": strict,
         "scheme": scheme,
-        "normalize": normalize,
+        "normalize_answers": normalize_answers,
         "one_based": one_based,
         "reverse": reverse,
     }
@@ -488,7 +498,8 @@ def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str,
         return None
     if len(names) > 1:
         raise NlpcliError(
-            "the metric perplexity can't be combined with other metrics", hint="compute it with a command of its own"
+            "the metric perplexity can't be combined with other metrics",
+            hint="compute the perplexity in a separate call of 'nlpcli score'",
         )
     return tuple(arguments if metrics else arguments[1:]) or ("-",)
 

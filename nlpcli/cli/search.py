@@ -26,8 +26,9 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
-        "or else the latest encoder run.",
+        help="Model: the folder of a run or a Hugging Face folder. Default: the model of the saved index (--vectors "
+        "DIR); "
+        "without a saved index, the latest similarity run in runs/, or else the latest encoder run.",
     ),
     corpus: list[str] = typer.Option(
         [], "--corpus", metavar="FILE", help="File with the lines to search (repeatable)."
@@ -36,10 +37,14 @@ def command(
         None,
         "--vectors",
         metavar="PATH",
-        help="Instead of --corpus: vectors of the lines (.npy file), or an index from --save-index.",
+        help="Instead of --corpus: vectors of the lines (.npy file, together with --texts), or the folder of an index "
+        "from --save-index, which contains its lines.",
     ),
     texts: str = typer.Option(
-        None, "--texts", metavar="FILE", help="With --vectors FILE.npy: file with the lines of the vectors."
+        None,
+        "--texts",
+        metavar="FILE",
+        help="With --vectors FILE.npy, which needs it: the text file whose line n belongs to vector n.",
     ),
     top: int = typer.Option(10, "--top", min=1, help="Number of results (lines) for each query."),
     index: str = typer.Option(
@@ -59,13 +64,16 @@ def command(
         "(task regress or classify).",
     ),
     candidates: int = typer.Option(
-        50, "--candidates", min=1, help="With --rerank: number of results that are reranked."
+        50, "--candidates", min=1, help="With --rerank: number of results that are reranked, at least --top."
     ),
     positive: str = typer.Option(
         None,
         "--positive",
         metavar="LABEL",
-        help="With --rerank and a classifier: the label whose probability is the score.",
+        help="With --rerank and a classifier: the label whose probability is the score. Default: the label that means "
+        "similar, such as 1, yes, relevant, duplicate or entailment; if there is not exactly one, the last label of "
+        "the "
+        "model.",
     ),
     pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
     layers: str = typer.Option(

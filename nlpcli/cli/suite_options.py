@@ -77,14 +77,15 @@ def _folder(given: Mapping[str, Any]) -> str:
         )
     if len(given["train"] or []) != 1:
         raise NlpcliError(
-            "--suite needs one folder with the data of the suite as it is distributed", hint="--train DIR"
+            "--suite needs one folder with the data of the suite as it is distributed",
+            hint="name the folder: --train DIR",
         )
     if given["resume"] and given["out"] is None:
-        raise NlpcliError("--resume needs the folder of a run", hint="--out DIR")
+        raise NlpcliError("--resume needs the folder of a run", hint="name the folder: --out DIR")
     if given["resume"] and not given["out"].is_dir():
         raise NlpcliError(f"there is no folder {given['out']} to resume", hint="leave out --resume to start a new run")
     if given["resume"] and given["overwrite"]:
-        raise NlpcliError("--resume and --overwrite exclude each other", hint="leave one of them out")
+        raise NlpcliError("--resume and --overwrite can't be used together", hint="leave one of them out")
     return given["train"][0]
 
 

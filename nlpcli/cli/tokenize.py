@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from nlpcli.cli import shell_completion, terminal
-from nlpcli.cli.convention import OUT_FILE, Command
+from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD, OUT_FILE, STANDARD_INPUT, Command
 from nlpcli.config.counting import counted
 
 app = typer.Typer(no_args_is_help=False)
@@ -16,7 +16,7 @@ _DIRECTORY = typer.Argument(..., metavar="DIR", help="Folder of a tokenizer or o
 _FILES = typer.Argument(
     None,
     metavar="FILE",
-    help="Text files; .gz, .xz and .zst files are decompressed. Default, and for '-': standard input.",
+    help=f"Text files; .gz, .xz and .zst files are decompressed. {STANDARD_INPUT}",
 )
 _LINE_BUFFERED = typer.Option(
     False, "--line-buffered", help="Convert and print each line before the next line is read."
@@ -56,7 +56,8 @@ def train(
         None,
         "--byte-fallback/--no-byte-fallback",
         help="Represent a character that is not in the vocabulary by tokens for its bytes instead of the unknown "
-        "token. Default: on, except for wordpiece.",
+        "token <unk>. Default: on for unigram, bpe and chars. byte-bpe always does this. wordpiece and words never do "
+        "it: a word that they can't represent becomes <unk>.",
     ),
     normalization: str = typer.Option(
         "identity",
@@ -80,14 +81,14 @@ def train(
         min=1,
         help="Maximum number of lines for training. If the text has more lines, this many are sampled at random.",
     ),
-    seed: int = typer.Option(0, "--seed", help="Random seed for sampling these lines."),
+    seed: int = typer.Option(0, "--seed", help="Random seed for the sampling of lines with --max-lines."),
     documents: str = typer.Option(
         "auto",
         "--documents",
-        help="What one document is: lines (each line), paragraphs (lines up to a blank line), file (the whole file), "
-        "jsonl (each JSON object), tsv (each row) or auto (by the file name and blank lines).",
+        help="How the text is read. This matters mainly for JSON lines and TSV, where only one field or one column is "
+        f"text. Values: {DOCUMENTS}",
     ),
-    field: str = typer.Option("text", "--field", help="JSON field that contains the text."),
+    field: str = typer.Option("text", "--field", help=f"JSON field that contains the text. {JSON_FIELD}"),
     column: int = typer.Option(1, "--column", help="Number of the TSV column that contains the text, from 1."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the folder if it already contains a tokenizer."),
     json: bool = typer.Option(False, "--json", help="Print a description of the tokenizer as one JSON object."),
@@ -182,7 +183,8 @@ def decode(
     json: bool = typer.Option(
         False,
         "--json",
-        help="Write one JSON object for each line. It keeps line breaks inside a text; otherwise they become spaces.",
+        help="Write one JSON object for each line. With --json, line breaks in the decoded text are kept; without it, "
+        "they are printed as spaces.",
     ),
     results: Path = OUT_FILE,
 ) -> None:
@@ -214,12 +216,19 @@ def decode(
 def info(
     directory: Path = _DIRECTORY,
     files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Text files on which the tokenizer is measured; '-' means standard input."
+        None,
+        metavar="FILE",
+        help="Text files. If they are given, statistics of the tokenized text are printed too. '-' means standard "
+        "input.",
     ),
     json: bool = typer.Option(False, "--json", help="Write the description as one JSON object."),
     results: Path = OUT_FILE,
 ) -> None:
-    """Describe a tokenizer. If a text is given, measure how the tokenizer splits it.
+    """Describe a tokenizer: its type, vocabulary size, special tokens, settings and some of its tokens.
+
+    If a text is given, the command also prints the numbers of lines, words and tokens, the tokens per word (fertility),
+    the characters per token, the shares of unknown tokens and of byte tokens (from 0 to 1), and the number of lines
+    that change when they are encoded and decoded.
 
     \b
     nlpcli tokenize info tok/

@@ -14,21 +14,31 @@ import typer
 from nlpcli.cli import terminal
 
 CONFIG = typer.Option(
-    None, "--config", metavar="FILE", help="YAML file with settings. 'nlpcli config show PRESET' prints one to edit."
+    None,
+    "--config",
+    metavar="FILE",
+    help="YAML file with settings, instead of a preset; 'nlpcli config show PRESET' prints one to edit. The line "
+    "'extends: PRESET' in it takes all other settings from that preset. Other options and --set change its values.",
 )
 ATTENTION = typer.Option(
     None,
     "--attention",
     metavar="PATTERN",
-    help='Self-attention pattern: the keys that each query may attend to, such as "window:128+global:2" (a local '
-    "window "
-    "and 2 global tokens). If the option is repeated, the patterns alternate from layer to layer.",
+    help="Self-attention pattern: the keys that each query may attend to. Patterns include full (all keys), window:N "
+    "(the query's own token and N - 1 tokens on each side), global:N (the first N tokens attend to all tokens, and all "
+    "tokens to them), strided:N (every N-th token), blockwise:N (the tokens in the same block of N tokens) and "
+    "random:N "
+    "(N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to later "
+    "tokens. "
+    "docs/figures.md lists all patterns. The value linear means linear attention without a pattern. If the option is "
+    "repeated, the patterns alternate from layer to layer.",
 )
 SET = typer.Option(
     [],
     "--set",
     metavar="KEY=VALUE",
-    help="Change one setting, such as training.lr=0.001 (repeatable). 'nlpcli config show PRESET' lists all settings.",
+    help="Change one setting, such as training.lr=0.001 (repeatable). It overrides --config, the preset and all other "
+    "options. 'nlpcli config show PRESET' lists all settings.",
 )
 OUT = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Default: a new folder in runs/.")
 TOKENIZER = typer.Option(
@@ -38,13 +48,17 @@ TOKENIZER = typer.Option(
     help="Folder of a trained tokenizer. Default: the tokenizer of a pretrained --model, or else a new one, trained on "
     "the training text.",
 )
-RESUME = typer.Option(False, "--resume", help="Resume the run in the folder --out from its last checkpoint.")
+RESUME = typer.Option(
+    False,
+    "--resume",
+    help="Resume the run in the folder --out from its last checkpoint, with the configuration of that run.",
+)
 OVERWRITE = typer.Option(False, "--overwrite", help="Delete the run in the folder --out and start a new one there.")
 MAX_STEPS = typer.Option(None, "--max-steps", min=1, help="Stop after this many optimizer steps.")
 MAX_EPOCHS = typer.Option(
-    None, "--max-epochs", min=0.0, help="Stop after this many epochs (passes over the training data)."
+    None, "--max-epochs", help="Stop after this many epochs (passes over the training data), such as 0.5 or 3."
 )
-MAX_MINUTES = typer.Option(None, "--max-minutes", min=0.0, help="Stop after this many minutes.")
+MAX_MINUTES = typer.Option(None, "--max-minutes", help="Stop after this many minutes of training, such as 0.5 or 60.")
 MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after this many training tokens.")
 BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Batch size in tokens, padding included.")
 LR = typer.Option(None, "--lr", help="Peak learning rate.")

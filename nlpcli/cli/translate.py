@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from nlpcli.cli import convention, terminal
-from nlpcli.cli.convention import OUT_FILE
+from nlpcli.cli.convention import JSON_FIELD, OUT_FILE, STANDARD_INPUT
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -37,11 +37,9 @@ class Command(convention.Command):
 
 
 def command(
-    files: list[str] = typer.Argument(
-        None, metavar="FILE", help="Files with one text in each line. Default, and for '-': standard input."
-    ),
+    files: list[str] = typer.Argument(None, metavar="FILE", help=f"Files with one text in each line. {STANDARD_INPUT}"),
     model: Path = typer.Option(
-        None, "--model", help="Folder of a translation model. Default: the newest translation model in runs/."
+        None, "--model", help="Folder of a translation model. Default: the latest translation model in runs/."
     ),
     results: Path = OUT_FILE,
     beam_size: int = typer.Option(
@@ -70,16 +68,22 @@ def command(
     beam_patience: float = typer.Option(
         None,
         "--beam-patience",
-        help="Beam search stops when this number times --beam-size hypotheses are complete. inf: it stops only when no "
+        help="Beam search stops after (this number x --beam-size) complete hypotheses. inf: it stops only when no "
         "incomplete hypothesis can still become the best one. Default: 1.",
     ),
     n_best: int = typer.Option(1, "--n-best", help="Number of translations of each input line."),
-    scores: bool = typer.Option(False, "--scores", help="Print a tab and the score after each translation."),
+    scores: bool = typer.Option(
+        False,
+        "--scores",
+        help="Print a tab and the score after each translation: the log-probability, changed by the length penalty and "
+        "the coverage penalty. A higher score is better.",
+    ),
     alignments: bool = typer.Option(
         False,
         "--alignments",
         help="Print a tab and the word alignment after each translation. 0-0 1-2 means: source word 0 is aligned with "
-        "target word 0, and source word 1 with target word 2.",
+        "target word 0, and source word 1 with target word 2. With --n-best, the alignment is the last field of each "
+        "output line.",
     ),
     alignment_layer: int = typer.Option(
         None,
@@ -154,8 +158,7 @@ def command(
     field: str = typer.Option(
         None,
         "--field",
-        help="JSON field with the text to translate; data.text is the field text inside the field data. "
-        "Implies --format jsonl. Default: text.",
+        help=f"JSON field with the text to translate. {JSON_FIELD} The option implies --format jsonl. Default: text.",
     ),
     output_field: str = typer.Option(
         "translation",

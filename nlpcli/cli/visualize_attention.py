@@ -23,13 +23,13 @@ _LENGTH = 32
 
 def command(
     texts: list[str] = typer.Argument(
-        None, metavar="TEXT", help="Texts that the model reads. Default: the lines of standard input."
+        None, metavar="TEXT", help="Texts that the model processes. Default: each line of standard input is a text."
     ),
     model: Path = typer.Option(
         None,
         "--model",
         metavar="DIR",
-        help="Folder of a run or of a Hugging Face model. Default: the newest run in runs/.",
+        help="Folder of a run or of a Hugging Face model. Default: the latest run in runs/.",
     ),
     text_a: str = typer.Option(None, "--text-a", metavar="TEXT", help="The first text of a pair."),
     text_b: str = typer.Option(None, "--text-b", metavar="TEXT", help="The second text of a pair."),
@@ -58,33 +58,46 @@ def command(
         None,
         "--site",
         metavar="NAME",
-        help="Attention to show: encoder, decoder (self-attention), cross (from decoder to encoder), source-encoder, "
-        "content or query (the two streams of XLNet). Repeatable.",
+        help="Attention to show: encoder or decoder (self-attention), cross (from the decoder to the encoder), "
+        "source-encoder (self-attention of the additional encoder from 'nlpcli finetune --source-layers'), content or "
+        "query (the two streams of XLNet). Repeatable.",
     ),
     layer: list[str] = typer.Option(
-        None, "--layer", metavar="N...", help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
+        None,
+        "--layer",
+        metavar="N...",
+        help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above. For pharaoh with --reverse-model also "
+        "3,2 (a "
+        "layer of each model) or auto (the two layers that agree best).",
     ),
     head: list[str] = typer.Option(
         None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
     ),
-    average: str = typer.Option(None, "--average", metavar="OVER", help="Show a mean. OVER is heads, layers or both."),
+    average: str = typer.Option(None, "--average", help="Show the mean over heads, layers or both (of them)."),
     rollout: bool = typer.Option(
         False,
         "--rollout",
-        help="Show attention rollout, the product of the attention of all layers up to each (Abnar and Zuidema 2020).",
+        help="Show attention rollout for each layer: the product of the attention matrices of the first layer up to "
+        "this "
+        "layer, each averaged over its heads and with the residual connection (Abnar and Zuidema 2020).",
     ),
     gradient: bool = typer.Option(
         False, "--gradient", help="Show gradient times attention: how much each weight affects the prediction."
     ),
     label: str = typer.Option(
-        None, "--label", help="With --gradient: the label whose score is differentiated. Default: the predicted label."
+        None,
+        "--target-label",
+        metavar="LABEL",
+        help="With --gradient: the label whose score is differentiated. Default: the predicted label.",
     ),
     words: bool = typer.Option(False, "--words", help="Merge subword tokens into words."),
     special: bool = typer.Option(True, "--special/--no-special", help="Show special tokens, or leave them out."),
     stats: bool = typer.Option(
         False,
         "--stats",
-        help="Print the entropy and the mean query-key distance of each head, averaged over all texts.",
+        help="Print two statistics of each head, averaged over all texts: the entropy of its attention weights in "
+        "bits, "
+        "and the mean distance in tokens from a query to its keys, weighted by attention.",
     ),
     format: str = typer.Option(
         None,
@@ -118,12 +131,12 @@ def command(
         "--align",
         metavar="METHOD",
         help="For pharaoh: how word alignments are made. argmax uses one model. intersection, union, grow-diag, "
-        "grow-diag-final and grow-diag-final-and combine two models and need --reverse. Default: argmax, or grow-diag "
-        "with --reverse.",
+        "grow-diag-final and grow-diag-final-and combine two models and need --reverse-model. Default: argmax, or "
+        "grow-diag with --reverse-model.",
     ),
     reverse: Path = typer.Option(
         None,
-        "--reverse",
+        "--reverse-model",
         metavar="DIR",
         help="For pharaoh: folder of a second model, which translates in the opposite direction.",
     ),
@@ -137,13 +150,18 @@ def command(
         None,
         "--pattern",
         metavar="PATTERN",
-        help='Draw an attention mask, such as "window:4+global:1". This needs no model.',
+        help="Draw an attention mask, such as window:4+global:1. Parts are full, causal, prefix:N, window:N, "
+        "dilated:N:D, "
+        "global:N, random:N, random-past:N, blockwise:N, strided:N and fixed:N; + means 'or', & means 'and'. "
+        "docs/figures.md describes them. This needs no model.",
     ),
     positions: str = typer.Option(
         None,
         "--positions",
         metavar="NAME",
-        help="Draw positional encodings: sinusoidal, sinusoidal-halves, rotary or relative. This needs no model.",
+        help="Draw positional encodings: sinusoidal (sines and cosines alternate), sinusoidal-halves (first all sines, "
+        "then "
+        "all cosines, as in Marian and PEGASUS), rotary (RoPE) or relative (the buckets of T5). This needs no model.",
     ),
     explain: str = typer.Option(
         None,
@@ -169,7 +187,7 @@ def command(
     distance: int = typer.Option(
         None,
         "--distance",
-        help="For --positions relative: distance in tokens from which on all distances share one bucket. Default: 128.",
+        help="For --positions relative: all distances of N tokens or more share one bucket. Default: 128.",
     ),
     seed: int = typer.Option(
         None,
@@ -217,7 +235,7 @@ def command(
         reading={
             "TEXT": texts, "--model": model, "--text-a": text_a, "--text-b": text_b, "--target": target,
             "--target-file": target_file, "--memory": memory, "--order": order, "--task": part, "--gradient": gradient,
-            "--label": label,
+            "--target-label": label,
         },
         choosing={
             "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
@@ -227,7 +245,7 @@ def command(
             "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets,
             "--distance": distance, "--seed": seed,
         },
-        aligning={"--align": align, "--reverse": reverse, "--step": step},
+        aligning={"--align": align, "--reverse-model": reverse, "--step": step},
         viewing={"--view": view, "--links": links},
         machine={"--device": None if device == "auto" else device, "--threads": threads},
         pattern=pattern,
@@ -292,7 +310,7 @@ def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> No
     reading, aligning, layers = options.reading, options.aligning, options.choosing["--layer"]
     with given.files() as (sources, targets):
         job = Aligning(
-            target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse"],
+            target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse-model"],
             method=aligning["--align"], gradient=reading["--gradient"],
             layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict", **machine,
         )  # fmt: skip

@@ -42,7 +42,7 @@ class Clustering:
             raise NlpcliError(
                 "neither --k nor --distance-threshold is given"
                 if self.k is None
-                else "--k and --distance-threshold exclude each other",
+                else "--k and --distance-threshold can't be used together",
                 hint="add --k NUMBER, or --distance-threshold NUMBER such as 0.4",
             )
         if self.distance is not None and not 0 < self.distance <= 2:
@@ -76,7 +76,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     check_files(job.files)
     texts, vectors = _read(job, say=say, warn=warn)
     if not texts:
-        raise NlpcliError(f"{', '.join(job.files)} has no lines to cluster")
+        raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
     rows = unit(vectors.astype(np.float32))
     labels = _k_means(rows, job) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)

@@ -40,7 +40,7 @@ class Searching:
     orders the `candidates` nearest anew, by its score or by the probability of the label `positive` (None: of the one
     that means so, or the last one).
 
-    Raises: NlpcliError for settings that exclude each other.
+    Raises: NlpcliError for settings that can't be used together.
     """
 
     vectors: Path | None = None
@@ -60,7 +60,9 @@ class Searching:
             raise unknown("index", self.index, KINDS)
         if bool(self.corpus) == (self.vectors is not None):
             raise NlpcliError(
-                "no text to search is given" if self.vectors is None else "--vectors and --corpus exclude each other",
+                "no text to search is given"
+                if self.vectors is None
+                else "--vectors and --corpus can't be used together",
                 hint="add --corpus FILE, or --vectors FILE.npy --texts FILE",
             )
         folder = self.vectors is not None and self.vectors.suffix != ".npy"
@@ -175,7 +177,7 @@ class Search:
             blocks.append(self.embedder.vectors(lines))
             texts += [line.replace("\n", " ") for line in lines]
         if not texts:
-            raise NlpcliError(f"{', '.join(self.job.corpus)} has no lines to search")
+            raise NlpcliError(f"there are no lines to search in {', '.join(self.job.corpus)}")
         tell_cut(self.embedder, warn)
         self.embedder.cut = 0
         return np.concatenate(blocks), texts

@@ -36,18 +36,19 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise RunFailed(
-                f"{path}: no space left on the disk", hint="free some disk space, then run it again"
+                f"{path} can't be written, because no space is left on the disk",
+                hint="free some disk space, then run the command again",
             ) from error
         if error.errno == errno.ELOOP:
             raise NlpcliError(
                 f"{path} is a symbolic link, which is not followed here", hint="remove the link"
             ) from error
         if isinstance(error, PermissionError):
-            raise NlpcliError(f"{path}: no permission to write here") from error
+            raise NlpcliError(f"{path} can't be written, because you have no permission to write there") from error
         if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
-            raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
+            raise NlpcliError(f"{path} can't be written ({error.strerror})") from error
         if has_temporary_name(Path(str(error.filename))):
-            raise NlpcliError(f"{path}: can't be written ({error.strerror})") from error
+            raise NlpcliError(f"{path} can't be written ({error.strerror})") from error
         raise
 
 
@@ -69,7 +70,7 @@ def plain_name(name: object, place: str) -> str:
     quoted = quoted if len(quoted) <= 80 else f"{quoted[:80]}…"
     raise NlpcliError(
         f"{place}: {quoted} can't be the name of a file or folder",
-        hint="take a short name without slashes, backslashes and control characters",
+        hint="use a short name without slashes, backslashes and control characters",
     )
 
 
@@ -82,7 +83,7 @@ class AlreadyThere(NlpcliError):
 
 
 def _already_there(path: Path) -> AlreadyThere:
-    return AlreadyThere(f"{path}: already exists")
+    return AlreadyThere(f"{path} already exists")
 
 
 @contextmanager
@@ -200,7 +201,7 @@ def new_directory(path: Path, *, replace: bool | Callable[[], bool] = False) -> 
     if not may_replace():
         raise _already_there(path)
     if path.exists() and not path.is_dir():
-        raise NlpcliError(f"{path}: is a file, not a folder")
+        raise NlpcliError(f"{path} is a file, not a folder")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)

@@ -157,7 +157,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise NlpcliError(f"{path}:1: expected 'key: value' lines, found a {type(data).__name__}")
+        raise NlpcliError(f"{path}:1: the file must contain lines of the form 'key: value', not {_value_of(data)}")
     _check_keys(data, str(path))
     return data
 
@@ -166,7 +166,7 @@ def _check_keys(data: Mapping[Any, Any], source: str) -> None:
     """Raises: NlpcliError for a group of settings whose names are neither texts nor numbers."""
     for key, value in data.items():
         if not isinstance(key, (str, int, float)):
-            raise NlpcliError(f"{source}: the key {quoted(key)} is not a name")
+            raise NlpcliError(f"{source}: the key {quoted(key)} must be text or a number")
         if isinstance(value, Mapping):
             _check_keys(value, source)
 
@@ -177,7 +177,9 @@ def _text_of(path: Path, form: str) -> str:
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise NlpcliError(f"{path}: more than {_MOST_BYTES // 2**20} MiB, too large for a configuration file")
+            raise NlpcliError(
+                f"{path}: a configuration file can have at most {_MOST_BYTES // 2**20} MiB, but this file is larger"
+            )
         return data.decode("utf-8")
     except FileNotFoundError:
         raise NlpcliError(f"{path}: no such file") from None
@@ -186,14 +188,14 @@ def _text_of(path: Path, form: str) -> str:
     except UnicodeDecodeError as error:
         raise NlpcliError(f"{path}: the file is not valid UTF-8 at byte {error.start}") from None
     except OSError as error:
-        raise NlpcliError(f"{path}: can't be read ({(error.strerror or str(error)).lower()})") from None
+        raise NlpcliError(f"{path} can't be read ({(error.strerror or str(error)).lower()})") from None
 
 
 def load_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of settings. Raises: NlpcliError when it can't be read as one."""
     data = from_json(_text_of(Path(path), "JSON"), str(path))
     if not isinstance(data, dict):
-        raise NlpcliError(f"{path}: expected a JSON object, found a {type(data).__name__}")
+        raise NlpcliError(f"{path}: the file must contain a JSON object, not {_value_of(data)}")
     return data
 
 
@@ -202,7 +204,11 @@ def from_json(text: str | bytes, source: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NlpcliError(f"{source}: not valid JSON ({json_reason(error)})") from None
+        raise NlpcliError(f"{source}: this is not valid JSON ({json_reason(error)})") from None
+
+
+def _value_of(data: Any) -> str:
+    return "a list" if isinstance(data, list) else "a single value"
 
 
 def json_reason(error: Exception) -> str:
@@ -227,7 +233,9 @@ def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict
         key, equals, text = assignment.partition("=")
         keys = key.strip().split(".")
         if not equals or not all(keys) or len(keys) > _DEEPEST:
-            raise NlpcliError(f"--set {assignment}: expected key=value", hint="for example: --set training.lr=0.001")
+            raise NlpcliError(
+                f"--set needs KEY=VALUE, not {quoted(assignment)}", hint="for example: --set training.lr=0.001"
+            )
         try:
             value = _from_yaml(text)
         except yaml.YAMLError as error:

@@ -49,7 +49,7 @@ def mistake(kind: type[BaseModel], data: Mapping[str, Any], source: str, error: 
     if first["type"] == "missing":
         return NlpcliError(f"{source}: '{key}' is missing")
     wrong = " or ".join(dict.fromkeys(_sentence(found) for found in alike)).replace(" or must be ", " or ")
-    return NlpcliError(f"{source}: {key}{': ' if key else ''}{wrong}{_got(first['input'])}", hint=_choice(first))
+    return NlpcliError(f"{source}: {key}{_joint(key, wrong)}{wrong}{_got(first['input'])}", hint=_choice(first))
 
 
 def _place(location: Sequence[Any], data: Any, type_: str) -> tuple[Any, ...]:
@@ -76,6 +76,13 @@ def _sentence(error: Any) -> str:
         unit = "character" if type_.startswith("string") else "value"
         return f"must have at {'least' if 'short' in type_ else 'most'} {number} {unit}{'s' * (number != 1)}"
     return _SENTENCES.get(type_, "is not possible here").format(**{k: _plain(v) for k, v in context.items()})
+
+
+def _joint(key: str, wrong: str) -> str:
+    """What stands between a setting and what is wrong with it: one sentence, unless `wrong` is one by itself."""
+    if not key:
+        return ""
+    return " " if re.match(r"must |contains |is not ", wrong) else ": "
 
 
 def _plain(value: Any) -> str:

@@ -143,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except RecursionError:
-        raise NlpcliError(f"{path}: not readable JSON (nested too deeply)") from None
+        raise NlpcliError(f"{path}: the JSON in this file is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise NlpcliError(f"{path}: the file is not valid JSON ({error})") from None
     if not isinstance(content, dict):

@@ -220,7 +220,7 @@ def by_numbers(
     if labelled and "label" not in places:
         raise NlpcliError(
             f"{place}: the label is missing; the row has only {counted(width, 'column')}",
-            hint="put labels into a column of their own; if the first word of each line is its label, use --format "
+            hint="put labels into a separate column; if the first word of each line is its label, use --format "
             "labeled-lines",
         )
     return Places(tuple(places[role] for role in ("text", "text2") if role in places), places.get("label"), id)
@@ -318,7 +318,7 @@ def _label(
 
 def _cannot_tell(what: str, names: Sequence[str], place: str, option: str) -> NlpcliError:
     return NlpcliError(
-        f"{place}: no column is recognized as {what}; the columns are: {listed(names)}",
+        f"{place}: it is not clear which column contains {what}; the columns are: {listed(names)}",
         hint=f"name the column with {option}",
     )
 

@@ -163,14 +163,18 @@ def _listed(row: Row, columns: Columns, *, labelled: bool) -> Example:
         check_width(row, len(row.names), len(row.names), more=bool(columns.text and columns.label))
     words = _column(row, columns.text, _WORDS, 0)
     if words is None:
-        raise NlpcliError(f"{row.place}: no column is recognized as the words", hint="name the column with --text")
+        raise NlpcliError(
+            f"{row.place}: it is not clear which column contains the words", hint="name the column with --text"
+        )
     tags = _column(row, columns.label, _TAGS, None if len(row.cells) == 1 else 1, needed=labelled)
     texts = _list(row.cells[words], "words", row.place)
     label = None if tags is None or row.cells[tags] is None else _list(row.cells[tags], "tags", row.place)
     if label is not None:
         label = tuple(clean_tag(tag, number, row.place) for number, tag in enumerate(label, start=1))
     if label is None and labelled:
-        raise NlpcliError(f"{row.place}: no column is recognized as the tags", hint="name the column with --label")
+        raise NlpcliError(
+            f"{row.place}: it is not clear which column contains the tags", hint="name the column with --label"
+        )
     if label is not None and len(label) != len(texts):
         raise NlpcliError(
             f"{row.place}: the example has {counted(len(texts), 'word')} but {counted(len(label), 'tag')}"

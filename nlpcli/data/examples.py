@@ -254,7 +254,7 @@ def _usual_choices(row: Row) -> list[int]:
     if len(found) < 2 and not lists:
         there = f"the columns are: {listed(row.names)}" if row.names else "the table has no header"
         raise NlpcliError(
-            f"{row.place}: no columns are recognized as the candidates; {there}",
+            f"{row.place}: it is not clear which columns contain the candidates; {there}",
             hint="name the columns with --choices a,b,c",
         )
     return found if len(found) > 1 else lists[:1]
@@ -280,7 +280,9 @@ def _stem(row: Row, columns: Columns) -> list[int]:
         return explicit
     first = _usual(row, _STEMS, "--text")
     if first is None:
-        raise NlpcliError(f"{row.place}: no column is recognized as the text", hint="name the column with --text")
+        raise NlpcliError(
+            f"{row.place}: it is not clear which column contains the text", hint="name the column with --text"
+        )
     question = _usual(row, ("question",), "--text2")
     if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
         explicit = [question]
@@ -299,7 +301,7 @@ def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool
             if i is not None and i not in taken:
                 raise NlpcliError(f"{row.place}: the label is null")
             raise NlpcliError(
-                f"{row.place}: no column is recognized as the label, which is the right candidate",
+                f"{row.place}: it is not clear which column contains the label, which is the correct candidate",
                 hint="name the column with --label",
             )
         return None

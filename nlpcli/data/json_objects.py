@@ -121,7 +121,8 @@ class _Twice(ValueError):
     def at(self, place: str) -> NlpcliError:
         first, second = self.places
         return NlpcliError(
-            f"{place}: the key '{shown_keys([self.key])}' occurs twice in an object, as its keys {first} and {second}",
+            f"{place}: the key '{shown_keys([self.key])}' occurs twice in an object, as key number {first} and "
+            f"{second}",
             hint="give each key of an object a different name",
         )
 
@@ -212,7 +213,7 @@ def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> I
     if len(lists) > 1:
         raise NlpcliError(
             f"{name} contains several lists of records: {shown_keys(lists)}",
-            hint="save the list that you need in a file of its own",
+            hint="save the list that you need in a separate file",
         )
     if not lists:
         yield document, place

@@ -67,7 +67,9 @@ def build_shards(
     if sentences is not None and sentences not in SENTENCES:
         raise unknown("sentences setting", sentences, SENTENCES)
     if sentences is not None and keep_empty:
-        raise NlpcliError("keep_empty and sentences exclude each other: an empty sentence marks the end of a document")
+        raise NlpcliError(
+            "keep_empty and sentences can't be used together, because an empty sentence marks the end of a document"
+        )
     source = TextSource(documents, field, column)
     job = _Job(source, _loaded(tokenizer), keep_empty=keep_empty, sentences=sentences, shard_tokens=shard_tokens)
     with repeatable(paths) as files:

@@ -118,7 +118,7 @@ def read_suite(suite: str, folder: Path | str) -> list[FoundTask]:
         raise unknown("suite", suite, SUITES)
     folder = Path(folder)
     if not folder.is_dir():
-        raise NlpcliError(f"{folder}{' is a file, not a folder' if folder.exists() else ': no such folder'}")
+        raise NlpcliError(f"{folder}{' is a file, not a folder' if folder.exists() else ' does not exist'}")
     below = {squashed(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     places = {squashed(folder.resolve().name): folder} | below | {"": folder}
     found = [task for task in (_find(task, places) for task in SUITES[suite]) if task is not None]

@@ -54,18 +54,20 @@ class ExactMatch(ExampleMetric):
 
     Items: a prediction is a string ("" for "there is no answer") or None where there is none; a reference is a tuple of
     all right answers, () or ("",) where there is no answer; of several references the answers of all count.
-    `normalize`: `squad` as above, or `none`: the strings as they are. Raises: NlpcliError for another normalisation.
+    `normalize_answers`: `squad` as above, or `none`: the strings as they are.
+
+    Raises: NlpcliError for another normalization.
     """
 
     name: ClassVar[str] = "EM"
     needs: ClassVar[str] = ANSWERS
     max_references: ClassVar[int | None] = None
-    options: ClassVar[frozenset[str]] = frozenset({"normalize"})
+    options: ClassVar[frozenset[str]] = frozenset({"normalize_answers"})
 
-    def __init__(self, *, normalize: str = "squad") -> None:
-        if normalize not in NORMALISATIONS:
-            raise unknown("normalization", normalize, NORMALISATIONS)
-        self.normalize = normalize
+    def __init__(self, *, normalize_answers: str = "squad") -> None:
+        if normalize_answers not in NORMALISATIONS:
+            raise unknown("normalization", normalize_answers, NORMALISATIONS)
+        self.normalize = normalize_answers
 
     def choices(self) -> str:
         return f"norm:{self.normalize}"

@@ -39,7 +39,9 @@ class Ter(SacreMetric):
         ter_case_sensitive: bool = False,
     ) -> None:
         if lowercase and ter_case_sensitive:
-            raise NlpcliError("--lowercase and --ter-case-sensitive exclude each other", hint="leave out one of them")
+            raise NlpcliError(
+                "--lowercase and --ter-case-sensitive can't be used together", hint="leave out one of them"
+            )
         self._settings = {
             "normalized": ter_normalized,
             "no_punct": ter_no_punct,

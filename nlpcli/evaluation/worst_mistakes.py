@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Mistake:
-    """One example, with the confidence in the wrong answer in the unit of its task (greater is worse)."""
+    """A wrong prediction and its reference. error: a larger number is worse; the `mistake` of each task says what it is."""
 
     place: str
-    badness: float
+    error: float
     expected: str
     predicted: str
     text: str
@@ -34,7 +34,7 @@ def mistakes(
     """The `count` worst of a task's wrong predictions, the worst first."""
     found = []
     for example, prediction in zip(examples, predictions, strict=True):
-        confidence, reference, output = task.mistake(example, prediction)
-        if confidence > 0:
-            found.append(Mistake(example.place, confidence, reference, output, task.text_of(example)))
-    return sorted(found, key=lambda mistake: -mistake.badness)[:count]
+        error, reference, output = task.mistake(example, prediction)
+        if error > 0:
+            found.append(Mistake(example.place, error, reference, output, task.text_of(example)))
+    return sorted(found, key=lambda mistake: -mistake.error)[:count]

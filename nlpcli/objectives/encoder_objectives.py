@@ -236,7 +236,7 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
         if not 0 < weight < float("inf"):
             raise NlpcliError(f"the weight of {name} must be a positive number, not {weight:g}")
     if {"nsp", "sop"} <= weights.keys():
-        raise NlpcliError("nsp and sop exclude each other", hint="choose one of them")
+        raise NlpcliError("nsp and sop can't be used together", hint="choose one of them")
     return dict(weights)
 
 

@@ -73,7 +73,7 @@ class Stretches:
         if len(self.table) == 0:
             raise NlpcliError(
                 f"no document has {least} or more sentences within {length} tokens",
-                hint="set data.documents and data.sentences as the text is written, or a longer data.context",
+                hint="check that data.documents and data.sentences fit the text, or set a larger data.context",
             )
 
     @property

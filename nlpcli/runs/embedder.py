@@ -58,7 +58,7 @@ class Vectors:
             how, _, count = self.layers.partition(":")
             if self.layers != "last" and (how not in ("concat", "mean") or parse_int(count) is None):
                 raise NlpcliError(
-                    f"unknown value of --layers '{self.layers}'",
+                    f"--layers does not support the value '{self.layers}'",
                     hint="choose last, concat:N or mean:N, such as concat:4",
                 )
 

@@ -49,7 +49,7 @@ class Embedding:
         if self.word not in WORD_VECTORS:
             raise unknown("word pooling", self.word, WORD_VECTORS)
         if not all(wanted.strip() for wanted in self.only):
-            raise NlpcliError("the word of --word is empty")
+            raise NlpcliError("--word needs a word, but the given one is empty")
         if self.output_field == (self.field or "text"):
             raise NlpcliError(
                 f"the vector can't be written to the field '{self.output_field}', which contains the text",

@@ -82,7 +82,8 @@ def _check_confusion(task: Any, job: Evaluating) -> None:
     if job.confusion and not task.has_confusion:
         tasks = [name for name in TASKS if getattr(TASKS.load(name), "has_confusion", False)]
         raise NlpcliError(
-            f"{task.name} has no confusion matrix", hint=f"{' and '.join(tasks)} have one; leave --confusion out"
+            f"--confusion has no effect on the task {task.name}",
+            hint=f"{' and '.join(tasks)} have one; leave --confusion out",
         )
 
 

@@ -33,7 +33,7 @@ def is_json(path: str, format: str, field: str | None) -> bool:
 def check_field(format: str, field: str | None) -> None:
     """Raises: NlpcliError for a field of JSON where the format says that lines are plain."""
     if field is not None and format not in ("auto", "jsonl"):
-        raise NlpcliError(f"--field and --format {format} exclude each other", hint="use only one of them")
+        raise NlpcliError(f"--field and --format {format} can't be used together", hint="use only one of them")
 
 
 def read_inputs(path: str, format: str, field: str | None, added: Sequence[str] = ()) -> Iterator[Input]:

@@ -78,7 +78,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     """
     if request.config is not None and request.preset is not None:
         raise NlpcliError(
-            "a preset and --config exclude each other", hint="write 'extends: PRESET' into the configuration file"
+            "a preset and --config can't be used together", hint="write 'extends: PRESET' into the configuration file"
         )
     if request.resume:
         _check_resumable(request)
@@ -221,7 +221,7 @@ def _check_resumable(request: Request) -> None:
     for name, value in refused.items():
         if value:
             raise NlpcliError(
-                f"{name} and --resume exclude each other, because a resumed run keeps its configuration",
+                f"{name} and --resume can't be used together, because a resumed run keeps its configuration",
                 hint="leave it out, or change single settings with --set",
             )
     check_run_to_resume(request.out)

@@ -106,7 +106,7 @@ class Translating:
         check_field(self.format, self.input_field)
         if self.prefix and self.prefix_file is not None:
             raise NlpcliError(
-                "--target-prefix and --target-prefix-file exclude each other", hint="leave out one of them"
+                "--target-prefix and --target-prefix-file can't be used together", hint="leave out one of them"
             )
         if (self.input_field or "text") in self.added:
             raise NlpcliError(
@@ -178,8 +178,9 @@ def _generation(job: Translating, loaded: LoadedModel, warn: Callable[[str], Non
     for name in ("length_normalization", "coverage_penalty", "beam_patience"):
         if getattr(job.search, name) is not None:
             raise NlpcliError(
-                f"--{name.replace('_', '-')} has no effect on {loaded.path}, which is decoded as in transformers",
-                hint="leave out the option; generation_config.json sets the search",
+                f"--{name.replace('_', '-')} has no effect on {loaded.path}, because its search settings come from its "
+                "generation_config.json, as in the library Hugging Face Transformers",
+                hint="leave out this option, or change the settings in generation_config.json",
             )
     return found.model_copy(update={"num_beams": max(found.num_beams, job.search.n_best)})
 
@@ -237,4 +238,4 @@ def read_requests(job: Translating) -> Iterator[Request]:
                     )
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:
-        raise NlpcliError(f"{job.prefix_file} has more lines than the {count:,} to translate")
+        raise NlpcliError(f"{job.prefix_file} has more lines than the input, which has {counted(count, 'line')}")

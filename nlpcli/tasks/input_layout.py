@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row
@@ -68,8 +69,10 @@ class Layout:
         room = max_length - len(self.start) - len(self.end) - (texts - 1) * len(self.between)
         if room < texts:
             raise NlpcliError(
-                f"data.max_length is {max_length}, so no tokens of the text fit beside the special tokens",
-                hint=f"set data.max_length to at least {max_length - room + texts}",
+                f"a maximum length of {counted(max_length, 'token')} leaves no room for the text beside the special "
+                "tokens",
+                hint="set the maximum length (data.max_length or --max-length) to at least "
+                f"{max_length - room + texts}",
             )
         return room
 

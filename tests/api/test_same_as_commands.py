@@ -99,8 +99,7 @@ def trained(request, folder):
 
 def test_a_training_ends_with_the_same_weights_and_metrics(trained):
     name, record, run, _ = trained
-    summary = {name: record[name] for name in ("steps", "tokens")}
-    summary |= {"kept": record["best_checkpoint"], "reason": record["stopped"]}
+    summary = {name: record[name] for name in ("steps", "tokens", "best_checkpoint", "stopped")}
     summary |= {"metrics": {score["metric"]: score["value"] for score in record["scores"]}}
     summary |= {"best": {score["metric"]: score["value"] for score in record["best"]}}
     assert dataclasses.asdict(run) == summary | {"path": run.path, "seconds": run.seconds}

@@ -93,7 +93,7 @@ def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_t
     assert own == [["window:3"] * 2, ["causal", "causal & window:2"]]
     assert ModelConfig(decoder_attention=["full"]) == ModelConfig()
     with pytest.raises(
-        ValueError, match="kind encoder-decoder; for one of kind decoder, set attention"
+        ValueError, match="needs a model of kind encoder-decoder; for one of kind decoder, set attention"
     ):
         ModelConfig(kind="decoder", decoder_attention=["window:2"])
 

@@ -95,7 +95,7 @@ def test_lines_are_embedded_when_there_are_no_vectors_yet(run, model):
     ("arguments", "message"),
     [
         ([], "neither --k nor --distance-threshold is given"),
-        (["--k", 2, "--distance-threshold", 0.5], "exclude each other"),
+        (["--k", 2, "--distance-threshold", 0.5], "can't be used together"),
         (["--distance-threshold", 3], "--distance-threshold must be above 0 and at most 2, not 3"),
         (["--k", 7], "6 different lines can't form 7 clusters"),
         (["--k", 2, "none.txt"], "none.txt: no such file"),
@@ -119,7 +119,7 @@ def test_what_has_no_effect_is_told(call, far_apart):
         ["--device", "cpu"],
     ]:
         status, _, said = call(*far_apart, "--k", 2, *options)
-        assert status == 2 and "exclude each other" in said and options[0] in said
+        assert status == 2 and "can't be used together" in said and options[0] in said
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, monkeypatch):
@@ -133,4 +133,4 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(call, far_apart, mo
 
 def test_nothing_can_not_be_grouped(call, model):
     status, _, err = call("--model", model, "--k", 2)
-    assert status == 2 and "has no lines to cluster" in err
+    assert status == 2 and "there are no lines to cluster in" in err

@@ -79,10 +79,18 @@ def raising(error: BaseException):
         (RunFailed("loss is not finite"), 1, "nlpcli: loss is not finite\n"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.txt"), 2, "nlpcli: x.txt: no such file"),
         (PermissionError(errno.EACCES, "Permission denied", "x.txt"), 2, "nlpcli: x.txt: permission denied\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "nlpcli: runs/x: no space left on the disk\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            1,
+            "nlpcli: runs/x can't be written, because no space is left on the disk\n",
+        ),
         (OSError(errno.EIO, "Input/output error"), 1, "nlpcli: input/output error\n"),
-        (MemoryError(), 1, "nlpcli: out of memory\n"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "nlpcli: out of memory\n"),
+        (MemoryError(), 1, "nlpcli: there is not enough memory\n"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "nlpcli: there is not enough memory\n",
+        ),
         (ValueError("two\nlines"), 1, "nlpcli: internal error: ValueError: two lines\n  hint: "),
         (ZeroDivisionError(), 1, "nlpcli: internal error: ZeroDivisionError\n"),
         (KeyboardInterrupt(), 130, ""),
@@ -191,7 +199,7 @@ def test_a_full_disk_is_one_sentence_and_status_1(driver, body):
         process = driver(body, stdout=full)
         assert process.wait(timeout=30) == 1
     told = process.stderr.read().decode()
-    assert told.startswith("nlpcli: standard output: no space left on the disk\n  hint: ")
+    assert told.startswith("nlpcli: standard output can't be written, because no space is left on the disk\n  hint: ")
     assert len(told.splitlines()) == 2
 
 
@@ -248,7 +256,7 @@ def test_results_that_have_no_room_are_one_sentence_and_status_1(environment, tm
     (tmp_path / "a.txt").write_text("a small cat sat there\n")
     done = in_a_shell(environment, f'"$0" -m nlpcli {arguments} > /dev/full', tmp_path)
     assert done.returncode == 1
-    assert "nlpcli: standard output: no space left on the disk\n  hint: " in done.stderr
+    assert "nlpcli: standard output can't be written, because no space is left on the disk\n  hint: " in done.stderr
 
 
 def test_a_file_is_never_taken_for_a_closed_stream(environment, tmp_path):

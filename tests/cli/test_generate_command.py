@@ -135,7 +135,7 @@ def test_a_terminal_sees_the_text_grow_and_the_same_text(call, model, monkeypatc
         (["--temperature", "-1"], "temperature must be a positive number"),
         (["--top-k", "-1"], "--top-k must be at least 0, not -1"),
         (["--greedy", "--num-samples", "2"], "--greedy writes one text, but --num-samples is 2"),
-        (["--stop", ""], "the text of --stop is empty"),
+        (["--stop", ""], "--stop needs a text, but the given one is empty"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, message):

@@ -57,4 +57,4 @@ def test_heads_that_another_objective_needs_are_new(call):
 
 def test_a_preset_beside_a_model_is_refused(call):
     status, err = call("--objective", "mlm", "--model", "a", "--preset", "bert-nano")
-    assert status == 2 and "exclude each other" in err
+    assert status == 2 and "can't be used together" in err

@@ -128,7 +128,7 @@ def test_a_resumed_mixture_ends_like_one_that_was_not_interrupted(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mixture", "texts.yaml", "--task", "classify"], "--mixture and --task classify exclude each other"),
+        (["--mixture", "texts.yaml", "--task", "classify"], "--mixture and --task classify can't be used together"),
         (
             ["--mixture", "texts.yaml", "--set", "model.kind=encoder"],
             "text-to-text needs a model of kind encoder-decoder",

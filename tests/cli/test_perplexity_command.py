@@ -93,7 +93,7 @@ def test_json_has_every_score_in_full(call):
         (["bleu", "a.txt"], "the references are missing"),
         (["perplexity", "a.txt", "--memory-length", "3"], "has no memory"),
         (["perplexity", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["perplexity", "a.txt", "--json", "--score-only"], "exclude each other"),
+        (["perplexity", "a.txt", "--json", "--score-only"], "can't be used together"),
     ],
 )
 def test_calls_that_make_no_sense_end_with_a_sentence(call, arguments, message):

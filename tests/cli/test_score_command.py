@@ -304,7 +304,7 @@ def test_an_option_without_effect_is_named_and_changes_nothing(files, run, call,
         (["bleu", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
         (["bleu", "--bootstrap-samples", "9"], "--bootstrap-samples has no effect without --confidence or --baseline"),
         (["wer", "--sentence", "--seed", "3"], "--seed has no effect without --confidence or --baseline"),
-        (["bleu", "--json", "--decimals", "4"], "--json and --decimals exclude each other"),
+        (["bleu", "--json", "--decimals", "4"], "--json and --decimals can't be used together"),
     ],
 )
 def test_an_option_that_excludes_another_or_needs_one_is_refused(files, run, call, said):

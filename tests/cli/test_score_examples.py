@@ -136,7 +136,7 @@ def test_answers_are_scored_against_a_squad_file_and_against_lines(files, run):
     (files / "ref").write_text("dogs\nsomething\n")
     assert run("score", "exact-match", "lines", "--ref", "ref", "--ref", "other", "--score-only").stdout == "50.00\n"
     assert run("score", "exact-match", "lines", "--ref", "other", "--score-only").stdout == "100.00\n"
-    verbatim = run("score", "exact-match", "lines", "--ref", "other", "--normalize", "none")
+    verbatim = run("score", "exact-match", "lines", "--ref", "other", "--normalize-answers", "none")
     assert verbatim.stdout.startswith("EM 50.00 ") and "|norm:none|" in verbatim.stdout
 
 

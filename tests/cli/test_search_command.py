@@ -181,8 +181,8 @@ def test_a_saved_index_refuses_weights_that_differ_by_a_hair_and_takes_a_copy(ca
     [
         ([], "no text to search is given"),
         (["--corpus", "none.txt"], "none.txt: no such file"),
-        (["--corpus", "empty.txt"], "empty.txt has no lines to search"),
-        (["--corpus", "c.txt", "--vectors", "v.npy"], "exclude each other"),
+        (["--corpus", "empty.txt"], "there are no lines to search in empty.txt"),
+        (["--corpus", "c.txt", "--vectors", "v.npy"], "can't be used together"),
         (["--vectors", "v.npy"], "contains only vectors, so their texts are needed"),
         (["--vectors", "v.npy", "--texts", "c.txt"], "v.npy is not a valid .npy file"),
         (["--vectors", "idx", "--texts", "c.txt"], "a saved index contains its texts"),
@@ -211,7 +211,7 @@ def test_a_saved_index_whose_model_is_gone_says_so(call, model, corpus, tmp_path
     assert status == 2 and f"was made with the model {moved}, which does not exist" in err
     assert call("--vectors", "idx", "--model", model, "dog")[0] == 0
     (tmp_path / "idx" / "vectors.npy").write_bytes(b"")
-    assert "not a whole file of vectors" in call("--vectors", "idx", "--model", model, "dog")[2]
+    assert "vectors.npy is not a valid .npy file" in call("--vectors", "idx", "--model", model, "dog")[2]
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(call, model, corpus, monkeypatch):

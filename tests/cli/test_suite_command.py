@@ -160,7 +160,7 @@ def test_records_of_superglue_are_learnt_and_answered(call):
         (["finetune", "--suite", "glue", "--train", "GLUE", "--only", "rte"], "no training data for RTE"),
         (["finetune", "--only", "rte", "--task", "classify"], "--only has no effect without --suite"),
         (["evaluate", "--suite", "glue", "--data", "GLUE"], "--model DIR"),
-        (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "nowhere: no such folder"),
+        (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "nowhere"], "the folder nowhere does not exist"),
         (["evaluate", "--suite", "glue", "--data", "GLUE", "--model", "GLUE"], "CoLA: no model"),
         (["evaluate", "--data", "GLUE", "--predictions", "x"], "--predictions has no effect without --suite"),
     ],

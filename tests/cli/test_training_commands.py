@@ -470,7 +470,7 @@ def test_a_full_disk_ends_the_run_with_one_sentence_and_keeps_what_was_there(cal
     limited = f"ulimit -f 64; exec {shlex.join([*nlpcli_command, *command])}"  # no file beyond 64 blocks of 1024 bytes
     done = subprocess.run(["bash", "-c", limited], cwd=pairs, env=environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert "no space left" in done.stderr and "Traceback" not in done.stderr
+    assert "no space is left" in done.stderr and "Traceback" not in done.stderr
     assert not (pairs / "runs/big/model.yaml").exists()
     assert before == {path: path.read_bytes() for path in (pairs / "runs/lm").rglob("*") if path.is_file()}
 
@@ -552,22 +552,22 @@ BAD_CALLS = {
     ),
     "resume with a preset": (
         ["pretrain", "--resume", "--out", "a", "--preset", "gpt-mini"],
-        "a preset and --resume exclude each other",
+        "a preset and --resume can't be used together",
         "--set",
     ),
     "resume with a file": (
         ["pretrain", "--resume", "--out", "a", "--config", "wrong.yaml"],
-        "--config and --resume exclude each other",
+        "--config and --resume can't be used together",
         "--set",
     ),
     "resume and overwrite": (
         ["finetune", "--resume", "--out", "a", "--overwrite"],
-        "--overwrite and --resume exclude each other",
+        "--overwrite and --resume can't be used together",
         None,
     ),
     "resume with a tokenizer": (
         ["finetune", "--resume", "--out", "a", "--tokenizer", "b"],
-        "--tokenizer and --resume exclude each other",
+        "--tokenizer and --resume can't be used together",
         None,
     ),
     "a noise for another objective": (

@@ -300,7 +300,7 @@ def test_a_damaged_model_folder_is_refused(run, call, text, tmp_path):
         (["--sample", "--temperature", "0"], "temperature must be a positive number"),
         (["--batch-tokens", "0"], "--batch-tokens must be at least 1"),
         (["--alignments", "--alignment-layer", "9"], "no decoder layer 9"),
-        (["--target-prefix", "a", "--target-prefix-file", "b"], "exclude each other"),
+        (["--target-prefix", "a", "--target-prefix-file", "b"], "can't be used together"),
         (["--beam-sise", "2"], "unknown option '--beam-sise'"),
     ],
 )

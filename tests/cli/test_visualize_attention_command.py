@@ -153,7 +153,7 @@ def test_the_line_of_a_text_is_noted_where_there_are_several(call, tmp_path):
         ((), "no tokens to draw"),
         (("--words",), "no tokens to draw"),
         (("--out", "x.html"), "no attention weights to draw"),
-        (("--stats",), "no tokens are left"),
+        (("--stats",), "only special tokens were selected"),
     ],
 )
 def test_where_only_special_tokens_were_read_nothing_is_left_without_them(call, how, told):
@@ -263,7 +263,7 @@ def test_statistics_are_means_over_all_texts(call):
 
 
 def test_gradients_are_signed_and_name_what_is_differentiated(call):
-    [record] = found(call, "the dog", "--gradient", "--label", "yes", model="classify")
+    [record] = found(call, "the dog", "--gradient", "--target-label", "yes", model="classify")
     assert record.sites[0].signed
     assert record.notes["gradient of"] == "the logit of the label 'yes'"
     status, out, _ = call("the dog", "--gradient", model="language-model")
@@ -317,7 +317,7 @@ def test_links_of_two_directions_are_combined(call, models):
     both = ("--format", "pharaoh", "--target", "ein mann", "--align", "intersection")
     status, _, err = call("a man", *both, model="translation")
     assert status == 0, err
-    status, _, err = call("a man", *both, "--reverse", models / "translation", "--layer", 1, model="translation")
+    status, _, err = call("a man", *both, "--reverse-model", models / "translation", "--layer", 1, model="translation")
     assert status == 0, err
 
 
@@ -387,14 +387,14 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
         (("a", "--stats", "--links"), "--links applies to matrices, but --stats prints a table"),
         (("a", "--stats", "--view", "grid"), "--view applies to matrices, but --stats prints a table"),
         (("a", "--links", "--view", "grid"), "--links has no effect on a grid, which contains no full matrices"),
-        (("a", "--label", "yes"), "has no effect without --gradient"),
+        (("a", "--target-label", "yes"), "has no effect without --gradient"),
         (("a", "--seed", "2"), "--seed applies to a random order only"),
         (("a", "--seed", "0"), "--seed applies to a random order only"),
         (("a", "--length", "2"), "--length applies to drawings without a model only"),
         (("a", "--align", "argmax"), "--align applies to word alignments only"),
-        (("a", "--text-a", "b"), "--text-a and another text exclude each other"),
+        (("a", "--text-a", "b"), "--text-a and another text can't be used together"),
         (("--text-b", "b"), "the first text is missing"),
-        (("a", "--target", "x", "--target-file", "y"), "exclude each other"),
+        (("a", "--target", "x", "--target-file", "y"), "can't be used together"),
         (("a", "b", "--target", "x"), "only one target is given, but there are 2 texts"),
         (("a", "--target-file", "y"), "y: no such file"),
         (("a", "--target", "x"), "a target is not possible"),
@@ -434,7 +434,7 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--positions", "rotary", "--causal"), "--causal applies to relative positions only"),
         (("--positions", "relative", "--d-model", 8), "--d-model applies to vectors"),
         (("--positions", "rotry"), "unknown positions 'rotry'"),
-        (("--positions", "rotary", "--format", "html"), "positions can't be written in the format html"),
+        (("--positions", "rotary", "--format", "html"), "--positions does not support the format html"),
         (("--positions", "rotary", "--words"), "--words needs a model"),
         ((), "no text is given"),
     ],

@@ -58,7 +58,7 @@ def test_lines_of_several_files_have_their_own_places(tmp_path):
 def test_prefixes_left_over_are_an_error(tmp_path):
     (tmp_path / "a").write_text("x\n", encoding="utf-8")
     (tmp_path / "prefixes").write_text("1\n2\n", encoding="utf-8")
-    with pytest.raises(NlpcliError, match="has more lines than the 1 to translate"):
+    with pytest.raises(NlpcliError, match="has more lines than the input, which has 1 line"):
         list(read_requests(Translating(files=[str(tmp_path / "a")], prefix_file=tmp_path / "prefixes")))
 
 

@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, mo
     assert entries(tmp_path) == ["a"]
     if error is RunFailed:
         assert caught.value.status == ExitStatus.FAILED
-        assert str(caught.value) == f"{tmp_path / 'a'}: no space left on the disk"
+        assert str(caught.value) == f"{tmp_path / 'a'} can't be written, because no space is left on the disk"
 
 
 def test_a_limit_of_the_system_on_the_files_size_is_a_full_disk(tmp_path):
@@ -65,9 +65,9 @@ def test_a_limit_of_the_system_on_the_files_size_is_a_full_disk(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(RunFailed, match="no space left"):
+        with pytest.raises(RunFailed, match="no space is left"):
             write_atomic(tmp_path / "a", b"x" * 100_000)
-        with pytest.raises(RunFailed, match="no space left"), new_directory(tmp_path / "b") as folder:
+        with pytest.raises(RunFailed, match="no space is left"), new_directory(tmp_path / "b") as folder:
             (folder / "c").write_bytes(b"x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -106,7 +106,7 @@ def test_a_place_that_cant_be_written_is_named(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(NlpcliError, match="no permission to write here"):
+    with pytest.raises(NlpcliError, match="because you have no permission to write there"):
         write_atomic(tmp_path / "a", "x")
     assert entries(tmp_path) == ["file", "folder"]
 
@@ -121,7 +121,7 @@ def test_an_error_names_the_users_file_and_not_the_one_beside_it(tmp_path, monke
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(NlpcliError) as caught:
         write_atomic(tmp_path / "a", "x")
-    assert caught.value.message == f"{tmp_path / 'a'}: can't be written (No such file or directory)"
+    assert caught.value.message == f"{tmp_path / 'a'} can't be written (No such file or directory)"
     assert caught.value.status == ExitStatus.BAD_INPUT
 
 
@@ -178,7 +178,10 @@ def test_a_replacement_that_fails_puts_the_old_directory_back(tmp_path, monkeypa
 def test_a_file_in_a_directorys_place_stays(tmp_path):
     (tmp_path / "a").write_text("precious")
     for replace in (False, True):
-        with pytest.raises(NlpcliError, match="a: "), new_directory(tmp_path / "a", replace=replace):
+        with (
+            pytest.raises(NlpcliError, match=r"a is a file, not a folder|a already exists"),
+            new_directory(tmp_path / "a", replace=replace),
+        ):
             raise AssertionError("the block must not be entered")
     assert (tmp_path / "a").read_text() == "precious"
 
@@ -205,7 +208,7 @@ def test_a_file_that_can_not_be_written_again_stays_as_it_was(tmp_path, monkeypa
     write_atomic(tmp_path / "a", b"new")
     write_atomic(tmp_path / "b", b"old")
     monkeypatch.setattr(os, "replace", no_room)
-    with pytest.raises(RunFailed, match="no space left"):
+    with pytest.raises(RunFailed, match="no space is left"):
         write_again(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old" and entries(tmp_path) == ["a", "b"]
 
@@ -229,7 +232,7 @@ def another_process_puts(folder, monkeypatch, *, before):
 
 def test_who_comes_second_is_told_that_the_folder_is_there(tmp_path, monkeypatch):
     another_process_puts(tmp_path / "a", monkeypatch, before=1)
-    with pytest.raises(AlreadyThere, match="a: already exists"), new_directory(tmp_path / "a") as folder:
+    with pytest.raises(AlreadyThere, match="a already exists"), new_directory(tmp_path / "a") as folder:
         (folder / "ours").write_text("ours")
     assert entries(tmp_path) == ["a", "a/theirs"]
 
@@ -298,7 +301,7 @@ def test_of_two_that_write_a_new_file_one_succeeds(tmp_path, monkeypatch):
         return plain(source, goal)
 
     monkeypatch.setattr(os, "link", late)
-    with pytest.raises(AlreadyThere, match="a: already exists"):
+    with pytest.raises(AlreadyThere, match="a already exists"):
         write_new(tmp_path / "a", "ours")
     assert (tmp_path / "a").read_text() == "theirs" and entries(tmp_path) == ["a"]
 

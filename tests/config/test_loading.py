@@ -32,8 +32,11 @@ def test_a_file_is_a_mapping_and_an_empty_one_an_empty_mapping(tmp_path):
         ("a: &x\n- [1, *x]\n", r"run\.yaml:2: the file is not valid YAML \('\*x' contains itself\)"),
         ("a: " + "9" * 400, r"run\.yaml:1: the file is not valid YAML \(the number is too large\)"),
         ("b: 1\na: " + "9" * 5000, r"run\.yaml:2: the file is not valid YAML \(the number is too large\)"),
-        ("~: 1\n", r"run\.yaml: the key None is not a name"),
-        ("a: {(2020-01-01): 1}\nb: {2020-01-01: 1}\n", r"run\.yaml: the key datetime.date\(2020, 1, 1\) is not a name"),
+        ("~: 1\n", r"run\.yaml: the key None must be text or a number"),
+        (
+            "a: {(2020-01-01): 1}\nb: {2020-01-01: 1}\n",
+            r"run\.yaml: the key datetime.date\(2020, 1, 1\) must be text or a number",
+        ),
         ("a: !!binary aGk=\n", r"run\.yaml:1: the file is not valid YAML \(could not determine"),
         ("a: !!set {b}\n", r"run\.yaml:1: the file is not valid YAML \(could not determine"),
         ("a: 1\nb: [1, 2\nc: 3\n", r"run\.yaml:3: the file is not valid YAML \("),
@@ -45,8 +48,8 @@ def test_a_file_is_a_mapping_and_an_empty_one_an_empty_mapping(tmp_path):
         ("{[1]: 2}\n", r"run\.yaml:1: the file is not valid YAML \("),
         ("a: 2020-13-45\n", r"run\.yaml: the file is not valid YAML \(month must be in"),
         ("a: \x00\n", r"run\.yaml: the file is not valid YAML \("),
-        ("- a\n- b\n", r"run\.yaml:1: expected 'key: value' lines, found a list"),
-        ("just words\n", r"run\.yaml:1: expected 'key: value' lines, found a str"),
+        ("- a\n- b\n", r"run\.yaml:1: the file must contain lines of the form 'key: value', not a list"),
+        ("just words\n", r"run\.yaml:1: the file must contain lines of the form 'key: value', not a single value"),
         (b"a: 1\nb: \xff\n", r"run\.yaml: the file is not valid UTF-8 at byte 8"),
         ("a: 1\nb: 2\na: 3\n", r"run\.yaml:3: the file is not valid YAML \('a' occurs twice\)"),
         ("m:\n  x: 1\n  x: 1\n", r"run\.yaml:3: the file is not valid YAML \('x' occurs twice\)"),
@@ -86,22 +89,22 @@ def test_a_file_that_cant_be_read_is_named(tmp_path):
         ),
         (
             {"model": {"d_model": "wide"}},
-            "model.d_model: must be a whole number (got 'wide')",
+            "model.d_model must be a whole number (got 'wide')",
             None,
         ),
-        ({"model": {"d_model": 0}}, "model.d_model: must be at least 1 (got 0)", None),
+        ({"model": {"d_model": 0}}, "model.d_model must be at least 1 (got 0)", None),
         (
             {"model": {"d_model": 2.5}},
-            "model.d_model: must be a whole number (got 2.5)",
+            "model.d_model must be a whole number (got 2.5)",
             None,
         ),
         (
             {"model": {"tie": "some"}},
-            "model.tie: must be 'all', 'source-target', 'target-output' or 'none' (got 'some')",
+            "model.tie must be 'all', 'source-target', 'target-output' or 'none' (got 'some')",
             None,
         ),
-        ({"training": {"lr": -1}}, "training.lr: must be greater than 0 (got -1)", None),
-        ({"model": {"dropout": 1.0}}, "model.dropout: must be less than 1 (got 1.0)", None),
+        ({"training": {"lr": -1}}, "training.lr must be greater than 0 (got -1)", None),
+        ({"model": {"dropout": 1.0}}, "model.dropout must be less than 1 (got 1.0)", None),
         (
             {"model": {"d_model": 10, "heads": 4}},
             "model: d_model 10 can't be split into 4 heads; set d_key and d_value",
@@ -192,11 +195,11 @@ def test_a_whole_group_may_be_given_and_is_laid_over():
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("model.d_model", "--set model.d_model: expected key=value"),
-        ("=3", "--set =3: expected key=value"),
-        ("model..d_model=3", "--set model..d_model=3: expected key=value"),
-        (".x=3", "--set .x=3: expected key=value"),
-        ("x.=3", "--set x.=3: expected key=value"),
+        ("model.d_model", "--set needs KEY=VALUE, not 'model.d_model'"),
+        ("=3", "--set needs KEY=VALUE, not '=3'"),
+        ("model..d_model=3", "--set needs KEY=VALUE, not 'model..d_model=3'"),
+        (".x=3", "--set needs KEY=VALUE, not '.x=3'"),
+        ("x.=3", "--set needs KEY=VALUE, not 'x.=3'"),
         ("x=[1", "'[1' is not a YAML value"),
         ("x=2020-13-45", "'2020-13-45' is not a YAML value"),
         ("task.x=1", "'task' is a single value, not a group of settings"),
@@ -276,7 +279,7 @@ def test_aliases_as_people_use_them_are_read(levels, width):
 
 
 def test_a_file_without_end_is_not_read_whole():
-    with pytest.raises(NlpcliError, match=r"/dev/zero: more than 32 MiB"):
+    with pytest.raises(NlpcliError, match=r"/dev/zero: a configuration file can have at most 32 MiB"):
         load_yaml("/dev/zero")
 
 
@@ -299,13 +302,13 @@ def test_a_wrong_value_of_any_size_is_quoted_at_once():
 
 @pytest.mark.parametrize("text", ["a." * 2000 + "a=1", "a.b=" + "[" * 3000, "a=" + "9" * 5000, "a.b=!!binary aGk="])
 def test_an_assignment_that_reaches_too_far_is_refused(text):
-    with pytest.raises(NlpcliError, match="--set a"):
+    with pytest.raises(NlpcliError, match=r"--set (a|needs KEY=VALUE, not 'a)"):
         apply_overrides({}, [text])
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "{", '"\\ud8', ""])
 def test_json_that_cannot_be_read_is_named_with_its_place(text):
-    with pytest.raises(NlpcliError, match=r"^file:3: not valid JSON \("):
+    with pytest.raises(NlpcliError, match=r"^file:3: this is not valid JSON \("):
         from_json(text, "file:3")
 
 
@@ -320,7 +323,7 @@ def test_a_text_that_looks_like_a_number_is_written_so_that_it_is_read_as_a_text
 @pytest.mark.parametrize("truth", ["true", "false", "yes", "on", "[true]"])
 @pytest.mark.parametrize("key", ["model.heads", "training.lr", "training.max_steps", "training.seed", "data.workers"])
 def test_a_truth_value_is_no_number(key, truth):
-    with pytest.raises(NlpcliError, match=f"{key}: must be a (whole )?number"):
+    with pytest.raises(NlpcliError, match=f"{key} must be a (whole )?number"):
         parse(RunConfig, apply_overrides({}, [f"{key}={truth}"]), "the configuration")
 
 
@@ -331,5 +334,5 @@ def test_a_truth_value_stays_one_where_one_belongs():
 
 @pytest.mark.parametrize("key", ["training.threads", "data.workers"])
 def test_processes_and_threads_are_bounded(key):
-    with pytest.raises(NlpcliError, match=f"{key}: must be at most 1024"):
+    with pytest.raises(NlpcliError, match=f"{key} must be at most 1024"):
         parse(RunConfig, apply_overrides({}, [f"{key}=100000"]), "the configuration")

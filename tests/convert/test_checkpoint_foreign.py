@@ -152,7 +152,7 @@ def test_weights_without_a_use_are_listed_and_missing_ones_named(gpt2):
         ({"activation_function": "mish"}, "this GPT-2 model is not supported, because its activation is 'mish'"),
         ({"scale_attn_weights": False}, "scale_attn_weights false is not supported for GPT-2"),
         ({"n_embd": 17}, "d_model 17 can't be split into 2 heads"),
-        ({"n_head": True}, r"config\.json: heads: must be a whole number \(got true\)"),
+        ({"n_head": True}, r"config\.json: heads must be a whole number \(got true\)"),
     ],
 )
 def test_a_config_that_is_not_known_is_named(gpt2, change, message):

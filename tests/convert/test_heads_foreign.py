@@ -143,7 +143,7 @@ def test_a_head_that_is_not_known_leaves_the_body(foreign):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"architectures": ["BertForSomethingElse"]}))
     with pytest.raises(
-        NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned"
+        NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned for a task"
     ):
         locate_task(folder, say=print)
 

@@ -97,10 +97,15 @@ def test_a_label_that_is_not_needed_may_be_missing():
 @pytest.mark.parametrize(
     ("header", "columns", "texts", "message"),
     [
-        ("a b", Columns(), None, r"f:1: no column is recognized as the text; the columns are: a, b"),
-        ("sentence b", Columns(), None, r"f:1: no column is recognized as the label; the columns are: sentence, b"),
-        ("sentence label", Columns(), 2, r"f:1: no column is recognized as the texts"),
-        ("sentence label", Columns(text="sentence"), 2, r"f:1: no column is recognized as the second text"),
+        ("a b", Columns(), None, r"f:1: it is not clear which column contains the text; the columns are: a, b"),
+        (
+            "sentence b",
+            Columns(),
+            None,
+            r"f:1: it is not clear which column contains the label; the columns are: sentence, b",
+        ),
+        ("sentence label", Columns(), 2, r"f:1: it is not clear which column contains the texts"),
+        ("sentence label", Columns(text="sentence"), 2, r"f:1: it is not clear which column contains the second text"),
         (
             "sentence1 sentence2 score sentiment",
             Columns(),

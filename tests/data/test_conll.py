@@ -128,10 +128,10 @@ def test_words_without_tags_can_be_read(tmp_path):
         ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', r"a.jsonl:1: the example has 2 words but 1 tag"),
         ("a.jsonl", '{"words": [], "tags": []}', r"a.jsonl:1: the example has no words"),
         ("a.jsonl", '{"words": ["a", ""], "tags": ["O", "O"]}', r"a.jsonl:1: a word is empty"),
-        ("a.jsonl", '{"words": ["a"]}', r"a.jsonl:1: no column is recognized as the tags"),
+        ("a.jsonl", '{"words": ["a"]}', r"a.jsonl:1: it is not clear which column contains the tags"),
         ("a.csv", "words,tags\na b,O O\na b\n", r"a.csv:3: the row has 1 column, but the header has 2"),
-        ("a.csv", "a b,O O\na b\n", r"a.csv:2: no column is recognized as the tags"),
-        ("a.jsonl", '{"body": ["a"]}', r"a.jsonl:1: no column is recognized as the words"),
+        ("a.csv", "a b,O O\na b\n", r"a.csv:2: it is not clear which column contains the tags"),
+        ("a.jsonl", '{"body": ["a"]}', r"a.jsonl:1: it is not clear which column contains the words"),
     ],
 )
 def test_what_is_no_sentence_with_tags_is_named_with_its_line(tmp_path, name, content, message):

@@ -126,7 +126,7 @@ def test_keys_may_change_from_object_to_object(tmp_path):
     content = '{"text": "a", "label": "x"}\n{"label": "y", "id": 3, "text": "b"}\n{"text": "c"}\n'
     path = write(tmp_path / "a.jsonl", content)
     assert short(read(path, labelled=False)) == [("a", "x"), ("b", "y"), ("c", None)]
-    with pytest.raises(NlpcliError, match=r"a.jsonl:3: no column is recognized as the label"):
+    with pytest.raises(NlpcliError, match=r"a.jsonl:3: it is not clear which column contains the label"):
         read(path)
 
 
@@ -185,7 +185,7 @@ def test_one_object_is_an_example():
     record = {"premise": "A", "hypothesis": "B", "score": 3.5, "id": 4}
     assert parse_record(record, Columns(), place="<stdin>:2") == Example(("A", "B"), "3.5", "<stdin>:2", "4")
     assert parse_record({"text": "A"}, Columns(label="score"), place="p") == Example(("A",), None, "p")
-    with pytest.raises(NlpcliError, match=r"p: no column is recognized as the text; the columns are: body"):
+    with pytest.raises(NlpcliError, match=r"p: it is not clear which column contains the text; the columns are: body"):
         parse_record({"body": "A"}, Columns(), place="p")
 
 
@@ -267,7 +267,7 @@ def test_one_object_is_a_multiple_choice():
         (
             {"text": "T", "label": 0},
             Columns(),
-            r"a.jsonl:1: no columns are recognized as the candidates; the columns are: text, label",
+            r"a.jsonl:1: it is not clear which columns contain the candidates; the columns are: text, label",
         ),
         (
             {"text": "T", "choices": ["a"], "label": 0},
@@ -283,12 +283,12 @@ def test_one_object_is_a_multiple_choice():
         (
             {"text": "T", "choices": ["a", "b"]},
             Columns(),
-            r"a.jsonl:1: no column is recognized as the label, which is the right candidate",
+            r"a.jsonl:1: it is not clear which column contains the label, which is the correct candidate",
         ),
         (
             {"body": "T", "choices": ["a", "b"], "label": 1},
             Columns(),
-            r"a.jsonl:1: no column is recognized as the te",
+            r"a.jsonl:1: it is not clear which column contains the te",
         ),
         (
             {"text": "T", "a": "1", "label": 1},

@@ -151,7 +151,9 @@ def test_columns_of_candidates_and_of_words_with_one_name_are_refused_too(tmp_pa
 
 def test_a_key_that_stands_twice_in_an_object_is_refused(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a", "label": "b"}\n')
-    with pytest.raises(NlpcliError, match=r"a.jsonl:1: the key 'label' occurs twice in an object, as its keys 2 and 3"):
+    with pytest.raises(
+        NlpcliError, match=r"a.jsonl:1: the key 'label' occurs twice in an object, as key number 2 and 3"
+    ):
         list(read_texts(path, Columns()))
 
 

@@ -267,7 +267,7 @@ def test_what_is_not_there_is_named(tmp_path, glue):
     with pytest.raises(NlpcliError, match="unknown suite 'gleu'") as error:
         read_suite("gleu", tmp_path)
     assert error.value.hint == "did you mean 'glue'?"
-    with pytest.raises(NlpcliError, match="no such folder"):
+    with pytest.raises(NlpcliError, match="does not exist"):
         read_suite("glue", tmp_path / "nowhere")
     with pytest.raises(NlpcliError, match="contains no task of superglue"):
         read_suite("superglue", put(tmp_path, "empty/notes.txt", "").parent)

@@ -66,7 +66,7 @@ def test_the_best_threshold_is_the_best_of_all_thresholds_and_gives_its_score(qu
 def test_normalisation_drops_case_punctuation_articles_and_spaces():
     assert squad_metrics.normalise_answer(" The  Cat's\tan  A-team; ") == "cats ateam"
     assert squad_metrics.exact_match([("the Cat's!",)], ["cats"]).value == 100
-    assert ExactMatch(normalize="none").corpus(["cats"], [[("the Cat's!",)]]).value == 0
+    assert ExactMatch(normalize_answers="none").corpus(["cats"], [[("the Cat's!",)]]).value == 0
 
 
 def test_questions_with_and_without_answers_are_told_apart():
@@ -97,6 +97,6 @@ def test_questions_are_scored_one_by_one_and_resampled():
 
 def test_bad_calls_are_refused():
     with pytest.raises(NlpcliError, match="unknown normalization 'squat'"):
-        ExactMatch(normalize="squat")
+        ExactMatch(normalize_answers="squat")
     with pytest.raises(NlpcliError, match=r"questions \(2\), predictions \(1\) and probabilities \(2\) are not equal"):
         squad_metrics.best_threshold([(), ()], ["a"], [0.5, 0.5])

@@ -42,5 +42,5 @@ def test_moving_a_phrase_costs_one_edit():
 
 def test_lowercase_states_what_holds_anyway_and_contradicts_case_sensitivity():
     assert Ter(lowercase=True).corpus(["A b"], [["a B"]]).value == 0
-    with pytest.raises(NlpcliError, match="exclude each other"):
+    with pytest.raises(NlpcliError, match="can't be used together"):
         Ter(lowercase=True, ter_case_sensitive=True)

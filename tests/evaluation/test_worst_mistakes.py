@@ -25,4 +25,4 @@ def test_the_worst_choice_is_the_one_that_left_least_to_the_right_candidate():
     ]
     first, second = mistakes(CHOICE, examples, predictions, 3)  # the third is right
     assert (first.place, first.expected, first.predicted, second.place) == ("dev:2", "a", "b", "dev:1")
-    assert first.badness == pytest.approx(0.9)
+    assert first.error == pytest.approx(0.9)

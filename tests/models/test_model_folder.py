@@ -201,7 +201,10 @@ DAMAGE = {
         r"model.yaml:2: the file is not valid YAML",
     ),
     "an empty description": (write(DESCRIPTION, b""), "'task' is missing"),
-    "a description that is a list": (write(DESCRIPTION, b"- 1\n"), "expected 'key: value' lines"),
+    "a description that is a list": (
+        write(DESCRIPTION, b"- 1\n"),
+        "the file must contain lines of the form 'key: value'",
+    ),
     "a description of bytes": (write(DESCRIPTION, b"task: \xff\xfe"), "not valid UTF-8"),
     **{f"no {key}": (leave_out(key), f"'{key}' is missing") for key in ("task", "model", "vocab_size", "sha256")},
     "a model that is a number": (change("model", 3), "model.yaml"),
@@ -211,7 +214,7 @@ DAMAGE = {
     "another shape": (change("model", SHAPE | {"d_ff": 13}), "ha(s|ve) the wrong shape"),
     "another vocabulary": (change("vocab_size", 10**15), "vocab_size"),
     "a vocabulary in words": (change("vocab_size", "many"), "vocab_size"),
-    "a digest that is a number": (change("sha256", 5), "sha256: must be text"),
+    "a digest that is a number": (change("sha256", 5), "sha256 must be text"),
 }
 
 
@@ -278,7 +281,7 @@ def test_a_first_write_that_fails_leaves_no_model_to_be_mistaken_for_one(tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(RunFailed, match="no space left"):
+    with pytest.raises(RunFailed, match="no space is left"):
         save(tmp_path / "run", tokenizer)
     with pytest.raises(NlpcliError, match="the folder contains no finished model"):
         load_model(tmp_path / "run")

@@ -81,7 +81,7 @@ def test_a_layer_and_a_head(count):
 
 
 def test_the_layers_of_a_vector(count):
-    with pytest.raises(NlpcliError, match="unknown value of --layers"):
+    with pytest.raises(NlpcliError, match="--layers does not support the value"):
         Vectors(layers=f"mean:{count}")
 
 
@@ -123,5 +123,5 @@ def test_numbers_of_thousands_of_digits_are_refused_in_words_of_the_program(tmp_
         list(read_documents([tmp_path / "a.jsonl"]))
     with pytest.raises(NlpcliError, match=rf"a\.json: this is not valid JSON \({FEWER}\)"):
         list(read_documents([tmp_path / "a.json"]))
-    with pytest.raises(NlpcliError, match=rf"a\.json: not valid JSON \({FEWER}\)"):
+    with pytest.raises(NlpcliError, match=rf"a\.json: this is not valid JSON \({FEWER}\)"):
         load_json(tmp_path / "a.json")

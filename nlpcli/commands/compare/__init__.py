@@ -29,7 +29,10 @@ def compare(job: Comparing, listener: Listener) -> Results:
     """
     plan = make_plan(job)
     if any(not (cell.config.data.train or cell.config.data.mixture) for cell in plan.cells):
-        raise NlpcliError(f"{job.grid} names no training data", hint="add --train FILE, or the section 'data'")
+        raise NlpcliError(
+            f"{job.grid} does not name any training data",
+            hint="add --train FILE, or the section 'data' to the grid file",
+        )
     check_test(plan)
     standings = look(plan)
     run(plan, standings, listener)

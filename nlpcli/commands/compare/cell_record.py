@@ -189,10 +189,10 @@ def measure(run: Path) -> dict[str, Any]:
         "signatures": dict(info.get("signatures") or {}),
         "parameters": _parameters(info),
         "tokenizer": info["tokenizer"],
-        "kept": info.get("step"),
+        "best_step": info.get("step"),
         **{name: progress.get(name) for name in cost},
         "machine": card.get("machine", ""),
-        "ended": card.get("stopped", ""),
+        "stopped": card.get("stopped", ""),
         "platform": _platform(),
     }
 

@@ -108,9 +108,7 @@ def make_plan(job: Comparing) -> Plan:
     chosen = only or [variant.name for variant in found]
     repeated = chosen if job.overwrite else rerun
     if len({cell.name for cell in cells}) < len(cells):
-        raise NlpcliError(
-            f"{job.grid}: the name of a cell equals that of another cell with its seed", hint="rename one of the cells"
-        )
+        raise NlpcliError(f"{job.grid}: two cells with their seeds have the same name", hint="rename one of the cells")
     return Plan(
         grid, out, cells, flat(base.config.model_dump()), _test(job, grid),
         frozenset(chosen), frozenset(repeated) & frozenset(chosen),
@@ -209,10 +207,14 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     command = grid.command or ("finetune" if task else "pretrain" if objective else None)
     if command is None:
         raise NlpcliError(
-            "neither a task nor an objective is given", hint="set task, such as translation, or objective in the base"
+            "neither a task nor an objective is given",
+            hint="in the base configuration of the grid file, set 'task' (such as translation) or 'objective' (such as "
+            "clm)",
         )
     if init and preset:
-        raise NlpcliError(f"'init: {init}' and 'extends: {preset}' exclude each other", hint="leave out one of them")
+        raise NlpcliError(
+            f"'init: {init}' and 'extends: {preset}' can't be used together", hint="leave out one of them"
+        )
     if command == "finetune":
         known = _finetuning(task or DEFAULT_TASK, init, preset or config, settings)
     else:

@@ -110,7 +110,7 @@ def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listene
     except (NlpcliError, MemoryError, RuntimeError) as error:
         if not isinstance(error, NlpcliError) and "memory" not in f"{type(error).__name__} {error}".lower():
             raise
-        message = error.message if isinstance(error, NlpcliError) else "out of memory"
+        message = error.message if isinstance(error, NlpcliError) else "there is not enough memory"
         hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
         standing.state, standing.reason = FAILED, message
         if isinstance(error, NlpcliError) and not watching.opened_now:

@@ -60,7 +60,7 @@ class Generating:
                 hint="leave out --greedy to sample texts",
             )
         if "" in self.stop:
-            raise NlpcliError("the text of --stop is empty")
+            raise NlpcliError("--stop needs a text, but the given one is empty")
 
     def as_generation(self) -> dict[str, Any]:
         """The same in the names of `Generation`; None where the model decides."""

@@ -106,7 +106,7 @@ class Template(Strict):
     @model_validator(mode="after")
     def _makes_sense(self) -> Template:
         if self.labels and self.choices:
-            raise ValueError("labels and choices exclude each other; leave one of them out")
+            raise ValueError("labels and choices can't be used together; leave one of them out")
         if len(self.labels) == 1:
             raise ValueError("labels must contain at least 2 labels")
         if set(placeholders(self.label)) != {LABEL}:

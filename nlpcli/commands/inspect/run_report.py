@@ -298,7 +298,7 @@ def inspect_metrics(path: Path) -> Inspection:
     """A run's `metrics.jsonl`: for each metric its first, least, greatest and last value."""
     lines = read_lines_of_metrics(path)
     if not lines:
-        raise NlpcliError(f"{path}: no line is a log entry of a run")
+        raise NlpcliError(f"{path}: the file contains no log entries of a run")
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for line in lines:
         for name, value in line.items():

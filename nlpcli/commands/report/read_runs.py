@@ -78,7 +78,7 @@ class Run:
         return trained is not None and int(trained[1].replace(",", "")) >= self.step
 
     @property
-    def ended(self) -> str:
+    def stopped(self) -> str:
         """Why the run ended, in words, or how far it is."""
         if self.finished:
             return self.card["stopped"].rpartition(", ")[0] or self.card["stopped"]
@@ -87,7 +87,7 @@ class Run:
         return f"not finished: step {self.step:,}{of} so far (running or interrupted)"
 
     @property
-    def kept(self) -> str:
+    def best_checkpoint(self) -> str:
         """Which weights were kept."""
         if self.finished:
             return self.card["best checkpoint"]

@@ -180,7 +180,7 @@ def _add(outputs: list[Output], new: Output) -> None:
 
 def _more(item: dict[str, Any]) -> str:
     """What else a sample says, in words."""
-    parts = [f"{item['right']} correct"] if "right" in item else []
+    parts = [f"{item['correct']} correct"] if "correct" in item else []
     if (predicted := item.get("predicted_label")) is not None:
         parts.append(predicted if predicted == item.get("label") else f"{predicted} (reference: {item.get('label')})")
     return "; ".join(parts)

@@ -80,8 +80,8 @@ def facts(report: Report) -> list[tuple[str, list[str]]]:
     """What the runs are and why they ended, as rows of a table: a heading, and a cell for each run."""
     rows = [
         ("task", [_what(run.task, run.config) for run in report.runs]),
-        ("stopped", [run.ended for run in report.runs]),
-        ("best checkpoint", [run.kept for run in report.runs]),
+        ("stopped", [run.stopped for run in report.runs]),
+        ("best checkpoint", [run.best_checkpoint for run in report.runs]),
     ]
     names = dict.fromkeys(name for own in report.cost for name in own)
     return rows + [

@@ -180,7 +180,9 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
     for name in ("stride", "memory_length"):
         if getattr(reading, name) is not None:
             option = name.replace("_", "-")
-            raise NlpcliError(f"--{option} has no effect on a masked language model, which reads each document alone")
+            raise NlpcliError(
+                f"--{option} has no effect on a masked language model, which scores each document separately"
+            )
     special.check("cls", "sep", "mask", "pad")
     context = _context(loaded, reading)
     documents = reading.documents or "auto"
@@ -207,7 +209,7 @@ def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, devi
     special, inner = loaded.tokenizer.special, context - 2
     if inner < 1:
         raise NlpcliError(
-            f"a context of {counted(context, 'token')} has no room for text between the special tokens",
+            f"a context of {counted(context, 'token')} is too short for text between the special tokens",
             hint="use a larger --context",
         )
     nats = 0.0

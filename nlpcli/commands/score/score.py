@@ -154,7 +154,7 @@ class Scoring:
         """The scores of each segment of the one system, (segments, metrics)."""
         if self.request.baseline is not None or self.request.resampling is not None:
             other = "--baseline" if self.request.baseline is not None else "--confidence"
-            raise NlpcliError(f"--sentence and {other} exclude each other", hint="leave out one of them")
+            raise NlpcliError(f"--sentence and {other} can't be used together", hint="leave out one of them")
         self._check_one("--sentence")
         columns = [
             metric.sentences(self._systems(metric)[0].items, self._references(metric))

@@ -130,7 +130,7 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
     job, config = opened.job, opened.loaded.config
     bare = opened.model is opened.body
     if job.label is not None and bare:
-        raise not_possible(opened, f"the label '{job.label}'", "the model has no labels", "leave out --label")
+        raise not_possible(opened, f"the label '{job.label}'", "the model has no labels", "leave out --target-label")
     if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
         why = (
             "only Transformer-XL and XLNet have a memory"

@@ -119,7 +119,7 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
         return output[0, index], f"logit of the {'predicted ' * (job.label is None)}label '{labels[index]}'"
     if job.label is not None:
         raise not_possible(
-            opened, f"the label '{job.label}'", "the model predicts no label for a text", "leave out --label"
+            opened, f"the label '{job.label}'", "the model predicts no label for a text", "leave out --target-label"
         )
     if head.output_of == "text":
         return output[0].max(), "score"

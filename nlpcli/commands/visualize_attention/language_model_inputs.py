@@ -56,7 +56,10 @@ def _stream(opened: Opened, given: Given, parts: Sequence[Part]) -> Seen:
     goal = None
     if opened.job.gradient:
         if ids.size(1) < 2:
-            raise NlpcliError(f"{given.place}: the text has only one token, so no next token has a gradient")
+            raise NlpcliError(
+                f"{given.place}: the text has only one token, but --gradient needs at least 2, because it "
+                "differentiates the log-probability of the next tokens"
+            )
         goal = log_probability(logits[:-1], ids[0, 1:])
     texts = texts_of(given) | memory_text(opened)
     return Seen(views, texts, goal=goal, goal_name="log-probability of all tokens but the first")

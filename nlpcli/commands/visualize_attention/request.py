@@ -48,7 +48,7 @@ class Looking:
         if self.order is not None and self.order not in ORDERS:
             raise unknown("order", self.order, ORDERS)
         if self.label is not None and not self.gradient:
-            raise NlpcliError(f"--label {self.label} has no effect without --gradient", hint="add --gradient")
+            raise NlpcliError(f"--target-label {self.label} has no effect without --gradient", hint="add --gradient")
 
 
 @dataclass(frozen=True)

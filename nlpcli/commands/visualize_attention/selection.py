@@ -20,7 +20,7 @@ class Showing:
     """sites, layers, heads: those to show, () for all or for what `few` chooses. words: subwords merged to words;
     special: whether special tokens are shown; average: over one of AVERAGES; rollout: see `transformations.rollout`.
 
-    Raises: NlpcliError for an unknown average, and for settings that exclude each other.
+    Raises: NlpcliError for an unknown average, and for settings that can't be used together.
     """
 
     sites: tuple[str, ...] = ()
@@ -99,7 +99,8 @@ def _can_roll_out(site: Site) -> bool:
 def _rollout(site: Site) -> Site:
     if site.name == "query":
         raise NlpcliError(
-            "the query stream attends to the content stream, so it has no rollout", hint="use --site content"
+            "attention rollout is not possible for the query stream, because it attends to the content stream",
+            hint="use --site content",
         )
     return transformations.rollout(site)
 

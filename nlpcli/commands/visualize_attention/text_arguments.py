@@ -31,7 +31,7 @@ class Texts:
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target_file is not None:
-            raise NlpcliError("--target and --target-file exclude each other", hint="give one of them")
+            raise NlpcliError("--target and --target-file can't be used together", hint="give one of them")
         if self.target is not None and len(self.texts) > 1:
             raise NlpcliError(
                 f"only one target is given, but there are {len(self.texts):,} texts",

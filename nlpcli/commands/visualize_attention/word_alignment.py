@@ -67,13 +67,13 @@ class Aligning:
             raise unknown("step", self.step, STEPS)
         if self.reverse is None and isinstance(self.layer, tuple):
             raise NlpcliError(
-                "the second layer of --layer belongs to a reverse model, but no --reverse is given",
-                hint="add --reverse DIR",
+                "the second layer of --layer belongs to a reverse model, but no --reverse-model is given",
+                hint="add --reverse-model DIR",
             )
         if self.reverse is None and self.layer == AUTO:
             raise NlpcliError(
                 "--layer auto needs a reverse model",
-                hint="add --reverse with a model that translates in the opposite direction, or name a layer",
+                hint="add --reverse-model with a model that translates in the opposite direction, or name a layer",
             )
         if self.gradient and self.step != "predict":
             raise NlpcliError(f"--gradient works only with --step predict, not {self.step}")
@@ -222,12 +222,12 @@ def _read_pairs(job: Aligning) -> Iterator[Pair]:
             if target is None:
                 raise NlpcliError(
                     f"{place}: {shown(job.target)} has only {counted(count, 'line')}",
-                    hint="write the translation of each line; a blank line has no links",
+                    hint="write one target line for each source line; leave it blank if there is no translation",
                 )
             count += 1
             yield Pair(source, target, place)
     if next(targets, None) is not None:
-        raise NlpcliError(f"{shown(job.target)} has more lines than the {count:,} to align")
+        raise NlpcliError(f"{shown(job.target)} has more lines than the source, which has {counted(count, 'line')}")
 
 
 def _windows(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:

@@ -56,7 +56,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     if config.data.mixture is not None:
         if not kind.generates:
             raise NlpcliError(
-                f"--mixture and --task {config.task} exclude each other",
+                f"--mixture and --task {config.task} can't be used together",
                 hint="leave --task out; the mixture file names its tasks",
             )
         from nlpcli.runs.finetuning.multi_task_training import run_mixture

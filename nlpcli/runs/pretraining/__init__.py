@@ -47,7 +47,7 @@ def parse(text: str) -> dict[str, float]:
         if name not in OBJECTIVES and name.lower() in (other := synonyms()):
             meant, noise = other[name.lower()]
             hint = f"write {meant}" + (f" with --noise {noise}" if noise else "")
-            raise NlpcliError(f"objective '{text}': the objective {name} has another name here", hint=hint)
+            raise NlpcliError(f"objective '{text}': '{name}' can't be used in a sum or with a weight", hint=hint)
         OBJECTIVES.check(name)
         if name in weights:
             raise NlpcliError(f"objective '{text}' names {name} twice")

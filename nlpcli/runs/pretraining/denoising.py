@@ -49,7 +49,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder-decoder")
     check_positions(config, config.data.context)
     if {"denoise", "gap-sentences"} <= weights.keys():
-        raise NlpcliError("denoise and gap-sentences exclude each other; choose one")
+        raise NlpcliError("denoise and gap-sentences can't be used together; choose one")
     length = noise_of(config, weights).text_length(config.data.context)
     if length < 2:
         raise NlpcliError(

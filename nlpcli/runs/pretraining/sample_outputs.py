@@ -23,7 +23,7 @@ def guesses(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> I
         )
         shown = {"text": text, "reference": true, "output": said}
         right = sum(token == goal for token, goal in zip(guess.tokens, sample.target, strict=True))
-        shown["right"] = f"{right} of {len(guess.tokens)}"
+        shown["correct"] = f"{right} of {len(guess.tokens)}"
         if sample.label:
             shown |= {"label": sample.label, "predicted_label": guess.label}
         yield shown

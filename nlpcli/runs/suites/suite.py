@@ -187,7 +187,7 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
     Raises: NlpcliError where there is no folder, and for a run itself where several tasks are asked for.
     """
     if not root.is_dir():
-        raise NlpcliError(f"{root}: no such folder")
+        raise NlpcliError(f"the folder {root} does not exist")
     if (root / _DESCRIPTION).is_file():
         if len(only) != 1:
             raise NlpcliError(

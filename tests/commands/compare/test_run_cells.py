@@ -57,7 +57,7 @@ rows:
     assert not results.failed, results.failed
     assert results.metrics == ["perplexity", "byte_perplexity", "bleu"]
     assert [note for note in told.notes if note.startswith("training a tokenizer")] == [
-        "training a tokenizer: words, 30 tokens", "training a tokenizer: chars, 300 tokens",
+        "training a tokenizer (words, 30 tokens)", "training a tokenizer (chars, 300 tokens)",
     ]  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def test_a_wrong_file_is_one_refusal_and_not_a_failure_of_every_cell(job, told):
         compare(replace(asked, train=("train.en", "short.de")), told)
     with pytest.raises(NlpcliError, match=r"nowhere\.en: no such file"):
         compare(replace(asked, train=("nowhere.en", "train.de")), told)
-    with pytest.raises(NlpcliError, match="names no training data"):
+    with pytest.raises(NlpcliError, match="does not name any training data"):
         compare(replace(asked, train=(), dev=()), told)
 
 

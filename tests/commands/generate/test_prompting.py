@@ -307,7 +307,7 @@ def test_squads_questions_have_all_their_answers_once(write):
         ({"prompt": "a", "labels": {"x": "y"}}, "labels must contain at least 2 labels"),
         (
             {"prompt": "a", "labels": {"x": "y", "z": "w"}, "choices": ["a", "b"]},
-            "labels and choices exclude each other",
+            "labels and choices can't be used together",
         ),
         ({"prompt": "a", "normalize": "tokens"}, "normalize has no effect without labels or choices"),
         ({"prompt": "a", "choices": ["a", "b"], "stop": "."}, "stop has no effect where candidates are ranked"),

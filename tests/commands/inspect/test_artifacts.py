@@ -93,7 +93,7 @@ class Wicked:
     [
         ("p.pt", pickle.dumps(Wicked()), "the file is a pickle"),
         ("w.bin", b"PK\x03\x04\x00\x00", "an archive"),
-        ("w.npy", pickle.dumps(Wicked()), "not a whole file of vectors"),
+        ("w.npy", pickle.dumps(Wicked()), "is not a valid .npy file"),
         ("x", b"\x89PNG\r\n\x1a\n\x00", "is a picture"),
         ("x.parquet", b"PAR1\x15\x04", "is a Parquet file, not a text file"),
         ("x", b"Obj\x01\x04\x14avro", "is an Avro file"),
@@ -104,7 +104,7 @@ class Wicked:
         ("wide", "text".encode("utf-16"), "the text is in UTF-16"),
         ("empty", b"", "the file is empty"),
         ("model.yaml", b"task: x\n", "the file describes its folder"),
-        ("metrics.jsonl", b"no\n", "no line is a log entry of a run"),
+        ("metrics.jsonl", b"no\n", "the file contains no log entries of a run"),
     ],
 )
 def test_what_can_t_be_inspected_is_told_in_words(tmp_path, name, content, said):

@@ -59,7 +59,7 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
     [run] = found["runs"]
     assert run["cost"]["tokens"] == lines[-2]["tokens"] and run["cost"]["flops"] == lines[-2]["flops"]
     assert run["cost"]["minutes"] == pytest.approx(lines[-1]["seconds"] / 60) and run["cost"]["parameters"] == 1234567
-    assert run["kept"] == "step 100" and run["ended"] == "100 steps done" and run["finished"]
+    assert run["best_checkpoint"] == "step 100" and run["stopped"] == "100 steps done" and run["finished"]
     panels = {panel["title"]: panel["lines"] for panel in found["curves"]}
     assert list(panels) == ["loss (nats)", "perplexity", "bleu", "learning rate", "gradient norm", "tokens per second"]
     drawn = [("bleu", "bleu", "dev"), ("learning rate", "lr", "train"), ("perplexity", "perplexity", "dev")]
@@ -126,8 +126,8 @@ def test_a_run_that_still_goes_on_is_told_of_as_it_is(make_run):
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "step": 50, "lo')  # being written, or cut off by a crash
     report = report_of(folder)
-    assert report.runs[0].ended == "not finished: step 40 of 100 so far (running or interrupted)"
-    assert report.runs[0].kept == "step 40, so far"
+    assert report.runs[0].stopped == "not finished: step 40 of 100 so far (running or interrupted)"
+    assert report.runs[0].best_checkpoint == "step 40, so far"
     for form in ("terminal", "markdown", "html"):
         assert "not finished" in text_of(report, form)
 
@@ -292,7 +292,7 @@ def test_the_form_goes_by_the_name_of_the_file():
 def test_a_file_named_like_another_form_is_refused(make_run, tmp_path, capsys):
     for form, name in (("png", "r.svg"), ("markdown", "r.png"), ("png", "r.txt"), ("json", "r.HTML")):
         assert main(["report", str(tmp_path), "--format", form, "--out", str(tmp_path / name)]) == 2
-        assert f"--format says {form}" in capsys.readouterr().err and not (tmp_path / name).exists()
+        assert f"but --format is {form}" in capsys.readouterr().err and not (tmp_path / name).exists()
 
 
 def test_markdown_is_written_with_its_picture_beside(make_run, tmp_path, capsys):

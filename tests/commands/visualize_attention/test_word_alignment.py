@@ -178,7 +178,7 @@ def test_lines_before_an_error_are_given(models, files, tmp_path):
     with pytest.raises(NlpcliError, match=r"de:3: .*short has only 2 lines"):
         next(portions)
     (tmp_path / "long").write_text("a\n" * 9)
-    with pytest.raises(NlpcliError, match=r"long has more lines than the 7"):
+    with pytest.raises(NlpcliError, match=r"long has more lines than the source, which has 7 lines"):
         aligned([files[0], str(tmp_path / "long")], model=models[0])
 
 

@@ -27,7 +27,7 @@ def configured(objective, preset, *overrides, **more):
         ("clm", "xlnet-nano", (), "clm needs a decoder, but this model is an xlnet encoder", "gpt-mini"),
         ("clm", "bart-nano", (), "clm needs a decoder, but this model is an encoder-decoder", "gpt-mini"),
         ("denoise", "bert-nano", ("noise.kinds=spans",), "denoise needs an encoder-decoder", "t5-nano"),
-        ("mlm+nsp+sop", "bert-nano", (), "nsp and sop exclude each other", "choose one"),
+        ("mlm+nsp+sop", "bert-nano", (), "nsp and sop can't be used together", "choose one"),
         ("nsp", "bert-nano", ("data.format=full-sentences",), "nsp needs pairs of segments", "segment-pair"),
         ("sop", "roberta-nano", ("data.format=doc-sentences",), "sop needs pairs of segments", "segment-pair"),
         ("mlm", "bert-nano", ("data.context=4",), "context 4 is too short for mlm: two segments", "at least 5"),
@@ -98,7 +98,7 @@ def configured(objective, preset, *overrides, **more):
             "tokenizer.sentinels=100",
         ),
         ("denoise", "t5-nano", ("tokenizer.sentinels=3",), "the tokenizer has 3", "tokenizer.sentinels=100"),
-        ("denoise+gap-sentences", "bart-nano", (), "denoise and gap-sentences exclude each other", None),
+        ("denoise+gap-sentences", "bart-nano", (), "denoise and gap-sentences can't be used together", None),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_anything_is_read(objective, preset, overrides, message, hint):
