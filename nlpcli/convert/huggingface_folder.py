@@ -217,7 +217,7 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
 
 def _own_config(
     theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights, kept: Weights, place: str
-) -> Config | None:
+) -> dict[str, Any] | None:
     """The configuration this program left in config.json, when the rest of the folder still agrees with it."""
     if not theirs[_OWN]["model"]:
         return None
