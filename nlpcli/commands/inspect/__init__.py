@@ -15,19 +15,19 @@ from nlpcli.errors import NlpcliError, unknown
 __all__ = ["KINDS", "Inspection", "Settings", "inspect", "kind_of"]
 
 _INSPECTORS = {  # kind -> where it is inspected, and the settings that are read there
-    "run": ("run:inspect_run", ("length", "weights")),
-    "model": ("model:inspect_model", ("length", "weights")),
-    "tokenizer": ("tokenizer:inspect_tokenizer", ("text", "show", "on_line")),
-    "checkpoint": ("run:inspect_checkpoint", ()),
-    "runs": ("run:inspect_runs", ()),
-    "shards": ("stored:inspect_shards", ()),
-    "index": ("stored:inspect_index", ()),
-    "suite": ("stored:inspect_suite", ()),
-    "weights": ("weights:inspect_weights", ("weights",)),
-    "vectors": ("stored:inspect_vectors", ()),
-    "metrics": ("run:inspect_metrics", ()),
-    "json-lines": ("stored:inspect_json_lines", ("limit", "on_line")),
-    "text": ("text:inspect_text", ("show", "limit", "on_line")),
+    "run": ("run_report:inspect_run", ("length", "weights")),
+    "model": ("model_report:inspect_model", ("length", "weights")),
+    "tokenizer": ("tokenizer_report:inspect_tokenizer", ("text", "show", "on_line")),
+    "checkpoint": ("run_report:inspect_checkpoint", ()),
+    "runs": ("run_report:inspect_runs", ()),
+    "shards": ("artifacts:inspect_shards", ()),
+    "index": ("artifacts:inspect_index", ()),
+    "suite": ("artifacts:inspect_suite", ()),
+    "weights": ("weight_statistics:inspect_weights", ("weights",)),
+    "vectors": ("artifacts:inspect_vectors", ()),
+    "metrics": ("run_report:inspect_metrics", ()),
+    "json-lines": ("artifacts:inspect_json_lines", ("limit", "on_line")),
+    "text": ("text_report:inspect_text", ("show", "limit", "on_line")),
 }
 _ALWAYS = ("show", "on_line")  # may be given to what has no use for them
 
