@@ -63,7 +63,7 @@ class Scan:
     odd: the first lines in which each of `ODDITIES` was found; how_often: all of them. alphabet: counts of characters.
     """
 
-    def __init__(self, path: Path | str, tokenizer=None, shown: Path | str | None = None) -> None:
+    def __init__(self, path: Path | str, tokenizer: Tokenizer | None = None, shown: Path | str | None = None) -> None:
         self.path = path
         self.name = str(path if shown is None else shown)
         self.tokenizer = tokenizer
@@ -132,7 +132,9 @@ class Scan:
             places.append(number)
 
 
-def scan(path: Path | str, *, tokenizer=None, limit: int | None = None, shown: Path | str | None = None) -> Scan:
+def scan(
+    path: Path | str, *, tokenizer: Tokenizer | None = None, limit: int | None = None, shown: Path | str | None = None
+) -> Scan:
     """Reads a whole file, or its first `limit` lines. shown: how the file is named to the user."""
     found = Scan(path, tokenizer, shown)
     for _ in found.read(limit):

@@ -120,7 +120,7 @@ def blank_findings(side: Scan, prefix: str = "") -> list[Finding]:
     return finding("blank", f"{prefix}blank lines", np.flatnonzero(side.blank) + 1)
 
 
-def examples_of(side: Scan, lines: Sequence[int], shown: str) -> list[Example]:
+def examples_of(side: Scan, lines: Collection[int], shown: str) -> list[Example]:
     texts = fetch(side.path, map(int, lines))
     return [Example(int(line), {shown: texts[int(line)]}) for line in lines]
 
