@@ -15,6 +15,7 @@ import numpy as np
 from nlpcli.data.open_text import open_bytes, text_lines
 from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.data.train_dev_overlap import normal
+from nlpcli.text import Tokenizer
 from nlpcli.text.unusual_characters import Scripts, oddities
 
 BLOCK = 2000  # lines
