@@ -42,7 +42,9 @@ def test_transformers_computes_the_same_numbers(written, tokenizer):
         assert torch.allclose(theirs.eval()(**given).logits[mask], ours(ids)[mask], atol=1e-4)
         return
     segments = segments if config["segments"] == 2 else torch.zeros_like(segments)
-    output = theirs(**given, token_type_ids=segments, output_hidden_states=True)
+    if architecture.startswith(("Bert", "Roberta", "Electra", "XLNet")):
+        given["token_type_ids"] = segments
+    output = theirs(**given, output_hidden_states=True)
     states = ours(ids, mask, segments if config["segments"] == 2 else None)
     assert torch.allclose(output.hidden_states[-1][mask], states[mask], atol=1e-4)
     if config["mlm_head"]:
@@ -59,7 +61,8 @@ def test_automodel_and_autotokenizer_find_the_class(written, tokenizer):
     folder, family = written[3], written[0].split("-")[0]
     classes = {"bert": "BertModel", "roberta": "RobertaModel", "gpt2": "GPT2Model", "gpt": "OpenAIGPTModel",
                "bart": "BartModel", "t5": "T5Model", "marian": "MarianModel", "pegasus": "PegasusModel",
-               "xlnet": "XLNetModel"}  # fmt: skip
+               "xlnet": "XLNetModel", "electra": "ElectraModel", "mpnet": "MPNetModel",
+               "modernbert": "ModernBertModel", "llama": "LlamaModel", "mistral": "MistralModel"}  # fmt: skip
     found = type(transformers.AutoModel.from_pretrained(folder)).__name__
     assert found == classes.get(family, found)
     loaded = transformers.AutoTokenizer.from_pretrained(folder)
