@@ -374,7 +374,7 @@ def choose_family(config: Config, read_from: str | None = None) -> Family:
 
     Raises: NlpcliError naming what the nearest one can't.
     """
-    if read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
+    if read_from is not None and read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
         return own
     families = [FAMILIES.load(name) for name in FAMILIES]
     kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]
