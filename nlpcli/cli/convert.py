@@ -46,7 +46,7 @@ def command(
     A fine-tuned model is written as the class for its task, with its labels. For example, a BERT classifier becomes
     BertForSequenceClassification. A model for sentence similarity becomes a sentence-transformers folder.
 
-    Commands with a --model option also accept a Hugging Face folder, so you need not convert it first.
+    Commands that use a model also accept a Hugging Face folder, so you need not convert it first.
 
     \b
     Examples:

@@ -212,7 +212,7 @@ class ModelConfig(Strict):
                 f"d_model {self.d_model} can't be split into {self.heads} heads; set {' and '.join(widths)}"
             )
         if self.d_embedding and self.kind != "encoder":
-            raise ValueError(f"d_embedding belongs to an encoder; this is a model of kind {self.kind}")
+            raise ValueError(f"d_embedding needs a model of kind encoder, not {self.kind}")
         if self.positions.startswith("sinusoidal") and self.d_embedding and self.d_embedding % 2:
             raise ValueError(f"sinusoidal positions need an even d_embedding, not {self.d_embedding}")
         if self.positions.startswith("sinusoidal") and self.d_model % 2 and not self.d_embedding:
@@ -258,7 +258,7 @@ class ModelConfig(Strict):
             return self
         width = self.d_key or self.d_model // self.heads
         if width % 2:
-            raise ValueError("rotary positions need heads of even width")
+            raise ValueError("rotary positions need an even d_key")
         if int(width * self.rope_share) % 2 or int(width * self.rope_share) < 2:
             raise ValueError(
                 f"rope_share {self.rope_share:g} turns {int(width * self.rope_share)} of a head's {width} numbers; it "
@@ -271,7 +271,9 @@ class ModelConfig(Strict):
     @model_validator(mode="after")
     def _attention_can_do_what_is_needed(self) -> ModelConfig:
         if self.decoder_attention is not None and self.kind != "encoder-decoder":
-            raise ValueError(f"decoder_attention belongs to an encoder-decoder; of this {self.kind} set attention")
+            raise ValueError(
+                f"decoder_attention needs a model of kind encoder-decoder; for one of kind {self.kind}, set attention"
+            )
         wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout}
         needs = [ability for ability, needed in wanted.items() if needed]
         try:

@@ -84,6 +84,8 @@ class RotaryPositions(nn.Module):
         super().__init__()
         self.settings = settings
         self.width = int(width * settings.share)
+        scaling = settings.scaling
+        self.fixed = math.inf if scaling is None else scaling.fixed_until(settings.max_length)
         self.register_buffer("table", self._make(initial_length), persistent=False)
 
     def _make(self, length: int, within: int | None = None) -> Tensor:
@@ -103,22 +105,20 @@ class RotaryPositions(nn.Module):
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """(batch, heads, length, width) -> the same shape, turned by the positions from `start` on."""
         end = start + x.size(-2)
-        cos, sin = self._until(end)[:, start:end].to(x.dtype)
-        rest = ()
-        if self.width < x.size(-1):
-            x, *rest = x.split((self.width, x.size(-1) - self.width), dim=-1)
-        left, right = x.chunk(2, dim=-1)
-        return torch.cat((left * cos - right * sin, right * cos + left * sin, *rest), dim=-1)
-
-    def _until(self, end: int) -> Tensor:
-        """The table for a text of `end` tokens."""
-        scaling = self.settings.scaling
-        if scaling is not None and scaling.depends_on_length(end, self.settings.max_length):
-            return self._make(end, end).to(self.table)
-        if end > self.table.size(1):
-            with torch.inference_mode(False):  # as above
-                self.table = self._make(2 * end).to(self.table)
-        return self.table
+        if end > self.fixed:
+            table = self._make(end, end).to(self.table)  # the angles depend on how long the text is
+        else:
+            if end > self.table.size(1):
+                with torch.inference_mode(False):  # as above
+                    self.table = self._make(2 * end).to(self.table)
+            table = self.table
+        cos, sin = table[:, start:end].to(x.dtype)
+        if self.width == x.size(-1):
+            left, right = x.chunk(2, dim=-1)
+            return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+        turned, rest = x.split((self.width, x.size(-1) - self.width), dim=-1)
+        left, right = turned.chunk(2, dim=-1)
+        return torch.cat((left * cos - right * sin, right * cos + left * sin, rest), dim=-1)
 
 
 class RelativeBias(nn.Module):

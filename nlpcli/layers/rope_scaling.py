@@ -33,13 +33,13 @@ class RopeScaling:
     attention_factor: float | None = None
     truncate: bool = True
 
-    def depends_on_length(self, length: int, longest: int) -> bool:
-        """Whether the angles in a text of `length` tokens are other ones than in a short text."""
-        return self.method == "dynamic" and length > self._original(longest)
+    def fixed_until(self, longest: int) -> float:
+        """The length up to which the angles don't depend on how long a text is."""
+        return self._original(longest) if self.method == "dynamic" else math.inf
 
     def theta(self, theta: float, width: int, length: int, longest: int) -> float:
         """The base of the angles in a text of `length` tokens. width: of what is turned. longest: in training."""
-        if not self.depends_on_length(length, longest):
+        if length <= self.fixed_until(longest):
             return theta
         stretched = self.factor * length / self._original(longest) - (self.factor - 1)
         return theta * stretched ** (width / (width - 2))

@@ -192,7 +192,7 @@ MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "out
 LLAMA = {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
          "activation": "swiglu", "positions": "rotary", "scale_embeddings": False, "feed_forward_bias": False,
          "max_length": 24, "d_key": 12, "d_value": 12}  # fmt: skip
-OURS = {  # name -> (our settings, the class that is written)
+OURS = {  # name -> (our settings, the class that is written, what is known of where the model came from)
     "bert": (BERT, "BertForPreTraining"),
     "bert-mlm": ({**BERT, "pooler": False, "pair_head": False}, "BertForMaskedLM"),
     "bert-pair": ({**BERT, "mlm_head": False}, "BertForNextSentencePrediction"),
@@ -211,6 +211,21 @@ OURS = {  # name -> (our settings, the class that is written)
         {**BERT, "d_embedding": 20, "mlm_head": False, "pooler": False, "pair_head": False, "attention_bias": False,
          "norm_bias": False, "segments": 0},
         "ElectraModel",
+    ),
+    "distilbert": (
+        {**BERT, "segments": 0, "pooler": False, "pair_head": False},
+        "DistilBertForMaskedLM",
+        {"read_from": "distilbert"},
+    ),
+    "distilbert-bare": (
+        {**BERT, "segments": 0, "pooler": False, "pair_head": False, "mlm_head": False, "attention_bias": False},
+        "DistilBertModel",
+        {"read_from": "distilbert"},
+    ),
+    "xlm-roberta": (
+        {**BERT, "position_offset": 2, "segments": 1, "pooler": False, "pair_head": False},
+        "XLMRobertaForMaskedLM",
+        {"read_from": "xlm-roberta"},
     ),
     "mpnet": (
         {**BERT, "position_offset": 2, "segments": 0, "pooler": False, "pair_head": False, "relative_bias": True},
@@ -260,12 +275,23 @@ OURS = {  # name -> (our settings, the class that is written)
         "LlamaForCausalLM",
     ),
     "mistral": ({**LLAMA, "kv_heads": 1, "attention": ["window:5"]}, "MistralForCausalLM"),
+    "mistral-full": ({**LLAMA, "kv_heads": 1}, "MistralForCausalLM", {"read_from": "mistral"}),
     "xlnet": (
         {**TINY, "family": "xlnet", "kind": "encoder", "activation": "gelu", "positions": "none", "segments": 2,
          "scale_embeddings": False, "norm_eps": 1e-12, "share_position_biases": False, "memory_length": 8},
         "XLNetLMHeadModel",
     ),
 }  # fmt: skip
+
+
+def origin(name: str) -> dict:
+    return dict(*OURS[name][2:])
+
+
+@pytest.fixture(scope="session")
+def origins():
+    """name -> what is known of where the model came from."""
+    return origin
 
 
 @pytest.fixture(scope="session")
@@ -295,7 +321,7 @@ def write(made, tokenizer):
 
     def written(name, folder, **info):
         model, config = made(name)
-        weights = model.state_dict()
+        weights, info = model.state_dict(), {**origin(name), **info}
         return model, config, write_huggingface(folder, config=config, weights=weights, tokenizer=tokenizer, info=info)
 
     return written
@@ -307,6 +333,11 @@ def written(request, write, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     model, config, name = write(request.param, folder, task="some", more=[1])
     return request.param, model, config, folder, name, OURS[request.param][1]
+
+
+@pytest.fixture
+def all_settings():
+    return {name: given for name, (given, *_) in OURS.items()}
 
 
 @pytest.fixture

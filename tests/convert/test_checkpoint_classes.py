@@ -70,5 +70,13 @@ def test_every_preset_of_a_published_family_has_its_class():
         assert choose_family(config).architecture(config) == architecture
 
 
+def test_every_family_has_a_model_that_is_tried_both_ways(all_settings, origins):
+    tried = set()
+    for name, settings in all_settings.items():
+        config = ModelConfig.model_validate(settings).model_dump()
+        tried.add(choose_family(config, origins(name).get("read_from")).model_type)
+    assert tried == set(FAMILIES)
+
+
 def test_every_family_can_be_loaded():
     assert {FAMILIES.load(name).model_type for name in FAMILIES} == set(FAMILIES)

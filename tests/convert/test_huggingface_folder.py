@@ -69,14 +69,14 @@ def test_automodel_and_autotokenizer_find_the_class(written, tokenizer):
     assert loaded("Two men", add_special_tokens=False).input_ids == tokenizer.encode(["Two men"])[0]
 
 
-def test_what_is_read_back_is_the_same_to_the_bit(written, tokenizer):
-    _, ours, config, folder, *_ = written
+def test_what_is_read_back_is_the_same_to_the_bit(written, tokenizer, origins):
+    name, ours, config, folder, *_ = written
     found = read_huggingface(folder)
     weights = unshared(ours.state_dict())
     assert found.config == config
     assert found.weights.keys() == weights.keys()
     assert all(torch.equal(found.weights[key], weights[key]) for key in weights)
-    assert found.info == {"task": "some", "more": [1]}
+    assert found.info == {"task": "some", "more": [1], **origins(name)}
     assert found.left_out == []
     assert found.tokenizer.vocab_size == tokenizer.vocab_size
     load_weights(build_model(found.config, tokenizer.vocab_size), found.weights, "here")

@@ -141,7 +141,7 @@ def test_heads_that_share_keys_remember_so_many_fewer_of_them(kv_heads):
     config = ModelConfig(kind="decoder", d_model=32, heads=4, kv_heads=kv_heads, decoder_layers=3, d_ff=16)
     model = build_model(config, 50)
     _, state = model.advance(torch.randint(50, (1, 7)), model.init_state(1))
-    assert 7 * memory(config, 0)["cache_token"] == state.bytes() == 7 * 3 * kv_heads * 2 * 8 * 4
+    assert 7 * memory(config, 0)["cache_per_token"] == state.bytes() == 7 * 3 * kv_heads * 2 * 8 * 4
 
 
 def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():
