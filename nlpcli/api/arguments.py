@@ -51,7 +51,7 @@ def _renamed(text: str) -> str:
     return _OPTION.sub(lambda found: _NAMES.get(found[1], found[1].replace("-", "_")), text)
 
 
-def given(**values: Any) -> dict[str, Any]:
+def given(**values: object) -> dict[str, Any]:
     """Those of the values that are not None: the defaults of the others stand where the command has them."""
     return {name: value for name, value in values.items() if value is not None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     import numpy as np
     from typing_extensions import Unpack
 
+    from nlpcli.data.examples import Example
+    from nlpcli.decoding.translator import Candidate
+    from nlpcli.decoding.translator import Translation as Translated
     from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.tasks.task import Task
 
     Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -56,34 +60,40 @@ class Model:
         return f"Model({str(self.path)!r}, task={self.task!r}, device={self.device!r})"
 
     @overload
-    def translate(self, texts: Iterator[str], **options: Unpack[TranslateOptions]) -> Iterator[Translation]: ...  # type: ignore[overload-overlap]
+    def translate(self, texts: Iterator[str], **options: Unpack[TranslateOptions]) -> Iterator[Translation]: ...  # type: ignore[overload-overlap]  # an iterator is iterable
     @overload
     def translate(self, texts: Iterable[str], **options: Unpack[TranslateOptions]) -> list[Translation]: ...
-    def translate(self, texts: Any, **options: Any) -> Any:
+    def translate(
+        self, texts: Iterable[str], **options: Unpack[TranslateOptions]
+    ) -> list[Translation] | Iterator[Translation]:
         """As the function `translate`."""
         return translate(texts, model=self, **options)
 
     @overload
-    def generate(self, prompts: Iterator[str], **options: Unpack[GenerateOptions]) -> Iterator[Continuation]: ...  # type: ignore[overload-overlap]
+    def generate(self, prompts: Iterator[str], **options: Unpack[GenerateOptions]) -> Iterator[Continuation]: ...  # type: ignore[overload-overlap]  # an iterator is iterable
     @overload
     def generate(self, prompts: Iterable[str], **options: Unpack[GenerateOptions]) -> list[Continuation]: ...
-    def generate(self, prompts: Any, **options: Any) -> Any:
+    def generate(
+        self, prompts: Iterable[str], **options: Unpack[GenerateOptions]
+    ) -> list[Continuation] | Iterator[Continuation]:
         """As the function `generate`."""
         return generate(prompts, model=self, **options)
 
     @overload
-    def predict(self, texts: Iterator[Text], **options: Unpack[PredictOptions]) -> Iterator[Prediction]: ...  # type: ignore[overload-overlap]
+    def predict(self, texts: Iterator[Text], **options: Unpack[PredictOptions]) -> Iterator[Prediction]: ...  # type: ignore[overload-overlap]  # an iterator is iterable
     @overload
     def predict(self, texts: Iterable[Text], **options: Unpack[PredictOptions]) -> list[Prediction]: ...
-    def predict(self, texts: Any, **options: Any) -> Any:
+    def predict(
+        self, texts: Iterable[Text], **options: Unpack[PredictOptions]
+    ) -> list[Prediction] | Iterator[Prediction]:
         """As the function `predict`."""
         return predict(texts, model=self, **options)
 
     @overload
-    def embed(self, texts: Iterator[str], **options: Unpack[EmbedOptions]) -> Iterator[Vector]: ...  # type: ignore[overload-overlap]
+    def embed(self, texts: Iterator[str], **options: Unpack[EmbedOptions]) -> Iterator[Vector]: ...  # type: ignore[overload-overlap]  # an iterator is iterable
     @overload
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vector: ...
-    def embed(self, texts: Any, **options: Any) -> Any:
+    def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vector | Iterator[Vector]:
         """As the function `embed`."""
         return embed(texts, model=self, **options)
 
@@ -139,7 +149,7 @@ def load(model: PathLike, *, device: str | None = None, threads: int | None = No
 
 
 @overload
-def translate(  # type: ignore[overload-overlap]
+def translate(  # type: ignore[overload-overlap]  # an iterator is iterable
     texts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[TranslateOptions]
 ) -> Iterator[Translation]: ...
 @overload
@@ -147,7 +157,9 @@ def translate(
     texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[TranslateOptions]
 ) -> list[Translation]: ...
 @takes(TranslateOptions)
-def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
+def translate(
+    texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[TranslateOptions]
+) -> list[Translation] | Iterator[Translation]:
     """Translates texts, as `nlpcli translate` does: one translation for each, in order, an empty one for a blank text.
 
     A list of texts, or one string, gives a list; an iterator, such as an open file, gives an iterator, which reads
@@ -190,8 +202,8 @@ _SEARCH = (
 )  # fmt: skip
 
 
-def _translation(found: Any) -> Translation:
-    def of(candidate: Any, others: tuple[Translation, ...] = ()) -> Translation:
+def _translation(found: Translated) -> Translation:
+    def of(candidate: Candidate, others: tuple[Translation, ...] = ()) -> Translation:
         links = None if candidate.alignment is None else tuple((int(i), int(j)) for i, j in candidate.alignment)
         return Translation(
             found.request.text, candidate.text, candidate.score, candidate.logprob, candidate.ended, links, others
@@ -202,7 +214,7 @@ def _translation(found: Any) -> Translation:
 
 
 @overload
-def generate(  # type: ignore[overload-overlap]
+def generate(  # type: ignore[overload-overlap]  # an iterator is iterable
     prompts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[GenerateOptions]
 ) -> Iterator[Continuation]: ...
 @overload
@@ -210,7 +222,9 @@ def generate(
     prompts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[GenerateOptions]
 ) -> list[Continuation]: ...
 @takes(GenerateOptions)
-def generate(prompts: Any, *, model: Any = None, **options: Any) -> Any:
+def generate(
+    prompts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[GenerateOptions]
+) -> list[Continuation] | Iterator[Continuation]:
     """Continues texts with a language model, as `nlpcli generate` does: `num_samples` continuations of each, in order.
 
     A list of prompts, or one string, gives a list; an iterator gives an iterator. model: as in `translate`; None: the
@@ -245,7 +259,7 @@ def generate(prompts: Any, *, model: Any = None, **options: Any) -> Any:
 
 
 @overload
-def predict(  # type: ignore[overload-overlap]
+def predict(  # type: ignore[overload-overlap]  # an iterator is iterable
     texts: Iterator[Text], *, model: AnyModel | None = None, **options: Unpack[PredictOptions]
 ) -> Iterator[Prediction]: ...
 @overload
@@ -253,7 +267,9 @@ def predict(
     texts: Iterable[Text], *, model: AnyModel | None = None, **options: Unpack[PredictOptions]
 ) -> list[Prediction]: ...
 @takes(PredictOptions)
-def predict(texts: Any, *, model: Any = None, **options: Any) -> Any:
+def predict(
+    texts: Iterable[Text], *, model: AnyModel | None = None, **options: Unpack[PredictOptions]
+) -> list[Prediction] | Iterator[Prediction]:
     """Applies a fine-tuned model, as `nlpcli predict` does: one prediction for each text, in order.
 
     texts: strings; where several belong together (a pair, a text and its candidates, a question and its context, the
@@ -297,7 +313,7 @@ def _lines(texts: str | Iterable[Text], *, by_words: bool) -> Iterator[str]:
         yield (" " if by_words else "\t").join(part.replace("\t", " ") for part in parts)
 
 
-def _prediction(task: Any, example: Any, found: Any) -> Prediction:
+def _prediction(task: Task, example: Example, found: dict[str, Any]) -> Prediction:
     from nlpcli.commands.predict import record
 
     answer = found.get(task.answer)
@@ -341,13 +357,15 @@ def evaluate(
 
 
 @overload
-def embed(  # type: ignore[overload-overlap]
+def embed(  # type: ignore[overload-overlap]  # an iterator is iterable
     texts: Iterator[str], *, model: AnyModel | None = None, **options: Unpack[EmbedOptions]
 ) -> Iterator[Vector]: ...
 @overload
 def embed(texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[EmbedOptions]) -> Vector: ...
 @takes(EmbedOptions)
-def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
+def embed(
+    texts: Iterable[str], *, model: AnyModel | None = None, **options: Unpack[EmbedOptions]
+) -> Vector | Iterator[Vector]:
     """Turns texts into vectors, as `nlpcli embed` does.
 
     A list of n texts, or one string, gives an array of float32, (n, width); an iterator gives an iterator over vectors,
@@ -379,7 +397,7 @@ def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
 # --- what all share ----------------------------------------------------------------------------------------------
 
 
-def _using(model: AnyModel | None, options: Any) -> dict[str, Any]:
+def _using(model: AnyModel | None, options: Mapping[str, object]) -> dict[str, Any]:
     """The model and the machine as the settings of the commands name them."""
     if isinstance(model, Model):
         return given(model=model._loaded, device=options.get("device") or model.device, threads=options.get("threads"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, TypeVar
+from typing import ParamSpec, TypedDict, TypeVar
 
 from nlpcli.errors import nearest
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class _Placed(TypedDict, total=False):
@@ -101,7 +102,7 @@ class ScoreOptions(TypedDict, total=False):
     """The options of `score`; each belongs to some metrics, and is refused for others."""
 
     confidence: bool
-    baseline: Iterable[Any] | None
+    baseline: Iterable[object] | None
     bootstrap_samples: int | None
     seed: int | None
     lowercase: bool
@@ -137,20 +138,20 @@ class ScoreOptions(TypedDict, total=False):
     reverse: str | None
 
 
-def takes(options: type) -> Callable[[_Function], _Function]:
+def takes(options: type) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
     """For functions with `**options`: `help` shows these, and others are refused as Python does.
 
     Raises: TypeError, when it is called, for an argument the function doesn't have.
     """
     names = tuple(options.__annotations__)
 
-    def with_options(function: _Function) -> _Function:
+    def with_options(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
         own = inspect.signature(function)
         kept = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
 
         @functools.wraps(function)
-        def checked(*args: Any, **given: Any) -> Any:
+        def checked(*args: _Arguments.args, **given: _Arguments.kwargs) -> _Result:
             for name in given:
                 if name not in names and name not in own.parameters:
                     near = nearest(name, names)
@@ -158,7 +159,7 @@ def takes(options: type) -> Callable[[_Function], _Function]:
                     raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{name}'{hint}")
             return function(*args, **given)
 
-        checked.__signature__ = own.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
-        return checked  # type: ignore[return-value]
+        checked.__signature__ = own.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]  # what `inspect.signature` reads
+        return checked
 
     return with_options

@@ -86,7 +86,7 @@ def _one_of(names: Sequence[str]) -> str:
     return f"call score once for each of: {', '.join(names)}" if names else "name a metric such as 'bleu'"
 
 
-def _sets(references: Any, *, tagged: bool) -> dict[str, Any]:
+def _sets(references: Iterable[object], *, tagged: bool) -> dict[str, Any]:
     """The reference sets by name: one list of items, or several such lists."""
     if isinstance(references, (str, os.PathLike)):
         raise NlpcliError("references must be a list of texts, not one string", hint="put the string in a list")
@@ -100,11 +100,7 @@ def _sets(references: Any, *, tagged: bool) -> dict[str, Any]:
     return {f"references {number}": one for number, one in enumerate(found, start=1)}
 
 
-def _lines(items: Iterable[Any], name: str) -> list[str]:
-    return [_line(item, name, number) for number, item in enumerate(items, start=1)]
-
-
-def _line(item: Any, name: str, number: int) -> str:
+def _line(item: object, name: str, number: int) -> str:
     """An item as the line of a file. Raises: NlpcliError for one of no such kind."""
     if isinstance(item, (Translation, Continuation)):
         return item.text

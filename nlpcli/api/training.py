@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.api.arguments import PathLike, assignments, exclusive, given, path, paths, python_names, say
 from nlpcli.api.results import Progress, Run
 from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from nlpcli.training.checkpoint import Progress as LoopProgress
+    from nlpcli.training.training_loop import Outcome
 
 
 def pretrain(
@@ -161,17 +165,17 @@ class _Listener:
     def opened(self, run: Path) -> None:
         say(f"run: {run}")
 
-    def started(self, progress: Any, share: float) -> None:
+    def started(self, progress: LoopProgress, share: float) -> None:
         self._share = share
 
-    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+    def stepped(self, progress: LoopProgress, share: float, loss: float, lr: float, speed: float) -> None:
         self._share = share
         self._report(Progress(progress.step, progress.epoch, share, loss=float(loss), lr=float(lr), speed=float(speed)))
 
-    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
+    def evaluated(self, progress: LoopProgress, metrics: Mapping[str, float], improved: bool) -> None:
         self._report(Progress(progress.step, progress.epoch, self._share, metrics=dict(metrics), improved=improved))
 
-    def stopped(self, progress: Any, reason: str) -> None:
+    def stopped(self, progress: LoopProgress, reason: str) -> None:
         say(f"stopped after step {progress.step:,}: {reason}")
 
     def _report(self, progress: Progress) -> None:
@@ -179,7 +183,7 @@ class _Listener:
             self._progress(progress)
 
 
-def _run(path: Path, outcome: Any) -> Run:
+def _run(path: Path, outcome: Outcome) -> Run:
     progress = outcome.progress
     best = {name: entry["value"] for name, entry in progress.best.items()}
     return Run(

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from nlpcli import __version__
 from nlpcli.cli import help
 from nlpcli.cli.convention import Command
 from nlpcli.errors import unknown
+
+if TYPE_CHECKING:
+    from typer._click import Command as AnyCommand
+    from typer._click import Context, HelpFormatter
 
 PROGRAM = "nlpcli"
 
@@ -85,35 +89,36 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 class Group(TyperGroup):
     """A group of commands that answers a wrong name with the nearest right one."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, AnyCommand | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
             raise unknown("command", name, self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         sections = [*help.option_sections(self, ctx), ("Commands", self.rows(ctx))]
         formatter.write(help.page(self, ctx, sections=sections))
 
-    def rows(self, ctx: Any) -> list[help.Row]:
+    def rows(self, ctx: Context) -> list[help.Row]:
         """Each command with what it does."""
-        return help.described((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        return help.described((name, command) for name, command in commands if command is not None)
 
 
 class Commands(Group):
     """The commands of the program, each built when it is needed."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
         return build_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def rows(self, ctx: Any) -> list[help.Row]:
+    def rows(self, ctx: Context) -> list[help.Row]:
         return list(COMMANDS.items())
 
 
-def build_command(name: str) -> Any:
+def build_command(name: str) -> AnyCommand:
     """The command object for `name`, a key of `COMMANDS`."""
     module = importlib.import_module("nlpcli.cli." + name.replace("-", "_"))
     outer = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=SETTINGS)
@@ -123,10 +128,12 @@ def build_command(name: str) -> Any:
     else:
         cls = getattr(module, "Command", Command)
         outer.command(name=name, short_help=COMMANDS[name], cls=cls)(module.command)
-    return typer.main.get_command(outer).commands[name]  # type: ignore[attr-defined]
+    group = typer.main.get_command(outer)
+    assert isinstance(group, TyperGroup)  # as it has a callback
+    return group.commands[name]
 
 
-def build() -> Any:
+def build() -> AnyCommand:
     """The whole program as one command object: `make_context(name, arguments)`, then `invoke(context)`."""
     app = typer.Typer(
         cls=Commands,
@@ -139,7 +146,8 @@ def build() -> Any:
     app.callback()(_program)
     command = typer.main.get_command(app)
     for parameter in command.params:
-        parameter.help = _COMPLETION.get(parameter.name, parameter.help)  # type: ignore[attr-defined]
+        if isinstance(parameter, TyperOption):
+            parameter.help = _COMPLETION.get(parameter.name, parameter.help)
     return command
 
 

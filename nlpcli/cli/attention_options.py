@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlpcli.cli import convention
 from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from typer._click import Context
 
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?(?:,[0-9]{1,18}(?:-[0-9]{1,18})?)*")
 _MOST = 10_000
@@ -21,7 +24,7 @@ class Command(convention.Command):
 
     exclusive: ClassVar = (("json", "format"),)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         result: list[str] = []
         current = ""
         for argument in args:
@@ -120,7 +123,7 @@ class Options:
         if self.pattern is not None:
             useless(self._drawing(*of_vectors, *of_relative), "applies to positions, not to a pattern")
             useless(
-                self._drawing("--seed") if not self._has_chance() else {},
+                self._drawing("--seed") if not _is_random(self.pattern) else {},
                 "has no effect, because the pattern is not random",
             )
             return
@@ -133,12 +136,6 @@ class Options:
             useless(self._drawing(*of_vectors), "applies to vectors, but relative positions are buckets")
         else:
             useless(self._drawing(*of_relative, "--causal"), "applies to relative positions only")
-
-    def _has_chance(self) -> bool:
-        """Whether a seed makes another pattern of it."""
-        from nlpcli.attention.pattern_parser import parse
-
-        return parse(self.pattern, seed=0) != parse(self.pattern, seed=1)
 
     def _check_texts(self) -> None:
         texts, first, second = (self.reading[name] for name in ("TEXT", "--text-a", "--text-b"))
@@ -159,3 +156,10 @@ class Options:
         useless(
             {name: value for name, value in others.items() if name not in _LINKED}, "has no effect on word alignments"
         )
+
+
+def _is_random(pattern: str) -> bool:
+    """Whether a seed makes another pattern of it."""
+    from nlpcli.attention.pattern_parser import parse
+
+    return parse(pattern, seed=0) != parse(pattern, seed=1)

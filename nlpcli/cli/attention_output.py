@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import useless
@@ -16,7 +16,10 @@ from nlpcli.config.output_formats import BINARY, check_ending
 from nlpcli.errors import NlpcliError, unknown
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from nlpcli.attention.worked_example import WorkedExample
+    from nlpcli.commands.visualize_attention.selection import Showing
     from nlpcli.visualization.attention_data import Attention
     from nlpcli.visualization.position_matrices import Matrix
     from nlpcli.visualization.transformations import HeadNumbers
@@ -37,6 +40,17 @@ _COLOURS = ("auto", "always", "never")
 _WIDTH = 80
 
 
+class _Look(TypedDict):
+    """The options of how attention is drawn, None where one was not given."""
+
+    width: int | None
+    view: str | None
+    links: bool | None
+    theme: str | None
+    dpi: int | None
+    title: str | None
+
+
 @dataclass(frozen=True)
 class Canvas:
     """A format, the file that is written, None for standard output, and how it is drawn."""
@@ -52,7 +66,7 @@ class Canvas:
     title: str | None
 
     @classmethod
-    def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Any) -> Canvas:
+    def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Unpack[_Look]) -> Canvas:
         """Raises: NlpcliError for an unknown format or colour, for a file named like another format, for options that
         mean nothing to the format, and for bytes on a terminal."""
         format = _format(format, out)
@@ -77,7 +91,7 @@ class Canvas:
             title=given["title"],
         )
 
-    def shows_few(self, attention: Attention, showing: Any) -> bool:
+    def shows_few(self, attention: Attention, showing: Showing) -> bool:
         """Whether one matrix is shown where nothing was chosen: in the terminal, and of a translator in a figure."""
         if self.format == "terminal":
             return True

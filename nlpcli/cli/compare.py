@@ -7,13 +7,16 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
 from nlpcli.cli import terminal, training_options
 from nlpcli.cli.multiple_values import Spreading
 from nlpcli.errors import RunFailed, unknown
+
+if TYPE_CHECKING:
+    from nlpcli.commands.compare.grid_results import Results
 
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
@@ -139,7 +142,7 @@ def _again() -> str:
     return shlex.join(["nlpcli", *kept])
 
 
-def _write(results: Any, format: str) -> None:
+def _write(results: Results, format: str) -> None:
     from nlpcli.commands.compare import results_table
 
     if format == "json":

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from nlpcli.cli import help
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter, Parameter
 
 LETTERS = {
     "--model": "-m",
@@ -56,7 +59,7 @@ class Command(TyperCommand):
     exclusive: ClassVar[Collection[tuple[str, str]]] = ()
     needed: ClassVar[Mapping[str, Sequence[str]]] = {}
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # as Typer makes commands
         super().__init__(*args, **kwargs)
         for parameter in self.params:
             for name in [name for name in parameter.opts if name in LETTERS]:
@@ -64,22 +67,23 @@ class Command(TyperCommand):
                     parameter.opts.insert(0, LETTERS[name])
             parameter.opts += [SYNONYMS[name] for name in parameter.opts if name in SYNONYMS]
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         formatter.write(help.page(self, ctx, sections=help.option_sections(self, ctx)))
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = list(args)
         values, _, order = self.make_parser(ctx).parse_args(list(args))
         self._refuse_repeated(order, given)
         for parameter in self.params:
+            assert isinstance(parameter, (TyperOption, TyperArgument))  # Typer makes no others
             _check_number(parameter, values.get(parameter.name), ctx.command_path)
         rest = super().parse_args(ctx, args)
         self._refuse_contradictions(ctx)
         return rest
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Context) -> Any:
         from nlpcli.cli import output_checks
 
         for parameter in self.params:
@@ -93,11 +97,11 @@ class Command(TyperCommand):
         with output_checks.redirected(ctx.params.get(RESULTS)):
             return super().invoke(ctx)
 
-    def _refuse_repeated(self, order: Iterable[Any], args: Sequence[str]) -> None:
+    def _refuse_repeated(self, order: Iterable[object], args: Sequence[str]) -> None:
         """Raises: NlpcliError for a second value of an option that takes one, and for a flag and its opposite."""
         counts = Counter(id(parameter) for parameter in order)
         for parameter in self.params:
-            if parameter.param_type_name != "option":
+            if not isinstance(parameter, TyperOption):
                 continue
             name = long_name(parameter)
             if not parameter.is_flag and not parameter.multiple and counts[id(parameter)] > 1:
@@ -109,7 +113,7 @@ class Command(TyperCommand):
             if counts[id(parameter)] > 1 and all(both):
                 raise NlpcliError(f"{both[0]} and {both[1]} contradict each other", hint="leave one of them out")
 
-    def _refuse_contradictions(self, ctx: Any) -> None:
+    def _refuse_contradictions(self, ctx: Context) -> None:
         """Raises: NlpcliError for parameters that can't be used together or have no effect."""
         named = {parameter.name: parameter for parameter in self.params}
         for first, second in self.exclusive:
@@ -122,13 +126,13 @@ class Command(TyperCommand):
                 raise NlpcliError(f"{long_name(named[name])} has no effect without {wanted}", hint=f"add {wanted}")
 
 
-def _check_number(parameter: Any, value: Any, command: str) -> None:
+def _check_number(parameter: TyperOption | TyperArgument, value: object, command: str) -> None:
     """Raises: NlpcliError for what a call gives to an option that takes a number, and that is none.
 
     Typer reads what Python's `int` and `float` take; see `nlpcli.config.numbers` for what a number is here.
     """
     annotation = parameter.type_descriptor.annotation
-    kind = next((kind for kind in (int, float) if annotation in (kind, list[kind])), None)
+    kind = int if annotation in (int, list[int]) else float if annotation in (float, list[float]) else None
     for text in [] if kind is None else value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(text, str) and (parse_int if kind is int else parse_float)(text) is None:
             what = "whole number" if kind is int else "number"
@@ -136,38 +140,38 @@ def _check_number(parameter: Any, value: Any, command: str) -> None:
             raise NlpcliError(f"{shown_name(parameter)} needs a {what}, but {quoted(text)} is not one", hint=hint)
 
 
-def _agree(ctx: Any, first: str, second: str) -> bool:
+def _agree(ctx: Context, first: str, second: str) -> bool:
     """Whether two parameters mean the same: `--json --format json`."""
     return (first, second) == ("json", "format") and ctx.params[second] == "json"
 
 
-def long_name(parameter: Any) -> str:
+def long_name(parameter: Parameter) -> str:
     """The long name of an option, as messages have it: `--out`."""
     return next(name for name in parameter.opts if name.startswith("--"))
 
 
-def shown_name(parameter: Any) -> str:
+def shown_name(parameter: Parameter) -> str:
     """The name of an option, or what the help calls an argument."""
     if parameter.param_type_name == "option":
         return long_name(parameter)
     return (parameter.metavar or parameter.name.upper()).strip("[].")
 
 
-def is_folder(parameter: Any) -> bool:
+def is_folder(parameter: Parameter) -> bool:
     """Whether the value of an option that names what is written is a folder."""
     return not (parameter.metavar or "").startswith("FILE")
 
 
-def is_written(parameter: Any, options: Collection[str]) -> bool:
+def is_written(parameter: Parameter, options: Collection[str]) -> bool:
     """Whether a parameter is one of these options, or the argument that stands for `--out`."""
     return any(name in options for name in parameter.opts) or parameter.metavar in ("OUT", "[OUT]")
 
 
-def _sides(parameter: Any) -> tuple[Collection[str], Collection[str]]:
+def _sides(parameter: Parameter) -> tuple[Collection[str], Collection[str]]:
     return parameter.opts, parameter.secondary_opts
 
 
-def _values(parameter: Any, args: Sequence[str]) -> list[str]:
+def _values(parameter: Parameter, args: Sequence[str]) -> list[str]:
     """What the call gives for an option, as far as it stands apart or after an equals sign."""
     found = []
     for place, argument in enumerate(args):
@@ -181,12 +185,12 @@ def _values(parameter: Any, args: Sequence[str]) -> list[str]:
     return found
 
 
-def _is_given(ctx: Any, name: str) -> bool:
+def _is_given(ctx: Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _is_on(ctx: Any, name: str) -> bool:
+def _is_on(ctx: Context, name: str) -> bool:
     """Whether the call gives a parameter, and does not turn it off."""
     return _is_given(ctx, name) and ctx.params.get(name) not in (None, False, [], ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -48,7 +49,7 @@ def command(
     _show_what_next(out)
 
 
-def _show_examples(examples) -> None:
+def _show_examples(examples: Iterable[tuple[str, str, str]]) -> None:
     terminal.write_line()
     for source, hypothesis, reference in examples:
         terminal.write_report(f"  source      {source}")

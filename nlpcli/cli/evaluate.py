@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
 from nlpcli.cli import suite_options, terminal
 from nlpcli.cli.convention import LABELED_LINES, OUT_FILE
 from nlpcli.cli.multiple_values import Spreading
+
+if TYPE_CHECKING:
+    from nlpcli.commands.evaluate import Evaluation
 
 
 class Command(Spreading):
@@ -145,7 +148,7 @@ def command(
         _print(result)
 
 
-def _print(result: Any) -> None:
+def _print(result: Evaluation) -> None:
     rows = [
         [name, f"{score.value:.2f}", score.interval(), score.summary, score.signature]
         for name, score in result.scores.items()
@@ -154,8 +157,8 @@ def _print(result: Any) -> None:
     if result.confusion is not None:
         labels, table = result.confusion
         terminal.write_line()
-        rows = [[label, *counts] for label, counts in zip(labels, table, strict=True)]
-        terminal.write_table(["reference \\ predicted", *labels], rows)
+        numbers = [[label, *counts] for label, counts in zip(labels, table, strict=True)]
+        terminal.write_table(["reference \\ predicted", *labels], numbers)
     if result.worst:
         terminal.write_line()
         rows = [[m.place, f"{m.error:.3f}", m.expected, m.predicted, _short(m.text)] for m in result.worst]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nlpcli.commands.inspect.findings import Finding, Section
+    from nlpcli.commands.inspect.findings import Example, Finding, Section
 
 Line = list[tuple[str, str]]
 """Parts of a line, each with its style in rich's words."""
@@ -109,7 +109,7 @@ def _places(lines: Sequence[int]) -> str:
     return ("line " if len(lines) == 1 else "lines ") + shown + (", …" if len(lines) > _LINES else "")
 
 
-def _example(example, indent: str, width: int) -> Iterator[Line]:
+def _example(example: Example, indent: str, width: int) -> Iterator[Line]:
     from nlpcli.escaping import visible
 
     number = f"{int(example.line):,}: "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
 from nlpcli.cli import shell_completion, suite_options, terminal, training_options
 from nlpcli.cli.convention import LABELED_LINES
 from nlpcli.cli.multiple_values import Spreading
+
+if TYPE_CHECKING:
+    from nlpcli.runs.training_run import Request
 
 _TRAIN = (
     "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD files; for translation two parallel files, SOURCE TARGET."
@@ -231,7 +234,7 @@ def command(
     training_options.report(run, outcome, json=json, use=use_of(run))
 
 
-def _seeds(request: Any, count: int, watcher: Any, *, json: bool) -> None:
+def _seeds(request: Request, count: int, watcher: training_options.Watcher, *, json: bool) -> None:
     from nlpcli.runs.finetuning.seeds import finetune_seeds
 
     summary = finetune_seeds(request, count, watcher)

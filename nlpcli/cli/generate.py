@@ -14,6 +14,7 @@ from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
+    from nlpcli.commands.generate.generate import Continuation, Generator
     from nlpcli.commands.generate.prompting import Prompting
 
 SEPARATOR = "---"
@@ -301,7 +302,7 @@ def _prompts(given: list[str]) -> Iterable[str]:
     return read_lines("-")
 
 
-def _type(generator, prompt: str, echo: bool) -> None:
+def _type(generator: Generator, prompt: str, echo: bool) -> None:
     """One text on a terminal, as it grows."""
 
     def tell(text: str) -> None:
@@ -313,7 +314,7 @@ def _type(generator, prompt: str, echo: bool) -> None:
         terminal.write_line()
 
 
-def _record(one) -> dict:
+def _record(one: Continuation) -> dict[str, object]:
     return {
         "text": one.prompt,
         "continuation": one.text,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
 
 Row = tuple[str, str]
 
@@ -21,7 +24,7 @@ def width() -> int:
     return max(50, min(shutil.get_terminal_size().columns, _WIDEST) - 2)
 
 
-def page(command: Any, ctx: Any, *, sections: Sequence[tuple[str, Sequence[Row]]]) -> str:
+def page(command: Command, ctx: Context, *, sections: Sequence[tuple[str, Sequence[Row]]]) -> str:
     """The help of a command: usage, its docstring, and sections of rows (a term, what it means) under headings."""
     columns = width()
     usage = f"Usage: {ctx.command_path} "
@@ -35,7 +38,7 @@ def page(command: Any, ctx: Any, *, sections: Sequence[tuple[str, Sequence[Row]]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def option_sections(command: Any, ctx: Any) -> list[tuple[str, list[Row]]]:
+def option_sections(command: Command, ctx: Context) -> list[tuple[str, list[Row]]]:
     """Arguments, options, then those with a `rich_help_panel` under that heading."""
     groups: dict[str, list[Row]] = {"Arguments": [], "Options": []}
     for parameter in command.get_params(ctx):
@@ -128,6 +131,6 @@ def wrapped(text: str | Sequence[str], columns: int, begin: str = "", hanging: s
     yield line
 
 
-def described(commands: Iterable[tuple[str, Any]]) -> list[Row]:
+def described(commands: Iterable[tuple[str, Command]]) -> list[Row]:
     """A row for each command of a group: its name, and the first sentence of its help."""
     return [(name, command.get_short_help_str(limit=200)) for name, command in commands]

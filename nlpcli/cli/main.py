@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from nlpcli.errors import ExitStatus, NlpcliError, RunFailed, nearest
 from nlpcli.escaping import HINT, sentence
@@ -155,7 +155,7 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, NlpcliError):
         return error
     if hasattr(error, "format_message"):  # Typer's errors about the call
-        return _usage(error, arguments)
+        return _usage(error, error.format_message(), arguments)
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, RecursionError):
@@ -170,9 +170,9 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     )
 
 
-def _usage(error, arguments: list[str]) -> NlpcliError:
+def _usage(error: BaseException, message: str, arguments: list[str]) -> NlpcliError:
     """Typer's sentence without its capital and full stop, with the value and the nearest right spelling."""
-    message = " ".join(error.format_message().split())
+    message = " ".join(message.split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else " ".join(["nlpcli", *arguments[:1]])
     hint = f"'{command} --help' lists its options"
@@ -194,7 +194,7 @@ def _usage(error, arguments: list[str]) -> NlpcliError:
     return NlpcliError(message[:1].lower() + message[1:], hint=hint)
 
 
-def _given(parameter, arguments: list[str]) -> str | None:
+def _given(parameter: object, arguments: list[str]) -> str | None:
     """What the call gave for an option."""
     for name in getattr(parameter, "opts", ()):
         for place, argument in enumerate(arguments):
@@ -236,7 +236,7 @@ def _drop_unwritable() -> None:
         _drop(sys.stdout)
 
 
-def _drop(stream) -> None:
+def _drop(stream: TextIO) -> None:
     """Points a stream whose other end is gone or full to nowhere; its buffer would fail again at exit."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
 from nlpcli.cli.convention import LETTERS, Command
+
+if TYPE_CHECKING:
+    from typer._click import Context
 
 
 def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
@@ -28,8 +31,8 @@ def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
 class Spreading(Command):
     """A command whose options `spread` may be given several values at once."""
 
-    spread: Collection[str] = ("--train", "--dev", "--data", "--choices", "--only")
+    spread: ClassVar[Collection[str]] = ("--train", "--dev", "--data", "--choices", "--only")
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         letters = {LETTERS[name] for name in self.spread if name in LETTERS}
         return super().parse_args(ctx, spread(args, {*self.spread, *letters}))

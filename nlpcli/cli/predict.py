@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -110,7 +111,7 @@ def command(
     if "-" in names:
         terminal.announce_stdin()
 
-    def lines():
+    def lines() -> Iterator[list[str]]:
         from json import dumps
 
         for task, window in predict(job, say=terminal.say, warn=terminal.warn):

@@ -96,11 +96,11 @@ def command(
         samples=samples,
     )
     report = make_report(asked, say=terminal.say)
-    look = {"width": width or _columns(out), "unicode": not ascii, "theme": theme or "light"}
+    columns, colors = width or _columns(out), theme or "light"
     if out is None:
-        terminal.stdout().write(text_of(report, form, **look))
+        terminal.stdout().write(text_of(report, form, width=columns, unicode=not ascii, theme=colors))
         return
-    for path in write_report(report, out, form, **look):
+    for path in write_report(report, out, form, width=columns, unicode=not ascii, theme=colors):
         terminal.write_line(str(path))
 
 

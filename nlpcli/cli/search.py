@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
 from nlpcli.cli import convention, terminal
 from nlpcli.cli.convention import OUT_FILE
+
+if TYPE_CHECKING:
+    from nlpcli.commands.search import Answer
 
 
 class Command(convention.Command):
@@ -147,7 +150,7 @@ def _lines() -> Iterable[str]:
     return read_lines("-")
 
 
-def _record(answer, *, reranked: bool) -> dict:
+def _record(answer: Answer, *, reranked: bool) -> dict[str, object]:
     hits = [
         {"line": hit.line, "score": round(hit.score, 6), "text": hit.text}
         | ({"cosine": round(hit.cosine, 6)} if reranked else {})

@@ -6,9 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.cli import terminal, training_options
+
+if TYPE_CHECKING:
+    from nlpcli.commands.evaluate import Evaluating
+    from nlpcli.runs.suites.suite import SuiteReport
+    from nlpcli.runs.training_run import Request
 
 _SAID_BY_SUITE = (
     "task", "task_name", "dev", "text", "text2", "label", "choices", "format", "header", "objective", "prefix",
@@ -16,7 +21,7 @@ _SAID_BY_SUITE = (
 )  # fmt: skip
 
 
-def evaluate(name: str, job: Any, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
+def evaluate(name: str, job: Evaluating, *, only: Sequence[str], predictions: Path | None, json: bool) -> None:
     """Prints the table of a suite, or the same as JSON."""
     from nlpcli.runs.suites.suite import evaluate_suite
 
@@ -25,7 +30,7 @@ def evaluate(name: str, job: Any, *, only: Sequence[str], predictions: Path | No
     _write(report, json=json)
 
 
-def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> None:
+def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) -> None:
     """Trains a model on each task of a suite and prints its table; `given`: the parameters of `nlpcli finetune`.
 
     Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
@@ -95,7 +100,7 @@ def _again(asked: Path | None, out: Path) -> str:
     return shlex.join(["nlpcli", *kept, *([] if asked else ["--out", str(out)]), "--resume"])
 
 
-def _write(report: Any, *, json: bool) -> None:
+def _write(report: SuiteReport, *, json: bool) -> None:
     for path in report.written:
         terminal.say(f"written: {path}")
     if json:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -95,8 +95,10 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     columns = list(zip(*([headings, *body]), strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     right = [bool(body) and all(_is_number(cell) for cell in column[1:]) for column in columns]
-    room = columns_of_output()
-    fits = room is None or sum(widths) + 2 * (len(widths) - 1) <= room
+    whole = sum(widths) + 2 * (len(widths) - 1)
+    columns_there = columns_of_output()
+    room = whole if columns_there is None else columns_there
+    fits = whole <= room
     before = sum(widths[:-1]) + 2 * (len(widths) - 1)
     stacked = not fits and before - 2 > room
     for line in [headings, *body]:
@@ -247,7 +249,12 @@ class _Bar:
             redirect_stdout=False,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(printable(description), total=total, completed=completed, status="")
+        self._task = self._progress.add_task(
+            printable(description),
+            total=total,
+            completed=completed,  # type: ignore[arg-type]  # rich counts in floats, as `Progress.update` says
+            status="",
+        )
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -270,7 +277,7 @@ class _Lines:
         completed: float = 0.0,
         *,
         first: float = 10.0,
-        clock=time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._description = description
         self._total = total

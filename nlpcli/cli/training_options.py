@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from nlpcli.cli import terminal
+
+if TYPE_CHECKING:
+    from nlpcli.training.checkpoint import Progress
+    from nlpcli.training.training_loop import Outcome
 
 CONFIG = typer.Option(
     None,
@@ -87,7 +91,7 @@ class Watcher:
         self._name = name
         self.run: Path | None = None
         self._stack = ExitStack()
-        self._bar: Any = None
+        self._bar: terminal.Progress | None = None
         self._place = (0.0, "")  # the share of the run that is done, and its step
         self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
         self.saved = False
@@ -99,14 +103,15 @@ class Watcher:
         self.run = run
         terminal.say(f"run: {run}")
 
-    def started(self, progress: Any, share: float) -> None:
+    def started(self, progress: Progress, share: float) -> None:
         if progress.step:
             terminal.say(f"resuming after step {progress.step:,}")
         self._place = (share, f"step {progress.step:,}")
         self._bar = self._stack.enter_context(terminal.progress(self._name, total=1.0, completed=share))
 
-    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None:
+    def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None:
         self._place = (share, f"step {progress.step:,}")
+        assert self._bar is not None  # a run begins with `started`
         self._bar.update(share, f"step {progress.step:,}  loss {loss:.3f}  {speed:,.0f} tokens/s")
 
     def working(self, what: str, done: int, total: int | None) -> None:
@@ -118,12 +123,12 @@ class Watcher:
             share, step = self._place
             self._bar.update(share, f"{step}  {terminal.how_far(what, done, total)}")
 
-    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
+    def evaluated(self, progress: Progress, metrics: Mapping[str, float], improved: bool) -> None:
         short = {name: value for name, value in metrics.items() if not name.startswith(("word_", "byte_"))}
         shown = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in short.items())
         terminal.say(f"step {progress.step:,} (epoch {progress.epoch}): {shown}{'  (best so far)' if improved else ''}")
 
-    def stopped(self, progress: Any, reason: str) -> None:
+    def stopped(self, progress: Progress, reason: str) -> None:
         self.close()
         self.saved = True
         terminal.say(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
@@ -154,7 +159,7 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
         watcher.close()
 
 
-def report(run: Path, outcome: Any, *, json: bool, use: str) -> None:
+def report(run: Path, outcome: Outcome, *, json: bool, use: str) -> None:
     """The end of a run: what was kept, and what to do with it."""
     terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
     terminal.say(f"use it: {use}")

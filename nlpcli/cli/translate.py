@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
@@ -213,8 +213,8 @@ def command(
             "--output-field names a field of JSON objects, but the input and the output are plain lines",
             hint="add --json, or leave --output-field out",
         )
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    sampling = {name: value for name, value in sampling.items() if value is not None}
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    sampling: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     layout = Layout(n_best, scores, alignments, json, output_field)
     job = Translating(
         files=tuple(files),

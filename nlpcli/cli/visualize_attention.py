@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nlpcli.commands.visualize_attention.request import Given, Looking
     from nlpcli.commands.visualize_attention.selection import Showing
     from nlpcli.commands.visualize_attention.text_arguments import Texts
+    from nlpcli.visualization.attention_data import Attention
 
 __all__ = ["Command", "command"]
 _LENGTH = 32
@@ -289,7 +290,7 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
         canvas.write_numbers(mean_numbers(numbers), len(numbers))
         return
 
-    def drawn() -> Iterator[Any]:
+    def drawn() -> Iterator[Attention]:
         for number, attention in enumerate(attentions):
             few = canvas.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
@@ -303,7 +304,7 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
     canvas.write(drawn())
 
 
-def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> None:
+def _align(canvas: Canvas, given: Texts, options: Options, *, device: str, threads: int | None) -> None:
     """Links of words, each text with its target."""
     from nlpcli.commands.visualize_attention.word_alignment import Aligning, align, parse_layer
 
@@ -312,7 +313,8 @@ def _align(canvas: Canvas, given: Texts, options: Options, **machine: Any) -> No
         job = Aligning(
             target=targets, sources=(sources,), model=reading["--model"], reverse=aligning["--reverse-model"],
             method=aligning["--align"], gradient=reading["--gradient"],
-            layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict", **machine,
+            layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict",
+            device=device, threads=threads,
         )  # fmt: skip
         canvas.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
 
@@ -334,4 +336,5 @@ def _draw_without_model(canvas: Canvas, options: Options) -> None:
         return
     sizes = {"d_model": drawing["--d-model"], "buckets": drawing["--buckets"], "distance": drawing["--distance"]}
     given = {name: size for name, size in sizes.items() if size is not None}
+    assert options.positions is not None  # one of the three is given
     canvas.write_matrix(position_matrix(options.positions, length, causal=causal, **given))

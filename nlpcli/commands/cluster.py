@@ -78,7 +78,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     if not texts:
         raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
     rows = unit(vectors.astype(np.float32))
-    labels = _k_means(rows, job) if job.k is not None else _joined(rows, job)
+    labels = _k_means(rows, job.k, job.seed) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)
 
 
@@ -104,16 +104,16 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
     return texts, np.concatenate(blocks)
 
 
-def _k_means(rows: np.ndarray, job: Clustering) -> np.ndarray:
+def _k_means(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
     different = len(np.unique(rows, axis=0))
-    if job.k > different:
+    if k > different:
         raise NlpcliError(
-            f"{counted(different, 'different line')} can't form {counted(job.k, 'cluster')}",
+            f"{counted(different, 'different line')} can't form {counted(k, 'cluster')}",
             hint="choose a smaller --k",
         )
     from sklearn.cluster import KMeans
 
-    return KMeans(n_clusters=job.k, n_init=10, random_state=job.seed).fit_predict(rows)
+    return KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(rows)
 
 
 def _joined(rows: np.ndarray, job: Clustering) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides, dump_yaml, parse
@@ -83,12 +84,12 @@ def _section(section: BaseModel, indent: str = "") -> list[str]:
     return [f"{text.ljust(column - 2)}  # {comment}" if comment else text for text, comment in leaves] + lines
 
 
-def _comment(field: Any) -> str:
+def _comment(field: FieldInfo) -> str:
     choices = " | ".join(map(str, _choices(field.annotation)))
     return "; ".join(filter(None, [field.description, choices if " | " in choices else ""]))
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
+def _choices(annotation: object) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType):

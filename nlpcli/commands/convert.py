@@ -61,7 +61,7 @@ def convert(job: Conversion) -> Converted:
     loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
     info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
     weights = unshared(loaded.model.state_dict())
-    model = loaded.config.kind
+    model: str = loaded.config.kind
     with new_directory(job.out, replace=replace) as folder:
         if form == HUGGINGFACE:
             from nlpcli.convert.huggingface_folder import write_huggingface

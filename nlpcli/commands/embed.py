@@ -32,7 +32,7 @@ class Word(NamedTuple):
     sentence: the whole line."""
 
     line: int
-    index: int
+    index: int  # type: ignore[assignment]  # a word is never searched, as a tuple would be
     text: str
     around: str
     sentence: str

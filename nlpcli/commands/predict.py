@@ -18,6 +18,7 @@ from nlpcli.runs.task_model import WINDOW, Applied, columns_of, open_task, task_
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
     from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.tasks.task import Task
 
 FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
 _BY_SUFFIX = {
@@ -104,7 +105,7 @@ class Predictor:
             self._cut.add(example.place)
 
 
-def _check_options(task: Any, job: Predicting) -> None:
+def _check_options(task: Task, job: Predicting) -> None:
     if job.top is not None and not task.ranks:
         raise NlpcliError(
             f"--top has no effect on a model for {task.name}, which gives one prediction for each text",
@@ -159,7 +160,7 @@ def _lines(path: str) -> Iterator[tuple[str, str]]:
         yield line, f"{shown(path)}:{number}"
 
 
-def parse_lines(task: Any, lines: Iterable[tuple[str, str]]) -> Iterator[Example]:
+def parse_lines(task: Task, lines: Iterable[tuple[str, str]]) -> Iterator[Example]:
     """The examples in plain lines with their places. Raises: NlpcliError, naming the place, for what is none."""
     from nlpcli.data.examples import Example
     from nlpcli.data.readers import blank
@@ -174,7 +175,7 @@ def parse_lines(task: Any, lines: Iterable[tuple[str, str]]) -> Iterator[Example
             raise NlpcliError(f"{place}: {error.message}", hint=error.hint) from None
 
 
-def record(task: Any, example: Example, prediction: dict[str, Any]) -> dict[str, Any]:
+def record(task: Task, example: Example, prediction: dict[str, Any]) -> dict[str, Any]:
     """A prediction as JSON has it: the id, the text or the two texts that were read, and what was predicted.
 
     Where nothing was predicted, the answer is None.

@@ -104,29 +104,33 @@ class Search:
     def __init__(self, job: Searching, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         self.job = job
         check_files([*job.corpus, *([] if job.texts is None else [job.texts])])
-        saved = None if job.vectors is None or job.texts is not None else _read_description(job.vectors)
-        settings = job.settings if saved is None else _as_saved(job.settings, saved, job.vectors)
-        vectors = texts = None
-        if job.vectors is not None:
-            vectors = finite_vectors(job.vectors / VECTORS if saved else job.vectors)
-            texts = list(read_lines(job.vectors / TEXTS if saved else job.texts))
+        place, settings = job.vectors, job.settings
+        saved: _Description | None = None
+        given: tuple[np.ndarray, list[str]] | None = None
+        if place is not None:
+            if job.texts is None:  # a saved index has its own
+                saved = _read_description(place)
+                settings = _as_saved(job.settings, saved, place)
+            vectors = finite_vectors(place if saved is None else place / VECTORS)
+            texts = list(read_lines(place / TEXTS if job.texts is None else job.texts))
             _check_lengths(vectors, texts, job)
-        self.rerank = None if job.rerank is None else _Reranker(job, say=say)
+            given = vectors, texts
+        self.rerank = None if job.rerank is None else _Reranker(job.rerank, job, say=say)
         self.embedder = Embedder(settings, say=say)
         say(f"vectors: {self.embedder.describe()}")
-        if vectors is None:
-            vectors, texts = self._embedded(warn)
+        if given is None:
+            given = self._embedded(warn)
         else:
-            self._check_model(vectors, texts, saved)
-        self.vectors, self.texts = vectors, texts
+            self._check_model(*given, saved)
+        self.vectors, self.texts = given
         self.kind = job.index or (saved.index if saved else EXACT)
         file = None
-        if saved is not None and saved.index == self.kind != EXACT:
-            file = job.vectors / f"index.{self.kind}"
+        if place is not None and saved is not None and saved.index == self.kind != EXACT:
+            file = place / f"index.{self.kind}"
         self.index = make_index(self.kind, self.vectors, file)
         if job.save_index is not None:
             self.save(job.save_index)
-            say(f"the index was written to {job.save_index} ({counted(len(texts), 'line')}, {self.kind})")
+            say(f"the index was written to {job.save_index} ({counted(len(self.texts), 'line')}, {self.kind})")
 
     def answers(self, queries: Iterable[str]) -> Iterator[list[Answer]]:
         """The hits for each query, in order, in the portions in which they are ready; none for a blank query."""
@@ -151,7 +155,7 @@ class Search:
         with new_directory(path) as folder:
             write_vectors(folder / VECTORS, [np.asarray(self.vectors)], self.vectors.shape[1])
             (folder / TEXTS).write_text("".join(f"{text}\n" for text in self.texts), "utf-8")
-            if self.kind != EXACT:
+            if hasattr(self.index, "save"):  # all but the exact one
                 self.index.save(folder / f"index.{self.kind}")
             (folder / DESCRIPTION).write_text(dump_yaml(description.model_dump()), "utf-8")
 
@@ -217,27 +221,27 @@ class Search:
 class _Reranker:
     """A cross-encoder: it reads query and hit together."""
 
-    def __init__(self, job: Searching, *, say: Callable[[str], None]) -> None:
+    def __init__(self, model: Path, job: Searching, *, say: Callable[[str], None]) -> None:
         from nlpcli.runs.task_model import open_task
 
-        self.applied = open_task(job.rerank, device=job.settings.device, threads=job.settings.threads)
+        self.applied = open_task(model, device=job.settings.device, threads=job.settings.threads)
         self.batch_tokens = job.settings.batch_tokens
         task = self.applied.task
         self.label: str | None = None
         if task.answer == "label" and task.labels:
             self.label = _positive(task.labels, job.positive)
-            say(f"hits are reranked by the probability of '{self.label}' ({job.rerank})")
+            say(f"hits are reranked by the probability of '{self.label}' ({model})")
         elif task.answer != "score":
             raise NlpcliError(
-                f"{job.rerank} is a model for {task.name}, which can't score pairs of texts",
+                f"{model} is a model for {task.name}, which can't score pairs of texts",
                 hint="train one with: nlpcli finetune --task regress --train pairs.tsv",
             )
         elif job.positive is not None:
             raise NlpcliError(
-                f"--positive has no effect on {job.rerank}, which predicts scores", hint="leave out --positive"
+                f"--positive has no effect on {model}, which predicts scores", hint="leave out --positive"
             )
         else:
-            say(f"hits are reranked by the score of {job.rerank}")
+            say(f"hits are reranked by the score of {model}")
 
     def reranked(self, queries: Sequence[str], hits: list[list[Hit]], top: int) -> list[list[Hit]]:
         from nlpcli.data.examples import Example

@@ -228,13 +228,15 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def _parse_ids(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
     words = line.split()
-    ids = list(map(parse_int, words))
-    for word, id_ in zip(words, ids, strict=True):
+    ids: list[int] = []
+    for word in words:
+        id_ = parse_int(word)
         if id_ is None:
             hint = "add --unit tokens to decode tokens" if word in tokenizer else None
             raise NlpcliError(f"{place}: '{word[:40]}' is not an id", hint=hint)
         if not 0 <= id_ < tokenizer.vocab_size:
             raise NlpcliError(f"{place}: the id {word[:40]} is not in the vocabulary (0 to {tokenizer.vocab_size - 1})")
+        ids.append(id_)
     return ids
 
 
@@ -255,7 +257,7 @@ def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:
 
     Raises: NlpcliError for bad input and when there is no text.
     """
-    byte_ids = frozenset()
+    byte_ids: frozenset[int] = frozenset()
     if tokenizer.kind != "byte-bpe":
         byte_ids = frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
     total = dict.fromkeys(("lines", "words", "characters", "tokens", "unknown", "bytes", "changed_lines"), 0)

@@ -40,7 +40,9 @@ class Layout:
 
     def lines(self, translation: Translation, number: int) -> list[str]:
         """The lines for the translation of line `number`, from 0; exactly one unless it is a list of the n best."""
-        record = translation.request.origin
+        origin = translation.request.origin
+        assert origin is None or isinstance(origin, dict)  # the object that the text stood in
+        record: dict[str, Any] | None = origin
         if record is None and self.as_json:
             record = {"text": translation.request.text}
         if record is not None:

@@ -141,5 +141,5 @@ def activation_in(name: str) -> str:
     return ACTIVATIONS[name]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -37,7 +37,7 @@ def read_generation(folder: Path, theirs: Config) -> dict[str, Any]:
     return {name: value for name, value in said.items() if not name.startswith("_") and name != "transformers_version"}
 
 
-def kept_generation(folder: Path, theirs: Config, written: Any) -> dict[str, Any] | None:
+def kept_generation(folder: Path, theirs: Config, written: object) -> dict[str, Any] | None:
     """The folder's decoding settings, None where they are still those that this program wrote there (`written`)."""
     said = read_generation(folder, theirs)
     return None if said == written else said

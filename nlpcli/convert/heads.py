@@ -377,5 +377,5 @@ def _scheme(labels: list[str]) -> str | None:
     return next((scheme for scheme, allowed in letters.items() if prefixes <= set(allowed)), None)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -232,7 +232,7 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
 
 def _own_config(
     theirs: Config, derived: Config, family: Family, whole: Config, weights: Weights, kept: Weights, place: str
-) -> Config | None:
+) -> dict[str, Any] | None:
     """The configuration this program left in config.json, when the rest of the folder still agrees with it."""
     if not theirs[_OWN]["model"]:
         return None
@@ -374,7 +374,7 @@ def choose_family(config: Config, read_from: str | None = None) -> Family:
 
     Raises: NlpcliError naming what the nearest one can't.
     """
-    if read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
+    if read_from is not None and read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
         return own
     families = [FAMILIES.load(name) for name in FAMILIES]
     kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]

@@ -64,7 +64,7 @@ class ZeroStart:
         )
 
     @classmethod
-    def read(cls, said: Any) -> ZeroStart | None:
+    def read(cls, said: object) -> ZeroStart | None:
         """From what config.json keeps; None for what this program doesn't write."""
         if not isinstance(said, dict) or said.keys() != cls.__dataclass_fields__.keys():
             return None
@@ -202,5 +202,5 @@ def _added(id_: int, name: str) -> dict[str, Any]:
             "special": True}  # fmt: skip
 
 
-def _written(content: Any) -> bytes:
+def _written(content: object) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -71,7 +71,7 @@ def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
 
 
 def _theta(theirs: Config, kind: str) -> float:
-    said = (theirs["rope_parameters"] or {}).get(kind) or {}
+    said: Config = (theirs["rope_parameters"] or {}).get(kind) or {}
     scaling = theirs.get("rope_scaling") or said.get("rope_type") or "default"
     if scaling != "default":
         raise ValueError(f"rope_type {scaling!r} (only 'default' is supported)")

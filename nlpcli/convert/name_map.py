@@ -128,7 +128,7 @@ def _zeros(name: str, weights: Weights, config: Config) -> Tensor:
 
 def to_ours(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[str, Tensor]:
     """Raises: KeyError for a tensor that is missing."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for pair in pairs:
         wanted = [has(config, name) for name in pair.ours]
         if any(wanted):

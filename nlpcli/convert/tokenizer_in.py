@@ -134,7 +134,7 @@ def _said(folder: Path) -> dict[str, Any]:
     return {"roles": roles, "more": more, "config": config}
 
 
-def _spelling(token: Any) -> str | None:
+def _spelling(token: dict[str, Any] | str | None) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 

@@ -97,7 +97,7 @@ def _json(files: dict[str, dict[str, Any]]) -> dict[str, bytes]:
     return {name: (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode() for name, data in files.items()}
 
 
-def _marian(model: Any) -> dict[str, bytes]:
+def _marian(model: object) -> dict[str, bytes]:
     assert isinstance(model, MarianModel)
     vocabulary = json.dumps(model.vocabulary, ensure_ascii=False).encode()
     return {"source.spm": model.source, "target.spm": model.target, "vocab.json": vocabulary}

@@ -117,6 +117,6 @@ def _sample(core: Core) -> tuple[str, list[int]] | None:
     return None
 
 
-def _ids_and_segments(core: Core, *texts: str) -> tuple[list[int], list[int]]:
-    found = core.encode(*texts)
+def _ids_and_segments(core: Core, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+    found = core.encode(text, pair)
     return found.ids, found.type_ids

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction and its reference. error: a larger number is worse; the `mistake` of each task says what it is."""
+    """A wrong prediction and its reference. error: a larger number is worse; each task's `mistake` says what it is."""
 
     place: str
     error: float

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
 from nlpcli.layers.positions import Rotary
 from nlpcli.layers.rope_scaling import RopeScaling
+from nlpcli.models.backbone import Backbone
 from nlpcli.models.initialization import initialize
 from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.models.source_encoder import SourceEncoder
@@ -23,13 +24,22 @@ from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.models.with_head import WithHead
 from nlpcli.models.xlnet import XLNet
 
+AnyModel = Backbone | WithHead | WithHeads
+"""A model: the body alone, or under the head of one task or of several."""
+
 _FILLING = ("normal_", "uniform_")
 
 
 class _NoValues(TorchFunctionMode):
     """Fills nothing: where only shapes are asked for, these functions of the meta device take a second to load."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").endswith(_FILLING):  # of tensors, and in torch.nn.init
             return args[0] if args else kwargs["tensor"]
@@ -42,7 +52,7 @@ class _NoValues(TorchFunctionMode):
 
 def outline(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
-) -> nn.Module:
+) -> AnyModel:
     """The model of `build_model` without memory for its numbers: names, shapes and counts.
 
     Raises: NlpcliError for settings that no model can be built with.
@@ -57,7 +67,7 @@ def outline(
 
 def build_model(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None = None
-) -> nn.Module:
+) -> AnyModel:
     """A freshly initialized model for `vocab_size` pieces; the weights depend on torch's random state only.
 
     head: the settings of `WithHead` for a task that needs one on top; those of several by name under `heads`.
@@ -67,7 +77,7 @@ def build_model(
 
 def _built(
     config: ModelConfig | Mapping[str, Any], vocab_size: int, head: Mapping[str, Any] | None, *, first_weights: bool
-) -> nn.Module:
+) -> AnyModel:
     if not isinstance(config, ModelConfig):
         config = ModelConfig.model_validate(dict(config))
     model = _BUILDERS[config.family](config, vocab_size)
@@ -76,7 +86,7 @@ def _built(
         initialize(model, scheme=config.initialization, std=config.init_std, layers=layers)
     if config.source_layers:
         size = config.source_vocab_size or vocab_size
-        add_source_encoder(model, config, layers=config.source_layers, vocab_size=size)
+        add_source_encoder(cast("EncoderDecoder", model), config, layers=config.source_layers, vocab_size=size)
     if not head:
         return model
     if "heads" in head:
@@ -124,16 +134,16 @@ def _rotary(c: ModelConfig, theta: float) -> Rotary | None:
     return Rotary(theta, c.rope_share, scaling, c.max_length)
 
 
-def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
+def _transformer(c: ModelConfig, vocab_size: int) -> Backbone:
     stack, embedding = _parts(c)
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "stack": stack,
         "embedding": embedding,
         "max_length": c.max_length if c.positions == "learned" else None,
         "tie": c.tie,
     }
-    predicting = {"output_bias": c.output_bias, "scale_output": c.scale_output}
+    predicting: dict[str, Any] = {"output_bias": c.output_bias, "scale_output": c.scale_output}
     if c.kind == "encoder":
         heads = {"mlm": c.mlm_head, "pooler": c.pooler, "pair": c.pair_head}
         return Encoder(
@@ -148,7 +158,7 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
     )  # fmt: skip
 
 
-def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:
+def _transformer_xl(c: ModelConfig, vocab_size: int) -> Backbone:
     return TransformerXL(
         vocab_size=vocab_size,
         layers=c.decoder_layers,
@@ -161,7 +171,7 @@ def _transformer_xl(c: ModelConfig, vocab_size: int) -> nn.Module:
     )
 
 
-def _xlnet(c: ModelConfig, vocab_size: int) -> nn.Module:
+def _xlnet(c: ModelConfig, vocab_size: int) -> Backbone:
     return XLNet(
         vocab_size=vocab_size,
         layers=c.encoder_layers,
@@ -169,7 +179,11 @@ def _xlnet(c: ModelConfig, vocab_size: int) -> nn.Module:
     )
 
 
-_BUILDERS = {"transformer": _transformer, "transformer-xl": _transformer_xl, "xlnet": _xlnet}
+_BUILDERS: dict[str, Callable[[ModelConfig, int], Backbone]] = {
+    "transformer": _transformer,
+    "transformer-xl": _transformer_xl,
+    "xlnet": _xlnet,
+}
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,8 +93,8 @@ def same_pieces(old: Tokenizer, new: Tokenizer) -> list[int | None]:
     for role in ROLES:
         if role not in old.special.absent and role not in new.special.absent:
             found[getattr(new.special, role)] = getattr(old.special, role)
-    for left, right in zip(old.special.sentinels, new.special.sentinels, strict=False):
-        found[right] = left
+    for theirs, ours in zip(old.special.sentinels, new.special.sentinels, strict=False):
+        found[ours] = theirs
     return found
 
 
@@ -114,7 +115,8 @@ def with_roles(tokenizer: Tokenizer, roles: Sequence[str]) -> Tokenizer:
     absent = tuple(role for role in special.absent if role not in missing)
     if not missing:
         return tokenizer
-    grown = replace(special, absent=absent, **ids)
+    changes: dict[str, Any] = {"absent": absent, **ids}
+    grown = replace(special, **changes)
     return Tokenizer(tokenizer.settings, tokenizer.model, grown, tokenizer.trained)
 
 
@@ -134,8 +136,8 @@ def embed_from(vectors: WordVectors, tokenizer: Tokenizer, weight: Tensor) -> in
             hint=f"set model.d_model={vectors.width}, or use vectors of dimension {width}",
         )
     lowered: dict[str, int] = {}
-    for word, place in vectors.places.items():
-        lowered.setdefault(word.lower(), place)
+    for word, row in vectors.places.items():
+        lowered.setdefault(word.lower(), row)
     ids, places = [], []
     for id_, word in words_of(tokenizer).items():
         place = vectors.places.get(word, lowered.get(word.lower()))

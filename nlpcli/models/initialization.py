@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.layers.feed_forward import FeedForward
@@ -38,7 +38,7 @@ def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, l
         _by_fan_in(model)
 
 
-def _normal(weight: nn.Parameter, std: float, scheme: str) -> None:
+def _normal(weight: Tensor, std: float, scheme: str) -> None:
     if scheme == "bert":
         nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
     else:
@@ -52,9 +52,9 @@ def _by_fan_in(model: nn.Module) -> None:
             for matrix in (module.key, module.value, module.output):
                 nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
         elif isinstance(module, FeedForward):
-            for matrix in (module.inner, module.gate, module.outer):
-                if matrix is not None:
-                    nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
+            for part in (module.inner, module.gate, module.outer):
+                if part is not None:
+                    nn.init.normal_(part.weight, std=part.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1.0)
         elif isinstance(module, Stack) and module.positions is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
-from nlpcli.models.backbone import FINAL, HEAD
+from nlpcli.models.backbone import FINAL, HEAD, Backbone
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def depth_groups(model: nn.Module) -> list[Group]:
     another source language. Of a model with a body under a task's head (`.body`) everything inside the body
     that is no embedding and no layer is `final`. What a model lacks is left out.
     """
-    body = model.body
+    body = cast("Backbone", model.body)  # every model has one
     seen: set[int] = set()
     parts = [*body.layer_groups(), *([(FINAL, body)] if body is not model else []), (HEAD, model)]
     groups: dict[str, list[nn.Parameter]] = {}

@@ -69,7 +69,7 @@ class LoadedModel:
     tokenizer than it writes with, else None.
     """
 
-    model: nn.Module
+    model: Any  # a module; which methods it has follows from the configuration and the head
     own_tokenizer: Tokenizer | None
     config: ModelConfig
     info: dict[str, Any]

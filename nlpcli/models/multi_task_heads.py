@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -24,7 +24,7 @@ class WithHeads(nn.Module):
 
     def task_heads(self) -> Mapping[str, WithHead]:
         """See `Backbone.task_heads`."""
-        return {f"tasks.{name}.": part for name, part in self.tasks.items()}
+        return {f"tasks.{name}.": cast("WithHead", part) for name, part in self.tasks.items()}
 
     def of(self, task: str) -> nn.Module:
         """The body with the task's head; the body alone for a task without one."""

@@ -31,8 +31,15 @@ class Rows:
     ends: Tensor
 
     def to(self, device: torch.device) -> Rows:
-        fields = (self.ids, self.mask, self.segments, self.ends)
-        return Rows(*(None if field is None else field.to(device, non_blocking=True) for field in fields))
+        def moved(field: Tensor) -> Tensor:
+            return field.to(device, non_blocking=True)
+
+        return Rows(
+            moved(self.ids),
+            None if self.mask is None else moved(self.mask),
+            None if self.segments is None else moved(self.segments),
+            moved(self.ends),
+        )
 
     @property
     def tokens(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -56,21 +57,24 @@ class TransformerLayer(nn.Module):
         activation_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        attention = {
-            "kv_heads": kv_heads,
-            "d_key": d_key,
-            "d_value": d_value,
-            "bias": attention_bias,
-            "dropout": attention_dropout,
-            "qk_norm": qk_norm,
-            "norm_eps": norm_eps,
-            "scale": attention_scale,
-        }
+        attention = partial(
+            MultiHeadAttention,
+            d_model,
+            heads,
+            kv_heads=kv_heads,
+            d_key=d_key,
+            d_value=d_value,
+            bias=attention_bias,
+            dropout=attention_dropout,
+            qk_norm=qk_norm,
+            norm_eps=norm_eps,
+            scale=attention_scale,
+        )
         self.pre_norm = norm_position == "pre"
         self.parallel_residual = parallel_residual
-        self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, pattern=pattern, core=core, **attention)
+        self.self_attention = attention(rotary=rotary, pattern=pattern, core=core)
         self.self_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
-        self.cross_attention = MultiHeadAttention(d_model, heads, **attention) if cross else None
+        self.cross_attention = attention() if cross else None
         self.cross_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias) if cross else None
         self.feed_forward = FeedForward(
             d_model, d_ff, activation=activation, bias=feed_forward_bias, dropout=activation_dropout
@@ -121,7 +125,7 @@ class TransformerLayer(nn.Module):
 
     def _above(self, x: Tensor, memory: KeyValue | None, memory_mask: AttentionMask | None, width: int) -> Tensor:
         """Cross-attention, where there is one, and the feed-forward layer."""
-        if self.cross_attention is not None:
+        if self.cross_attention is not None and self.cross_attention_norm is not None:
             y = self.cross_attention_norm(x) if self.pre_norm else x
             y = self.cross_attention(y, memory_mask, memory=memory, width=width)
             x = self._add(x, y, self.cross_attention_norm)
@@ -154,16 +158,17 @@ class Stack(nn.Module):
         output_dropout: float = 0.0,
         first_norm: bool = True,
         local_rotary: Rotary | None = None,
-        **layer: Any,
+        **layer: Any,  # the settings of `TransformerLayer`
     ) -> None:
         super().__init__()
         entries = [parse_attention(text) for text in attention]
-        self.layers = nn.ModuleList()
+        layers: list[TransformerLayer] = []
         for number in range(count):
             entry = entries[number % len(entries)]
             core = entry.core(scale=layer.get("attention_scale", True))
             own = {"rotary": local_rotary} if local_rotary and entry.pattern != Full() else {}
-            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **{**layer, **own}))
+            layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **{**layer, **own}))
+        self.layers = cast("Sequence[TransformerLayer]", nn.ModuleList(layers))  # modules of this class alone
         if not first_norm:
             self.layers[0].self_attention_norm = nn.Identity()
         self.positions = RelativeBias(layer["heads"], causal=causal, **relative) if relative else None
@@ -219,7 +224,8 @@ class Stack(nn.Module):
 
         `width` consecutive rows of x share a row of `memory`.
         """
-        bias, after = self._bias(), []
+        bias = self._bias()
+        after: list[DecodingState] = []
         for number, layer in enumerate(self.layers):
             own = None if memory is None else memory[number]
             x, state = layer.step(x, states[number], bias=bias, memory=own, memory_mask=memory_mask, width=width)

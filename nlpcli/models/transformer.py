@@ -46,7 +46,10 @@ class CrossMemory:
         )
         if unchanged:
             return CrossMemory(self.layers, self.mask, width)
-        mask = None if self.mask is None else AttentionMask(keys=self.mask.keys.index_select(0, sources))
+        mask = self.mask
+        if mask is not None:
+            assert mask.keys is not None  # it is that of padding
+            mask = AttentionMask(keys=mask.keys.index_select(0, sources))
         return CrossMemory([item.select(sources) for item in self.layers], mask, width)
 
 
@@ -70,7 +73,7 @@ class DecoderState:
 class _WithVocabulary(Backbone):
     """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
 
-    output_weight_owner: nn.Module
+    output_weight_owner: nn.Embedding | nn.Linear
     output_bias: nn.Parameter | None
 
     def _add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
@@ -123,8 +126,12 @@ class _WithDecoder(_WithVocabulary):
         """As `step`, but the hidden states of all tokens read: (rows, n, d_model)."""
         x = self.decoder_embedding(tokens, state.length)
         memory = state.memory
-        given = {} if memory is None else {"memory": memory.layers, "memory_mask": memory.mask, "width": memory.width}
-        x, layers = self.decoder.step(x, state.layers, **given)
+        if memory is None:
+            x, layers = self.decoder.step(x, state.layers)
+        else:
+            x, layers = self.decoder.step(
+                x, state.layers, memory=memory.layers, memory_mask=memory.mask, width=memory.width
+            )
         return self._scaled(x), DecoderState(state.length + tokens.size(1), layers, memory)
 
     def _read(
@@ -135,8 +142,10 @@ class _WithDecoder(_WithVocabulary):
         kept: list[Tensor] | None = None,
     ) -> Tensor:
         """The hidden states of whole texts (rows, n), for which no state is made: (rows, n, d_model)."""
-        given = {} if memory is None else {"memory": memory.layers, "memory_mask": memory.mask}
-        return self._scaled(self.decoder(self.decoder_embedding(tokens), mask, kept=kept, **given))
+        x = self.decoder_embedding(tokens)
+        if memory is None:
+            return self._scaled(self.decoder(x, mask, kept=kept))
+        return self._scaled(self.decoder(x, mask, kept=kept, memory=memory.layers, memory_mask=memory.mask))
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self.output_scale == 1.0 else x * self.output_scale
@@ -202,7 +211,8 @@ class EncoderDecoder(_WithDecoder):
         return DecoderState(0, self.decoder.start(), self._cross(memory))
 
     def _cross(self, memory: Memory) -> CrossMemory:
-        projected = [layer.cross_attention.project_memory(memory.states) for layer in self.decoder.layers]
+        attentions = [layer.cross_attention for layer in self.decoder.layers]
+        projected = [attention.project_memory(memory.states) for attention in attentions if attention is not None]
         return CrossMemory(projected, _padding(memory.mask))
 
     def hidden(self, source: Tensor, source_mask: Tensor | None, target: Tensor) -> Tensor:

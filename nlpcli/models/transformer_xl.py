@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ class TransformerXL(Backbone):
         tokens = nn.Embedding(vocab_size, d_model)
         self.embedding = Embedding(tokens, positions="none", scale=True, dropout=dropout)
         self.positions = RelativePositions(d_model, clamp=clamp_length)
-        self.layers = nn.ModuleList(
+        made = nn.ModuleList(
             RelativeLayer(
                 d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, norm_position=norm_position, norm_eps=norm_eps,
                 activation=activation, dropout=dropout, attention_dropout=attention_dropout,
@@ -137,6 +137,7 @@ class TransformerXL(Backbone):
             )
             for _ in range(layers)
         )  # fmt: skip
+        self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone
         if share_biases:
             first = self.layers[0].attention
             for layer in self.layers[1:]:
@@ -161,7 +162,7 @@ class TransformerXL(Backbone):
         memory: per layer (batch, m, d_model), from the segment before. mask: what must not be seen besides, of memory
         and tokens together.
         """
-        old = memory or [None] * len(self.layers)
+        old: Sequence[Tensor | None] = memory or [None] * len(self.layers)
         past = [
             None if states is None else layer.project(states) for layer, states in zip(self.layers, old, strict=True)
         ]

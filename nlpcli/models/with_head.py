@@ -38,7 +38,7 @@ class WithHead(nn.Module):
         layers: str = "last",
         side: str = "encoder",
         start: int = 0,
-        **head: Any,
+        **head: Any,  # the settings of one of three classes
     ) -> None:
         super().__init__()
         self.body = body
@@ -47,7 +47,9 @@ class WithHead(nn.Module):
         self.how, _, count = layers.partition(":")
         self.count = parse_int(count) or 0
         depth = body.depth(side)
-        if self.how != "last" and depth is None:
+        if self.how == "last":
+            depth = 0
+        elif depth is None:
             raise NlpcliError(
                 f"head.layers '{layers}': models of this family give only the hidden states of the last layer",
                 hint="leave out head.layers",
@@ -72,11 +74,10 @@ class WithHead(nn.Module):
 
     def states(self, rows: Rows) -> Tensor:
         """(rows, n, width) states that the head reads."""
-        given = {"side": self.side, "start": self.start}
         if self.how == "last":
-            return self.body.states(rows, **given)
+            return self.body.states(rows, side=self.side, start=self.start)
         kept: list[Tensor] = []
-        self.body.states(rows, **given, hidden_states=kept)
+        self.body.states(rows, side=self.side, start=self.start, hidden_states=kept)
         if self.how == "weighted":
             weights = self.layer_weights.softmax(dim=0).to(kept[0].dtype)
             return self.layer_scale * torch.einsum("l,lbnd->bnd", weights, torch.stack(kept))

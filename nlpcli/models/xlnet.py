@@ -9,8 +9,8 @@ g holds what can be said of a position from the tokens before it in the order z,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class XLNet(Backbone):
         )  # fmt: skip
         self.query_embedding = nn.Parameter(torch.randn(d_model) * 0.02)  # what the query stream begins with
         self.positions = RelativePositions(d_model, clamp=clamp_length)
-        self.layers = nn.ModuleList(
+        made = nn.ModuleList(
             RelativeLayer(
                 d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, segments=True, norm_eps=norm_eps,
                 activation=activation, dropout=dropout, attention_dropout=attention_dropout,
@@ -70,6 +70,7 @@ class XLNet(Backbone):
             )
             for _ in range(layers)
         )  # fmt: skip
+        self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone
         self.dropout = Dropout(dropout)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
 
@@ -152,8 +153,8 @@ class XLNet(Backbone):
     ) -> tuple[Tensor, list[Tensor]]:
         """The states of the query stream at `targets`, or without them of the content stream, and the memory."""
         n = tokens.size(1)
-        memory = memory or [None] * len(self.layers)
-        before = 0 if memory[0] is None else memory[0].size(1)
+        earlier: Sequence[Tensor | None] = memory or [None] * len(self.layers)
+        before = 0 if earlier[0] is None else earlier[0].size(1)
         seen = _seen(visible, mask, before)  # (batch, n, before + n)
         itself = torch.ones(n, before + n, dtype=torch.bool, device=tokens.device).triu(before).tril(before)
         content_mask = AttentionMask(permutation=None if seen is None else seen | itself)
@@ -163,10 +164,10 @@ class XLNet(Backbone):
         queries = query_mask = query_other = None
         if targets is not None:
             queries = self.dropout(self.query_embedding.expand(*targets.shape, -1))
-            query_mask = AttentionMask(permutation=_rows(seen, targets))
+            query_mask = AttentionMask(permutation=None if seen is None else _rows(seen, targets))
             query_other = None if other is None else _rows(other[:, 0], targets)[:, None]
         kept = []
-        for layer, old in zip(self.layers, memory, strict=True):
+        for layer, old in zip(self.layers, earlier, strict=True):
             kept.append(remembered(old, x, self.memory_length))
             present = _with_memory(layer, old, x)
             if targets is not None:
@@ -200,6 +201,6 @@ def _other_segment(segments: Tensor | None, before: int) -> Tensor | None:
     return (segments[:, :, None] != keys[:, None, :])[:, None]
 
 
-def _rows(x: Tensor | None, places: Tensor) -> Tensor | None:
+def _rows(x: Tensor, places: Tensor) -> Tensor:
     """The rows (batch, k, m) of x (batch, n, m) at `places` (batch, k)."""
-    return None if x is None else x.take_along_dim(places[:, :, None], dim=1)
+    return x.take_along_dim(places[:, :, None], dim=1)

@@ -38,7 +38,7 @@ def as_json(attention: Attention) -> dict[str, Any]:
     return about
 
 
-def from_json(value: Any, place: str = "attention") -> Attention:
+def from_json(value: object, place: str = "attention") -> Attention:
     """The attention that `as_json` gave; `place` names it in errors.
 
     Raises: NlpcliError for another form or version, missing parts, or weights that don't fit their tokens.
@@ -97,10 +97,11 @@ def _shorten(values: np.ndarray, weights: np.ndarray, usual: np.ndarray) -> None
         left, first = left[~found], first[~found]
 
 
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_without_nan(value) for value in values]
-    return values if np.isfinite(values) else None
+def _without_nan(values: list[Any]) -> list[Any]:
+    """Nested lists with None for what is not finite."""
+    return [
+        _without_nan(value) if isinstance(value, list) else value if np.isfinite(value) else None for value in values
+    ]
 
 
 def from_zero(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def as_npz(attention: Attention) -> bytes:
     """
     names = [site.name for site in attention.sites]
     assert len(set(names)) == len(names), names
-    arrays: dict[str, np.ndarray] = {_ABOUT: np.array(json.dumps(_about(attention)))}
+    arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(_about(attention)))}
     for site in attention.sites:
         arrays[f"{site.name}.weights"] = np.stack(site.weights)
         arrays[f"{site.name}.queries"] = np.array(site.queries.tokens, dtype=np.str_)
@@ -186,7 +187,7 @@ def _side_as_json(side: Side) -> dict[str, list]:
     return {name: list(getattr(side, name)) for name in ("tokens", "words", "special", "groups", "positions")}
 
 
-def _checked(value: Any, place: str) -> dict[str, Any]:
+def _checked(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise NlpcliError(
             f"{place}: the data are not attention weights in the format of nlpcli",
@@ -202,7 +203,7 @@ def _checked(value: Any, place: str) -> dict[str, Any]:
     return value
 
 
-def _part(value: Any, name: str, place: str) -> Any:
+def _part(value: object, name: str, place: str) -> Any:
     if not isinstance(value, dict) or name not in value:
         raise NlpcliError(f"{place}: '{name}' is missing")
     return value[name]
@@ -214,7 +215,7 @@ def _attention(about: dict[str, Any], weights: list[Any], place: str) -> Attenti
     return Attention(tuple(sites), model=about.get("model", ""), texts=dict(texts), notes=dict(notes))
 
 
-def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
+def _site(entry: dict[str, Any], weights: object, place: str) -> Site:
     name = _part(entry, "name", place)
     queries, keys = (_side(_part(entry, side, place), f"{place}, '{name}', {side}") for side in ("queries", "keys"))
     layers, heads = (tuple(_shifted(_part(entry, part, place), 1)) for part in ("layers", "heads"))
@@ -240,8 +241,9 @@ def _site(entry: dict[str, Any], weights: Any, place: str) -> Site:
     )
 
 
-def _side(value: Any, place: str) -> Side:
+def _side(value: object, place: str) -> Side:
     tokens, words, special = (tuple(_part(value, name, place)) for name in ("tokens", "words", "special"))
+    assert isinstance(value, dict)  # as it has these parts
     groups, positions = tuple(value.get("groups", ())), tuple(value.get("positions", ()))
     for name, values in {"words": words, "special": special, "groups": groups, "positions": positions}.items():
         if len(values) != len(tokens) and not (name in ("groups", "positions") and not values):

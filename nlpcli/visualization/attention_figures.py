@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
 from nlpcli.visualization.figure_style import Theme, needed, new_figure, place_axes
 from nlpcli.visualization.position_matrices import Matrix
 from nlpcli.visualization.token_labels import Lettering
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # Inches.
 _CELL = 0.23
@@ -187,7 +191,7 @@ class _Sheet:
         boxes = []
         for text in sorted(set(texts), key=lambda text: (-len(text), text))[:40]:
             drawn.set_text(text)
-            boxes.append(drawn.get_window_extent(self.measuring.canvas.get_renderer()))
+            boxes.append(drawn.get_window_extent())
         drawn.remove()
         dots = self.measuring.dpi
         return max(box.width for box in boxes) / dots, max(box.height for box in boxes) / dots
@@ -211,7 +215,7 @@ class _Sheet:
                 _scale(self.figure, image, self.left + plan.across + 0.15, top + plan.head, plan.height)
             top += plan.whole
 
-    def section(self, plan: _Plan, top: float, low: float, high: float) -> Any:
+    def section(self, plan: _Plan, top: float, low: float, high: float) -> AxesImage:
         """Draws a site, and gives the last of its images."""
         site, top = plan.site, top + plan.head
         rows, columns = plan.names
@@ -373,7 +377,7 @@ def _round_numbers(count: int) -> list[int]:
     return list(range(0, count, next(step for step in steps if step * 8 >= count)))
 
 
-def _scale(figure: Any, image: Any, x: float, y: float, height: float) -> None:
+def _scale(figure: Figure, image: AxesImage, x: float, y: float, height: float) -> None:
     bar = figure.colorbar(image, cax=place_axes(figure, x, y, 0.12, min(max(height, 0.6), 2.2)))
     bar.outline.set_visible(False)
     bar.locator = needed("matplotlib.ticker").MaxNLocator(4)

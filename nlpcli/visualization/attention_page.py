@@ -92,7 +92,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """JSON in ASCII, without the characters that mean something to HTML: no text can end the element it is in."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&"})
@@ -107,7 +107,7 @@ def _text(attention: Attention, blocks: list[str], coarse: bool) -> dict[str, An
     }
 
 
-def _told(note: Any) -> str:
+def _told(note: object) -> str:
     return ", ".join(map(str, note)) if isinstance(note, (list, tuple)) else str(note)
 
 

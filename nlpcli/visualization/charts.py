@@ -10,10 +10,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nlpcli.visualization.figure_style import Theme, as_bytes, needed, new_figure, plain_settings, theme_named
 from nlpcli.visualization.token_labels import Lettering
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {
     "light": ("#0072b2", "#d55e00", "#008a63", "#b5548e", "#8a6100", "#2f8fc4", "#5b5b5b"),
@@ -148,7 +152,7 @@ _SHAPES = {
 }
 
 
-def _draw_panel(axes: Any, panel: Panel, theme: Theme, colours: Sequence[str], *, titled: bool = True) -> None:
+def _draw_panel(axes: Axes, panel: Panel, theme: Theme, colours: Sequence[str], *, titled: bool = True) -> None:
     ticker = needed("matplotlib.ticker")
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
@@ -176,7 +180,7 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme, colours: Sequence[str], *
         axes.set_title(panel.title + way, size=10, loc="left", pad=6)
 
 
-def _draw_line(axes: Any, line: Line, colours: Sequence[str], *, thin: bool) -> None:
+def _draw_line(axes: Axes, line: Line, colours: Sequence[str], *, thin: bool) -> None:
     """thin: whether training stands back behind other curves."""
     train = line.kind == "train"
     marked = not train or len(line.x) == 1
@@ -195,7 +199,7 @@ def _draw_line(axes: Any, line: Line, colours: Sequence[str], *, thin: bool) -> 
     )
 
 
-def _keep_in_view(axes: Any, panel: Panel) -> None:
+def _keep_in_view(axes: Axes, panel: Panel) -> None:
     """A few wild values, of a run that went astray, don't press all others flat."""
     values = sorted(value for line in panel.lines for value in line.y)
     if len(values) < 20:
@@ -206,7 +210,9 @@ def _keep_in_view(axes: Any, panel: Panel) -> None:
         axes.set_ylim(low - margin, high + 4 * margin)
 
 
-def _draw_legend(figure: Any, names: Sequence[str], panels: Sequence[Panel], theme: str, columns: int, *, top: float):
+def _draw_legend(
+    figure: Figure, names: Sequence[str], panels: Sequence[Panel], theme: str, columns: int, *, top: float
+) -> None:
     lines = needed("matplotlib.lines")
     colours = COLOURS[theme]
     handles = [

@@ -7,9 +7,15 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from nlpcli.errors import NlpcliError, unknown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
 _WIDEST = 2**15  # pixels: more than any screen or printer shows, and about what Agg can hold
@@ -57,7 +63,7 @@ def theme_named(name: str) -> Theme:
     return THEMES[name]
 
 
-def needed(module: str) -> Any:
+def needed(module: str) -> ModuleType:
     """A module of matplotlib. Raises: NlpcliError that says how it is installed, where it is not."""
     try:
         return importlib.import_module(module)
@@ -97,25 +103,25 @@ def plain_settings(theme: Theme, families: tuple[str, ...] = ("DejaVu Sans",)) -
         yield
 
 
-def colour_map(theme: Theme, *, signed: bool) -> Any:
+def colour_map(theme: Theme, *, signed: bool) -> Colormap:
     colours = needed("matplotlib.colors")
     return colours.LinearSegmentedColormap.from_list("nlpcli", theme.poles if signed else theme.shades)
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, with a canvas of its own."""
     figure = needed("matplotlib.figure").Figure(figsize=(width, height))
     needed("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
 
-def place_axes(figure: Any, x: float, y: float, width: float, height: float) -> Any:
+def place_axes(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
     """Axes whose upper left corner is x inches from the figure's left and y from its top."""
     whole, tall = figure.get_size_inches()
     return figure.add_axes((x / whole, 1 - (y + height) / tall, width / whole, height / tall))
 
 
-def plane(figure: Any) -> Any:
+def plane(figure: Figure) -> Axes:
     """Axes over the whole figure without marks, whose coordinates are inches from its upper left corner."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((0, 0, 1, 1))
@@ -124,7 +130,7 @@ def plane(figure: Any) -> Any:
     return axes
 
 
-def as_bytes(figure: Any, format: str, dpi: int) -> bytes:
+def as_bytes(figure: Figure, format: str, dpi: int) -> bytes:
     """The file's content; the same figure gives the same bytes at any time.
 
     Raises: NlpcliError for a format that isn't there, and for a picture that is too large to be drawn.

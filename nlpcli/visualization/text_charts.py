@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nlpcli.visualization.charts import Panel, short_number
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-~=+*#"
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille letter, by column and row
+Range = tuple[float, float]
+"""The least and the greatest value of an axis."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -18,8 +20,8 @@ def sparkline(
     y: Sequence[float],
     width: int,
     *,
-    span: tuple[float, float],
-    within: tuple[float, float],
+    span: Range,
+    within: Range,
     unicode: bool = True,
 ) -> str:
     """One line of `width` blocks: the mean of the values in each stretch of the axis, or the last one before it.
@@ -67,7 +69,7 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
     return [*drawn, " " * margin + corner + floor * columns, " " * (margin + 1) + first + " " * gap + last]
 
 
-def extent(values) -> tuple[float, float]:
+def extent(values: Iterable[float]) -> Range:
     """The least and the greatest of values, a little apart where they are the same."""
     values = list(values)
     low, high = min(values), max(values)
@@ -81,7 +83,7 @@ def _scaled(value: float, panel: Panel) -> float:
     return math.log10(value) if panel.logarithmic else value
 
 
-def _cell(value: float, within: tuple[float, float], count: int) -> int:
+def _cell(value: float, within: Range, count: int) -> int:
     """In which of `count` equal parts of a range a value lies."""
     low, high = within
     if high <= low:
@@ -89,7 +91,7 @@ def _cell(value: float, within: tuple[float, float], count: int) -> int:
     return min(count - 1, max(0, int((value - low) / (high - low) * count)))
 
 
-def _points(panel: Panel, columns: int, rows: int, span, within):
+def _points(panel: Panel, columns: int, rows: int, span: Range, within: Range) -> Iterator[tuple[int, int, int]]:
     """The cells (run, column, row from above) that the lines of a panel touch, in between their points as well."""
     for line in panel.lines:
         before = None
@@ -104,14 +106,14 @@ def _points(panel: Panel, columns: int, rows: int, span, within):
             before = now
 
 
-def _in_dots(panel: Panel, columns: int, height: int, span, within) -> list[str]:
+def _in_dots(panel: Panel, columns: int, height: int, span: Range, within: Range) -> list[str]:
     grid = [[0] * columns for _ in range(height)]
     for _, column, row in _points(panel, 2 * columns, 4 * height, span, within):
         grid[row // 4][column // 2] |= _DOTS[column % 2][row % 4]
     return ["".join(chr(0x2800 + cell) if cell else " " for cell in row) for row in grid]
 
 
-def _in_letters(panel: Panel, columns: int, height: int, span, within) -> list[str]:
+def _in_letters(panel: Panel, columns: int, height: int, span: Range, within: Range) -> list[str]:
     grid: list[list[set[int]]] = [[set() for _ in range(columns)] for _ in range(height)]
     for run, column, row in _points(panel, columns, height, span, within):
         grid[row][column].add(run)

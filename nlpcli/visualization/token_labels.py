@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import ModuleType
 
 from nlpcli.config.counting import counted
 from nlpcli.visualization.figure_style import needed
@@ -83,7 +83,7 @@ def _fonts_for(wanted: set[str]) -> tuple[tuple[str, ...], set[str]]:
     return tuple(families), missing
 
 
-def _covered(manager: Any, name: str, characters: set[str]) -> set[str]:
+def _covered(manager: ModuleType, name: str, characters: set[str]) -> set[str]:
     if not characters:
         return set()
     try:

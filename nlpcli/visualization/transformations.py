@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization.attention_data import Attention, Side, Site
 
+_Value = TypeVar("_Value")
 MEAN = "mean"
 _OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of a text that looks at itself
 ROLLOUT = "rollout"
@@ -57,8 +59,12 @@ def _without_special(site: Site, renormalize: bool) -> Site:
 
 def _taken(side: Side, indices: Sequence[int]) -> Side:
     """The tokens at these indices; their words keep their numbers, and they their positions."""
-    columns = (side.tokens, side.words, side.special, side.groups, side.positions)
-    return Side(*(tuple(values[i] for i in indices if values) for values in columns))
+
+    def taken(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
+        return tuple(values[i] for i in indices if values)
+
+    columns = (taken(side.tokens), taken(side.words), taken(side.special), taken(side.groups), taken(side.positions))
+    return Side(*columns)
 
 
 def _merge_words(site: Site) -> Site:
@@ -186,12 +192,12 @@ def _choice(kind: str, numbers: list[int | str]) -> str:
 
 def _average(site: Site, over: str) -> Site:
     weights = np.stack(site.weights).astype(np.float64)  # (layers, heads, n, m)
-    names = {"layers": site.layers, "heads": site.heads}
+    layers, heads = site.layers, site.heads
     if over in ("heads", "both"):
-        weights, names["heads"] = weights.mean(axis=1, keepdims=True), (MEAN,)
+        weights, heads = weights.mean(axis=1, keepdims=True), (MEAN,)
     if over in ("layers", "both"):
-        weights, names["layers"] = weights.mean(axis=0, keepdims=True), (MEAN,)
-    return replace(site, weights=tuple(map(_single, weights)), **names)
+        weights, layers = weights.mean(axis=0, keepdims=True), (MEAN,)
+    return replace(site, weights=tuple(map(_single, weights)), layers=layers, heads=heads)
 
 
 # --- through the layers ------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def _weights_now(run: Path) -> str | None:
         return None
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

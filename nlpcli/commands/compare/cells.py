@@ -202,7 +202,8 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     """The command of a cell, and what it is asked for."""
     settings = {key: value for key, value in asked.items() if key != "extends"}
     config, preset = _extended(job.grid, asked.get("extends"))
-    beneath = presets.load(config or preset) if config or preset else {}
+    extended = config or preset
+    beneath = presets.load(extended) if extended else {}
     task, objective, init = (settings.get(name) or beneath.get(name) for name in ("task", "objective", "init"))
     command = grid.command or ("finetune" if task else "pretrain" if objective else None)
     if command is None:
@@ -216,7 +217,7 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
             f"'init: {init}' and 'extends: {preset}' can't be used together", hint="leave out one of them"
         )
     if command == "finetune":
-        known = _finetuning(task or DEFAULT_TASK, init, preset or config, settings)
+        known = _finetuning(task or DEFAULT_TASK, init, extended, settings)
     else:
         known = _pretraining(objective or "clm", init, preset, config, settings)
     request = Request(
@@ -230,7 +231,7 @@ def _request(job: Comparing, grid: GridConfig, asked: Mapping[str, Any], folder:
     return command, request
 
 
-def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
+def _extended(grid: Path, name: object) -> tuple[Path | None, str | None]:
     """A file, found from the grid's place, or a preset."""
     if name is None:
         return None, None
@@ -242,7 +243,7 @@ def _extended(grid: Path, name: Any) -> tuple[Path | None, str | None]:
     return path, None
 
 
-def _finetuning(task: str, init: str | None, base: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _finetuning(task: str, init: str | None, base: Path | str | None, settings: dict[str, Any]) -> dict[str, Any]:
     """What a task is trained with unless the grid says otherwise: as `nlpcli finetune` does."""
     from nlpcli.runs.finetuning.finetune import default_preset, defaults
 
@@ -284,6 +285,7 @@ def _check(cell: Cell) -> None:
                 hint=f"choose one of: {', '.join(measured)}",
             )
     else:
+        assert config.task is not None  # as it is fine-tuned
         check_one_vocabulary(config, config.task)
 
 

@@ -234,8 +234,10 @@ def _measured(done: Sequence[Standing]) -> dict[str, Number]:
         alone = tests[0] if len(tests) == 1 else {}
         found[TEST] = Number(
             tuple(test["bleu"] for test in tests),
-            *(alone.get(name) for name in ("low", "high", "p_value")),
-            how[TEST],
+            low=alone.get("low"),
+            high=alone.get("high"),
+            p_value=alone.get("p_value"),
+            signature=how[TEST],
         )
     return found
 

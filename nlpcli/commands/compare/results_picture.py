@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nlpcli.commands.compare.grid_results import TEST, Number, Results, Row, in_words
 from nlpcli.commands.compare.results_table import heading
 from nlpcli.errors import NlpcliError
 from nlpcli.training.metric_direction import higher_is_better
-from nlpcli.visualization.figure_style import as_bytes, needed, new_figure, plain_settings, theme_named
+from nlpcli.visualization.figure_style import Theme, as_bytes, needed, new_figure, plain_settings, theme_named
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOURS = ("#4c5561", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#56b4e9", "#8a4fa3")
 """One a group, told apart by people who are blind to red and green (after Okabe and Ito 2008)."""
@@ -83,7 +86,14 @@ def _places(rows: Sequence[Row]) -> dict[str, float]:
     return places
 
 
-def _panel(axis: Any, title: str, numbers: Mapping[str, Number], rows: Sequence[Row], places: Any, theme: Any) -> None:
+def _panel(
+    axis: Axes,
+    title: str,
+    numbers: Mapping[str, Number],
+    rows: Sequence[Row],
+    places: Mapping[str, float],
+    theme: Theme,
+) -> None:
     hues = _hues(rows)
     base = next((row for row in rows if not row.changes), None)
     if base is not None and base.name in numbers:
@@ -126,7 +136,7 @@ def _label(row: Row, is_product: bool) -> str:
 
 
 def _label_rows(
-    axis: Any, rows: Sequence[Row], named: Mapping[str, str], places: Mapping[str, float], theme: Any
+    axis: Axes, rows: Sequence[Row], named: Mapping[str, str], places: Mapping[str, float], theme: Theme
 ) -> None:
     axis.set_yticks(list(places.values()), [named[row.name] for row in rows])
     axis.set_ylim(max(places.values()) + 0.7, -0.7)
@@ -142,7 +152,7 @@ def _label_rows(
             )  # fmt: skip
 
 
-def _scale(axis: Any, values: Sequence[float], *, bounded: bool) -> None:
+def _scale(axis: Axes, values: Sequence[float], *, bounded: bool) -> None:
     """Few ticks, large numbers with a unit; logarithmic where numbers without an upper end lie far apart."""
     ticker = needed("matplotlib.ticker")
     if not bounded and min(values) > 0 and max(values) > 4 * min(values):

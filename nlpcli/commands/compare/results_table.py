@@ -170,8 +170,8 @@ def notes(results: Results) -> list[str]:
     if names := [row.title for row in waiting if not row.reason]:
         told.append(f"{'this cell is' if len(names) == 1 else 'these cells are'} not finished: {', '.join(names)}")
     told += [f"{heading(name)} is not measured" for name in results.missing]
-    tested = [number for row in results.rows for number in row.metrics.values() if number.p_value is not None]
-    if any(number.p_value < SIGNIFICANT for number in tested):
+    tested = [n.p_value for row in results.rows for n in row.metrics.values() if n.p_value is not None]
+    if any(p_value < SIGNIFICANT for p_value in tested):
         base = next((row for row in results.rows if not row.changes), None)
         each = f", for each of its {len(base.seeds)} seeds," if base is not None and len(base.seeds) > 1 else ""
         cells = "1 cell was" if len(tested) == 1 else f"{len(tested):,} cells were"
@@ -191,7 +191,7 @@ def heading(name: str) -> str:
     return _NAMES.get(name, name.replace("_", " "))
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -325,8 +325,9 @@ def as_csv(results: Results) -> str:
     costs = ["parameters", "tokens", "seconds", "flops", "step"]
     several = any(len(row.seeds) > 1 for row in results.rows)
     spread = [f"{name}_deviation" for name in measured] if several else []
-    numbers = [(name, number) for row in results.rows for name, number in row.metrics.items()]
-    bounded = dict.fromkeys(name for name, number in numbers if number.low is not None)
+    bounded = dict.fromkeys(
+        name for row in results.rows for name, number in row.metrics.items() if number.low is not None
+    )
     bounds = [f"{name}_{end}" for name in bounded for end in ("low", "high")]
     first, others = ["cell", "group"], ["status", *costs, *measured, *spread, *bounds]
     axes = [f"axis {axis}" if axis in (*first, *others) else axis for axis in results.axes]
@@ -335,7 +336,7 @@ def as_csv(results: Results) -> str:
     writer.writerow([*first, *axes, *shown.values(), *others])
     for row in results.rows:
         numbers = {**row.cost, **row.metrics}
-        values = {name: number.mean for name, number in numbers.items()}
+        values: dict[str, float | None] = {name: number.mean for name, number in numbers.items()}
         values |= {f"{name}_deviation": number.deviation for name, number in numbers.items()}
         values |= {f"{name}_low": number.low for name, number in numbers.items()}
         values |= {f"{name}_high": number.high for name, number in numbers.items()}

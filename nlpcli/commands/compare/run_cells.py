@@ -93,8 +93,9 @@ def run(plan: Plan, standings: list[Standing], listener: Listener) -> None:
 
 def _refuse_if_none_began(standings: list[Standing], tried: list[Standing]) -> None:
     """Raises: the first cell's NlpcliError, when all were refused before they began and there is nothing to show."""
-    if tried and all(item.refused is not None for item in tried) and not any(item.finished for item in standings):
-        raise tried[0].refused
+    refused = [item.refused for item in tried if item.refused is not None]
+    if tried and len(refused) == len(tried) and not any(item.finished for item in standings):
+        raise refused[0]
 
 
 def _is_open(plan: Plan, standing: Standing) -> bool:
@@ -183,7 +184,7 @@ def _test_differences(plan: Plan, standings: list[Standing], listener: Listener)
     for item in new:  # what is known belongs to another base
         item.record["test"].pop("base", None), item.record["test"].pop("p_value", None)
     new = [item for item in new if item not in bases]
-    if not bases or not new:
+    if not bases or not new or plan.test is None:
         return
     try:
         found = [p_values(base.cell, [item.cell for item in new], plan.test) for base in bases]
@@ -224,9 +225,12 @@ class _Clock:
         self._left -= 1
 
     def told(self) -> str:
-        if not self._times and not self._minutes:
+        if self._times:
+            each = sum(self._times) / len(self._times)
+        elif self._minutes:
+            each = 60 * self._minutes
+        else:
             return ""
-        each = sum(self._times) / len(self._times) if self._times else 60 * self._minutes
         so_far = f"{_duration(sum(self._times))} so far, " if self._times else ""
         return f" ({so_far}about {_duration(each * self._left)} left)"
 

@@ -15,6 +15,7 @@ from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model
 
 if TYPE_CHECKING:
+    from nlpcli.decoding.hypothesis import Hypothesis
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.text import Tokenizer
 
@@ -186,7 +187,7 @@ class Generator:
         values = {name: getattr(self.job, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Any) -> Continuation:
+    def _continuation(self, row: tuple[int, str, int], prefix: list[int], hypothesis: Hypothesis) -> Continuation:
         number, prompt, k = row
         text, stopped = before_stop(added_text(self.tokenizer, prefix, hypothesis.ids), self.job.stop)
         return Continuation(

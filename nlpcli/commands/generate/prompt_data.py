@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nlpcli.commands.generate.prompt_template import Record
 from nlpcli.config.counting import counted
@@ -131,21 +131,22 @@ class _Finder:
         return None
 
 
-def _value(cell: Any, name: str, place: str) -> Any:
+def _value(cell: object, name: str, place: str) -> Any:
     """A cell as it can stand in a prompt: a string, or a list of strings; None and objects stay what they are."""
     if isinstance(cell, list):
         return [as_text(part, f"a part of '{name}'", place) if _plain(part) else part for part in cell]
     return as_text(cell, f"'{name}'", place) if _plain(cell) else cell
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> TypeGuard[str | int | float]:
     return isinstance(value, str | int | float)
 
 
-def _answers(value: Any, place: str) -> tuple[str, ...] | None:
+def _answers(value: object, place: str) -> tuple[str, ...] | None:
     found = value if isinstance(value, list) else [value]
     if value is None or value == "":
         return None
-    if not all(isinstance(text, str) for text in found):
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(found):
         raise NlpcliError(f"{place}: the label is neither a string nor a list of strings")
-    return tuple(map(stripped, found))
+    return tuple(map(stripped, texts))

@@ -16,6 +16,7 @@ from nlpcli.runs.decoding_settings import beginning, text_start, window_of
 
 if TYPE_CHECKING:
     from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.text import Tokenizer
 
 
 class Demonstrations:
@@ -60,6 +61,7 @@ class Prompt:
 class Layout(Protocol):
     """How a kind of model is asked."""
 
+    tokenizer: Tokenizer
     room: int  # most tokens that are read
     start: list[int]  # what the decoder reads before it knows anything
 

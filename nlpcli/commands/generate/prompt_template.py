@@ -91,7 +91,7 @@ class Template(Strict):
 
     @field_validator("labels", "choices", "first_choice", mode="before")
     @classmethod
-    def _names_are_texts(cls, value: Any) -> Any:
+    def _names_are_texts(cls, value: object) -> object:
         if isinstance(value, Mapping):
             return {_name(key): _name(text) for key, text in value.items()}
         return _name(value) if isinstance(value, (bool, int)) else value
@@ -227,7 +227,7 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     return pieces
 
 
-def _name(value: Any) -> Any:
+def _name(value: object) -> object:
     if isinstance(value, bool):
         word = "yes, true or on" if value else "no, false or off"
         raise ValueError(f"YAML reads {word} as a boolean value; put the word in quotation marks")

@@ -28,7 +28,7 @@ from nlpcli.evaluation.score import Resampling, Score
 
 if TYPE_CHECKING:
     from nlpcli.commands.generate.prompt_answers import Writer
-    from nlpcli.commands.generate.prompt_layout import Composer, Prompt
+    from nlpcli.commands.generate.prompt_layout import Composer, Demonstrations, Prompt
     from nlpcli.models.model_folder import LoadedModel
 
 _AHEAD = 64  # prompts that are composed before the model reads them
@@ -135,16 +135,16 @@ class Prompter:
         from nlpcli.commands.generate.prompt_metrics import metrics_of
 
         self.metrics = metrics_of(self.template)
-        for path in {job.data, job.examples} - {None}:
+        for path in {path for path in (job.data, job.examples) if path is not None}:
             check_opens(path)
         from nlpcli.commands.generate.prompt_layout import Demonstrations
         from nlpcli.training.device import prepare
 
         pool = [] if job.examples is None else [case for case in self._cases(job.examples) if case is not None]
         demonstrations = Demonstrations(pool, job.shots, job.seed)
-        path = _model_path(job.model, say)
+        folder = _model_path(job.model, say)
         self.machine = prepare(job.device, "float32", job.threads)
-        self.loaded = _open(path, str(self.machine.device))
+        self.loaded = _open(folder, str(self.machine.device))
         self.composer = _composer(self.template, self.loaded, demonstrations, warn)
         self._writer: Writer | None = None
         self._unconditional: dict[tuple[str, ...], list[float]] = {}
@@ -275,8 +275,9 @@ class Prompter:
 
 def _model_path(path: Path | None, say: Callable[[str], None]) -> Path:
     from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
+    from nlpcli.runs.open_model import folder_of
 
-    return locate(LANGUAGE_MODEL, None, say=say) if path is None else Path(path)
+    return folder_of(locate(LANGUAGE_MODEL, None, say=say)) if path is None else Path(path)
 
 
 def _open(path: Path, device: str) -> LoadedModel:
@@ -298,7 +299,9 @@ def _open(path: Path, device: str) -> LoadedModel:
     return loaded
 
 
-def _composer(template: Template, loaded: LoadedModel, demonstrations: Any, warn: Callable[[str], None]) -> Composer:
+def _composer(
+    template: Template, loaded: LoadedModel, demonstrations: Demonstrations, warn: Callable[[str], None]
+) -> Composer:
     from nlpcli.commands.generate.prompt_layout import Composer, DecoderLayout, EncoderDecoderLayout
 
     layout = (EncoderDecoderLayout if loaded.config.kind == "encoder-decoder" else DecoderLayout)(loaded)

@@ -49,7 +49,7 @@ class Settings:
     on_line: Callable[[int], None] | None = None
 
 
-def inspect(path: str, as_kind: str | None = None, **settings: Any) -> Inspection:
+def inspect(path: str, as_kind: str | None = None, **settings: Any) -> Inspection:  # `Settings` checks them
     """What the file or folder `path` is ("-": standard input). Nothing is ever unpickled.
 
     as_kind: take it for this kind (a key of `KINDS`) where it is several things at once: a run is a model too, and has

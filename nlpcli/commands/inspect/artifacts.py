@@ -147,7 +147,7 @@ def inspect_suite(path: Path) -> Inspection:
             hint=f"these suites are supported: {', '.join(SUITES)}",
         )
     name, tasks = found
-    counts = [
+    counts: list[dict[str, Any]] = [
         {"name": task.task.name, "task": task.task.task, "metrics": list(task.task.metrics), **_examples(task)}
         for task in tasks
     ]

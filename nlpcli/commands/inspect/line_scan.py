@@ -15,6 +15,7 @@ import numpy as np
 from nlpcli.data.open_text import open_bytes, text_lines
 from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.data.train_dev_overlap import normal
+from nlpcli.text import Tokenizer
 from nlpcli.text.unusual_characters import Scripts, oddities
 
 BLOCK = 2000  # lines
@@ -63,7 +64,7 @@ class Scan:
     odd: the first lines in which each of `ODDITIES` was found; how_often: all of them. alphabet: counts of characters.
     """
 
-    def __init__(self, path: Path | str, tokenizer=None, shown: Path | str | None = None) -> None:
+    def __init__(self, path: Path | str, tokenizer: Tokenizer | None = None, shown: Path | str | None = None) -> None:
         self.path = path
         self.name = str(path if shown is None else shown)
         self.tokenizer = tokenizer
@@ -132,7 +133,9 @@ class Scan:
             places.append(number)
 
 
-def scan(path: Path | str, *, tokenizer=None, limit: int | None = None, shown: Path | str | None = None) -> Scan:
+def scan(
+    path: Path | str, *, tokenizer: Tokenizer | None = None, limit: int | None = None, shown: Path | str | None = None
+) -> Scan:
     """Reads a whole file, or its first `limit` lines. shown: how the file is named to the user."""
     found = Scan(path, tokenizer, shown)
     for _ in found.read(limit):

@@ -238,10 +238,14 @@ def _duplicates(pairs: Pairs, blank: np.ndarray, show: int) -> list[Finding]:
 
 
 def pair_examples(
-    pairs: Pairs, numbers: Sequence[int], show: int, first: Sequence[int] | None = None, other: int | None = None
+    pairs: Pairs,
+    lines: Sequence[int] | np.ndarray,
+    show: int,
+    first: Sequence[int] | np.ndarray | None = None,
+    other: int | None = None,
 ) -> list[Example]:
     """The first `show` of some pairs. first: the line that each repeats; other: the side that was another one there."""
-    numbers = [int(number) for number in numbers[:show]]
+    numbers = [int(number) for number in lines[:show]]
     origins = [] if first is None else [int(number) for number in first[:show]]
     sides = [fetch(side.path, numbers) for side in pairs.sides]
     before = {} if other is None else fetch(pairs.sides[other].path, origins)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nlpcli.config.schema import ModelConfig
 
 _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands in
     (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
@@ -38,7 +43,7 @@ def part_of(name: str, kind: str = "encoder") -> str:
     return "other"
 
 
-def parameters_by_part(model: Any, kind: str = "encoder") -> dict[str, int]:
+def parameters_by_part(model: nn.Module, kind: str = "encoder") -> dict[str, int]:
     """How many parameters each part has, shared matrices in the first place only; together they are all there are."""
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -47,7 +52,7 @@ def parameters_by_part(model: Any, kind: str = "encoder") -> dict[str, int]:
     return found
 
 
-def shared_matrices(model: Any) -> list[list[str]]:
+def shared_matrices(model: nn.Module) -> list[list[str]]:
     """The names of parameters that are one matrix under several names, where there are such."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -55,7 +60,7 @@ def shared_matrices(model: Any) -> list[list[str]]:
     return [group for group in names.values() if len(group) > 1]
 
 
-def layers_by_stack(config: Any) -> Mapping[str, int]:
+def layers_by_stack(config: ModelConfig) -> Mapping[str, int]:
     """How many layers the stacks have that the model has."""
     counts = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     found = {name: count for name, count in counts.items() if name in config.kind.split("-")}

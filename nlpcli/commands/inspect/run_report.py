@@ -268,7 +268,7 @@ def _one_of_many(run: Path) -> dict[str, Any]:
         config, state = load_yaml(run / CONFIG), run_state(run)
         metrics = (read_info(run).get("metrics") or {}) if (run / DESCRIPTION).exists() else {}
     except NlpcliError as error:
-        found = {"task": None, "objective": None, "state": "damaged", "step": 0, "metrics": {}}
+        found: dict[str, Any] = {"task": None, "objective": None, "state": "damaged", "step": 0, "metrics": {}}
         return {"name": run.name, **found, "error": error.message}
     decisive = (config.get("training") or {}).get("metric")
     chosen = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def blank_findings(side: Scan, prefix: str = "") -> list[Finding]:
     return finding("blank", f"{prefix}blank lines", np.flatnonzero(side.blank) + 1)
 
 
-def examples_of(side: Scan, lines: Sequence[int], shown: str) -> list[Example]:
+def examples_of(side: Scan, lines: Collection[int], shown: str) -> list[Example]:
     texts = fetch(side.path, map(int, lines))
     return [Example(int(line), {shown: texts[int(line)]}) for line in lines]
 

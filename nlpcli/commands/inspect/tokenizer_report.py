@@ -15,6 +15,7 @@ from nlpcli.config.counting import counted
 from nlpcli.data.readers import no_text, read_lines
 from nlpcli.errors import reads_description
 from nlpcli.runs.open_tokenizer import describe, open_tokenizer
+from nlpcli.text import Tokenizer
 from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK
 from nlpcli.text.unusual_characters import script_of, spelled
 
@@ -57,7 +58,8 @@ def inspect_tokenizer(
         "single_character_tokens": sum(len(piece.strip(SPACE_MARK)) == 1 for piece in ordinary),
         "sample": {"text": sample, "tokens": [tokenizer.id_to_piece(id_) for id_ in tokenizer.encode([sample])[0]]},
     }
-    sections, findings = [_what(facts), _pieces(facts)], []
+    sections = [_what(facts), _pieces(facts)]
+    findings: list[Finding] = []
     if text:
         facts["text"], findings = measure(tokenizer, text, show=show, on_line=on_line)
         sections.append(_on_text(facts["text"]))
@@ -66,7 +68,7 @@ def inspect_tokenizer(
 
 
 def measure(
-    tokenizer: Any, files: Sequence[str], *, show: int = 3, on_line: Callable[[int], None] | None = None
+    tokenizer: Tokenizer, files: Sequence[str], *, show: int = 3, on_line: Callable[[int], None] | None = None
 ) -> tuple[dict[str, Any], list[Finding]]:
     """How a tokenizer splits a text, and the lines that are not lossless or contain unknown tokens.
 
@@ -109,7 +111,7 @@ def measure(
     ]
 
 
-def _measured(tokenizer: Any, total: Counter[str], used: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
+def _measured(tokenizer: Tokenizer, total: Counter[str], used: np.ndarray, missing: Counter[str]) -> dict[str, Any]:
     pieces = total["pieces"]
     hidden = tokenizer.special.all() | _byte_ids(tokenizer)
     ordinary = [id_ for id_ in range(tokenizer.vocab_size) if id_ not in hidden]
@@ -126,14 +128,14 @@ def _measured(tokenizer: Any, total: Counter[str], used: np.ndarray, missing: Co
     }
 
 
-def _byte_ids(tokenizer: Any) -> frozenset[int]:
+def _byte_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Of pieces that are single bytes for want of a better one."""
     if tokenizer.kind == "byte-bpe":
         return frozenset()
     return frozenset(id_ for id_ in map(tokenizer.piece_to_id, BYTE_PIECES) if id_ != tokenizer.special.unk)
 
 
-def _unreadable(tokenizer: Any, line: str) -> list[str]:
+def _unreadable(tokenizer: Tokenizer, line: str) -> list[str]:
     """The characters of a line that are unknown when they stand alone."""
     characters = [character for character in set(line) if not character.isspace()]
     read = tokenizer.encode(characters)
@@ -142,11 +144,11 @@ def _unreadable(tokenizer: Any, line: str) -> list[str]:
     ]
 
 
-def _cut(tokenizer: Any, ids: Sequence[int]) -> str:
+def _cut(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return " ".join(map(tokenizer.id_to_piece, ids))
 
 
-def _ordinary(tokenizer: Any) -> list[str]:
+def _ordinary(tokenizer: Tokenizer) -> list[str]:
     hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
     pieces = map(tokenizer.id_to_piece, range(tokenizer.vocab_size))
     return [piece for piece in pieces if piece not in hidden]

@@ -143,7 +143,7 @@ def _places(run: Run, x: str) -> tuple[list[float], list[float]] | None:
     return [0.0, *(float(step) for step, _ in pairs)], [0.0, *(value * scale for _, value in pairs)]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -70,7 +70,7 @@ class PartMean(ExampleMetric):
     needs: ClassVar[str] = "parts of a text"
 
     def __init__(self, name: str, kind: str = "mean") -> None:
-        self.name = name
+        self.name = name  # type: ignore[misc]  # that of a class elsewhere; this one serves several measures
         self.kind = kind
 
     def signature(self, references: str = "1", resampling: Resampling | None = None) -> str:
@@ -154,10 +154,11 @@ def measured_again(run: Run, name: str) -> _Measured | None:
     """What a metric of the kept weights is computed from, None where the outputs don't say."""
     outputs = usable_outputs(run)
     how = None if outputs is None else outputs.measures.get(name)
-    if outputs is None or not isinstance(how, Mapping) or not isinstance(how.get("metric"), str):
+    kind = how.get("metric") if isinstance(how, Mapping) else None
+    if outputs is None or how is None or not isinstance(kind, str):
         return None
     items = [item for item in outputs.items if "part" not in how or item.get("part") == how["part"]]
-    kind, options = how.get("metric"), dict(how.get("options") or {})
+    options = dict(how.get("options") or {})
     try:
         if kind in _OF_MEANS:
             return _of_parts(items, name, options["of"], kind)
@@ -234,7 +235,7 @@ def _not_pairable(one: Outputs, other: Outputs, first: _Measured, second: _Measu
     return ""
 
 
-def _settings(metric: Any) -> str:
+def _settings(metric: object) -> str:
     return metric.choices() if hasattr(metric, "choices") else repr(sorted(vars(metric).items(), key=str))
 
 

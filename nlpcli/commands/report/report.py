@@ -97,10 +97,11 @@ def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
     missing = _together(runs)
     scores = tuple(tuple(final_scores(run, asked.resampling)) for run in runs)
     paired: list[Paired] = []
-    for run in runs[1:] if asked.resampling is not None else ():
-        found, why = paired_scores(runs[0], run, asked.resampling)
-        paired += found
-        missing += why
+    if asked.resampling is not None:
+        for run in runs[1:]:
+            found, why = paired_scores(runs[0], run, asked.resampling)
+            paired += found
+            missing += why
     return Report(
         runs=tuple(runs),
         x=asked.x,

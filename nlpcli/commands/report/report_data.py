@@ -6,7 +6,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from nlpcli.commands.report.output_scores import Final
 from nlpcli.commands.report.report import Report
+from nlpcli.visualization.charts import Panel
 
 
 def as_dict(report: Report) -> dict[str, Any]:
@@ -37,17 +39,17 @@ def as_dict(report: Report) -> dict[str, Any]:
     return _finite(found)
 
 
-def _score(score: Any) -> dict[str, Any]:
+def _score(score: Final) -> dict[str, Any]:
     """The form that all commands give a score."""
     return {"metric": score.name, **{key: value for key, value in asdict(score).items() if key != "name"}}
 
 
-def _panel(panel: Any) -> dict[str, Any]:
+def _panel(panel: Panel) -> dict[str, Any]:
     lines = [{"run": line.label, "kind": line.kind, "x": list(line.x), "y": list(line.y)} for line in panel.lines]
     return {"title": panel.title, "lines": lines}
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -43,7 +43,7 @@ def verdict(paired: Paired) -> str:
     return "better" if paired.better else "worse"
 
 
-def setting(value: Any) -> str:
+def setting(value: object) -> str:
     """A setting as YAML writes it."""
     if value is None:
         return "null"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
 from nlpcli.data.progress import followed
@@ -14,6 +14,9 @@ from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model, task_of
 
 if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.data.shards import ShardSet
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.runs.open_model import Source
 
@@ -79,7 +82,7 @@ def _signed(scores: list[Score], reading: Reading) -> list[Score]:
     return [replace(score, signature=score.signature.replace("|nlpcli:", cut)) for score in scores]
 
 
-def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> list[Score]:
+def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
     import torch
 
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
@@ -167,7 +170,7 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
 # --- masked language models --------------------------------------------------------------------------------------
 
 
-def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> list[Score]:
+def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
     """PPPL = exp(-1/N Σ_documents Σ_t log p(x_t | x without x_t)) (Salazar et al. 2020, eq. 2 and section 2.3)."""
     from nlpcli.data.shards import build_shards
     from nlpcli.evaluation.perplexity import Protocol, perplexity
@@ -200,7 +203,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: Any) -> li
     ]
 
 
-def _pseudo_nats(loaded: LoadedModel, shards: Any, context: int, rows: int, device: Any) -> float:
+def _pseudo_nats(loaded: LoadedModel, shards: ShardSet, context: int, rows: int, device: torch.device) -> float:
     """-Σ log p of every token given the others of its document; what is longer than the context is cut in pieces."""
     import torch
 

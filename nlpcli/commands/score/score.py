@@ -6,7 +6,7 @@ import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nlpcli.commands.score.score_inputs import FORMATS, HOLDING, Files, Inputs, Items, Paths
 from nlpcli.config.counting import counted
@@ -35,6 +35,17 @@ __all__ = [
     "score",
     "split_metric",
 ]
+
+
+@runtime_checkable
+class _Aligning(Protocol):
+    """A metric that counts the edits of an alignment."""
+
+    unit: str
+
+    def align(
+        self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> jiwer.WordOutput | jiwer.CharacterOutput: ...
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,7 @@ class Scoring:
 
     def alignments(self) -> dict[str, jiwer.WordOutput | jiwer.CharacterOutput]:
         """The alignments behind the error rates of the one system, by the unit that is aligned."""
-        aligning = {metric.unit: metric for metric in self.metrics.values() if hasattr(metric, "align")}
+        aligning = {metric.unit: metric for metric in self.metrics.values() if isinstance(metric, _Aligning)}
         if not aligning:
             raise NlpcliError(
                 f"--alignment has no effect on {', '.join(self.metrics)}", hint="it applies to wer, mer, wil and cer"
@@ -195,7 +206,7 @@ class Scoring:
 
     def warnings(self, *, sentence: bool = False) -> list[str]:
         """What looks wrong or has no effect, though it can be scored. sentence: for the scores of single segments."""
-        found = []
+        found: list[str] = []
         for metric in self.metrics.values():
             cautions = getattr(metric, "sentence_cautions", metric.cautions) if sentence else metric.cautions
             for system in self._systems(metric):

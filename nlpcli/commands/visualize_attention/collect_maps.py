@@ -16,6 +16,7 @@ from nlpcli.runs.open_model import open_model
 if TYPE_CHECKING:
     import torch
 
+    from nlpcli.models.model_folder import LoadedModel
     from nlpcli.visualization.attention_data import Attention, Site
 
 _NAMELESS = ("model", "models", "best", "last", "latest", "final", "checkpoint", "output", "out")
@@ -102,7 +103,7 @@ def _is_able(info: dict[str, Any], job: Looking) -> bool:
     return job.memory is None or bool(info["model"].get("memory_length"))
 
 
-def _task(info: dict[str, Any], loaded: Any) -> Any:
+def _task(info: dict[str, Any], loaded: LoadedModel) -> Any:
     """The task of a model that was tuned to write text; nothing else of a task is needed to read."""
     from nlpcli.tasks import TASKS
 
@@ -131,7 +132,7 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
     bare = opened.model is opened.body
     if job.label is not None and bare:
         raise not_possible(opened, f"the label '{job.label}'", "the model has no labels", "leave out --target-label")
-    if job.memory is not None and not (bare and getattr(opened.body, "memory_length", 0)):
+    if job.memory is not None and not (bare and bool(getattr(opened.body, "memory_length", 0))):
         why = (
             "only Transformer-XL and XLNet have a memory"
             if bare
@@ -169,6 +170,7 @@ def _times_gradients(seen: Seen, weights: list[list[torch.Tensor]]) -> list[list
     import torch
 
     flat = [layer for view in seen.views for layer in view.weights]
+    assert seen.goal is not None  # a pass with gradients has one
     found = iter(torch.autograd.grad(seen.goal, flat, allow_unused=True))
     pairs = [[(layer, next(found)) for layer in layers] for layers in weights]
     return [[torch.zeros_like(a) if g is None else a * g[0] for a, g in layers] for layers in pairs]

@@ -60,11 +60,11 @@ def laid_out(opened: Opened, given: Given) -> list[Part]:
     total = sum(map(len, ids))
     if total > room:
         opened.warn(truncated(given.place, total, room))
-    ids = cut(ids, room)
+    kept = cut(ids, room)
     first, last = ("", "") if len(texts) == 1 else ("a", "b")
-    parts = [Part(layout.start, True, first), Part(ids[0], False, first)]
+    parts = [Part(layout.start, True, first), Part(kept[0], False, first)]
     if len(texts) > 1:
-        parts += [Part(layout.between, True, first), Part(ids[1], False, last)]
+        parts += [Part(layout.between, True, first), Part(kept[1], False, last)]
     parts.append(Part(layout.end, True, last))
     if not any(part.ids for part in parts):
         return [Part(layout.empty or (tokenizer.special.eos,), True)]

@@ -25,6 +25,7 @@ def read_in_order(opened: Opened, given: Given) -> Seen:
     memory, before = remembered(opened, given)
     own, keys = after(before, side(opened.loaded.tokenizer, parts))
     rows = rows_of(opened, parts)
+    assert job.order is not None  # an order is what this reader is chosen for
     rank = ranks(own, job.order, job.seed)
     order = torch.from_numpy(rank).to(opened.device)
     visible = (order[None, :] < order[:, None])[None]  # (1, n, n)

@@ -85,8 +85,9 @@ def parse_layer(text: str | None) -> Layer:
     """What `--layer` says: a number, two joined by a comma, or "auto". Raises: NlpcliError for anything else."""
     if text is None or text == AUTO:
         return text
-    numbers = [parse_int(number) for number in text.split(",")]
-    if len(numbers) <= 2 and all(number is not None and number >= 0 for number in numbers):
+    parts = text.split(",")
+    numbers = [number for number in map(parse_int, parts) if number is not None and number >= 0]
+    if len(numbers) == len(parts) <= 2:
         return (numbers[0], numbers[1]) if len(numbers) == 2 else numbers[0]
     raise NlpcliError(
         f"'{text}' is not a layer",
@@ -174,7 +175,7 @@ def _looks(
 ) -> list[Look]:
     from nlpcli.decoding.aligner import Look
 
-    if job.layer == AUTO:
+    if isinstance(job.layer, str):  # AUTO
         return _agreeing(job, directions, pairs, say=say)
     layers = job.layer if isinstance(job.layer, tuple) else (job.layer,) * len(directions)
     return [Look(layer, job.step, job.gradient) for layer in layers]
