@@ -109,7 +109,7 @@ class ModelConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_what_its_family_is(cls, data: Any) -> Any:
+    def _is_what_its_family_is(cls, data: object) -> object:
         """What is left as by default, and isn't the family's to choose, says what the family does."""
         if not isinstance(data, dict) or not isinstance(data.get("family"), str):
             return data
@@ -118,7 +118,7 @@ class ModelConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _says_the_same_attention_once(cls, data: Any) -> Any:
+    def _says_the_same_attention_once(cls, data: object) -> object:
         if isinstance(data, dict) and data.get("decoder_attention") == data.get("attention", _default("attention")):
             return data | {"decoder_attention": None}
         return data

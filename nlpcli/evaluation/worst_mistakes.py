@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Example
+    from nlpcli.tasks.choice import Choice
+    from nlpcli.tasks.classification import Classification
+    from nlpcli.tasks.multi_label import MultiLabel
+    from nlpcli.tasks.regression import Regression
+    from nlpcli.tasks.similarity import Similarity
+    from nlpcli.tasks.span import SpanExtraction
+    from nlpcli.tasks.tagging import Tagging
+    from nlpcli.tasks.task import Task
+    from nlpcli.tasks.text_to_text import TextToText
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,9 @@ class Mistake:
     text: str
 
 
-def mistakes(task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], count: int) -> list[Mistake]:
+def mistakes(
+    task: Task, examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]], count: int
+) -> list[Mistake]:
     """The `count` worst of a task's predictions, the worst first; right ones are none."""
     badness = _BADNESS[task.name]
     found = []
@@ -30,14 +44,14 @@ def mistakes(task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[s
     return sorted(found, key=lambda mistake: -mistake.badness)[:count]
 
 
-def _label(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _label(task: Classification, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - the probability of the right label."""
     right = prediction["probabilities"].get(example.label, 0.0)
     bad = 0.0 if prediction["label"] == example.label else 1.0 - right
     return bad, str(example.label), prediction["label"]
 
 
-def _set(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _set(task: MultiLabel, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """The greatest distance of a label's probability from 0 or 1, among labels on the wrong side."""
     gold, said = set(task.labels_in(example)), set(prediction["labels"])
     bad = max(
@@ -46,13 +60,13 @@ def _set(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float,
     return bad, ",".join(sorted(gold)), ",".join(prediction["labels"])
 
 
-def _number(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _number(task: Regression | Similarity, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """The distance of the scores."""
     gold = task.score_in(example)
     return abs(gold - prediction["score"]), f"{gold:g}", f"{prediction['score']:.4f}"
 
 
-def _tags(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _tags(task: Tagging, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """The number of wrong tags."""
     gold = task.tags_in(example)
     wrong = [i for i, (true, said) in enumerate(zip(gold, prediction["tags"], strict=True)) if true != said]
@@ -63,7 +77,7 @@ def _tags(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float
     return float(len(wrong)), shown(gold), shown(prediction["tags"])
 
 
-def _answer(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _answer(task: SpanExtraction, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - F1 of the words."""
     from nlpcli.evaluation.squad_metrics import answer_f1
 
@@ -72,7 +86,7 @@ def _answer(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[flo
     return bad, " | ".join(gold), prediction["answer"]
 
 
-def _choice(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _choice(task: Choice, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - the probability of the right candidate."""
     right, said = task.choice_in(example), prediction["choice"]
     if right is None:
@@ -81,7 +95,7 @@ def _choice(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[flo
     return 0.0 if said == right else 1.0 - probability, right, said
 
 
-def _text(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
+def _text(task: TextToText, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
     """1 - ROUGE-L of the text."""
     from nlpcli.evaluation.rouge import rouge
     from nlpcli.tasks.text_to_text import references
@@ -91,7 +105,7 @@ def _text(task: Any, example: Any, prediction: Mapping[str, Any]) -> tuple[float
     return 1.0 - score / 100, " | ".join(right), prediction["text"]
 
 
-_BADNESS = {
+_BADNESS: dict[str, Callable[..., tuple[float, str, str]]] = {
     "classify": _label,
     "multi-label": _set,
     "regress": _number,

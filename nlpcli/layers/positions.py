@@ -27,6 +27,8 @@ def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) 
 class SinusoidalPositions(nn.Module):
     """Fixed sinusoids; the table grows with the longest sequence seen and is not stored with the weights."""
 
+    table: Tensor
+
     def __init__(self, width: int, *, halves: bool = False, initial_length: int = 256) -> None:
         super().__init__()
         self.width = width
@@ -59,6 +61,8 @@ class LearnedPositions(nn.Module):
 
 class RotaryPositions(nn.Module):
     """Turns each pair (x_i, x_{i + d/2}) of a query or key by the angle pos / base^(2i/d) (Su et al. 2021)."""
+
+    table: Tensor  # (2, length, width / 2)
 
     def __init__(self, width: int, *, base: float = 10000.0, initial_length: int = 256) -> None:
         super().__init__()

@@ -6,6 +6,8 @@ for some positions at a time and turned into gradients at once, while they are s
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,7 +53,15 @@ def _rows(count: int, vocab: int, *, on_gpu: bool) -> int:
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, epsilon, learning):
+    def forward(
+        ctx: Any,  # torch's record of a call, on which any attribute may be set
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        epsilon: float,
+        learning: bool,
+    ) -> tuple[Tensor, Tensor]:
         needs = [learning and bool(need) for need in ctx.needs_input_grad[:3]]
         kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -60,7 +70,17 @@ class _VocabularyLoss(torch.autograd.Function):
             return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs)
 
     @staticmethod
-    def _in_chunks(ctx, x, w, hidden, weight, bias, target, epsilon, needs):
+    def _in_chunks(
+        ctx: Any,  # as above
+        x: Tensor,
+        w: Tensor,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        epsilon: float,
+        needs: list[bool],
+    ) -> tuple[Tensor, Tensor]:
         count, vocab = x.size(0), w.size(0)
         rows = _rows(count, vocab, on_gpu=x.is_cuda)
         exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
@@ -77,7 +97,7 @@ class _VocabularyLoss(torch.autograd.Function):
                 logits += bias
             chosen = logits.gather(1, goal).squeeze(1)
             top = logits.amax(dim=1, keepdim=True)
-            average = logits.mean(dim=1) if epsilon else None
+            average = logits.mean(dim=1) if epsilon else 0.0
             logits.sub_(top).exp_()
             total = logits.sum(dim=1, keepdim=True)
             log_total = total.squeeze(1).log() + top.squeeze(1)
@@ -109,7 +129,11 @@ class _VocabularyLoss(torch.autograd.Function):
         return loss, nll
 
     @staticmethod
-    def backward(ctx, grad_loss, _):
+    def backward(
+        ctx: Any,  # as above
+        grad_loss: Tensor,
+        _: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         grads = [
             None if grad is None else (grad * grad_loss).to(kind)
             for grad, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)
