@@ -493,11 +493,11 @@ class Both(_Joined):
 
     @property
     def horizon(self) -> Horizon:
-        horizons = [(part.horizon.first, part.horizon.last) for part in self.parts]
-        lasts = [last for _, last in horizons if last is not None]
-        if not lasts:
+        horizons = [part.horizon for part in self.parts]
+        bounded = [(horizon.first, horizon.last) for horizon in horizons if horizon.last is not None]
+        if not bounded:
             return Horizon()
-        return Horizon(max(first for first, last in horizons if last is not None), min(lasts))
+        return Horizon(max(first for first, _ in bounded), min(last for _, last in bounded))
 
 
 def joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:

@@ -133,8 +133,8 @@ def _encode_in_worker(pieces: list[Piece], *, directory: str) -> Encoded:
     return encode_pieces(pieces, _worker_tokenizer(directory))
 
 
-def _in_order(calls: Iterator[Callable[[], Future]], *, ahead: int) -> Iterator[Encoded]:
-    waiting: deque[Future] = deque()
+def _in_order(calls: Iterator[Callable[[], Future[Encoded]]], *, ahead: int) -> Iterator[Encoded]:
+    waiting: deque[Future[Encoded]] = deque()
     for call in calls:
         waiting.append(call())
         if len(waiting) >= ahead:

@@ -59,11 +59,8 @@ class ShardSet:
         files = _Files(Path(path), verify=verify)
         return cls(files, 0, files.index["tokens"], 0, files.index["documents"])
 
-    def __reduce__(
-        self,
-    ) -> tuple[
-        Callable[..., ShardSet], tuple[object, ...]
-    ]:  # a loader process maps the files again instead of receiving their content
+    def __reduce__(self) -> tuple[Callable[..., ShardSet], tuple[object, ...]]:
+        # A loader process maps the files again instead of receiving their content.
         return _reopen, (self.path, self._start, self._stop, self._first, self._last)
 
     def __len__(self) -> int:

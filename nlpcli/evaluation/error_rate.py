@@ -34,7 +34,7 @@ from nlpcli.evaluation.unspaced_scripts import unspaced_script
 HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
 
 
-class _WithoutPunctuation(dict):
+class _WithoutPunctuation(dict[int, int | None]):
     """A table for str.translate that drops every character of a Unicode category P*."""
 
     def __missing__(self, code: int) -> int | None:

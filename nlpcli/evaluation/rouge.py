@@ -46,7 +46,7 @@ Tokens = list[str]
 _Row = tuple[float, float, float]  # precision, recall, F1; each 0 to 1
 
 
-class _WordCharacters(dict):
+class _WordCharacters(dict[int, str]):
     """A table for str.translate: letters, marks and digits stay, unspaced scripts are cut, all else is a space."""
 
     def __missing__(self, code: int) -> str:
