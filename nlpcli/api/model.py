@@ -162,7 +162,7 @@ def translate(texts: Any, *, model: Any = None, **options: Any) -> Any:
     needs("sample", options, *drawing)
     needs("alignments", options, "alignment_layer")
     with python_names():
-        from nlpcli.commands.translate import Search, Translating, open_translator
+        from nlpcli.runs.translation import Search, Translating, open_translator
 
         searching = {name: options.get(name) for name in _SEARCH}
         job = Translating(
@@ -322,9 +322,9 @@ def evaluate(
     needs("confidence", {**options, "confidence": confidence}, "bootstrap_samples", "seed")
     columns = {name: options.get(name) for name in ("text", "text2", "label", "header")}
     with python_names():
-        from nlpcli.commands.evaluate import Evaluating
         from nlpcli.commands.evaluate import evaluate as recipe
         from nlpcli.evaluation import Resampling
+        from nlpcli.runs.task_evaluation import Evaluating
 
         chosen = {name: options.get(name) for name in ("format", "part", "worst", "confusion", "batch_tokens")}
         job = Evaluating(
@@ -380,7 +380,7 @@ def embed(texts: Any, *, model: Any = None, **options: Any) -> Any:
 
 
 def _using(model: AnyModel | None, options: Any) -> dict[str, Any]:
-    """The model and the machine as the jobs of the recipes name them."""
+    """The model and the machine as the settings of the commands name them."""
     if isinstance(model, Model):
         return given(model=model._loaded, device=options.get("device") or model.device, threads=options.get("threads"))
     return given(model=path(model), device=options.get("device"), threads=options.get("threads"))

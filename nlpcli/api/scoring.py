@@ -48,9 +48,10 @@ def score(
     needs("confidence", {"confidence": confidence or baseline is not None, **resampling}, *resampling)
     chosen = {name: value for name, value in given(**chosen).items() if value is not False}
     with python_names():
-        from nlpcli.commands.score.score import ScoreRequest, parse_metrics
+        from nlpcli.commands.score.score import ScoreRequest
         from nlpcli.commands.score.score import score as recipe
         from nlpcli.evaluation import METRICS, Resampling
+        from nlpcli.evaluation.metric_names import parse_metrics
 
         names = parse_metrics([metric])
         if len(names) != 1:

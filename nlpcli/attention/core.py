@@ -10,6 +10,11 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import Positions
 
 
+def for_heads(x: Tensor, heads: int) -> Tensor:
+    """Keys or values (rows, kv_heads, m, width), each repeated for the consecutive heads of queries that share it."""
+    return x if x.size(1) == heads else x.repeat_interleave(heads // x.size(1), dim=1)
+
+
 class DecodingState(Protocol):
     """What one layer remembers of a text that is read step by step: a value, which no step changes."""
 
@@ -49,6 +54,7 @@ class ScoreBias(Protocol):
 class AttentionCore(Protocol[State]):
     """Context out of queries, keys and values, all (rows, heads, length, width); n queries are the last of m keys.
 
+    Keys and values of a kind that says `groups` may have fewer heads, each for as many consecutive heads of queries.
     A row that may see nothing gives zeros. Nothing is kept on the core: what was read is in the state.
     """
 

@@ -9,6 +9,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
+from nlpcli.attention.core import for_heads
+
 
 class Recorder(list[Tensor]):
     """The weights (rows, heads, n, m) of each call of an attention layer, in the order of the calls.
@@ -50,8 +52,9 @@ def recorded(
 ) -> Tensor:
     """The context of a call whose weights (rows, heads, n, m) are appended to `recorder`, without dropout.
 
-    value (sources, heads, m, d_value), of which each source serves the same number of consecutive rows; context: works
-    the context out without looking at the weights. Returns: (rows, heads, n, d_value).
+    value (sources, kv_heads, m, d_value), of which each source serves the same number of consecutive rows, and each of
+    its heads the same number of consecutive heads; context: works the context out without looking at the weights.
+    Returns: (rows, heads, n, d_value).
     """
     if not recorder.gradients:
         recorder.append(weights.detach())
@@ -59,7 +62,8 @@ def recorded(
     if not weights.requires_grad:
         weights.requires_grad_()
     recorder.append(weights)
-    return F.dropout(weights, dropout) @ value.repeat_interleave(weights.size(0) // value.size(0), dim=0)
+    value = value.repeat_interleave(weights.size(0) // value.size(0), dim=0)
+    return F.dropout(weights, dropout) @ for_heads(value, weights.size(1))
 
 
 def apart(x: Tensor, width: int) -> Tensor:

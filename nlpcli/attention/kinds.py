@@ -27,9 +27,10 @@ class AttentionKind:
 
     target: "module:class", made with the numbers of `form`, such as "linformer:K". causal: a position's context
     depends on it and those before it only, and `step` gives it; bidirectional: on the whole text. patterns: it keeps to
-    any pattern besides full and causal; bias: it takes numbers added to its scores; documents: it keeps documents of
-    one row apart; dropout: of its weights; constant_state: what it remembers does not grow with the text. why: the
-    reason for what it can't do, after "it", for the refusal.
+    any pattern besides full and causal; bias: it takes numbers added to its scores; groups: heads of queries may share
+    a head of keys and values; documents: it keeps documents of one row apart; dropout: of its weights;
+    constant_state: what it remembers does not grow with the text. why: the reason for what it can't do, after "it",
+    for the refusal.
     """
 
     target: str
@@ -38,6 +39,7 @@ class AttentionKind:
     bidirectional: bool = True
     patterns: bool = False
     bias: bool = False
+    groups: bool = False
     documents: bool = False
     dropout: bool = False
     constant_state: bool = False
@@ -46,10 +48,20 @@ class AttentionKind:
 
 KINDS: dict[str, AttentionKind] = {
     "softmax": AttentionKind(
-        "nlpcli.attention.softmax:SoftmaxAttention", "softmax", patterns=True, bias=True, documents=True, dropout=True
+        "nlpcli.attention.softmax:SoftmaxAttention",
+        "softmax",
+        patterns=True,
+        bias=True,
+        groups=True,
+        documents=True,
+        dropout=True,
     ),
     "linear": AttentionKind(
-        "nlpcli.attention.linear:LinearAttention", "linear", constant_state=True, why="sums over all keys"
+        "nlpcli.attention.linear:LinearAttention",
+        "linear",
+        groups=True,
+        constant_state=True,
+        why="sums over all keys",
     ),
 }
 """Name -> what it can do. A new kind is a file and a line here; the contract tests run over the table."""
@@ -96,6 +108,7 @@ _ABILITIES = {
     "bidirectional": "does not support bidirectional attention",
     "patterns": "does not support patterns",
     "bias": "does not support relative positions",
+    "groups": "does not support shared keys and values (model.kv_heads)",
     "documents": "does not support a document mask",
     "dropout": "does not support attention dropout",
 }

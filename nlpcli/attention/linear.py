@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlpcli.attention.core import ScoreBias
+from nlpcli.attention.core import ScoreBias, for_heads
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Full, split_causal
 
@@ -57,6 +57,7 @@ class LinearAttention:
         dropout: float = 0.0,
     ) -> Tensor:
         with _without_autocast(query):
+            key, value = for_heads(key, query.size(1)), for_heads(value, query.size(1))
             q, k, v = _features(query), _seen(_features(key), mask), _whole(value)
             if _causal(mask):
                 found, _ = _chunks(q, k, v, RunningSums())
@@ -78,6 +79,7 @@ class LinearAttention:
         bias: ScoreBias | None = None,
     ) -> tuple[Tensor, RunningSums]:
         with _without_autocast(query):
+            key, value = for_heads(key, query.size(1)), for_heads(value, query.size(1))
             found, after = _chunks(_features(query), _features(key), _whole(value), state)
         return found.to(query.dtype), after
 
@@ -96,6 +98,7 @@ class LinearAttention:
         """
         if state is not None and state.length:
             raise ValueError("linear attention has no weights of single positions in a state, only their sums")
+        key = for_heads(key, query.size(1))
         scores = _features(query) @ _seen(_features(key), mask).transpose(2, 3)
         if _causal(mask):
             scores = scores.tril(key.size(2) - query.size(2))

@@ -13,7 +13,7 @@ from nlpcli.attention.patterns import Full, Pattern
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
-from nlpcli.layers.positions import RotaryPositions
+from nlpcli.layers.positions import Rotary, RotaryPositions
 
 _NO_MASK = AttentionMask()
 
@@ -23,6 +23,8 @@ class MultiHeadAttention(nn.Module):
 
     pattern: who may look at whom in self-attention, besides what a call's mask says. core: what turns queries, keys and
     values into contexts; None: softmax attention, whose scores are divided by the square root of d_key if `scale`.
+    kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
+    as many as `heads`. rotary: how queries and keys are turned by their positions; True: as in the paper.
     `recorder` is None, or is given the weights (rows, heads, n, m) of each call, for looking at them.
     """
 
@@ -31,11 +33,12 @@ class MultiHeadAttention(nn.Module):
         d_model: int,
         heads: int,
         *,
+        kv_heads: int | None = None,
         d_key: int | None = None,
         d_value: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,
-        rotary: bool = False,
+        rotary: bool | Rotary | None = None,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         scale: bool = True,
@@ -44,13 +47,15 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.kv_heads = kv_heads or heads
         self.d_key = d_key or d_model // heads
         self.d_value = d_value or d_model // heads
         self.query = nn.Linear(d_model, heads * self.d_key, bias=bias)
-        self.key = nn.Linear(d_model, heads * self.d_key, bias=bias)
-        self.value = nn.Linear(d_model, heads * self.d_value, bias=bias)
+        self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias)
+        self.value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=bias)
         self.output = nn.Linear(heads * self.d_value, d_model, bias=bias)
-        self.rotary = RotaryPositions(self.d_key) if rotary else None
+        turning = Rotary() if rotary is True else rotary
+        self.rotary = RotaryPositions(self.d_key, turning) if turning else None
         self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
@@ -61,12 +66,12 @@ class MultiHeadAttention(nn.Module):
 
     def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
         """Keys and values of `memory` (batch, m, d_model), whose first position is `start`."""
-        key = self._split(self.key(memory))
+        key = _split(self.key(memory), self.kv_heads)
         if self.key_norm is not None:
             key = self.key_norm(key)
         if self.rotary is not None:
             key = self.rotary(key, start)
-        return KeyValue(key, self._split(self.value(memory)))
+        return KeyValue(key, _split(self.value(memory), self.kv_heads))
 
     def forward(
         self,
@@ -117,7 +122,7 @@ class MultiHeadAttention(nn.Module):
         return self._merged(context), after
 
     def _query(self, x: Tensor, start: int) -> Tensor:
-        query = self._split(self.query(x))
+        query = _split(self.query(x), self.heads)
         if self.query_norm is not None:
             query = self.query_norm(query)
         return query if self.rotary is None else self.rotary(query, start)
@@ -126,6 +131,7 @@ class MultiHeadAttention(nn.Module):
         """(rows, heads, n, d_value) -> (rows, n, d_model)"""
         return self.output(context.transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, width)
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    batch, length, width = x.shape
+    return x.view(batch, length, heads, width // heads).transpose(1, 2)  # (batch, heads, length, width)

@@ -129,7 +129,8 @@ def softmax_attention(
 ) -> Tensor:
     """softmax(Q Kᵀ / √d_k + bias) V (Vaswani et al. 2017, eq. 1) through PyTorch's fused kernels.
 
-    Shapes: query (batch, heads, n, d_key), key (batch, heads, m, d_key), value (batch, heads, m, d_value);
+    Shapes: query (batch, heads, n, d_key), key (batch, kv_heads, m, d_key), value (batch, kv_heads, m, d_value), where
+    a head of keys and values serves heads / kv_heads consecutive heads of queries;
     allowed: boolean, True = may attend, and bias: added to the scores, both broadcast to (batch, heads, n, m).
     `causal` lets query i see the keys up to i + m - n: the last query sees everything.
     Returns: (batch, heads, n, d_value). A query that may see nothing gives zeros.
@@ -149,8 +150,9 @@ def softmax_attention(
         if allowed is not None:
             mask = mask.masked_fill(~allowed, float("-inf"))
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale
-    )
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale,
+        enable_gqa=key.size(1) != query.size(1),
+    )  # fmt: skip
 
 
 def _in_float32(

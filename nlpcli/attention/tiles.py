@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlpcli.attention.core import ScoreBias
+from nlpcli.attention.core import ScoreBias, for_heads
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Pattern, Range, split_causal, union
 from nlpcli.attention.states import Positions
@@ -146,6 +146,7 @@ def tiled_attention(
         with torch.autocast("cpu", enabled=False):
             whole = (query.float(), key.float(), value.float())
             return tiled_attention(*whole, tiles, mask, bias=bias, scale=scale, dropout=dropout).to(query.dtype)
+    key, value = for_heads(key, query.size(1)), for_heads(value, query.size(1))
     hidden = _Hidden(mask, tiles, query)
     if bias is not None or dropout or not _has_kernel(query, value):
         return _through_public(query, key, value, tiles, hidden, bias, scale, dropout)

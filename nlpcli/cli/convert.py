@@ -40,15 +40,13 @@ def command(
 ) -> None:
     """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
 
-    These families are supported: BERT, RoBERTa, GPT, GPT-2, BART, T5, PEGASUS, XLNet and Marian. A decoder with rotary
-    positions that was trained with nlpcli is written as GPT-NeoX or Qwen3 and can be converted back. Most published
-    GPT-NeoX and Qwen3 models are not supported, because they use rotary_pct below 1, use_parallel_residual,
-    grouped-query attention or another rope_theta.
+    These families are supported: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, GPT, GPT-2, GPT-NeoX,
+    Llama, Mistral, Qwen3, BART, T5, PEGASUS, XLNet and Marian.
 
     A fine-tuned model is written as the class for its task, with its labels. For example, a BERT classifier becomes
     BertForSequenceClassification. A model for sentence similarity becomes a sentence-transformers folder.
 
-    Commands with a --model option also accept a Hugging Face folder, so you need not convert it first.
+    Commands that use a model also accept a Hugging Face folder, so you need not convert it first.
 
     \b
     Examples:

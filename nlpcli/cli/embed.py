@@ -13,7 +13,7 @@ from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.commands.embed import Embedding
+    from nlpcli.runs.embedding_inputs import Embedding
 
 
 class Command(convention.Command):
@@ -109,8 +109,9 @@ def command(
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
       nlpcli embed --model runs/encoder --tokens --word plane --similarity --static lines.txt
     """
-    from nlpcli.commands.embed import Embedding, embed, json_line
+    from nlpcli.commands.embed import embed, json_line
     from nlpcli.runs.embedder import Vectors
+    from nlpcli.runs.embedding_inputs import Embedding
 
     vectors = Vectors(
         model=model,
@@ -204,7 +205,7 @@ def _words(job: Embedding, output: Path | None, static: bool, similarity: bool, 
 
 def _write(portions: Iterable[list[str]], output: Path | None) -> None:
     if output is not None:
-        from nlpcli.commands.translate import write_lines
+        from nlpcli.config.files import write_lines
 
         write_lines(output, _each(portions))
         return

@@ -101,9 +101,10 @@ def command(
     nlpcli evaluate --model runs/sentiment --data dev.tsv --confusion --worst 10
     nlpcli evaluate --suite glue --model runs/glue --data GLUE/
     """
-    from nlpcli.commands.evaluate import Evaluating, evaluate
+    from nlpcli.commands.evaluate import evaluate
     from nlpcli.errors import NlpcliError
     from nlpcli.evaluation import Resampling
+    from nlpcli.runs.task_evaluation import Evaluating
 
     names = [*(data or []), *(files or [])]
     if not names:

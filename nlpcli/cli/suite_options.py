@@ -30,9 +30,9 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Any]) -> Non
 
     Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
     """
-    from nlpcli.commands.evaluate import Evaluating
     from nlpcli.errors import NlpcliError, RunFailed
     from nlpcli.runs.suites.suite import choose_folder, evaluate_suite, finetune_suite
+    from nlpcli.runs.task_evaluation import Evaluating
     from nlpcli.runs.training_requests import tell_suite_model
 
     name, folder = given["suite"], _folder(given)

@@ -100,6 +100,7 @@ def train(
     """
     from nlpcli.commands import tokenize as recipe
     from nlpcli.data.readers import TextSource
+    from nlpcli.runs.open_tokenizer import describe
 
     settings = recipe.TrainingSettings(
         out=out,
@@ -128,7 +129,7 @@ def train(
     if done.note:
         terminal.warn(done.note)
     if json:
-        terminal.write_json({"out": str(out), **recipe.describe(done.tokenizer)})
+        terminal.write_json({"out": str(out), **describe(done.tokenizer)})
 
 
 @app.command("encode", cls=Command)
@@ -157,8 +158,9 @@ def encode(
     nlpcli tokenize encode tok/ --unit tokens a.txt b.txt.gz
     """
     from nlpcli.commands import tokenize as recipe
+    from nlpcli.runs.open_tokenizer import open_tokenizer
 
-    tokenizer = recipe.open_tokenizer(directory)
+    tokenizer = open_tokenizer(directory)
     lines = recipe.encode_lines(
         tokenizer, _inputs(files), form=form, sampling=sampling, seed=seed, line_buffered=line_buffered
     )
@@ -190,8 +192,9 @@ def decode(
     nlpcli tokenize encode tok/ < text | nlpcli tokenize decode tok/
     """
     from nlpcli.commands import tokenize as recipe
+    from nlpcli.runs.open_tokenizer import open_tokenizer
 
-    tokenizer = recipe.open_tokenizer(directory)
+    tokenizer = open_tokenizer(directory)
     warned = False
     for symbols, text in recipe.decode_lines(tokenizer, _inputs(files), form=form, line_buffered=line_buffered):
         if json:
@@ -223,9 +226,10 @@ def info(
     nlpcli tokenize info tok/ test.en
     """
     from nlpcli.commands import tokenize as recipe
+    from nlpcli.runs.open_tokenizer import describe, open_tokenizer
 
-    tokenizer = recipe.open_tokenizer(directory)
-    description = recipe.describe(tokenizer)
+    tokenizer = open_tokenizer(directory)
+    description = describe(tokenizer)
     if files:
         if "-" in files:
             terminal.announce_stdin()

@@ -15,7 +15,8 @@ from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
-    from nlpcli.commands.translate import Layout, Translating
+    from nlpcli.commands.translate import Layout
+    from nlpcli.runs.translation import Translating
 
 
 class Command(convention.Command):
@@ -199,8 +200,9 @@ def command(
       nlpcli translate --n-best 5 --alignments file.txt
       nlpcli translate --field question --output-field frage data.jsonl
     """
-    from nlpcli.commands import translate as recipe
+    from nlpcli.commands.translate import Layout
     from nlpcli.runs.text_inputs import is_json
+    from nlpcli.runs.translation import Search, Translating
 
     files = files or ["-"]
     if output_field != "translation" and not json and not any(is_json(path, format, field) for path in files):
@@ -210,11 +212,11 @@ def command(
         )
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
     sampling = {name: value for name, value in sampling.items() if value is not None}
-    layout = recipe.Layout(n_best, scores, alignments, json, output_field)
-    job = recipe.Translating(
+    layout = Layout(n_best, scores, alignments, json, output_field)
+    job = Translating(
         files=tuple(files),
         model=model,
-        search=recipe.Search(
+        search=Search(
             beam_size=beam_size,
             length_penalty=length_penalty,
             length_normalization=length_normalization,
@@ -250,7 +252,7 @@ def command(
 
 def _lines(job: Translating, layout: Layout) -> Iterator[list[str]]:
     """Lines of output in the portions in which they are ready, with progress where somebody can see it move."""
-    from nlpcli.commands.translate import translate
+    from nlpcli.runs.translation import translate
 
     shown = not job.line_buffered and sys.stderr.isatty() and not sys.stdout.isatty()
     number, start = 0, time.monotonic()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nlpcli.commands.embed import Embedding, check_files, read_texts, tell_cut, windows
 from nlpcli.config.counting import counted
 from nlpcli.config.optional_packages import optional
 from nlpcli.data.open_text import STDIN
 from nlpcli.data.vector_files import finite_vectors, unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
 
 MOST_COMPARED = 20_000  # lines of which all distances fit in memory
 

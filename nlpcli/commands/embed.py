@@ -6,24 +6,18 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations, islice
-from typing import Any, NamedTuple, TypeVar
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.data.open_text import STDIN, check_opens
 from nlpcli.data.vector_files import unit
-from nlpcli.errors import NlpcliError, unknown
-from nlpcli.runs.embedder import Embedder, Span, Vectors
-from nlpcli.runs.text_inputs import Input, check_field, check_first, read_inputs
+from nlpcli.errors import NlpcliError
+from nlpcli.runs.embedder import Embedder, Span
+from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
+from nlpcli.runs.text_inputs import Input, check_first
 
-_Item = TypeVar("_Item")
-
-FORMATS = ("auto", "lines", "jsonl")
-WORD_VECTORS = ("mean", "first")
-WINDOW = 1024  # lines read ahead
 MOST_COMPARED = 1000  # words in one table
 _AROUND = 2  # words shown on either side
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
@@ -31,38 +25,6 @@ _MARK = "\u0300"  # stands for any mark or joiner
 _JOINERS = "\u200c\u200d"
 _RUN = rf"[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|{_MARK})*"
 _WORD = re.compile(rf"[{_UNSPACED}]{_MARK}*|{_RUN}(?:['’\-]{_RUN})*|[^\w\s]{_MARK}*")
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What to embed, and how.
-
-    files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
-    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
-    the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
-    """
-
-    files: Sequence[str] = (STDIN,)
-    vectors: Vectors = field(default_factory=Vectors)
-    format: str = "auto"
-    field: str | None = None
-    output_field: str = "vector"
-    word: str = "mean"
-    only: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise unknown("format", self.format, FORMATS)
-        check_field(self.format, self.field)
-        if self.word not in WORD_VECTORS:
-            raise unknown("word pooling", self.word, WORD_VECTORS)
-        if not all(wanted.strip() for wanted in self.only):
-            raise NlpcliError("the word of --word is empty")
-        if self.output_field == (self.field or "text"):
-            raise NlpcliError(
-                f"the vector can't be written to the field '{self.output_field}', which contains the text",
-                hint="name another field with --output-field",
-            )
 
 
 class Word(NamedTuple):
@@ -88,25 +50,6 @@ class Compared(NamedTuple):
 
 
 # --- texts -------------------------------------------------------------------------------------------------------
-
-
-def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
-    """The lines of all files. added: see `read_inputs`. Raises: NlpcliError, with file and line, for bad input."""
-    for path in job.files:
-        yield from read_inputs(path, job.format, job.field, added)
-
-
-def check_files(files: Sequence[str]) -> None:
-    """Raises: NlpcliError for a file that can't be opened, before any model is loaded, and for stdin named twice."""
-    if list(files).count(STDIN) > 1:
-        raise NlpcliError("standard input can be read only once, but it is named twice")
-    for path in files:
-        check_opens(path)
-
-
-def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
-    while window := list(islice(items, size)):
-        yield window
 
 
 def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
@@ -137,13 +80,6 @@ def embed(
         tell_cut(embedder, warn)
 
     return embedder.width, portions()
-
-
-def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
-    if embedder.cut:
-        have = "has" if embedder.cut == 1 else "have"
-        longest = f"more than {counted(embedder.max_length, 'token')} (--max-length)"
-        warn(f"{counted(embedder.cut, 'line')} {have} {longest} and {'is' if embedder.cut == 1 else 'are'} truncated")
 
 
 def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:

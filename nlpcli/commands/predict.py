@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.data.open_text import STDIN, check_opens, inner_suffix, shown
-from nlpcli.errors import NlpcliError, described_by, unknown
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import locate_task
 from nlpcli.runs.finetuning.example_reading import check_columns, has_text
+from nlpcli.runs.task_model import WINDOW, Applied, columns_of, open_task, task_class
 
 if TYPE_CHECKING:
-    from nlpcli.data.examples import Columns, Example
+    from nlpcli.data.examples import Example
     from nlpcli.models.model_folder import LoadedModel
-    from nlpcli.runs.open_model import Source
-    from nlpcli.tasks.task import OnCut
 
 FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "conll", "conllu", "squad", "labeled-lines")
-WINDOW = 1024  # examples read ahead
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -54,61 +51,6 @@ class Predicting:
     line_buffered: bool = False
     device: str = "auto"
     threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A fine-tuned model ready for use."""
-
-    loaded: LoadedModel
-    task: Any
-    device: Any
-
-    def predict(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[dict[str, Any]]:
-        """The predictions for examples, in their order."""
-        from nlpcli.tasks.supervised import predict_items
-
-        groups = self.task.encode(examples)
-        items = [item for group in groups for item in group]
-        outputs = iter(predict_items(self.task, self.loaded.model, items, self.device, batch_tokens=batch_tokens))
-        return [
-            self.task.prediction(example, group, [next(outputs) for _ in group])
-            for example, group in zip(examples, groups, strict=True)
-        ]
-
-
-def open_task(
-    source: Source,
-    *,
-    device: str = "auto",
-    threads: int | None = None,
-    part: str | None = None,
-    on_cut: OnCut | None = None,
-) -> Applied:
-    """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: is told of texts that are cut.
-
-    Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
-    """
-    from nlpcli.config.schema import DecodingConfig
-    from nlpcli.runs.finetuning.multi_task_training import choose_part
-    from nlpcli.runs.open_model import open_model
-    from nlpcli.tasks import TASKS
-    from nlpcli.tasks.task import Context
-    from nlpcli.training.device import prepare
-
-    machine = prepare(device, "float32", threads)
-    loaded = open_model(source, str(machine.device))
-    with described_by(loaded.path):
-        info, model = choose_part(loaded.info, loaded.model, part)
-        loaded = replace(loaded, model=model, info=info)
-        context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)), on_cut)
-        task = TASKS.load(info["task"]).restore(info["problem"], context)
-        if hasattr(task, "generator"):
-            from nlpcli.runs.finetuning.task_generator import BeamGenerator
-
-            settings = DecodingConfig(**info.get("decoding", {}))
-            task.generator = BeamGenerator(settings, task, generation=info.get("generation"))
-    return Applied(loaded, task, machine.device)
 
 
 def predict(
@@ -179,29 +121,6 @@ def _check_columns_of_lines(path: str, job: Predicting, task: str) -> None:
             f"--{given[0]} names a column, but {shown(path)} is read as plain lines, which have no columns",
             hint=f"set --format to tsv, csv or jsonl, or leave out --{given[0]}",
         )
-
-
-def task_class(source: Source, part: str | None) -> Any:
-    """The class of the task of a fine-tuned model, without its weights. part: see `Predicting`.
-
-    Raises: NlpcliError for a part that the model doesn't have.
-    """
-    from nlpcli.runs.finetuning.multi_task_training import part_of
-    from nlpcli.runs.open_model import description_of, folder_of
-    from nlpcli.tasks import TASKS
-
-    with described_by(folder_of(source)):
-        return TASKS.load(part_of(description_of(source), part)["task"])
-
-
-def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
-    """The columns a model was trained with, as far as `given` names no others."""
-    from nlpcli.data.examples import Columns
-
-    saved = ExamplesConfig(**(info.get("columns") or {})).model_dump()
-    chosen = {**saved, **{name: value for name, value in given.items() if value not in (None, [], ())}}
-    chosen["format"] = saved["format"] if format == "auto" else format
-    return Columns(**{**chosen, "choices": tuple(chosen["choices"])})
 
 
 def format_of(path: str, format: str, task: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlpcli.commands.embed import Embedding, check_files, read_texts, tell_cut, windows
 from nlpcli.config.counting import counted
 from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import is_free
@@ -20,6 +19,7 @@ from nlpcli.data.vector_files import finite_vectors, write_vectors
 from nlpcli.data.vector_index import EXACT, KINDS, make_index, unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
 
 DESCRIPTION, VECTORS, TEXTS = "index.yaml", "vectors.npy", "texts.txt"
 WINDOW = 256  # queries answered together
@@ -216,7 +216,7 @@ class _Reranker:
     """A cross-encoder: it reads query and hit together."""
 
     def __init__(self, job: Searching, *, say: Callable[[str], None]) -> None:
-        from nlpcli.commands.predict import open_task
+        from nlpcli.runs.task_model import open_task
 
         self.applied = open_task(job.rerank, device=job.settings.device, threads=job.settings.threads)
         self.batch_tokens = job.settings.batch_tokens

@@ -25,10 +25,7 @@ from nlpcli.data.readers import (
     split_lines,
 )
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.models.model_folder import DESCRIPTION as MODEL
-from nlpcli.models.model_folder import no_tokenizer
-from nlpcli.runs.open_model import is_huggingface
-from nlpcli.text import TOKENIZERS, Tokenizer, load_tokenizer, train_tokenizer
+from nlpcli.text import TOKENIZERS, Tokenizer, train_tokenizer
 from nlpcli.text.detokenization import BYTE_PIECES
 from nlpcli.text.normalization import normalizer
 from nlpcli.text.tokenizer_training import COUNTED, MAX_LINES
@@ -37,7 +34,6 @@ FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
 _BATCH = 1000  # lines
 _LONGEST_IDS = 8 * LONGEST_LINE  # bytes: of a line that could be encoded
-_SHOWN_TOKENS = 20
 _TOLD_EVERY = 10_000  # lines
 
 
@@ -168,23 +164,6 @@ def _training_lines(files: Sequence[str], source: TextSource, on_line: Callable[
         raise no_text(found)
 
 
-def open_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer in a folder of its own, in a run's folder or in one of Hugging Face.
-
-    Raises: NlpcliError as `load_tokenizer`.
-    """
-    inner = directory / "tokenizer"
-    if is_huggingface(directory):
-        from nlpcli.convert.tokenizer_in import read_json, read_tokenizer
-
-        return read_tokenizer(directory, read_json(directory / "config.json"))
-    if not (directory / "tokenizer.yaml").exists() and (inner / "tokenizer.yaml").exists():
-        return load_tokenizer(inner)
-    if (directory / MODEL).exists() and not (directory / "tokenizer.yaml").exists():
-        raise no_tokenizer(directory)
-    return load_tokenizer(directory)
-
-
 def encode_lines(
     tokenizer: Tokenizer,
     files: Sequence[str],
@@ -265,27 +244,6 @@ def _parse_tokens(tokenizer: Tokenizer, line: str, place: str) -> list[int]:
         if token not in tokenizer:
             raise NlpcliError(f"{place}: '{token}' is not a token of this tokenizer")
     return [tokenizer.piece_to_id(token) for token in tokens]
-
-
-def describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a tokenizer is: kind, size, special ids, options, fingerprint, and some of its tokens."""
-    hidden = {*tokenizer.special.names.values(), *BYTE_PIECES}
-    learned = [piece for piece in map(tokenizer.id_to_piece, range(tokenizer.vocab_size)) if piece not in hidden]
-    step = max(1, len(learned) // _SHOWN_TOKENS)
-    settings = tokenizer.settings
-    return {
-        "kind": tokenizer.kind,
-        "vocab_size": tokenizer.vocab_size,
-        "special": {name: id_ for id_, name in sorted(tokenizer.special.names.items())},
-        "normalization": settings.normalization,
-        "lowercase": settings.lowercase,
-        "byte_fallback": settings.byte_fallback,
-        "character_coverage": settings.character_coverage,
-        "lossless": tokenizer.lossless,
-        "trained": tokenizer.trained,
-        "fingerprint": tokenizer.fingerprint,
-        "example_tokens": learned[::step][:_SHOWN_TOKENS],
-    }
 
 
 def measure(tokenizer: Tokenizer, files: Sequence[str]) -> dict[str, Any]:

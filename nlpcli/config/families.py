@@ -8,11 +8,14 @@ from typing import Any
 STACK = (
     "d_model",
     "heads",
+    "kv_heads",
     "d_ff",
     "d_key",
     "d_value",
     "norm",
     "norm_position",
+    "parallel_residual",
+    "first_norm",
     "norm_eps",
     "norm_bias",
     "qk_norm",
@@ -42,15 +45,16 @@ RECURRENT = (
 """What both models with memory are told, under the names they have there."""
 
 _EVERY = ("family", "kind", "encoder_layers", "decoder_layers", "max_length", "initialization", "init_std")
-_EMBEDDING = ("positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
-_RELATIVE = ("relative_buckets", "relative_distance")
-_HEADS = ("output_bias", "scale_output", "mlm_head", "pooler", "pair_head")
+_EMBEDDING = ("d_embedding", "positions", "position_offset", "scale_embeddings", "segments", "embedding_norm")
+_ROTARY = ("rope_theta", "rope_local_theta", "rope_share", "rope_scaling")
+_RELATIVE = ("relative_bias", "relative_buckets", "relative_distance")
+_HEADS = ("output_bias", "scale_output", "mlm_head", "mlm_head_bias", "pooler", "pair_head")
 _SOURCE = ("source_layers", "source_vocab_size")
 _ATTENTION = ("attention", "decoder_attention")
 
 READ: Mapping[str, frozenset[str]] = {
     "transformer": frozenset(
-        (*_EVERY, *STACK, *_EMBEDDING, *_RELATIVE, *_HEADS, *_SOURCE, *_ATTENTION, "tie", "output_dropout")
+        (*_EVERY, *STACK, *_EMBEDDING, *_ROTARY, *_RELATIVE, *_HEADS, *_SOURCE, *_ATTENTION, "tie", "output_dropout")
     ),
     "transformer-xl": frozenset(
         (*_EVERY, *RECURRENT, "norm_position", "tie", "output_bias", "adaptive_cutoffs", "share_position_biases")

@@ -277,3 +277,8 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a whole file of lines, or leaves what stood there."""
+    write_atomic(path, (f"{line}\n" for line in lines))

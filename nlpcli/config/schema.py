@@ -24,6 +24,43 @@ Layers = Annotated[int, Field(ge=1, le=2000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
+class RopeScalingConfig(Strict):
+    """How rotary positions are changed for texts longer than those in training."""
+
+    method: Literal["none", "linear", "dynamic", "llama3", "yarn"] = "none"
+    factor: Annotated[float, Field(ge=1)] = Field(1.0, description="how many times longer texts may be")
+    original_max_length: Size | None = Field(
+        None, description="longest text in the training before the scaling; max_length when null"
+    )
+    low_freq_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="llama3: longer wavelengths than the original length divided by this are divided by the factor"
+    )
+    high_freq_factor: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="llama3: shorter wavelengths than the original length divided by this are kept"
+    )
+    beta_fast: Annotated[float, Field(gt=0)] = Field(32.0, description="yarn: more turns than this are kept")
+    beta_slow: Annotated[float, Field(gt=0)] = Field(1.0, description="yarn: fewer turns are divided by the factor")
+    attention_factor: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="yarn: multiplies queries and keys; 0.1 ln(factor) + 1 when null"
+    )
+    truncate: bool = Field(True, description="yarn: the ramp begins and ends at whole numbers of pairs")
+
+    @model_validator(mode="after")
+    def _is_of_its_method(self) -> RopeScalingConfig:
+        own: dict[str, tuple[str, ...]] = {
+            "llama3": ("low_freq_factor", "high_freq_factor"),
+            "yarn": ("beta_fast", "beta_slow", "attention_factor", "truncate"),
+        }
+        for name, field in type(self).model_fields.items():
+            method = next((method for method, names in own.items() if name in names), None)
+            wanted = self.method != "none" if method is None else self.method == method
+            if name != "method" and not wanted and getattr(self, name) != field.default:
+                raise ValueError(f"rope_scaling.{name} has no effect with the method '{self.method}'")
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(f"low_freq_factor {self.low_freq_factor:g} is not below {self.high_freq_factor:g}")
+        return self
+
+
 class ModelConfig(Strict):
     """A Transformer; names and defaults follow Vaswani et al. 2017 (`transformer-base`)."""
 
@@ -34,7 +71,13 @@ class ModelConfig(Strict):
         "encoder-decoder", description="stacks of the model: encoder, decoder or both"
     )
     d_model: Size = Field(512, description="size of the hidden states")
+    d_embedding: Size | None = Field(
+        None, description="size of an encoder's embeddings, which a matrix turns into d_model (ELECTRA); null: d_model"
+    )
     heads: Size = Field(8, description="attention heads in each layer")
+    kv_heads: Size | None = Field(
+        None, description="heads of keys and values, each shared by heads / kv_heads heads; null: as many as heads"
+    )
     d_ff: Size = Field(2048, description="inner size of the feed-forward layers")
     encoder_layers: Layers = 6
     decoder_layers: Layers = 6
@@ -49,6 +92,12 @@ class ModelConfig(Strict):
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["post", "pre"] = Field(
         "post", description="post: normalize after the residual sum; pre: before the sublayer"
+    )
+    parallel_residual: bool = Field(
+        False, description="attention and feed-forward layer read the same input (GPT-NeoX)"
+    )
+    first_norm: bool = Field(
+        True, description="a pre-norm model's first layer normalizes its input (ModernBERT does not)"
     )
     norm_eps: float = Field(1e-5, gt=0)
     norm_bias: bool = Field(True, description="bias of LayerNorm")
@@ -68,8 +117,17 @@ class ModelConfig(Strict):
         "sinusoidal",
         description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5",
     )
+    rope_theta: Annotated[float, Field(gt=1)] = Field(10000.0, description="base of the angles of rotary positions")
+    rope_local_theta: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="the same in layers whose attention is not full; null: rope_theta"
+    )
+    rope_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="part of each head that rotary positions turn (GPT-NeoX 0.25)"
+    )
+    rope_scaling: RopeScalingConfig = RopeScalingConfig()
     max_length: Size = Field(1024, description="longest sequence in tokens; longer texts are truncated")
     position_offset: SizeOrNone = Field(0, description="unused embeddings before the learned positions (BART: 2)")
+    relative_bias: bool = Field(False, description="T5's relative positions besides the other ones (MPNet)")
     relative_buckets: Size = Field(32, description="number of buckets for relative positions")
     relative_distance: Size = Field(128, description="relative positions beyond this distance share one bucket")
     segments: SizeOrNone = Field(0, description="number of segment embeddings (BERT: 2)")
@@ -84,6 +142,7 @@ class ModelConfig(Strict):
         False, description="multiply the last hidden states by d_model^-0.5 before the output projection (T5)"
     )
     mlm_head: bool = Field(False, description="dense layer of an encoder before the output projection (BERT)")
+    mlm_head_bias: bool = Field(True, description="bias of the dense layer of mlm_head (ModernBERT has none)")
     pooler: bool = Field(False, description="tanh(W x) of the first hidden state of an encoder (BERT)")
     pair_head: bool = Field(False, description="classifier on the pooler's output, for next sentence or sentence order")
     memory_length: SizeOrNone = Field(
@@ -123,6 +182,15 @@ class ModelConfig(Strict):
             return data | {"decoder_attention": None}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _says_what_is_as_usual_in_one_way(cls, data: object) -> object:
+        """As many kv_heads as heads, and embeddings as wide as d_model, are null."""
+        for name, usual in (("kv_heads", "heads"), ("d_embedding", "d_model")):
+            if isinstance(data, dict) and data.get(name) == data.get(usual, _default(usual)):
+                data = data | {name: None}
+        return data
+
     @model_validator(mode="after")
     def _says_nothing_its_family_does_not_read(self) -> ModelConfig:
         known = families.IS.get(self.family, {})
@@ -145,16 +213,28 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"d_model {self.d_model} can't be split into {self.heads} heads; set {' and '.join(widths)}"
             )
-        if self.positions.startswith("sinusoidal") and self.d_model % 2:
+        if self.d_embedding and self.kind != "encoder":
+            raise ValueError(f"d_embedding needs a model of kind encoder, not {self.kind}")
+        if self.positions.startswith("sinusoidal") and self.d_embedding and self.d_embedding % 2:
+            raise ValueError(f"sinusoidal positions need an even d_embedding, not {self.d_embedding}")
+        if self.positions.startswith("sinusoidal") and self.d_model % 2 and not self.d_embedding:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
-        if self.positions == "rotary" and (self.d_key or self.d_model // self.heads) % 2:
-            raise ValueError("rotary positions need an even d_key")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(
+                f"{self.heads} heads can't share {self.kv_heads} kv_heads evenly; choose a divisor of heads"
+            )
+        if self.parallel_residual and (self.norm_position != "pre" or self.kind == "encoder-decoder"):
+            raise ValueError("parallel_residual needs norm_position 'pre' and a model of kind encoder or decoder")
         if self.family != "transformer" and self.d_model % 2:
             raise ValueError(f"the relative positions of {self.family} need an even d_model, not {self.d_model}")
         if any(a >= b for a, b in itertools.pairwise(self.adaptive_cutoffs)):
             raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} are not in increasing order")
-        if (self.mlm_head or self.pooler or self.pair_head) and self.kind != "encoder":
-            raise ValueError("mlm_head, pooler and pair_head need a model of kind encoder")
+        if (self.mlm_head or self.pooler or self.pair_head or not self.mlm_head_bias) and self.kind != "encoder":
+            raise ValueError("mlm_head, mlm_head_bias, pooler and pair_head need a model of kind encoder")
+        if self.relative_bias and self.positions == "relative":
+            raise ValueError("relative_bias has no effect with positions 'relative', which are the same")
+        if not self.first_norm and self.norm_position != "pre":
+            raise ValueError("first_norm has no effect with norm_position 'post'; it needs 'pre'")
         if self.source_layers and self.kind != "encoder-decoder":
             raise ValueError("source_layers needs a model of kind encoder-decoder")
         if self.source_vocab_size and not self.source_layers:
@@ -166,11 +246,38 @@ class ModelConfig(Strict):
             raise ValueError(f"models of the family {self.family} are of kind {kinds[self.family]}, not {self.kind}")
         return self
 
+    @property
+    def relative(self) -> bool:
+        """Whether T5's relative positions are added to scores."""
+        return self.positions == "relative" or self.relative_bias
+
+    @model_validator(mode="after")
+    def _rotary_positions_fit(self) -> ModelConfig:
+        if self.positions != "rotary":
+            for name in ("rope_theta", "rope_local_theta", "rope_share", "rope_scaling"):
+                if getattr(self, name) != _default(name):
+                    raise ValueError(f"{name} has no effect with positions '{self.positions}'; it needs 'rotary'")
+            return self
+        width = self.d_key or self.d_model // self.heads
+        if width % 2:
+            raise ValueError("rotary positions need an even d_key")
+        if int(width * self.rope_share) % 2 or int(width * self.rope_share) < 2:
+            raise ValueError(
+                f"rope_share {self.rope_share:g} turns {int(width * self.rope_share)} of a head's {width} numbers; it "
+                "must be an even number"
+            )
+        if self.rope_scaling.method == "dynamic" and int(width * self.rope_share) < 4:
+            raise ValueError("rope_scaling 'dynamic' needs heads of 4 numbers or more")
+        return self
+
     @model_validator(mode="after")
     def _attention_can_do_what_is_needed(self) -> ModelConfig:
         if self.decoder_attention is not None and self.kind != "encoder-decoder":
-            raise ValueError(f"decoder_attention belongs to an encoder-decoder; of this {self.kind} set attention")
-        needs = (["bias"] if self.positions == "relative" else []) + (["dropout"] if self.attention_dropout else [])
+            raise ValueError(
+                f"decoder_attention needs a model of kind encoder-decoder; for one of kind {self.kind}, set attention"
+            )
+        wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout}
+        needs = [ability for ability, needed in wanted.items() if needed]
         try:
             if self.kind != "decoder":
                 check_attention(self.attention, setting="attention", needs=["bidirectional", *needs])

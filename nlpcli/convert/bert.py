@@ -1,7 +1,14 @@
-"""BERT (Devlin et al. 2019) and RoBERTa (Liu et al. 2019): one encoder, two heads, positions counted otherwise."""
+"""BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019), XLM-R (Conneau et al. 2020), ELECTRA (Clark et al. 2020) and
+MPNet (Song et al. 2020).
+
+RoBERTa, MPNet and XLM-R, which is RoBERTa in many languages, count positions otherwise. ELECTRA's embeddings may be
+narrower than its states. MPNet has relative positions besides. All have heads of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
@@ -53,8 +60,8 @@ _ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_
 _HANDLED = ("activation", "segments", "position_offset", "mlm_head", "pooler", "pair_head")
 
 
-def _encoder(prefix: str, ours: Config, first: int) -> list[Pair]:
-    """first: the row of the position table that holds the first position."""
+def _encoder(prefix: str, ours: Config, first: int, *, layer: Mapping[str, str] = _LAYER) -> list[Pair]:
+    """first: the row of the position table that holds the first position. layer: our names of a layer -> theirs."""
     pairs = [
         same("encoder_embedding.tokens.weight", f"{prefix}embeddings.word_embeddings.weight"),
         same("encoder_embedding.segments.weight", f"{prefix}embeddings.token_type_embeddings.weight"),
@@ -65,8 +72,10 @@ def _encoder(prefix: str, ours: Config, first: int) -> list[Pair]:
         ),
         *modules({"encoder_embedding.norm": "embeddings.LayerNorm"}, "", prefix),
     ]
+    if ours["d_embedding"]:
+        pairs += modules({"encoder_embedding.projection": "embeddings_project"}, "", prefix)
     for i in range(ours["encoder_layers"]):
-        pairs += modules(_LAYER, f"encoder.layers.{i}.", f"{prefix}encoder.layer.{i}.")
+        pairs += modules(layer, f"encoder.layers.{i}.", f"{prefix}encoder.layer.{i}.")
     if ours["pooler"]:
         pairs += modules({"pooler.dense": "pooler.dense"}, "", prefix)
     return pairs
@@ -185,5 +194,125 @@ ROBERTA = Family(
     write=_written,
     pairs=_roberta_pairs,
     architecture=lambda ours: "RobertaForMaskedLM" if ours["mlm_head"] else "RobertaModel",
+    ignored=("embeddings.position_ids", "lm_head.decoder.bias", "lm_head.decoder.weight"),
+)
+
+XLM_ROBERTA = replace(
+    ROBERTA,
+    model_type="xlm-roberta",
+    title="XLM-R",
+    architecture=lambda ours: "XLMRobertaForMaskedLM" if ours["mlm_head"] else "XLMRobertaModel",
+)
+
+
+# --- ELECTRA -----------------------------------------------------------------------------------------------------
+
+
+def _electra_pairs(ours: Config, theirs: Config) -> list[Pair]:
+    pairs = _encoder("electra.", ours, 0)
+    if ours["mlm_head"]:
+        pairs += modules({"mlm_head.dense": "dense", "mlm_head.norm": "LayerNorm"}, "", "generator_predictions.")
+        pairs.append(same("output_bias", "generator_lm_head.bias"))
+        if not _tied(ours):
+            pairs.append(same("output_weight_owner.weight", "generator_lm_head.weight"))
+    return pairs
+
+
+def _electra_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    found = _common(theirs, weights, "generator_lm_head.weight") | {
+        "max_length": theirs["max_position_embeddings"],
+        "mlm_head": "generator_predictions.dense.weight" in weights,
+        "d_embedding": theirs["embedding_size"],
+    }
+    if found["mlm_head"] and found["activation"] != "gelu":
+        raise ValueError("its head computes with gelu, its layers with another function")
+    return found
+
+
+ELECTRA = Family(
+    model_type="electra",
+    prefix="electra.",
+    kind="encoder",
+    title="ELECTRA",
+    same=_SAME,
+    fixed={**_FIXED, "position_offset": 0, "pooler": False, "pair_head": False},
+    handled=("activation", "segments", "mlm_head", "d_embedding"),
+    defaults={
+        **_DEFAULTS,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "embedding_size": 128,
+    },
+    only=_ONLY,
+    read=_electra_read,
+    write=lambda ours: {**_written(ours), "embedding_size": ours["d_embedding"] or ours["d_model"]},
+    also=lambda ours: ["activation"] if ours["mlm_head"] and ours["activation"] != "gelu" else [],
+    pairs=_electra_pairs,
+    architecture=lambda ours: "ElectraForMaskedLM" if ours["mlm_head"] else "ElectraModel",
+    ignored=("embeddings.position_ids", "generator_lm_head.weight"),
+)
+
+
+# --- MPNet -------------------------------------------------------------------------------------------------------
+
+_MPNET_LAYER = {
+    "self_attention.query": "attention.attn.q",
+    "self_attention.key": "attention.attn.k",
+    "self_attention.value": "attention.attn.v",
+    "self_attention.output": "attention.attn.o",
+    "self_attention_norm": "attention.LayerNorm",
+    "feed_forward.inner": "intermediate.dense",
+    "feed_forward.outer": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+_MPNET_FIRST = 2  # the row of the first position: MPNet counts as if the padding id were 1
+_MPNET_POSITIONS = {"relative_buckets": 32, "relative_distance": 128}
+
+
+def _mpnet_pairs(ours: Config, theirs: Config) -> list[Pair]:
+    pairs = _encoder("mpnet.", ours, _MPNET_FIRST, layer=_MPNET_LAYER)
+    pairs.append(same("encoder.positions.weight", "mpnet.encoder.relative_attention_bias.weight"))
+    if ours["mlm_head"]:
+        pairs += modules({"mlm_head.dense": "dense", "mlm_head.norm": "layer_norm"}, "", "lm_head.")
+        pairs.append(same("output_bias", "lm_head.bias"))
+        if not _tied(ours):
+            pairs.append(same("output_weight_owner.weight", "lm_head.decoder.weight"))
+            pairs.append(same("output_bias", "lm_head.decoder.bias"))
+    return [pair for pair in pairs if "token_type" not in pair.theirs]
+
+
+def _mpnet_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    theirs = {**theirs, "type_vocab_size": 0}
+    found = _common(theirs, weights, "lm_head.decoder.weight") | {
+        "position_offset": _MPNET_FIRST,
+        "max_length": theirs["max_position_embeddings"] - _MPNET_FIRST,
+        "mlm_head": "lm_head.dense.weight" in weights,
+    }
+    if found["mlm_head"] and found["activation"] != "gelu":
+        raise ValueError("its head computes with gelu, its layers with another function")
+    return found
+
+
+def _mpnet_lacks(ours: Config) -> list[str]:
+    found = [name for name, value in _MPNET_POSITIONS.items() if ours[name] != value]
+    return found + (["activation"] if ours["mlm_head"] and ours["activation"] != "gelu" else [])
+
+
+MPNET = Family(
+    model_type="mpnet",
+    prefix="mpnet.",
+    kind="encoder",
+    title="MPNet",
+    same=_SAME,
+    fixed={**_FIXED, "relative_bias": True, "position_offset": _MPNET_FIRST, "pair_head": False},
+    handled=("activation", "mlm_head", "pooler"),
+    defaults={**_DEFAULTS, "relative_attention_num_buckets": 32},
+    only={"relative_attention_num_buckets": 32},  # the buckets are those of 32, whatever the table's size
+    read=_mpnet_read,
+    write=lambda ours: {name: value for name, value in _written(ours).items() if name != "type_vocab_size"},
+    also=_mpnet_lacks,
+    pairs=_mpnet_pairs,
+    architecture=lambda ours: "MPNetForMaskedLM" if ours["mlm_head"] else "MPNetModel",
     ignored=("embeddings.position_ids", "lm_head.decoder.bias", "lm_head.decoder.weight"),
 )

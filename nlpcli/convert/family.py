@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nlpcli.config.loading import parse
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.schema import ModelConfig, RopeScalingConfig
 from nlpcli.convert.name_map import Config, Pair, Weights
 from nlpcli.errors import NlpcliError
 
@@ -33,10 +33,13 @@ _FREE = {
 }  # fmt: skip
 _PLAIN = {
     "family": "transformer", "norm": "layernorm", "norm_bias": True, "qk_norm": False, "embedding_norm": False,
-    "attention": ["full"], "decoder_attention": None, "attention_scale": True, "attention_bias": True,
+    "d_embedding": None, "kv_heads": None, "parallel_residual": False, "attention": ["full"], "decoder_attention": None,
+    "attention_scale": True, "attention_bias": True,
     "feed_forward_bias": True, "position_offset": 0, "segments": 0, "scale_embeddings": False, "output_bias": False,
     "scale_output": False, "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0,
-    "adaptive_cutoffs": [], "source_layers": 0,
+    "adaptive_cutoffs": [], "source_layers": 0, "rope_theta": 10000.0, "rope_local_theta": None, "rope_share": 1.0,
+    "rope_scaling": RopeScalingConfig().model_dump(), "first_norm": True, "mlm_head_bias": True,
+    "relative_bias": False,
 }  # fmt: skip
 _ZERO_WILL_DO = ("attention_bias", "feed_forward_bias", "norm_bias")  # absent is as good as zero
 
@@ -121,7 +124,7 @@ class Family:
         ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
-        except TypeError as error:  # a list where a name or a number should be
+        except (AttributeError, TypeError) as error:  # a list where a name or a number should be
             raise NlpcliError(
                 f"{place}: this {self.title} model is not supported, because one of its settings has a wrong type",
                 hint="compare the file with the published one",

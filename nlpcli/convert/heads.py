@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.convert.family import activation_in
 from nlpcli.convert.name_map import Config, Pair, Weights, modules, same, to_ours, to_theirs
 from nlpcli.errors import NlpcliError
 
@@ -33,9 +34,11 @@ _LABEL = "LABEL_"  # what a label without a name is called there, before its num
 class HeadClass:
     """A class of `transformers`, and what it is for.
 
-    name: its own, without the family's. tasks: ours. output, dense: their names of our head's layers. pooling: of a
-    head that has one vector of outputs for a text. bias: whether the output layer has one. norm: the name of our last
-    norm where it hasn't. dropout: their name of the head's. more: settings of theirs that it goes with.
+    name: its own, without the family's. tasks: ours. output, dense: their names of our head's layers. activation: of
+    the dense one. prediction: their name of the layer before it. pooling: of a head that
+    has one vector of outputs for a text. bias: whether the output layer has one.
+    norm: the name of our last norm where it hasn't. dropout: their name of the head's. more: settings of theirs that it
+    goes with.
     """
 
     name: str
@@ -46,6 +49,8 @@ class HeadClass:
     bias: bool = True
     norm: str = ""
     side: str = "encoder"
+    activation: str = "tanh"
+    prediction: str | None = None
     dropout: str = "classifier_dropout"
     more: Mapping[str, Any] | None = None
 
@@ -55,15 +60,20 @@ class HeadClass:
         which = {"layers": "last", "side": self.side}
         if self.pooling is None:
             return {"kind": "tokens", "recurrent": 0, **which}
-        return {"kind": "text", "pooling": self.pooling, "dense": self.dense is not None, **which}
+        inner = {} if self.activation == "tanh" else {"activation": self.activation}
+        return {"kind": "text", "pooling": self.pooling, "dense": self.dense is not None, **inner, **which}
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self, config: Config) -> list[Pair]:
         names = {} if self.dense is None else {"head.dense": self.dense}
         pairs = modules(names) + modules({"head.output": self.output}, bias=False)
+        if self.prediction is not None:
+            inner, there = "head.prediction.", f"{self.prediction}."
+            pairs += modules({"dense": "dense"}, inner, there, bias=config["mlm_head_bias"])
+            pairs += modules({"norm": "norm"}, inner, there, bias=config["norm_bias"])
         return [*pairs, same("head.output.bias", f"{self.output}.bias")] if self.bias else pairs
 
 
-_DEFAULTS = {"layers": "last", "side": "encoder", "dense": False, "recurrent": 0}
+_DEFAULTS = {"layers": "last", "side": "encoder", "dense": False, "activation": "tanh", "recurrent": 0}
 _SUMMARY = {"summary_type": "last", "summary_use_proj": True, "summary_activation": "tanh"}
 
 
@@ -77,9 +87,54 @@ def _bert(name: str, dense: str, output: str, choice: str) -> tuple[HeadClass, .
     )
 
 
+def _llama(name: str) -> tuple[HeadClass, ...]:
+    return (
+        HeadClass(f"{name}ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
+        HeadClass(f"{name}ForTokenClassification", ("tag",), "score"),
+    )
+
+
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "xlm-roberta": _bert("XLMRoberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
+    "mpnet": _bert("MPNet", "classifier.dense", "classifier.out_proj", "mpnet.pooler.dense"),
+    "modernbert": (
+        *(
+            HeadClass(
+                "ModernBertForSequenceClassification", TEXTS, "classifier", None, pooling, prediction="head",
+                more={"classifier_pooling": theirs},
+            )
+            for theirs, pooling in (("cls", "first"), ("mean", "mean"))
+        ),
+        HeadClass("ModernBertForTokenClassification", ("tag",), "classifier", prediction="head"),
+        HeadClass("ModernBertForQuestionAnswering", ("span",), "classifier", prediction="head"),
+    ),
+    "electra": (
+        HeadClass(
+            "ElectraForSequenceClassification", TEXTS, "classifier.out_proj", "classifier.dense", "first",
+            activation="gelu",
+        ),
+        HeadClass("ElectraForTokenClassification", ("tag",), "classifier"),
+        HeadClass("ElectraForQuestionAnswering", ("span",), "qa_outputs"),
+        HeadClass(
+            "ElectraForMultipleChoice", ("choice",), "classifier", "sequence_summary.summary", "first",
+            activation="gelu", dropout="summary_last_dropout",
+            more={"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
+        ),
+    ),
+    "distilbert": (
+        HeadClass(
+            "DistilBertForSequenceClassification", TEXTS, "classifier", "pre_classifier", "first", activation="relu",
+            dropout="seq_classif_dropout",
+        ),
+        HeadClass("DistilBertForTokenClassification", ("tag",), "classifier"),
+        HeadClass("DistilBertForQuestionAnswering", ("span",), "qa_outputs", dropout="qa_dropout"),
+        HeadClass(
+            "DistilBertForMultipleChoice", ("choice",), "classifier", "pre_classifier", "first", activation="relu",
+            dropout="seq_classif_dropout",
+        ),
+    ),
     "gpt2": (
         HeadClass("GPT2ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
         HeadClass("GPT2ForTokenClassification", ("tag",), "classifier"),
@@ -90,10 +145,9 @@ CLASSES: dict[str, tuple[HeadClass, ...]] = {
         HeadClass("GPTNeoXForTokenClassification", ("tag",), "classifier"),
         HeadClass("GPTNeoXForQuestionAnswering", ("span",), "qa_outputs"),
     ),
-    "qwen3": (
-        HeadClass("Qwen3ForSequenceClassification", TEXTS, "score", None, "last", bias=False, norm="decoder.norm"),
-        HeadClass("Qwen3ForTokenClassification", ("tag",), "score"),
-    ),
+    "llama": _llama("Llama"),
+    "mistral": _llama("Mistral"),
+    "qwen3": _llama("Qwen3"),
     "openai-gpt": (
         HeadClass(
             "OpenAIGPTForSequenceClassification", TEXTS, "score", None, "last", bias=False,
@@ -131,21 +185,27 @@ def class_for(model_type: str, title: str, info: Mapping[str, Any]) -> HeadClass
     head, task = info["head"], info["task"]
     if "heads" in head:
         raise NlpcliError("transformers has no class for a model with heads for several tasks")
-    found = next((one for one in CLASSES.get(model_type, ()) if task in one.tasks), None)
-    if found is None:
+    suited = [one for one in CLASSES.get(model_type, ()) if task in one.tasks]
+    if not suited:
         raise NlpcliError(f"transformers has no {title} class for the task '{task}'")
-    for name, value in found.settings.items():
-        own = head.get(name, _DEFAULTS.get(name))
-        if own != value:
-            raise NlpcliError(
-                f"{found.name} does not support head.{name} {_shown(own)}",
-                hint=f"it supports only head.{name} {_shown(value)}",
-            )
+    found = min(suited, key=lambda one: len(_differing(one, head)))
+    for name, value in _differing(found, head).items():
+        raise NlpcliError(
+            f"{found.name} does not support head.{name} {_shown(head.get(name, _DEFAULTS.get(name)))}",
+            hint=f"it supports only head.{name} {_shown(value)}",
+        )
     if info["problem"].get("both_orders"):
         raise NlpcliError(
             f"{found.name} does not support head.both_orders true", hint="it encodes a pair in one order only"
         )
     return found
+
+
+def _differing(cls: HeadClass, head: Config) -> dict[str, Any]:
+    """The settings of the class that a head has otherwise."""
+    wanted = {"activation": "tanh", **cls.settings}
+    found = {name: value for name, value in wanted.items() if head.get(name, _DEFAULTS.get(name)) != value}
+    return found | ({"prediction": cls.prediction} if bool(head.get("prediction")) != bool(cls.prediction) else {})
 
 
 def settings_out(cls: HeadClass, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +264,7 @@ def tensors_out(
     """Our weights, those of the body without its prefix, as theirs; cls: None for a model without head there."""
     if cls is None:
         return to_theirs(pairs, weights, config)
-    return to_theirs([*pairs, *cls.pairs()], folded(cls, weights, config, info), config)
+    return to_theirs([*pairs, *cls.pairs(config)], folded(cls, weights, config, info), config)
 
 
 def tensors_in(
@@ -213,7 +273,7 @@ def tensors_in(
     """The way back. Raises: KeyError for a tensor that is missing."""
     if cls is None:
         return to_ours(pairs, weights, config)
-    return unfolded(cls, to_ours([*pairs, *cls.pairs()], weights, config), info)
+    return unfolded(cls, to_ours([*pairs, *cls.pairs(config)], weights, config), info)
 
 
 def _range(info: Mapping[str, Any]) -> tuple[float, float]:
@@ -260,6 +320,13 @@ def head_in(cls: HeadClass, theirs: Config) -> dict[str, Any]:
     dropout = theirs.get(cls.dropout)
     head = {**cls.settings, "outputs": outputs}
     head["dropout"] = float(dropout) if isinstance(dropout, (int, float)) else 0.1
+    if cls.prediction is not None:
+        head["prediction"] = {
+            "activation": activation_in(theirs.get("classifier_activation", "gelu")),
+            "norm_eps": theirs.get("norm_eps", 1e-5),
+            "norm_bias": theirs.get("norm_bias", False),
+            "bias": theirs.get("classifier_bias", False),
+        }
     if cls.side == "decoder":
         head["start"] = theirs.get("decoder_start_token_id", theirs.get("eos_token_id", 2))
     return head

@@ -39,7 +39,14 @@ FAMILIES = LazyTable(
         "pegasus": "nlpcli.convert.bart:PEGASUS",
         "marian": "nlpcli.convert.bart:MARIAN",
         "xlnet": "nlpcli.convert.xlnet:XLNET",
+        "xlm-roberta": "nlpcli.convert.bert:XLM_ROBERTA",
+        "electra": "nlpcli.convert.bert:ELECTRA",
+        "mpnet": "nlpcli.convert.bert:MPNET",
+        "modernbert": "nlpcli.convert.modernbert:MODERNBERT",
+        "distilbert": "nlpcli.convert.distilbert:DISTILBERT",
         "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",
+        "llama": "nlpcli.convert.rotary:LLAMA",
+        "mistral": "nlpcli.convert.rotary:MISTRAL",
         "qwen3": "nlpcli.convert.rotary:QWEN3",
     },
 )
@@ -53,7 +60,15 @@ _OWN = "nlpcli"  # where config.json keeps what the other side has no words for
 _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 _ZERO_START = "zero_start"  # there: what was changed so that targets begin with a zero vector
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-_WITHOUT_HEADS = ("BertModel", "RobertaModel")
+_WITHOUT_HEADS = (
+    "BertModel",
+    "RobertaModel",
+    "XLMRobertaModel",
+    "ElectraModel",
+    "DistilBertModel",
+    "ModernBertModel",
+    "MPNetModel",
+)
 _BODY = "body."  # before the names of a model's weights under a head
 _BARE = {"mlm_head": False, "pooler": False, "pair_head": False}  # an encoder under a task's head
 _LONGEST = 512  # tokens, of models that have no greatest length
@@ -119,7 +134,7 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer:
         raise NlpcliError(f"{path}: the weight {error} is missing") from None
     except (RuntimeError, ValueError, IndexError) as error:
         raise NlpcliError(f"{path}: the shape of a weight does not match {CONFIG} ({_first_line(error)})") from None
-    used = {pair.theirs for pair in [*pairs, *(cls.pairs() if cls else ())]}
+    used = {pair.theirs for pair in [*pairs, *(cls.pairs(ours) if cls else ())]}
     left_out = [name for name in weights if name not in used and not name.endswith(family.ignored)]
     rows = _rows_of(found, path)
     described = {**theirs, "vocab_size": rows, "is_encoder_decoder": family.kind == "encoder-decoder"}
@@ -261,6 +276,8 @@ def _info(
         info["generation"] = generation
     if ours["kind"] == "decoder":
         info["document_end"] = "eos_token_id" in ids if tokenizer is None else "eos" not in tokenizer.special.absent
+        start = (layout_of(tokenizer, ours) or {}).get("start") if tokenizer is not None else None
+        info |= {"text_start": start} if start else {}
     if theirs["model_type"] == "bart":  # it was made to read <s> A </s> and to write </s> <s> B </s>
         bos, eos = ids.get("bos_token_id", 0), ids.get("eos_token_id", 2)
         if tokenizer is not None:
@@ -352,8 +369,13 @@ def _full_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tens
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def choose_family(config: Config) -> Family:
-    """The first family that can express a configuration. Raises: NlpcliError naming what the nearest one can't."""
+def choose_family(config: Config, read_from: str | None = None) -> Family:
+    """The family that a model came from, or else the first one, that can express a configuration.
+
+    Raises: NlpcliError naming what the nearest one can't.
+    """
+    if read_from in FAMILIES and not (own := FAMILIES.load(read_from)).misfits(config):
+        return own
     families = [FAMILIES.load(name) for name in FAMILIES]
     kinds = [(family.kind, family.fixed.get("family", "transformer")) for family in families]
     families = [f for f, kind in zip(families, kinds, strict=True) if kind == (config["kind"], config["family"])]
@@ -384,7 +406,7 @@ def write_huggingface(
 
     folder = Path(folder)
     config = ModelConfig.model_validate(dict(config)).model_dump()
-    family = choose_family(config)
+    family = choose_family(config, info.get("read_from"))
     head = info.get("head")
     cls = heads.class_for(family.model_type, family.title, info) if head and head.get("kind") != "vector" else None
     architecture = cls.name if cls else family.architecture(config)

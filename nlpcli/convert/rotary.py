@@ -1,8 +1,8 @@
-"""Decoders with rotary positions (Su et al. 2021), which no GPT has: GPT-NeoX (Black et al. 2022) and Qwen3 (2025).
+"""Decoders with rotary positions (Su et al. 2021): GPT-NeoX (Black et al. 2022), Llama (Touvron et al. 2023), Mistral
+(Jiang et al. 2023) and Qwen3 (2025).
 
-They are here for what is trained here: the former is GPT-2's block, the latter one of RMSNorm, SwiGLU and normalised
-queries and keys. Published models of both have settings that are refused by name: parallel residuals and rotary
-positions in a part of each head, grouped-query attention and another base of the angles.
+GPT-NeoX is GPT-2's block with rotary positions in a part of each head, mostly with a parallel residual. The others are
+one block of RMSNorm, SwiGLU and grouped-query heads: Mistral adds a window, Qwen3 normalized queries and keys.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.attention.kinds import parse_attention
+from nlpcli.attention.patterns import Full, Window
+from nlpcli.convert import rope
 from nlpcli.convert.family import WRITTEN_ACTIVATIONS, Family, activation_in
 from nlpcli.convert.name_map import Config, Pair, Weights, modules, same
 
-_BASE = 10000.0  # of the angles
 _SAME = {
     "d_model": "hidden_size",
     "heads": "num_attention_heads",
@@ -25,47 +27,21 @@ _SAME = {
     "attention_dropout": "attention_dropout",
     "init_std": "initializer_range",
 }
-_DEFAULTS = {
-    "attention_dropout": 0.0,
-    "initializer_range": 0.02,
-    "tie_word_embeddings": False,
-    "rope_parameters": None,
-    "rope_theta": _BASE,
-}
-
-
-def _rope(theirs: Config, share: float) -> None:
-    """Raises: ValueError unless all of every head is turned, by angles of the usual base."""
-    said = theirs["rope_parameters"] or theirs.get("rope_scaling") or {}
-    kind = said.get("rope_type", said.get("type", "default"))
-    base = said.get("rope_theta", theirs.get("rotary_emb_base", theirs["rope_theta"]))
-    part = said.get("partial_rotary_factor", theirs.get("rotary_pct", share))
-    wrong = [
-        f"{name} is {value!r} (only {known!r} is supported)"
-        for name, value, known in (
-            ("rope_type", kind, "default"),
-            ("rope_theta", base, _BASE),
-            ("partial_rotary_factor (rotary_pct)", part, 1.0),
-        )
-        if value != known
-    ]
-    if wrong:
-        raise ValueError(", ".join(wrong))
-
-
-def _written_rope() -> dict[str, Any]:
-    rope = {"rope_type": "default", "rope_theta": _BASE, "partial_rotary_factor": 1.0}
-    return {"rope_parameters": rope, "rope_theta": _BASE}
+_DEFAULTS = {"attention_dropout": 0.0, "initializer_range": 0.02, "tie_word_embeddings": False}
 
 
 def _tied(ours: Config) -> bool:
     return ours["tie"] in ("all", "target-output")
 
 
+def _tie(theirs: Config, weights: Weights, output: str) -> str:
+    return "none" if output in weights and not theirs["tie_word_embeddings"] else "all"
+
+
 # --- GPT-NeoX ----------------------------------------------------------------------------------------------------
 
+_NEOX_OUTPUT = {"self_attention.output": "attention.dense"}
 _NEOX_LAYER = {
-    "self_attention.output": "attention.dense",
     "self_attention_norm": "input_layernorm",
     "feed_forward.inner": "mlp.dense_h_to_4h",
     "feed_forward.outer": "mlp.dense_4h_to_h",
@@ -93,7 +69,9 @@ def _neox_pairs(ours: Config, theirs: Config) -> list[Pair]:
         mine, their = f"decoder.layers.{i}.", f"gpt_neox.layers.{i}."
         for kind in ("weight", "bias"):
             names = [f"{mine}self_attention.{name}.{kind}" for name in ("query", "key", "value")]
-            pairs.append(_head_by_head(names, f"{their}attention.query_key_value.{kind}", ours["heads"]))
+            if kind == "weight" or ours["attention_bias"]:
+                pairs.append(_head_by_head(names, f"{their}attention.query_key_value.{kind}", ours["heads"]))
+        pairs += modules(_NEOX_OUTPUT, mine, their, bias=ours["attention_bias"])
         pairs += modules(_NEOX_LAYER, mine, their)
     if not _tied(ours):
         pairs.append(same("output_weight_owner.weight", "embed_out.weight"))
@@ -101,19 +79,22 @@ def _neox_pairs(ours: Config, theirs: Config) -> list[Pair]:
 
 
 def _neox_read(theirs: Config, weights: Weights) -> dict[str, Any]:
-    _rope(theirs, 0.25)
     return {
         "activation": activation_in(theirs["hidden_act"]),
-        "tie": "all" if theirs["tie_word_embeddings"] else "none",
+        "tie": _tie(theirs, weights, "embed_out.weight"),
+        **rope.rope_in(theirs, 0.25),
     }
 
 
 def _neox_write(ours: Config) -> dict[str, Any]:
+    written = rope.rope_out(ours)
+    written["rope_parameters"]["partial_rotary_factor"] = ours["rope_share"]
     return {
         "hidden_act": WRITTEN_ACTIVATIONS[ours["activation"]],
         "tie_word_embeddings": _tied(ours),
-        **_written_rope(),
-        "rotary_pct": 1.0,
+        **written,
+        "rotary_pct": ours["rope_share"],
+        "rotary_emb_base": ours["rope_theta"],
     }
 
 
@@ -122,7 +103,13 @@ GPT_NEOX = Family(
     prefix="gpt_neox.",
     kind="decoder",
     title="GPT-NeoX",
-    same={**_SAME, "norm_eps": "layer_norm_eps", "dropout": "hidden_dropout"},
+    same={
+        **_SAME,
+        "norm_eps": "layer_norm_eps",
+        "dropout": "hidden_dropout",
+        "attention_bias": "attention_bias",
+        "parallel_residual": "use_parallel_residual",
+    },
     fixed={
         "norm_position": "pre",
         "positions": "rotary",
@@ -135,70 +122,196 @@ GPT_NEOX = Family(
         "hidden_dropout": 0.0,
         "hidden_act": "gelu",
         "use_parallel_residual": True,
+        "attention_bias": True,
     },
-    only={"use_parallel_residual": False, "attention_bias": True},
+    handled=rope.SETTINGS,
     read=_neox_read,
     write=_neox_write,
+    also=rope.unwritable,
     pairs=_neox_pairs,
     architecture=lambda ours: "GPTNeoXForCausalLM",
     ignored=("attention.bias", "attention.masked_bias", "rotary_emb.inv_freq", "embed_out.weight"),
 )
 
 
-# --- Qwen3 -------------------------------------------------------------------------------------------------------
+# --- Llama, Mistral, Qwen3 ---------------------------------------------------------------------------------------
 
-_QWEN_ACTIVATIONS = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}  # theirs -> ours
-_QWEN_LAYER = {
+_GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}  # theirs -> ours
+_ATTENTION = {
     "self_attention.query": "self_attn.q_proj",
     "self_attention.key": "self_attn.k_proj",
     "self_attention.value": "self_attn.v_proj",
     "self_attention.output": "self_attn.o_proj",
-    "self_attention.query_norm": "self_attn.q_norm",
-    "self_attention.key_norm": "self_attn.k_norm",
-    "self_attention_norm": "input_layernorm",
+}
+_FEED_FORWARD = {
     "feed_forward.gate": "mlp.gate_proj",
     "feed_forward.inner": "mlp.up_proj",
     "feed_forward.outer": "mlp.down_proj",
-    "feed_forward_norm": "post_attention_layernorm",
 }
+_NORMS = {"self_attention_norm": "input_layernorm", "feed_forward_norm": "post_attention_layernorm"}
+_QK_NORMS = {"self_attention.query_norm": "self_attn.q_norm", "self_attention.key_norm": "self_attn.k_norm"}
 
 
-def _qwen_pairs(ours: Config, theirs: Config) -> list[Pair]:
+def _llama_pairs(ours: Config, theirs: Config) -> list[Pair]:
     pairs = [same("decoder_embedding.tokens.weight", "model.embed_tokens.weight")]
     pairs.append(same("decoder.norm.weight", "model.norm.weight"))
+    norms = _NORMS | (_QK_NORMS if ours["qk_norm"] else {})
     for i in range(ours["decoder_layers"]):
-        pairs += modules(_QWEN_LAYER, f"decoder.layers.{i}.", f"model.layers.{i}.", bias=False)
+        mine, their = f"decoder.layers.{i}.", f"model.layers.{i}."
+        pairs += modules(_ATTENTION, mine, their, bias=ours["attention_bias"])
+        pairs += modules(_FEED_FORWARD, mine, their, bias=ours["feed_forward_bias"])
+        pairs += modules(norms, mine, their, bias=False)
     if not _tied(ours):
         pairs.append(same("output_weight_owner.weight", "lm_head.weight"))
     return pairs
 
 
-def _qwen_read(theirs: Config, weights: Weights) -> dict[str, Any]:
-    _rope(theirs, 1.0)
-    if theirs["hidden_act"] not in _QWEN_ACTIVATIONS:
+def _llama_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    if theirs["hidden_act"] not in _GATED:
         raise ValueError(f"its activation is {theirs['hidden_act']!r}")
-    if theirs.get("num_key_value_heads") not in (None, theirs["num_attention_heads"]):
-        shared = theirs["num_key_value_heads"]
-        raise ValueError(
-            f"num_key_value_heads is {shared}, but num_attention_heads is {theirs['num_attention_heads']} "
-            "(grouped-query attention is not supported)"
-        )
+    turning = rope.rope_in(theirs)
+    if turning["rope_share"] != 1.0:
+        raise ValueError(f"partial_rotary_factor is {turning['rope_share']!r} (only 1.0 is supported)")
     return {
-        "activation": _QWEN_ACTIVATIONS[theirs["hidden_act"]],
+        "activation": _GATED[theirs["hidden_act"]],
         "d_value": theirs["head_dim"],
-        "tie": "all" if theirs["tie_word_embeddings"] else "none",
+        "tie": _tie(theirs, weights, "lm_head.weight"),
+        **turning,
     }
+
+
+def _llama_write(ours: Config) -> dict[str, Any]:
+    return {
+        "hidden_act": {ours: theirs for theirs, ours in _GATED.items()}[ours["activation"]],
+        "head_dim": ours["d_key"] or ours["d_model"] // ours["heads"],
+        "num_key_value_heads": ours["kv_heads"] or ours["heads"],
+        "tie_word_embeddings": _tied(ours),
+        **rope.rope_out(ours),
+    }
+
+
+_LLAMA_SAME = {**_SAME, "norm_eps": "rms_norm_eps", "d_key": "head_dim", "kv_heads": "num_key_value_heads"}
+_LLAMA_FIXED = {
+    "norm": "rmsnorm",
+    "norm_bias": (True, False),  # RMSNorm has none
+    "norm_position": "pre",
+    "positions": "rotary",
+    "attention_bias": False,
+    "feed_forward_bias": False,
+    "activation": tuple(_GATED.values()),
+    "initialization": "normal",
+}
+_LLAMA_DEFAULTS = {
+    **_DEFAULTS,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "head_dim": None,
+    "num_key_value_heads": None,
+}
+_LLAMA_UNUSED = ("lm_head.weight", "rotary_emb.inv_freq")  # the tied matrix again, a buffer
+
+LLAMA = Family(
+    model_type="llama",
+    prefix="model.",
+    kind="decoder",
+    title="Llama",
+    same={**_LLAMA_SAME, "attention_bias": "attention_bias", "feed_forward_bias": "mlp_bias"},
+    fixed=_LLAMA_FIXED,
+    handled=("rope_theta", "rope_scaling"),
+    defaults={**_LLAMA_DEFAULTS, "max_position_embeddings": 2048, "attention_bias": False, "mlp_bias": False},
+    read=_llama_read,
+    write=_llama_write,
+    also=rope.unwritable,
+    pairs=_llama_pairs,
+    architecture=lambda ours: "LlamaForCausalLM",
+    ignored=_LLAMA_UNUSED,
+)
+
+
+# Mistral: all layers with a window, or none
+
+
+def windows(ours: Config) -> list[int | None] | None:
+    """The window of each layer in turn; None where something else than a window is among them."""
+    found: list[int | None] = []
+    for text in ours["attention"]:
+        entry = parse_attention(text)
+        if entry.name != "softmax" or not isinstance(entry.pattern, (Full, Window)):
+            return None
+        found.append(entry.pattern.width if isinstance(entry.pattern, Window) else None)
+    return found
+
+
+def _mistral_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    window = theirs["sliding_window"]
+    return {**_llama_read(theirs, weights), "attention": ["full" if window is None else f"window:{window}"]}
+
+
+def _mistral_write(ours: Config) -> dict[str, Any]:
+    [window] = set(windows(ours) or ())
+    return {**_llama_write(ours), "sliding_window": window}
+
+
+def _mistral_lacks(ours: Config) -> list[str]:
+    return rope.unwritable(ours) + (["attention"] if len(set(windows(ours) or ())) != 1 else [])
+
+
+MISTRAL = Family(
+    model_type="mistral",
+    prefix="model.",
+    kind="decoder",
+    title="Mistral",
+    same=_LLAMA_SAME,
+    fixed=_LLAMA_FIXED,
+    handled=("rope_theta", "rope_scaling", "attention"),
+    defaults={
+        **_LLAMA_DEFAULTS,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 4096 * 32,
+        "sliding_window": 4096,
+    },
+    read=_mistral_read,
+    write=_mistral_write,
+    also=_mistral_lacks,
+    pairs=_llama_pairs,
+    architecture=lambda ours: "MistralForCausalLM",
+    ignored=_LLAMA_UNUSED,
+)
+
+
+# Qwen3: some layers with a window of one width
+
+
+def _qwen_read(theirs: Config, weights: Weights) -> dict[str, Any]:
+    layers, width = theirs["num_hidden_layers"], theirs["sliding_window"] if theirs["use_sliding_window"] else None
+    first = theirs["max_window_layers"] if width is not None else layers
+    kinds = theirs["layer_types"] or ["full_attention" if i < first else "sliding_attention" for i in range(layers)]
+    unknown = set(kinds) - {"full_attention", "sliding_attention"}
+    if unknown or len(kinds) != layers or (width is None and "sliding_attention" in kinds):
+        raise ValueError("layer_types that don't give each layer 'full_attention', or 'sliding_attention' and a window")
+    attention = ["full" if kind == "full_attention" else f"window:{width}" for kind in kinds]
+    return {**_llama_read(theirs, weights), "attention": attention[:1] if len(set(attention)) == 1 else attention}
 
 
 def _qwen_write(ours: Config) -> dict[str, Any]:
-    activation = {ours: theirs for theirs, ours in _QWEN_ACTIVATIONS.items()}[ours["activation"]]
+    turn, layers = windows(ours) or [None], ours["decoder_layers"]
+    found = [turn[i % len(turn)] for i in range(layers)]
+    width = next((window for window in found if window is not None), None)
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in found]
+    first = kinds.index("sliding_attention") if width is not None else layers
     return {
-        "hidden_act": activation,
-        "head_dim": ours["d_key"] or ours["d_model"] // ours["heads"],
-        "num_key_value_heads": ours["heads"],
-        "tie_word_embeddings": _tied(ours),
-        **_written_rope(),
+        **_llama_write(ours),
+        "use_sliding_window": width is not None,
+        "sliding_window": width,
+        "max_window_layers": first,
+        "layer_types": kinds,
     }
+
+
+def _qwen_lacks(ours: Config) -> list[str]:
+    found = windows(ours)
+    fits = found is not None and len({window for window in found if window is not None}) <= 1
+    return rope.unwritable(ours) + ([] if fits else ["attention"])
 
 
 QWEN3 = Family(
@@ -206,23 +319,23 @@ QWEN3 = Family(
     prefix="model.",
     kind="decoder",
     title="Qwen3",
-    same={**_SAME, "norm_eps": "rms_norm_eps", "d_key": "head_dim"},
-    fixed={
-        "norm": "rmsnorm",
-        "norm_bias": (True, False),  # RMSNorm has none
-        "norm_position": "pre",
-        "positions": "rotary",
-        "qk_norm": True,
+    same={**_LLAMA_SAME, "attention_bias": "attention_bias"},
+    fixed={**_LLAMA_FIXED, "qk_norm": True},
+    handled=("rope_theta", "rope_scaling", "attention"),
+    defaults={
+        **_LLAMA_DEFAULTS,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
         "attention_bias": False,
-        "feed_forward_bias": False,
-        "activation": tuple(_QWEN_ACTIVATIONS.values()),
-        "initialization": "normal",
+        "use_sliding_window": False,
+        "sliding_window": 4096,
+        "max_window_layers": 28,
+        "layer_types": None,
     },
-    defaults={**_DEFAULTS, "rms_norm_eps": 1e-6, "hidden_act": "silu", "head_dim": 128},
-    only={"attention_bias": False, "use_sliding_window": False},
     read=_qwen_read,
     write=_qwen_write,
-    pairs=_qwen_pairs,
+    also=_qwen_lacks,
+    pairs=_llama_pairs,
     architecture=lambda ours: "Qwen3ForCausalLM",
-    ignored=("lm_head.weight", "rotary_emb.inv_freq"),
+    ignored=_LLAMA_UNUSED,
 )

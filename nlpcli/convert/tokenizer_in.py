@@ -32,7 +32,12 @@ _ANGLES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": 
 _PLAIN = {name: _ANGLES[name] for name in ("eos", "pad", "unk")}
 _TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tokens where the folder doesn't say
     "bert": _BRACKETS,
+    "distilbert": _BRACKETS,
+    "electra": _BRACKETS,
+    "modernbert": _BRACKETS,
+    "mpnet": {**_ANGLES, "unk": "[UNK]", "cls": "<s>", "sep": "</s>"},
     "roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
+    "xlm-roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "bart": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "gpt2": dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>"),
     "openai-gpt": {"unk": "<unk>"},
@@ -304,6 +309,15 @@ def _xlnet(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
     return core
 
 
+def _xlm_roberta(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
+    """The first ids are fairseq's, in the place of SentencePiece's three, and the last one is the mask."""
+    first = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [*((name, 0.0) for name in first), *spm.pieces[3:], ("<mask>", 0.0)]
+    core = _unigram(pieces, first.index("<unk>"), _precompiled(spm))
+    core.add_special_tokens([*first, "<mask>"])
+    return core
+
+
 def _number_with_comma(piece: str) -> bool:
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
@@ -312,6 +326,7 @@ _SENTENCE_PIECES: dict[str, Callable[[SentencePieceFile, Mapping[str, Any]], Cor
     "t5": _t5,
     "pegasus": _pegasus,
     "xlnet": _xlnet,
+    "xlm-roberta": _xlm_roberta,
 }
 
 

@@ -54,7 +54,7 @@ def layout_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any]
     """The layout that a tokenizer from elsewhere gives a model of this configuration; None for that of its family."""
     if tokenizer.kind != "huggingface":
         return None
-    found = _layout_in(Core.from_str(tokenizer.model.to_bytes().decode()))
+    found = _layout_in(Core.from_str(tokenizer.model.to_bytes().decode()), segments=config["kind"] != "decoder")
     last = config["family"] == "xlnet" or config["kind"] != "encoder"
     if found is not None:
         return found | {"summary": "last" if last else "first"}
@@ -64,7 +64,8 @@ def layout_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any]
     return None
 
 
-def _layout_in(core: Core) -> dict[str, Any] | None:
+def _layout_in(core: Core, *, segments: bool) -> dict[str, Any] | None:
+    """segments: whether those of the tokenizer matter; otherwise all are 0."""
     sample = _sample(core)
     if sample is None:
         return None
@@ -75,13 +76,15 @@ def _layout_in(core: Core) -> dict[str, Any] | None:
         return None
     start, end = of_text[0], of_text[-1] + 1
     second = of_text[len(ids)]
-    segments = [found.type_ids[start], found.type_ids[second], 0]
-    if found.type_ids[-1] == 2:
-        segments[2] = 2
     parts = (found.ids[:start], found.ids[start + len(ids) : second], found.ids[end:])
-    layout = dict(zip(("start", "between", "end"), parts, strict=True)) | {"segments": segments}
-    fits = laid_out(layout, ids, ids) == (found.ids, found.type_ids)
-    fits = fits and laid_out(layout, ids) == _ids_and_segments(core, text)
+    layout = dict(zip(("start", "between", "end"), parts, strict=True)) | {"segments": [0, 0, 0]}
+    if segments:
+        layout["segments"] = [found.type_ids[start], found.type_ids[second], 2 if found.type_ids[-1] == 2 else 0]
+    wanted, single = (found.ids, found.type_ids), _ids_and_segments(core, text)
+    if segments:
+        fits = laid_out(layout, ids, ids) == wanted and laid_out(layout, ids) == single
+    else:
+        fits = laid_out(layout, ids, ids)[0] == wanted[0] and laid_out(layout, ids)[0] == single[0]
     return layout if fits and any(parts) else None
 
 

@@ -126,7 +126,7 @@ def check_text(path: Path | str, head: bytes) -> None:
     encoding = _wide_encoding(head)
     if encoding is not None:
         raise NlpcliError(
-            f"{shown(path)}: the text is in {encoding[:6]}, but nlpcli reads UTF-8",
+            f"{shown(path)}: the text is in {encoding[:6]}, but only UTF-8 is supported",
             hint=f"convert it first: iconv -f {encoding} -t UTF-8",
         )
 

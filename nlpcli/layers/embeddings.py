@@ -13,8 +13,9 @@ from nlpcli.layers.positions import LearnedPositions, SinusoidalPositions
 class Embedding(nn.Module):
     """dropout(norm(E[token] · √d + P[position] + S[segment])), each part as configured.
 
-    `tokens` may be shared with other parts of a model. Sources: Vaswani et al. 2017, section 3.4; Devlin et al. 2019,
-    figure 2. (batch, length) -> (batch, length, d_model)
+    `tokens` may be shared with other parts of a model. project: the width of the states where it is not that of the
+    embeddings, which are then multiplied by a matrix (Clark et al. 2020). Sources: Vaswani et al. 2017, section 3.4;
+    Devlin et al. 2019, figure 2. (batch, length) -> (batch, length, d_model)
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Embedding(nn.Module):
         segments: int = 0,
         norm: nn.Module | None = None,
         dropout: float = 0.0,
+        project: int | None = None,
     ) -> None:
         super().__init__()
         width = tokens.embedding_dim
@@ -41,6 +43,7 @@ class Embedding(nn.Module):
         self.segments = nn.Embedding(segments, width) if segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
+        self.projection = nn.Linear(width, project) if project else None
 
     def forward(self, ids: Tensor, start: int = 0, segments: Tensor | None = None) -> Tensor:
         """ids and segments (batch, length); None: all of segment 0."""
@@ -50,11 +53,12 @@ class Embedding(nn.Module):
         return self.placed(x, start, segments)
 
     def placed(self, x: Tensor, start: int = 0, segments: Tensor | None = None) -> Tensor:
-        """As `forward`, with x (batch, length, d_model) in the place of E[token] · √d."""
+        """As `forward`, with x (batch, length, width) in the place of E[token] · √d."""
         if self.positions is not None:
             x = x + self.positions(x.size(1), start).to(x.dtype)
         if self.segments is not None:
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
         if self.norm is not None:
             x = self.norm(x)
-        return self.dropout(x)
+        x = self.dropout(x)
+        return x if self.projection is None else self.projection(x)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from nlpcli.layers.rope_scaling import RopeScaling
 
 
 def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) -> Tensor:
@@ -59,33 +62,67 @@ class LearnedPositions(nn.Module):
         return self.weight[self.offset + start : self.offset + start + length]
 
 
+@dataclass(frozen=True)
+class Rotary:
+    """How rotary positions turn queries and keys.
+
+    theta: the base of the angles. share: the part of each head, at its front, that is turned. scaling: how the angles
+    are changed for texts longer than `max_length`, the longest in training; None: not at all.
+    """
+
+    theta: float = 10000.0
+    share: float = 1.0
+    scaling: RopeScaling | None = None
+    max_length: int = 0
+
+
 class RotaryPositions(nn.Module):
-    """Turns each pair (x_i, x_{i + d/2}) of a query or key by the angle pos / base^(2i/d) (Su et al. 2021)."""
+    """Turns each pair (x_i, x_{i + d/2}) of a query or key by the angle pos / theta^(2i/d) (Su et al. 2021).
+
+    d: the width, or that part of it that is turned.
+    """
 
     table: Tensor  # (2, length, width / 2)
 
-    def __init__(self, width: int, *, base: float = 10000.0, initial_length: int = 256) -> None:
+    def __init__(self, width: int, settings: Rotary = Rotary(), *, initial_length: int = 256) -> None:
         super().__init__()
-        self.width = width
-        self.base = base
+        self.settings = settings
+        self.width = int(width * settings.share)
+        scaling = settings.scaling
+        self.fixed = math.inf if scaling is None else scaling.fixed_until(settings.max_length)
         self.register_buffer("table", self._make(initial_length), persistent=False)
 
-    def _make(self, length: int) -> Tensor:
+    def _make(self, length: int, within: int | None = None) -> Tensor:
+        """(2, length, width / 2) of the positions of a text of `within` tokens; None: of any text."""
         if torch.get_default_device().type == "meta":
             return torch.empty(2, length, len(range(0, self.width, 2)))
-        rate = self.base ** (-torch.arange(0, self.width, 2, dtype=torch.float64) / self.width)
+        theta, scaling, factor = self.settings.theta, self.settings.scaling, 1.0
+        longest = self.settings.max_length
+        if scaling is not None:
+            theta = scaling.theta(theta, self.width, within or 0, longest)
+        rate = theta ** (-torch.arange(0, self.width, 2, dtype=torch.float64) / self.width)
+        if scaling is not None:
+            rate, factor = scaling.rates(rate, theta, longest), scaling.factor_of_scores()
         angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
-        return torch.stack((angle.cos(), angle.sin())).float()  # (2, length, width / 2)
+        return (torch.stack((angle.cos(), angle.sin())) * factor).float()
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """(batch, heads, length, width) -> the same shape, turned by the positions from `start` on."""
-        length = x.size(-2)
-        if start + length > self.table.size(1):
-            with torch.inference_mode(False):  # as above
-                self.table = self._make(2 * (start + length)).to(self.table)
-        cos, sin = self.table[:, start : start + length].to(x.dtype)
-        left, right = x.chunk(2, dim=-1)
-        return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+        end = start + x.size(-2)
+        if end > self.fixed:
+            table = self._make(end, end).to(self.table)  # the angles depend on how long the text is
+        else:
+            if end > self.table.size(1):
+                with torch.inference_mode(False):  # as above
+                    self.table = self._make(2 * end).to(self.table)
+            table = self.table
+        cos, sin = table[:, start:end].to(x.dtype)
+        if self.width == x.size(-1):
+            left, right = x.chunk(2, dim=-1)
+            return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+        turned, rest = x.split((self.width, x.size(-1) - self.width), dim=-1)
+        left, right = turned.chunk(2, dim=-1)
+        return torch.cat((left * cos - right * sin, right * cos + left * sin, rest), dim=-1)
 
 
 class RelativeBias(nn.Module):

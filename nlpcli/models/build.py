@@ -13,6 +13,8 @@ from nlpcli.config.families import RECURRENT, STACK
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
+from nlpcli.layers.positions import Rotary
+from nlpcli.layers.rope_scaling import RopeScaling
 from nlpcli.models.initialization import initialize
 from nlpcli.models.multi_task_heads import WithHeads
 from nlpcli.models.source_encoder import SourceEncoder
@@ -98,10 +100,9 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the Transformer's stacks and of its embeddings."""
     stack = {name: getattr(c, name) for name in STACK} | {
         "attention": c.attention,
-        "rotary": c.positions == "rotary",
-        "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance}
-        if c.positions == "relative"
-        else None,
+        "rotary": _rotary(c, c.rope_theta),
+        "local_rotary": _rotary(c, c.rope_local_theta) if c.rope_local_theta else None,
+        "relative": {"buckets": c.relative_buckets, "distance": c.relative_distance} if c.relative else None,
         "output_dropout": c.dropout if c.output_dropout else 0.0,
     }
     embedding = {
@@ -114,6 +115,13 @@ def _parts(c: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         "dropout": c.dropout,
     }
     return stack, embedding
+
+
+def _rotary(c: ModelConfig, theta: float) -> Rotary | None:
+    if c.positions != "rotary":
+        return None
+    scaling = None if c.rope_scaling.method == "none" else RopeScaling(**c.rope_scaling.model_dump())
+    return Rotary(theta, c.rope_share, scaling, c.max_length)
 
 
 def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
@@ -129,8 +137,9 @@ def _transformer(c: ModelConfig, vocab_size: int) -> nn.Module:
     if c.kind == "encoder":
         heads = {"mlm": c.mlm_head, "pooler": c.pooler, "pair": c.pair_head}
         return Encoder(
-            encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there], **common
-        )
+            encoder_layers=c.encoder_layers, heads=[name for name, there in heads.items() if there],
+            d_embedding=c.d_embedding, head_bias=c.mlm_head_bias, **common,
+        )  # fmt: skip
     if c.kind == "decoder":
         return Decoder(decoder_layers=c.decoder_layers, **common, **predicting)
     return EncoderDecoder(

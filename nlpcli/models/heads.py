@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import activation_function
+from nlpcli.layers.norms import make_norm
 from nlpcli.models.padded_batch import Rows
 
 
 class MaskedHead(nn.Module):
     """norm(f(W x + b)): what masked language modelling puts before the vocabulary (BERT, RoBERTa).
 
-    (…, d_model) -> (…, d_model)
+    (…, d_model) -> (…, d_embedding)
     """
 
-    def __init__(self, width: int, norm: nn.Module, *, activation: str = "gelu") -> None:
+    def __init__(
+        self, width: int, norm: nn.Module, *, out: int | None = None, activation: str = "gelu", bias: bool = True
+    ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = nn.Linear(width, out or width, bias=bias)
         self.activation = activation_function(activation)
         self.norm = norm
 
@@ -39,26 +43,49 @@ class Pooler(nn.Module):
         return self.dense(states[:, 0]).tanh()
 
 
-class TextHead(nn.Module):
-    """One vector of outputs for a text: W₂ tanh(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
+def prediction_layer(
+    width: int, *, activation: str, norm_eps: float, norm_bias: bool = False, bias: bool = False
+) -> MaskedHead:
+    """A layer as before the vocabulary under a task's output (Warner et al. 2024): norm(f(W x))."""
+    norm = make_norm("layernorm", width, eps=norm_eps, bias=norm_bias)
+    return MaskedHead(width, norm, activation=activation, bias=bias)
 
-    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. Sources: `first` Devlin et al.
-    2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
+
+class TextHead(nn.Module):
+    """One vector of outputs for a text: W₂ f(W₁ p + b₁) + b₂ of its pooled state p, or W p + b without `dense`.
+
+    (rows, n, width) -> (rows, outputs). With `first` the inner layer is BERT's pooler. activation: f. Sources: `first`
+    Devlin et al. 2019, section 4.1; `last` Radford et al. 2018, section 3.2, and Lewis et al. 2020, section 3.1.
+    prediction: the settings of `prediction_layer`, which p goes through first; None: nothing.
     """
 
     output_of: ClassVar[str] = "text"
 
-    def __init__(self, width: int, outputs: int, *, pooling: str, dense: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        *,
+        pooling: str,
+        dense: bool = False,
+        activation: str = "tanh",
+        dropout: float = 0.0,
+        prediction: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.prediction = prediction_layer(width, **prediction) if prediction else None
         self.dense = nn.Linear(width, width) if dense else None
+        self.activation = torch.tanh if activation == "tanh" else activation_function(activation)
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, outputs)
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = pooled(states, rows, self.pooling)
+        if self.prediction is not None:
+            x = self.prediction(x)
         if self.dense is not None:
-            x = self.dense(x).tanh()
+            x = self.activation(self.dense(x))
         return self.output(self.dropout(x))
 
 
@@ -66,13 +93,22 @@ class TokenHead(nn.Module):
     """A vector of outputs for every token: W x_i + b, where an LSTM that reads both ways may stand before.
 
     (rows, n, width) -> (rows, n, outputs). recurrent: the width of each direction of its two layers (Devlin et al.
-    2019, section 5.3), 0 for none.
+    2019, section 5.3), 0 for none. prediction: as of `TextHead`.
     """
 
     output_of: ClassVar[str] = "tokens"
 
-    def __init__(self, width: int, outputs: int, *, dropout: float = 0.0, recurrent: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        *,
+        dropout: float = 0.0,
+        recurrent: int = 0,
+        prediction: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.prediction = prediction_layer(width, **prediction) if prediction else None
         self.recurrent = None
         if recurrent:
             self.recurrent = nn.LSTM(width, recurrent, num_layers=2, batch_first=True, bidirectional=True)
@@ -80,7 +116,7 @@ class TokenHead(nn.Module):
         self.output = nn.Linear(2 * recurrent if recurrent else width, outputs)
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
-        x = self.dropout(states)
+        x = self.dropout(states if self.prediction is None else self.prediction(states))
         if self.recurrent is not None:
             packed = nn.utils.rnn.pack_padded_sequence(x, (rows.ends + 1).cpu(), batch_first=True, enforce_sorted=False)
             x, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)

@@ -55,6 +55,7 @@ class _Description(BaseModel):
     max_length: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     document_end: bool | None = None
     source_start: list[int] | None = None
+    text_start: list[int] | None = None
     target_start: list[int] | None = None
     read_from: str | None = None
     pooling: str | None = None

@@ -17,13 +17,15 @@ from nlpcli.attention.states import KeyValue
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
-from nlpcli.layers.positions import RelativeBias
+from nlpcli.layers.positions import RelativeBias, Rotary
 
 
 class TransformerLayer(nn.Module):
     """Self-attention, attention to a memory when `cross` is set, and a feed-forward layer, each with a residual.
 
     post-norm: x = norm(x + dropout(f(x)));  pre-norm: x = x + dropout(f(norm(x))) (Xiong et al. 2020).
+    parallel_residual: both sublayers of a pre-norm layer without cross-attention read the same x, and their sum is
+    added to it (Wang and Komatsuzaki 2021).
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class TransformerLayer(nn.Module):
         cross: bool = False,
         pattern: Pattern = Full(),
         core: AttentionCore | None = None,
+        kv_heads: int | None = None,
         d_key: int | None = None,
         d_value: int | None = None,
         norm: str = "layernorm",
@@ -43,7 +46,8 @@ class TransformerLayer(nn.Module):
         norm_bias: bool = True,
         qk_norm: bool = False,
         activation: str = "relu",
-        rotary: bool = False,
+        rotary: bool | Rotary | None = None,
+        parallel_residual: bool = False,
         attention_bias: bool = False,
         attention_scale: bool = True,
         feed_forward_bias: bool = True,
@@ -53,6 +57,7 @@ class TransformerLayer(nn.Module):
     ) -> None:
         super().__init__()
         attention = {
+            "kv_heads": kv_heads,
             "d_key": d_key,
             "d_value": d_value,
             "bias": attention_bias,
@@ -62,6 +67,7 @@ class TransformerLayer(nn.Module):
             "scale": attention_scale,
         }
         self.pre_norm = norm_position == "pre"
+        self.parallel_residual = parallel_residual
         self.self_attention = MultiHeadAttention(d_model, heads, rotary=rotary, pattern=pattern, core=core, **attention)
         self.self_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
         self.cross_attention = MultiHeadAttention(d_model, heads, **attention) if cross else None
@@ -83,7 +89,10 @@ class TransformerLayer(nn.Module):
     ) -> Tensor:
         """A whole text x (rows, n, d_model) -> (rows, n, d_model). `mask` and `bias` are self-attention's."""
         y = self.self_attention_norm(x) if self.pre_norm else x
-        x = self._add(x, self.self_attention(y, mask, bias=bias), self.self_attention_norm)
+        y = self.self_attention(y, mask, bias=bias)
+        if self.parallel_residual:
+            return self._parallel(x, y)
+        x = self._add(x, y, self.self_attention_norm)
         return self._above(x, memory, memory_mask, 1)
 
     def step(
@@ -102,8 +111,13 @@ class TransformerLayer(nn.Module):
         """
         y = self.self_attention_norm(x) if self.pre_norm else x
         y, state = self.self_attention.step(y, state, bias=bias)
+        if self.parallel_residual:
+            return self._parallel(x, y), state
         x = self._add(x, y, self.self_attention_norm)
         return self._above(x, memory, memory_mask, width), state
+
+    def _parallel(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x + self.dropout(attended) + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
     def _above(self, x: Tensor, memory: KeyValue | None, memory_mask: AttentionMask | None, width: int) -> Tensor:
         """Cross-attention, where there is one, and the feed-forward layer."""
@@ -126,6 +140,8 @@ class Stack(nn.Module):
         positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`.
     causal: positions look at themselves and at those before them, as in a decoder.
     relative: T5's relative positions, one table for all layers: the settings of `RelativeBias`.
+    first_norm: whether the first layer of a pre-norm stack normalizes what its self-attention reads.
+    local_rotary: the rotary positions of layers with another pattern than full; None: those of all layers.
     """
 
     def __init__(
@@ -136,6 +152,8 @@ class Stack(nn.Module):
         causal: bool = False,
         relative: dict[str, int] | None = None,
         output_dropout: float = 0.0,
+        first_norm: bool = True,
+        local_rotary: Rotary | None = None,
         **layer: Any,
     ) -> None:
         super().__init__()
@@ -144,7 +162,10 @@ class Stack(nn.Module):
         for number in range(count):
             entry = entries[number % len(entries)]
             core = entry.core(scale=layer.get("attention_scale", True))
-            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **layer))
+            own = {"rotary": local_rotary} if local_rotary and entry.pattern != Full() else {}
+            self.layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **{**layer, **own}))
+        if not first_norm:
+            self.layers[0].self_attention_norm = nn.Identity()
         self.positions = RelativeBias(layer["heads"], causal=causal, **relative) if relative else None
         self.norm: nn.Module | None = None
         if layer.get("norm_position") == "pre":

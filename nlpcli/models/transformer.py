@@ -320,6 +320,8 @@ class Encoder(_WithVocabulary):
     """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
 
     heads: "mlm" for the vocabulary, "pooler" for a state of the whole text, "pair" for two classes from it.
+    d_embedding: the width of the embeddings, and of what "mlm" turns into logits; None: d_model. head_bias: whether the
+        dense layer of "mlm" has one.
     """
 
     def __init__(
@@ -330,18 +332,20 @@ class Encoder(_WithVocabulary):
         embedding: dict[str, Any],
         stack: dict[str, Any],
         heads: Collection[str] = (),
+        d_embedding: int | None = None,
+        head_bias: bool = True,
         tie: str = "all",
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        width = stack["d_model"]
-        tokens = nn.Embedding(vocab_size, width)
+        width, inner = stack["d_model"], d_embedding or stack["d_model"]
+        tokens = nn.Embedding(vocab_size, inner)
         self.encoder_embedding = embedding_of(tokens, embedding, stack)
         self.encoder = Stack(encoder_layers, **stack)
         self.mlm_head = self.pooler = self.pair_head = None
         if "mlm" in heads:
-            norm = make_norm(stack["norm"], width, eps=stack["norm_eps"], bias=stack["norm_bias"])
-            self.mlm_head = MaskedHead(width, norm, activation=stack["activation"])
+            norm = make_norm(stack["norm"], inner, eps=stack["norm_eps"], bias=stack["norm_bias"])
+            self.mlm_head = MaskedHead(width, norm, out=inner, activation=stack["activation"], bias=head_bias)
             self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=True)
         if "pooler" in heads:
             self.pooler = Pooler(width)
@@ -364,7 +368,7 @@ class Encoder(_WithVocabulary):
         return self.encoder(self.encoder_embedding(tokens, segments=segments), _padding(mask), kept=kept)
 
     def mlm_hidden(self, states: Tensor) -> Tensor:
-        """(…, d_model) states -> (…, d_model), which `logits` turns into a distribution over the vocabulary."""
+        """(…, d_model) states -> (…, d_embedding), which `logits` turns into a distribution over the vocabulary."""
         assert self.mlm_head is not None
         return self.mlm_head(states)
 
@@ -411,7 +415,8 @@ def _padding(mask: Tensor | None) -> AttentionMask | None:
 
 def embedding_of(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:
     """The embeddings around `tokens` by a model's settings."""
-    norm = None
+    norm, width = None, tokens.embedding_dim
     if embedding["norm"]:
-        norm = make_norm(stack["norm"], stack["d_model"], eps=stack["norm_eps"], bias=stack["norm_bias"])
-    return Embedding(tokens, **{**embedding, "norm": norm})
+        norm = make_norm(stack["norm"], width, eps=stack["norm_eps"], bias=stack["norm_bias"])
+    project = stack["d_model"] if stack["d_model"] != width else None
+    return Embedding(tokens, **{**embedding, "norm": norm, "project": project})

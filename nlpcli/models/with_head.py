@@ -63,7 +63,8 @@ class WithHead(nn.Module):
         for module in self.head.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, rows: Rows) -> Tensor:
         """What the head makes of the rows."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.generation_settings import Generation, decides, not_honored
 from nlpcli.config.loading import parse
 from nlpcli.config.schema import DecodingConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import LoadedModel
+
+if TYPE_CHECKING:
+    from nlpcli.models.model_folder import LoadedModel
+
+if TYPE_CHECKING:
+    from nlpcli.models.model_folder import LoadedModel
 
 
 def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callable[[str], None]) -> Generation | None:
@@ -90,3 +96,31 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = No
     if len(start) > 1:
         kept |= {"decoder_start_token_id": start[0], "forced_bos_token_id": start[1]}
     return {**known, "generation": kept}
+
+
+def window_of(loaded: LoadedModel) -> int:
+    """How many tokens a language model can look back on: its context in training, where it has no memory."""
+    if getattr(loaded.model, "memory_length", 0):
+        return loaded.config.max_length
+    return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
+
+
+def text_start(loaded: LoadedModel) -> list[int]:
+    """The ids that every text begins with, such as Llama's `<s>`."""
+    return list(loaded.info.get("text_start") or ())
+
+
+def beginning(loaded: LoadedModel) -> list[int]:
+    """What a text begins from that has no beginning: what every text begins with, or the end of the document before,
+    or else of the line."""
+    if start := text_start(loaded):
+        return start
+    end = end_of(loaded)
+    if end is not None:
+        return [end]
+    return loaded.tokenizer.encode(["\n"])[0] or [loaded.tokenizer.special.bos]
+
+
+def end_of(loaded: LoadedModel) -> int | None:
+    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
+    return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None

@@ -14,7 +14,7 @@ from nlpcli.errors import NlpcliError
 
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
 _SOURCE = "source_encoder."
-_SETTINGS = ("read_from", "source_start", "target_start", "document_end", "pooling", "generation")
+_SETTINGS = ("read_from", "source_start", "target_start", "text_start", "document_end", "pooling", "generation")
 """What is known of a folder that a task needs to know."""
 
 

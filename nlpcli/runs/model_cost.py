@@ -89,7 +89,7 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     """
     key = config.d_key or config.d_model // config.heads
     value = key if config.segment_recurrence else config.d_value or config.d_model // config.heads
-    layer = config.heads * (key + value) * _BYTES
+    layer = (config.kv_heads or config.heads) * (key + value) * _BYTES
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
     if config.kind != "encoder":
         horizons = _horizons(config)

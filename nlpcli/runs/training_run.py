@@ -37,7 +37,7 @@ _FREE = {  # what a resumed run may change: nothing that decides what is learnt,
 
 
 class Listener(Protocol):
-    """Is told what a recipe does; also the loop's observer."""
+    """Is told what a run does; also the loop's observer."""
 
     def note(self, text: str) -> None: ...
 
@@ -357,8 +357,8 @@ def get_tokenizer(
     request: Request, texts: Callable[[], Iterable[str]], config: RunConfig, run: Path, listener: Listener
 ) -> Any:
     """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
-    from nlpcli.commands.tokenize import open_tokenizer
     from nlpcli.models.model_folder import TOKENIZER
+    from nlpcli.runs.open_tokenizer import open_tokenizer
     from nlpcli.runs.tokenizer_cache import trained_tokenizer
     from nlpcli.text import load_tokenizer
 

@@ -22,7 +22,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row
 from nlpcli.text.special_tokens import SpecialTokens
 
-_DOUBLED = ("roberta", "bart")
+_DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 
 
 @dataclass(frozen=True)

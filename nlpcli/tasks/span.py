@@ -24,7 +24,7 @@ from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.task import Context, Prediction
-from nlpcli.tasks.text_batches import pair_line, side
+from nlpcli.tasks.text_batches import pair_line, prediction, side
 
 _LONGEST_QUESTION = 64  # tokens (Devlin et al. 2019, the code released with it)
 _N_BEST = 20
@@ -141,7 +141,7 @@ class SpanExtraction:
             raise NlpcliError(f"{where}none of the training questions has an answer")
         if no_answer is None:
             no_answer = any(example.label == () for example in examples)
-        head = {"kind": "tokens", "outputs": 2, "dropout": dropout} | side(context, layers)
+        head = {"kind": "tokens", "outputs": 2, "dropout": dropout} | prediction(context) | side(context, layers)
         return cls(
             context, head=head, no_answer=no_answer, stride=stride, max_answer=max_answer, threshold=threshold
         )  # fmt: skip

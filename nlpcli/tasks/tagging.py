@@ -22,7 +22,7 @@ from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.task import Context, Prediction, unknown_label
-from nlpcli.tasks.text_batches import side
+from nlpcli.tasks.text_batches import prediction, side
 from nlpcli.text.word_ids import WordPieces, word_pieces
 
 _UNKNOWN = -1  # the goal of a word whose tag is not known
@@ -102,6 +102,7 @@ class Tagging:
     ) -> Tagging:
         tags, notes = Tags.found(examples, scheme)
         head = {"kind": "tokens", "outputs": len(tags.names), "dropout": dropout, "recurrent": recurrent}
+        head |= prediction(context)
         return cls(context, tags, head=head | side(context, layers), notes=notes)
 
     @classmethod

@@ -90,6 +90,10 @@ def summed(outputs: Tensor, counts: Sequence[int]) -> Tensor:
 HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
 """The settings of `text_head`."""
 
+_INNER = {"distilbert": "relu", "electra": "gelu"}
+"""The activation of a head's inner layer in families where it is not tanh, by what a model was read from. Embeddings
+with a width of their own are ELECTRA's, wherever they come from."""
+
 
 def text_head(
     context: Context,
@@ -106,7 +110,22 @@ def text_head(
     if dense is None:
         dense = context.model.kind != "decoder" and chosen == summary
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
+    family = "electra" if context.model.d_embedding else context.info.get("read_from", "")
+    inner = _INNER.get(family)
+    if predicted := prediction(context):
+        settings |= {"dense": False} | predicted
+    elif dense and inner:
+        settings["activation"] = inner
     return settings | side(context, layers)
+
+
+def prediction(context: Context) -> dict[str, Any]:
+    """The setting of a ModernBERT's head, which has a layer as before the vocabulary under its output; {} of others."""
+    model = context.model
+    if model.first_norm and context.info.get("read_from") != "modernbert":
+        return {}
+    layer = {"activation": model.activation, "norm_eps": model.norm_eps, "norm_bias": model.norm_bias}
+    return {"prediction": {**layer, "bias": model.mlm_head_bias}}
 
 
 def side(context: Context, layers: str, which: str = "decoder") -> dict[str, Any]:

@@ -43,7 +43,11 @@ def too_large(size: int, possible: int) -> VocabularyTooLarge:
 
 def too_small(size: int, least: int, named: str, *, coverage: float | None = None) -> NlpcliError:
     """The error for a size in which the tokens that every vocabulary of this text needs, `named`, do not fit."""
-    lower = f", or set --character-coverage of that command to less than {coverage:g}" if coverage is not None else ""
+    lower = (
+        f"; or set a lower character coverage than {coverage:g} (nlpcli tokenize train --character-coverage)"
+        if coverage is not None
+        else ""
+    )
     return NlpcliError(
         f"a vocabulary of {counted(size, 'token')} is too small: {named} alone need {least:,}",
         hint=f"{_set(least, 'or more')}{lower}",
@@ -60,4 +64,4 @@ def no_sampling(kind: str) -> NlpcliError:
 
 def _set(size: int, limit: str) -> str:
     """How the size of a vocabulary is set, by those who train a model and by those who train a tokenizer alone."""
-    return f"set tokenizer.vocab_size, or --vocab-size of 'nlpcli tokenize train', to {size} {limit}"
+    return f"set tokenizer.vocab_size (nlpcli tokenize train --vocab-size) to {size} {limit}"

@@ -73,7 +73,7 @@ WITHOUT = {
     "translate": {*OF_A_FILTER, "target_prefix_file"},
     "generate": {*OF_A_FILTER, "template", "data", "shots", "examples", "text", "text2", "label", "header"},
     "predict": {*OF_A_FILTER, "top", "text", "text2", "choices"},
-    "embed": {*OF_A_FILTER, "output", "tokens", "word", "only", "static", "similarity"},
+    "embed": {*OF_A_FILTER, "output", "tokens", "word", "word_pooling", "only", "static", "similarity"},
     "evaluate": {"files", "results", "json", "suite", "only", "predictions"},
     "score": {
         "arguments", "results", "json", "metrics", "sentence", "alignment", "score_only", "decimals", "format",

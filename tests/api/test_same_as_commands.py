@@ -303,4 +303,4 @@ def test_messages_go_to_the_logger_nlpcli(models, caplog):
     caplog.set_level("INFO", logger="nlpcli")
     nlpcli.predict(["long " * 2000], model=models["classify"])
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert caplog.records[0].getMessage().startswith("text 1: cut to ")
+    assert caplog.records[0].getMessage().startswith("text 1: the text has ")

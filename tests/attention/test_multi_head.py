@@ -114,6 +114,26 @@ def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(wid
     assert torch.allclose(*layer.recorder, atol=1e-12)
 
 
+@pytest.mark.parametrize("d_value", [4, 6])
+def test_heads_that_share_keys_and_values_are_heads_with_copies_of_them(d_value):
+    whole = randomised(MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=d_value, rotary=True, pattern=Causal()))
+    few = MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=d_value, rotary=True, pattern=Causal(), kv_heads=1)
+    few.double()
+    weights = dict(whole.state_dict())
+    for name, width in (("key", 4), ("value", d_value)):
+        weights[f"{name}.weight"] = weights[f"{name}.weight"][:width]
+    few.load_state_dict(weights)
+    with torch.no_grad():
+        for layer in (whole.key, whole.value):
+            layer.weight.copy_(layer.weight[: len(layer.weight) // HEADS].repeat(HEADS, 1))
+    x = torch.randn(BATCH, N, D_MODEL).double()
+    assert torch.allclose(few(x), whole(x), atol=1e-12)
+    for layer in (few, whole):
+        layer.recorder = Recorder(gradients=True)
+    assert torch.allclose(few(x), whole(x), atol=1e-12)
+    assert torch.allclose(few.recorder[0], whole.recorder[0], atol=1e-12)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_what_is_recorded_are_the_weights_that_were_used(causal):
     layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, pattern=Causal() if causal else Full()))

@@ -204,14 +204,14 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
         (["nowhere", "out"], "nowhere: the model folder does not exist"),
         (["empty", "out"], "the folder contains no finished model"),
         (["a", "out", "--to", "onnx"], "unknown value of --to 'onnx'"),
-        (["odd", "out"], "the model type 'llama' is not supported"),
+        (["odd", "out"], "the model type 'gemma' is not supported"),
     ],
 )
 def test_wrong_calls_are_told_in_a_sentence(call, tmp_path, arguments, message):
     write_model(tmp_path / "a")
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "gemma"}')
     status, out, err = call("convert", *arguments)
     assert (status, out) == (2, "")
     assert message in err

@@ -50,13 +50,13 @@ OWNERS = {
     "commands/evaluate.py": ("evaluate",),
     "commands/translate.py": ("translate",),
     "commands/generate/generate.py": ("generate",),
-    "recipes/prompting": ("generate",),
+    "commands/generate/prompt": ("generate",),
     "runs/embedder.py": ("embed", "search", "cluster"),
     "commands/cluster.py": ("cluster",),
     "commands/search.py": ("search",),
     "commands/convert.py": ("convert",),
     "commands/score/perplexity.py": ("score",),
-    "recipes/score": ("score",),
+    "commands/score/score": ("score",),
 }
 OTHERS = {  # what is told where another command's option is spoken of, or what is no option at all
     ("runs/training_run.py", "--source-tokenizer"),  # of finetune

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.commands.predict import open_task
 from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Example
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
+from nlpcli.runs.task_model import open_task
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from nlpcli.commands.translate import Layout, Translating, read_requests
+from nlpcli.commands.translate import Layout
 from nlpcli.decoding.translator import Candidate, Request, Translation
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.translation import Translating, read_requests
 
 BEST = Candidate("ein\tHaus ||| ja", -0.25, -1.5, ((0, 0), (1, 1)))
 OTHER = Candidate("das Haus", -0.5, -2.0, ((0, 1),))

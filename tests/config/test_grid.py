@@ -69,7 +69,7 @@ def test_the_budget_replaces_every_other_limit_and_early_stopping(tmp_path):
         ("equal: {steps: 5}\nrows: [{name: a}, {name: a, set: {model.heads: 1}}]", "two cells are called 'a'"),
         ("equal: {steps: 5}\nrows: [{name: a}, {name: b}]", "the cells 'a' and 'b' have the same settings"),
         ("equal: {steps: 5}\nrows: [{name: '…'}]", "'…' can't be the name of a cell"),
-        ("equal: {steps: 5}\nrows: [{name: a, set: {model: 1, model.heads: 2}}]", "'model' holds a value"),
+        ("equal: {steps: 5}\nrows: [{name: a, set: {model: 1, model.heads: 2}}]", "'model' is a single value"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_in_words(tmp_path, text, message):

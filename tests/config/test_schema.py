@@ -22,6 +22,7 @@ def test_the_defaults_are_the_papers_base_model():
 
 XL = {"family": "transformer-xl", "kind": "decoder"}
 XLNET = {"family": "xlnet", "kind": "encoder"}
+ROTARY = {"positions": "rotary"}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,37 @@ XLNET = {"family": "xlnet", "kind": "encoder"}
         ({"d_model": 9, "heads": 3}, "sinusoidal positions need an even d_model, not 9"),
         ({"d_model": 12, "heads": 4, "positions": "rotary"}, "rotary positions need an even d_key"),
         ({"d_key": 5, "positions": "rotary"}, "rotary positions need an even d_key"),
+        ({"d_embedding": 8}, "d_embedding needs a model of kind encoder, not encoder-decoder"),
+        ({"d_embedding": 8, "kind": "decoder"}, "d_embedding needs a model of kind encoder, not decoder"),
+        ({"d_embedding": 9, "kind": "encoder"}, "sinusoidal positions need an even d_embedding, not 9"),
+        ({"kv_heads": 3}, "8 heads can't share 3 kv_heads evenly; choose a divisor of heads"),
+        ({"kv_heads": 16}, "8 heads can't share 16 kv_heads evenly"),
+        ({"parallel_residual": True, "kind": "decoder"}, "parallel_residual needs norm_position 'pre'"),
+        ({"parallel_residual": True, "norm_position": "pre"}, "and a model of kind encoder or decoder"),
+        ({"first_norm": False}, "first_norm has no effect with norm_position 'post'; it needs 'pre'"),
+        ({"mlm_head_bias": False}, "mlm_head, mlm_head_bias, pooler and pair_head need a model of kind encoder"),
+        ({"rope_local_theta": 5.0}, "rope_local_theta has no effect with positions 'sinusoidal'"),
+        ({"relative_bias": True, "positions": "relative"}, "relative_bias has no effect with positions 'relative'"),
+        (
+            {"relative_bias": True, "attention": ["linear"], "kind": "encoder"},
+            "linear does not support relative positions",
+        ),
+        ({"rope_theta": 5.0}, "rope_theta has no effect with positions 'sinusoidal'; it needs 'rotary'"),
+        ({"rope_share": 0.5, "positions": "learned"}, "rope_share has no effect with positions 'learned'"),
+        ({"rope_scaling": {"method": "yarn"}}, "rope_scaling has no effect with positions 'sinusoidal'"),
+        (
+            {**ROTARY, "d_key": 10, "rope_share": 0.3},
+            "rope_share 0.3 turns 3 of a head's 10 numbers; it must be an even number",
+        ),
+        ({**ROTARY, "rope_share": 0.01}, "rope_share 0.01 turns 0 of a head's 64 numbers"),
+        ({**ROTARY, "d_key": 2, "rope_scaling": {"method": "dynamic", "factor": 2}}, "needs heads of 4 numbers"),
+        ({**ROTARY, "rope_scaling": {"factor": 2.0}}, "rope_scaling.factor has no effect with the method 'none'"),
+        ({**ROTARY, "rope_scaling": {"method": "linear", "beta_fast": 8}}, "beta_fast has no effect with the method"),
+        ({**ROTARY, "rope_scaling": {"method": "yarn", "low_freq_factor": 2}}, "low_freq_factor has no effect"),
+        ({**ROTARY, "rope_scaling": {"method": "llama3", "low_freq_factor": 4}}, "low_freq_factor 4 is not below 4"),
+        ({**ROTARY, "rope_scaling": {"method": "longrope"}}, "model.rope_scaling.method must be|must be 'none'"),
+        ({**XL, "kv_heads": 2}, "transformer-xl has no setting 'kv_heads'; transformer has it"),
+        ({**XLNET, "rope_theta": 2.0}, "xlnet has no setting 'rope_theta'; transformer has it"),
         ({**XL, "d_model": 9, "heads": 3}, "the relative positions of transformer-xl need an even d_model, not 9"),
         ({**XL, "d_model": 10, "heads": 4}, "d_model 10 can't be split into 4 heads; set d_key$"),
         ({**XL, "adaptive_cutoffs": [10, 10]}, r"adaptive_cutoffs \[10, 10\] are not in increasing order"),

@@ -223,6 +223,53 @@ def test_documents_of_one_row_know_nothing_of_each_other(text, causal, n, seed):
             assert not gradient[~own].any()
 
 
+# --- heads that share keys and values ----------------------------------------------------------------------------
+
+
+def shared(n, seed):
+    """Queries of 6 heads, keys and values of 2, and these as each head of queries sees them."""
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = (
+        torch.randn(2, heads, n, 6, generator=generator, dtype=torch.float64).requires_grad_() for heads in (6, 2, 2)
+    )
+    return (query, key, value), (query, *(x.repeat_interleave(3, dim=1) for x in (key, value)))
+
+
+@pytest.mark.parametrize("text", [text for text in entries("groups") if text in CAUSAL])
+@settings(max_examples=10)
+@given(n=st.integers(1, 24), cuts=st.sets(st.integers(1, 23)), padded=st.booleans(), seed=st.integers(0, 99))
+def test_heads_that_share_keys_give_what_each_gives_with_a_copy_of_them(text, n, cuts, padded, seed):
+    keys = torch.arange(n) < torch.tensor([n, max(1, n // 2)])[:, None] if padded else None
+    core, mask = core_and_mask(text, causal=True, keys=keys)
+    leaves, copies = shared(n, seed)
+    found, expected = core.forward(*leaves, mask), core.forward(*copies, mask)
+    assert torch.allclose(found, expected, atol=1e-6)
+    ours, theirs = (torch.autograd.grad(x.square().sum(), leaves, retain_graph=True) for x in (found, expected))
+    assert all(torch.allclose(mine, right, atol=1e-5) for mine, right in zip(ours, theirs, strict=True))
+    weights = core.weights(*leaves[:2], mask)
+    assert torch.allclose(weights, core.weights(*copies[:2], mask), atol=1e-6)
+    if not padded:
+        cuts = [*sorted(cut for cut in cuts if cut < n), n]
+        with torch.inference_mode():
+            assert torch.allclose(in_steps(core, mask, *leaves, cuts)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", [text for text in entries("groups") if text in CAUSAL])
+@torch.inference_mode()
+def test_a_model_whose_heads_share_keys_decodes_as_it_reads(text):
+    ids, sizes = torch.randint(20, (3, 20)), []
+    for kv_heads in (2, 4):
+        model = model_of(text, "decoder", positions="rotary", heads=4, kv_heads=kv_heads)
+        state, parts = model.init_state(3), []
+        for start, stop in ((0, 5), (5, 6), (6, 20)):
+            hidden, state = model.advance(ids[:, start:stop], model.reorder(state, torch.arange(3)))
+            parts.append(hidden)
+        assert torch.allclose(model.logits(torch.cat(parts, dim=1)), model(ids), atol=1e-5)
+        sizes.append(state.bytes())
+    if not KINDS[parse_attention(text).name].constant_state:
+        assert sizes[0] * 2 == sizes[1]
+
+
 # --- every length, weights ---------------------------------------------------------------------------------------
 
 
@@ -274,12 +321,13 @@ def settings_for(ability):
         "causal": {"kind": "decoder"},
         "bidirectional": {"kind": "encoder"},
         "bias": {"positions": "relative"},
+        "groups": {"kv_heads": 1},
         "dropout": {"attention_dropout": 0.2},
     }[ability]
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("ability", ["causal", "bidirectional", "bias", "dropout"])
+@pytest.mark.parametrize("ability", ["causal", "bidirectional", "bias", "groups", "dropout"])
 def test_an_ability_that_is_claimed_works_and_another_is_refused_when_settings_are_read(name, ability):
     kind = KINDS[name]
     stack = "decoder" if kind.causal else "encoder"

@@ -59,5 +59,5 @@ def test_nothing_that_is_loaded_is_unpickled():
     ]
     # the one file a person may ask to have read, of which only tensors are taken
     assert found == ["nlpcli/convert/huggingface_folder.py: torch.load("]
-    reader = (PACKAGE / "convert" / "checkpoint.py").read_text(encoding="utf-8")
+    reader = (PACKAGE / "convert" / "huggingface_folder.py").read_text(encoding="utf-8")
     assert re.findall(r"torch\.load\(.*", reader) == ['torch.load(file, map_location="cpu", weights_only=True)']

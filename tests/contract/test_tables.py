@@ -24,8 +24,8 @@ def test_every_entry_can_be_loaded(kind, name):
 @pytest.mark.parametrize("choices", ["presets", "objectives", "tasks", "metrics", "tokenizers"])
 def test_completing_a_choice_imports_no_torch(choices, environment):
     probe = (
-        "import sys\nfrom nlpcli.cli import complete\n"
-        f"assert complete.{choices}(''), 'nothing offered'\n"
+        "import sys\nfrom nlpcli.cli import shell_completion\n"
+        f"assert shell_completion.{choices}(''), 'nothing offered'\n"
         "assert 'torch' not in sys.modules, 'torch'\nassert 'numpy' not in sys.modules, 'numpy'"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=environment, check=False)

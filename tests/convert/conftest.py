@@ -120,6 +120,11 @@ def xlnet(folder: Path) -> None:
     transformers.XLNetTokenizer.from_pretrained(folder).save_pretrained(folder)
 
 
+def xlm_roberta(folder: Path) -> None:
+    spm(folder, "sentencepiece.bpe.model", unk_id=0, bos_id=1, eos_id=2)
+    transformers.XLMRobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
 def marian(folder: Path) -> None:
     spm(folder, "source.spm")
     spm(folder, "target.spm", vocab_size=250)
@@ -143,6 +148,7 @@ MAKE = {
     "pegasus": pegasus,
     "xlnet": xlnet,
     "marian": marian,
+    "xlm-roberta": xlm_roberta,
 }
 
 
@@ -183,7 +189,10 @@ BART = {**TINY, **LEARNED, "embedding_norm": True, "position_offset": 2, "activa
 T5 = {**TINY, "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
       "attention_scale": False, "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
 MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
-OURS = {  # name -> (our settings, the class that is written)
+LLAMA = {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
+         "activation": "swiglu", "positions": "rotary", "scale_embeddings": False, "feed_forward_bias": False,
+         "max_length": 24, "d_key": 12, "d_value": 12}  # fmt: skip
+OURS = {  # name -> (our settings, the class that is written, what is known of where the model came from)
     "bert": (BERT, "BertForPreTraining"),
     "bert-mlm": ({**BERT, "pooler": False, "pair_head": False}, "BertForMaskedLM"),
     "bert-pair": ({**BERT, "mlm_head": False}, "BertForNextSentencePrediction"),
@@ -197,6 +206,38 @@ OURS = {  # name -> (our settings, the class that is written)
         "RobertaForMaskedLM",
     ),
     "roberta-plain": ({**BERT, "position_offset": 2, "mlm_head": False, "pair_head": False}, "RobertaModel"),
+    "electra": ({**BERT, "d_embedding": 8, "pooler": False, "pair_head": False}, "ElectraForMaskedLM"),
+    "electra-bare": (
+        {**BERT, "d_embedding": 20, "mlm_head": False, "pooler": False, "pair_head": False, "attention_bias": False,
+         "norm_bias": False, "segments": 0},
+        "ElectraModel",
+    ),
+    "distilbert": (
+        {**BERT, "segments": 0, "pooler": False, "pair_head": False},
+        "DistilBertForMaskedLM",
+        {"read_from": "distilbert"},
+    ),
+    "distilbert-bare": (
+        {**BERT, "segments": 0, "pooler": False, "pair_head": False, "mlm_head": False, "attention_bias": False},
+        "DistilBertModel",
+        {"read_from": "distilbert"},
+    ),
+    "xlm-roberta": (
+        {**BERT, "position_offset": 2, "segments": 1, "pooler": False, "pair_head": False},
+        "XLMRobertaForMaskedLM",
+        {"read_from": "xlm-roberta"},
+    ),
+    "mpnet": (
+        {**BERT, "position_offset": 2, "segments": 0, "pooler": False, "pair_head": False, "relative_bias": True},
+        "MPNetForMaskedLM",
+    ),
+    "modernbert": (
+        {**TINY, "kind": "encoder", "norm_position": "pre", "first_norm": False, "embedding_norm": True,
+         "norm_bias": False, "feed_forward_bias": False, "activation": "geglu", "positions": "rotary",
+         "scale_embeddings": False, "attention": ["full", "window:4"], "rope_local_theta": 50.0, "max_length": 24,
+         "mlm_head": True, "mlm_head_bias": False},
+        "ModernBertForMaskedLM",
+    ),
     "gpt2": (GPT2, "GPT2LMHeadModel"),
     "gpt2-bare": (
         {**GPT2, "attention_bias": False, "feed_forward_bias": False, "norm_bias": False, "d_ff": 40, "tie": "none"},
@@ -218,18 +259,39 @@ OURS = {  # name -> (our settings, the class that is written)
         {**GPT2, "positions": "rotary", "activation": "gelu", "attention_bias": False},
         "GPTNeoXForCausalLM",
     ),
-    "qwen3": (
-        {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
-         "qk_norm": True, "activation": "swiglu", "positions": "rotary", "scale_embeddings": False,
-         "feed_forward_bias": False, "max_length": 24, "d_key": 12, "d_value": 12, "tie": "none"},
+    "neox-parallel": (
+        {**GPT2, "positions": "rotary", "parallel_residual": True, "rope_share": 0.5, "rope_theta": 50.0},
+        "GPTNeoXForCausalLM",
+    ),
+    "qwen3": ({**LLAMA, "qk_norm": True, "tie": "none"}, "Qwen3ForCausalLM"),
+    "qwen3-windows": (
+        {**LLAMA, "qk_norm": True, "kv_heads": 1, "attention": ["full", "window:4"]},
         "Qwen3ForCausalLM",
     ),
+    "llama": ({**LLAMA, "kv_heads": 1, "rope_theta": 500.0, "attention_bias": True}, "LlamaForCausalLM"),
+    "llama-yarn": (
+        {**LLAMA, "feed_forward_bias": True,
+         "rope_scaling": {"method": "yarn", "factor": 4.0, "original_max_length": 6, "beta_fast": 8.0}},
+        "LlamaForCausalLM",
+    ),
+    "mistral": ({**LLAMA, "kv_heads": 1, "attention": ["window:5"]}, "MistralForCausalLM"),
+    "mistral-full": ({**LLAMA, "kv_heads": 1}, "MistralForCausalLM", {"read_from": "mistral"}),
     "xlnet": (
         {**TINY, "family": "xlnet", "kind": "encoder", "activation": "gelu", "positions": "none", "segments": 2,
          "scale_embeddings": False, "norm_eps": 1e-12, "share_position_biases": False, "memory_length": 8},
         "XLNetLMHeadModel",
     ),
 }  # fmt: skip
+
+
+def origin(name: str) -> dict:
+    return dict(*OURS[name][2:])
+
+
+@pytest.fixture(scope="session")
+def origins():
+    """name -> what is known of where the model came from."""
+    return origin
 
 
 @pytest.fixture(scope="session")
@@ -259,7 +321,7 @@ def write(made, tokenizer):
 
     def written(name, folder, **info):
         model, config = made(name)
-        weights = model.state_dict()
+        weights, info = model.state_dict(), {**origin(name), **info}
         return model, config, write_huggingface(folder, config=config, weights=weights, tokenizer=tokenizer, info=info)
 
     return written
@@ -271,6 +333,11 @@ def written(request, write, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     model, config, name = write(request.param, folder, task="some", more=[1])
     return request.param, model, config, folder, name, OURS[request.param][1]
+
+
+@pytest.fixture
+def all_settings():
+    return {name: given for name, (given, *_) in OURS.items()}
 
 
 @pytest.fixture

@@ -21,6 +21,23 @@ from nlpcli.errors import NlpcliError
         ("marian", {"tie": "none"}, "Marian does not support model.tie 'none'"),
         ("marian", {"norm_eps": 1e-6}, "Marian does not support model.norm_eps 1e-06"),
         ("bart", {"qk_norm": True}, "BART does not support model.qk_norm true"),
+        ("bart", {"kv_heads": 1}, "BART does not support model.kv_heads 1"),
+        ("gpt2", {"kv_heads": 1}, "GPT-2 does not support model.kv_heads 1"),
+        ("gpt2", {"parallel_residual": True}, "GPT-2 does not support model.parallel_residual true"),
+        ("neox", {"kv_heads": 1}, "GPT-NeoX does not support model.kv_heads 1"),
+        ("llama", {"rope_share": 0.5}, "Llama does not support model.rope_share 0.5"),
+        (
+            "mistral",
+            {"attention": ["window:5", "full"]},
+            r"does not support model.attention \['window:5', 'full'\]",
+        ),
+        ("mistral", {"attention": ["window:5+global:1"]}, "does not support model.attention"),
+        ("qwen3", {"attention": ["window:5", "window:4"]}, "Qwen3 does not support model.attention"),
+        (
+            "qwen3",
+            {"rope_scaling": {"method": "linear", "factor": 2.0, "original_max_length": 5}},
+            "Qwen3 does not support model.rope_scaling",
+        ),
     ],
 )
 def test_what_no_class_can_express_is_named(settings, name, change, message):
@@ -51,6 +68,14 @@ def test_every_preset_of_a_published_family_has_its_class():
     for name, architecture in expected.items():
         config = ModelConfig.model_validate(load(name)["model"]).model_dump()
         assert choose_family(config).architecture(config) == architecture
+
+
+def test_every_family_has_a_model_that_is_tried_both_ways(all_settings, origins):
+    tried = set()
+    for name, settings in all_settings.items():
+        config = ModelConfig.model_validate(settings).model_dump()
+        tried.add(choose_family(config, origins(name).get("read_from")).model_type)
+    assert tried == set(FAMILIES)
 
 
 def test_every_family_can_be_loaded():

@@ -182,7 +182,9 @@ def test_an_index_that_is_no_list_of_files_is_refused(gpt2, listed):
         read_huggingface(folder)
 
 
-@pytest.mark.parametrize("name", ["bert", "t5", "xlnet"])
+@pytest.mark.parametrize(
+    "name", ["bert", "t5", "xlnet", "electra", "mpnet", "modernbert", "llama-yarn", "mistral", "qwen3-windows", "neox"]
+)
 def test_no_setting_of_the_wrong_kind_is_an_internal_error(write, tmp_path, name):
     write(name, tmp_path)
     described = json.loads((tmp_path / "config.json").read_text())

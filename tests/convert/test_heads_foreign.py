@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nlpcli.commands.convert import Conversion, convert
-from nlpcli.commands.predict import open_task
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import locate_task
+from nlpcli.runs.task_model import open_task
 
 transformers = pytest.importorskip("transformers", reason="exchange is tested against the extra 'test'")
 

@@ -42,7 +42,9 @@ def test_transformers_computes_the_same_numbers(written, tokenizer):
         assert torch.allclose(theirs.eval()(**given).logits[mask], ours(ids)[mask], atol=1e-4)
         return
     segments = segments if config["segments"] == 2 else torch.zeros_like(segments)
-    output = theirs(**given, token_type_ids=segments, output_hidden_states=True)
+    if architecture.startswith(("Bert", "Roberta", "Electra", "XLNet")):
+        given["token_type_ids"] = segments
+    output = theirs(**given, output_hidden_states=True)
     states = ours(ids, mask, segments if config["segments"] == 2 else None)
     assert torch.allclose(output.hidden_states[-1][mask], states[mask], atol=1e-4)
     if config["mlm_head"]:
@@ -59,21 +61,22 @@ def test_automodel_and_autotokenizer_find_the_class(written, tokenizer):
     folder, family = written[3], written[0].split("-")[0]
     classes = {"bert": "BertModel", "roberta": "RobertaModel", "gpt2": "GPT2Model", "gpt": "OpenAIGPTModel",
                "bart": "BartModel", "t5": "T5Model", "marian": "MarianModel", "pegasus": "PegasusModel",
-               "xlnet": "XLNetModel"}  # fmt: skip
+               "xlnet": "XLNetModel", "electra": "ElectraModel", "mpnet": "MPNetModel",
+               "modernbert": "ModernBertModel", "llama": "LlamaModel", "mistral": "MistralModel"}  # fmt: skip
     found = type(transformers.AutoModel.from_pretrained(folder)).__name__
     assert found == classes.get(family, found)
     loaded = transformers.AutoTokenizer.from_pretrained(folder)
     assert loaded("Two men", add_special_tokens=False).input_ids == tokenizer.encode(["Two men"])[0]
 
 
-def test_what_is_read_back_is_the_same_to_the_bit(written, tokenizer):
-    _, ours, config, folder, *_ = written
+def test_what_is_read_back_is_the_same_to_the_bit(written, tokenizer, origins):
+    name, ours, config, folder, *_ = written
     found = read_huggingface(folder)
     weights = unshared(ours.state_dict())
     assert found.config == config
     assert found.weights.keys() == weights.keys()
     assert all(torch.equal(found.weights[key], weights[key]) for key in weights)
-    assert found.info == {"task": "some", "more": [1]}
+    assert found.info == {"task": "some", "more": [1], **origins(name)}
     assert found.left_out == []
     assert found.tokenizer.vocab_size == tokenizer.vocab_size
     load_weights(build_model(found.config, tokenizer.vocab_size), found.weights, "here")

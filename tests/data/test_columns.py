@@ -23,7 +23,7 @@ def test_settings_that_mean_nothing_are_refused():
     assert error.value.hint == "did you mean 'jsonl'?"
     with pytest.raises(NlpcliError, match="unknown header setting 'maybe'"):
         Columns(header="maybe")
-    with pytest.raises(NlpcliError, match="columns are counted from 1"):
+    with pytest.raises(NlpcliError, match="columns are numbered from 1"):
         Columns(choices=("1", "0"))
 
 

@@ -112,7 +112,7 @@ def test_invalid_utf8_is_named_with_line_byte_and_column(tmp_path):
 
 def test_utf16_is_recognised(tmp_path):
     path = write(tmp_path / "text", "hello\nthere\n".encode("utf-16"))
-    with pytest.raises(NlpcliError, match="text: the text is in UTF-16, but nlpcli reads UTF-8") as caught:
+    with pytest.raises(NlpcliError, match="text: the text is in UTF-16, but only UTF-8 is supported") as caught:
         list(read_lines(path))
     assert "UTF-16" in caught.value.hint
 

@@ -11,10 +11,13 @@ from nlpcli.decoding.length_penalty import Ranking
 from nlpcli.models.build import build_model
 
 BOS, EOS, VOCABULARY = 2, 3, 90
+YARN = {"method": "yarn", "factor": 3.0, "original_max_length": 8}
 SHAPES = [
     {},
     {"norm_position": "pre", "norm": "rmsnorm", "activation": "swiglu", "positions": "rotary", "qk_norm": True},
     {"positions": "learned", "max_length": 40, "tie": "none", "output_bias": True},
+    {"positions": "rotary", "kv_heads": 1, "rope_theta": 50.0, "rope_share": 0.5, "rope_scaling": YARN},
+    {"positions": "learned", "max_length": 40, "relative_bias": True},
 ]
 
 

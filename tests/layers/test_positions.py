@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions, sinusoids
+from nlpcli.layers.positions import LearnedPositions, Rotary, RotaryPositions, SinusoidalPositions, sinusoids
+from nlpcli.layers.rope_scaling import RopeScaling
 
 
 @given(position=st.integers(0, 5000), i=st.integers(0, 31))
@@ -85,3 +86,36 @@ def test_a_table_that_grew_while_translating_still_serves_training(kind):
         read(trained)
     read(trained).sum().backward()
     assert trained.grad is not None
+
+
+def test_a_share_of_each_head_is_turned_as_a_head_of_its_width_and_the_rest_is_kept():
+    x = torch.randn(2, 3, 20, 12)
+    found = RotaryPositions(12, Rotary(theta=50.0, share=0.5))(x, 7)
+    assert torch.equal(found[..., 6:], x[..., 6:])
+    assert torch.equal(found[..., :6], RotaryPositions(6, Rotary(theta=50.0))(x[..., :6], 7))
+
+
+def test_linear_scaling_puts_positions_nearer_together():
+    x = torch.randn(1, 1, 1, 8)
+    scaled = RotaryPositions(8, Rotary(scaling=RopeScaling("linear", 4.0)))
+    assert torch.allclose(scaled(x, 40), RotaryPositions(8)(x, 10), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["llama3", "yarn"])
+def test_fast_pairs_are_kept_and_slow_ones_divided(method):
+    scaling = RopeScaling(method, 8.0, 1024)
+    rates = 10000.0 ** (-torch.arange(0, 64, 2, dtype=torch.float64) / 64)
+    found = scaling.rates(rates, 10000.0, 0)
+    assert torch.allclose(found[:5], rates[:5]) and torch.allclose(found[-5:], rates[-5:] / 8)
+    assert bool((found.diff() < 0).all()) and bool((found <= rates).all()) and bool((found >= rates / 8).all())
+    assert scaling.factor_of_scores() == (1.0 if method == "llama3" else pytest.approx(0.1 * math.log(8) + 1))
+
+
+def test_dynamic_scaling_leaves_texts_alone_that_are_as_long_as_those_in_training():
+    plain = RotaryPositions(8)
+    dynamic = RotaryPositions(8, Rotary(scaling=RopeScaling("dynamic", 2.0), max_length=16))
+    x = torch.randn(1, 2, 20, 8)
+    assert torch.equal(dynamic(x[:, :, :16]), plain(x[:, :, :16]))
+    longer = dynamic(x)
+    assert not torch.allclose(longer, plain(x)) and torch.equal(longer[:, :, 0], x[:, :, 0])
+    assert torch.equal(dynamic(x[:, :, :16]), plain(x[:, :, :16]))  # nothing is left of the longer text

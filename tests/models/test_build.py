@@ -104,6 +104,9 @@ ENCODER_LAYER, DECODER_LAYER, TABLE_SIZE = 256 + 212 + 32, 512 + 212 + 48, 50 * 
         ({"embedding_norm": True}, 2 * 16),
         ({"positions": "learned", "max_length": 30}, 2 * 30 * 8),
         ({"positions": "rotary"}, 0),
+        ({"positions": "rotary", "rope_theta": 50.0, "rope_share": 0.5}, 0),
+        ({"kv_heads": 1}, -4 * 2 * 8 * 4),
+        ({"kv_heads": 1, "attention_bias": True}, 4 * (2 * 8 + 2 * 4) - 4 * 2 * 8 * 4),
         ({"positions": "none"}, 0),
         ({"d_key": 3, "d_value": 5}, 0),
     ],
@@ -215,11 +218,20 @@ OTHERS = {
     "d_ff": (20, {}),
     "encoder_layers": (1, {}),
     "decoder_layers": (1, {}),
+    "d_embedding": (6, {}),
+    "kv_heads": (1, {}),
     "d_key": (4, {}),
     "d_value": (4, {}),
     "norm": ("rmsnorm", {}),
     "norm_position": ("pre", {}),
     "norm_eps": (0.1, {}),
+    "parallel_residual": (True, {"norm_position": "pre"}),
+    "first_norm": (False, {"norm_position": "pre"}),
+    "mlm_head_bias": (False, {"mlm_head": True}),
+    "rope_local_theta": (100.0, {"positions": "rotary", "attention": ["full", "window:3"]}),
+    "rope_theta": (100.0, {"positions": "rotary"}),
+    "rope_share": (0.4, {"positions": "rotary"}),
+    "rope_scaling": ({"method": "linear", "factor": 2.0}, {"positions": "rotary"}),
     "norm_bias": (False, {}),
     "qk_norm": (True, {}),
     "embedding_norm": (True, {}),
@@ -230,6 +242,7 @@ OTHERS = {
     "positions": ("learned", {}),
     "max_length": (64, {"positions": "learned"}),
     "position_offset": (2, {"positions": "learned"}),
+    "relative_bias": (True, {}),
     "relative_buckets": (8, {"positions": "relative"}),
     "relative_distance": (17, {"positions": "relative"}),
     "segments": (3, {}),
@@ -297,7 +310,7 @@ def test_a_setting_changes_the_model_or_is_refused(setting, family):
     try:
         config = ModelConfig.model_validate({**base, **needed, setting: value})
     except ValueError as error:
-        allowed = "needs? a model of kind encoder|pair_head needs|has no setting"
+        allowed = "needs? a model of kind encoder|pair_head needs|has no setting|kind encoder or decoder"
         assert re.search(allowed, str(error)), error
         pairs_only = {"source_layers", "source_vocab_size", "decoder_attention"}
         assert family != "encoder" or setting in (ModelConfig.model_fields.keys() - READ["transformer"]) | pairs_only

@@ -96,12 +96,6 @@ def test_bert_stands_as_in_the_paper():
     assert {path.split(".")[0] for path in groups["head"]} == {"mlm_head", "output_bias", "pair_head"}
 
 
-def test_a_model_that_is_nothing_known_is_a_head():
-    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    (group,) = depth_groups(model)
-    assert group.name == "head" and len(group.parameters) == 4
-
-
 def test_the_rate_falls_by_the_decay_from_group_to_group(named):
     model, groups = named
     scales = layer_scales(model, 0.5)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from nlpcli.commands.convert import Conversion, convert
-from nlpcli.commands.predict import open_task
 from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.huggingface_folder import KEPT
 from nlpcli.convert.sentence_transformers_in import sentence_settings
@@ -20,6 +19,7 @@ from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.presets import load
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.init_from_model import body_config
+from nlpcli.runs.task_model import open_task
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.task import Context
 from nlpcli.text import train_tokenizer
@@ -30,6 +30,13 @@ VOCABULARY, LENGTH, PAD, END = 50, 20, 1, 2
 BERT = {
     "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 40, "max_position_embeddings": 24, "pad_token_id": PAD, "type_vocab_size": 2,
+}  # fmt: skip
+DISTILBERT = {"vocab_size": VOCABULARY, "dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 40,
+              "max_position_embeddings": 24, "pad_token_id": PAD}  # fmt: skip
+MODERNBERT = {
+    "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "norm_bias": True,
+    "intermediate_size": 40, "max_position_embeddings": 24, "pad_token_id": PAD, "local_attention": 6,
+    "bos_token_id": 0, "eos_token_id": END, "cls_token_id": 0, "sep_token_id": END,
 }  # fmt: skip
 GPT = {
     "vocab_size": VOCABULARY, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 24, "pad_token_id": PAD,
@@ -53,23 +60,49 @@ XLNET = {"vocab_size": VOCABULARY, "d_model": 24, "n_layer": 2, "n_head": 4, "d_
 CONFIGS = {
     "Bert": ("BertConfig", BERT),
     "Roberta": ("RobertaConfig", BERT),
+    "XLMRoberta": ("XLMRobertaConfig", BERT),
+    "MPNet": ("MPNetConfig", {key: value for key, value in BERT.items() if key != "type_vocab_size"}),
+    "ModernBert": ("ModernBertConfig", MODERNBERT),
+    "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
+    "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
     "OpenAIGPT": ("OpenAIGPTConfig", GPT),
     "Bart": ("BartConfig", BART),
     "XLNet": ("XLNetConfig", XLNET),
     "GPTNeoX": ("GPTNeoXConfig", NEOX),
     "Qwen3": ("Qwen3Config", QWEN),
+    "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
+    "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
+BERTS = ("Bert", "Roberta", "XLMRoberta", "MPNet", "Electra", "DistilBert")
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
         (name, "ForTokenClassification", {"num_labels": 5})
-        for name in ("Bert", "Roberta", "GPT2", "XLNet", "GPTNeoX", "Qwen3")
+        for name in (
+            "Bert",
+            "Roberta",
+            "Electra",
+            "DistilBert",
+            "GPT2",
+            "XLNet",
+            "GPTNeoX",
+            "Qwen3",
+            "Llama",
+            "Mistral",
+        )
     ),
-    *((name, "ForQuestionAnswering", {}) for name in ("Bert", "Roberta", "GPT2", "Bart", "GPTNeoX")),
+    *((name, "ForQuestionAnswering", {}) for name in (*BERTS, "GPT2", "Bart", "GPTNeoX")),
     ("XLNet", "ForQuestionAnsweringSimple", {}),
-    *((name, "ForMultipleChoice", {}) for name in ("Bert", "Roberta", "XLNet")),
+    *((name, "ForMultipleChoice", {}) for name in (*BERTS, "XLNet")),
     ("Bert", "ForSequenceClassification", {"num_labels": 1}),
+    ("ModernBert", "ForTokenClassification", {"num_labels": 5}),
+    ("ModernBert", "ForQuestionAnswering", {}),
+    (
+        "ModernBert",
+        "ForSequenceClassification",
+        {"num_labels": 4, "classifier_pooling": "mean", "classifier_bias": True},
+    ),
     ("Roberta", "ForSequenceClassification", {"num_labels": 4, "problem_type": "multi_label_classification"}),
 ]
 
@@ -98,7 +131,7 @@ def logits(model, batch: Rows) -> torch.Tensor:
     name = type(model).__name__
     mask = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
     fields = {"input_ids": batch.ids, "attention_mask": mask.long()}
-    if batch.segments is not None and not name.startswith(("Bart", "GPT", "OpenAI", "Qwen")):
+    if batch.segments is not None and not name.startswith(("Bart", "GPT", "OpenAI", "Qwen", "Llama", "Mistral")):
         fields["token_type_ids"] = batch.segments
     left = name.startswith("XLNet")
     if left:
@@ -146,6 +179,11 @@ TEXTS = ["the film is good", "a bad film, and long", "it is", "good", "a long st
 MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "Bert": ("bert-tiny", {}, "wordpiece"),
     "Roberta": ("roberta-base", {"read_from": "roberta"}, "byte-bpe"),
+    "XLMRoberta": ("roberta-base", {"read_from": "xlm-roberta"}, "unigram"),
+    "MPNet": ("roberta-base", {"read_from": "mpnet"}, "wordpiece"),
+    "Electra": ("bert-tiny", {}, "wordpiece"),
+    "ModernBert": ("bert-tiny", {}, "wordpiece"),
+    "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
     "Bart": ("bart-base", {}, "byte-bpe"),
@@ -153,6 +191,15 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "GPTNeoX": ("gpt-mini", {}, "byte-bpe"),
     "Qwen3": ("modern-decoder", {}, "byte-bpe"),
 }
+CHANGES = {  # of the preset
+    "DistilBert": {"segments": 0},
+    "Electra": {"d_embedding": 16},
+    "MPNet": {"segments": 0, "relative_bias": True},
+    "ModernBert": {
+        "segments": 0, "norm_position": "pre", "first_norm": False, "positions": "rotary", "activation": "geglu",
+        "norm_bias": False, "attention": ["full", "window:4"], "rope_local_theta": 50.0, "mlm_head_bias": False,
+    },
+}  # fmt: skip
 PAIRS = [Example((text, TEXTS[i - 1])) for i, text in enumerate(TEXTS)]
 SINGLE = [Example((text,)) for text in TEXTS]
 
@@ -181,7 +228,7 @@ def tuned(tmp_path_factory, scattered):
         lines = [*TEXTS, *(f"{a} {b}" for a in TEXTS for b in TEXTS)] * 3
         size = {"byte-bpe": 290, "wordpiece": 60, "bpe": 295, "unigram": 290}[kind]
         tokenizer = train_tokenizer(kind, lines, vocab_size=size)
-        config = body_config(ModelConfig.model_validate(load(preset)["model"] | SMALL))
+        config = body_config(ModelConfig.model_validate(load(preset)["model"] | SMALL | CHANGES.get(family, {})))
         examples = TRAINED[task]
         if task == "tag":
             examples = [Example(e.texts, tuple("OBI"[i % 3] + "-X" * (i % 3 > 0) for i, _ in enumerate(e.texts)))
@@ -254,7 +301,7 @@ def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task)
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "XLNet", "Qwen3"])
+@pytest.mark.parametrize("family", [*BERTS, "ModernBert", "GPT2", "XLNet", "Qwen3"])
 @torch.inference_mode()
 def test_tags_of_words_are_the_same_there(tuned, family):
     run = tuned(family, "tag")
@@ -266,7 +313,7 @@ def test_tags_of_words_are_the_same_there(tuned, family):
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "GPT2", "Bart", "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "ModernBert", "GPT2", "Bart", "XLNet"])
 @torch.inference_mode()
 def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
     run = tuned(family, "span")
@@ -291,7 +338,7 @@ def _same_logits(run, model, tokenizer, examples):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "XLNet"])
 @torch.inference_mode()
 def test_choices_are_the_same_there(tuned, family):
     run = tuned(family, "choice")

@@ -58,6 +58,7 @@ def test_parameters_of_heads_and_of_a_source_encoder_have_their_parts():
     assert part_of("source_encoder.encoder.layers.0.feed_forward.inner.weight") == "source encoder feed-forward"
     assert part_of("source_encoder.embedding.tokens.weight") == "source token embeddings"
     assert part_of("decoder.layers.0.cross_attention_norm.weight") == "decoder norms"
+    assert part_of("encoder_embedding.projection.weight") == "token embeddings"
     config = ModelConfig(d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1, source_layers=1)
     model = build_model(config, 20, {"kind": "text", "outputs": 3, "pooling": "mean"})
     parts = parameters_by_part(model)
@@ -133,6 +134,14 @@ def test_memory_is_four_bytes_a_number():
     assert "cache_per_token" not in memory(ModelConfig(kind="encoder"), 1000)
     narrow = ModelConfig(kind="decoder", d_key=16, d_value=64, heads=2, decoder_layers=1)
     assert memory(narrow, 0)["cache_per_token"] == 2 * (16 + 64) * 4
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_heads_that_share_keys_remember_so_many_fewer_of_them(kv_heads):
+    config = ModelConfig(kind="decoder", d_model=32, heads=4, kv_heads=kv_heads, decoder_layers=3, d_ff=16)
+    model = build_model(config, 50)
+    _, state = model.advance(torch.randint(50, (1, 7)), model.init_state(1))
+    assert 7 * memory(config, 0)["cache_per_token"] == state.bytes() == 7 * 3 * kv_heads * 2 * 8 * 4
 
 
 def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():

@@ -111,7 +111,7 @@ def test_the_value_of_an_option(option, text, capsys):
     for call in ([option, text], [f"{option}={text}"]):
         assert main(["score", "bleu", "h", "--ref", "r", "--confidence", *call]) == 2
         sentence, hint = capsys.readouterr().err.splitlines()
-        assert sentence == f"nlpcli: {option}: '{text}' is not a {what}"
+        assert sentence == f"nlpcli: {option} needs a {what}, but '{text}' is not one"
         assert hint == "  hint: 'nlpcli score --help' lists its options"
 
 

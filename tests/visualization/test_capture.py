@@ -34,6 +34,7 @@ FAMILIES = {
     "decoder": ({"kind": "decoder"}, lambda m: m(TOKENS), {"decoder": 2}),
     "window": ({"kind": "decoder", "attention": ["full", "window:2"]}, lambda m: m(TOKENS), {"decoder": 2}),
     "rotary": ({"kind": "encoder", "positions": "rotary"}, lambda m: m(TOKENS), {"encoder": 3}),
+    "shared keys": ({"kind": "decoder", "kv_heads": 1}, lambda m: m(TOKENS), {"decoder": 2}),
     "both": ({}, lambda m: m(TOKENS, None, TOKENS[:, :3]), {"encoder": 3, "decoder": 2, "cross": 2}),
     "source encoder": (
         {"source_layers": 1},

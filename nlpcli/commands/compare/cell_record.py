@@ -64,7 +64,7 @@ def weights_of(folder: Path) -> str | None:
 def _given_tokenizer(cell: Cell) -> dict[str, str]:
     if cell.request.tokenizer is None:
         return {}
-    from nlpcli.commands.tokenize import open_tokenizer
+    from nlpcli.runs.open_tokenizer import open_tokenizer
 
     return {"the tokenizer": open_tokenizer(Path(cell.request.tokenizer)).fingerprint}
 

@@ -262,7 +262,7 @@ def _pretraining(
 
 
 def _check(cell: Cell) -> None:
-    """Refuses what the recipe would refuse before it reads the text."""
+    """Refuses what the training would refuse before it reads the text."""
     config = cell.config
     if cell.command == "pretrain":
         from nlpcli.runs.pretraining.pretrain import configured
@@ -296,7 +296,7 @@ def parameters(cell: Cell) -> int:
 def pieces(cell: Cell) -> int:
     """The size of a cell's vocabulary; where its tokenizer is still to be trained, what is asked of it."""
     if cell.request.tokenizer is not None:
-        from nlpcli.commands.tokenize import open_tokenizer
+        from nlpcli.runs.open_tokenizer import open_tokenizer
 
         return open_tokenizer(Path(cell.request.tokenizer)).vocab_size
     if cell.config.init:

@@ -39,9 +39,10 @@ def score_test(cell: Cell, test: HeldOut, listener: Listener) -> dict[str, Any]:
 
     Raises: NlpcliError for text that can't be read.
     """
-    from nlpcli.commands.translate import Translating, translate, write_lines
+    from nlpcli.config.files import write_lines
     from nlpcli.data.readers import read_lines
     from nlpcli.evaluation import Resampling
+    from nlpcli.runs.translation import Translating, translate
 
     config = cell.config
     job = Translating(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.decoding_settings import check_lengths, generation_of
+from nlpcli.runs.decoding_settings import beginning, check_lengths, end_of, generation_of, text_start, window_of
 from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model
 
@@ -111,6 +111,7 @@ class Generator:
         self.remembers = getattr(self.model, "memory_length", 0) > 0  # and forgets by itself what is too long ago
         self.window = window_of(loaded)
         self.nothing = beginning(loaded)
+        self.start = text_start(loaded)
 
     def generate(
         self, prompts: Iterable[str], *, stream: Callable[[str], None] | None = None
@@ -130,7 +131,7 @@ class Generator:
         from nlpcli.decoding.sampling import sample
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
-        prefixes = [self._fitting(ids, rows[i][0]) or self.nothing for i, ids in enumerate(prompts)]
+        prefixes = [[*self.start, *self._fitting(ids, rows[i][0])] or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         most = self.job.max_new_tokens or MOST_TOKENS
         streams = [(number, k) for number, _, k in rows]
@@ -159,10 +160,11 @@ class Generator:
         ]
 
     def _fitting(self, ids: list[int], number: int) -> list[int]:
-        if len(ids) > self.window:
-            tokens = f"{counted(len(ids), 'token')} and is truncated to its last {self.window:,}"
+        room = self.window - len(self.start)
+        if len(ids) > room:
+            tokens = f"{counted(len(ids), 'token')} and is truncated to its last {room:,}"
             self.warn(f"prompt {number + 1} has {tokens}, the model's maximum")
-        return ids[-self.window :]
+        return ids[-room:]
 
     def _settings(self) -> Any:
         from nlpcli.decoding.constraints import Constraints, never_written
@@ -196,26 +198,6 @@ class Generator:
             prompt_number=number,
             sample=k,
         )
-
-
-def window_of(loaded: LoadedModel) -> int:
-    """How many tokens a language model can look back on: its context in training, where it has no memory."""
-    if getattr(loaded.model, "memory_length", 0):
-        return loaded.config.max_length
-    return min(loaded.config.max_length, loaded.info.get("context") or loaded.config.max_length)
-
-
-def end_of(loaded: LoadedModel) -> int | None:
-    """The id that ends a text; None where the model read text without borders between documents and knows no end."""
-    return loaded.tokenizer.special.eos if loaded.info.get("document_end", True) else None
-
-
-def beginning(loaded: LoadedModel) -> list[int]:
-    """What a text begins from that has no beginning: the end of the document before, or else of the line."""
-    end = end_of(loaded)
-    if end is not None:
-        return [end]
-    return loaded.tokenizer.encode(["\n"])[0] or [loaded.tokenizer.special.bos]
 
 
 def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.commands.generate.generate import added_text, before_stop, end_of, stopper
+from nlpcli.commands.generate.generate import added_text, before_stop, stopper
 from nlpcli.commands.generate.prompt_template import Template
 from nlpcli.decoding.hypothesis import device_of
 from nlpcli.decoding.likelihood import Completions
 from nlpcli.decoding.stop_conditions import EndingAtTexts
+from nlpcli.runs.decoding_settings import end_of
 
 if TYPE_CHECKING:
     from nlpcli.models.model_folder import LoadedModel

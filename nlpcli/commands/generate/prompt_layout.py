@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nlpcli.commands.generate.generate import beginning, window_of
 from nlpcli.commands.generate.prompt_template import Case, Template
 from nlpcli.config.counting import counted
 from nlpcli.decoding.likelihood import Completions, split_completions
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import beginning, text_start, window_of
 
 if TYPE_CHECKING:
     from nlpcli.models.model_folder import LoadedModel
@@ -81,18 +81,23 @@ class DecoderLayout:
         self.tokenizer = loaded.tokenizer
         self.room = window_of(loaded)
         self.start = beginning(loaded)
+        self.text_start = text_start(loaded)
 
     def ask(self, context: str, candidates: Sequence[str]) -> Completions:
         if candidates:
-            return Completions(*split_completions(self.tokenizer, context, candidates, self.start[-1]))
-        return Completions(self.tokenizer.encode([context])[0] or self.start, ())
+            prefix, rests = split_completions(self.tokenizer, context, candidates, self.start[-1])
+        else:
+            prefix, rests = self.tokenizer.encode([context])[0] or self.start, []
+        start = self.text_start
+        return Completions(start if start and prefix in (start, start[-1:]) else [*start, *prefix], rests)
 
     def excess(self, question: Completions, new_tokens: int) -> int:
         longest = max(map(len, question.candidates), default=new_tokens)
         return len(question.prefix) + longest - 1 - self.room
 
     def cut(self, question: Completions, tokens: int) -> Completions:
-        return replace(question, prefix=question.prefix[tokens:])
+        first = len(self.text_start)
+        return replace(question, prefix=[*question.prefix[:first], *question.prefix[first + tokens :]])
 
 
 class EncoderDecoderLayout:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nlpcli.commands.generate.prompt_template import Template
-from nlpcli.commands.score.score import parse_metrics
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
+from nlpcli.evaluation.metric_names import parse_metrics
 from nlpcli.evaluation.score import ANSWERS, LABELS, TEXT_PAIRS, reference_sets
 
 RANKED, WRITTEN = "accuracy", "exact-match"

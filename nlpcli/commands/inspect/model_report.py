@@ -67,6 +67,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "step": info.get("step"),
         "layers": {_key(name): count for name, count in layers_by_stack(config).items()},
         **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
+        "kv_heads": (config.kv_heads or config.heads) if config.family == "transformer" else None,
         "context_length": _longest(config),
         "trained_context_length": info.get("context") or info.get("max_length"),
         "max_source_length": config.max_length if config.kind == "encoder-decoder" else None,
@@ -164,12 +165,15 @@ def _what(facts: Mapping[str, Any]) -> Section:
         context += f"; trained on up to {facts['trained_context_length']:,}"
     elif facts["max_source_length"]:
         context += f"; sources are truncated to {counted(facts['max_source_length'], 'token')}"
+    heads = counted(facts["heads"], "head")
+    if facts["kv_heads"] not in (None, facts["heads"]):
+        heads += f" ({facts['kv_heads']} of keys and values)"
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("use", _USES.get(facts["task"], f"{facts['task']} (nlpcli predict, nlpcli evaluate)")),
         (
             "layers",
-            f"{layers}; d_model {facts['d_model']}, {counted(facts['heads'], 'head')}, d_ff {facts['d_ff']}",
+            f"{layers}; d_model {facts['d_model']}, {heads}, d_ff {facts['d_ff']}",
         ),
         ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
         ("context", context),

@@ -86,7 +86,7 @@ def inspect_parallel(corpus: Corpus) -> Inspection:
 
 
 def _tokenizers(corpus: Corpus) -> list[Any]:
-    from nlpcli.commands.tokenize import open_tokenizer
+    from nlpcli.runs.open_tokenizer import open_tokenizer
 
     if corpus.tokenizer is None:
         if corpus.target_tokenizer is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands in
     (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
-    (r"embedding\.tokens\.", "token embeddings"),
+    (r"embedding\.(tokens|projection)\.", "token embeddings"),
     (r"embedding\.positions\.|^(en|de)coder\.positions\.|\.encoder\.positions\.", "positions"),
     (r"embedding\.segments\.", "segment embeddings"),
     (r"embedding\.norm\.", "embedding norm"),

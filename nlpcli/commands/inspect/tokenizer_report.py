@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nlpcli.commands.inspect.findings import Example, Finding, Inspection, Section, finding, percent
-from nlpcli.commands.tokenize import describe, open_tokenizer
 from nlpcli.config.counting import counted
 from nlpcli.data.readers import no_text, read_lines
 from nlpcli.errors import reads_description
+from nlpcli.runs.open_tokenizer import describe, open_tokenizer
 from nlpcli.text.detokenization import BYTE_PIECES, SPACE_MARK
 from nlpcli.text.unusual_characters import script_of, spelled
 

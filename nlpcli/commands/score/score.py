@@ -13,13 +13,12 @@ from nlpcli.config.counting import counted
 from nlpcli.data.open_text import STDIN
 from nlpcli.errors import NlpcliError, is_absent, nearest, unknown
 from nlpcli.evaluation import METRICS, Metric, Resampling, Score
+from nlpcli.evaluation.metric_names import FAMILIES, parse_metrics
 from nlpcli.evaluation.score import LABELS
 
 if TYPE_CHECKING:
     import jiwer
 
-FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel"), "squad": ("exact-match", "answer-f1")}
-"""Names of several metrics that are usually given together."""
 
 __all__ = [
     "FAMILIES",
@@ -87,16 +86,6 @@ class ScoreReport:
             {"system": row.system, "baseline": row.baseline, **row.score.as_dict(row.metric)} for row in self.scores
         ]
         return {"segments": self.segments, "references": list(self.references), "scores": rows}
-
-
-def parse_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """Metric names out of `bleu`, `bleu,chrf` and the like, each once. Raises: NlpcliError for an unknown one.
-
-    The name of a family (`rouge`, `squad`) stands for all of it.
-    """
-    found = [name.strip().lower() for group in names for name in group.split(",")]
-    members = [member for name in found for member in FAMILIES.get(name, (name,))]
-    return tuple(METRICS.check(name) for name in dict.fromkeys(members) if name)
 
 
 def split_metric(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpcli.commands.generate.generate import beginning, window_of
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability, texts_of
 from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
+from nlpcli.runs.decoding_settings import beginning, text_start, window_of
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
 
@@ -25,11 +25,14 @@ MEMORY, TEXT = "memory", "text"
 def read_stream(opened: Opened, given: Given) -> Seen:
     """A language model on a text. Site: "decoder"."""
     [ids] = opened.loaded.tokenizer.encode([given.text])
-    window = window_of(opened.loaded)
+    start = text_start(opened.loaded)
+    window = window_of(opened.loaded) - len(start)
     if len(ids) > window:
         opened.warn(truncated(given.place, len(ids), window))
     ids = ids[:window]
-    return _stream(opened, given, [Part(ids)] if ids else [Part(beginning(opened.loaded), special=True)])
+    if not ids:
+        return _stream(opened, given, [Part(beginning(opened.loaded), special=True)])
+    return _stream(opened, given, [*([Part(start, special=True)] if start else []), Part(ids)])
 
 
 def read_prompt(opened: Opened, given: Given) -> Seen:

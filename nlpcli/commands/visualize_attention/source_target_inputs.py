@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from nlpcli.commands.translate import Search, search_settings
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability
 from nlpcli.commands.visualize_attention.readable_tokens import Part, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
@@ -24,6 +23,7 @@ from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.source_target_batches import source_ids
 from nlpcli.runs.decoding_settings import generation_of
+from nlpcli.runs.translation import Search, search_settings
 from nlpcli.visualization.capture import capture
 
 

@@ -326,7 +326,7 @@ def tokenizer_of(
         if start.tokenizer is None:
             raise no_tokenizer(start.path, "name the tokenizer of its training with --tokenizer DIR")
         return start.tokenizer
-    from nlpcli.commands.tokenize import open_tokenizer
+    from nlpcli.runs.open_tokenizer import open_tokenizer
 
     given = open_tokenizer(Path(request.tokenizer))
     if start.tokenizer is None:

@@ -140,8 +140,8 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
 
     Raises: NlpcliError for one that is named in vain, or that is not the model's.
     """
-    from nlpcli.commands.tokenize import open_tokenizer
     from nlpcli.models.model_folder import SOURCE_TOKENIZER
+    from nlpcli.runs.open_tokenizer import open_tokenizer
     from nlpcli.text import load_tokenizer
 
     given, layers = request.source_tokenizer, config.model.source_layers

@@ -16,10 +16,10 @@ from nlpcli.runs.suites.suite_scores import MEAN, SuiteScores, check_model
 from nlpcli.runs.training_run import CONFIG, Listener, Request, has_checkpoint, resolve
 
 if TYPE_CHECKING:
-    from nlpcli.commands.evaluate import Evaluating
-    from nlpcli.commands.predict import Applied
     from nlpcli.data.examples import Example
     from nlpcli.evaluation import Score
+    from nlpcli.runs.task_evaluation import Evaluating
+    from nlpcli.runs.task_model import Applied
 
 MAX_LENGTH = 256
 """The most tokens of an example of SuperGLUE and Russian SuperGLUE, which have paragraphs, unless said otherwise."""
@@ -201,7 +201,7 @@ def find_model(root: Path, task: SuiteTask, *, only: Sequence[SuiteTask]) -> Pat
 
 def predict_all(applied: Applied, examples: Sequence[Example], job: Evaluating) -> list[dict[str, Any]]:
     """The predictions for examples, encoded a window at a time."""
-    from nlpcli.commands.predict import WINDOW
+    from nlpcli.runs.task_model import WINDOW
 
     return [
         prediction
@@ -211,8 +211,8 @@ def predict_all(applied: Applied, examples: Sequence[Example], job: Evaluating) 
 
 
 def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
-    from nlpcli.commands.predict import open_task
     from nlpcli.runs.find_model import locate_task
+    from nlpcli.runs.task_model import open_task
 
     applied = open_task(locate_task(model, say=str), device=job.device, threads=job.threads, part=job.part)
     try:

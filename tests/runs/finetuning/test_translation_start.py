@@ -10,7 +10,6 @@ import pytest
 import sentencepiece
 import torch
 
-from nlpcli.commands.translate import Search, Translating, translate
 from nlpcli.config.schema import ModelConfig
 from nlpcli.convert.huggingface_folder import write_huggingface
 from nlpcli.decoding.beam import BeamSettings
@@ -22,6 +21,7 @@ from nlpcli.models.model_folder import DESCRIPTION, load_model, read_info
 from nlpcli.runs.finetuning.finetune import defaults, finetune
 from nlpcli.runs.open_model import open_model
 from nlpcli.runs.training_run import Request
+from nlpcli.runs.translation import Search, Translating, translate
 from nlpcli.text import Tokenizer, train_tokenizer
 from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import SpecialTokens

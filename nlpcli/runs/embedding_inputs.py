@@ -1,0 +1,83 @@
+"""What is embedded: the settings of a call, and the lines of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from nlpcli.config.counting import counted
+from nlpcli.data.open_text import STDIN, check_opens
+from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.embedder import Embedder, Vectors
+from nlpcli.runs.text_inputs import Input, check_field, read_inputs
+
+_Item = TypeVar("_Item")
+
+
+FORMATS = ("auto", "lines", "jsonl")
+
+
+WORD_VECTORS = ("mean", "first")
+
+
+WINDOW = 1024  # lines read ahead
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What to embed, and how.
+
+    files: names, "-" for standard input. format: `auto` is JSON for .jsonl, .ndjson and .json, and wherever `field`,
+    the JSON field of the text ("text") or a path to it, is given. output_field: of the vector. word: of a word's pieces
+    the `mean`, or the `first` one. only: words (or several words on end) that are looked for, in any case; none: all.
+    """
+
+    files: Sequence[str] = (STDIN,)
+    vectors: Vectors = field(default_factory=Vectors)
+    format: str = "auto"
+    field: str | None = None
+    output_field: str = "vector"
+    word: str = "mean"
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("format", self.format, FORMATS)
+        check_field(self.format, self.field)
+        if self.word not in WORD_VECTORS:
+            raise unknown("word pooling", self.word, WORD_VECTORS)
+        if not all(wanted.strip() for wanted in self.only):
+            raise NlpcliError("the word of --word is empty")
+        if self.output_field == (self.field or "text"):
+            raise NlpcliError(
+                f"the vector can't be written to the field '{self.output_field}', which contains the text",
+                hint="name another field with --output-field",
+            )
+
+
+def read_texts(job: Embedding, added: Sequence[str] = ()) -> Iterator[Input]:
+    """The lines of all files. added: see `read_inputs`. Raises: NlpcliError, with file and line, for bad input."""
+    for path in job.files:
+        yield from read_inputs(path, job.format, job.field, added)
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raises: NlpcliError for a file that can't be opened, before any model is loaded, and for stdin named twice."""
+    if list(files).count(STDIN) > 1:
+        raise NlpcliError("standard input can be read only once, but it is named twice")
+    for path in files:
+        check_opens(path)
+
+
+def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
+    while window := list(islice(items, size)):
+        yield window
+
+
+def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:
+    if embedder.cut:
+        have = "has" if embedder.cut == 1 else "have"
+        longest = f"more than {counted(embedder.max_length, 'token')} (--max-length)"
+        warn(f"{counted(embedder.cut, 'line')} {have} {longest} and {'is' if embedder.cut == 1 else 'are'} truncated")
