@@ -31,7 +31,7 @@ LETTERS = {
     "--ref": "-r",
     "--top": "-k",
     "--format": "-f",
-    "--width": "-w",
+    "--decimals": "-w",
 }
 """The letter of an option, the same in every command that has the option."""
 

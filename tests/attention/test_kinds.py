@@ -92,7 +92,7 @@ def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_t
     own = patterns(attention=["window:3"], decoder_attention=["full", "window:2"])
     assert own == [["window:3"] * 2, ["causal", "causal & window:2"]]
     assert ModelConfig(decoder_attention=["full"]) == ModelConfig()
-    with pytest.raises(ValueError, match="belongs to an encoder-decoder; of this decoder set attention"):
+    with pytest.raises(ValueError, match="needs a model of kind encoder-decoder; for one of kind decoder, set attention"):
         ModelConfig(kind="decoder", decoder_attention=["window:2"])
 
 

@@ -391,7 +391,7 @@ def test_an_objective_is_understood_by_its_usual_names(call, tmp_path, typed, ob
         (["cluster", "-f", "json"], "--json"), (["finetune", "--preset", "bert-nano"], "--model"),
         (["finetune", "--learning-rate", "1"], "--lr"), (["pretrain", "--epochs", "3"], "--max-epochs"),
         (["pretrain", "--steps", "3"], "--max-steps"), (["pretrain", "--input", "a"], "--data"),
-        (["score", "-w", "4"], "--decimals"), (["score", "--width=4"], "--decimals"),
+        (["score", "--width=4"], "--decimals"),
         (["score", "--precision", "4"], "--decimals"), (["score", "perplexity", "--memory", "4"], "--memory-length"),
         (["translate", "--patience", "2"], "--beam-patience"), (["tokenize", "encode", "t", "--as", "ids"], "--unit"),
         (["tokenize", "decode", "t", "--as", "ids"], "--unit"),

@@ -84,7 +84,7 @@ def test_a_classifier_gives_its_own_probabilities_for_texts_and_pairs(foreign, k
             chances = logits(model, tokenizer, example).logits[0].softmax(-1).tolist()
             assert found["probabilities"] == pytest.approx(dict(zip(names.values(), chances, strict=True)), abs=1e-4)
         assert [found["label"] for found in applied.predict([*SINGLE, Example(("",))])]
-    with pytest.raises(NlpcliError, match="label 'positiv' is not one"):
+    with pytest.raises(NlpcliError, match="the model was not trained with the label 'positiv'"):
         applied.task.check(Example(("x",), "positiv", place="dev.tsv:1"))
 
 
@@ -142,7 +142,7 @@ def test_a_head_that_is_not_known_leaves_the_body(foreign):
     folder, _, _ = foreign("bert")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"architectures": ["BertForSomethingElse"]}))
-    with pytest.raises(NlpcliError, match="is an encoder, not fine-tuned for a task"):
+    with pytest.raises(NlpcliError, match="is an encoder, but this command needs a model that was fine-tuned for a task"):
         locate_task(folder, say=print)
 
 

@@ -48,5 +48,5 @@ def test_the_loss_is_that_of_these_probabilities_with_its_gradients(bias, high):
 
 @pytest.mark.parametrize("cutoffs", [[0], [50], [30, 20], [60]])
 def test_cutoffs_that_do_not_rise_inside_the_vocabulary_are_refused(cutoffs):
-    with pytest.raises(NlpcliError, match="must rise"):
+    with pytest.raises(NlpcliError, match="must increase and be between"):
         AdaptiveSoftmax(16, 50, cutoffs)

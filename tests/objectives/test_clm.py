@@ -120,7 +120,7 @@ def test_evaluation_goes_through_the_vocabulary_once_for_a_batch_of_windows(shar
 
 
 def test_a_stride_beyond_the_context_is_refused_at_once(shards, tokenizer):
-    with pytest.raises(NlpcliError, match="stride 9 with context 8"):
+    with pytest.raises(NlpcliError, match="the stride must be between 1 and the context of 8 tokens, not 9"):
         objective(shards, tokenizer, stride=9)
 
 

@@ -175,7 +175,7 @@ def test_mixing_is_a_temperature(tmp_path, mixing, expected):
         ("tasks: {a.b: {train: x, dev: y}}", "can't be the name of a task"),
         ("tasks: {a: {train: x}}", "'tasks.a.dev' is missing"),
         ("tasks: {a: {train: x, dev: y, prefx: z}}", "unknown key"),
-        ("tasks: {a: {train: x, dev: y, task: classify, prefix: z}}", "is for text-to-text"),
+        ("tasks: {a: {train: x, dev: y, task: classify, prefix: z}}", "is a setting of text-to-text tasks"),
         ("tasks: {a: {train: x, dev: y, head: {dropout: 0.1}}}", "has no section 'head'"),
         ("tasks: {a: {train: x, dev: y, weight: 0}}", "weight"),
     ],

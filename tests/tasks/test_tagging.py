@@ -106,7 +106,7 @@ def test_invalid_bio_is_told_with_its_place_and_read_as_conlleval_reads_it():
     assert tags.of(examples[1]) == ["O", "B-LOC", "O", "B-LOC"]
     (note,) = notes
     assert note.startswith("2 tags are not valid in the scheme BIO")
-    assert "x.conll:2: 'I-LOC' at word 2" in note
+    assert "x.conll:2: word 2 has the tag 'I-LOC', but 'B-LOC' is expected" in note
 
 
 @pytest.mark.parametrize(

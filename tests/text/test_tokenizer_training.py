@@ -115,7 +115,7 @@ def test_wrong_settings_are_refused(lines):
         ({"vocab_size": 0}, "the vocabulary size must be at least 1, not 0"),
         ({"sentinels": -1}, "the number of sentinel tokens can't be negative: -1"),
         ({"character_coverage": 1.5}, "the character coverage must be greater than 0 and at most 1, not 1.5"),
-        ({"max_lines": 0}, "at most 0 lines"),
+        ({"max_lines": 0}, "the maximum number of lines to train on must be at least 1, not 0"),
     ):
         with pytest.raises(NlpcliError, match=message):
             train_tokenizer(**{"kind": "unigram", "texts": lines, "vocab_size": 400, **settings})
