@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 
 from nlpcli.escaping import shortened
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _LONGEST_NAME = 200
 _ALTERED = "the folder was changed or is damaged; copy or download it again"
 
@@ -38,7 +39,9 @@ class NlpcliError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self):  # keeps the hint when a worker process raises
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., NlpcliError], tuple[object, ...]]:  # keeps the hint when a worker process raises
         return (_rebuild, (type(self), self.message, self.hint))
 
 
@@ -113,7 +116,8 @@ def _distance(one: str, other: str, most: int) -> int | None:
     """Insertions, deletions, replacements and swaps of neighbors between two words, None for more than `most`."""
     if abs(len(one) - len(other)) > most:
         return None
-    before, last = [], list(range(len(other) + 1))
+    before: list[int] = []
+    last = list(range(len(other) + 1))
     for i, a in enumerate(one, start=1):
         row = [i]
         for j, b in enumerate(other, start=1):

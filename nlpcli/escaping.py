@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 VALUE = 300
 """The most characters of a value that a sentence quotes."""
@@ -58,12 +57,12 @@ def sentence(text: str, limit: int = SENTENCE) -> str:
     return shortened(_LONG_WORD.sub(lambda found: shortened(found.group()), printable(text)), limit)
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """A value as it is written in Python, bounded in length and in the work that it takes."""
     return shortened(_written(value, _DEPTH))
 
 
-def _written(value: Any, depth: int) -> str:
+def _written(value: object, depth: int) -> str:
     if isinstance(value, str):
         return repr(shortened(value))
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1024:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -18,7 +18,10 @@ def for_heads(x: Tensor, heads: int) -> Tensor:
 class DecodingState(Protocol):
     """What one layer remembers of a text that is read step by step: a value, which no step changes."""
 
-    length: int  # positions read so far
+    @property
+    def length(self) -> int:
+        """Positions read so far."""
+        ...
 
     def select(self, index: Tensor) -> DecodingState:
         """The state whose row i is row index[i] of this one: selects, repeats or drops rows."""
@@ -27,6 +30,9 @@ class DecodingState(Protocol):
     def bytes(self) -> int:
         """The memory it takes."""
         ...
+
+
+State = TypeVar("State", bound=DecodingState)
 
 
 class ScoreBias(Protocol):
@@ -45,7 +51,7 @@ class ScoreBias(Protocol):
         ...
 
 
-class AttentionCore(Protocol):
+class AttentionCore(Protocol[State]):
     """Context out of queries, keys and values, all (rows, heads, length, width); n queries are the last of m keys.
 
     Keys and values of a kind that says `groups` may have fewer heads, each for as many consecutive heads of queries.
@@ -65,7 +71,7 @@ class AttentionCore(Protocol):
         """The context (rows, heads, n, d_value) of a whole text; no state is made."""
         ...
 
-    def start(self, mask: AttentionMask) -> DecodingState:
+    def start(self, mask: AttentionMask) -> State:
         """The state before the first position, for a mask that is only a pattern."""
         ...
 
@@ -74,11 +80,11 @@ class AttentionCore(Protocol):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        state: Any,
+        state: State,
         mask: AttentionMask,
         *,
         bias: ScoreBias | None = None,
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, State]:
         """The context of the n >= 1 positions after those of `state`, whose keys and values are given, and the state
         after them. Every cut of a text into steps gives what `forward` gives."""
         ...
@@ -90,24 +96,24 @@ class AttentionCore(Protocol):
         mask: AttentionMask,
         *,
         bias: ScoreBias | None = None,
-        state: Any = None,
+        state: State | None = None,
     ) -> Tensor:
         """The weights (rows, heads, n, m) that `forward` applies to the values, with gradients; weights @ value is the
         context. With a state those of the step after it, over all m positions so far."""
         ...
 
 
-class SequenceMixer(Protocol):
+class SequenceMixer(Protocol[State]):
     """A layer's part in which positions meet: states (rows, n, d_model) in, states of the same shape out."""
 
     def __call__(self, x: Tensor, mask: AttentionMask | None = None, *, bias: ScoreBias | None = None) -> Tensor:
         """A whole text; no state is made."""
         ...
 
-    def start(self) -> DecodingState:
+    def start(self) -> State:
         """The state before the first position."""
         ...
 
-    def step(self, x: Tensor, state: Any, *, bias: ScoreBias | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: State, *, bias: ScoreBias | None = None) -> tuple[Tensor, State]:
         """The positions after those of `state`, and the state after them."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,8 +24,14 @@ class Recorder(list[Tensor]):
         self.gradients = gradients
 
 
+class Recordable(Protocol):
+    """An attention layer, which hands its weights to its recorder while it has one."""
+
+    recorder: Recorder | None
+
+
 @contextmanager
-def recording(*layers: Any, gradients: bool = False) -> Iterator[list[Recorder]]:
+def recording(*layers: Recordable, gradients: bool = False) -> Iterator[list[Recorder]]:
     """A recorder for each of these attention layers, in their order, which receives its calls inside the `with`.
 
     Afterwards each layer has the recorder that it had before; a layer that is named twice has one for both.
@@ -37,8 +43,8 @@ def recording(*layers: Any, gradients: bool = False) -> Iterator[list[Recorder]]
     try:
         yield [recorders[layer] for layer in layers]
     finally:
-        for layer, recorder in before.items():
-            layer.recorder = recorder
+        for layer, earlier in before.items():
+            layer.recorder = earlier
 
 
 def recorded(

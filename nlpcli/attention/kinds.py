@@ -83,7 +83,7 @@ class AttentionEntry:
         """The pattern of a layer, of a decoder's if `causal`."""
         return decoder_pattern(self.pattern) if causal else self.pattern
 
-    def core(self, **settings: Any) -> AttentionCore:
+    def core(self, **settings: object) -> AttentionCore[Any]:
         """The core, freshly made. settings: as of all kinds, see `SoftmaxAttention`."""
         module, _, name = self.kind.target.partition(":")
         return getattr(import_module(module), name)(*self.numbers, **settings)

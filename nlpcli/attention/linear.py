@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +32,12 @@ class RunningSums:
     keys: Tensor | None = None
 
     def select(self, index: Tensor) -> RunningSums:
-        if self.products is None:
+        if self.products is None or self.keys is None:
             return self
         return RunningSums(self.length, self.products.index_select(0, index), self.keys.index_select(0, index))
 
     def bytes(self) -> int:
-        return 0 if self.products is None else self.products.nbytes + self.keys.nbytes
+        return sum(part.nbytes for part in (self.products, self.keys) if part is not None)
 
 
 class LinearAttention:
@@ -125,7 +124,7 @@ def _chunks(query: Tensor, key: Tensor, value: Tensor, before: RunningSums) -> t
     return context, RunningSums(before.length + n, products[:, :, -1].clone(), keys[:, :, -1].clone())
 
 
-def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 

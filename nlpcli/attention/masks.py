@@ -77,8 +77,9 @@ class AttentionMask:
         found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
         rows = torch.ones(len(lengths), 1, m, m, dtype=torch.bool, device=device)
         for row, length in enumerate(lengths):
-            if found[length] is not None:
-                rows[row, 0, :length, :length] = found[length]
+            allowed = found[length]
+            if allowed is not None:
+                rows[row, 0, :length, :length] = allowed
         return rows[:, :, m - n :]
 
 

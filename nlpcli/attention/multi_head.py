@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
@@ -41,7 +43,7 @@ class MultiHeadAttention(nn.Module):
         norm_eps: float = 1e-5,
         scale: bool = True,
         pattern: Pattern = Full(),
-        core: AttentionCore | None = None,
+        core: AttentionCore[Any] | None = None,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -57,7 +59,7 @@ class MultiHeadAttention(nn.Module):
         self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
         self.dropout = dropout
-        self.core = core or SoftmaxAttention(scale=scale)
+        self.core: AttentionCore[Any] = core or SoftmaxAttention(scale=scale)  # any core takes the state it has made
         self.pattern = pattern
         self._mask = AttentionMask(pattern)
         self.recorder: Recorder | None = None

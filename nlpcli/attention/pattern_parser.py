@@ -97,7 +97,8 @@ class _Reader:
         return found
 
     def atom(self, word: str, place: int) -> Pattern:
-        name, sign, rest = re.fullmatch(r"([^:@]*)([:@]?)(.*)", word, re.DOTALL).groups()
+        name = re.split("[:@]", word, maxsplit=1)[0]
+        sign, rest = word[len(name) :][:1], word[len(name) + 1 :]
         if name not in PATTERNS:
             raise self.wrong(f"unknown pattern '{name}'", place, unknown("pattern", name, PATTERNS).hint)
         kind = PATTERNS[name]

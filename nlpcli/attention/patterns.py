@@ -60,7 +60,12 @@ class Horizon:
 
 
 class Pattern(ABC):
-    """For query i and key j: may i look at j? `|` is or, `&` is and; `str` gives a text that `parse` reads back."""
+    """For query i and key j: may i look at j? `|` is or, `&` is and; `str` gives a text that `parse` reads back.
+
+    form: how a pattern that has a name is written.
+    """
+
+    form: ClassVar[str]
 
     @abstractmethod
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
@@ -470,8 +475,8 @@ class Either(_Joined):
     @property
     def horizon(self) -> Horizon:
         parts = [part.horizon for part in self.parts]
-        lasts = [part.last for part in parts]
-        return Horizon(max(part.first for part in parts), None if None in lasts else max(lasts))
+        lasts = [part.last for part in parts if part.last is not None]
+        return Horizon(max(part.first for part in parts), max(lasts) if len(lasts) == len(parts) else None)
 
 
 @dataclass(frozen=True)
@@ -488,10 +493,11 @@ class Both(_Joined):
 
     @property
     def horizon(self) -> Horizon:
-        bounded = [horizon for horizon in (part.horizon for part in self.parts) if horizon.last is not None]
+        horizons = [part.horizon for part in self.parts]
+        bounded = [(horizon.first, horizon.last) for horizon in horizons if horizon.last is not None]
         if not bounded:
             return Horizon()
-        return Horizon(max(part.first for part in bounded), min(part.last for part in bounded))
+        return Horizon(max(first for first, _ in bounded), min(last for _, last in bounded))
 
 
 def joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:

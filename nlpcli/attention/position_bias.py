@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nlpcli.attention.states import Positions
 
@@ -18,6 +19,10 @@ class PositionBias(Protocol):
 
     def between(self, query: Tensor, key: Tensor) -> Tensor:
         """(1, heads, n, m) for the positions of n queries and m keys."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of any module: what is trained."""
         ...
 
 

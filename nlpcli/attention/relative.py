@@ -119,6 +119,7 @@ class RelativeAttention(nn.Module):
         bias = torch.einsum("bhnd,chd->bhnc", query + self.position_bias[:, None], keys)  # by distance
         bias = relative_shift(bias, m) if places is None else relative_gather(bias, places, columns - m, m)
         if other_segment is not None:
+            assert self.segment_bias is not None and self.segment_keys is not None
             own, other = torch.einsum("bhnd,shd->sbhn", query + self.segment_bias[:, None], self.segment_keys)
             bias = bias + torch.where(other_segment, other[..., None], own[..., None])
         query = query + self.content_bias[:, None]

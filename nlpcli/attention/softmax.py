@@ -155,7 +155,16 @@ def softmax_attention(
     )  # fmt: skip
 
 
-def _in_float32(query, key, value, allowed, causal, bias, scale, dropout) -> Tensor:
+def _in_float32(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    allowed: Tensor | None,
+    causal: bool,
+    bias: Tensor | None,
+    scale: float | None,
+    dropout: float,
+) -> Tensor:
     """On a CPU the fused kernel's backward pass takes ten times longer in half precision than in float32."""
     with torch.autocast("cpu", enabled=False):
         context = softmax_attention(

@@ -93,11 +93,11 @@ class KeyValueCache:
         and the cache after the step."""
         new = self._copy()
         begin = new._begin()
-        new._write(KeyValue(key, value), begin)
-        newest = new._buffer.pair.part(begin - new._offset, new.length - new._offset)
+        buffer = new._write(KeyValue(key, value), begin)
+        newest = buffer.pair.part(begin - new._offset, new.length - new._offset)
         held = newest if new._first is None else new._first.extended(newest.key, newest.value)
         if self.horizon.last is not None:
-            new._forget()
+            new._forget(buffer, self.horizon.last)
         return held, new
 
     def seen_after(self, n: int) -> Positions:
@@ -135,19 +135,19 @@ class KeyValueCache:
         begin = self.length + 1 - max(self.horizon.last, 1)
         return begin if begin > self.horizon.first else 0
 
-    def _write(self, pair: KeyValue, begin: int) -> None:
-        """Puts n new positions into the buffer, or into another one, which begins at `begin`."""
+    def _write(self, pair: KeyValue, begin: int) -> _Buffer:
+        """Puts n new positions into the buffer, or into another one, which begins at `begin`. Returns: that buffer."""
         used, n, buffer = self.length - self._offset, pair.length, self._buffer
         self.length += n
         if buffer is None:
             self._buffer = _Buffer(pair, n)
-            return
+            return self._buffer
         if begin:
-            self._keep_first()
+            self._keep_first(buffer)
         if used + n <= _SHORT or buffer.selected or torch.is_grad_enabled():
             held = buffer.pair.part(begin - self._offset, used).extended(pair.key, pair.value)
             self._buffer, self._offset = _Buffer(held, held.length), begin
-            return
+            return self._buffer
         if buffer.filled != used or used + n > buffer.pair.length or not _writable(buffer.pair):
             held = buffer.pair.part(begin - self._offset, used)
             used = held.length
@@ -156,20 +156,21 @@ class KeyValueCache:
         buffer.pair.key.narrow(2, used, n).copy_(pair.key)
         buffer.pair.value.narrow(2, used, n).copy_(pair.value)
         buffer.filled = used + n
+        return buffer
 
-    def _keep_first(self) -> None:
+    def _keep_first(self, buffer: _Buffer) -> None:
         """Keeps the first positions of the horizon apart, before the buffer, which still has them, moves on."""
         if self._first is None and self.horizon.first:
-            first = self._buffer.pair.part(0, self.horizon.first)
+            first = buffer.pair.part(0, self.horizon.first)
             self._first = KeyValue(first.key.clone(), first.value.clone())
 
-    def _forget(self) -> None:
-        """Lets go of a buffer that a long step has made larger than the horizon needs."""
-        begin, last = self._begin(), self.horizon.last
-        if not begin or self._buffer.pair.length <= self.horizon.first + 2 * max(last, 1) + _ROOM:
+    def _forget(self, buffer: _Buffer, last: int) -> None:
+        """Lets go of a buffer that a long step has made larger than the horizon needs. last: of the horizon."""
+        begin = self._begin()
+        if not begin or buffer.pair.length <= self.horizon.first + 2 * max(last, 1) + _ROOM:
             return
-        self._keep_first()
-        held = self._buffer.pair.part(begin - self._offset, self.length - self._offset)
+        self._keep_first(buffer)
+        held = buffer.pair.part(begin - self._offset, self.length - self._offset)
         self._buffer, self._offset = _Buffer(_room(held, held.length), held.length), begin
 
 

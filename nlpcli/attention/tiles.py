@@ -34,8 +34,8 @@ _NEAR = 32  # ranges of keys that are nearer to each other are read as one
 
 HALVES = (torch.bfloat16, torch.float16)
 
-_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_FLASH_BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_FLASH_BACKWARD: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,15 @@ def make_tiling(
     pattern: Pattern, n: int, m: int, blocks: Iterable[tuple[int, int, list[Range]]] | None = None
 ) -> Tiling:
     """The tiles of a pattern, whether it is worthwhile or not."""
-    shared: dict[tuple[Any, ...], Tensor] = {}
+    shared: dict[tuple[object, ...], Tensor] = {}
     tiles = []
     with torch.inference_mode(False):  # what was made while translating must serve training, too
         for first, last, ranges in blocks if blocks is not None else _blocks(pattern, n, m):
-            keys: Range | Tensor = (
-                ranges[0] if len(ranges) == 1 else torch.tensor(_places(ranges), dtype=torch.long, device="cpu")
-            )
-            places = torch.arange(*keys, device="cpu") if len(ranges) == 1 else keys
+            keys: Range | Tensor
+            if len(ranges) == 1:
+                keys, places = ranges[0], torch.arange(*ranges[0], device="cpu")
+            else:
+                keys = places = torch.tensor(_places(ranges), dtype=torch.long, device="cpu")
             allowed = pattern.allows(torch.arange(first, last, device="cpu")[:, None], places[None, :], m)
             allowed = allowed.expand(last - first, len(places))
             mask = None
@@ -181,17 +182,20 @@ class _Hidden:
         return found if mask is None else found + mask
 
     def _seen(self, tile: Tile) -> Tensor | None:
-        one = not isinstance(tile.keys, Tensor)
         seen = None
-        if self.keys is not None and not (one and tile.keys[1] <= self.whole):
-            keys = self.keys[:, slice(*tile.keys)] if one else self.keys[:, tile.keys.to(self.device)]
-            seen = keys[:, None, None, :]
+        all_tokens = not isinstance(tile.keys, Tensor) and tile.keys[1] <= self.whole
+        if self.keys is not None and not all_tokens:
+            seen = self._at_keys(self.keys, tile)[:, None, None, :]
         if self.documents is not None:
             own = self.documents[:, tile.first : tile.last]
-            others = self.documents[:, slice(*tile.keys)] if one else self.documents[:, tile.keys.to(self.device)]
+            others = self._at_keys(self.documents, tile)
             same = own[:, None, :, None] == others[:, None, None, :]
             seen = same if seen is None else seen & same
         return seen
+
+    def _at_keys(self, x: Tensor, tile: Tile) -> Tensor:
+        """The columns of x (rows, m) that belong to the keys of a tile."""
+        return x[:, tile.keys.to(self.device)] if isinstance(tile.keys, Tensor) else x[:, slice(*tile.keys)]
 
 
 def _through_public(
@@ -234,7 +238,13 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, tiles: Tiling, hidden: _Hidden, scale: float | None
+        ctx: Any,  # torch's record of a call, on which any attribute may be set
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tiles: Tiling,
+        hidden: _Hidden,
+        scale: float | None,
     ) -> Tensor:
         rows, heads, n, width = query.shape
         context = query.new_zeros(rows, n, heads, width).transpose(1, 2)  # as the kernel lays it out
@@ -251,7 +261,10 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # torch's record of a call, on which any attribute may be set
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         query, key, value, context, sums = ctx.saved_tensors
         of_query, of_key, of_value = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
         before = ctx.tiles.m - ctx.tiles.n

@@ -14,11 +14,13 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import BinaryIO, TypeVar
 
+fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # Windows
@@ -27,6 +29,7 @@ except ImportError:  # Windows
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)-([0-9a-f]{12}|[0-9]+)", re.DOTALL)
 _LONGEST = 200  # bytes of NAME: with what is put around it, the temporary name has at most 255
 _TRIES = 100
+_Handle = TypeVar("_Handle", int, int | None)
 _STALE_SECONDS = 24 * 3600
 """How long nothing may have changed under a temporary name before it counts as left, where the disk knows no locks."""
 
@@ -79,7 +82,11 @@ def is_free(path: Path) -> bool:
 def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file beside `path` and its name, locked; whoever fills it renames it, otherwise it is gone afterwards."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    handle, aside = _create(path, lambda aside: os.open(aside, flags, 0o666))
+
+    def create(aside: Path) -> int:
+        return os.open(aside, flags, 0o666)
+
+    handle, aside = _create(path, create)
     try:
         with open(handle, "w+b") as file:
             yield file, aside
@@ -106,7 +113,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _create(path: Path, create) -> tuple[int | None, Path]:
+def _create(path: Path, create: Callable[[Path], _Handle]) -> tuple[_Handle, Path]:
     """Makes something under a temporary name and locks it before anyone takes it for a leftover."""
     for _ in range(_TRIES):
         aside = temporary_path(path)
@@ -148,7 +155,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
         return
     for path in left:
         parts = _TEMPORARY.fullmatch(path.name)
-        if name is None or parts["name"] == name:
+        if parts is not None and name in (None, parts["name"]):
             with suppress(OSError):
                 if parts["kind"] == "old":
                     _put_back(path, path.with_name(parts["name"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -26,7 +26,7 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_spelled_as_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _is_spelled_as_a_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuses `1_0` and `true` where a number belongs, which pydantic reads as 10 and as 1."""
         kinds = set(_kinds_in(cls.model_fields[str(info.field_name)].annotation))
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -37,7 +37,7 @@ class Strict(BaseModel):
         return value
 
 
-def _kinds_in(annotation: Any) -> Iterator[Any]:
+def _kinds_in(annotation: object) -> Iterator[object]:
     """The types that a type is made of: int of `tuple[int, ...] | None`; of a choice of words, str."""
     if get_origin(annotation) is Literal:
         yield from map(type, get_args(annotation))
@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):
         self._open: set[str] = set()
         self._sizes: dict[str, int] = {}
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             self._count_alias(event)
@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
             problem = f"its aliases expand to more than {_MOST_ALIASED:,} values and characters"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -113,7 +113,7 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_int(self, node):
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         value = parse_int(self.construct_scalar(node))
         if value is None or value.bit_length() > _LARGEST:
             raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
@@ -249,7 +249,7 @@ def apply_overrides(data: Mapping[str, Any], assignments: Iterable[str]) -> dict
     return result
 
 
-def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+def _nested(keys: list[str], value: object) -> dict[str, Any]:
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
 
 

@@ -47,8 +47,10 @@ class RopeScalingConfig(Strict):
 
     @model_validator(mode="after")
     def _is_of_its_method(self) -> RopeScalingConfig:
-        own = {"llama3": ("low_freq_factor", "high_freq_factor")}
-        own["yarn"] = ("beta_fast", "beta_slow", "attention_factor", "truncate")
+        own: dict[str, tuple[str, ...]] = {
+            "llama3": ("low_freq_factor", "high_freq_factor"),
+            "yarn": ("beta_fast", "beta_slow", "attention_factor", "truncate"),
+        }
         for name, field in type(self).model_fields.items():
             method = next((method for method, names in own.items() if name in names), None)
             wanted = self.method != "none" if method is None else self.method == method
@@ -166,7 +168,7 @@ class ModelConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_what_its_family_is(cls, data: Any) -> Any:
+    def _is_what_its_family_is(cls, data: object) -> object:
         """What is left as by default, and isn't the family's to choose, says what the family does."""
         if not isinstance(data, dict) or not isinstance(data.get("family"), str):
             return data
@@ -175,14 +177,14 @@ class ModelConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _says_the_same_attention_once(cls, data: Any) -> Any:
+    def _says_the_same_attention_once(cls, data: object) -> object:
         if isinstance(data, dict) and data.get("decoder_attention") == data.get("attention", _default("attention")):
             return data | {"decoder_attention": None}
         return data
 
     @model_validator(mode="before")
     @classmethod
-    def _says_what_is_as_usual_in_one_way(cls, data: Any) -> Any:
+    def _says_what_is_as_usual_in_one_way(cls, data: object) -> object:
         """As many kv_heads as heads, and embeddings as wide as d_model, are null."""
         for name, usual in (("kv_heads", "heads"), ("d_embedding", "d_model")):
             if isinstance(data, dict) and data.get(name) == data.get(usual, _default(usual)):

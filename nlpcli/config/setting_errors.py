@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from nlpcli.errors import NlpcliError, nearest, plain
 from nlpcli.escaping import VALUE, quoted, shortened
 
+_NOTHING = object()
+_Location = Sequence[int | str]  # the keys and the numbers of list entries that lead to a value
 _GROUP = "must be a group of settings, 'name: value'"
 _SENTENCES = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
@@ -52,21 +55,24 @@ def mistake(kind: type[BaseModel], data: Mapping[str, Any], source: str, error: 
     return NlpcliError(f"{source}: {key}{_joint(key, wrong)}{wrong}{_got(first['input'])}", hint=_choice(first))
 
 
-def _place(location: Sequence[Any], data: Any, type_: str) -> tuple[Any, ...]:
+def _place(location: _Location, data: object, type_: str) -> tuple[int | str, ...]:
     """The keys that lead to a value; pydantic's names for the branches of a union are none."""
-    found: list[Any] = []
+    found: list[int | str] = []
     for number, part in enumerate(location):
-        inside = isinstance(data, Mapping) and part in data
-        inside = inside or (isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data))
-        if inside:
+        inside: object = _NOTHING
+        if isinstance(data, Mapping):
+            inside = data.get(part, _NOTHING)
+        elif isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data):
+            inside = data[part]
+        if inside is not _NOTHING:
             found.append(part)
-            data = data[part]
+            data = inside
         elif type_ == "missing" and number == len(location) - 1:
             found.append(part)
     return tuple(found)
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: ErrorDetails) -> str:
     type_, context = error["type"], error.get("ctx") or {}
     if type_ in ("value_error", "assertion_error"):  # our own words
         own = shortened(str(context.get("error") or error["msg"]), 2 * VALUE)
@@ -85,11 +91,11 @@ def _joint(key: str, wrong: str) -> str:
     return " " if re.match(r"must |contains |is not ", wrong) else ": "
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _got(value: Any) -> str:
+def _got(value: object) -> str:
     """The value for a reader, where it is short or can be cut."""
     if not isinstance(value, (str, int, float, bool, list, datetime.date, type(None))):
         return ""
@@ -97,7 +103,7 @@ def _got(value: Any) -> str:
     return f" (got {str(value).lower() if isinstance(value, bool) else text})"
 
 
-def _choice(error: Any) -> str | None:
+def _choice(error: ErrorDetails) -> str | None:
     """The nearest of several values that are possible."""
     if error["type"] not in ("literal_error", "enum") or not isinstance(error["input"], str):
         return None
@@ -133,7 +139,7 @@ _USUAL = {
 # --- names --------------------------------------------------------------------------------------------------------
 
 
-def suggestion(kind: type[BaseModel], place: Sequence[Any]) -> str | None:
+def suggestion(kind: type[BaseModel], place: _Location) -> str | None:
     """What was meant by the unknown key at `place`: a setting of that name elsewhere, or one of nearly that name."""
     name, settings = str(place[-1]), dict.fromkeys(paths(kind))
     whole = ".".join(str(part) for part in place)
@@ -169,15 +175,16 @@ def paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from paths(below, f"{prefix}{name}.")
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: object) -> type[BaseModel] | None:
     """The group of settings that a field holds, if it is one (or one or null)."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
     return next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
 
 
-def _fields_at(kind: type[BaseModel], place: Sequence[Any]) -> list[str]:
+def _fields_at(kind: type[BaseModel], place: _Location) -> list[str]:
     for part in place:
-        annotation: Any = kind.model_fields[part].annotation if part in kind.model_fields else None
+        field = kind.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
         inner = [item for item in (annotation, *get_args(annotation)) if isinstance(item, type)]
         inner = [item for item in inner if issubclass(item, BaseModel)]
         if inner:

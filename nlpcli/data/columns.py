@@ -160,25 +160,27 @@ def by_names(columns: Columns, names: Sequence[str], *, texts: int | None, label
     Raises: NlpcliError for a column that is not there, and where it can't be told which is meant.
     """
     width, usual = len(names), Usual(names, place)
-    explicit = [None if name is None else find(name, names, width, place) for name in (columns.text, columns.text2)]
-    taken = {i for i in explicit if i is not None}
-    found: tuple[int, ...] | None = None
-    if texts == 1 or (texts is None and explicit[0] is not None and explicit[1] is None):
-        found = (usual.first(TEXTS, taken, "--text") if explicit[0] is None else explicit[0],)
-    elif None not in explicit:
-        found = tuple(explicit)
+    first = None if columns.text is None else find(columns.text, names, width, place)
+    second = None if columns.text2 is None else find(columns.text2, names, width, place)
+    taken = {i for i in (first, second) if i is not None}
+    found: tuple[int | None, ...] | None
+    if texts == 1 or (texts is None and first is not None and second is None):
+        found = (usual.first(TEXTS, taken, "--text") if first is None else first,)
+    elif first is not None and second is not None:
+        found = (first, second)
     else:
-        found = usual.pair(explicit)
-        if found is None and explicit[1] is not None:
-            found = (usual.first(TEXTS, taken, "--text"), explicit[1])
+        found = usual.pair((first, second))
+        if found is None and second is not None:
+            found = (usual.first(TEXTS, taken, "--text"), second)
         elif found is None and texts is None:
             found = (usual.first(TEXTS, taken, "--text"),)
-    if found is None or None in found:
+    places = tuple(i for i in found or () if i is not None)
+    if found is None or len(places) < len(found):
         what = "the second text" if found is None and taken else "the texts" if found is None else "the text"
         raise _cannot_tell(what, names, place, "--text2" if taken else "--text")
-    id = find(columns.id, names, width, place) if columns.id else usual.first(IDS, set(found), None)
-    label = _label(columns, names, usual, set(found), labelled=labelled, place=place)
-    return Places(found, label, id)
+    id = find(columns.id, names, width, place) if columns.id else usual.first(IDS, set(places), None)
+    label = _label(columns, names, usual, set(places), labelled=labelled, place=place)
+    return Places(places, label, id)
 
 
 def by_numbers(

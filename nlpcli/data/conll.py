@@ -133,6 +133,8 @@ def _word_and_tag(
     cells: Sequence[str], columns: Columns, format: str, place: str, *, labelled: bool
 ) -> tuple[tuple[int, int | None], int]:
     """Where word and tag stand, from 0, and how many columns each row has to have."""
+    names: Sequence[str] | None
+    tag: int | None
     if format == "conllu":
         names, width, word, tag = FIELDS, len(FIELDS), 1, 3
     else:
@@ -196,7 +198,7 @@ def _column(
     return Usual(row.names, row.place).first(usual, (), option)
 
 
-def _list(value: Any, what: str, place: str) -> tuple[str, ...]:
+def _list(value: object, what: str, place: str) -> tuple[str, ...]:
     """The parts of a JSON list, or of a cell with spaces between them."""
     if isinstance(value, list):
         return tuple(as_text(part, f"each of the {what}", place) for part in value)

@@ -90,7 +90,8 @@ class SentenceDocuments:
         self.shards = shards
         self._bounds = _documents(shards.offsets)  # (documents, 2), units
 
-    def __reduce__(self):  # the bounds are found again, the files mapped again
+    def __reduce__(self) -> tuple[type[SentenceDocuments], tuple[ShardSet]]:
+        # The bounds are found again, the files mapped again.
         return SentenceDocuments, (self.shards,)
 
     def __len__(self) -> int:

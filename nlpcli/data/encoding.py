@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ def encode_pieces(pieces: list[Piece], tokenizer: Tokenizer) -> Encoded:
     )
 
 
-def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -> Iterator[Encoded]:
+def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -> Generator[Encoded, None, None]:
     """Encodes a stream of pieces, in order, in this process (`workers` 1) or in a pool of fresh ones.
 
     The workers are spawned, not forked: a fork of a process that runs threads (PyTorch's, say) can hang. They ignore
@@ -87,9 +87,9 @@ def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -
     with tempfile.TemporaryDirectory(prefix="nlpcli-tokenizer-") as folder, _pool(workers) as pool:
         directory = Path(folder, "tokenizer")
         tokenizer.save(directory)
-        submit = partial(pool.submit, _encode_in_worker, directory=str(directory))
+        encode = partial(_encode_in_worker, directory=str(directory))
         try:
-            yield from _in_order((partial(submit, chunk) for chunk in chunks), ahead=2 * workers)
+            yield from _in_order((partial(pool.submit, encode, chunk) for chunk in chunks), ahead=2 * workers)
         except BrokenProcessPool as error:
             raise RunFailed(
                 "a process that encodes text ended unexpectedly",
@@ -116,7 +116,9 @@ def _start_worker() -> None:
 
 def _end_with_parent() -> None:
     """A parent that is killed can't tell its workers, which would wait for it for ever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
     os._exit(1)
 
 
@@ -131,8 +133,8 @@ def _encode_in_worker(pieces: list[Piece], *, directory: str) -> Encoded:
     return encode_pieces(pieces, _worker_tokenizer(directory))
 
 
-def _in_order(calls: Iterator[Callable[[], Future]], *, ahead: int) -> Iterator[Encoded]:
-    waiting: deque[Future] = deque()
+def _in_order(calls: Iterator[Callable[[], Future[Encoded]]], *, ahead: int) -> Iterator[Encoded]:
+    waiting: deque[Future[Encoded]] = deque()
     for call in calls:
         waiting.append(call())
         if len(waiting) >= ahead:

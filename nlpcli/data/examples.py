@@ -137,20 +137,23 @@ class _Finder:
         self.names: tuple[str, ...] | None = None
         self.width = 0
 
-    def find(self, row: Row, first: Sequence[Row]) -> None:
-        settings = {"texts": self.texts, "labelled": self.labelled, "place": row.place}
+    def find(self, row: Row, first: Sequence[Row]) -> Places:
         if row.names is None:
-            self.places = by_numbers(self.columns, [other.cells for other in first], **settings)
+            cells = [other.cells for other in first]
+            places = by_numbers(self.columns, cells, texts=self.texts, labelled=self.labelled, place=row.place)
         else:
-            self.places = by_names(self.columns, row.names, **settings)
+            places = by_names(self.columns, row.names, texts=self.texts, labelled=self.labelled, place=row.place)
         self.names, self.width = row.names, len(row.cells if row.names is None else row.names)
+        self.places = places
+        return places
 
     def example(self, row: Row) -> Example:
-        if self.places is None or row.names != self.names:
-            self.find(row, [row])
-        least = self.places.last + 1 if self.lenient and self.names is None else self.width
+        places = self.places
+        if places is None or row.names != self.names:
+            places = self.find(row, [row])
+        least = places.last + 1 if self.lenient and self.names is None else self.width
         check_width(row, self.width, least, more=self.lenient)
-        places, cells, place = self.places, row.cells, row.place
+        cells, place = row.cells, row.place
         texts = tuple(as_text(cells[i], self._named(i), place) for i in places.texts)
         label = None if places.label is None else self._label([cells[i] for i in places.label], places.label, place)
         if label is None and self.labelled:
@@ -167,7 +170,7 @@ class _Finder:
         return f"column {i + 1}" if self.names is None else f"'{listed(self.names[i : i + 1])}'"
 
 
-def as_label(value: Any, what: str, place: str, *, names: bool = True) -> str | tuple[str, ...] | None:
+def as_label(value: object, what: str, place: str, *, names: bool = True) -> str | tuple[str, ...] | None:
     """A cell as a label: a list is one of several parts, null is none. names: see `read_texts`.
 
     Raises: NlpcliError as `as_text` and `clean_label`.
@@ -177,7 +180,7 @@ def as_label(value: Any, what: str, place: str, *, names: bool = True) -> str | 
     return None if value is None else _label_part(value, what, place, names=names)
 
 
-def _label_part(value: Any, what: str, place: str, *, names: bool) -> str:
+def _label_part(value: object, what: str, place: str, *, names: bool) -> str:
     text = as_text(value, what, place)
     return clean_label(text, place) if names else text
 
@@ -245,11 +248,12 @@ def parse_choices_row(row: Row, columns: Columns, *, labelled: bool) -> Example:
 
 
 def _usual_choices(row: Row) -> list[int]:
-    found = _numbered(row.names or ())
-    several = [i for i in found if [squashed(row.names[j]) for j in found].count(squashed(row.names[i])) > 1]
+    names = row.names or ()
+    found = _numbered(names)
+    several = [i for i in found if [squashed(names[j]) for j in found].count(squashed(names[i])) > 1]
     if several:
-        same = [i for i in several if squashed(row.names[i]) == squashed(row.names[several[0]])]
-        raise ambiguous(same, row.names, row.place, "--choices")
+        same = [i for i in several if squashed(names[i]) == squashed(names[several[0]])]
+        raise ambiguous(same, names, row.place, "--choices")
     lists = [i for name in _LISTS if (i := _usual(row, [name], "--choices")) is not None]
     if len(found) < 2 and not lists:
         there = f"the columns are: {listed(row.names)}" if row.names else "the table has no header"
@@ -284,13 +288,15 @@ def _stem(row: Row, columns: Columns) -> list[int]:
             f"{row.place}: it is not clear which column contains the text", hint="name the column with --text"
         )
     question = _usual(row, ("question",), "--text2")
-    if not explicit and question is not None and squashed(row.names[first]) in _WITH_QUESTION:
+    names = row.names or ()  # there are some where a usual one was found
+    if not explicit and question is not None and squashed(names[first]) in _WITH_QUESTION:
         explicit = [question]
     return [first, *explicit]
 
 
 def _choice_label(row: Row, columns: Columns, taken: set[int], *, labelled: bool) -> str | None:
     names = row.names or ()
+    i: int | None
     if columns.label is not None and (labelled or columns.label in names or column_number(columns.label) is not None):
         i = find(columns.label, row.names, len(row.cells), row.place)
     else:

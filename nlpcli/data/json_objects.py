@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from nlpcli.config.loading import json_reason
 from nlpcli.data.open_text import inner_suffix, shown
@@ -33,9 +33,21 @@ def parse_object(text: str, place: str, *, numbers: bool = False, hint: str = _L
     return _checked(record, place)
 
 
+@overload
+def read_objects(
+    lines: Iterable[Line], path: Path | str, *, numbers: bool = False, blank_lines: Literal[False] = False
+) -> Iterator[tuple[dict[str, Any], str]]: ...
+
+
+@overload
+def read_objects(
+    lines: Iterable[Line], path: Path | str, *, numbers: bool = False, blank_lines: bool
+) -> Iterator[tuple[dict[str, Any] | None, str]]: ...
+
+
 def read_objects(
     lines: Iterable[Line], path: Path | str, *, numbers: bool = False, blank_lines: bool = False
-) -> Iterator[tuple[dict | None, str]]:
+) -> Iterator[tuple[dict[str, Any] | None, str]]:
     """The objects in numbered lines with the place of each: JSON lines, as they come; or a whole file at once that is a
     list of objects, or, where its name ends with .json, an object that holds one such list (or is the only record).
 
@@ -146,7 +158,7 @@ def _decoder(numbers: bool) -> json.JSONDecoder:
     return _AS_NUMBERS if numbers else _AS_WRITTEN
 
 
-def _checked(record: Any, place: str) -> dict[str, Any]:
+def _checked(record: object, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise NlpcliError(
             f"{place}: this is not a JSON object", hint='each line must look like {"text": "...", "label": "..."}'
@@ -173,7 +185,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _at(value: Any, parts: Sequence[str]) -> Any:
+def _at(value: object, parts: Sequence[str]) -> Any:
     if not parts:
         return value
     if isinstance(value, list) and parts[0].isdecimal() and int(parts[0]) < len(value):
@@ -189,7 +201,7 @@ def _at(value: Any, parts: Sequence[str]) -> Any:
     raise KeyError(".".join(parts))
 
 
-def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> Iterator[tuple[dict, str]]:
+def _in_document(lines: Iterable[Line], path: Path | str, *, numbers: bool) -> Iterator[tuple[dict[str, Any], str]]:
     """The records of a file that is one JSON value, read as a whole."""
     numbered = list(lines)
     text = "\n".join(line.rstrip("\r\n") for _, line in numbered)
@@ -228,7 +240,7 @@ def _all_objects(values: Sequence[Any]) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
-def _listed(text: str, decoder: json.JSONDecoder, place: Any) -> Iterator[tuple[dict, str]]:
+def _listed(text: str, decoder: json.JSONDecoder, place: Callable[[int], str]) -> Iterator[tuple[dict[str, Any], str]]:
     """The objects of a list, each as soon as it is parsed."""
     at = _skip(text, text.index("[") + 1)
     while text[at : at + 1] != "]":

@@ -12,9 +12,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from nlpcli.errors import NlpcliError, nearest
+
+if TYPE_CHECKING:
+    import zstandard
+    from typing_extensions import Buffer
 
 STDIN = "-"
 
@@ -78,7 +82,7 @@ def inner_suffix(path: Path | str) -> str:
 
 
 @contextmanager
-def open_bytes(path: Path | str) -> Iterator[BinaryIO]:
+def open_bytes(path: Path | str) -> Iterator[io.BufferedIOBase]:
     """The decompressed bytes of a file, or of standard input for "-"; what is compressed is told by its first bytes.
 
     Raises: NlpcliError for a missing or unreadable file, a folder, and compressed data that is damaged or cut off
@@ -175,7 +179,7 @@ def looks_like_text(path: Path) -> bool:
         return b"\x00" not in stream.read(_HEAD)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
@@ -194,14 +198,14 @@ def _near(path: Path) -> str | None:
     return f"did you mean '{path.with_name(found)}'?" if found else None
 
 
-def _standard_input() -> BinaryIO:
+def _standard_input() -> io.BufferedReader:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None:
         raise NlpcliError("there is no standard input to read from")
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 
-def _compression(path: Path | str, raw: BinaryIO) -> str | None:
+def _compression(path: Path | str, raw: io.BufferedReader) -> str | None:
     head = raw.peek(8)[:8]
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
@@ -213,7 +217,7 @@ def _compression(path: Path | str, raw: BinaryIO) -> str | None:
     return None
 
 
-def _decompressed(compression: str | None, raw: BinaryIO) -> BinaryIO:
+def _decompressed(compression: str | None, raw: io.BufferedReader) -> io.BufferedIOBase:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if compression == "xz":
@@ -231,18 +235,19 @@ def _damaged_zstd() -> type[Exception]:
 class _ZstandardStream(io.RawIOBase):
     """Decompresses all frames of a stream and, unlike the library's own reader, notices when the last one is cut."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: io.BufferedReader) -> None:
         import zstandard
 
         self._raw = raw
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
-        self._frame = None
+        self._frame: zstandard.ZstdDecompressionObj | None = None
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Buffer) -> int:
+        room = memoryview(buffer)
         while not self._ready:
             data = self._frame.unused_data if self._frame is not None and self._frame.eof else b""
             if not data:
@@ -254,7 +259,7 @@ class _ZstandardStream(io.RawIOBase):
             if self._frame is None or self._frame.eof:
                 self._frame = self._new_frame()
             self._ready = memoryview(self._frame.decompress(data))
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
+        count = min(len(room), len(self._ready))
+        room[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import codecs
 import glob
+import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
 
 from nlpcli.config.counting import counted
 from nlpcli.data.json_objects import read_objects, text_member
@@ -91,7 +91,7 @@ def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = LO
         yield from _lines(lines, path, ends=ends)
 
 
-def bounded(stream: BinaryIO, path: Path | str, longest: int) -> Iterator[bytes]:
+def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int) -> Iterator[bytes]:
     """The lines of a stream, none of which is held in memory beyond the bound. Raises: NlpcliError for a longer one."""
     number = 0
     while raw := stream.readline(longest + 1):
@@ -129,15 +129,14 @@ def read_parallel(source: Path | str, target: Path | str) -> Iterator[tuple[str,
 
     Raises: NlpcliError for files of unequal length (naming both numbers of lines), empty files, and as `read_lines`.
     """
-    missing = object()
-    lines = enumerate(zip_longest(read_lines(source), read_lines(target), fillvalue=missing))
+    lines = enumerate(zip_longest(read_lines(source), read_lines(target)))
     number = -1
-    for number, pair in lines:
-        if missing in pair:
+    for number, (source_line, target_line) in lines:
+        if source_line is None or target_line is None:
             total = number + 1 + sum(1 for _ in lines)
-            counts = (number, total) if pair[0] is missing else (total, number)
+            counts = (number, total) if source_line is None else (total, number)
             raise unequal(source, target, *counts)
-        yield pair
+        yield source_line, target_line
     if number < 0:
         raise NlpcliError(f"{shown(source)} and {shown(target)} are empty")
 
@@ -151,7 +150,7 @@ def unequal(source: Path | str, target: Path | str, source_lines: int, target_li
     )
 
 
-def find_files(paths: Iterable[Path | str]) -> list[Path | str]:
+def find_files(paths: Iterable[Path | str] | Path | str) -> list[Path | str]:
     """The files meant by names of files, folders (all text files below, sorted), globs and "-" (standard input).
 
     Below a folder hidden entries are left out, and so are files that are not text (with zero bytes at the beginning).
@@ -286,7 +285,7 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[Piece]:
         yield "\n".join(held), True
 
 
-def _whole(stream: BinaryIO, path: Path | str) -> Iterator[Piece]:
+def _whole(stream: io.BufferedIOBase, path: Path | str) -> Iterator[Piece]:
     """Every character of a file: cut after the last line end of a block, or the last space, or else anywhere."""
     decode = codecs.getincrementaldecoder("utf-8")("strict").decode
     rest, line, first = "", 1, True
@@ -337,7 +336,7 @@ def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Pie
 
 
 def _text_files_below(folder: Path) -> list[Path]:
-    found = []
+    found: list[Path] = []
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found.extend(Path(here, name) for name in names if not name.startswith("."))

@@ -32,11 +32,11 @@ def repeatable(paths: Iterable[Path | str] | Path | str) -> Iterator[list[Path]]
                 with open_bytes(path) as stream, writing(copies[number]), open(copies[number], "wb") as copy:
                     shutil.copyfileobj(stream, copy, 1 << 20)
         try:
-            yield [copies.get(number, path) for number, path in enumerate(files)]
+            yield [copies[number] if number in copies else Path(path) for number, path in enumerate(files)]
         except NlpcliError as error:
             message = error.message
-            for number, copy in copies.items():
-                message = message.replace(str(copy), shown(files[number]))
+            for number, copied in copies.items():
+                message = message.replace(str(copied), shown(files[number]))
             if message == error.message:
                 raise
             raise type(error)(message, hint=error.hint) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class ShardSet:
         files = _Files(Path(path), verify=verify)
         return cls(files, 0, files.index["tokens"], 0, files.index["documents"])
 
-    def __reduce__(self):  # a loader process maps the files again instead of receiving their content
+    def __reduce__(self) -> tuple[Callable[..., ShardSet], tuple[object, ...]]:
+        # A loader process maps the files again instead of receiving their content.
         return _reopen, (self.path, self._start, self._stop, self._first, self._last)
 
     def __len__(self) -> int:
@@ -132,7 +134,8 @@ class ShardSet:
             return 0, 0
         begin = self._sizes_within(self._first, self._start, at_border=0.0)
         end = self._sizes_within(self._last - 1, self._stop, at_border=1.0)
-        return tuple(round(float(size)) for size in end - begin)
+        text_bytes, text_words = (round(float(size)) for size in end - begin)
+        return text_bytes, text_words
 
     def _sizes_within(self, document: int, token: int, *, at_border: float) -> np.ndarray:
         """Bytes and words of the whole set before a token of `document` (`at_border`: share if it has no tokens)."""
@@ -193,7 +196,7 @@ class ShardSet:
                 f"the text has {counted(self.tokens, 'token')}, too few to use {fraction:g} of them as the dev set",
                 hint="use more text, or another dev set",
             )
-        borders = [range(self.documents + 1)]
+        borders: list[range | np.ndarray] = [range(self.documents + 1)]
         if self.sentences is not None:
             borders.insert(0, np.flatnonzero(np.diff(self.offsets) == 0) + 1)
         for choices in borders:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nlpcli.config.counting import counted
 from nlpcli.config.loading import json_reason
@@ -76,7 +76,7 @@ def read_answers(path: Path | str) -> Iterator[RightAnswers]:
     """
     for record, _, place in _records(path, contexts=False):
         if not isinstance(record, dict):
-            _member(record, "answers", list, place)
+            raise _bad_member(None, "answers", list, place)
         answers = _answers(record, place, labelled=True) or ()
         yield RightAnswers(_id(record, place), tuple(text for text, _ in answers), place)
 
@@ -89,6 +89,8 @@ def parse_question(record: dict[str, Any], *, place: str, labelled: bool = False
     """One JSON object with `question` and `context`. Raises: NlpcliError as `read_questions`."""
     return _example(record, _member(record, "context", str, place), place, labelled=labelled, spans=labelled)
 
+
+_Kind = TypeVar("_Kind")
 
 Found = Iterator[tuple[dict[str, Any] | None, str, str]]
 """Questions with their contexts and places; None for a blank line."""
@@ -141,7 +143,8 @@ def _of_objects(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts:
 
 def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts: bool) -> Found:
     place = shown(path)
-    text, begun = [], 1
+    text: list[str] = []
+    begun = 1
     for number, line in lines:
         begun = number if not text else begun
         text.append(line)
@@ -169,7 +172,7 @@ def _of_articles(lines: Iterable[tuple[int, str]], path: Path | str, *, contexts
                 yield question, context, f"{place}, question {name}" if name else where
 
 
-def _example(record: Any, context: str, place: str, *, labelled: bool, spans: bool) -> Example:
+def _example(record: dict[str, Any], context: str, place: str, *, labelled: bool, spans: bool) -> Example:
     question = as_text(_member(record, "question", str, place), "the question", place)
     context = as_text(context, "the context", place)
     pairs = _answers(record, place, labelled=labelled, spans=spans)
@@ -219,14 +222,14 @@ def _answers(record: dict[str, Any], place: str, *, labelled: bool, spans: bool 
     return [(text, answer.get("answer_start")) for text, answer in zip(texts, found, strict=True)]
 
 
-def _start(value: Any) -> int | None:
+def _start(value: object) -> int | None:
     """A start as JSON has it, None for what is no whole number."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return parse_int(value) if isinstance(value, str) else None
 
 
-def _span(text: str, value: Any, context: str, place: str) -> Answer:
+def _span(text: str, value: object, context: str, place: str) -> Answer:
     """The answer to learn. Raises: BadAnswer where it does not stand in its context at its start."""
     start = _start(value)
     if start is None:
@@ -258,12 +261,17 @@ def _nearest_start(text: str, start: int | None, context: str) -> int | None:
     return min((place for place in found if place >= 0), key=lambda place: abs(place - start), default=None)
 
 
-def _member(record: Any, key: str, kind: type, place: str) -> Any:
+def _member(record: object, key: str, kind: type[_Kind], place: str) -> _Kind:
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        what = {str: "text", list: "a list"}[kind]
-        problem = "is missing" if value is None else f"must be {what}, not {shortened(json.dumps(value), 40)}"
-        raise NlpcliError(
-            f"{place}: the field '{key}' {problem}", hint=None if value is not None else f"it must be {what}"
-        )
+        raise _bad_member(value, key, kind, place)
     return value
+
+
+def _bad_member(value: object, key: str, kind: type, place: str) -> NlpcliError:
+    """The error for the value of a field that is no `kind`, or None where it is missing."""
+    what = "text" if kind is str else "a list"
+    problem = "is missing" if value is None else f"must be {what}, not {shortened(json.dumps(value), 40)}"
+    return NlpcliError(
+        f"{place}: the field '{key}' {problem}", hint=None if value is not None else f"it must be {what}"
+    )

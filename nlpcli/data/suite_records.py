@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
@@ -18,6 +18,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
 
 Record = dict[str, Any]
+_Kind = TypeVar("_Kind")
 
 _ENGLISH = {"cause": "What was the cause of this?", "effect": "What happened as a result?"}
 _RUSSIAN = {"cause": "Что было причиной этого?", "effect": "Что случилось в результате?"}
@@ -131,15 +132,15 @@ def _label(record: Record, place: str) -> str | None:
     return label
 
 
-def _idx(record: Any, place: str) -> str:
+def _idx(record: object, place: str) -> str:
     return as_text(record.get("idx", "") if isinstance(record, dict) else "", "'idx'", place)
 
 
-def _text(record: Any, key: str, place: str) -> str:
+def _text(record: object, key: str, place: str) -> str:
     return as_text(_member(record, key, str, place), f"'{key}'", place)
 
 
-def _number(record: Any, key: str, place: str) -> int:
+def _number(record: object, key: str, place: str) -> int:
     value = record.get(key) if isinstance(record, dict) else None
     number = parse_int(value) if isinstance(value, str) else None
     if number is None:
@@ -147,10 +148,11 @@ def _number(record: Any, key: str, place: str) -> int:
     return number
 
 
-def _member(record: Any, key: str, kind: type, place: str) -> Any:
+def _member(record: object, key: str, kind: type[_Kind], place: str) -> _Kind:
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        what = {str: "text", list: "a list", dict: "a JSON object"}[kind]
+        names: dict[type, str] = {str: "text", list: "a list", dict: "a JSON object"}
+        what = names[kind]
         problem = "is missing" if value is None else f"must be {what}, not {quoted(value)}"
         raise NlpcliError(f"{place}: the field '{key}' {problem}")
     return value

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nlpcli.data import suite_records
 from nlpcli.data.columns import Columns, squashed
@@ -22,10 +22,16 @@ from nlpcli.data.readers import blank
 from nlpcli.data.table_rows import Row, begin, read_rows
 from nlpcli.errors import NlpcliError, unknown
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 SPLITS = ("train", "dev", "test")
 
 Record = Callable[[dict[str, Any], str], Iterable[Example]]
 """The examples in a JSON object that stands at a place."""
+
+Parts = Mapping[str, tuple[str, ...]]
+"""The parts of a split, and the names that the file of each can have."""
 
 _COMPRESSED = ("", ".gz", ".xz", ".zst")
 _PARAPHRASES, _DEV_IDS = "msr_paraphrase_train", "dev_ids.tsv"
@@ -54,9 +60,9 @@ class SuiteTask:
     record: Record | None = None
     positive: str | None = None
     counts: bool = True
-    train: Mapping[str, tuple[str, ...]] | None = None
-    dev: Mapping[str, tuple[str, ...]] | None = None
-    test: Mapping[str, tuple[str, ...]] | None = None
+    train: Parts | None = None
+    dev: Parts | None = None
+    test: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def _find(task: SuiteTask, places: Mapping[str, Path]) -> FoundTask | None:
 
 
 def _files(folder: Path, parts: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for part, names in parts.items():
         for path in (folder / f"{name}{suffix}" for name in names for suffix in _COMPRESSED):
             if path.is_file() and (not path.name.startswith(_PARAPHRASES) or (folder / _DEV_IDS).is_file()):
@@ -177,16 +183,29 @@ def _paraphrases(path: Path, dev_ids: Path, split: str) -> Iterator[Example]:
     )
 
 
-def _glue(name: str, task: str, metrics: tuple[str, ...], **settings: Any) -> SuiteTask:
-    files = {split: {"": (f"{split}.tsv",)} for split in SPLITS} | settings.pop("files", {})
-    return SuiteTask(name, task, (squashed(name),), metrics, **files, **settings)
+class _Settings(TypedDict, total=False):
+    """Fields of `SuiteTask` that are not as by default."""
+
+    texts: int
+    columns: Columns
+    record: Record
+    positive: str
 
 
-def _super(name: str, metrics: tuple[str, ...], task: str = "classify", **settings: Any) -> SuiteTask:
-    files = {"train": "train.jsonl", "dev": "val.jsonl", "test": "test.jsonl"}
-    return SuiteTask(
-        name, task, (squashed(name),), metrics, **{split: {"": (file,)} for split, file in files.items()}, **settings
-    )
+def _glue(
+    name: str,
+    task: str,
+    metrics: tuple[str, ...],
+    files: Mapping[str, Parts] | None = None,
+    **settings: Unpack[_Settings],
+) -> SuiteTask:
+    train, dev, test = ((files or {}).get(split, {"": (f"{split}.tsv",)}) for split in SPLITS)
+    return SuiteTask(name, task, (squashed(name),), metrics, train=train, dev=dev, test=test, **settings)
+
+
+def _super(name: str, metrics: tuple[str, ...], task: str = "classify", **settings: Unpack[_Settings]) -> SuiteTask:
+    train, dev, test = ({"": (f"{file}.jsonl",)} for file in ("train", "val", "test"))
+    return SuiteTask(name, task, (squashed(name),), metrics, train=train, dev=dev, test=test, **settings)
 
 
 def _diagnostic(name: str, *, counts: bool = False) -> SuiteTask:
@@ -199,7 +218,7 @@ def _in_parts(split: str) -> dict[str, tuple[str, ...]]:
     return {part: (f"{split}_{part}.tsv",) for part in ("matched", "mismatched")}
 
 
-_MRPC = {
+_MRPC: dict[str, Parts] = {
     "train": {"": ("train.tsv", "msr_paraphrase_train.txt")},
     "dev": {"": ("dev.tsv", "msr_paraphrase_train.txt")},
     "test": {"": ("test.tsv", "msr_paraphrase_test.txt")},

@@ -110,7 +110,9 @@ def rows_in(
     empty = True
     if format == "jsonl":
         found = read_objects(lines, path, blank_lines=blank_lines)
-        rows = (_blank_row(place) if record is None else record_row(record, place, named) for record, place in found)
+        rows: Iterator[Row] = (
+            _blank_row(place) if record is None else record_row(record, place, named) for record, place in found
+        )
     else:
         rows = _with_blank_before(lines, path, format, is_header)
     for row in rows:
@@ -190,7 +192,7 @@ def record_row(record: dict[str, Any], place: str, named: Sequence[str] = ()) ->
     return Row(tuple(cells), list(cells.values()), place)
 
 
-def as_text(value: Any, what: str, place: str) -> str:
+def as_text(value: object, what: str, place: str) -> str:
     """A cell as text: strings as they are, numbers as they are written, `true` and `false`.
 
     Raises: NlpcliError for null, lists, objects, and strings that are no Unicode text. what: named there.

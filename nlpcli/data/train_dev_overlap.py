@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ class Placed(NamedTuple):
     place: str
 
 
-class Shared(NamedTuple):
+@dataclass(frozen=True)
+class Shared:
     """How many of the held-out examples training has, too; where the first of them stands, and where in training."""
 
     count: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def write_vectors(path: Path, blocks: Iterable[np.ndarray], width: int) -> int:
     return count
 
 
-def _write_header(file, count: int, width: int) -> None:
+def _write_header(file: BinaryIO, count: int, width: int) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
     np.lib.format.write_array_header_1_0(file, header)
 

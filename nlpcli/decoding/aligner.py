@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from nlpcli.decoding.cross_attention import (
     word_weights,
     words_of_spans,
 )
+from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.decoding.translator import cut_batches
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.source_target_batches import pad, source_ids
@@ -87,7 +87,7 @@ class Aligner:
 
     def __init__(
         self,
-        model: Any,
+        model: TranslationModel,
         tokenizer: Tokenizer,
         settings: AlignerSettings | None = None,
         *,
@@ -135,13 +135,15 @@ class Aligner:
         source_words = pad(words, NO_WORD).to(self.device)
         target_words = pad([targets[i].words for i in places], NO_WORD).to(self.device)
         given = (self.model, source, mask, [targets[i].ids for i in places])
-        around = {"start": self._start, "fill": self.tokenizer.special.pad}
+        begin, fill = self._start, self.tokenizer.special.pad
         layers = list(dict.fromkeys(look.layer for look in looks if not look.gradient))
-        attention = dict(zip(layers, forced_weights(*given, layers=layers, **around), strict=True)) if layers else {}
+        forced = forced_weights(*given, layers=layers, start=begin, fill=fill) if layers else []
+        attention = dict(zip(layers, forced, strict=True))
         for look in looks:
             assert not look.gradient or look.step == PREDICT
             if look.gradient:
-                weights = gradient_weights(*given, layers=() if look.layer is None else [look.layer], **around)
+                chosen = () if look.layer is None else [look.layer]
+                weights = gradient_weights(*given, layers=chosen, start=begin, fill=fill)
             else:
                 weights = attention[look.layer]
             yield word_weights(weights, source_words, target_words, step=look.step)

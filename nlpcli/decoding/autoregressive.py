@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,13 +25,13 @@ class Renewal:
     `state(rows)` gives a fresh state, into which the tokens that are kept are read again.
     """
 
-    state: Callable[[int], Any]
+    state: Callable[[int], object]
     window: int
 
 
 def roll_out(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     *,
     eos: int | Sequence[int] | None,
@@ -66,7 +65,7 @@ class _RollOut:
     def __init__(
         self,
         model: Decodable,
-        state: Any,
+        state: object,
         prefixes: Sequence[Sequence[int]],
         eos: int | Sequence[int] | None,
         max_length: int | Sequence[int],

@@ -13,9 +13,8 @@ alone, so its neighbours in the batch don't matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,9 @@ from nlpcli.decoding.length_penalty import Ranking, log_coverage
 from nlpcli.decoding.top_k_selection import log_normalizer, top_candidates
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
+
+Attends = Callable[[Tensor, object], tuple[Tensor, object, Tensor]]
+"""`nlpcli.decoding.cross_attention.Attending.step_with_attention`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class BeamSettings:
 @torch.inference_mode()
 def beam_search(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     *,
     eos: int | None,
@@ -81,7 +83,7 @@ class _Search:
     def __init__(
         self,
         model: Decodable,
-        state: Any,
+        state: object,
         prefixes: Sequence[Sequence[int]],
         eos: int | None,
         max_length: int | Sequence[int],
@@ -101,7 +103,7 @@ class _Search:
         self.logprobs = torch.zeros(len(prefixes), 1, device=self.device)  # (sentences, width), summed
         self.history = self.prefixes.first  # (rows, position)
         self.received: Tensor | None = None  # attention summed over steps: (rows, source positions)
-        self.attends = getattr(model, "step_with_attention", None)
+        self.attends: Attends | None = getattr(model, "step_with_attention", None)
         if settings.ranking.coverage_penalty and self.attends is None:
             raise NlpcliError(
                 "the coverage penalty needs cross-attention, but this model has none",
@@ -122,7 +124,7 @@ class _Search:
         return [_ranked(ended, cut)[:n] for ended, cut in zip(self.finished, self.cut, strict=True)]
 
     def _step(self, tokens: Tensor) -> Tensor:
-        if not self.settings.ranking.coverage_penalty:
+        if self.attends is None or not self.settings.ranking.coverage_penalty:
             logits, self.state = self.model.step(tokens, self.state)
             return logits
         logits, self.state, weights = self.attends(tokens, self.state)

@@ -6,12 +6,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from nlpcli.attention.hooks import recording
+from nlpcli.attention.hooks import Recordable, recording
+from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
 from nlpcli.objectives.source_target_batches import pad
@@ -30,19 +31,19 @@ NO_WORD = -1
 _WORD = re.compile(r"\S+")
 
 
-def cross_attentions(model: Any) -> list[Any]:
+def cross_attentions(model: TranslationModel) -> list[Recordable]:
     """The attention layers of `model` that look at the source, first to last; each can record its weights.
 
     Raises: NlpcliError when there are none.
     """
     found = [module for name, module in model.named_modules() if name.split(".")[-1] == "cross_attention"]
-    found = [module for module in found if hasattr(module, "recorder")]
-    if not found:
+    layers = [cast(Recordable, module) for module in found if hasattr(module, "recorder")]
+    if not layers:
         raise NlpcliError("this model has no cross-attention, so it can't align words")
-    return found
+    return layers
 
 
-def choose_layer(model: Any, layer: int | None) -> Any:
+def choose_layer(model: TranslationModel, layer: int | None) -> Recordable:
     """The cross-attention of decoder layer `layer`, counted from 1; the last but one by default (Garg et al. 2019).
 
     Raises: NlpcliError for a layer that is not there.
@@ -58,7 +59,7 @@ def choose_layer(model: Any, layer: int | None) -> Any:
 class Attending:
     """A `Decodable` that also tells where it looks: `step_with_attention`, on top of an encoder–decoder's own steps."""
 
-    def __init__(self, model: Any, layer: int | None = None) -> None:
+    def __init__(self, model: TranslationModel, layer: int | None = None) -> None:
         self.model = model
         self.attention = choose_layer(model, layer)
         self.max_length = model.max_length
@@ -66,7 +67,7 @@ class Attending:
         self.reorder = model.reorder
         self.parameters = model.parameters
 
-    def step_with_attention(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any, Tensor]:
+    def step_with_attention(self, tokens: Tensor, state: object) -> tuple[Tensor, object, Tensor]:
         """As `step`, and the weights (rows, source positions), averaged over heads and summed over tokens (rows, n)."""
         with recording(self.attention) as [recorded]:
             logits, state = self.model.step(tokens, state)
@@ -77,7 +78,7 @@ class Attending:
 
 @torch.inference_mode()
 def forced_weights(
-    model: Any,
+    model: TranslationModel,
     source: Tensor,
     source_mask: Tensor,
     targets: Sequence[Sequence[int]],
@@ -99,7 +100,7 @@ def forced_weights(
 
 
 def gradient_weights(
-    model: Any,
+    model: TranslationModel,
     source: Tensor,
     source_mask: Tensor,
     targets: Sequence[Sequence[int]],
@@ -123,7 +124,8 @@ def gradient_weights(
     chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
     with torch.enable_grad(), recording(*chosen, gradients=True) as recorded:
         hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
-        bias = None if getattr(model, "output_bias", None) is None else model.output_bias.detach()
+        bias = getattr(model, "output_bias", None)
+        bias = None if bias is None else bias.detach()
         loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)
         weights = [record[0] for record in recorded]
         slopes = torch.autograd.grad(-loss, weights)

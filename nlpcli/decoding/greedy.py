@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ from nlpcli.models.decodable import Decodable
 @torch.inference_mode()
 def greedy_search(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     *,
     eos: int | None,

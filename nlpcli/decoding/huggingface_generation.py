@@ -35,7 +35,7 @@ _NEVER = -1e9  # the score of what is not there, as in `transformers`
 @torch.inference_mode()
 def generate(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     settings: Generation,
     *,
@@ -100,7 +100,7 @@ def check_ids(settings: Generation, vocabulary: int, place: object) -> None:
 
 def _beams(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     rules: GenerationRules,
     limits: Sequence[int],
@@ -125,7 +125,7 @@ class _BeamSearch:
     def __init__(
         self,
         model: Decodable,
-        state: Any,
+        state: object,
         prefixes: Sequence[Sequence[int]],
         rules: GenerationRules,
         places: Sequence[int],
@@ -207,7 +207,7 @@ class _BeamSearch:
 
     def _done(self, written: int) -> Tensor:
         """Sentences in which no live hypothesis is expected to do better than the finished ones."""
-        length: Any = written
+        length: int | Tensor = written
         if self.early == "never" and self.penalty > 0:
             length = self.limits[self.sentences].float()
         best = self.live[:, 0] / length**self.penalty

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ class Prefixes:
         return position - (lengths if counted_from is None else lengths.clamp(max=counted_from))[sentences] < minimum
 
 
-def device_of(model: Any) -> torch.device:
+def device_of(model: object) -> torch.device:
     """Where a model computes; the CPU when it has no parameters to tell by."""
     parameter = next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
     return torch.device("cpu") if parameter is None else parameter.device

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -67,7 +67,12 @@ def split_completions(
 
 @torch.inference_mode()
 def log_likelihoods(
-    model: Any, questions: Sequence[Completions], *, pad_id: int, segment: int | None = None, batch_tokens: int = 4096
+    model: Any,  # each kind of model is asked for other methods, see `_Reader`
+    questions: Sequence[Completions],
+    *,
+    pad_id: int,
+    segment: int | None = None,
+    batch_tokens: int = 4096,
 ) -> list[list[float]]:
     """log p of each candidate after its prompt, in nats, in the order of the questions.
 
@@ -75,11 +80,11 @@ def log_likelihoods(
     with memory reads each text from its beginning; None for one without, which sees the whole. batch_tokens: tokens
     read at once, padding included, unless one question alone has more; it changes the speed only.
     """
-    reader: _Reader = _Whole(model) if segment is None else _Segments(model, segment)
+    reader: _Reader[Any] = _Whole(model) if segment is None else _Segments(model, segment)
     found: list[list[float]] = [[] for _ in questions]
     for places in _batches(questions, batch_tokens):
         chosen = [questions[place] for place in places]
-        for place, values in zip(places, _batch(model, reader, chosen, pad_id), strict=True):
+        for place, values in zip(places, _batch(reader, chosen, pad_id), strict=True):
             found[place] = values
     return found
 
@@ -100,9 +105,9 @@ def _batches(questions: Sequence[Completions], batch_tokens: int) -> Iterator[li
         yield batch
 
 
-def _batch(model: Any, reader: _Reader, questions: Sequence[Completions], pad_id: int) -> list[list[float]]:
-    device = device_of(model)
-    state = _begin(model, reader, questions, pad_id, device)
+def _batch(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int) -> list[list[float]]:
+    device = device_of(reader.model)
+    state = _begin(reader, questions, pad_id, device)
     # What all prompts have at least, but for the last token, whose state predicts the candidates' first.
     ahead = reader.whole(min(len(question.prefix) for question in questions) - 1)
     if ahead:
@@ -117,21 +122,23 @@ def _batch(model: Any, reader: _Reader, questions: Sequence[Completions], pad_id
             rows.append([*question.prefix[ahead:], *candidate[:-1]])
             goals.append(list(candidate))
     hidden, _ = reader.read(pad(rows, pad_id).to(device), state)
-    sums = _sums(model, hidden, places, goals)
+    sums = _sums(reader.model, hidden, places, goals)
     return [[next(sums) for _ in range(count)] for count in counts]
 
 
-def _begin(model: Any, reader: _Reader, questions: Sequence[Completions], pad_id: int, device: torch.device) -> Any:
+def _begin(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int, device: torch.device) -> object:
     sources = [question.source for question in questions if question.source is not None]
     if not sources:
         return reader.begin(len(questions))
     source = pad(sources, pad_id).to(device)
     lengths = torch.tensor([len(ids) for ids in sources], device=device)
     mask = torch.arange(source.shape[1], device=device) < lengths[:, None]
-    return model.init_state(model.encode(source, mask))
+    return reader.model.init_state(reader.model.encode(source, mask))
 
 
-def _sums(model: Any, hidden: Tensor, places: Sequence[int], goals: Sequence[Sequence[int]]) -> Iterator[float]:
+def _sums(
+    model: _WithVocabulary, hidden: Tensor, places: Sequence[int], goals: Sequence[Sequence[int]]
+) -> Iterator[float]:
     """Σ_t log p(goal_t) of each row, whose first goal is predicted by the state hidden[row, place]."""
     rows = torch.tensor([row for row, goal in enumerate(goals) for _ in goal], device=hidden.device)
     columns = [place + i for place, goal in zip(places, goals, strict=True) for i in range(len(goal))]
@@ -145,20 +152,36 @@ def _sums(model: Any, hidden: Tensor, places: Sequence[int], goals: Sequence[Seq
     return (sum(next(flat) for _ in goal) for goal in goals)
 
 
-class _Reader(Protocol):
+class _WithVocabulary(Protocol):
+    """A model that predicts tokens out of states."""
+
+    @property
+    def output_weight(self) -> Tensor: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+_State = TypeVar("_State")
+Remembered = list[Tensor] | None
+"""What a model with memory keeps of each layer; None before the first segment."""
+
+
+class _Reader(Protocol[_State]):
     """How a model is given texts part by part, many rows at a time, and what it keeps of them."""
 
-    def begin(self, rows: int) -> Any: ...
+    model: Any  # a decoder or an encoder-decoder
+
+    def begin(self, rows: int) -> _State: ...
 
     def whole(self, tokens: int) -> int:
         """The most of the first `tokens` that can be read apart from what follows."""
         ...
 
-    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def read(self, ids: Tensor, state: _State) -> tuple[Tensor, _State]:
         """ids (rows, n) -> states (rows, n, d_model) that predict what follows each, and what is kept."""
         ...
 
-    def spread(self, state: Any, index: Tensor) -> Any:
+    def spread(self, state: _State, index: Tensor) -> _State:
         """The state whose row i is row index[i]."""
         ...
 
@@ -166,40 +189,47 @@ class _Reader(Protocol):
 class _Whole:
     """A model that keeps all keys and values."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(
+        self,
+        model: Any,  # a decoder or an encoder-decoder, which begin in different ways
+    ) -> None:
         self.model = model
 
-    def begin(self, rows: int) -> Any:
+    def begin(self, rows: int) -> object:
         return self.model.init_state(rows)
 
     def whole(self, tokens: int) -> int:
         return tokens
 
-    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def read(self, ids: Tensor, state: object) -> tuple[Tensor, object]:
         return self.model.advance(ids, state)
 
-    def spread(self, state: Any, index: Tensor) -> Any:
+    def spread(self, state: object, index: Tensor) -> object:
         return self.model.reorder(state, index)
 
 
 class _Segments:
     """A model with memory (Dai et al. 2019), which reads segment by segment; borders are counted from the beginning."""
 
-    def __init__(self, model: Any, segment: int) -> None:
+    def __init__(
+        self,
+        model: Any,  # its `hidden` takes and returns what it remembers
+        segment: int,
+    ) -> None:
         self.model, self.segment = model, segment
 
-    def begin(self, rows: int) -> Any:
+    def begin(self, rows: int) -> Remembered:
         return None
 
     def whole(self, tokens: int) -> int:
         return tokens - tokens % self.segment
 
-    def read(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def read(self, ids: Tensor, state: Remembered) -> tuple[Tensor, Remembered]:
         parts = []
         for part in ids.split(self.segment, dim=1):
             hidden, state = self.model.hidden(part, state)
             parts.append(hidden)
         return torch.cat(parts, dim=1), state
 
-    def spread(self, state: Any, index: Tensor) -> Any:
+    def spread(self, state: Remembered, index: Tensor) -> Remembered:
         return None if state is None else [item.index_select(0, index) for item in state]

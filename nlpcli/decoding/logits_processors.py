@@ -54,13 +54,15 @@ class GenerationRules:
         scores = _banned(scores, settings.suppress_tokens)
         if settings.begin_suppress_tokens:
             later = (self.prompts == 1) & (settings.forced_bos_token_id is not None)
-            begins = history.shape[1] == (self.prompts + later)[rows]
+            begins = (self.prompts + later)[rows] == history.shape[1]
             scores = torch.where(begins[:, None], _banned(scores, settings.begin_suppress_tokens), scores)
         return scores.log_softmax(-1) if settings.renormalize_logits else scores
 
     def _biased(self, scores: Tensor, history: Tensor, biases: Sequence[tuple[tuple[int, ...], float]]) -> Tensor:
         """Adds its bias to the last token of each sequence whose other tokens have just been written."""
-        bias = torch.zeros_like(scores) if biases else None
+        if not biases:
+            return scores
+        bias = torch.zeros_like(scores)
         for ids, value in biases:
             *before, last = ids
             if len(before) > history.shape[1]:
@@ -70,7 +72,7 @@ class GenerationRules:
                 given = torch.tensor(before, device=scores.device)
                 follows = (history[:, -len(before) :] == given).all(1)
             bias[:, last] += torch.where(follows, value, 0.0)
-        return scores if bias is None else scores + bias
+        return scores + bias
 
     def _without_repeated_ngrams(self, scores: Tensor, history: Tensor, rows: Tensor) -> Tensor:
         size = self.settings.no_repeat_ngram_size
@@ -96,7 +98,7 @@ class GenerationRules:
         if settings.forced_bos_token_id is not None and length == 1:
             scores = _only(scores, [settings.forced_bos_token_id])
         if settings.forced_ends:
-            last = length == self.longest[rows] - 1
+            last = self.longest[rows] - 1 == length
             scores = torch.where(last[:, None], _only(scores, settings.forced_ends), scores)
         if settings.exponential_decay_length_penalty is not None:
             start, factor = settings.exponential_decay_length_penalty

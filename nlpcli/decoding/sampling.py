@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ class SamplingSettings:
 @torch.inference_mode()
 def sample(
     model: Decodable,
-    state: Any,
+    state: object,
     prefixes: Sequence[Sequence[int]],
     *,
     eos: int | Sequence[int] | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ class EndingAtTexts:
         self._pieces = found if eos is None else [eos, *found]
         self.end = self._pieces[0] if self._pieces else None
 
-    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, tokens: Tensor, state: object) -> tuple[Tensor, object]:
         """See `Decodable.step`."""
         logits, state = self.model.step(tokens, state)
         if len(self._pieces) > 1:
@@ -37,6 +36,6 @@ class EndingAtTexts:
             logits[:, self.end] = together
         return logits, state
 
-    def reorder(self, state: Any, index: Tensor, width: int = 1) -> Any:
+    def reorder(self, state: object, index: Tensor, width: int = 1) -> object:
         """See `Decodable.reorder`."""
         return self.model.reorder(state, index, width)

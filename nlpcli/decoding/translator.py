@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -35,7 +34,9 @@ from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.huggingface_generation import generate
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.sampling import SamplingSettings, sample
+from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError
+from nlpcli.models.decodable import Decodable
 from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.text import Tokenizer
 
@@ -48,7 +49,7 @@ class Request:
     text: str
     place: str = ""
     prefix: str = ""
-    origin: Any = None
+    origin: object = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Translator:
 
     def __init__(
         self,
-        model: Any,
+        model: TranslationModel,
         tokenizer: Tokenizer,
         settings: TranslatorSettings | None = None,
         *,
@@ -151,7 +152,7 @@ class Translator:
         self.settings = settings or TranslatorSettings()
         self.warn = warn or (lambda text: None)
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
-        self._searched: Any = model
+        self._searched: Decodable = model
         search = self.settings.search
         counted = replace(search.constraints, counted_from=len(self._start))  # a prefix is part of a translation
         self._search_settings = search = replace(search, constraints=counted)
@@ -237,7 +238,7 @@ class Translator:
             for i, (hypotheses, ids) in enumerate(zip(found, texts, strict=True))
         ]
 
-    def _hypotheses(self, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
+    def _hypotheses(self, jobs: Sequence[_Job], state: object) -> list[list[Hypothesis]]:
         settings, special = self.settings, self.tokenizer.special
         prefixes = [[*self._start, *job.prefix] for job in jobs]
         limits = [self._limit(job) for job in jobs]
@@ -259,14 +260,21 @@ class Translator:
             )
             return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
         if search.beam_size == 1 and search.enough == 1 and not search.ranking.coverage_penalty:
-            arguments = {"eos": special.eos, "max_length": limits, "constraints": search.constraints}
-            found = greedy_search(self.model, state, prefixes, room_for_end=True, **arguments)
+            found = greedy_search(
+                self.model,
+                state,
+                prefixes,
+                eos=special.eos,
+                max_length=limits,
+                constraints=search.constraints,
+                room_for_end=True,
+            )
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
         return beam_search(
             self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search, room_for_end=True
         )
 
-    def _generated(self, generation: Generation, jobs: Sequence[_Job], state: Any) -> list[list[Hypothesis]]:
+    def _generated(self, generation: Generation, jobs: Sequence[_Job], state: object) -> list[list[Hypothesis]]:
         """The hypotheses as `transformers` finds them. A forced first token stands before a prefix."""
         first = generation.forced_bos_token_id
         forced = [] if first is None else [first]

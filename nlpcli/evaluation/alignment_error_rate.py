@@ -41,18 +41,19 @@ class Links:
 
 def parse_links(line: str, place: str) -> Links:
     """`0-0 1p2 1?3`: a sure link, and two that are possible. Raises: NlpcliError for anything else."""
-    sure, possible = set(), set()
+    sure: set[tuple[int, int]] = set()
+    possible: set[tuple[int, int]] = set()
     for word in line.split():
         match = _LINK.fullmatch(word)
-        pair = match and (parse_int(match[1]), parse_int(match[3]))
-        if not match or None in pair:
+        source, target = (parse_int(match[1]), parse_int(match[3])) if match else (None, None)
+        if match is None or source is None or target is None:
             raise NlpcliError(
                 f"{place}: '{word[:40]}' is not a link such as 0-0",
                 hint="a line lists the links of one sentence pair, such as 0-0 1-2; write 3p4 for a possible link",
             )
-        possible.add(pair)
+        possible.add((source, target))
         if match[2] == "-":
-            sure.add(pair)
+            sure.add((source, target))
     return Links(frozenset(sure), frozenset(possible))
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import sacrebleu.metrics
+from sacrebleu.metrics.base import Score as SacreScore
+from sacrebleu.metrics.bleu import BLEUScore
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.evaluation.sacrebleu_metrics import SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import SacreMetric, strings
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score, check_segments
 from nlpcli.evaluation.unspaced_scripts import EAST_ASIAN, unspaced_script
 
@@ -28,6 +30,13 @@ _SHORT = {"ja": "ja-mecab", "ko": "ko-mecab", "spm": "flores101"}
 _PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 _AT_SPACES = ("13a", "none", "intl")
 _TOKENIZED = 100  # lines ending in " ." from which on sacreBLEU, too, suspects tokenised text
+
+
+class _Settings(TypedDict):
+    lowercase: bool
+    smooth_method: str
+    smooth_value: float | None
+    max_ngram_order: int
 
 
 class Bleu(SacreMetric):
@@ -64,7 +73,7 @@ class Bleu(SacreMetric):
             )
         if max_ngram_order < 1:
             raise NlpcliError(f"--max-ngram-order must be at least 1, not {max_ngram_order}")
-        self._settings = {
+        self._settings: _Settings = {
             "lowercase": lowercase,
             "smooth_method": smooth,
             "smooth_value": smooth_value,
@@ -79,11 +88,12 @@ class Bleu(SacreMetric):
             tokenize=self.tokenize,
             force=True,  # its suspicion of tokenised text is told by `cautions`
             effective_order=self._effective_order or sentence,
-            references=references,
+            references=None if references is None else strings(references),
             **self._settings,
         )
 
-    def details(self, score: Any) -> dict[str, Any]:
+    def details(self, score: SacreScore) -> dict[str, Any]:
+        assert isinstance(score, BLEUScore)
         return {
             "brevity_penalty": score.bp,
             "precisions": list(score.precisions),
@@ -93,7 +103,7 @@ class Bleu(SacreMetric):
             "reference_length": score.ref_len,
         }
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
         found = self.sentence_cautions(hypotheses, references)
         order = self._settings["max_ngram_order"]
         tokenizer = self.build().tokenizer

@@ -9,18 +9,48 @@ n = 1, 2 as well. Source: Popović 2015, section 2; Popović 2017.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import sacrebleu.metrics
+from sacrebleu.metrics.chrf import CHRFScore
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacrebleu_metrics import PlainFloats, SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import SacreMetric, with_plain_float
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-class _CHRF(PlainFloats, sacrebleu.metrics.CHRF):
-    pass
+
+class _CHRF(sacrebleu.metrics.CHRF):
+    def _compute_score_from_stats(self, stats: list[int]) -> CHRFScore:
+        return with_plain_float(super()._compute_score_from_stats(stats))
+
+
+class _Settings(TypedDict):
+    lowercase: bool
+    char_order: int
+    word_order: int
+    beta: int
+    whitespace: bool
+    eps_smoothing: bool
+
+
+class ChrfPlusPlusOptions(TypedDict, total=False):
+    """The arguments of `ChrfPlusPlus`."""
+
+    lowercase: bool
+    chrf_char_order: int
+    chrf_beta: int
+    chrf_whitespace: bool
+    chrf_eps_smoothing: bool
+
+
+class ChrfOptions(ChrfPlusPlusOptions, total=False):
+    """The arguments of `Chrf`."""
+
+    chrf_word_order: int
 
 
 class Chrf(SacreMetric):
@@ -54,7 +84,7 @@ class Chrf(SacreMetric):
         ):
             if value < least:
                 raise NlpcliError(f"chrF's {name} must be at least {least}, not {value}")
-        self._settings = {
+        self._settings: _Settings = {
             "lowercase": lowercase,
             "char_order": chrf_char_order,
             "word_order": chrf_word_order,
@@ -78,10 +108,10 @@ class ChrfPlusPlus(Chrf):
 
     options: ClassVar[frozenset[str]] = Chrf.options - {"chrf_word_order"}
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ChrfPlusPlusOptions]) -> None:
         super().__init__(chrf_word_order=2, **options)
 
 
-def chrf(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+def chrf(hypotheses: Lines, references: Sequence[Lines], **options: Unpack[ChrfOptions]) -> Score:
     """chrF of n hypotheses against r reference sets of n lines each, 0 to 100; options as in `Chrf`."""
     return Chrf(**options).corpus(hypotheses, references)

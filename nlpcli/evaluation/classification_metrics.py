@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -53,14 +53,20 @@ class LabelCounts:
 
         labels: those that are counted; None for all that occur, in alphabetical order.
         """
-        gold, predicted = [set(some) for some in gold], [set(some) for some in predicted]
-        chosen = labels is not None
-        if not chosen:
-            labels = sorted({label for side in (gold, predicted) for some in side for label in some}, key=str)
-        numbers = {label: number for number, label in enumerate(labels)}
-        right = [some & others for some, others in zip(gold, predicted, strict=True)]
-        sides = (_events(side, numbers) for side in (right, predicted, gold))
-        return cls(tuple(labels), len(gold), *sides, chosen=chosen)
+        true, said = [set(some) for some in gold], [set(some) for some in predicted]
+        named = labels
+        if named is None:
+            named = sorted({label for side in (true, said) for some in side for label in some}, key=str)
+        numbers = {label: number for number, label in enumerate(named)}
+        right = [some & others for some, others in zip(true, said, strict=True)]
+        return cls(
+            tuple(named),
+            len(true),
+            right=_events(right, numbers),
+            predicted=_events(said, numbers),
+            gold=_events(true, numbers),
+            chosen=labels is not None,
+        )
 
     def sums(self, weights: np.ndarray) -> np.ndarray:
         """Weights (rows, size) -> right, predicted, gold of each label, (3, rows, labels)."""
@@ -354,8 +360,6 @@ def confusion(gold: Sequence[Label], predicted: Sequence[Label], labels: Sequenc
 
 
 def _events(side: Sequence[Collection[Label]], numbers: Mapping[Label, int]) -> tuple[np.ndarray, np.ndarray]:
-    found: list[Any] = [
-        (example, numbers[label]) for example, some in enumerate(side) for label in some if label in numbers
-    ]
+    found = [(example, numbers[label]) for example, some in enumerate(side) for label in some if label in numbers]
     table = np.array(found, dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]

@@ -9,7 +9,7 @@ one side is constant there is no correlation: the value is 0 and `cautions` says
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -44,7 +44,7 @@ class Pearson(ExampleMetric):
         ]
 
     @staticmethod
-    def _measurement(values, size: int) -> Measurement:
+    def _measurement(values: Callable[[np.ndarray], np.ndarray], size: int) -> Measurement:
         return Measurement(size, once(values, size), values, counted(size, "pair"), {"examples": size})
 
 

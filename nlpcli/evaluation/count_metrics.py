@@ -6,7 +6,7 @@ with example i counted as often as it was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import numpy as np
 from nlpcli import __version__
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.bootstrap import drawn_weights, interval, paired_p_value
-from nlpcli.evaluation.score import Resampling, Score, check_segments, reference_count
+from nlpcli.evaluation.score import NO_BOUNDS, Resampling, Score, check_segments, reference_count
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ExampleMetric:
         parts = [self.name, f"nrefs:{references}", drawn, self.choices(), f"nlpcli:{__version__}"]
         return "|".join(part for part in parts if part)
 
-    def per_example(self, values: Sequence[float], references: str = "1") -> list[Score]:
+    def per_example(self, values: Iterable[float], references: str = "1") -> list[Score]:
         """Sentence scores of these values."""
         signature = self.signature(references)
         return [Score(self.name, float(value), signature) for value in values]
@@ -109,7 +109,7 @@ class ExampleMetric:
         resampled: np.ndarray | None = None,
         p_value: float | None = None,
     ) -> Score:
-        bounds: tuple[float, float, float] | tuple[()] = ()
+        bounds = NO_BOUNDS
         if resampling is not None:
             bounds = interval(measured.resampled(resampling) if resampled is None else resampled)
         return Score(

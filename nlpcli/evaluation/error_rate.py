@@ -28,13 +28,13 @@ from nlpcli import __version__
 from nlpcli.config.counting import counted
 from nlpcli.evaluation.bootstrap import interval, paired_p_value, resampled_sums
 from nlpcli.evaluation.reference_alternatives import nearest_reading
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments
+from nlpcli.evaluation.score import NO_BOUNDS, TEXT_PAIRS, Bounds, Lines, Resampling, Score, check_segments
 from nlpcli.evaluation.unspaced_scripts import unspaced_script
 
 HITS, SUBSTITUTIONS, DELETIONS, INSERTIONS = range(4)  # columns of a table of counts
 
 
-class _WithoutPunctuation(dict):
+class _WithoutPunctuation(dict[int, int | None]):
     """A table for str.translate that drops every character of a Unicode category P*."""
 
     def __missing__(self, code: int) -> int | None:
@@ -95,15 +95,15 @@ class WordErrorRate:
     def align(self, hypotheses: Lines, references: Sequence[Lines]) -> jiwer.WordOutput | jiwer.CharacterOutput:
         """The cheapest alignments of all segments, as jiwer gives them."""
         check_segments(hypotheses, references, self.max_references)
-        hypotheses = [self._normalise(line) for line in hypotheses]
+        written = [self._normalise(line) for line in hypotheses]
         if self._alternatives:
-            references = [
+            expected = [
                 nearest_reading(reference, hypothesis, self._normalise, line=number)
-                for number, (reference, hypothesis) in enumerate(zip(references[0], hypotheses, strict=True), start=1)
+                for number, (reference, hypothesis) in enumerate(zip(references[0], written, strict=True), start=1)
             ]
         else:
-            references = [self._normalise(line) for line in references[0]]
-        return self._process(references, hypotheses)
+            expected = [self._normalise(line) for line in references[0]]
+        return self._process(expected, written)
 
     def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
         counts = count_edits(self.align(hypotheses, references))
@@ -166,7 +166,7 @@ class WordErrorRate:
             f"|jiwer:{_jiwer_version()}|nlpcli:{__version__}"
         )
 
-    def _process(self, references: Lines, hypotheses: Lines) -> jiwer.WordOutput | jiwer.CharacterOutput:
+    def _process(self, references: list[str], hypotheses: list[str]) -> jiwer.WordOutput | jiwer.CharacterOutput:
         return jiwer.process_words(references, hypotheses)
 
     def _score(
@@ -174,7 +174,7 @@ class WordErrorRate:
         counts: np.ndarray,
         *,
         resampling: Resampling | None = None,
-        bounds: tuple[float, float, float] | tuple[()] = (),
+        bounds: Bounds = NO_BOUNDS,
         p_value: float | None = None,
     ) -> Score:
         hits, substitutions, deletions, insertions = (int(count) for count in counts)
@@ -204,7 +204,7 @@ class CharacterErrorRate(WordErrorRate):
     name: ClassVar[str] = "CER"
     unit: ClassVar[str] = "characters"
 
-    def _process(self, references: Lines, hypotheses: Lines) -> jiwer.CharacterOutput:
+    def _process(self, references: list[str], hypotheses: list[str]) -> jiwer.CharacterOutput:
         return jiwer.process_characters(references, hypotheses)
 
 
@@ -257,12 +257,12 @@ def edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[list[dict[st
     ]
 
 
-def wer(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+def wer(hypotheses: Lines, references: Sequence[Lines], **options: bool) -> Score:
     """WER of n hypotheses against one reference set of n lines, in percent; options as in `WordErrorRate`."""
     return WordErrorRate(**options).corpus(hypotheses, references)
 
 
-def cer(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+def cer(hypotheses: Lines, references: Sequence[Lines], **options: bool) -> Score:
     """CER of n hypotheses against one reference set of n lines, in percent; options as in `CharacterErrorRate`."""
     return CharacterErrorRate(**options).corpus(hypotheses, references)
 

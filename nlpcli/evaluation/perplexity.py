@@ -34,7 +34,7 @@ class Protocol:
     memory: int = 0
 
     def __post_init__(self) -> None:
-        if self.window is not None and not 1 <= self.stride <= self.window:
+        if self.window is not None and (self.stride is None or not 1 <= self.stride <= self.window):
             raise NlpcliError(
                 f"the stride must lie between 1 and the window of {counted(self.window, 'token')}, not {self.stride}"
             )

@@ -63,8 +63,8 @@ def _choose(groups: list[Group], hypothesis: list[str]) -> list[str]:
 
     # after[g][j]: edits from groups g.. to the words j.. of the hypothesis, over all readings
     after = [np.arange(len(target), -1, -1)]
-    for group in reversed(coded):
-        ends = [_advance(after[-1][::-1], alternative[::-1], target[::-1])[::-1] for alternative in group]
+    for codes in reversed(coded):
+        ends = [_advance(after[-1][::-1], alternative[::-1], target[::-1])[::-1] for alternative in codes]
         after.append(np.minimum.reduce(ends))
     after.reverse()
 

@@ -19,7 +19,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,7 @@ Tokens = list[str]
 _Row = tuple[float, float, float]  # precision, recall, F1; each 0 to 1
 
 
-class _WordCharacters(dict):
+class _WordCharacters(dict[int, str]):
     """A table for str.translate: letters, marks and digits stay, unspaced scripts are cut, all else is a space."""
 
     def __missing__(self, code: int) -> str:
@@ -61,7 +61,11 @@ class _WordCharacters(dict):
 _WORDS = _WordCharacters()
 
 
-class Rouge(ExampleMetric):
+NGrams = Counter[tuple[str, ...]]
+Prepared = TypeVar("Prepared")
+
+
+class Rouge(ExampleMetric, Generic[Prepared]):
     """One kind of ROUGE; a subclass says which.
 
     rouge_stemmer: `none`; `porter`: as rouge-score's `use_stemmer`; `rouge-1.5.5`: as that script's option -m, which
@@ -124,11 +128,11 @@ class Rouge(ExampleMetric):
         stem = self._stem
         return [stem(word) if len(word) >= _SHORTEST_STEMMED and word.isascii() else word for word in found]
 
-    def prepared(self, text: str) -> object:
+    def prepared(self, text: str) -> Prepared:
         """What `hits` compares, made once for each text."""
         raise NotImplementedError
 
-    def hits(self, hypothesis: object, reference: object) -> tuple[int, int, int]:
+    def hits(self, hypothesis: Prepared, reference: Prepared) -> tuple[int, int, int]:
         """Hits, units of the hypothesis, units of the reference."""
         raise NotImplementedError
 
@@ -175,16 +179,16 @@ class Rouge(ExampleMetric):
         return []
 
 
-class RougeN(Rouge):
+class RougeN(Rouge[NGrams]):
     """ROUGE-N; a subclass says N."""
 
     order: ClassVar[int]
 
-    def prepared(self, text: str) -> Counter[tuple[str, ...]]:
+    def prepared(self, text: str) -> NGrams:
         tokens = self.tokens(text)
         return Counter(zip(*(tokens[start:] for start in range(self.order)), strict=False))
 
-    def hits(self, hypothesis: Counter, reference: Counter) -> tuple[int, int, int]:
+    def hits(self, hypothesis: NGrams, reference: NGrams) -> tuple[int, int, int]:
         common = sum(min(count, reference[gram]) for gram, count in hypothesis.items() if gram in reference)
         return common, hypothesis.total(), reference.total()
 
@@ -203,7 +207,7 @@ class Rouge2(RougeN):
     order: ClassVar[int] = 2
 
 
-class RougeL(Rouge):
+class RougeL(Rouge[Tokens]):
     """ROUGE of the longest common subsequence of the whole texts."""
 
     name: ClassVar[str] = "ROUGE-L"
@@ -215,7 +219,7 @@ class RougeL(Rouge):
         return common_length(hypothesis, reference), len(hypothesis), len(reference)
 
 
-class RougeLsum(Rouge):
+class RougeLsum(Rouge[list[Tokens]]):
     """ROUGE of the union of longest common subsequences of sentences; that of ROUGE-1.5.5 is this one."""
 
     name: ClassVar[str] = "ROUGE-Lsum"
@@ -289,7 +293,7 @@ def _row(hits: int, hypothesis: int, reference: int) -> _Row:
     return precision, recall, 2 * precision * recall / both if both > 0 else 0.0
 
 
-KINDS = {"rouge1": Rouge1, "rouge2": Rouge2, "rougeL": RougeL, "rougeLsum": RougeLsum}
+KINDS: dict[str, type[Rouge[Any]]] = {"rouge1": Rouge1, "rouge2": Rouge2, "rougeL": RougeL, "rougeLsum": RougeLsum}
 
 
 def rouge(

@@ -10,28 +10,41 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from sacrebleu.metrics.base import Metric as Sacre
 from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.base import Signature
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.score import TEXT_PAIRS, Lines, Resampling, Score, check_segments, reference_count
+from nlpcli.evaluation.score import (
+    NO_BOUNDS,
+    TEXT_PAIRS,
+    Bounds,
+    Lines,
+    ReferenceLines,
+    Resampling,
+    Score,
+    check_segments,
+    reference_count,
+)
+
+if TYPE_CHECKING:
+    from sacrebleu.significance import Result
 
 _SEED = "SACREBLEU_SEED"  # the only door to sacreBLEU's random numbers
 
 
-class PlainFloats:
-    """Put before a sacreBLEU metric: its scores are Python's floats, and not NumPy's for some of the resamples.
+_AnyScore = TypeVar("_AnyScore", bound=SacreScore)
+
+
+def with_plain_float(score: _AnyScore) -> _AnyScore:
+    """A score of sacreBLEU whose value is one of Python's floats, and not NumPy's as for some of the resamples.
 
     sacreBLEU's mean of the resamples fails for a mixture of the two.
     """
-
-    def _compute_score_from_stats(self, stats: Any) -> SacreScore:
-        score = super()._compute_score_from_stats(stats)  # type: ignore[misc]
-        score.score = float(score.score)
-        return score
+    score.score = float(score.score)
+    return score
 
 
 class SacreMetric:
@@ -45,25 +58,27 @@ class SacreMetric:
         """A fresh sacreBLEU metric, in the form fit for single sentences where there is one."""
         raise NotImplementedError
 
-    def details(self, score: Any) -> dict[str, Any]:
+    def details(self, score: SacreScore) -> dict[str, Any]:
         """The counts behind a score of this metric."""
         return {}
 
-    def cautions(self, hypotheses: Lines, references: Sequence[Lines]) -> list[str]:
+    def cautions(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[str]:
         return []
 
-    def corpus(self, hypotheses: Lines, references: Sequence[Lines], resampling: Resampling | None = None) -> Score:
+    def corpus(
+        self, hypotheses: Lines, references: Sequence[ReferenceLines], resampling: Resampling | None = None
+    ) -> Score:
         check_segments(hypotheses, references)
         metric = self.build()
         with _seed(resampling):
             score = metric.corpus_score(
                 list(hypotheses),
-                [list(lines) for lines in references],
+                [list(lines) for lines in strings(references)],
                 n_bootstrap=resampling.samples if resampling else 1,
             )
         return self._finish(score, metric.get_signature(), resampled=resampling is not None)
 
-    def sentences(self, hypotheses: Lines, references: Sequence[Lines]) -> list[Score]:
+    def sentences(self, hypotheses: Lines, references: Sequence[ReferenceLines]) -> list[Score]:
         check_segments(hypotheses, references)
         metric = self.build(sentence=True)
         scores = [
@@ -75,7 +90,7 @@ class SacreMetric:
         return [self._finish(score, metric.get_signature()) for score in scores]
 
     def compare(
-        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[Lines], resampling: Resampling
+        self, baseline: Lines, systems: Sequence[Lines], references: Sequence[ReferenceLines], resampling: Resampling
     ) -> list[Score]:
         from sacrebleu.significance import PairedTest
 
@@ -83,24 +98,25 @@ class SacreMetric:
             check_segments(lines, references)
         if resampling.seed == 0:
             raise NlpcliError("the paired test of sacreBLEU ignores seed 0", hint="choose another --seed")
-        named = [(str(number), list(lines)) for number, lines in enumerate((baseline, *systems))]
+        named: list[tuple[str, Sequence[str]]] = [
+            (str(number), list(lines)) for number, lines in enumerate((baseline, *systems))
+        ]
         with _seed(resampling):
-            test = PairedTest(named, {"metric": self.build()}, references, "bs", resampling.samples)
+            test = PairedTest(named, {"metric": self.build()}, strings(references), "bs", resampling.samples)
             signatures, table = test()
         (name, signature), *_ = signatures.items()
         signed = f"{name}|{signature}"
-        first, *others = table[name]
-        scores = [Score(name, float(first.score), signed, *_bounds(float(first.mean), float(first.ci)))]
+        first, *others = cast("list[Result]", table[name])  # the names of the systems stand in another column
+        scores = [Score(name, float(first.score), signed, *_bounds_of(first))]
         for result in others:
             # sacreBLEU counts chance differences above the one measured: none, so p = 0.001, for a system and itself.
             p_value = 1.0 if result.score == first.score else result.p_value
-            bounds = _bounds(float(result.mean), float(result.ci))
-            scores.append(Score(name, float(result.score), signed, *bounds, p_value=p_value))
+            scores.append(Score(name, float(result.score), signed, *_bounds_of(result), p_value=p_value))
         return scores
 
     def _finish(self, score: SacreScore, signature: Signature, *, resampled: bool = False) -> Score:
         shown = json.loads(score.format(width=15, signature=str(signature), is_json=True))
-        bounds = ()
+        bounds: Bounds = NO_BOUNDS
         if resampled:  # sacreBLEU leaves the interval out when every resample scores 0
             bounds = _bounds(shown.get("confidence_mean", 0.0), shown.get("confidence_var", 0.0))
         return Score(
@@ -111,6 +127,16 @@ class SacreMetric:
             summary=shown.get("verbose_score", ""),
             details=self.details(score),
         )
+
+
+def strings(references: Sequence[ReferenceLines]) -> Sequence[Lines]:
+    """References as sacreBLEU types them, though it takes None for a missing line."""
+    return cast("Sequence[Lines]", references)
+
+
+def _bounds_of(result: Result) -> tuple[float, float, float]:
+    assert result.mean is not None and result.ci is not None  # a bootstrap gives both
+    return _bounds(float(result.mean), float(result.ci))
 
 
 def _bounds(mean: float, half_width: float) -> tuple[float, float, float]:

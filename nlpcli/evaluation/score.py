@@ -13,6 +13,10 @@ Lines = Sequence[str]
 ReferenceLines = Sequence[str | None]  # None: this set has no reference for the line
 Items = Sequence[Any]
 
+Bounds = tuple[float | None, float | None, float | None]
+"""`low`, `high` and `mean` of a `Score`."""
+NO_BOUNDS: Bounds = (None, None, None)
+
 # What a metric is computed from (`Metric.needs`): for each example one item on either side.
 TEXT_PAIRS = "text-pairs"  # lines
 LABELS = "labels"  # str

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from nlpcli.data.examples import Example
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.tasks.similarity import Compared, Similarity
 
 _BLOCK = 1 << 24  # similarities in memory at once
 
 
 def similarity_scores(
-    task: Any, examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]], resampling: Resampling | None = None
+    task: Similarity, examples: Sequence[Example], predictions: Sequence[Compared], resampling: Resampling | None = None
 ) -> dict[str, Score]:
     """Correlations with scores; average precision where two labels say what is alike; accuracy of named labels; and
     without labels the reciprocal rank of each example's second text among all texts that are no first ones.
@@ -44,7 +46,7 @@ def similarity_scores(
     return {"spearman": spearman(scores, found, resampling), "pearson": pearson(scores, found, resampling)}
 
 
-def ranks(examples: Sequence[Any], predictions: Sequence[Any]) -> list[int]:
+def ranks(examples: Sequence[Example], predictions: Sequence[Compared]) -> list[int]:
     """The rank of each example's second text, from 1, among all different texts that are no first ones, by their
     cosine with the first text. What belongs to an equal first text is not counted, nor is the first text itself."""
     places: dict[str, int] = {}

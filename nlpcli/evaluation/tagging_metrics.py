@@ -93,7 +93,13 @@ class EntityF1(ExampleMetric):
         right = [sorted(set(some) & set(others)) for some, others in zip(found, true, strict=True)]
         types = sorted({entity.type for side in (found, true) for some in side for entity in some})
         numbers = {name: number for number, name in enumerate(types)}
-        return LabelCounts(tuple(types), len(gold), *(_events(side, numbers) for side in (right, found, true)))
+        return LabelCounts(
+            tuple(types),
+            len(gold),
+            right=_events(right, numbers),
+            predicted=_events(found, numbers),
+            gold=_events(true, numbers),
+        )
 
     def _entities(self, sentences: Sequence[Tags], gold: Sequence[Tags]) -> list[list[Entity]]:
         if not self.strict:

@@ -8,18 +8,28 @@ in words, lower being better; above 100 when there are more edits than words. So
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import sacrebleu.metrics
+from sacrebleu.metrics.base import Score as SacreScore
+from sacrebleu.metrics.ter import TERScore
 
 from nlpcli.errors import NlpcliError
-from nlpcli.evaluation.sacrebleu_metrics import PlainFloats, SacreMetric
+from nlpcli.evaluation.sacrebleu_metrics import SacreMetric, with_plain_float
 from nlpcli.evaluation.score import Lines, ReferenceLines, Score
 from nlpcli.evaluation.unspaced_scripts import EAST_ASIAN, SOUTHEAST_ASIAN, unspaced_script
 
 
-class _TER(PlainFloats, sacrebleu.metrics.TER):
-    pass
+class _TER(sacrebleu.metrics.TER):
+    def _compute_score_from_stats(self, stats: list[float]) -> TERScore:
+        return with_plain_float(super()._compute_score_from_stats(stats))
+
+
+class _Settings(TypedDict):
+    normalized: bool
+    no_punct: bool
+    asian_support: bool
+    case_sensitive: bool
 
 
 class Ter(SacreMetric):
@@ -42,7 +52,7 @@ class Ter(SacreMetric):
             raise NlpcliError(
                 "--lowercase and --ter-case-sensitive can't be used together", hint="leave out one of them"
             )
-        self._settings = {
+        self._settings: _Settings = {
             "normalized": ter_normalized,
             "no_punct": ter_no_punct,
             "asian_support": ter_asian_support,
@@ -68,10 +78,11 @@ class Ter(SacreMetric):
             )
         return found
 
-    def details(self, score: Any) -> dict[str, Any]:
+    def details(self, score: SacreScore) -> dict[str, Any]:
+        assert isinstance(score, TERScore)
         return {"edits": score.num_edits, "reference_length": float(score.ref_length)}
 
 
-def ter(hypotheses: Lines, references: Sequence[Lines], **options: Any) -> Score:
+def ter(hypotheses: Lines, references: Sequence[Lines], **options: bool) -> Score:
     """TER of n hypotheses against r reference sets of n lines each, in percent; options as in `Ter`."""
     return Ter(**options).corpus(hypotheses, references)

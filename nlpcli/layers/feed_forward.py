@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from nlpcli.errors import unknown
 from nlpcli.layers.dropout import Dropout
 
-_ACTIVATIONS = {
+Activation = Callable[[Tensor], Tensor]
+
+_ACTIVATIONS: dict[str, Activation] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
-_GATED = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": partial(F.gelu, approximate="tanh")}
+_GATED: dict[str, Activation] = {"swiglu": F.silu, "geglu": F.gelu, "geglu_tanh": partial(F.gelu, approximate="tanh")}
 
 
-def activation_function(name: str) -> Callable[[Tensor], Tensor]:
+def activation_function(name: str) -> Activation:
     """An activation by name; of a gated one, that of the gate. Raises: NlpcliError for a name that is none."""
     functions = _ACTIVATIONS | _GATED
     if name not in functions:

@@ -30,6 +30,8 @@ def sinusoids(length: int, width: int, *, start: int = 0, halves: bool = False) 
 class SinusoidalPositions(nn.Module):
     """Fixed sinusoids; the table grows with the longest sequence seen and is not stored with the weights."""
 
+    table: Tensor
+
     def __init__(self, width: int, *, halves: bool = False, initial_length: int = 256) -> None:
         super().__init__()
         self.width = width
@@ -79,6 +81,8 @@ class RotaryPositions(nn.Module):
 
     d: the width, or that part of it that is turned.
     """
+
+    table: Tensor  # (2, length, width / 2)
 
     def __init__(self, width: int, settings: Rotary = Rotary(), *, initial_length: int = 256) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ for some positions at a time and turned into gradients at once, while they are s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +82,15 @@ def _rows(count: int, vocab: int, *, on_gpu: bool) -> int:
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, settings, learning):
+    def forward(
+        ctx: Any,  # torch's record of a call, on which any attribute may be set
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        settings: LossSettings,
+        learning: bool,
+    ) -> tuple[Tensor, Tensor]:
         needs = [learning and bool(need) for need in ctx.needs_input_grad[:3]]
         kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -90,7 +99,17 @@ class _VocabularyLoss(torch.autograd.Function):
             return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, settings, needs)
 
     @staticmethod
-    def _in_chunks(ctx, x, w, hidden, weight, bias, target, settings, needs):
+    def _in_chunks(
+        ctx: Any,  # as above
+        x: Tensor,
+        w: Tensor,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        settings: LossSettings,
+        needs: list[bool],
+    ) -> tuple[Tensor, Tensor]:
         epsilon, z_loss = settings.label_smoothing, settings.z_loss
         count, vocab = x.size(0), w.size(0)
         rows = _rows(count, vocab, on_gpu=x.is_cuda)
@@ -108,7 +127,7 @@ class _VocabularyLoss(torch.autograd.Function):
                 logits += bias
             chosen = logits.gather(1, goal).squeeze(1)
             top = logits.amax(dim=1, keepdim=True)
-            average = logits.mean(dim=1) if epsilon else None
+            average = logits.mean(dim=1) if epsilon else 0.0
             logits.sub_(top).exp_()
             total = logits.sum(dim=1, keepdim=True)
             log_total = total.squeeze(1).log() + top.squeeze(1)
@@ -146,7 +165,11 @@ class _VocabularyLoss(torch.autograd.Function):
         return loss, nll
 
     @staticmethod
-    def backward(ctx, grad_loss, _):
+    def backward(
+        ctx: Any,  # as above
+        grad_loss: Tensor,
+        _: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         grads = [
             None if grad is None else (grad * grad_loss).to(kind)
             for grad, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.data.open_text import check_opens
@@ -18,6 +18,7 @@ from nlpcli.runs.text_inputs import check_field, check_first, read_inputs
 
 if TYPE_CHECKING:
     from nlpcli.config.generation_settings import Generation
+    from nlpcli.decoding.translation_model import TranslationModel
     from nlpcli.decoding.translator import Request, Translation, Translator
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.text import SpecialTokens
@@ -160,8 +161,9 @@ def open_translator(job: Translating, *, say: Callable[[str], None], warn: Calla
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
+    found = cast("TranslationModel", loaded.model)  # `locate` gives no other
     return Translator(
-        loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
+        found, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ class MergeDropout:
     merges: (left id, right id) to (rank, merged id); the lowest rank is merged first.
     """
 
-    def __init__(self, merges: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+    def __init__(self, merges: Mapping[tuple[int, int], tuple[float, int]]) -> None:
         self._merges = merges
 
     def encode(self, words: Iterable[Sequence[int]], dropout: float, draws: Iterator[float]) -> list[int]:
@@ -43,17 +43,17 @@ class MergeDropout:
         ids: list[int | None] = list(symbols)
         following = [*range(1, len(ids)), -1]
         previous = list(range(-1, len(ids) - 1))
-        queue: list[tuple[int, int, int, int]] = []  # rank, position, left id, right id
+        queue: list[tuple[float, int, int, int]] = []  # rank, position, left id, right id
 
         def offer(left: int) -> None:
             if left >= 0 and (right := following[left]) >= 0:
-                pair = (ids[left], ids[right])
-                if pair in self._merges:
-                    heapq.heappush(queue, (self._merges[pair][0], left, *pair))
+                left_id, right_id = ids[left], ids[right]
+                if left_id is not None and right_id is not None and (left_id, right_id) in self._merges:
+                    heapq.heappush(queue, (self._merges[left_id, right_id][0], left, left_id, right_id))
 
         for position in range(len(ids) - 1):
             offer(position)
-        left_out: list[tuple[int, int, int, int]] = []
+        left_out: list[tuple[float, int, int, int]] = []
         while queue:
             entry = heapq.heappop(queue)
             _, left, left_id, right_id = entry

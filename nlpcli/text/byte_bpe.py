@@ -111,7 +111,7 @@ class ByteBpeModel:
         return word_starts([self.surfaces[id_] for id_ in ids])
 
 
-def _tokenizer(model: Any) -> Tokenizer:
+def _tokenizer(model: models.Model) -> Tokenizer:
     core = Tokenizer(model)
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     core.decoder = decoders.ByteLevel()

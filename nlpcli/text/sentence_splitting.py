@@ -94,7 +94,8 @@ def _borders(line: str) -> list[int]:
         stop = _past_closing(line, end, hard, quotes_open)
         if stop >= len(line) or not (hard or line[stop].isspace()):
             continue
-        follows = _NEXT.match(line, stop).group(1)
+        following = _NEXT.match(line, stop)
+        follows = following.group(1) if following else ""
         if follows in _GOES_ON or not follows:
             continue
         if hard:
@@ -114,7 +115,8 @@ def _borders(line: str) -> list[int]:
 
 def _past_closing(line: str, end: int, hard: bool, quotes_open: bool) -> int:
     """Past the quotes and brackets that close after a mark, apart from it too where the text is tokenised."""
-    stop = (_CLOSED_HARD if hard else _CLOSED).match(line, end).end()
+    closing = (_CLOSED_HARD if hard else _CLOSED).match(line, end)
+    stop = closing.end() if closing else end
     if hard and quotes_open and line.startswith('"', stop):
         stop += 1
     if not hard and stop > end and not (stop == len(line) or line[stop].isspace()):
@@ -128,7 +130,8 @@ def _past_closing(line: str, end: int, hard: bool, quotes_open: bool) -> int:
 
 def _abbreviated(line: str, start: int, stop: int, end: int) -> bool:
     """Whether the full stop at `stop` belongs to the word before it."""
-    word = _WORD_BEFORE.search(line, max(start, stop - 40), stop).group().lstrip("-.")
+    before = _WORD_BEFORE.search(line, max(start, stop - 40), stop)
+    word = before.group().lstrip("-.") if before else ""
     if not word:  # a full stop on its own
         return False
     if word.isdecimal():

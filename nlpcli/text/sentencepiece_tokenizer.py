@@ -195,7 +195,7 @@ class BpeModel(_SentencePieces):
         symbols = ([id_of(char, -1 - ord(char)) for char in word] for word in words)
         return self._dropout.encode(symbols, strength, draws)
 
-    def _ranked(self) -> dict[tuple[int, int], tuple[int, int]]:
+    def _ranked(self) -> dict[tuple[int, int], tuple[float, int]]:
         """Any two pieces may merge whose union is a piece; the union's score gives the rank."""
         learned = self._learned()
         return {

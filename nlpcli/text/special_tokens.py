@@ -36,7 +36,7 @@ class SpecialTokens:
     @classmethod
     def first(cls, sentinels: int = 0) -> SpecialTokens:
         """The roles on the first ids, in the order of `ROLES`, then the sentinels."""
-        return cls(*range(len(ROLES)), sentinels=tuple(range(len(ROLES), len(ROLES) + sentinels)))
+        return cls(sentinels=tuple(range(len(ROLES), len(ROLES) + sentinels)))
 
     def check(self, *roles: str) -> None:
         """Raises: NlpcliError when one of the roles is absent."""

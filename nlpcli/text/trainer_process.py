@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from nlpcli.errors import RunFailed
 
@@ -83,7 +83,7 @@ def _in_process(work: Work, texts: Iterable[str], settings: Mapping[str, Any]) -
     return result
 
 
-def _send(pipe: BinaryIO, texts: Iterable[str]) -> None:
+def _send(pipe: IO[bytes], texts: Iterable[str]) -> None:
     for text in texts:
         data = text.encode("utf-8")
         pipe.write(_LENGTH.pack(len(data)))
@@ -100,7 +100,9 @@ def main(parent: int) -> None:
     os.dup2(2, 1)  # what a library prints is no result
     pipe = os.fdopen(os.dup(0), "rb")
     try:
-        job = json.loads(_receive(pipe))
+        described = _receive(pipe)
+        assert described is not None  # the job is sent before the end
+        job = json.loads(described)
         work = getattr(importlib.import_module(job["module"]), job["work"])
         texts = iter(lambda: _receive(pipe), None)
         status, result = 0, work(texts, job["settings"])

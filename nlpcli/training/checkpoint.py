@@ -23,6 +23,7 @@ from nlpcli.config.files import new_directory, plain_name, sha256_file, write_at
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
+from nlpcli.training.optimizer import Together
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
@@ -56,7 +57,7 @@ def save_checkpoint(
     run: Path,
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Together,
     progress: Progress,
     average: Mapping[str, torch.Tensor] | None,
     carry: Sequence[torch.Tensor] | None,
@@ -105,7 +106,7 @@ def load_checkpoint(
     run: Path,
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Together,
     average: dict[str, torch.Tensor] | None,
 ) -> tuple[Progress, list[torch.Tensor] | None]:
     """Puts the newest whole checkpoint of `run` into the model, the optimiser and the random states.
@@ -135,7 +136,7 @@ def load_checkpoint(
 def _load_rest(
     parts: Mapping[str, Mapping[str, torch.Tensor]],
     device: torch.device,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Together,
     average: dict[str, torch.Tensor] | None,
 ) -> None:
     """Everything but the weights. Raises: whatever torch and dictionaries raise for tensors of another run."""
@@ -208,7 +209,7 @@ def stored_model(run: Path) -> tuple[Path, dict[str, Shape]] | None:
     return None
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer | Together) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().contiguous()
@@ -218,7 +219,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tens
     }
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer | Together, tensors: Mapping[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
+from torch import Size
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 _ATEN = torch.ops.aten
@@ -23,11 +23,13 @@ def counted() -> Iterator[Callable[[], int]]:
         yield mode.get_total_flops
 
 
-def _forward(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+def _forward(query: Size, key: Size, value: Size, *_: object, out_shape: object = None, **__: object) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+def _backward(
+    gradient: Size, query: Size, key: Size, value: Size, *_: object, out_shape: object = None, **__: object
+) -> int:
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 

@@ -15,7 +15,8 @@ from torch import nn
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.naming import fitting
-from nlpcli.models.layer_groups import FINAL, HEAD, Group, depth_groups
+from nlpcli.models.backbone import FINAL, HEAD
+from nlpcli.models.layer_groups import Group, depth_groups
 from nlpcli.training.checkpoint import Progress
 
 MODES = ("all", "head", "gradual", "stages")
@@ -125,7 +126,9 @@ def _head(model: nn.Module) -> Stage:
 def _from_the_top(model: nn.Module) -> list[Stage]:
     """The stages of unfreezing: each with one group more than the one before."""
     groups = _joined(depth_groups(model))
-    stages, chosen, names = [], frozenset(), []
+    stages: list[Stage] = []
+    chosen: frozenset[nn.Parameter] = frozenset()
+    names: list[str] = []
     for group in reversed(groups):
         chosen |= frozenset(group.parameters)
         if any(parameter.requires_grad for parameter in group.parameters):

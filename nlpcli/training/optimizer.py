@@ -59,7 +59,8 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
         elif isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
             others |= {id(parameter) for parameter in module.parameters()}
     weights = {id(module.weight): module.weight for module in body.modules() if isinstance(module, nn.Linear)}
-    return [weight for key, weight in weights.items() if key not in others and weight.requires_grad]
+    trained = [weight for key, weight in weights.items() if key not in others and weight.requires_grad]
+    return [weight for weight in trained if isinstance(weight, nn.Parameter)]
 
 
 class OptimizerGroup:

@@ -35,7 +35,7 @@ class MetricsLog:
                 write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _summary_writer(run, from_step) if tensorboard else None
 
-    def write(self, kind: str, step: int, **values: Any) -> None:
+    def write(self, kind: str, step: int, **values: object) -> None:
         _append(self.path, {"kind": kind, "step": step, **values})
         if self._board is not None:
             for name, value in values.items():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nlpcli.data.readers import read_parallel
 from nlpcli.data.sample_data import sample_file
-from nlpcli.data.train_dev_overlap import Placed, normal, shared, swapped
+from nlpcli.data.train_dev_overlap import Placed, Shared, normal, shared, swapped
 
 TEXTS = st.lists(st.tuples(st.text("aB ", max_size=2), st.text("a", max_size=1)), max_size=8)
 
@@ -22,7 +22,7 @@ def test_held_out_examples_are_counted_whose_texts_training_has(held, train):
     assert (found.count if found else 0) == len(right)
     if right:
         first = keys.index(tuple(map(normal, held[right[0]])))
-        assert found == (len(right), len(held), f"dev:{right[0] + 1}", f"train:{first + 1}")
+        assert found == Shared(len(right), len(held), f"dev:{right[0] + 1}", f"train:{first + 1}")
 
 
 def test_exchanged_sides_are_noticed_and_right_ones_are_not():

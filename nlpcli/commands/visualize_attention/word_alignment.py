@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nlpcli.decoding.aligner import Aligner, Look, Pair
     from nlpcli.decoding.alignment_symmetrization import Links
+    from nlpcli.decoding.translation_model import TranslationModel
 
 ARGMAX, AUTO = "argmax", "auto"
 METHODS = (ARGMAX, "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
@@ -161,8 +162,9 @@ def _aligner(job: Aligning, model: Path | None, *, say: Callable[[str], None], w
         target_start=tuple(loaded.info.get("target_start", ())) or None,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
     )
+    found = cast("TranslationModel", loaded.model)  # `locate` gives no other
     return Aligner(
-        loaded.model, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
+        found, loaded.tokenizer.for_targets(), settings, device=machine.device, warn=warn,
         source_tokenizer=loaded.source_tokenizer or loaded.tokenizer,
     )  # fmt: skip
 

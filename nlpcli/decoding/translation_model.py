@@ -1,0 +1,42 @@
+"""What translation and word alignment need of an encoder-decoder, besides its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from nlpcli.models.decodable import Decodable
+
+
+class TranslationModel(Decodable, Protocol):
+    """A `Decodable` that reads a source first."""
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(vocab, d_model)"""
+        ...
+
+    def encode(self, source: Tensor, source_mask: Tensor | None = None) -> object:
+        """What the decoder needs of sources (batch, m); the mask (batch, m) is True where there is a token."""
+        ...
+
+    def init_state(
+        self,
+        memory: Any,  # what `encode` has returned: each model has a class of its own for it
+    ) -> object:
+        """The decoding state before the first token."""
+        ...
+
+    def hidden(self, source: Tensor, source_mask: Tensor | None, target: Tensor) -> Tensor:
+        """The decoder's states (batch, n, d_model) that predict what follows each token of the targets (batch, n)."""
+        ...
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """As of any module."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of any module."""
+        ...
