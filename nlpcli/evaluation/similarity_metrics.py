@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
     from nlpcli.evaluation import Resampling, Score
-    from nlpcli.tasks.similarity import Compared, Similarity
 
 _BLOCK = 1 << 24  # similarities in memory at once
 
 
+class JudgedTask(Protocol):
+    """What these metrics need of a task."""
+
+    def judged(self, examples: Sequence[Example]) -> str:
+        """What the labels of examples say: scores, labels, alike, pairs, …"""
+        ...
+
+    def score_in(self, example: Example) -> float: ...
+
+
 def similarity_scores(
-    task: Similarity, examples: Sequence[Example], predictions: Sequence[Compared], resampling: Resampling | None = None
+    task: JudgedTask,
+    examples: Sequence[Example],
+    predictions: Sequence[Mapping[str, Any]],
+    resampling: Resampling | None = None,
 ) -> dict[str, Score]:
     """Correlations with scores; average precision where two labels say what is alike; accuracy of named labels; and
     without labels the reciprocal rank of each example's second text among all texts that are no first ones.
@@ -46,7 +58,7 @@ def similarity_scores(
     return {"spearman": spearman(scores, found, resampling), "pearson": pearson(scores, found, resampling)}
 
 
-def ranks(examples: Sequence[Example], predictions: Sequence[Compared]) -> list[int]:
+def ranks(examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]) -> list[int]:
     """The rank of each example's second text, from 1, among all different texts that are no first ones, by their
     cosine with the first text. What belongs to an equal first text is not counted, nor is the first text itself."""
     places: dict[str, int] = {}

@@ -23,7 +23,7 @@ from nlpcli.config.files import new_directory, plain_name, sha256_file, write_at
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
-from nlpcli.training.optimizer import Together
+from nlpcli.training.optimizer import OptimizerGroup
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
@@ -57,7 +57,7 @@ def save_checkpoint(
     run: Path,
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer | Together,
+    optimizer: torch.optim.Optimizer | OptimizerGroup,
     progress: Progress,
     average: Mapping[str, torch.Tensor] | None,
     carry: Sequence[torch.Tensor] | None,
@@ -106,7 +106,7 @@ def load_checkpoint(
     run: Path,
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer | Together,
+    optimizer: torch.optim.Optimizer | OptimizerGroup,
     average: dict[str, torch.Tensor] | None,
 ) -> tuple[Progress, list[torch.Tensor] | None]:
     """Puts the newest whole checkpoint of `run` into the model, the optimiser and the random states.
@@ -136,7 +136,7 @@ def load_checkpoint(
 def _load_rest(
     parts: Mapping[str, Mapping[str, torch.Tensor]],
     device: torch.device,
-    optimizer: torch.optim.Optimizer | Together,
+    optimizer: torch.optim.Optimizer | OptimizerGroup,
     average: dict[str, torch.Tensor] | None,
 ) -> None:
     """Everything but the weights. Raises: whatever torch and dictionaries raise for tensors of another run."""
@@ -209,7 +209,7 @@ def stored_model(run: Path) -> tuple[Path, dict[str, Shape]] | None:
     return None
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer | Together) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer | OptimizerGroup) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().contiguous()
@@ -219,7 +219,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer | Together) -> dict[str,
     }
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer | Together, tensors: Mapping[str, torch.Tensor]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer | OptimizerGroup, tensors: Mapping[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
