@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nlpcli.evaluation import Resampling, Score
+    from nlpcli.evaluation import Metric, Resampling, Score
 
 MEASURES = {
     "rouge": ("rougeL", "rouge1", "rouge2"),
@@ -37,7 +37,7 @@ def _rouge(outputs: list[str], references: Sequence[Sequence[str]], resampling: 
     from nlpcli.evaluation.score import reference_sets
 
     settings = _rouge_settings(references)
-    kinds = {"rougeL": RougeL, "rouge1": Rouge1, "rouge2": Rouge2}
+    kinds: dict[str, Callable[..., Metric]] = {"rougeL": RougeL, "rouge1": Rouge1, "rouge2": Rouge2}
     sets = reference_sets(references)
     return {name: kind(**settings).corpus(outputs, sets, resampling) for name, kind in kinds.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -58,7 +58,7 @@ def similarity_scores(
     return {"spearman": spearman(scores, found, resampling), "pearson": pearson(scores, found, resampling)}
 
 
-def ranks(examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]) -> list[int]:
+def ranks(examples: Sequence[Example], predictions: Sequence[Any]) -> list[int]:
     """The rank of each example's second text, from 1, among all different texts that are no first ones, by their
     cosine with the first text. What belongs to an equal first text is not counted, nor is the first text itself."""
     places: dict[str, int] = {}

@@ -107,7 +107,7 @@ class Trainer:
         self.metrics: dict[str, float] = {}
         self._nll = self._grad_norm = torch.zeros((), device=machine.device)
         self._count = 0
-        self._plan: tuple[int, Sequence[Any]] | None = None  # an epoch and its plan
+        self._plan: tuple[int, Sequence[Any] | np.ndarray] | None = None  # an epoch and its plan
         self._plan_length = 0
         if settings.tensorboard:
             check_tensorboard()
@@ -208,12 +208,13 @@ class Trainer:
             batches = [self.task.collate(item, rng) for item, rng in zip(plan[start:stop], random, strict=True)]
             yield batches, stop == len(plan)
 
-    def _plan_of(self, epoch: int) -> Sequence[Any]:
+    def _plan_of(self, epoch: int) -> Sequence[Any] | np.ndarray:
         if self._plan is None or self._plan[0] != epoch:
             plan = self.task.plan(epoch)
             if len(plan) == 0:
                 raise NlpcliError("the training data is too small for one batch", hint="add more training data")
             self._plan, self._plan_length = (epoch, plan), len(plan)
+            return plan
         return self._plan[1]
 
     def _step(self, group: list[Batch]) -> None:
