@@ -27,7 +27,7 @@ class JudgedTask(Protocol):
 def similarity_scores(
     task: JudgedTask,
     examples: Sequence[Example],
-    predictions: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Any],  # mappings that also have `vectors`
     resampling: Resampling | None = None,
 ) -> dict[str, Score]:
     """Correlations with scores; average precision where two labels say what is alike; accuracy of named labels; and
