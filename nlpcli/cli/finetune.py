@@ -212,9 +212,9 @@ def command(
     contains. Ctrl-C saves a checkpoint and stops the run; --resume resumes it.
 
     If you do not give an option, the value in --config is used, or else the default of the task, or else the value in
-    the preset. The command writes all values to config.yaml in the folder of the run. If you give any of --max-steps,
-    --max-epochs, --max-minutes and --max-tokens, all other limits are ignored; with several, training stops at the
-    first one reached.
+    the preset. The command writes all values to config.yaml in the folder of the run. If you give one or more of
+    --max-steps, --max-epochs, --max-minutes and --max-tokens, the limits in --config, in the preset and of the task are
+    ignored, and training stops at the first of your limits that is reached.
     """
     given = dict(locals())
     from nlpcli.runs.finetuning.finetune import finetune, use_of

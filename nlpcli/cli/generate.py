@@ -93,9 +93,8 @@ def command(
     echo: bool = typer.Option(
         None,
         "--echo/--no-echo",
-        help="Print each prompt before its continuation. Default: on. With --template and --json, it adds the prompt "
-        "to "
-        "each JSON object; there, the default is off.",
+        help="Print each prompt before its continuation. Default: on. With --template, no prompt is printed; with "
+        "--template and --json, --echo adds the prompt to each JSON object.",
     ),
     json: bool = typer.Option(
         False,
@@ -187,8 +186,9 @@ def command(
     otherwise, it is the text that the model generates after the prompt. Each example gives one output line. If the
     data contain the correct answers, the score is printed to standard error.
 
-    A template is a YAML file, such as the following one, in which {text} is replaced by a column of --data. See
-    docs/prompting.md for all keys.
+    A template is a YAML file, such as the following one. {text} is replaced by that column of --data, and {label} by
+    each possible answer. 'pos: good' means that the label pos of the data is written as good in the prompt; the output
+    is pos. See docs/prompting.md for all keys.
 
     \b
       prompt: "Review: {text}"

@@ -78,7 +78,7 @@ def command(
 
     \b
       classify      the most probable label and its probability
-      multi-label   all labels with a probability of at least head.threshold (default: 0.5), separated by commas
+      multi-label   all labels with a probability of at least 0.5 (or head.threshold in training), separated by commas
       regress       a number
       choice        the most probable candidate and its probability; an input line is text, tab, candidate, tab, …
       tag           one tag for each word, separated by spaces; an input line is the words, separated by spaces

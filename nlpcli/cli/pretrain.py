@@ -69,8 +69,8 @@ def command(
         None,
         "--preset",
         metavar="NAME|FILE",
-        help="Preset with the architecture and the training settings, instead of --config: a name from 'nlpcli config "
-        "list' or a YAML file. Default: a small preset for the objective.",
+        help="Preset with the architecture and the training settings. A YAML file has the same effect as with --config. "
+        "Default: a small preset for the objective. 'nlpcli config list' lists the presets.",
         autocompletion=shell_completion.presets,
     ),
     model: Path = typer.Option(
@@ -134,9 +134,9 @@ def command(
     Without --data the command trains on the Shakespeare text that nlpcli contains. Ctrl-C saves a checkpoint and stops
     the run; --resume resumes it.
 
-    If you do not give an option, the value in the preset is used, unless its help states another default. If you give
-    any of --max-steps, --max-epochs, --max-minutes and --max-tokens, the preset's own limits are ignored; with several,
-    training stops at the first one reached.
+    If you do not give an option, the value in --config or in the preset is used, unless the help of the option states
+    another default. If you give one or more of --max-steps, --max-epochs, --max-minutes and --max-tokens, the limits in
+    --config and in the preset are ignored, and training stops at the first of your limits that is reached.
     """
     given = {**locals(), "objective": objective or objective_name}
     from nlpcli.runs.pretraining import pretrain as recipe

@@ -57,7 +57,11 @@ def command(
         "lists). Default: that of the saved index, or else exact.",
     ),
     save_index: Path = typer.Option(
-        None, "--save-index", metavar="DIR", help="Save the index in this folder; --vectors DIR reads it."
+        None,
+        "--save-index",
+        metavar="DIR",
+        help="Save the index in this folder; --vectors DIR reads it. Without QUERY at a terminal, the command only "
+        "saves the index.",
     ),
     rerank: Path = typer.Option(
         None,

@@ -49,8 +49,9 @@ def train(
         0,
         "--sentinels",
         min=0,
-        help="Number of sentinel tokens <sentinel_0>, <sentinel_1>, … in the vocabulary. The objective of T5 needs "
-        "them: each one takes the place of a span of text that the model must predict.",
+        help="Number of sentinel tokens <sentinel_0>, <sentinel_1>, … in the vocabulary. 'nlpcli "
+        "pretrain --objective denoise' needs them for noises of T5, such as spans; 100 is usual. Each one takes the "
+        "place of a span of text that the model must predict.",
     ),
     byte_fallback: bool = typer.Option(
         None,
@@ -67,7 +68,8 @@ def train(
     lowercase: bool = typer.Option(
         False,
         "--lowercase",
-        help="Convert the text to lowercase. The type wordpiece also removes accents, as BERT does.",
+        help="Convert the text to lowercase. For the type wordpiece, this option also removes accents, as in uncased "
+        "BERT.",
     ),
     character_coverage: float = typer.Option(
         1.0,

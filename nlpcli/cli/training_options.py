@@ -21,7 +21,8 @@ CONFIG = typer.Option(
     None,
     "--config",
     metavar="FILE",
-    help="YAML file with settings, instead of a preset; 'nlpcli config show PRESET' prints one to edit. The line "
+    help="YAML file with settings, in the place of a preset; it can be combined with a trained --model. "
+    "'nlpcli config show PRESET' prints one to edit. The line "
     "'extends: PRESET' in it takes all other settings from that preset. Other options and --set change its values.",
 )
 ATTENTION = typer.Option(

@@ -67,9 +67,9 @@ def command(
         None,
         "--layer",
         metavar="N...",
-        help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above. For pharaoh with --reverse-model also "
-        "3,2 (a "
-        "layer of each model) or auto (the two layers that agree best).",
+        help="Layers, counted from 1. Examples: 3; 1 2; 1-4. Default: see above. With --format pharaoh and "
+        "--reverse-model, also A,B (layer A of --model and layer B of --reverse-model, such as 3,2) or auto (the pair "
+        "of layers whose alignments agree best).",
     ),
     head: list[str] = typer.Option(
         None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
@@ -204,7 +204,8 @@ def command(
 
     By default, the terminal shows one matrix, the mean over all heads of one layer. For a translation model, this is
     the cross-attention of the second-to-last layer, which usually aligns words best. For other models, it is the last
-    layer. With --gradient, it is the mean over all layers; with --order, both streams are shown. Select other layers
+    layer. With --gradient, the matrix is the mean over all layers. With --order (XLNet only), there is one matrix for
+    each of the two attention streams, content and query. Select other layers
     and heads with --site, --layer and --head. --format html shows all.
 
     Each row of a decoder is one decoding step, labeled with the token that it predicts.

@@ -245,7 +245,7 @@ def _rows(lines: Lines, path: Path | str, format: str, is_header: Callable[[Sequ
     else:
         raise NlpcliError(
             f"{shown(path)}: the format '{format}' does not support texts with labels",
-            hint="choose one of: tsv, csv, jsonl, labeled-lines, lines",
+            hint="choose tsv, csv, jsonl or labeled-lines",
         )
 
 

@@ -75,7 +75,7 @@ def add_lora(
             f"a low-rank adapter needs a rank of at least 1 and a positive alpha, not rank {rank} and alpha {alpha:g}"
         )
     if has_lora(model):
-        raise NlpcliError("this model already has low-rank adapters", hint="merge them first")
+        raise NlpcliError("this model already has low-rank adapters", hint="start from a model without adapters")
     body = getattr(model, "body", model)
     output = getattr(body, "output_weight_owner", None)
     layers = {
