@@ -69,7 +69,7 @@ def command(
         None,
         "--preset",
         metavar="NAME|FILE",
-        help="Preset with the architecture and the training settings. A YAML file has the same effect as with --config. "
+        help="Preset with the architecture and the training settings. A YAML file has the same effect as in --config. "
         "Default: a small preset for the objective. 'nlpcli config list' lists the presets.",
         autocompletion=shell_completion.presets,
     ),

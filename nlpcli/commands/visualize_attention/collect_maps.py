@@ -107,14 +107,15 @@ def _task(info: dict[str, Any], loaded: LoadedModel) -> Any:
     """The task of a model that was tuned to write text; nothing else of a task is needed to read."""
     from nlpcli.tasks import TASKS
 
-    if info.get("task") not in TASKS or not TASKS.load(info["task"]).generates:
+    kind = TASKS.load(info["task"]) if info.get("task") in TASKS else None
+    if kind is None or not kind.generates or kind.parallel_text:
         return None
     from nlpcli.config.schema import DecodingConfig
     from nlpcli.runs.finetuning.task_generator import BeamGenerator
     from nlpcli.tasks.task import Context
 
     context = Context(loaded.tokenizer, loaded.config, info, int(info.get("max_length", 512)))
-    task = TASKS.load(info["task"]).restore(info["problem"], context)
+    task = kind.restore(info["problem"], context)
     task.generator = BeamGenerator(DecodingConfig(**info.get("decoding", {})), task, generation=info.get("generation"))
     return task
 
