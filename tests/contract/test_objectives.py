@@ -37,7 +37,7 @@ def test_every_synonym_leads_to_an_objective_and_belongs_to_one_only():
     assert len(names) == len(set(names)) == len(synonyms())
     for meant, _ in synonyms().values():
         spec_of(meant)
-    with pytest.raises(NlpcliError, match="the objective bert has another name here"):
+    with pytest.raises(NlpcliError, match="'bert' can't be used in a sum or with a weight"):
         parse_objective("bert")
 
 

@@ -11,6 +11,7 @@ from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
 from nlpcli.models.padded_batch import Rows, stack
+from nlpcli.tasks import TASKS
 from nlpcli.tasks.input_layout import Layout, cut
 from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.capture import OWN, capture
@@ -124,7 +125,7 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
     if head.output_of == "text":
         return output[0].max(), "score"
     if head.output_of == "tokens":
-        if len(labels) == 0:  # start and end of an answer
+        if not TASKS.load(opened.loaded.info["task"]).by_words:  # start and end of an answer
             return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
         return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"
     raise not_possible(opened, "gradient times attention", "the model computes vectors and makes no prediction")
