@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.generation_settings import Generation, decides, not_honored
@@ -92,7 +92,7 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = No
         kept["num_beams"] = decoding.beam_size
     if decoding.length_penalty != usual.length_penalty:
         kept["length_penalty"] = decoding.length_penalty
-    start = info.get("target_start") or ()
+    start: Sequence[int] = info.get("target_start") or ()
     if len(start) > 1:
         kept |= {"decoder_start_token_id": start[0], "forced_bos_token_id": start[1]}
     return {**known, "generation": kept}

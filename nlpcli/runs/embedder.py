@@ -186,7 +186,7 @@ class Embedder:
         if trained and self.layers == trained.get("layers", "last"):
             return _with_pooling(loaded.model, self.pooling, self.normalize)
         body = loaded.model.body
-        head = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
+        head: dict[str, Any] = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
 
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:

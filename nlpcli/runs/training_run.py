@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from nlpcli import presets
 from nlpcli.config.counting import counted
@@ -81,8 +81,8 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
             "a preset and --config can't be used together", hint="write 'extends: PRESET' into the configuration file"
         )
     if request.resume:
-        _check_resumable(request)
-        data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
+        stored = _check_resumable(request) / CONFIG
+        data, source = load_yaml(stored), str(stored)
     elif request.config is not None:
         data, source = merge(merge({}, request.base or {}), presets.load(request.config)), str(request.config)
     else:
@@ -134,7 +134,7 @@ def _preset(request: Request) -> tuple[dict[str, Any], str]:
     data, source = presets.load(name), f"preset '{name}'"
     if request.base is None:
         return data, source
-    kept = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
+    kept: dict[str, Any] = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
     return merge(kept, request.base), source
 
 
@@ -208,7 +208,8 @@ def _check_command(request: Request, command: str, base: RunConfig) -> None:
         )
 
 
-def _check_resumable(request: Request) -> None:
+def _check_resumable(request: Request) -> Path:
+    """The folder of the run. Raises: NlpcliError where there is none to resume, and for options that change it."""
     if request.out is None:
         raise NlpcliError("--resume needs the folder of the run", hint="name it with --out")
     refused = {
@@ -229,6 +230,7 @@ def _check_resumable(request: Request) -> None:
         raise NlpcliError(
             f"{request.out} contains no checkpoint to resume from", hint="start a new run with another --out"
         )
+    return request.out
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -238,6 +240,7 @@ def has_checkpoint(run: Path) -> bool:
 
 def has_changes(request: Request) -> bool:
     """Whether the call has other limits than the run that it resumes."""
+    assert request.out is not None  # the folder of the run that is resumed
     own = parse(RunConfig, load_yaml(request.out / CONFIG), str(request.out / CONFIG))
     asked = resolve(request).training
     return any(getattr(asked, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
@@ -467,7 +470,7 @@ def train(
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
-        model.hidden = torch.compile(model.hidden, dynamic=True)
+        model.hidden = torch.compile(cast("Callable[..., Any]", model.hidden), dynamic=True)
 
     def begin() -> None:
         open_run(run, request, config)

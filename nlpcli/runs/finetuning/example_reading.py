@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
+
+if TYPE_CHECKING:
+    from nlpcli.data.label_text import UnknownLabel
 
 Tell = Callable[[str], None]
 
@@ -35,14 +38,14 @@ def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: boo
         tell(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
 
 
-def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | None]:
+def unknown_labels(task: Any, examples: Sequence[Any]) -> list[UnknownLabel | None]:
     """Of each example what is to be said of its label, None where the task knows it.
 
     Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
     """
     from nlpcli.data.label_text import UnknownLabel
 
-    found: list[NlpcliError | None] = []
+    found: list[UnknownLabel | None] = []
     for example in examples:
         try:
             task.check(example)

@@ -58,6 +58,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
+    assert config.data.mixture is not None  # `finetune` runs no other configuration here
     mixture = load_mixture(config.data.mixture)
     kinds = [kind_of(f"{config.data.mixture}: tasks.{name}", part) for name, part in mixture.tasks.items()]
     for kind in kinds:

@@ -72,6 +72,7 @@ def run_task(
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
+    assert config.task is not None  # `finetune` runs no other configuration here
     kind = TASKS.load(config.task)
     check_kind(kind, config)
     _tell_unread(config, kind, listener)

@@ -72,9 +72,10 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     preparation = ModelPreparation(config, start, tokenizer, listener)
     info = _conventions(config, start, run, separate)
     sides = Sides.of(tokenizer, separate, info)
-    encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
+    encoding: dict[str, Any] = {"target_tokenizer": sides.target, "workers": config.data.workers}
     shards = ParallelShards.build(source, target, sides.source, **encoding)
-    dev = ParallelShards.build(*config.data.dev, sides.source, **encoding)
+    dev_source, dev_target = config.data.dev
+    dev = ParallelShards.build(dev_source, dev_target, sides.source, **encoding)
     sampling = config.data.subword_sampling
     task = Translation(
         shards,
@@ -163,6 +164,7 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
         size = counted(layers, "layer")
         listener.note(f"the new source encoder has {size} and a vocabulary of {counted(tokenizer.vocab_size, 'token')}")
         return tokenizer
+    assert start is not None  # a source encoder without a start is a new one
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(
             f"{given} is not the tokenizer of the source encoder of {start.path}",
