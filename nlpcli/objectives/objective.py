@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -91,8 +91,4 @@ class Objective(Protocol[ModelT, BatchT]):
 
         The loop keeps this `carry` through an epoch and in checkpoints; an epoch begins with None.
         """
-        ...
-
-    def evaluate(self, model: ModelT, device: torch.device) -> Iterator[Loss]:
-        """The losses of the held-out data, part by part."""
         ...

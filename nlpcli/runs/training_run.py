@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nlpcli import presets
 from nlpcli.config.counting import counted
@@ -21,6 +21,17 @@ from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.runs.dev_samples import OUTPUTS, Shown, write_outputs
 from nlpcli.runs.model_card import CARD, card_of
+
+if TYPE_CHECKING:
+    from nlpcli.data.shard_set import ShardSet
+    from nlpcli.models.build import AnyModel
+    from nlpcli.objectives.objective import Objective
+    from nlpcli.text import Tokenizer
+    from nlpcli.training.checkpoint import Progress
+    from nlpcli.training.device import Machine
+    from nlpcli.training.freezing import Plan
+    from nlpcli.training.optimizer import Scales
+    from nlpcli.training.training_loop import Outcome
 
 CONFIG = "config.yaml"
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
@@ -43,13 +54,25 @@ class Listener(Protocol):
 
     def opened(self, run: Path) -> None: ...
 
-    def started(self, progress: Any, share: float) -> None: ...
+    def started(self, progress: Progress, share: float) -> None: ...
 
-    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None: ...
+    def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None: ...
 
-    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None: ...
+    def evaluated(self, progress: Progress, metrics: Mapping[str, float], improved: bool) -> None: ...
 
-    def stopped(self, progress: Any, reason: str) -> None: ...
+    def stopped(self, progress: Progress, reason: str) -> None: ...
+
+
+class Preparation(Protocol):
+    """What the loop needs of `nlpcli.runs.model_preparation.ModelPreparation`."""
+
+    def plan(self, model: AnyModel) -> Plan | None:
+        """Which weights are trained when."""
+        ...
+
+    def scales(self, model: AnyModel) -> Scales | None:
+        """What the learning rate of each weight is multiplied with."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -378,8 +401,8 @@ MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_pe
 
 def text_metrics(
     losses: Iterable[Any],
-    shards: Any,
-    tokenizer: Any,
+    shards: ShardSet,
+    tokenizer: Tokenizer,
     signatures: dict[str, str],
     *,
     window: int | None = None,
@@ -405,7 +428,7 @@ def text_metrics(
     return {name: score.value for name, score in scores.items()}
 
 
-def record_of(run: Path, outcome: Any) -> dict[str, Any]:
+def record_of(run: Path, outcome: Outcome) -> dict[str, Any]:
     """How a run ended, as plain data: seconds, the scores of the best checkpoint, and the best value of each metric."""
     from nlpcli.evaluation import Score
     from nlpcli.models.model_folder import read_info
@@ -433,9 +456,9 @@ def train(
     request: Request,
     config: RunConfig,
     run: Path,
-    task: Any,
-    tokenizer: Any,
-    machine: Any,
+    task: Objective[Any, Any],
+    tokenizer: Tokenizer,
+    machine: Machine,
     info: Mapping[str, Any],
     evaluate: Callable[[Any], dict[str, float]],
     measured: Sequence[str],
@@ -443,8 +466,8 @@ def train(
     listener: Listener,
     data_fingerprint: str,
     build: Callable[[], Any] | None = None,
-    preparation: Any = None,
-    source_tokenizer: Any = None,
+    preparation: Preparation | None = None,
+    source_tokenizer: Tokenizer | None = None,
     shown: Shown | None = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
@@ -482,7 +505,7 @@ def train(
         if source_tokenizer is not None:
             save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)
 
-    def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
+    def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Progress) -> None:
         save_model(
             run, weights=weights, config=config.model, tokenizer=tokenizer, source_tokenizer=source_tokenizer,
             info={
@@ -497,7 +520,8 @@ def train(
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
-        scales=preparation and preparation.scales(model), plan=preparation and preparation.plan(model),
+        scales=None if preparation is None else preparation.scales(model),
+        plan=None if preparation is None else preparation.plan(model),
         samples=lambda: shown.samples,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 
 class Generator(Protocol):
-    """Writes the outputs. signature: how."""
+    """Writes the outputs."""
 
-    signature: str
+    @property
+    def signature(self) -> str:
+        """How."""
+        ...
 
     def __call__(self, model: nn.Module, source: Tensor, mask: Tensor | None) -> list[list[int]]:
         """source (rows, m) ids, mask (rows, m) or None -> ids of each target, without start and end."""

@@ -13,6 +13,8 @@ from nlpcli.config.schema import DecodingConfig
 if TYPE_CHECKING:
     import torch
 
+    from nlpcli.tasks.text_to_text import TextToText
+
 
 class BeamGenerator:
     """Beam search, greedy search for a beam of 1.
@@ -28,7 +30,7 @@ class BeamGenerator:
     def __init__(
         self,
         decoding: DecodingConfig,
-        task: Any,
+        task: TextToText,
         *,
         beam_size: int | None = None,
         min_length: int = 0,
@@ -83,7 +85,7 @@ class BeamGenerator:
             prefixes = [self.start] * len(source)
         if self.generation is not None:
             return self._generated(model, state, sources, prefixes)
-        given = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
+        given: dict[str, Any] = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
         if self.settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:
