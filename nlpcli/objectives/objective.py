@@ -82,11 +82,11 @@ class Objective(Protocol[ModelT, BatchT]):
         """The batches of an epoch, in order: a pure function of the epoch, so that a run can go on where it stopped."""
         ...
 
-    def collate(self, item: Any, rng: np.random.Generator) -> BatchT:
+    def collate(self, item: Any, rng: np.random.Generator) -> BatchT:  # each has a plan of its own
         """The tensors of one entry of the plan."""
         ...
 
-    def loss(self, model: ModelT, batch: BatchT, carry: Any) -> tuple[Loss, Any]:
+    def loss(self, model: ModelT, batch: BatchT, carry: Any) -> tuple[Loss, Any]:  # each model has its own
         """The loss of a batch, and what a model with memory hands on to the next: tensors without gradients, or None.
 
         The loop keeps this `carry` through an epoch and in checkpoints; an epoch begins with None.

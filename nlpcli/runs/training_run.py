@@ -284,7 +284,7 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
             )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 

@@ -372,7 +372,7 @@ def _check_texts(example: Example) -> None:
         raise NlpcliError(f"{example.place}: the second text is missing", hint="name its column with --text2")
 
 
-def _number(label: Any) -> float | None:
+def _number(label: object) -> float | None:
     return parse_float(label) if isinstance(label, str) else None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def guesses(
     task: EncoderPretraining | PermutationLanguageModelling,
     tokenizer: Tokenizer,
-    model: Any,
+    model: Any,  # the one that the objective trains
     device: torch.device,
     count: int,
 ) -> Iterator[dict[str, Any]]:
