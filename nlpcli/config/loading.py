@@ -207,7 +207,7 @@ def from_json(text: str | bytes, source: str) -> Any:
         raise NlpcliError(f"{source}: this is not valid JSON ({json_reason(error)})") from None
 
 
-def _value_of(data: Any) -> str:
+def _value_of(data: object) -> str:
     return "a list" if isinstance(data, list) else "a single value"
 
 

@@ -161,9 +161,10 @@ class Inputs:
         batches = token_budget_batches(lengths, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
         return [Item(places[numbers], numbers, copy) for numbers in batches]
 
-    def chance(self, item: Item, rng: np.random.Generator) -> Sequence[np.random.Generator]:
+    def chance(self, item: Item, rng: np.random.Generator | None) -> Sequence[np.random.Generator]:
         """What each example of a batch draws its noise from: `rng`, or with `copies` a generator of its own."""
         if not self.copies:
+            assert rng is not None  # where noise is drawn anew
             return [rng] * len(item.numbers)
         return [np.random.default_rng([self.seed, item.copy, int(number)]) for number in item.numbers]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class TokenStream:
         out[is_token] = self.shards.read(start - first, stop - last)
         return out
 
-    def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
+    def windows(self, starts: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
         """The `length` tokens from each of `starts` (rows,) on: (rows, length), int64."""
         return np.stack([self.read(int(start), int(start) + length) for start in starts])
 
@@ -85,7 +85,7 @@ class PackedWindows:
             starts = np.resize(starts, self.batch_size)
         return starts[: len(starts) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
 
-    def batch(self, starts: np.ndarray) -> np.ndarray:
+    def batch(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
         """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
         return self.stream.windows(starts, self.context + 1)
 
@@ -123,7 +123,7 @@ class StreamedWindows:
         starts = offset + self.context * np.arange(batches * self.batch_size)
         return starts.reshape(self.batch_size, batches).T.copy()
 
-    def batch(self, starts: np.ndarray) -> np.ndarray:
+    def batch(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
         """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
         return self.stream.windows(starts, self.context + 1)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Example
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,11 @@ class Mistake:
 class MistakenTask(Protocol):
     """What `mistakes` needs of a task."""
 
-    def mistake(self, example: Any, prediction: Any) -> tuple[float, str, str]:
+    def mistake(self, example: Example, prediction: Mapping[str, Any]) -> tuple[float, str, str]:
         """The confidence in a wrong answer (0 for a right one), the reference and the output."""
         ...
 
-    def text_of(self, example: Any) -> str: ...
+    def text_of(self, example: Example) -> str: ...
 
 
 def mistakes(

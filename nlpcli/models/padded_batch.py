@@ -14,8 +14,8 @@ from torch import Tensor
 class Row:
     """One sequence: ids, and the kind of segment of each, special tokens included.."""
 
-    ids: Sequence[int]
-    segments: Sequence[int]
+    ids: Sequence[int] | np.ndarray
+    segments: Sequence[int] | np.ndarray
 
 
 @dataclass

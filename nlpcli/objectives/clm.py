@@ -7,10 +7,11 @@ memory (Dai et al. 2019) reads the windows in order, and what it remembers of on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
@@ -18,6 +19,12 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss, Sample
 from nlpcli.objectives.token_loss import token_loss, token_nll
+
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import Decoder
+    from nlpcli.models.transformer_xl import TransformerXL
+
+    LanguageModel = Decoder | TransformerXL
 
 
 class CausalLanguageModelling:
@@ -68,7 +75,7 @@ class CausalLanguageModelling:
         return LanguageBatch(torch.from_numpy(self.train.batch(item)))
 
     def loss(
-        self, model: nn.Module, batch: LanguageBatch, carry: list[Tensor] | None = None
+        self, model: LanguageModel, batch: LanguageBatch, carry: list[Tensor] | None = None
     ) -> tuple[Loss, list[Tensor] | None]:
         if not self.train.reads_on or (carry and carry[0].size(0) != batch.ids.size(0)):
             carry = None  # resumed with another size of batches
@@ -76,17 +83,23 @@ class CausalLanguageModelling:
         loss = token_loss(model, hidden.flatten(0, 1), batch.ids[:, 1:].flatten(), self.loss_settings)
         return loss, carry if self.train.reads_on else None
 
-    def _hidden(self, model: nn.Module, ids: Tensor, memory: list[Tensor] | None) -> tuple[Tensor, list[Tensor] | None]:
+    def _hidden(
+        self, model: LanguageModel, ids: Tensor, memory: list[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor] | None]:
         if model.has_memory:
-            return model.hidden(ids, memory)
-        mask = AttentionMask(documents=document_numbers(ids, self.eos)) if self.document_mask else None
-        return model.hidden(ids, mask), None
+            return cast("TransformerXL", model).hidden(ids, memory)
+        mask = None
+        if self.document_mask:
+            assert self.eos is not None  # a document mask needs documents
+            mask = AttentionMask(documents=document_numbers(ids, self.eos))
+        return cast("Decoder", model).hidden(ids, mask), None
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+    def evaluate(self, model: LanguageModel, device: torch.device) -> Iterator[Loss]:
         """Every token of the held-out text but the first scored once, a loss for each window.
 
         In windows `stride` apart; by a model with memory in segments of `context`, one after the other.
         """
+        assert self.dev is not None
         windows = list(evaluation_windows(len(self.dev), self.context, self.stride))
         remembers = self.train.reads_on and model.has_memory
         rows = 1 if remembers else self.rows

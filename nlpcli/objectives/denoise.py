@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.even_sample import spread
@@ -26,8 +27,11 @@ from nlpcli.objectives.noise_parser import parse_noise
 from nlpcli.objectives.objective import Loss, Sample
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
 from nlpcli.objectives.text_windows import Stretches, Windows
-from nlpcli.objectives.token_loss import best_tokens, token_loss
+from nlpcli.objectives.token_loss import TokenPredictor, best_tokens, token_loss
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import EncoderDecoder
 
 _EVALUATION_SEED = 2020
 _COUNTED_GOALS = 50_000  # in which the most frequent token is looked for
@@ -122,29 +126,34 @@ class Denoising:
         batch = DenoisingBatch(**vars(pairs))
         if self.mlm:
             width = pairs.source.size(1)
-            places = [row * width + example.places for row, example in enumerate(examples)]
+            places, hidden = [], []
+            for row, example in enumerate(examples):
+                assert example.places is not None and example.hidden is not None  # a noise with MLM gives both
+                places.append(row * width + example.places)
+                hidden.append(example.hidden)
             batch.hidden_places = torch.from_numpy(np.concatenate(places))
-            batch.hidden = torch.from_numpy(np.concatenate([example.hidden for example in examples]))
+            batch.hidden = torch.from_numpy(np.concatenate(hidden))
         return batch
 
-    def loss(self, model: nn.Module, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
+    def loss(self, model: EncoderDecoder, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
         return self._joined(*self._parts(model, batch, *self._states(model, batch))), None
 
-    def _states(self, model: nn.Module, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
+    def _states(self, model: EncoderDecoder, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
         """What predicts the target (k, d_model), and with MLM what tells the hidden tokens of the source."""
         if not self.mlm:
             states = model.hidden(batch.source, batch.source_mask, batch.target)
             return states.flatten(0, 1).index_select(0, batch.places), None
+        assert batch.hidden_places is not None  # with MLM
         memory = model.encode(batch.source, batch.source_mask)
         states = model.target_hidden(batch.target, memory).flatten(0, 1)
         return states.index_select(0, batch.places), memory.states.flatten(0, 1).index_select(0, batch.hidden_places)
 
     def _parts(
-        self, model: nn.Module, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None
+        self, model: EncoderDecoder, batch: DenoisingBatch, states: Tensor, encoded: Tensor | None
     ) -> tuple[Loss, Loss | None]:
         """The target's loss, and with MLM that of the hidden tokens, if there are any."""
         loss = token_loss(model, states, batch.goal, self.loss_settings)
-        if encoded is None or batch.hidden.numel() == 0:
+        if encoded is None or batch.hidden is None or batch.hidden.numel() == 0:
             return loss, None
         return loss, token_loss(model, encoded, batch.hidden, self.loss_settings)
 
@@ -154,8 +163,9 @@ class Denoising:
             return loss
         return replace(loss, total=loss.total + self.mlm * told.total * (loss.count / told.count))
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+    def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing and tallies of the held-out texts, each once."""
+        assert self.dev is not None
         for item in self.dev.in_order():
             batch = self._batch([self._held_out(i)[1] for i in item])
             trivial = self._trivially_right(batch)
@@ -163,23 +173,25 @@ class Denoising:
             batch = batch.to(device)
             states, encoded = self._states(model, batch)
             loss, told = self._parts(model, batch, states, encoded)
-            tallies = {
+            tallies: dict[str, tuple[Tensor | float, int]] = {
                 "accuracy": (_right(model, states, batch.goal), batch.count),
                 "baseline": (trivial, batch.count),
             }
             if self.noise.copies:
                 tallies["kept"] = (kept, batch.count)
-            if encoded is not None:
+            if encoded is not None and batch.hidden is not None:
                 tallies["mlm_accuracy"] = (_right(model, encoded, batch.hidden), batch.hidden.numel())
                 tallies["gap_loss"] = (loss.nll, loss.count)
                 tallies["mlm_loss"] = (told.nll, told.count) if told else (0.0, 0)
             yield replace(self._joined(loss, told), tallies=tallies)
 
     def _held_out(self, index: int) -> tuple[Text, Noised]:
+        assert self.dev is not None
         return self._disturbed(self.dev.read(index), np.random.default_rng([_EVALUATION_SEED, int(index)]))
 
     def held_out(self, count: int) -> Iterator[Sample]:
         """Held-out texts, spread evenly, disturbed as `evaluate` disturbs them; without ends."""
+        assert self.dev is not None
         texts = np.sort(np.concatenate(self.dev.in_order()))
         for number in spread(len(texts), count):
             text, noised = self._held_out(texts[number])
@@ -213,5 +225,5 @@ class Denoising:
             yield Sample(text.ids.tolist(), corrupted, target)
 
 
-def _right(model: nn.Module, states: Tensor, goal: Tensor) -> Tensor:
+def _right(model: TokenPredictor, states: Tensor, goal: Tensor) -> Tensor:
     return (best_tokens(states, model.output_weight, model.output_bias) == goal).sum()

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.data.encoder_batches import PAIR_FORMATS, Inputs, Item, make_format
 from nlpcli.data.even_sample import spread
@@ -26,6 +27,9 @@ from nlpcli.objectives.nsp import label_loss
 from nlpcli.objectives.objective import Guess, Loss, Sample
 from nlpcli.objectives.token_loss import best_tokens
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import Encoder
 
 PARTS = ("mlm", "nsp", "sop")
 _LABELS = {
@@ -56,7 +60,9 @@ class EncoderBatch:
 
     def to(self, device: torch.device) -> EncoderBatch:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        moved = {name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 
@@ -131,6 +137,7 @@ class EncoderPretraining:
         return examples, [self._hide(example.ids, own) for example, own in zip(examples, chance, strict=True)]
 
     def _hide(self, ids: np.ndarray, rng: np.random.Generator) -> Masked:
+        assert self.masking is not None  # it is called with mlm alone
         return self.masking(ids, rng, self.symbols, self.symbols.word_starts(ids) if self.masking.needs_words else None)
 
     def _batch(self, examples: Sequence[Example], hidden: Sequence[Masked]) -> EncoderBatch:
@@ -157,33 +164,37 @@ class EncoderPretraining:
             tokens=int(lengths.sum()),
         )
 
-    def loss(self, model: nn.Module, batch: EncoderBatch, carry: None = None) -> tuple[Loss, None]:
+    def loss(self, model: Encoder, batch: EncoderBatch, carry: None = None) -> tuple[Loss, None]:
         return self._loss(model, batch), None
 
-    def _loss(self, model: nn.Module, batch: EncoderBatch, *, measured: bool = False) -> Loss:
+    def _loss(self, model: Encoder, batch: EncoderBatch, *, measured: bool = False) -> Loss:
         states = model(batch.ids, batch.mask, batch.segments)
         parts: dict[str, Loss] = {}
         if batch.goal is not None:
+            assert batch.places is not None  # of the goal
             guess = self._most_frequent if measured else None
             settings = self.loss_settings
             parts["mlm"] = masked_loss(model, states, batch.places, batch.goal, settings=settings, guess=guess)
         if self.pair:
+            assert batch.labels is not None  # of the pairs
             guess = self._majority if measured else None
             parts[self.pair] = label_loss(model, states, batch.labels, self.pair, guess=guess)
         first = next(iter(parts.values()))
-        total = sum(self.weights[name] * (first.count / part.count) * part.total for name, part in parts.items())
+        terms = (self.weights[name] * (first.count / part.count) * part.total for name, part in parts.items())
         tallies = {name: tally for part in parts.values() for name, tally in part.tallies.items()}
         if measured:
             tallies |= {f"{name}_loss": (parts[name].nll, parts[name].count) for name in self.joint}
-        return Loss(total, first.nll, first.count, tallies)
+        return Loss(cast("Tensor", sum(terms)), first.nll, first.count, tallies)  # there is a part at least
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+    def evaluate(self, model: Encoder, device: torch.device) -> Iterator[Loss]:
         """Losses and tallies of the held-out examples, each once."""
+        assert self.dev is not None
         for item in self._held_out:
             yield self._loss(model, self._batch(*self._read(self.dev, item)).to(device), measured=True)
 
     @cached_property
     def _held_out(self) -> list[Item]:
+        assert self.dev is not None
         return self.dev.plan(0)
 
     @cached_property
@@ -196,8 +207,9 @@ class EncoderPretraining:
         labels = np.concatenate([item.places[:, -1] for item in self._held_out])
         return int(labels.mean() > 0.5)
 
-    def guesses(self, model: nn.Module, device: torch.device, count: int) -> Iterator[Guess]:
+    def guesses(self, model: Encoder, device: torch.device, count: int) -> Iterator[Guess]:
         """Held-out examples, spread evenly, and what the model makes of them; the same every time."""
+        assert self.dev is not None
         rows = [(item, row) for item in self._held_out for row in range(len(item.numbers))]
         for number in spread(len(rows), count):
             item, row = rows[number]
@@ -206,6 +218,7 @@ class EncoderPretraining:
             states = model(batch.ids, batch.mask, batch.segments)
             told: list[int] = []
             if hidden:
+                assert batch.places is not None
                 chosen = model.mlm_hidden(states.flatten(0, 1).index_select(0, batch.places))
                 told = best_tokens(chosen, model.output_weight, model.output_bias).tolist()
             label = said = ""

@@ -58,7 +58,8 @@ def principal_sentences(
     number = {word: i for i, word in enumerate(dict.fromkeys(word for words in sentences for word in words))}
     counts = np.zeros((len(sentences), len(number)), dtype=np.int64)
     rows = np.repeat(np.arange(len(sentences)), [len(words) for words in sentences])
-    np.add.at(counts, (rows, [number[word] for words in sentences for word in words]), 1)
+    columns = np.array([number[word] for words in sentences for word in words], dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
     total = counts.sum(axis=0)
 
     def scores(selected: np.ndarray) -> np.ndarray:
@@ -147,6 +148,7 @@ class GapSentences:
         )
 
     def __call__(self, text: Text, rng: np.random.Generator, symbols: Symbols) -> Noised:
+        assert text.sentences is not None  # it needs sentences
         sentences = np.split(text.ids, np.cumsum(text.sentences)[:-1]) if len(text.sentences) else []
         if not sentences:
             return Noised(text.ids, text.ids)

@@ -9,9 +9,10 @@ Only the states of hidden tokens go through g and the vocabulary: the loss is th
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
@@ -19,12 +20,15 @@ from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.token_loss import best_tokens, token_loss
 
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import Encoder
+
 _COUNTED = 1 << 22
 _AT_A_TIME = 1 << 18
 
 
 def masked_loss(
-    model: nn.Module,
+    model: Encoder,
     states: Tensor,
     places: Tensor,
     goal: Tensor,

@@ -72,10 +72,25 @@ class Noised:
 class Noise(Protocol):
     """One way to make something to learn out of a text; all chance comes from the generator."""
 
-    needs_sentences: bool  # whether texts must come with their sentences
-    least_sentences: int  # a text of fewer is no example
-    copies: bool  # whether the target is the text itself, so that copying the source is the trivial guess
-    joined: bool  # whether documents are laid end to end without an eos between them, as T5's are
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether texts must come with their sentences."""
+        ...
+
+    @property
+    def least_sentences(self) -> int:
+        """A text of fewer is no example."""
+        ...
+
+    @property
+    def copies(self) -> bool:
+        """Whether the target is the text itself, so that copying the source is the trivial guess."""
+        ...
+
+    @property
+    def joined(self) -> bool:
+        """Whether documents are laid end to end without an eos between them, as T5's are."""
+        ...
 
     def text_length(self, limit: int) -> int:
         """Tokens of text that make a source and a target of at most `limit` tokens each, their eos included."""
@@ -238,6 +253,7 @@ class Bart:
     def __call__(self, text: Text, rng: np.random.Generator, symbols: Symbols) -> Noised:
         source = text.ids
         if self.permute:
+            assert text.sentences is not None  # it needs sentences
             source = permute_sentences(source, rng, text.sentences)
         if self.rotate:
             source = rotate(source, rng, symbols)

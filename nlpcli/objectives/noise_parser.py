@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
@@ -47,7 +48,8 @@ def parse_noise(text: str, *, whole_words: bool = False, gaps: GapSentences | No
     ((name, values),) = steps.items()
     if name in PEGASUS:
         given = text.count(":")
-        return replace(gaps or GapSentences(), **dict(zip(("ratio", "mlm")[:given], values, strict=False)))
+        named: dict[str, Any] = dict(zip(("ratio", "mlm")[:given], values, strict=False))
+        return replace(gaps or GapSentences(), **named)
     return Spans(name, *values)
 
 
@@ -66,11 +68,11 @@ def _numbers(name: str, given: list[str]) -> list[float]:
             f"noise '{':'.join([name, *given])}': '{wrong}' is not a number",
             hint=f"write it like {':'.join([name, *defaults])}",
         )
-    return numbers
+    return cast("list[float]", numbers)  # None is refused above
 
 
 def _bart(steps: dict[str, list[float]], whole_words: bool) -> Bart:
-    rates = {name: values[0] for name, values in steps.items() if values}
+    rates: dict[str, Any] = {name: values[0] for name, values in steps.items() if values}
     switches = {name: True for name, values in steps.items() if not values}
-    mean = {"mean": steps["infill"][1]} if "infill" in steps else {}
+    mean: dict[str, Any] = {"mean": steps["infill"][1]} if "infill" in steps else {}
     return Bart(**rates, **switches, **mean, whole_words=whole_words)

@@ -8,14 +8,18 @@ nsp: does B follow A (0), or is it from another document (1)? sop: are A and B i
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.objectives.objective import Loss
 
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import Encoder
 
-def label_loss(model: nn.Module, states: Tensor, labels: Tensor, name: str, *, guess: int | None = None) -> Loss:
+
+def label_loss(model: Encoder, states: Tensor, labels: Tensor, name: str, *, guess: int | None = None) -> Loss:
     """The loss of labels (batch) given states (batch, n, d_model), summed over pairs.
 
     guess: a label; with it come the tallies `<name>_accuracy` and `<name>_baseline`, of always guessing that one.

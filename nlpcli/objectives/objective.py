@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -68,27 +68,27 @@ class Batch(Protocol):
     def to(self, device: torch.device) -> Batch: ...
 
 
+ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 BatchT = TypeVar("BatchT", bound=Batch)
 
 
-class Objective(Protocol[BatchT]):
-    """A source of batches together with its loss. All chance comes from the `rng` handed in."""
+class Objective(Protocol[ModelT, BatchT]):
+    """A source of batches together with its loss for one kind of model.
+
+    All chance comes from the `rng` handed in.
+    """
 
     def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:
         """The batches of an epoch, in order: a pure function of the epoch, so that a run can go on where it stopped."""
         ...
 
-    def collate(self, item: Any, rng: np.random.Generator) -> BatchT:
+    def collate(self, item: Any, rng: np.random.Generator) -> BatchT:  # each has a plan of its own
         """The tensors of one entry of the plan."""
         ...
 
-    def loss(self, model: nn.Module, batch: BatchT, carry: Any) -> tuple[Loss, Any]:
+    def loss(self, model: ModelT, batch: BatchT, carry: Any) -> tuple[Loss, Any]:  # each model has its own
         """The loss of a batch, and what a model with memory hands on to the next: tensors without gradients, or None.
 
         The loop keeps this `carry` through an epoch and in checkpoints; an epoch begins with None.
         """
-        ...
-
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
-        """The losses of the held-out data, part by part."""
         ...

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.data.even_sample import spread
 from nlpcli.data.packing import StreamedWindows, TokenStream
@@ -28,6 +29,9 @@ from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.objective import Guess, Loss, Sample
 from nlpcli.objectives.token_loss import best_tokens, token_loss
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:
+    from nlpcli.models.xlnet import XLNet
 
 _EVALUATION_SEED = 2019
 _COUNTED = 1_000_000  # tokens in which the most frequent one is looked for
@@ -122,8 +126,13 @@ class PermutationLanguageModelling:
             rank[row, order] = np.arange(1, len(order) + 1)
             targets[row, : len(order)] = order
             valid[row, : len(order)] = True
-        parts = [torch.from_numpy(part) for part in (ids, rank, targets, valid)]
-        return PermutationBatch(*parts, count=int(valid.sum()))
+        return PermutationBatch(
+            ids=torch.from_numpy(ids),
+            rank=torch.from_numpy(rank),
+            targets=torch.from_numpy(targets),
+            valid=torch.from_numpy(valid),
+            count=int(valid.sum()),
+        )
 
     def _order(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The places that are predicted, in the order in which they are."""
@@ -132,7 +141,7 @@ class PermutationLanguageModelling:
         return rng.permutation(target_spans(starts, ordinary, self.one_of, rng))
 
     def loss(
-        self, model: nn.Module, batch: PermutationBatch, carry: list[Tensor] | None = None
+        self, model: XLNet, batch: PermutationBatch, carry: list[Tensor] | None = None
     ) -> tuple[Loss, list[Tensor]]:
         if carry and carry[0].size(0) != batch.ids.size(0):
             carry = None  # resumed with another size of batches
@@ -140,13 +149,14 @@ class PermutationLanguageModelling:
         return token_loss(model, states, batch.goal, self.loss_settings), carry
 
     def _states(
-        self, model: nn.Module, batch: PermutationBatch, memory: list[Tensor] | None
+        self, model: XLNet, batch: PermutationBatch, memory: list[Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
         hidden, memory = model.permutation_hidden(batch.ids, batch.visible, batch.targets, memory)
         return hidden[batch.valid], memory
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+    def evaluate(self, model: XLNet, device: torch.device) -> Iterator[Loss]:
         """The held-out text in windows, read on in rows side by side, with the same orders every time."""
+        assert self.dev is not None
         memory = None
         length = min(self.context, len(self.dev))
         for number, starts in enumerate(self._held_out(length)):
@@ -158,11 +168,15 @@ class PermutationLanguageModelling:
                 memory = [states[: len(starts)] for states in memory]
             states, memory = self._states(model, batch, memory)
             right = best_tokens(states, model.output_weight, model.output_bias) == batch.goal
-            tallies = {"accuracy": (right.sum(), batch.count), "baseline": (trivial, batch.count)}
+            tallies: dict[str, tuple[Tensor | float, int]] = {
+                "accuracy": (right.sum(), batch.count),
+                "baseline": (trivial, batch.count),
+            }
             yield replace(token_loss(model, states, batch.goal), tallies=tallies)
 
     def _held_out(self, length: int) -> Iterator[np.ndarray]:
         """Where the windows of each batch begin; row by row they read on, the first rows by one window more."""
+        assert self.dev is not None
         windows = len(self.dev) // length
         rows = min(self.rows, windows)
         first = np.arange(rows) * (windows // rows) + np.minimum(np.arange(rows), windows % rows)
@@ -178,8 +192,9 @@ class PermutationLanguageModelling:
         counts[self.symbols.is_special] = 0
         return int(counts.argmax())
 
-    def guesses(self, model: nn.Module, device: torch.device, count: int) -> Iterator[Guess]:
+    def guesses(self, model: XLNet, device: torch.device, count: int) -> Iterator[Guess]:
         """Held-out windows, spread evenly and read without memory, and what the model makes of them."""
+        assert self.dev is not None
         length = min(self.context, len(self.dev))
         special = self.symbols.special
         gap = special.unk if "mask" in special.absent else special.mask

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
 from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import SpecialTokens
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nlpcli.models.transformer import Decoder, EncoderDecoder
+
+Ids = Sequence[int] | np.ndarray
 
 
 def source_ids(pieces: Sequence[int], special: SpecialTokens) -> list[int]:
@@ -48,14 +56,16 @@ class PairBatch:
     def count(self) -> int:
         return self.goal.numel()
 
-    def to(self, device: torch.device) -> PairBatch:
+    def to(self, device: torch.device) -> Self:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        moved = {name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 
 def pair_batch(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    pairs: Sequence[tuple[Ids, Ids]],
     special: SpecialTokens,
     start: Sequence[int] | None = None,
     *,
@@ -117,17 +127,17 @@ def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: 
     )
 
 
-def stream_loss(model: nn.Module, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
+def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
     """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
     states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
     return token_loss(model, states, batch.goal, settings)
 
 
-def pair_states(model: nn.Module, batch: PairBatch) -> Tensor:
+def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
     """The decoder's states that predict `batch.goal`: (k, d_model)."""
     return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
 
 
-def pair_loss(model: nn.Module, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
+def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
     """The loss of the target."""
     return token_loss(model, pair_states(model, batch), batch.goal, settings)

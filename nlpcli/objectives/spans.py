@@ -63,7 +63,9 @@ def random_spans(length: int, rng: np.random.Generator, *, rate: float, mean: fl
     return np.repeat(np.arange(2 * spans) % 2 == 1, np.column_stack([kept, hidden]).ravel())
 
 
-def replace_spans(ids: np.ndarray, noise: np.ndarray, sentinels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def replace_spans(
+    ids: np.ndarray, noise: np.ndarray, sentinels: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Source and target: every run of noise becomes a sentinel, and follows it in the target; then a last sentinel.
 
     The last sentinel is the paper's ("plus a final sentinel token to mark the end"); the authors' code leaves it out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,28 @@ _CHUNK_NUMBERS = 1 << 20  # logits alive at a time
 _CHUNK_NUMBERS_GPU = 1 << 27
 
 
-def token_loss(model: nn.Module, hidden_states: Tensor, labels: Tensor, settings: LossSettings = CROSS_ENTROPY) -> Loss:
+class TokenPredictor(Protocol):
+    """What the loss needs of a model: the matrix and the bias that turn hidden states into logits.
+
+    An `adaptive_softmax`, where the model has one, takes their place.
+    """
+
+    training: bool
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(vocab, d_model)"""
+        ...
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """(vocab,)"""
+        ...
+
+
+def token_loss(
+    model: TokenPredictor, hidden_states: Tensor, labels: Tensor, settings: LossSettings = CROSS_ENTROPY
+) -> Loss:
     """The loss of labels (k) given the hidden states (k, d_model) that predict them.
 
     The settings count while the model is in training; otherwise the loss is the cross-entropy.
@@ -38,7 +61,7 @@ def check_adaptive(settings: LossSettings) -> None:
         raise NlpcliError(f"an adaptive softmax does not support {name}", hint=f"set training.{chosen[0]}=0")
 
 
-def token_nll(model: nn.Module, hidden_states: Tensor, labels: Tensor) -> Tensor:
+def token_nll(model: TokenPredictor, hidden_states: Tensor, labels: Tensor) -> Tensor:
     """-log p of each label (k), in nats, given the hidden states (k, d_model) that predict them; no gradients."""
     adaptive = getattr(model, "adaptive_softmax", None)
     if adaptive is None:

@@ -76,7 +76,7 @@ class Corpus:
         from nlpcli.data.shards import build_shards
 
         settings = self.settings
-        options = {
+        options: dict[str, Any] = {
             "documents": settings.documents,
             "field": settings.field,
             "column": settings.column,

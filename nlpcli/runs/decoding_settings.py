@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.generation_settings import Generation, decides, not_honored
 from nlpcli.config.loading import parse
@@ -12,10 +12,8 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import LoadedModel
 
 if TYPE_CHECKING:
-    from nlpcli.models.model_folder import LoadedModel
-
-if TYPE_CHECKING:
-    from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.tasks.task import Task
+    from nlpcli.tasks.text_to_text import TextToText
 
 
 def generation_of(loaded: LoadedModel, given: Mapping[str, Any], *, warn: Callable[[str], None]) -> Generation | None:
@@ -71,7 +69,7 @@ def check_lengths(
         )
 
 
-def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = None) -> dict[str, Any]:
+def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Task | None = None) -> dict[str, Any]:
     """What is known of a model that a run began with, for the model that the run makes.
 
     The decoding settings of its folder stay, under those of the run that are not the usual ones. A folder that sets
@@ -84,15 +82,16 @@ def tuned_info(info: Mapping[str, Any], decoding: DecodingConfig, task: Any = No
     kept = dict(said)
     if task is not None:
         kept.pop("max_length", None)
-        kept["max_new_tokens"] = task.wording.max_target  # the end counted, as there
-        if task.wording.no_repeat_ngram:
-            kept["no_repeat_ngram_size"] = task.wording.no_repeat_ngram
+        wording = cast("TextToText", task).wording  # as of all tasks that generate
+        kept["max_new_tokens"] = wording.max_target  # the end counted, as there
+        if wording.no_repeat_ngram:
+            kept["no_repeat_ngram_size"] = wording.no_repeat_ngram
     usual = type(decoding)()
     if decoding.beam_size != usual.beam_size or "num_beams" not in said:
         kept["num_beams"] = decoding.beam_size
     if decoding.length_penalty != usual.length_penalty:
         kept["length_penalty"] = decoding.length_penalty
-    start = info.get("target_start") or ()
+    start: Sequence[int] = info.get("target_start") or ()
     if len(start) > 1:
         kept |= {"decoder_start_token_id": start[0], "forced_bos_token_id": start[1]}
     return {**known, "generation": kept}

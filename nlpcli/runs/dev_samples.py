@@ -79,7 +79,7 @@ def digest(items: Iterable[Any]) -> str:
     return found.hexdigest()[:16]
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     return value[: _LONGEST - 1] + "…" if isinstance(value, str) and len(value) > _LONGEST else value
 
 

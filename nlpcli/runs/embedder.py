@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.models.padded_batch import Row
+    from nlpcli.models.with_head import WithHead
 
 POOLINGS = ("mean", "first", "max", "last")
 DEFAULT_LENGTH = 512
@@ -180,13 +181,13 @@ class Embedder:
                 batch = stack([rows[i] for i in places], self.tokenizer.special.pad, segments=segments).to(self.device)
                 yield places, self.model.states(batch), batch
 
-    def _with_head(self, loaded: Any, trained: dict[str, Any]) -> Any:
+    def _with_head(self, loaded: LoadedModel, trained: dict[str, Any]) -> Any:
         from nlpcli.models.with_head import WithHead
 
         if trained and self.layers == trained.get("layers", "last"):
             return _with_pooling(loaded.model, self.pooling, self.normalize)
         body = loaded.model.body
-        head = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
+        head: dict[str, Any] = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
 
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
@@ -205,7 +206,7 @@ class Embedder:
         return Layout.of(self.config, self.tokenizer.special, info)
 
 
-def _with_pooling(model: Any, pooling: str, normalize: bool) -> Any:
+def _with_pooling(model: WithHead, pooling: str, normalize: bool) -> Any:
     """The same model, its weights shared, with a head that pools in this way."""
     head, found = copy.copy(model.head), copy.copy(model)
     head.pooling, head.normalize = pooling, normalize

@@ -6,11 +6,17 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.leftovers import find_finished
 from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from nlpcli.models.build import AnyModel
+    from nlpcli.models.with_head import WithHead
 
 _HEADS = ("mlm_head.", "pooler.", "pair_head.", "output_weight_owner.", "output_bias", "query_embedding")
 _SOURCE = "source_encoder."
@@ -94,7 +100,7 @@ def without_source(weights: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
+def begin_with(model: AnyModel, start: Start, weights: Mapping[str, Any], *, same_problem: bool = False) -> list[str]:
     """Copies `weights`, those of `start` or what was made of them, into `model`.
 
     same_problem: the head goes on as it is, too. Else its inner layer begins as BERT's pooler, where there is one. A
@@ -127,7 +133,7 @@ def begin_with(model: Any, start: Start, weights: Mapping[str, Any], *, same_pro
     return new
 
 
-def _begin_head(model: Any, start: Start, torch: Any, same_problem: bool) -> list[str]:
+def _begin_head(model: WithHead, start: Start, torch: ModuleType, same_problem: bool) -> list[str]:
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("body.")}
     fitting = {name: t for name, t in start.head_weights.items() if name in own and own[name].shape == t.shape}
     if same_problem and fitting.keys() == own.keys():

@@ -6,10 +6,14 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from nlpcli.training.device import Machine
+    from nlpcli.training.training_loop import Outcome
 
 CARD = "README.md"
 _FIELD = re.compile(r"^- (command|data|trained|machine|stopped|best checkpoint): (.*)$", re.MULTILINE)
@@ -33,9 +37,9 @@ def card_of(
     command: str,
     config: RunConfig,
     run: Path,
-    outcome: Any,
+    outcome: Outcome,
     parameters: int,
-    machine: Any,
+    machine: Machine,
     fingerprint: str,
     signatures: Mapping[str, str],
 ) -> str:

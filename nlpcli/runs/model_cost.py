@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from nlpcli.models.backbone import Backbone
 from nlpcli.models.build import build_model
 from nlpcli.models.padded_batch import Rows
 from nlpcli.training.flops import counted
+
+if TYPE_CHECKING:
+    from nlpcli.models.decodable import Decodable
 
 _BYTES = 4  # of a 32-bit number
 _COPIES = 4  # weights, gradients and AdamW's two moments
@@ -53,7 +56,9 @@ def operations(
         model = build_model(config, vocab_size, head).train()
         tokens = torch.zeros(1, length, dtype=torch.long)
         body = model.body
-        used, trained, tokens_in_all = body.example, body.trained_example, length
+        used: Callable[[Tensor], Tensor] = body.example
+        trained: Callable[[Tensor], Tensor] = body.trained_example
+        tokens_in_all = length
         under_head = bool(head) and "heads" not in head
         if under_head:
             rows = Rows(tokens, None, None, torch.zeros(1, dtype=torch.long))
@@ -77,7 +82,10 @@ def _count(work: Callable[[], Any]) -> int:
 def _decoding(model: Backbone, tokens: Tensor) -> float | None:
     """Operations of the last step of `tokens`, for models that take steps."""
     state = model.state_after(tokens[:, 1:])
-    return None if state is None else float(_count(lambda: model.step(tokens[:, :1], state)))
+    if state is None:
+        return None
+    writer = cast("Decodable", model)  # it has a state
+    return float(_count(lambda: writer.step(tokens[:, :1], state)))
 
 
 def memory(config: ModelConfig, parameters: int) -> dict[str, int]:

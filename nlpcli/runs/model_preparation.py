@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
@@ -11,7 +11,26 @@ from nlpcli.errors import NlpcliError
 from nlpcli.runs.init_from_model import Start, begin_with, without_source
 from nlpcli.runs.training_run import Listener
 
+if TYPE_CHECKING:
+    from nlpcli.models.build import AnyModel
+    from nlpcli.models.transformer import EncoderDecoder
+    from nlpcli.text import Tokenizer
+    from nlpcli.training.freezing import Plan
+    from nlpcli.training.optimizer import Scales
+
 _ROLES = ("sep", "cls")  # a decoder's delimiter and its last token, whose state is asked
+
+
+class HeadedTask(Protocol):
+    """What a model is built for: a task, or several as one."""
+
+    def head(self) -> dict[str, Any]:
+        """See `nlpcli.tasks.task.Task.head`."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """See `nlpcli.tasks.task.Task.describe`."""
+        ...
 
 
 class ModelPreparation:
@@ -21,7 +40,7 @@ class ModelPreparation:
     """
 
     def __init__(
-        self, config: RunConfig, start: Start | None, tokenizer: Any, listener: Listener, *, roles: bool = False
+        self, config: RunConfig, start: Start | None, tokenizer: Tokenizer, listener: Listener, *, roles: bool = False
     ) -> None:
         self.config = config
         self.settings = config.tuning
@@ -37,7 +56,7 @@ class ModelPreparation:
         if config.init is None or config.tuning.fresh:
             _check_scratch(config)
 
-    def build(self, body: ModelConfig, task: Any = None) -> Any:
+    def build(self, body: ModelConfig, task: HeadedTask | None = None) -> Any:
         """The model to train: with the weights it begins with, a head where the task has one, and adapters."""
         from nlpcli.models.build import build_model
         from nlpcli.models.model_folder import unshared
@@ -45,7 +64,7 @@ class ModelPreparation:
         head = task.head() if task is not None else {}
         model = build_model(body, self.tokenizer.vocab_size, head)
         if self.start is not None and not self.settings.fresh:
-            same = bool(head) and self.start.head == head and self.start.problem == task.describe()
+            same = task is not None and bool(head) and self.start.head == head and self.start.problem == task.describe()
             new = begin_with(model, self.start, self._weights(), same_problem=same)
             if new:
                 total = len(unshared(model.state_dict()))
@@ -56,18 +75,18 @@ class ModelPreparation:
         self._freeze(model)
         return model
 
-    def plan(self, model: Any) -> Any:
+    def plan(self, model: AnyModel) -> Plan | None:
         """Which weights are trained when, for the loop."""
         from nlpcli.models.source_encoder import first_stage
         from nlpcli.training.freezing import make_plan
 
         settings = self.settings
-        first = first_stage(model) if settings.mode == "stages" else ()
+        first = first_stage(cast("EncoderDecoder", model)) if settings.mode == "stages" else ()
         return make_plan(
             model, settings.mode, every=settings.unfreeze_steps, first=first, first_steps=settings.stage_steps
         )
 
-    def scales(self, model: Any) -> Any:
+    def scales(self, model: AnyModel) -> Scales | None:
         """What the learning rate of each weight is multiplied with, for the loop."""
         from nlpcli.models.layer_groups import layer_scales
 
@@ -76,6 +95,7 @@ class ModelPreparation:
     def _weights(self) -> Mapping[str, Any]:
         """The start's weights, for the vocabulary that is trained with."""
         start = self.start
+        assert start is not None  # `build` asks for them only where there is one
         weights = without_source(start.weights) if has_new_source_encoder(self.config, start) else start.weights
         if start.tokenizer is None or start.tokenizer.fingerprint == self.tokenizer.fingerprint:
             return weights
@@ -87,7 +107,7 @@ class ModelPreparation:
         )
         return weights
 
-    def _embed(self, model: Any) -> None:
+    def _embed(self, model: AnyModel) -> None:
         """Token vectors from a file."""
         if self.settings.word_vectors is None:
             return
@@ -100,7 +120,7 @@ class ModelPreparation:
             f"{found:,} of {counted(self.tokenizer.vocab_size, 'token')} get their embedding from the file"
         )
 
-    def _freeze(self, model: Any) -> None:
+    def _freeze(self, model: AnyModel) -> None:
         settings = self.settings
         if settings.freeze_embeddings:
             model.body.token_embedding.weight.requires_grad_(False)

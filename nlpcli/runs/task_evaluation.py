@@ -16,6 +16,7 @@ from nlpcli.tasks import TASKS
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
     from nlpcli.runs.open_model import Source
+    from nlpcli.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def measure(applied: Applied, examples: Sequence[Any], job: Evaluating, *, warn:
     )
 
 
-def _check_confusion(task: Any, job: Evaluating) -> None:
+def _check_confusion(task: Task, job: Evaluating) -> None:
     if job.confusion and not task.has_confusion:
         tasks = [name for name in TASKS if getattr(TASKS.load(name), "has_confusion", False)]
         raise NlpcliError(
@@ -87,7 +88,7 @@ def _check_confusion(task: Any, job: Evaluating) -> None:
         )
 
 
-def _confusion(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:
+def _confusion(task: Task, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[list[int]]]:
     from nlpcli.evaluation.classification_metrics import confusion
 
     references, predicted = task.compared_labels(examples, predictions)

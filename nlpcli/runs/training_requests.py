@@ -51,12 +51,16 @@ def pretraining_request(given: Mapping[str, Any], *, command: str, say: Say) -> 
         say(f"{'preset' if model is None else 'training settings of the preset'}: {preset} (the default)")
     if not resume and not data:
         data, documents = _sample_text(documents, chosen, _base_settings(given, config or preset), say)
+    base = None
+    if model is not None and not resume and config is None:
+        assert preset is not None  # as chosen above
+        base = without_model(preset)
     return _request(
         given,
         command=command,
         default=preset_for(DEFAULT_OBJECTIVE),
         preset=preset if model is None else None,
-        base=None if model is None or resume or config is not None else without_model(preset),
+        base=base,
         init=None if model is None else str(model),
         objective=chosen,
         data__train=data,
@@ -241,11 +245,11 @@ def _task(task: str | None, say: Say) -> str | None:
     return found
 
 
-def _sample_examples(task: str) -> tuple[list[str], list[str]]:
+def _sample_examples(task: str | None) -> tuple[list[str], list[str]]:
     """Sample data for a task: training files and dev files."""
     from nlpcli.data.sample_data import sample_file
 
-    sample = TASKS.load(task).sample_data
+    sample = TASKS.load(str(task)).sample_data
     if sample is None:
         raise NlpcliError(f"the task {task} needs training and dev examples", hint="name them: --train FILE --dev FILE")
     return [str(sample_file(name)) for name in sample.train], [str(sample_file(name)) for name in sample.dev]

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nlpcli import presets
 from nlpcli.config.counting import counted
@@ -21,6 +21,17 @@ from nlpcli.config.schema import ModelConfig, RunConfig
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.runs.dev_samples import OUTPUTS, Shown, write_outputs
 from nlpcli.runs.model_card import CARD, card_of
+
+if TYPE_CHECKING:
+    from nlpcli.data.shard_set import ShardSet
+    from nlpcli.models.build import AnyModel
+    from nlpcli.objectives.objective import Objective
+    from nlpcli.text import Tokenizer
+    from nlpcli.training.checkpoint import Progress
+    from nlpcli.training.device import Machine
+    from nlpcli.training.freezing import Plan
+    from nlpcli.training.optimizer import Scales
+    from nlpcli.training.training_loop import Outcome
 
 CONFIG = "config.yaml"
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
@@ -43,13 +54,25 @@ class Listener(Protocol):
 
     def opened(self, run: Path) -> None: ...
 
-    def started(self, progress: Any, share: float) -> None: ...
+    def started(self, progress: Progress, share: float) -> None: ...
 
-    def stepped(self, progress: Any, share: float, loss: float, lr: float, speed: float) -> None: ...
+    def stepped(self, progress: Progress, share: float, loss: float, lr: float, speed: float) -> None: ...
 
-    def evaluated(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None: ...
+    def evaluated(self, progress: Progress, metrics: Mapping[str, float], improved: bool) -> None: ...
 
-    def stopped(self, progress: Any, reason: str) -> None: ...
+    def stopped(self, progress: Progress, reason: str) -> None: ...
+
+
+class Preparation(Protocol):
+    """What the loop needs of `nlpcli.runs.model_preparation.ModelPreparation`."""
+
+    def plan(self, model: AnyModel) -> Plan | None:
+        """Which weights are trained when."""
+        ...
+
+    def scales(self, model: AnyModel) -> Scales | None:
+        """What the learning rate of each weight is multiplied with."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,8 +104,8 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
             "a preset and --config can't be used together", hint="write 'extends: PRESET' into the configuration file"
         )
     if request.resume:
-        _check_resumable(request)
-        data, source = load_yaml(request.out / CONFIG), str(request.out / CONFIG)
+        stored = _check_resumable(request) / CONFIG
+        data, source = load_yaml(stored), str(stored)
     elif request.config is not None:
         data, source = merge(merge({}, request.base or {}), presets.load(request.config)), str(request.config)
     else:
@@ -134,7 +157,7 @@ def _preset(request: Request) -> tuple[dict[str, Any], str]:
     data, source = presets.load(name), f"preset '{name}'"
     if request.base is None:
         return data, source
-    kept = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
+    kept: dict[str, Any] = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
     return merge(kept, request.base), source
 
 
@@ -208,7 +231,8 @@ def _check_command(request: Request, command: str, base: RunConfig) -> None:
         )
 
 
-def _check_resumable(request: Request) -> None:
+def _check_resumable(request: Request) -> Path:
+    """The folder of the run. Raises: NlpcliError where there is none to resume, and for options that change it."""
     if request.out is None:
         raise NlpcliError("--resume needs the folder of the run", hint="name it with --out")
     refused = {
@@ -229,6 +253,7 @@ def _check_resumable(request: Request) -> None:
         raise NlpcliError(
             f"{request.out} contains no checkpoint to resume from", hint="start a new run with another --out"
         )
+    return request.out
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -238,6 +263,7 @@ def has_checkpoint(run: Path) -> bool:
 
 def has_changes(request: Request) -> bool:
     """Whether the call has other limits than the run that it resumes."""
+    assert request.out is not None  # the folder of the run that is resumed
     own = parse(RunConfig, load_yaml(request.out / CONFIG), str(request.out / CONFIG))
     asked = resolve(request).training
     return any(getattr(asked, name) != getattr(own.training, name) for name in (*LIMITS, "patience"))
@@ -258,7 +284,7 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
             )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
@@ -375,8 +401,8 @@ MEASURED = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_pe
 
 def text_metrics(
     losses: Iterable[Any],
-    shards: Any,
-    tokenizer: Any,
+    shards: ShardSet,
+    tokenizer: Tokenizer,
     signatures: dict[str, str],
     *,
     window: int | None = None,
@@ -402,7 +428,7 @@ def text_metrics(
     return {name: score.value for name, score in scores.items()}
 
 
-def record_of(run: Path, outcome: Any) -> dict[str, Any]:
+def record_of(run: Path, outcome: Outcome) -> dict[str, Any]:
     """How a run ended, as plain data: seconds, the scores of the best checkpoint, and the best value of each metric."""
     from nlpcli.evaluation import Score
     from nlpcli.models.model_folder import read_info
@@ -430,9 +456,9 @@ def train(
     request: Request,
     config: RunConfig,
     run: Path,
-    task: Any,
-    tokenizer: Any,
-    machine: Any,
+    task: Objective[Any, Any],
+    tokenizer: Tokenizer,
+    machine: Machine,
     info: Mapping[str, Any],
     evaluate: Callable[[Any], dict[str, float]],
     measured: Sequence[str],
@@ -440,8 +466,8 @@ def train(
     listener: Listener,
     data_fingerprint: str,
     build: Callable[[], Any] | None = None,
-    preparation: Any = None,
-    source_tokenizer: Any = None,
+    preparation: Preparation | None = None,
+    source_tokenizer: Tokenizer | None = None,
     shown: Shown | None = None,
 ) -> Any:
     """Builds the model, trains it, and leaves a model directory with its card in `run`.
@@ -467,7 +493,7 @@ def train(
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
-        model.hidden = torch.compile(model.hidden, dynamic=True)
+        model.hidden = torch.compile(cast("Callable[..., Any]", model.hidden), dynamic=True)
 
     def begin() -> None:
         open_run(run, request, config)
@@ -479,7 +505,7 @@ def train(
         if source_tokenizer is not None:
             save_tokenizer(run, source_tokenizer, SOURCE_TOKENIZER)
 
-    def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Any) -> None:
+    def keep(weights: Mapping[str, Any], metrics: Mapping[str, float], progress: Progress) -> None:
         save_model(
             run, weights=weights, config=config.model, tokenizer=tokenizer, source_tokenizer=source_tokenizer,
             info={
@@ -494,7 +520,8 @@ def train(
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,
-        scales=preparation and preparation.scales(model), plan=preparation and preparation.plan(model),
+        scales=None if preparation is None else preparation.scales(model),
+        plan=None if preparation is None else preparation.plan(model),
         samples=lambda: shown.samples,
     )  # fmt: skip
     outcome = trainer.fit(resume=request.resume, begin=begin)

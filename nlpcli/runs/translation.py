@@ -125,7 +125,10 @@ def translate(
 
     Raises: NlpcliError for bad input, after all translations before it were given.
     """
-    for path in [*job.files, *([] if job.prefix_file is None else [job.prefix_file])]:
+    paths: list[Path | str] = [*job.files]
+    if job.prefix_file is not None:
+        paths.append(job.prefix_file)
+    for path in paths:
         check_opens(path)
     check_first(job.files, job.format, job.input_field, job.added)
     yield from open_translator(job, say=say, warn=warn).windows(read_requests(job))
@@ -145,6 +148,10 @@ def open_translator(job: Translating, *, say: Callable[[str], None], warn: Calla
     machine = prepare(job.device, "float32", threads)
     loaded = open_model(model, str(machine.device))
     generation = _generation(job, loaded, warn)
+    target_start = tuple(loaded.info.get("target_start", ())) or None
+    if generation is not None:
+        assert generation.start is not None  # as of every encoder-decoder
+        target_start = (generation.start,)
     settings = TranslatorSettings(
         search=search_settings(job.search, loaded.tokenizer.special, loaded.info.get("decoding", {})),
         generation=generation,
@@ -154,9 +161,7 @@ def open_translator(job: Translating, *, say: Callable[[str], None], warn: Calla
         max_length=job.max_length,
         max_source_length=loaded.config.max_length,
         source_start=tuple(loaded.info.get("source_start", ())),
-        target_start=(tuple(loaded.info.get("target_start", ())) or None)
-        if generation is None
-        else (generation.start,),
+        target_start=target_start,
         alignments=job.alignments,
         alignment_layer=job.alignment_layer,
         **({} if job.batch_tokens is None else {"batch_tokens": job.batch_tokens}),
@@ -206,7 +211,7 @@ def search_settings(search: Search, special: SpecialTokens, trained: Mapping[str
         size = max(trained.get("beam_size", BeamSettings.beam_size), search.n_best)
     if penalty is None:
         penalty = trained.get("length_penalty", Ranking.length_penalty)
-    named = {"normalization": search.length_normalization, "coverage_penalty": search.coverage_penalty}
+    named: dict[str, Any] = {"normalization": search.length_normalization, "coverage_penalty": search.coverage_penalty}
     ranking = Ranking(penalty, **{name: value for name, value in named.items() if value is not None})
     patience = BeamSettings.patience if search.beam_patience is None else search.beam_patience
     return BeamSettings(size, search.n_best, patience, ranking, constraints)
@@ -232,12 +237,13 @@ def read_requests(job: Translating) -> Iterator[Request]:
             count += 1
             prefix = job.prefix
             if prefixes is not None:
-                prefix = next(prefixes, None)
-                if prefix is None:
+                own = next(prefixes, None)
+                if own is None:
                     raise NlpcliError(
                         f"{place}: {job.prefix_file} has only {counted(count - 1, 'line')}",
                         hint="write one line for each line to translate; leave the line blank where there is no prefix",
                     )
+                prefix = own
             yield Request(text, place, prefix, record)
     if prefixes is not None and next(prefixes, None) is not None:
         raise NlpcliError(f"{job.prefix_file} has more lines than the input, which has {counted(count, 'line')}")

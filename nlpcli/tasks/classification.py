@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -30,6 +30,8 @@ from nlpcli.tasks.text_batches import (
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.models.transformer import Decoder
+    from nlpcli.models.with_head import WithHead
 
 
 class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
@@ -130,14 +132,15 @@ class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
         assert batch.goal is not None, "examples without labels have no loss"
-        states = model.states(batch.rows)
-        logits = summed(model.head(states, batch.rows), batch.counts).float()
+        headed = cast("WithHead", model)  # `head` gives it one
+        states = headed.states(batch.rows)
+        logits = summed(headed.head(states, batch.rows), batch.counts).float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         losses = nn.functional.cross_entropy(logits, batch.goal, reduction="none")
         nll = losses.detach().sum()
         total = (losses if weights is None else losses * weights[batch.goal]).sum()
         if self.lm_weight and model.training:
-            total = total + self.lm_weight * _language_model_loss(model.body, states, batch)
+            total = total + self.lm_weight * _language_model_loss(cast("Decoder", headed.body), states, batch)
         return Loss(total, nll, batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[torch.Tensor]:
@@ -201,7 +204,7 @@ def _binary_f1(positive: str, references: Sequence[str], predicted: Sequence[str
     return {"average": "macro", "labels": [positive]}
 
 
-def _language_model_loss(body: nn.Module, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:
+def _language_model_loss(body: Decoder, states: torch.Tensor, batch: RowsBatch) -> torch.Tensor:
     """The language model's mean loss for each row, summed: Radford et al. 2018, eq. 5."""
     ids, ends = batch.rows.ids, batch.rows.ends
     inner = torch.arange(ids.size(1) - 1, device=ids.device) < ends[:, None]

@@ -47,8 +47,11 @@ class Layout:
         Raises: NlpcliError for a tokenizer without the tokens it needs.
         """
         if "layout" in info:
-            fields = info["layout"].items()
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields})
+            stored = info["layout"].items()
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in stored
+            }
+            return cls(**fields)
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.permutes:
             special.check("sep", "cls")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,11 @@ from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Batch, Loss
 from nlpcli.tasks.supervised import Supervised
 from nlpcli.tasks.task import Item, Task
+
+if TYPE_CHECKING:
+    from nlpcli.models.backbone import Backbone
+    from nlpcli.models.multi_task_heads import WithHeads
+    from nlpcli.models.with_head import WithHead
 
 
 def mixing_rates(sizes: Sequence[int], temperature: float = 1.0, limit: int | None = None) -> np.ndarray:
@@ -66,7 +71,7 @@ class MixedBatch:
         return replace(self, groups={group: batch.to(device) for group, batch in self.groups.items()})
 
 
-class Mixture(Supervised):
+class Mixture(Supervised[MixedBatch]):
     """Tasks in the shares `rates`, as an `Objective`; otherwise as `Supervised`.
 
     An epoch has as many examples as all tasks have together. How many of them are of each task is drawn with `rates`; a
@@ -126,7 +131,7 @@ class Mixture(Supervised):
 
 def model_for(model: nn.Module, name: str) -> nn.Module:
     """What of `model` the task `name` uses: where there are several heads, the body with that task's own."""
-    return model.of(name)
+    return cast("Backbone | WithHead | WithHeads", model).of(name)
 
 
 def _key(index: int, part: Part) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from nlpcli.tasks.text_batches import RowsBatch, RowsItem, TextReader, side
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.models.heads import VectorHead
+    from nlpcli.models.with_head import WithHead
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
 MARGIN, SCALE = 0.5, 20.0
@@ -233,7 +235,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         else:
             u, v = _pairs(vectors, batch.counts)
             if self.objective == "softmax":
-                losses = cross_entropy(model.head.compare(u, v).float(), batch.goal, reduction="none")
+                losses = cross_entropy(_vector_head(model).compare(u, v).float(), batch.goal, reduction="none")
             elif self.objective == "cosine":
                 losses = (cosine_similarity(u, v) - batch.goal) ** 2
             else:
@@ -246,7 +248,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         parts = vectors.cpu().split(batch.counts)
         if self.objective != "softmax":
             return [(part, None) for part in parts]
-        probabilities = model.head.compare(*_pairs(vectors, batch.counts)).float().softmax(dim=-1).cpu()
+        probabilities = _vector_head(model).compare(*_pairs(vectors, batch.counts)).float().softmax(dim=-1).cpu()
         return list(zip(parts, probabilities, strict=True))
 
     def prediction(
@@ -370,8 +372,13 @@ def _check_texts(example: Example) -> None:
         raise NlpcliError(f"{example.place}: the second text is missing", hint="name its column with --text2")
 
 
-def _number(label: Any) -> float | None:
+def _number(label: object) -> float | None:
     return parse_float(label) if isinstance(label, str) else None
+
+
+def _vector_head(model: nn.Module) -> VectorHead:
+    """The head that the task's settings give a model."""
+    return cast("VectorHead", cast("WithHead", model).head)
 
 
 def _objective(examples: Sequence[Example]) -> str:
@@ -388,8 +395,9 @@ def _objective(examples: Sequence[Example]) -> str:
 def _alike(labels: set[Any]) -> list[str]:
     """The labels that say that two texts are alike; the greater one of two numbers."""
     numbers = {_number(label): label for label in labels}
-    if len(numbers) == 2 and None not in numbers:
-        return [numbers[max(numbers)]]
+    known = [number for number in numbers if number is not None]
+    if len(known) == len(numbers) == 2:
+        return [numbers[max(known)]]
     found = [label for label in labels if isinstance(label, str) and label.lower() in _ALIKE]
     return found if len(found) == 1 else []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from torch import nn
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
-from nlpcli.objectives.objective import Batch, Loss
+from nlpcli.objectives.objective import BatchT, Loss
 from nlpcli.tasks.task import Item, Task
 
 _POOL = 50  # batches whose examples are sorted by length together
 
 
-class Supervised:
+class Supervised(Generic[BatchT]):
     """The items of a task in batches of like length, as an `Objective` whose held-out data is measured by
     predictions instead of losses.
 
@@ -31,7 +31,7 @@ class Supervised:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any, BatchT, Any],
         items: Sequence[Item],
         *,
         batch_size: int | None = 32,
@@ -72,10 +72,10 @@ class Supervised:
             batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def collate(self, item: np.ndarray, rng: np.random.Generator) -> Batch:
+    def collate(self, item: np.ndarray, rng: np.random.Generator) -> BatchT:
         return self.task.collate([self.items[i] for i in item])
 
-    def loss(self, model: nn.Module, batch: Batch, carry: None = None) -> tuple[Loss, None]:
+    def loss(self, model: nn.Module, batch: BatchT, carry: None = None) -> tuple[Loss, None]:
         return self.task.loss(model, batch), None
 
 

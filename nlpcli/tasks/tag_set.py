@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nlpcli.config.counting import counted
@@ -106,7 +106,7 @@ def _is_entity_tag(tag: str) -> bool:
     return True
 
 
-def _mark_entities(tags: Sequence[str]) -> bool:
+def _mark_entities(tags: Iterable[str]) -> bool:
     """Whether all are O or have a prefix, and some a type as well: a part of speech may be called S or I."""
     return all(map(_is_entity_tag, tags)) and any("-" in tag for tag in tags)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -25,12 +25,16 @@ from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.models.transformer import Decoder, EncoderDecoder
 
 
 class Generator(Protocol):
-    """Writes the outputs. signature: how."""
+    """Writes the outputs."""
 
-    signature: str
+    @property
+    def signature(self) -> str:
+        """How."""
+        ...
 
     def __call__(self, model: nn.Module, source: Tensor, mask: Tensor | None) -> list[list[int]]:
         """source (rows, m) ids, mask (rows, m) or None -> ids of each target, without start and end."""
@@ -265,7 +269,10 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         return pair_batch(pairs, self.tokenizer.special, self.start)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
-        return (stream_loss if self.in_stream else pair_loss)(model, batch, self.context.loss_settings)
+        settings = self.context.loss_settings
+        if self.in_stream:
+            return stream_loss(cast("Decoder", model), batch, settings)
+        return pair_loss(cast("EncoderDecoder", model), batch, settings)
 
     def outputs(self, model: nn.Module, batch: PairBatch) -> list[list[int]]:
         assert self.generator is not None, "the task has no generator"

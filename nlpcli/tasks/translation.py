@@ -6,19 +6,21 @@ p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.source_tar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
+from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch, pair_loss
 from nlpcli.tasks.task import SampleData, TrainingDefaults
 from nlpcli.text import Tokenizer
+
+if TYPE_CHECKING:
+    from nlpcli.models.transformer import EncoderDecoder
 
 
 class Translation(TrainingDefaults):
@@ -91,17 +93,18 @@ class Translation(TrainingDefaults):
 
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> PairBatch:
         if self.sampling:
+            assert self.texts is not None  # they are needed for it
             sides = zip(*(self.texts[i] for i in item), strict=True)
             encoded = [
                 one.encode(side, sampling=self.sampling, rng=rng)
                 for one, side in zip(self.tokenizers, sides, strict=True)
             ]
             drawn = zip(item, *encoded, strict=True)
-            pairs = [self.train.pair(i) if self._too_long(*pair) else pair for i, *pair in drawn]
+            pairs = [self.train.pair(i) if self._too_long(x, y) else (x, y) for i, x, y in drawn]
             return self._batch(pairs)
         return self._batch([self.train.pair(i) for i in item])
 
-    def _batch(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> PairBatch:
+    def _batch(self, pairs: Sequence[tuple[Ids, Ids]]) -> PairBatch:
         source, target = self.tokenizers
         if self.source_start:
             pairs = [([*self.source_start, *x], y) for x, y in pairs]
@@ -110,11 +113,12 @@ class Translation(TrainingDefaults):
     def _too_long(self, source: Sequence[int], target: Sequence[int]) -> bool:
         return max(np.array([len(source), len(target)]) + self.around) > self.max_length
 
-    def loss(self, model: nn.Module, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
+    def loss(self, model: EncoderDecoder, batch: PairBatch, carry: None = None) -> tuple[Loss, None]:
         return pair_loss(model, batch, self.loss_settings), None
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Iterator[Loss]:
+    def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing, every pair of the dev set once, however long."""
+        assert self.dev is not None
         for item in token_budget_batches(self.dev.lengths + self.around, max_tokens=self.batch_tokens, shuffle=False):
             batch = self._batch([self.dev.pair(i) for i in item])
             yield self.loss(model, batch.to(device))[0]

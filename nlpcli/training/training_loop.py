@@ -72,7 +72,7 @@ class Trainer:
         self,
         *,
         model: nn.Module,
-        task: Objective[Any],
+        task: Objective[Any, Any],
         settings: TrainingConfig,
         machine: Machine,
         run: Path,

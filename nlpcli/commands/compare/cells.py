@@ -273,7 +273,9 @@ def _check(cell: Cell) -> None:
         from nlpcli.runs.pretraining.pretrain import configured
 
         configured(cell.request)
-    elif TASKS.load(config.task).parallel_text:
+        return
+    assert config.task is not None  # as it is fine-tuned
+    if TASKS.load(config.task).parallel_text:
         if config.model.kind != "encoder-decoder":
             raise NlpcliError(
                 f"translation needs an encoder-decoder, but the kind of this model is {config.model.kind}"
@@ -285,7 +287,6 @@ def _check(cell: Cell) -> None:
                 hint=f"choose one of: {', '.join(measured)}",
             )
     else:
-        assert config.task is not None  # as it is fine-tuned
         check_one_vocabulary(config, config.task)
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
 
+if TYPE_CHECKING:
+    from nlpcli.data.examples import Columns, Example
+    from nlpcli.data.label_text import UnknownLabel
+    from nlpcli.data.train_dev_overlap import Shared
+    from nlpcli.tasks.task import Task
+
 Tell = Callable[[str], None]
 
 
-def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: bool = True) -> Iterator[Any]:
+def read_labelled(
+    kind: Task | type[Task], path: str, columns: Columns, tell: Tell, *, learnt: bool = True
+) -> Iterator[Any]:
     """The examples in a file. kind: a task, or its class. learnt: whether they are for training, or else to measure on.
 
     Training questions whose answers are not in their contexts are left out; `tell` hears how many at the end, and of
@@ -35,14 +43,14 @@ def read_labelled(kind: Any, path: str, columns: Any, tell: Tell, *, learnt: boo
         tell(f"left out {counted(len(bad), 'question')}: {such}{bad[0].message}")
 
 
-def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | None]:
+def unknown_labels(task: Task, examples: Sequence[Any]) -> list[UnknownLabel | None]:
     """Of each example what is to be said of its label, None where the task knows it.
 
     Raises: NlpcliError, naming the place, for what is no label of such a task, and where no label is known.
     """
     from nlpcli.data.label_text import UnknownLabel
 
-    found: list[NlpcliError | None] = []
+    found: list[UnknownLabel | None] = []
     for example in examples:
         try:
             task.check(example)
@@ -57,7 +65,7 @@ def unknown_labels(task: Any, examples: Sequence[Any]) -> list[NlpcliError | Non
     return found
 
 
-def tell_unknown(task: Any, examples: Sequence[Any], warn: Tell, *, shown: int = 5) -> None:
+def tell_unknown(task: Task, examples: Sequence[Any], warn: Tell, *, shown: int = 5) -> None:
     """Warns of labels that the task doesn't know, with their places: of the first few by name, the others counted.
 
     Raises: NlpcliError as `unknown_labels`.
@@ -80,7 +88,7 @@ class Cuts:
         self.count = 0
         self.first = self._last = ""
 
-    def __call__(self, example: Any, room: int, tokens: int) -> None:
+    def __call__(self, example: Example, room: int, tokens: int) -> None:
         if example.place and example.place == self._last:  # another candidate, or the second text, of the same one
             return
         self._last = example.place
@@ -103,7 +111,7 @@ def tell_shared(dev: Sequence[Any], train: Sequence[Any], warn: Tell) -> None:
         warn(shared_words(found, "examples"))
 
 
-def shared_words(found: Any, what: str) -> str:
+def shared_words(found: Shared, what: str) -> str:
     """A sentence about a `Shared`. what: the held-out things, in the plural."""
     count = f"all {found.total:,}" if found.count == found.total else f"{found.count:,} of {found.total:,}"
     are = f"{count} dev {what} {'is' if found.count == 1 else 'are'}" if found.total > 1 else f"the dev {what[:-1]} is"
@@ -122,7 +130,7 @@ def tell_blank(examples: Sequence[Any], tell: Tell) -> None:
              f"the first is {blank[0].place}")  # fmt: skip
 
 
-def tell_look_alike(task: Any, tell: Tell) -> None:
+def tell_look_alike(task: Task, tell: Tell) -> None:
     """Says which two labels a reader can't tell apart, if any."""
     from nlpcli.data.label_text import look_alike
 
@@ -131,12 +139,12 @@ def tell_look_alike(task: Any, tell: Tell) -> None:
         tell(f"the labels {one} and {other} look the same, but they are different classes")
 
 
-def has_text(example: Any) -> bool:
+def has_text(example: Example) -> bool:
     """Whether any of an example's texts is more than white space."""
     return any(text and not text.isspace() for text in example.texts)
 
 
-def check_columns(task: Any, given: Mapping[str, Any]) -> None:
+def check_columns(task: Task, given: Mapping[str, Any]) -> None:
     """Raises: NlpcliError for a column that was named and that the task does not read."""
     for name in ("text", "text2", "label", "choices"):
         if given.get(name) and name not in task.columns:

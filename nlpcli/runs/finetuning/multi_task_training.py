@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.multi_task import TEXT_SETTINGS, MixedTask, MixtureConfig, load_mixture
@@ -39,6 +39,11 @@ from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused,
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nlpcli.tasks.task import Context, Task
+
 MEAN = "mean"
 """The mean of all tasks' deciding metrics."""
 
@@ -58,6 +63,7 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
+    assert config.data.mixture is not None  # `finetune` runs no other configuration here
     mixture = load_mixture(config.data.mixture)
     kinds = [kind_of(f"{config.data.mixture}: tasks.{name}", part) for name, part in mixture.tasks.items()]
     for kind in kinds:
@@ -163,7 +169,7 @@ class _Examples:
     def texts(self) -> Any:
         return texts_of(self.kind, self.train)
 
-    def task(self, context: Any, config: RunConfig) -> Any:
+    def task(self, context: Context, config: RunConfig) -> Any:
         own = self.settings if self.kind.generates else self.settings.head
         options = {name: getattr(own, name) for name in self.kind.options if hasattr(own, name)}
         task = self.kind.create(self.train, context, **options)
@@ -174,7 +180,7 @@ class _Examples:
         prepare_generation(task, config)
         return task
 
-    def part(self, task: Any) -> Any:
+    def part(self, task: Task) -> Any:
         from nlpcli.tasks.multi_task import Part
 
         items = [item for group in task.encode(self.train) for item in group]
@@ -194,7 +200,7 @@ class _AllTasks:
     def describe(self) -> dict[str, Any]:
         return {name: {"task": task.name, "problem": task.describe()} for name, task in self.tasks.items()}
 
-    def info(self, context: Any, config: RunConfig, sets: Mapping[str, _Examples]) -> dict[str, Any]:
+    def info(self, context: Context, config: RunConfig, sets: Mapping[str, _Examples]) -> dict[str, Any]:
         """For model.yaml. Without heads it is a text-to-text model, which takes sources with their prefixes, too."""
         parts = {
             name: {**described, "columns": sets[name].columns.model_dump()}
@@ -227,7 +233,7 @@ class MeasuredMixture:
             *(f"{name}_loss" for name in self.tasks),
         )
 
-    def __call__(self, model: Any) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> dict[str, float]:
         from nlpcli.tasks.multi_task import model_for
 
         found: dict[str, float] = {}
@@ -253,7 +259,7 @@ class MeasuredMixture:
         self.shown.fill(samples, outputs, measures, digest(own.data for own in self.tasks.values()))
 
 
-def choose_part(info: Mapping[str, Any], model: Any, name: str | None) -> tuple[dict[str, Any], Any]:
+def choose_part(info: Mapping[str, Any], model: nn.Module, name: str | None) -> tuple[dict[str, Any], Any]:
     """As `part_of`, and what of the model is for that task; all of it for None.
 
     Raises: NlpcliError as `part_of`.

@@ -66,7 +66,7 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
 
     out = request.out
     if request.resume:
-        _check_seeds(out)
+        out = _check_seeds(out)
     elif out is None:
         config = resolve(request)
         out = choose_run(request, config, f"{config.task}-seeds")
@@ -110,12 +110,12 @@ def _of_seed(request: Request, run: Path, seed: int, *, started: bool) -> Reques
     return replace(asked, preset=None, base=None, config=begun / CONFIG, tokenizer=request.tokenizer or tokenizer)
 
 
-def _check_seeds(out: Path | None) -> None:
-    """Raises: NlpcliError where there are no runs of several seeds to resume."""
+def _check_seeds(out: Path | None) -> Path:
+    """The folder. Raises: NlpcliError where there are no runs of several seeds to resume."""
     if out is None:
         raise NlpcliError("--resume needs the folder with the runs of all seeds", hint="name it with --out")
     if any(out.glob(f"seed-*/{CONFIG}")):
-        return
+        return out
     check_run_to_resume(out)
     raise NlpcliError(
         f"{out} is a single run, but --seeds needs a folder with one run for each seed",
@@ -125,6 +125,7 @@ def _check_seeds(out: Path | None) -> None:
 
 def _first_seed(request: Request) -> int:
     if request.resume:
-        numbers = [parse_int(path.name.removeprefix("seed-")) for path in Path(request.out).glob("seed-*")]
+        assert request.out is not None  # as `_check_seeds` says
+        numbers = [parse_int(path.name.removeprefix("seed-")) for path in request.out.glob("seed-*")]
         return min((number for number in numbers if number is not None), default=1)
     return resolve(request).training.seed

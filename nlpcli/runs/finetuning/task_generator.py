@@ -13,6 +13,9 @@ from nlpcli.config.schema import DecodingConfig
 if TYPE_CHECKING:
     import torch
 
+    from nlpcli.models.decodable import Decodable
+    from nlpcli.tasks.text_to_text import TextToText
+
 
 class BeamGenerator:
     """Beam search, greedy search for a beam of 1.
@@ -28,7 +31,7 @@ class BeamGenerator:
     def __init__(
         self,
         decoding: DecodingConfig,
-        task: Any,
+        task: TextToText,
         *,
         beam_size: int | None = None,
         min_length: int = 0,
@@ -66,7 +69,12 @@ class BeamGenerator:
         parts += [f"lp:{settings.ranking.length_penalty:g}"] if settings.beam_size > 1 else []
         return "|".join([*parts, f"max:{self.most}", *([f"no-repeat:{ngram}"] if ngram else [])])
 
-    def __call__(self, model: Any, source: torch.Tensor, mask: torch.Tensor | None) -> list[list[int]]:
+    def __call__(
+        self,
+        model: Any,  # a decoder or an encoder-decoder, whose states differ
+        source: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> list[list[int]]:
         """The ids of each target, without start and end; source (rows, m), mask (rows, m) or None.
 
         A decoder gets its sources as prompts.
@@ -83,7 +91,7 @@ class BeamGenerator:
             prefixes = [self.start] * len(source)
         if self.generation is not None:
             return self._generated(model, state, sources, prefixes)
-        given = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
+        given: dict[str, Any] = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
         if self.settings.beam_size == 1:
             found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
         else:
@@ -91,7 +99,11 @@ class BeamGenerator:
         return [list(hypotheses[0].ids) if hypotheses else [] for hypotheses in found]
 
     def _generated(
-        self, model: Any, state: Any, sources: list[list[int]], prefixes: list[list[int]]
+        self,
+        model: Decodable,
+        state: Any,  # as of `Decodable`
+        sources: list[list[int]],
+        prefixes: list[list[int]],
     ) -> list[list[int]]:
         from nlpcli.decoding.huggingface_generation import generate
 

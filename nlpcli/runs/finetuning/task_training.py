@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -33,7 +33,13 @@ from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nlpcli.data.examples import Columns
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.tasks.task import Task
+    from nlpcli.tasks.text_to_text import TextToText
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
@@ -45,7 +51,7 @@ class Scoring(Protocol):
     names: tuple[str, ...]
 
     def __call__(
-        self, task: Any, examples: Sequence[Any], predictions: Sequence[Any], resampling: Resampling | None = None
+        self, task: Task, examples: Sequence[Any], predictions: Sequence[Any], resampling: Resampling | None = None
     ) -> dict[str, Score]: ...
 
 
@@ -72,6 +78,7 @@ def run_task(
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
+    assert config.task is not None  # `finetune` runs no other configuration here
     kind = TASKS.load(config.task)
     check_kind(kind, config)
     _tell_unread(config, kind, listener)
@@ -139,7 +146,7 @@ def with_metric(config: RunConfig, deciding: str) -> RunConfig:
     return config.model_copy(update={"training": config.training.model_copy(update={"metric": deciding})})
 
 
-def check_kind(kind: Any, config: RunConfig) -> None:
+def check_kind(kind: type[Task], config: RunConfig) -> None:
     """Raises: NlpcliError when the task can't stand on this kind of model."""
     model = config.model
     if model.kind not in kind.kinds:
@@ -155,7 +162,9 @@ def columns_of(examples: ExamplesConfig) -> Any:
     return Columns(**{**examples.model_dump(), "choices": tuple(examples.choices)})
 
 
-def read_examples(kind: Any, config: RunConfig, columns: Any, listener: Listener) -> tuple[list[Any], list[Any]]:
+def read_examples(
+    kind: type[Task], config: RunConfig, columns: Columns, listener: Listener
+) -> tuple[list[Any], list[Any]]:
     """The examples to train on and those of the files of held-out ones, if any.
 
     Training questions whose answers are not in their contexts are left out, and the listener is told.
@@ -238,7 +247,13 @@ class Measured:
     """
 
     def __init__(
-        self, task: Any, examples: Sequence[Any], device: Any, *, config: TrainingConfig, scoring: Scoring | None = None
+        self,
+        task: Task,
+        examples: Sequence[Any],
+        device: torch.device,
+        *,
+        config: TrainingConfig,
+        scoring: Scoring | None = None,
     ) -> None:
         self.task = task
         self.scoring = scoring
@@ -252,7 +267,7 @@ class Measured:
         self.shown = Shown(config.samples)
         self.data = fingerprint(examples)
 
-    def __call__(self, model: Any) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> dict[str, float]:
         from nlpcli.tasks.supervised import batches_of, predict_items
 
         flat = [item for group in self.items for item in group]
@@ -286,7 +301,7 @@ def fingerprint(examples: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _told(task: Any) -> str:
+def _told(task: Task) -> str:
     from nlpcli.data.label_text import join_labels
 
     labels = task.labels
@@ -302,13 +317,13 @@ def max_length_of(config: RunConfig) -> int:
     return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
 
 
-def texts_of(kind: Any, examples: Iterable[Any]) -> Iterator[str]:
+def texts_of(kind: Task | type[Task], examples: Iterable[Any]) -> Iterator[str]:
     """The texts that a tokenizer for a task, or its class, is trained on."""
     for example in examples:
         yield from kind.vocabulary_texts(example)
 
 
-def _tell_unread(config: RunConfig, kind: Any, listener: Listener) -> None:
+def _tell_unread(config: RunConfig, kind: type[Task], listener: Listener) -> None:
     unread = [f"head.{name}" for name in HeadConfig.model_fields if name not in kind.options]
     unread += [f"examples.{name}" for name in ("text", "text2", "label", "choices") if name not in kind.columns]
     if not kind.generates:
@@ -330,12 +345,13 @@ def without_effect(tuning: TuningConfig) -> list[str]:
     return [f"tuning.{name}" for name in unread]
 
 
-def prepare_generation(task: Any, config: RunConfig) -> None:
+def prepare_generation(task: Task, config: RunConfig) -> None:
     """Gives a task that writes text what it writes with."""
     if task.generates:
         from nlpcli.runs.finetuning.task_generator import BeamGenerator
 
-        task.generator = BeamGenerator(
-            config.decoding, task, beam_size=config.training.bleu_beam_size,
-            generation=tuned_info(task.context.info, config.decoding, task).get("generation"),
+        writer = cast("TextToText", task)  # as of all tasks that generate
+        writer.generator = BeamGenerator(
+            config.decoding, writer, beam_size=config.training.bleu_beam_size,
+            generation=tuned_info(writer.context.info, config.decoding, writer).get("generation"),
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
@@ -30,6 +30,13 @@ from nlpcli.runs.training_run import (
     train,
 )
 from nlpcli.runs.training_tokenizer import tokenizer_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from nlpcli.models.transformer import EncoderDecoder
+    from nlpcli.text import Tokenizer
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
@@ -72,9 +79,10 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     preparation = ModelPreparation(config, start, tokenizer, listener)
     info = _conventions(config, start, run, separate)
     sides = Sides.of(tokenizer, separate, info)
-    encoding = {"target_tokenizer": sides.target, "workers": config.data.workers}
+    encoding: dict[str, Any] = {"target_tokenizer": sides.target, "workers": config.data.workers}
     shards = ParallelShards.build(source, target, sides.source, **encoding)
-    dev = ParallelShards.build(*config.data.dev, sides.source, **encoding)
+    dev_source, dev_target = config.data.dev
+    dev = ParallelShards.build(dev_source, dev_target, sides.source, **encoding)
     sampling = config.data.subword_sampling
     task = Translation(
         shards,
@@ -101,7 +109,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     measures_bleu = config.training.bleu_sentences > 0
     shown = Shown(config.training.samples)
 
-    def evaluate(model: Any) -> dict[str, float]:
+    def evaluate(model: EncoderDecoder) -> dict[str, float]:
         losses = followed(task.evaluate(model, machine.device), "evaluating")
         metrics = text_metrics(losses, dev.target, tokenizer, signatures)
         output = translated(model)
@@ -132,7 +140,7 @@ class Sides:
     target_start: tuple[int, ...] | None  # None: bos
 
     @classmethod
-    def of(cls, tokenizer: Any, separate: Any, info: dict[str, Any]) -> Sides:
+    def of(cls, tokenizer: Tokenizer, separate: Tokenizer | None, info: dict[str, Any]) -> Sides:
         """separate: the tokenizer of sources that have one of their own; info: what is known of the model."""
         start = tuple(info.get("source_start") or ()), tuple(info.get("target_start") or ()) or None
         return cls(separate or tokenizer, tokenizer.for_targets(), *start)
@@ -163,6 +171,7 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
         size = counted(layers, "layer")
         listener.note(f"the new source encoder has {size} and a vocabulary of {counted(tokenizer.vocab_size, 'token')}")
         return tokenizer
+    assert start is not None  # a source encoder without a start is a new one
     if given is not None and open_tokenizer(Path(given)).fingerprint != start.source_tokenizer.fingerprint:
         raise NlpcliError(
             f"{given} is not the tokenizer of the source encoder of {start.path}",
@@ -171,7 +180,7 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     return start.source_tokenizer
 
 
-def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Any) -> dict[str, Any]:
+def _conventions(config: RunConfig, start: Start | None, run: Path, separate: Tokenizer | None) -> dict[str, Any]:
     """What is known of how the model that the run begins with was made to read and to write.
 
     Where it reads a start before sources, a new source encoder reads that of its own vocabulary.
@@ -186,6 +195,7 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: An
         start = open_start(config.init)  # the run was interrupted before its model was first kept
     info = dict(start.info)
     if info.get("source_start") and has_new_source_encoder(config, start):
+        assert separate is not None  # of the new source encoder
         info["source_start"] = [separate.special.bos]
     return info
 
@@ -196,7 +206,7 @@ class DevTranslations:
     They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are shown, greedily.
     """
 
-    def __init__(self, config: RunConfig, sides: Sides, device: Any) -> None:
+    def __init__(self, config: RunConfig, sides: Sides, device: torch.device) -> None:
         from nlpcli.data.readers import read_parallel
         from nlpcli.decoding.beam import BeamSettings
         from nlpcli.decoding.constraints import Constraints, never_written
@@ -225,7 +235,7 @@ class DevTranslations:
     def signature(self) -> str:
         return f"sentences:{len(self.pairs)}|beam:{self.beam_size}"
 
-    def __call__(self, model: Any) -> list[str]:
+    def __call__(self, model: EncoderDecoder) -> list[str]:
         from nlpcli.decoding.translator import Translator
 
         translator = Translator(
@@ -255,7 +265,7 @@ class DevTranslations:
         shown.fill(samples, outputs, {"bleu": how}, digest(self.pairs))
 
 
-def _check_positions(config: RunConfig, dev: Any) -> None:
+def _check_positions(config: RunConfig, dev: np.ndarray) -> None:
     """Whether learned positions reach as far as the sentences; `dev`: lengths (lines, 2) with what is around them."""
     positions = config.model.max_length
     if config.data.max_length > positions:

@@ -10,13 +10,14 @@ import numpy as np
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
+    from nlpcli.objectives.objective import Objective
     from nlpcli.text import Tokenizer
 
 Part = tuple[str, str]
 """A stretch of text and what it is: "text", "special", or "changed" against the original."""
 
 
-def rendered(task: Any, tokenizer: Tokenizer, count: int, seed: int) -> Iterator[dict[str, list[Part]]]:
+def rendered(task: Objective[Any, Any], tokenizer: Tokenizer, count: int, seed: int) -> Iterator[dict[str, list[Part]]]:
     """`count` examples of `task`, each with its parts "original", "corrupted", "target" and "label", if it has them.
 
     Raises: NlpcliError for an objective that has nothing to show.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nlpcli.attention.kinds import check_attention
 from nlpcli.config.counting import counted
@@ -20,6 +20,11 @@ from nlpcli.runs.pretraining.prepared_objective import (
 )
 from nlpcli.runs.pretraining.sample_outputs import continuations
 from nlpcli.runs.training_run import MEASURED, text_metrics
+
+if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.objectives.clm import LanguageModel
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -90,7 +95,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     signatures: dict[str, str] = {}
     shown = Shown(training.samples)
 
-    def evaluate(model: Any, device: Any) -> dict[str, float]:
+    def evaluate(model: LanguageModel, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = text_metrics(
             parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
@@ -21,6 +21,9 @@ from nlpcli.runs.pretraining.prepared_objective import (
 from nlpcli.runs.pretraining.sample_outputs import restored
 
 if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.models.transformer import EncoderDecoder
     from nlpcli.objectives.noise import Noise
 
 
@@ -88,7 +91,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
 
     shown = Shown(training.samples)
 
-    def evaluate(model: Any, device: Any) -> dict[str, float]:
+    def evaluate(model: EncoderDecoder, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
         samples = restored(task, inputs.tokenizer, model, device, shown.count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import ModelConfig, RunConfig
@@ -22,6 +22,9 @@ from nlpcli.runs.pretraining.prepared_objective import (
 from nlpcli.runs.pretraining.sample_outputs import guesses
 
 if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.models.transformer import Encoder
     from nlpcli.objectives.masking import Masking
 
 _ORDERS = ("nsp", "sop")
@@ -78,7 +81,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
 
     shown = Shown(training.samples)
 
-    def evaluate(model: Any, device: Any) -> dict[str, float]:
+    def evaluate(model: Encoder, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)), task.joint)
         samples = guesses(task, inputs.tokenizer, model, device, shown.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
@@ -18,6 +18,11 @@ from nlpcli.runs.pretraining.prepared_objective import (
     tallied,
 )
 from nlpcli.runs.pretraining.sample_outputs import guesses
+
+if TYPE_CHECKING:
+    import torch
+
+    from nlpcli.models.xlnet import XLNet
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -47,7 +52,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
 
     shown = Shown(training.samples)
 
-    def evaluate(model: Any, device: Any) -> dict[str, float]:
+    def evaluate(model: XLNet, device: torch.device) -> dict[str, float]:
         parts = Parts()
         metrics = tallied(parts.watch(task.evaluate(model, device)))
         samples = guesses(task, inputs.tokenizer, model, device, shown.count)

@@ -40,7 +40,7 @@ class PreparedObjective:
     outputs.
     """
 
-    task: Objective[Any]
+    task: Objective[Any, Any]
     model: ModelConfig
     info: dict[str, Any]
     evaluate: Callable[[Any, Any], dict[str, float]]

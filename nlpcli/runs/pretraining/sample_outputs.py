@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.data.even_sample import spread
 from nlpcli.runs.pretraining.batch_examples import parts
 
+if TYPE_CHECKING:
+    import torch
 
-def guesses(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> Iterator[dict[str, Any]]:
+    from nlpcli.models.transformer import EncoderDecoder
+    from nlpcli.objectives.clm import CausalLanguageModelling, LanguageModel
+    from nlpcli.objectives.denoise import Denoising
+    from nlpcli.objectives.encoder_objectives import EncoderPretraining
+    from nlpcli.objectives.plm import PermutationLanguageModelling
+    from nlpcli.text import Tokenizer
+
+
+def guesses(
+    task: EncoderPretraining | PermutationLanguageModelling,
+    tokenizer: Tokenizer,
+    model: Any,  # the one that the objective trains
+    device: torch.device,
+    count: int,
+) -> Iterator[dict[str, Any]]:
     """Texts with gaps as an encoder reads them, and with what was there and what it tells in brackets."""
     for guess in task.guesses(model, device, count):
         sample = guess.sample
@@ -35,7 +51,9 @@ _PROMPT = 16
 _WRITTEN = 60  # tokens of a text that is restored
 
 
-def continuations(task: Any, tokenizer: Any, model: Any, count: int) -> list[dict[str, Any]]:
+def continuations(
+    task: CausalLanguageModelling, tokenizer: Tokenizer, model: LanguageModel, count: int
+) -> list[dict[str, Any]]:
     """How a language model goes on where held-out texts break off: drawn at temperature 0.8 from the likeliest 50.
 
     The draws are the same every time and touch no other random numbers.
@@ -63,9 +81,12 @@ def continuations(task: Any, tokenizer: Any, model: Any, count: int) -> list[dic
     ]
 
 
-def _beginnings(task: Any, tokenizer: Any, count: int, new: int) -> Iterator[tuple[list[int], list[int]]]:
+def _beginnings(
+    task: CausalLanguageModelling, tokenizer: Tokenizer, count: int, new: int
+) -> Iterator[tuple[list[int], list[int]]]:
     """Beginnings of held-out documents, or of stretches where there are none, and how they go on: whole words."""
     stream, eos = task.dev, task.eos
+    assert stream is not None
     most = min(_PROMPT if new == _NEW else 2 * _PROMPT, max(task.context // 2, 1))
     if eos is None:
         for start in spread(len(stream) - 1, count):
@@ -81,13 +102,15 @@ def _beginnings(task: Any, tokenizer: Any, count: int, new: int) -> Iterator[tup
         yield [eos, *ids[:prompt]], ids[prompt : prompt + new]
 
 
-def _word_border(ids: Sequence[int], place: int, tokenizer: Any) -> int:
+def _word_border(ids: Sequence[int], place: int, tokenizer: Tokenizer) -> int:
     """The last place up to `place` at which a word begins; `place` itself where there is none but the first."""
     starts = tokenizer.word_starts(list(ids[: place + 1]))
     return next((i for i in range(min(place, len(starts) - 1), 0, -1) if starts[i]), place)
 
 
-def restored(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> list[dict[str, Any]]:
+def restored(
+    task: Denoising, tokenizer: Tokenizer, model: EncoderDecoder, device: torch.device, count: int
+) -> list[dict[str, Any]]:
     """Disturbed texts, what a denoising model is to write, and what it writes (greedily)."""
     import torch
 
@@ -119,12 +142,12 @@ def restored(task: Any, tokenizer: Any, model: Any, device: Any, count: int) -> 
     ]
 
 
-def _cut(ids: Sequence[int], tokenizer: Any, *, ended: bool = True) -> str:
+def _cut(ids: Sequence[int], tokenizer: Tokenizer, *, ended: bool = True) -> str:
     whole = len(ids) <= _WRITTEN and ended
     return spelled(ids[:_WRITTEN], tokenizer) + ("" if whole else " …")
 
 
-def _marked(ids: Sequence[int], told: Mapping[int, int], tokenizer: Any) -> str:
+def _marked(ids: Sequence[int], told: Mapping[int, int], tokenizer: Tokenizer) -> str:
     """Ids as one line of text in which the tokens `told`, by their places, stand in brackets."""
     found: list[str] = []
     run: list[int] = []
@@ -137,6 +160,6 @@ def _marked(ids: Sequence[int], told: Mapping[int, int], tokenizer: Any) -> str:
     return " ".join(text for text in (*found, spelled(run, tokenizer)) if text)
 
 
-def spelled(ids: Sequence[int], tokenizer: Any) -> str:
+def spelled(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """Ids as one line of text, special ones by their names."""
     return " ".join(text for text, _ in parts(ids, tokenizer))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.loading import merge
 from nlpcli.data.columns import squashed
@@ -138,13 +139,14 @@ def evaluate_suite(
         raise NlpcliError(
             "the folder of the models is missing", hint="name a folder with one model for each task: --model DIR"
         )
+    folder = Path(cast("Path", job.model))  # not a loaded model
     _tell_unused(job, warn)
     wanted = chosen_tasks(name, only)
     found = {task.task.name: task for task in read_suite(name, job.data[0])}
     results, missing, written = [], {}, []
     for task in SUITES[name]:
         there = found.get(task.name)
-        model = find_model(Path(job.model), task, only=wanted) if task in wanted else None
+        model = find_model(folder, task, only=wanted) if task in wanted else None
         lacks = _lacks(task in wanted, there, model)
         if there is not None and model is not None and (not lacks or predictions):
             applied = _open(model, task, job)
@@ -154,7 +156,7 @@ def evaluate_suite(
             if predictions is not None:
                 from nlpcli.runs.suites.suite_predictions import write_predictions
 
-                written += write_predictions(there, lambda e, a=applied: predict_all(a, e, job), predictions)
+                written += write_predictions(there, partial(predict_all, applied, job=job), predictions)
         if lacks and task.counts:
             missing[task.name] = lacks
     if not results and not written:
@@ -214,7 +216,7 @@ def _open(model: Path, task: SuiteTask, job: Evaluating) -> Applied:
     from nlpcli.runs.find_model import locate_task
     from nlpcli.runs.task_model import open_task
 
-    applied = open_task(locate_task(model, say=str), device=job.device, threads=job.threads, part=job.part)
+    applied = open_task(locate_task(model, say=lambda _: None), device=job.device, threads=job.threads, part=job.part)
     try:
         check_model(task, applied.task)
     except NlpcliError as error:

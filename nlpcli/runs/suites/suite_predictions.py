@@ -19,6 +19,7 @@ from nlpcli.runs.suites.suite_scores import groups_of, likeliest
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
+    from nlpcli.data.suites import SuiteTask
 
 Predict = Callable[[Sequence[Any]], list[dict[str, Any]]]
 
@@ -51,7 +52,9 @@ def _table(predictions: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["index\tprediction", *(f"{number}\t{answer}" for number, answer in enumerate(answers))]
 
 
-def _objects(name: str, task: Any, examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+def _objects(
+    name: str, task: SuiteTask, examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]]
+) -> list[str]:
     if "group_f1" in task.metrics:
         best = (likeliest(places, predictions, task.positive) for places in groups_of(examples))
         rows = [{"idx": _idx(group_of(examples[p]).split(":")[1]), "label": candidate_of(examples[p])} for p in best]
@@ -80,7 +83,7 @@ def _nested(examples: Sequence[Example], predictions: Sequence[Mapping[str, Any]
     ]  # fmt: skip
 
 
-def _label(name: str, task: Any, label: str) -> Any:
+def _label(name: str, task: SuiteTask, label: str) -> Any:
     if task.task == "choice":
         return int(label)
     return label.capitalize() if name in _CAPITAL else label

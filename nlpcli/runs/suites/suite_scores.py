@@ -8,14 +8,18 @@ match of MultiRC); Zhang et al. 2018, section 5 (F1 and exact match of ReCoRD).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.counting import counted
 from nlpcli.data.suites import SuiteTask, candidate_of, group_of
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
+    from nlpcli.data.examples import Example
     from nlpcli.evaluation import Resampling, Score
+    from nlpcli.tasks.regression import Regression
+    from nlpcli.tasks.similarity import Similarity
+    from nlpcli.tasks.task import Prediction, Task
 
 MEAN = "mean"
 """The mean of a task's metrics, where it has several."""
@@ -41,7 +45,7 @@ class SuiteScores:
 
     def __call__(
         self,
-        task: Any,
+        task: Task,
         examples: Sequence[Any],
         predictions: Sequence[Mapping[str, Any]],
         resampling: Resampling | None = None,
@@ -68,7 +72,7 @@ class SuiteScores:
         return {MEAN: Score(MEAN, mean, f"mean of {', '.join(scores)}"), **scores}
 
 
-def check_model(suite_task: SuiteTask, task: Any) -> None:
+def check_model(suite_task: SuiteTask, task: Task) -> None:
     """Raises: NlpcliError for a model that was tuned for another kind of task."""
     if task.name not in _KINDS[suite_task.task]:
         raise NlpcliError(
@@ -90,12 +94,18 @@ def likeliest(places: Sequence[int], predictions: Sequence[Mapping[str, Any]], p
     return max(places, key=lambda place: predictions[place]["probabilities"].get(positive, 0.0))
 
 
-def _gold_and_said(task: Any, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[str]]:
+def _gold_and_said(task: Task, examples: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[str], list[str]]:
     return task.compared_labels(examples, predictions)
 
 
 def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:
-    def measure(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resampling: Any) -> Score:
+    def measure(
+        suite_task: SuiteTask,
+        task: Task,
+        examples: Sequence[Example],
+        predictions: Sequence[Prediction],
+        resampling: Resampling | None,
+    ) -> Score:
         from nlpcli.evaluation import classification_metrics
 
         gold, said = _gold_and_said(task, examples, predictions)
@@ -104,7 +114,13 @@ def _of_labels(name: str, **settings: Any) -> Callable[..., Score]:
     return measure
 
 
-def _f1(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resampling: Any) -> Score:
+def _f1(
+    suite_task: SuiteTask,
+    task: Task,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    resampling: Resampling | None,
+) -> Score:
     from nlpcli.evaluation.classification_metrics import f1
 
     gold, said = _gold_and_said(task, examples, predictions)
@@ -115,16 +131,29 @@ def _f1(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resam
 
 
 def _of_numbers(name: str) -> Callable[..., Score]:
-    def measure(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resampling: Any) -> Score:
+    def measure(
+        suite_task: SuiteTask,
+        task: Task,
+        examples: Sequence[Example],
+        predictions: Sequence[Prediction],
+        resampling: Resampling | None,
+    ) -> Score:
         from nlpcli.evaluation import correlation
 
-        gold = [task.score_in(example) for example in examples]
+        scored = cast("Regression | Similarity", task)
+        gold = [scored.score_in(example) for example in examples]
         return getattr(correlation, name)(gold, [said["score"] for said in predictions], resampling)
 
     return measure
 
 
-def _whole_questions(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resampling: Any) -> Score:
+def _whole_questions(
+    suite_task: SuiteTask,
+    task: Task,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    resampling: Resampling | None,
+) -> Score:
     """The share of questions of which all answers are judged rightly."""
     from nlpcli.evaluation.classification_metrics import accuracy
 
@@ -134,7 +163,13 @@ def _whole_questions(suite_task: SuiteTask, task: Any, examples: Any, prediction
 
 
 def _of_likeliest(name: str) -> Callable[..., Score]:
-    def measure(suite_task: SuiteTask, task: Any, examples: Any, predictions: Any, resampling: Any) -> Score:
+    def measure(
+        suite_task: SuiteTask,
+        task: Task,
+        examples: Sequence[Example],
+        predictions: Sequence[Prediction],
+        resampling: Resampling | None,
+    ) -> Score:
         from nlpcli.evaluation import squad_metrics
 
         groups = groups_of(examples)
