@@ -94,7 +94,7 @@ def test_an_interrupt_is_told_with_the_call_that_goes_on(call, monkeypatch):
 
 def test_a_failed_cell_stands_in_the_table_and_the_status_is_1(call):
     with open("grid.yaml", "a", encoding="utf-8") as file:
-        file.write("  - {name: wild, set: {training_options.lr: 1.0e+30, training_options.max_grad_norm: 0}}\n")
+        file.write("  - {name: wild, set: {training.lr: 1.0e+30, training.max_grad_norm: 0}}\n")
     status, out, err = call("--cells", "base", "wild")
     assert status == 1
     assert out.splitlines()[-1].split()[:1] == ["wild"] and "failed" in out.splitlines()[-1]

@@ -114,7 +114,7 @@ def test_a_mixture_begins_with_a_model_that_is_there_and_is_the_beginning_of_ano
     status, _, err = call("finetune", "--mixture", "texts.yaml", *again)
     assert status == 0, err
     status, _, err = call("finetune", "--mixture", "heads.yaml", *but(again, "--out", "runs/z"))
-    assert status == 0 and "new: tasks.colour.head" in err
+    assert status == 0 and "new weights: tasks.colour.head" in err
 
 
 def test_a_resumed_mixture_ends_like_one_that_was_not_interrupted(call):

@@ -218,7 +218,10 @@ def test_warnings_go_to_stderr(files, run):
         (["bleu", "hyp.txt", "--ref", "ref.txt", "--alignment"], ["--alignment has no effect on bleu", "wer"]),
         (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--alignment"], ["--alignment takes only one system"]),
         (["wer", "hyp.txt", "ref.txt", "--ref", "ref.txt", "--sentence"], ["--sentence takes only one system"]),
-        (["wer", "hyp.txt", "--ref", "ref.txt", "--sentence", "--confidence"], ["--sentence and --confidence exclude"]),
+        (
+            ["wer", "hyp.txt", "--ref", "ref.txt", "--sentence", "--confidence"],
+            ["--sentence and --confidence can't be used together"],
+        ),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--json", "--score-only"], ["--json and --score-only"]),
         (["wer", "-", "--ref", "-"], ["standard input can be read only once"]),
         (["wer", "hyp.txt", "--ref", "ref.txt", "--format", "trm"], ["did you mean 'trn'?"]),

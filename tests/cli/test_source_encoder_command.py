@@ -87,7 +87,10 @@ def test_it_learns_to_translate_out_of_a_language_the_model_never_saw(call, tran
 def test_what_was_pretrained_is_still_in_the_first_stage_and_learns_in_the_second(call, folder):
     status, _, err = call(*finetune(out="first", steps=3, **{"tuning.stage_steps": 3}))
     assert status == 0, err
-    assert "new: source_encoder.embedding.tokens.weight" in err and "training the new parameters from step 1" in err
+    assert (
+        "new weights: source_encoder.embedding.tokens.weight" in err
+        and "training the new parameters from step 1" in err
+    )
     status, _, err = call(*finetune(out="second", steps=4, **{"tuning.stage_steps": 3}))
     assert "training all parameters from step 4" in err, err
     old, first, second = (load_file(folder / run / WEIGHTS) for run in ("bart", "first", "second"))
@@ -146,7 +149,7 @@ def test_it_goes_on_with_its_own_encoder_or_gets_another_new_one(call, translato
     status, _, err = call(*finetune(*given, out="not", steps=1, model=translator, encoder=()))
     assert status == 2 and "is not the tokenizer of the source encoder of ende" in err
     status, _, err = call(*finetune(*given, out="anew", steps=1, model=translator, encoder=("--source-layers", 2)))
-    assert status == 0 and "new: source_encoder.embedding" in err, err
+    assert status == 0 and "new weights: source_encoder.embedding" in err, err
     anew = load_model(folder / "anew")
     assert anew.source_tokenizer.fingerprint == anew.tokenizer.fingerprint and anew.config.source_layers == 2
 

@@ -223,7 +223,7 @@ def test_answers_are_found_in_their_contexts(call):
     status, out, err = call(
         *finetune("span", "--train", "bad.json", "--dev", "bad.json", steps=1, out="runs/bad"), whole=True
     )
-    said = "left out 1 question: bad.json, question 0: the answer 'green' does not stand in its context at 3"
+    said = "left out 1 question: bad.json, question 0: the context has 'e is ' at character 3, not the answer 'green'"
     assert status == 0 and err.count(said) == 1  # of the training set; all of the dev set count
     question = "which colour\there is a fox and it is blue today"
     out = call("predict", "--model", "runs/x", write("in.txt", [question, "", question]))

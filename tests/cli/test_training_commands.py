@@ -182,7 +182,7 @@ def test_json_tells_a_program_where_the_run_is_and_how_it_ended(call, pairs):
 
 def test_the_first_line_says_device_precision_and_threads(call, pairs):
     _, _, err = call(*pretrain(steps=2))
-    assert re.search(r"parameters; cpu, float32 \(as configured\), 1 CPU thread", err), err
+    assert re.search(r"parameters; device: cpu, float32 \(as configured\), 1 CPU thread", err), err
 
 
 def test_with_nothing_given_the_sample_is_taken_and_every_default_is_said(call):

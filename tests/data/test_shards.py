@@ -267,7 +267,7 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing(tmp_path, characters, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(encoding._HashedFile, "write", full)
-    with pytest.raises(RunFailed, match="no space left"):
+    with pytest.raises(RunFailed, match="no space is left"):
         build_shards(corpus(tmp_path / "a.txt", 9), characters, out=tmp_path / "out")
     assert visible(tmp_path) == ["a.txt"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nlpcli.config.loading import merge
+from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.data.columns import squashed
 from nlpcli.data.suites import SUITES, FoundTask, SuiteTask, read_suite
 from nlpcli.errors import NlpcliError, unknown
@@ -309,7 +310,11 @@ def _finetune_task(found: FoundTask, run: Path, request: Request, listener: List
         listener.note(f"{run} is already finished")
         return
     files = {split: [str(path) for path in found.files.get(split, {}).values()] for split in ("train", "dev")}
-    columns = {name: value for name, value in asdict(found.task.columns).items() if value is not None}
+    columns = {
+        name: value
+        for name, value in asdict(found.task.columns).items()
+        if name in ExamplesConfig.model_fields and value is not None
+    }
     settings = merge(
         merge({}, request.settings),
         {"task": found.task.task, "data": files, "examples": {**columns, "choices": list(columns["choices"])}},
