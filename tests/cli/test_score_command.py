@@ -342,4 +342,4 @@ def test_a_text_without_spaces_is_hinted_at_for_whole_texts_and_for_lines(files,
 def test_the_help_keeps_to_eighty_columns_and_points_where_the_metrics_are(run):
     text = run("score", "--help", COLUMNS="80").stdout
     assert max(map(len, text.splitlines())) <= 80
-    assert "One or more of the metrics above" in text
+    assert "One or more of the metrics listed above" in text

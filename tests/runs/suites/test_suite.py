@@ -16,7 +16,13 @@ from nlpcli.runs.suites.suite_scores import SuiteScores
 from nlpcli.training.metric_direction import higher_is_better
 
 TASKS = {(suite, task.name): task for suite, tasks in SUITES.items() for task in tasks}
-CLASSIFIER = SimpleNamespace(name="classify")
+CLASSIFIER = SimpleNamespace(
+    name="classify",
+    compared_labels=lambda examples, predictions: (
+        [example.label for example in examples],
+        [prediction["label"] for prediction in predictions],
+    ),
+)
 
 
 def score(suite, name, gold, said, parts=None, ids=None):
