@@ -394,7 +394,7 @@ def test_vectors_of_texts_are_pooled_states_there(tuned, family, pooling):
         ("Qwen3", "classify", {}, "has no bias in its output layer, but this model needs one"),
         ("GPT2", "choice", {}, "transformers has no GPT-2 class for the task 'choice'"),
         ("Bert", "similarity", {"layers": "mean:2"}, "sentence-transformers does not support head.layers 'mean:2'"),
-        ("Bart", "similarity", {}, "no place for the encoder of an encoder-decoder"),
+        ("Bart", "similarity", {}, "does not support the encoder of an encoder-decoder model"),
     ],
 )
 def test_heads_that_no_class_can_express_are_refused_by_name(tuned, family, task, options, message):

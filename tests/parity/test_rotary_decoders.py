@@ -253,7 +253,7 @@ PLAIN = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "
         ("llama", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "not one group of settings"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "only 1.0 is supported"),
         ("llama", {"rope_theta": "x"}, "rope_theta must be a number"),
-        ("llama", {"hidden_act": "relu"}, "this Llama is not supported: activation 'relu'"),
+        ("llama", {"hidden_act": "relu"}, "this Llama model is not supported, because its activation is 'relu'"),
         ("llama", {"num_key_value_heads": 3}, "4 heads can't share 3 kv_heads evenly"),
         ("mistral", {"num_key_value_heads": 2, "sliding_window": 0}, "window:0"),
         ("qwen3", {"layer_types": ["full_attention"]}, "layer_types that don't give each layer"),

@@ -194,7 +194,7 @@ def test_a_circle_is_refused_and_shown(tmp_path, files):
         ("extends: transformer-bse\n", "unknown preset 'transformer-bse'"),
         ("extends: absent.yaml\n", r"absent\.yaml: no such file"),
         ("extends: [a, b]\n", "'extends' must be the name of a preset"),
-        ("extends: transformer-base\nmodel: {d_model: {x: 1}}\n", r"a\.yaml: 'd_model' holds a value"),
+        ("extends: transformer-base\nmodel: {d_model: {x: 1}}\n", r"a\.yaml: 'd_model' is a single value"),
     ],
 )
 def test_a_wrong_base_is_named(tmp_path, text, words):
