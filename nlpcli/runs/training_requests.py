@@ -136,7 +136,7 @@ def finetuning_request(given: Mapping[str, Any], *, command: str, say: Say) -> R
         asked = replace(asked, sample=True)
     _tell_model(asked, say)
     if asked.sample:
-        train, held_out = _sample_examples(chosen)
+        train, held_out = _sample_examples(chosen or _base_settings(given, asked.base).get("task") or DEFAULT_TASK)
         dev = dev or held_out
         say(f"data: {' and '.join(train)} (the sample data of nlpcli)")
     return _task_request(
