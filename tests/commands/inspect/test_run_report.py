@@ -145,7 +145,8 @@ def keys_of(value):
 
 
 def test_keys_are_in_snake_case_and_the_page_names_the_outer_ones(run):
-    (run.parent / "seeds.json").write_text(json.dumps({"metrics": {"loss": {"mean": 1, "deviation": 0}}}), "utf-8")
+    scores = [{"metric": "loss", "value": 1, "deviation": 0}]
+    (run.parent / "seeds.json").write_text(json.dumps({"scores": scores}), "utf-8")
     checkpoint = run / "checkpoints" / "step-00000020"
     named = set(re.findall(r"`(\w+)`", PAGE.read_text("utf-8")))
     for path in (run, run.parent, checkpoint, run / "metrics.jsonl", run / "model.safetensors", run / "tokenizer"):
