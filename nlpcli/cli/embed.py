@@ -80,7 +80,8 @@ def command(
     similarity: bool = typer.Option(
         False,
         "--similarity",
-        help="With --tokens: print the cosine similarity of each pair of embedded words instead of their vectors.",
+        help="With --tokens: print the cosine similarity of each pair of embedded words in all lines "
+        "instead of their vectors.",
     ),
     json: bool = typer.Option(
         False, "--json", help="Write JSON lines. This is the default, except with --similarity.", show_default=False

@@ -85,8 +85,12 @@ def command(
         metavar="COLUMN",
         help="Column of the text: its name, or its number from 1. Default: the same as in training.",
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
-    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
+    text2: str = typer.Option(
+        None, "--text2", metavar="COLUMN", help="Column of the second text of a pair. Default: as in training."
+    ),
+    label: str = typer.Option(
+        None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target. Default: as in training."
+    ),
     choices: list[str] = typer.Option(
         None,
         "--choices",
@@ -106,6 +110,9 @@ def command(
     threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
 ) -> None:
     """Evaluate a fine-tuned model on labeled data, with confidence intervals.
+
+    The metrics depend on the task, such as accuracy and F1. For a translation model, use 'nlpcli translate' and 'nlpcli
+    score' instead.
 
     \b
     nlpcli evaluate --model runs/sentiment --data dev.tsv --confusion --worst 10

@@ -68,8 +68,15 @@ def command(
         help="Column of the text: its name, or its number from 1. Default: the column with a usual name such as text "
         "or sentence.",
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
-    label: str = typer.Option(None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target."),
+    text2: str = typer.Option(
+        None, "--text2", metavar="COLUMN", help="Column of the second text of a pair. Default: recognized by its name."
+    ),
+    label: str = typer.Option(
+        None,
+        "--label",
+        metavar="COLUMN",
+        help="Column of the label, score, tags or target. Default: recognized by its name.",
+    ),
     choices: list[str] = typer.Option(
         None,
         "--choices",

@@ -93,8 +93,8 @@ def command(
     echo: bool = typer.Option(
         None,
         "--echo/--no-echo",
-        help="Print each prompt before its continuation. Default: on. With --template, no prompt is printed; with "
-        "--template and --json, --echo adds the prompt to each JSON object.",
+        help="Print each prompt before its continuation. Default: on; with --template: off. With "
+        "--template, --echo needs --json and adds the prompt to each JSON object.",
     ),
     json: bool = typer.Option(
         False,
@@ -184,11 +184,11 @@ def command(
     With --template, the model solves a task without training. The template turns each example of --data into a prompt.
     If the template lists the possible answers, the output is the answer that is most probable after the prompt;
     otherwise, it is the text that the model generates after the prompt. Each example gives one output line. If the
-    data contain the correct answers, the score is printed to standard error.
+    data contain the correct answers, the accuracy or another metric over all examples is printed to standard error.
 
-    A template is a YAML file, such as the following one. {text} is replaced by that column of --data, and {label} by
-    each possible answer. 'pos: good' means that the label pos of the data is written as good in the prompt; the output
-    is pos. See docs/prompting.md for all keys.
+    A template is a YAML file, such as the following one. {text} is replaced by the column text of --data, and {label}
+    by each possible answer. 'pos: good' means that the label pos of the data is written as good in the prompt; the
+    output is pos. See docs/prompting.md for all keys.
 
     \b
       prompt: "Review: {text}"

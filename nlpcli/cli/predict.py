@@ -44,7 +44,9 @@ def command(
         metavar="COLUMN",
         help="Column of the text: its name, or its number from 1. Default: the same as in training.",
     ),
-    text2: str = typer.Option(None, "--text2", metavar="COLUMN", help="Column of the second text of a pair."),
+    text2: str = typer.Option(
+        None, "--text2", metavar="COLUMN", help="Column of the second text of a pair. Default: as in training."
+    ),
     choices: list[str] = typer.Option(
         None,
         "--choices",
@@ -78,7 +80,7 @@ def command(
 
     \b
       classify      the most probable label and its probability
-      multi-label   all labels with a probability of at least 0.5 (or head.threshold in training), separated by commas
+      multi-label   all labels with a probability of at least 0.5 (or head.threshold, a setting of the run)
       regress       a number
       choice        the most probable candidate and its probability; an input line is text, tab, candidate, tab, …
       tag           one tag for each word, separated by spaces; an input line is the words, separated by spaces

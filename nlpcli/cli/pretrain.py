@@ -134,8 +134,8 @@ def command(
     Without --data the command trains on the Shakespeare text that nlpcli contains. Ctrl-C saves a checkpoint and stops
     the run; --resume resumes it.
 
-    If you do not give an option, the value in --config or in the preset is used, unless the help of the option states
-    another default. If you give one or more of --max-steps, --max-epochs, --max-minutes and --max-tokens, the limits in
+    If you do not give an option, the value in --config or in the preset is used, or else the default in the help of
+    the option. If you give one or more of --max-steps, --max-epochs, --max-minutes and --max-tokens, the limits in
     --config and in the preset are ignored, and training stops at the first of your limits that is reached.
     """
     given = {**locals(), "objective": objective or objective_name}

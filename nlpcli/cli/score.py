@@ -251,9 +251,9 @@ def command(
         None,
         "--labels",
         metavar="LABEL[,LABEL]",
-        help="Average only over these labels. Can be given several times. If a label contains a comma, give it alone "
-        '(--labels "a, b" --labels c); a value that is a label in the files is not split at its commas. Default: all '
-        "labels.",
+        help="Average only over these labels. Can be given several times. Give a label that contains a comma "
+        'in its own --labels (--labels "a, b" --labels c): a value that is exactly a label in the files is not split. '
+        "Default: all labels.",
         rich_help_panel=_LABELS,
     ),
     strict: bool = typer.Option(

@@ -60,8 +60,8 @@ def command(
         None,
         "--save-index",
         metavar="DIR",
-        help="Save the index in this folder; --vectors DIR reads it. Without QUERY at a terminal, the command only "
-        "saves the index.",
+        help="Save the index in this folder; --vectors DIR reads it. If no QUERY is given and standard input is a "
+        "terminal, the command only saves the index.",
     ),
     rerank: Path = typer.Option(
         None,

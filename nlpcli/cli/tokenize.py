@@ -50,7 +50,7 @@ def train(
         "--sentinels",
         min=0,
         help="Number of sentinel tokens <sentinel_0>, <sentinel_1>, … in the vocabulary. 'nlpcli "
-        "pretrain --objective denoise' needs them for noises of T5, such as spans; 100 is usual. Each one takes the "
+        "pretrain --objective denoise' needs them for the noises spans and iid; 100 is usual. Each one takes the "
         "place of a span of text that the model must predict.",
     ),
     byte_fallback: bool = typer.Option(

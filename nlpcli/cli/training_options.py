@@ -22,6 +22,7 @@ CONFIG = typer.Option(
     "--config",
     metavar="FILE",
     help="YAML file with settings, in the place of a preset; it can be combined with a trained --model. "
+    "Settings that it omits have the defaults of nlpcli. "
     "'nlpcli config show PRESET' prints one to edit. The line "
     "'extends: PRESET' in it takes all other settings from that preset. Other options and --set change its values.",
 )
@@ -31,7 +32,8 @@ ATTENTION = typer.Option(
     metavar="PATTERN",
     help="Self-attention pattern: the keys that each query may attend to. Patterns include full (all keys), window:N "
     "(the query's own token and N - 1 tokens on each side), global:N (the first N tokens attend to all tokens, and all "
-    "tokens to them), strided:N (every N-th token), blockwise:N (the tokens in the same block of N tokens) and "
+    "tokens to them), strided:N (the tokens at a distance of "
+    "0, N, 2N, … from the query), blockwise:N (the tokens in the same block of N tokens) and "
     "random:N "
     "(N random tokens). + combines patterns, as in window:128+global:2. In a decoder, no query attends to later "
     "tokens. "

@@ -131,7 +131,7 @@ def command(
         None,
         "--max-length",
         help="Maximum number of tokens in a translation, target prefix included. "
-        "Default: twice the number of source tokens plus 50.",
+        "Default: 2 x N + 50 for a source of N tokens.",
     ),
     min_length: int = typer.Option(None, "--min-length", help="Minimum number of tokens in a translation. Default: 0."),
     no_repeat_ngram: int = typer.Option(

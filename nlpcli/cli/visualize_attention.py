@@ -74,7 +74,9 @@ def command(
     head: list[str] = typer.Option(
         None, "--head", metavar="N...", help="Heads, counted from 1. Examples: 3; 1 2; 1-4. Default: see above."
     ),
-    average: str = typer.Option(None, "--average", help="Show the mean over heads, layers or both (of them)."),
+    average: str = typer.Option(
+        None, "--average", help="What the mean is taken over: heads, layers or both. Default: see above."
+    ),
     rollout: bool = typer.Option(
         False,
         "--rollout",

@@ -99,7 +99,8 @@ def write_tags(found: Sequence[Entity], length: int, scheme: str) -> list[str]:
     for number, entity in enumerate(found):
         if entity.start < (last.end if last else 0) or not entity.start < entity.end <= length:
             raise NlpcliError(
-                f"the entity {tuple(entity)} overlaps another or exceeds its sentence of {counted(length, 'word')}"
+                f"the entity {entity.type} (words {entity.start + 1} to {entity.end}) overlaps another one, "
+                f"or is not inside its sentence of {counted(length, 'word')}"
             )
         following = found[number + 1] if number + 1 < len(found) else None
         letters = _letters(

@@ -227,7 +227,7 @@ def _site(entry: dict[str, Any], weights: object, place: str) -> Site:
     if numbers.shape != shape and not (0 in shape and numbers.size == 0):
         raise NlpcliError(
             f"{place}: the weights of '{name}' have the shape {numbers.shape}, "
-            f"but their layers, heads and tokens need {shape}"
+            f"but the layers, heads and tokens in the file require the shape {shape}"
         )
     return Site(
         name,

@@ -110,5 +110,5 @@ def test_unknown_schemes_and_impossible_entities_are_refused():
     with pytest.raises(NlpcliError, match="unknown tag scheme 'BOI'"):
         tag_schemes.check_tags([], "BOI")
     for found in ([Entity("X", 0, 2), Entity("Y", 1, 3)], [Entity("X", 2, 5)], [Entity("X", 1, 1)]):
-        with pytest.raises(NlpcliError, match="overlaps another or exceeds"):
+        with pytest.raises(NlpcliError, match="overlaps another one, or is not inside"):
             tag_schemes.write_tags(found, 4, "BIO")

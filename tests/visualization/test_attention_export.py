@@ -135,7 +135,7 @@ def value() -> dict:
         (lambda v: v["sites"][0]["weights"].append([[[1]]]), "not an array of numbers"),
         (
             lambda v: v["sites"][0].update(weights=[[[[1, 0]]]]),
-            r"shape \(1, 1, 1, 2\), but their layers, heads and tokens need \(1, 1, 2, 2\)",
+            r"shape \(1, 1, 1, 2\), but the layers, heads and tokens in the file require the shape \(1, 1, 2, 2\)",
         ),
         (lambda v: v["sites"][0].update(weights="many"), "not an array of numbers"),
     ],
