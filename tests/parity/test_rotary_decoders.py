@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -94,13 +95,14 @@ def test_logits_of_a_padded_batch_are_theirs(theirs, ours):
 @torch.inference_mode()
 def test_logits_beyond_the_longest_text_in_training_are_theirs(theirs, ours):
     ids = tokens(length=LENGTH + 13, seed=3)
+    theirs = copy.deepcopy(theirs)  # a long text changes the angles that it keeps
     assert torch.allclose(ours.model(ids), theirs(input_ids=ids).logits, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_greedy_text_is_theirs(theirs, ours):
     prompt = tokens(rows=6, length=9, seed=4)
-    expected = theirs.generate(
+    expected = copy.deepcopy(theirs).generate(
         input_ids=prompt,
         attention_mask=torch.ones_like(prompt),
         do_sample=False,
