@@ -25,8 +25,8 @@ class PresetSummary:
     kind: str  # encoder, decoder or encoder-decoder
     layers: str  # "6+6": encoder and decoder
     d_model: int
-    heads: int
-    d_ff: int
+    heads: int | None
+    d_ff: int | None
     source: str
 
 
@@ -52,19 +52,15 @@ def show(config: RunConfig) -> str:
 
 def _summary(name: str, config: RunConfig) -> PresetSummary:
     model = config.model
-    stacks = {
-        "encoder": [model.encoder_layers],
-        "decoder": [model.decoder_layers],
-        "encoder-decoder": [model.encoder_layers, model.decoder_layers],
-    }[model.kind]
+    shape = model.model_dump()
     return PresetSummary(
         name=name,
         family=model.family,
         kind=model.kind,
-        layers="+".join(map(str, stacks)),
+        layers="+".join(map(str, model.stacks.values())),
         d_model=model.d_model,
-        heads=model.heads,
-        d_ff=model.d_ff,
+        heads=shape.get("heads"),
+        d_ff=shape.get("d_ff"),
         source=config.source,
     )
 

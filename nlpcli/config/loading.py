@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -23,6 +23,11 @@ class Strict(BaseModel):
     """Base of all configuration objects: no unknown keys, finite numbers only, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def variants(cls) -> Sequence[type[BaseModel]]:
+        """The classes of what is read as this one."""
+        return [cls]
 
     @field_validator("*", mode="before")
     @classmethod

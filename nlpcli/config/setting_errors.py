@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from nlpcli.errors import NlpcliError, nearest, plain
@@ -167,7 +168,7 @@ def _did_you_mean(paths: Sequence[str]) -> str:
 
 def paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The settings of a configuration by their whole names, such as `training.lr`."""
-    for name, field in kind.model_fields.items():
+    for name, field in _fields(kind).items():
         below = _model_in(field.annotation)
         if below is None:
             yield f"{prefix}{name}"
@@ -183,7 +184,7 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 def _fields_at(kind: type[BaseModel], place: _Location) -> list[str]:
     for part in place:
-        field = kind.model_fields.get(str(part))
+        field = _fields(kind).get(str(part))
         annotation = None if field is None else field.annotation
         inner = [item for item in (annotation, *get_args(annotation)) if isinstance(item, type)]
         inner = [item for item in inner if issubclass(item, BaseModel)]
@@ -191,4 +192,10 @@ def _fields_at(kind: type[BaseModel], place: _Location) -> list[str]:
             kind = inner[0]
         elif annotation is not None:
             return []
-    return list(kind.model_fields)
+    return list(_fields(kind))
+
+
+def _fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a group, of all the classes that it can be of."""
+    variants: Sequence[type[BaseModel]] = getattr(kind, "variants", lambda: [kind])()
+    return {name: field for variant in variants for name, field in variant.model_fields.items()}

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from nlpcli.config.loading import parse
-from nlpcli.config.schema import ModelConfig, RopeScalingConfig
+from nlpcli.config.model_settings import DEFAULT, FAMILIES, ModelConfig
+from nlpcli.config.rope_settings import RopeScalingConfig
 from nlpcli.convert.name_map import Config, Pair, Weights
 from nlpcli.errors import NlpcliError
 
@@ -121,7 +122,9 @@ class Family:
         if missing:
             raise NlpcliError(f"{place}: the key '{missing[0]}' is missing")
         fixed = {name: value for name, value in self.fixed.items() if not isinstance(value, tuple)}
-        ours = {"kind": self.kind, **_PLAIN, **fixed, **{name: whole[key] for name, key in self.same.items()}}
+        settings = FAMILIES.load(fixed.get("family", DEFAULT)).model_fields
+        usual = {name: value for name, value in {**_PLAIN, **fixed}.items() if name in settings}
+        ours = {"kind": self.kind, **usual, **{name: whole[key] for name, key in self.same.items()}}
         try:
             ours |= self.read(whole, weights)
         except (AttributeError, TypeError) as error:  # a list where a name or a number should be

@@ -13,7 +13,7 @@ from torch import Tensor
 from nlpcli.config.files import check_regular, plain_name, write_atomic
 from nlpcli.config.lazy_tables import LazyTable
 from nlpcli.config.loading import parse
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert import heads
 from nlpcli.convert.family import Family
 from nlpcli.convert.generation_config import FILE as GENERATION

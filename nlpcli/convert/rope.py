@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nlpcli.config.schema import RopeScalingConfig
+from nlpcli.config.rope_settings import RopeScalingConfig
 from nlpcli.convert.name_map import Config
 
 _NUMBERS = {  # ours -> theirs, of each method those that it reads

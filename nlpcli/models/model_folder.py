@@ -19,7 +19,7 @@ from nlpcli import __version__
 from nlpcli.config.counting import counted
 from nlpcli.config.files import AlreadyThere, check_regular, new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -212,9 +212,7 @@ def check_shapes(
 
 def check_layers(config: ModelConfig, stored: Mapping[str, Shape], source: str) -> None:
     """Raises: NlpcliError for more layers than there are weights, which would take long to compare."""
-    layers = config.source_layers
-    layers += config.encoder_layers if config.kind != "decoder" else 0
-    layers += config.decoder_layers if config.kind != "encoder" else 0
+    layers = sum(config.stacks.values())
     if layers > len(stored):
         raise NlpcliError(
             f"{source}: {counted(len(stored), 'tensor')} are too few for a model with {counted(layers, 'layer')}"
@@ -291,10 +289,13 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
             f"{path / DESCRIPTION}: vocab_size is {info['vocab_size']}, "
             f"but the tokenizer has {tokenizer.vocab_size} tokens"
         )
-    source = _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_layers else None
-    if source is not None and source.vocab_size != config.source_vocab_size:
+    source = (
+        _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_encoder_layers else None
+    )
+    source_size = config.model_dump().get("source_vocab_size")
+    if source is not None and source.vocab_size != source_size:
         raise NlpcliError(
-            f"{path / DESCRIPTION}: source_vocab_size is {config.source_vocab_size}, "
+            f"{path / DESCRIPTION}: source_vocab_size is {source_size}, "
             f"but the source tokenizer has {source.vocab_size} tokens"
         )
     check_shapes(config, info["vocab_size"], info.get("head"), stored_shapes(weights_file), str(weights_file))

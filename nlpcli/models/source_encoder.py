@@ -7,11 +7,11 @@ noisy form of its own.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from nlpcli.attention.masks import AttentionMask
+from nlpcli.config.transformer_settings import TransformerConfig
+from nlpcli.models.initialization import initialize
 from nlpcli.models.stack import Stack
 from nlpcli.models.transformer import EncoderDecoder, embedding_of
 
@@ -19,17 +19,28 @@ from nlpcli.models.transformer import EncoderDecoder, embedding_of
 class SourceEncoder(nn.Module):
     """(batch, m) ids -> (batch, m, d_model) states: an embedding of `vocab_size` pieces, and a stack of `layers`.
 
-    embedding, stack: as those of the model it stands under, so that the width is the same.
+    settings: those of the model it stands under, so that the width is the same.
     """
 
-    def __init__(self, *, vocab_size: int, layers: int, embedding: dict[str, Any], stack: dict[str, Any]) -> None:
+    def __init__(self, settings: TransformerConfig, *, layers: int, vocab_size: int) -> None:
         super().__init__()
-        self.embedding = embedding_of(nn.Embedding(vocab_size, stack["d_model"]), embedding, stack)
-        self.encoder = Stack(layers, **stack)
+        self.embedding = embedding_of(nn.Embedding(vocab_size, settings.d_model), settings)
+        self.encoder = Stack(layers, settings)
 
     def forward(self, source: Tensor, mask: AttentionMask | None = None) -> Tensor:
         """mask: of padding; None when there is none."""
         return self.encoder(self.embedding(source), mask)
+
+
+def add_source_encoder(model: EncoderDecoder, config: TransformerConfig, *, layers: int, vocab_size: int) -> None:
+    """Puts a new encoder of `layers` layers, which reads ids of another vocabulary, under that of `model`.
+
+    config: that of `model`, whose kind of layers the new ones are.
+    """
+    encoder = SourceEncoder(config, layers=layers, vocab_size=vocab_size)
+    initialize(encoder, scheme=config.initialization, std=config.init_std, layers=layers)
+    model.encoder_embedding.tokens = model.decoder_embedding.tokens  # its own is read by nobody any more
+    model.source_encoder = encoder
 
 
 def first_stage(model: EncoderDecoder) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -15,10 +15,12 @@ from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Full, Pattern
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.states import KeyValue
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
 from nlpcli.layers.positions import RelativeBias, Rotary
+from nlpcli.layers.rope_scaling import RopeScaling
 
 
 class TransformerLayer(nn.Module):
@@ -31,56 +33,31 @@ class TransformerLayer(nn.Module):
 
     def __init__(
         self,
+        settings: TransformerConfig,
         *,
-        d_model: int,
-        heads: int,
-        d_ff: int,
         cross: bool = False,
         pattern: Pattern = Full(),
         core: AttentionCore | None = None,
-        kv_heads: int | None = None,
-        d_key: int | None = None,
-        d_value: int | None = None,
-        norm: str = "layernorm",
-        norm_position: str = "post",
-        norm_eps: float = 1e-5,
-        norm_bias: bool = True,
-        qk_norm: bool = False,
-        activation: str = "relu",
-        rotary: bool | Rotary | None = None,
-        parallel_residual: bool = False,
-        attention_bias: bool = False,
-        attention_scale: bool = True,
-        feed_forward_bias: bool = True,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        activation_dropout: float = 0.0,
+        rotary: Rotary | None = None,
     ) -> None:
         super().__init__()
+        c = settings
         attention = partial(
-            MultiHeadAttention,
-            d_model,
-            heads,
-            kv_heads=kv_heads,
-            d_key=d_key,
-            d_value=d_value,
-            bias=attention_bias,
-            dropout=attention_dropout,
-            qk_norm=qk_norm,
-            norm_eps=norm_eps,
-            scale=attention_scale,
-        )
-        self.pre_norm = norm_position == "pre"
-        self.parallel_residual = parallel_residual
+            MultiHeadAttention, c.d_model, c.heads, kv_heads=c.kv_heads, d_key=c.d_key, d_value=c.d_value,
+            bias=c.attention_bias, dropout=c.attention_dropout, qk_norm=c.qk_norm, norm_eps=c.norm_eps,
+            scale=c.attention_scale,
+        )  # fmt: skip
+        self.pre_norm = c.norm_position == "pre"
+        self.parallel_residual = c.parallel_residual
         self.self_attention = attention(rotary=rotary, pattern=pattern, core=core)
-        self.self_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
+        self.self_attention_norm = norm_of(c)
         self.cross_attention = attention() if cross else None
-        self.cross_attention_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias) if cross else None
+        self.cross_attention_norm = norm_of(c) if cross else None
         self.feed_forward = FeedForward(
-            d_model, d_ff, activation=activation, bias=feed_forward_bias, dropout=activation_dropout
+            c.d_model, c.d_ff, activation=c.activation, bias=c.feed_forward_bias, dropout=c.activation_dropout
         )
-        self.feed_forward_norm = make_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
-        self.dropout = Dropout(dropout)
+        self.feed_forward_norm = norm_of(c)
+        self.dropout = Dropout(c.dropout)
 
     def forward(
         self,
@@ -141,46 +118,49 @@ class Stack(nn.Module):
     """Layers one after the other, and a last norm where they are pre-norm.
 
     attention: an entry for each layer, repeated as often as needed, such as "full" or "window:W" for keys fewer than W
-        positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`.
-    causal: positions look at themselves and at those before them, as in a decoder.
-    relative: T5's relative positions, one table for all layers: the settings of `RelativeBias`.
-    first_norm: whether the first layer of a pre-norm stack normalizes what its self-attention reads.
-    local_rotary: the rotary positions of layers with another pattern than full; None: those of all layers.
+        positions away (Child et al. 2019; GPT-3 alternates both): see `nlpcli.attention.kinds`; None: the settings'.
+    causal: positions look at themselves and at those before them, as in a decoder. cross: layers also look at a memory.
+    Relative positions of T5 have one table for all layers. Without `first_norm` the first layer of a pre-norm stack
+    does not normalize what its self-attention reads. Layers whose pattern is not full may have rotary positions of
+    their own (`rope_local_theta`).
     """
 
     def __init__(
         self,
         count: int,
+        settings: TransformerConfig,
         *,
-        attention: Sequence[str] = ("full",),
+        attention: Sequence[str] | None = None,
+        cross: bool = False,
         causal: bool = False,
-        relative: dict[str, int] | None = None,
-        output_dropout: float = 0.0,
-        first_norm: bool = True,
-        local_rotary: Rotary | None = None,
-        **layer: Any,  # the settings of `TransformerLayer`
     ) -> None:
         super().__init__()
-        entries = [parse_attention(text) for text in attention]
+        c = settings
+        rotary = _rotary(c, c.rope_theta)
+        local = _rotary(c, c.rope_local_theta) if c.rope_local_theta else rotary
+        entries = [parse_attention(text) for text in attention or c.attention]
         layers: list[TransformerLayer] = []
         for number in range(count):
             entry = entries[number % len(entries)]
-            core = entry.core(scale=layer.get("attention_scale", True))
-            own = {"rotary": local_rotary} if local_rotary and entry.pattern != Full() else {}
-            layers.append(TransformerLayer(pattern=entry.pattern_of(causal=causal), core=core, **{**layer, **own}))
-        self.layers = cast("Sequence[TransformerLayer]", nn.ModuleList(layers))  # modules of this class alone
-        if not first_norm:
-            self.layers[0].self_attention_norm = nn.Identity()
-        self.positions = RelativeBias(layer["heads"], causal=causal, **relative) if relative else None
-        self.norm: nn.Module | None = None
-        if layer.get("norm_position") == "pre":
-            self.norm = make_norm(
-                layer.get("norm", "layernorm"),
-                layer["d_model"],
-                eps=layer.get("norm_eps", 1e-5),
-                bias=layer.get("norm_bias", True),
+            layers.append(
+                TransformerLayer(
+                    c,
+                    cross=cross,
+                    pattern=entry.pattern_of(causal=causal),
+                    core=entry.core(scale=c.attention_scale),
+                    rotary=rotary if entry.pattern == Full() else local,
+                )
             )
-        self.dropout = Dropout(output_dropout)
+        self.layers = cast("Sequence[TransformerLayer]", nn.ModuleList(layers))  # modules of this class alone
+        if not c.first_norm:
+            self.layers[0].self_attention_norm = nn.Identity()
+        self.positions: RelativeBias | None = None
+        if c.relative:
+            self.positions = RelativeBias(
+                c.heads, buckets=c.relative_buckets, distance=c.relative_distance, causal=causal
+            )
+        self.norm = norm_of(c) if c.norm_position == "pre" else None
+        self.dropout = Dropout(c.dropout if c.output_dropout else 0.0)
 
     def forward(
         self,
@@ -238,3 +218,16 @@ class Stack(nn.Module):
 
     def finish(self, x: Tensor) -> Tensor:
         return self.dropout(x if self.norm is None else self.norm(x))
+
+
+def norm_of(settings: TransformerConfig, width: int | None = None) -> nn.Module:
+    """A norm of the model's kind over `width` numbers; None: d_model."""
+    c = settings
+    return make_norm(c.norm, width or c.d_model, eps=c.norm_eps, bias=c.norm_bias)
+
+
+def _rotary(c: TransformerConfig, theta: float) -> Rotary | None:
+    if c.positions != "rotary":
+        return None
+    scaling = None if c.rope_scaling.method == "none" else RopeScaling(**c.rope_scaling.model_dump())
+    return Rotary(theta, c.rope_share, scaling, c.max_length)

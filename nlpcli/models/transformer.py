@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from nlpcli.attention.core import DecodingState
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import KeyValue
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.embeddings import Embedding
-from nlpcli.layers.norms import make_norm
 from nlpcli.models.backbone import Backbone, Direction, Part, grouped
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.stack import Stack
+from nlpcli.models.stack import Stack, norm_of
 
 HIDDEN_SHARE = 0.15
 """Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
@@ -98,24 +98,15 @@ class _WithDecoder(_WithVocabulary):
     decoder_embedding: Embedding
     max_length: int | None
 
-    def _add_decoder(
-        self,
-        tokens: nn.Embedding,
-        layers: int,
-        embedding: dict[str, Any],
-        stack: dict[str, Any],
-        *,
-        cross: bool,
-        tie: str,
-        output_bias: bool,
-        scale_output: bool,
-        max_length: int | None,
-    ) -> None:
-        self.decoder_embedding = embedding_of(tokens, embedding, stack)
-        self.decoder = Stack(layers, cross=cross, causal=True, **stack)
-        self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=output_bias)
-        self.output_scale = tokens.embedding_dim**-0.5 if scale_output else 1.0
-        self.max_length = max_length
+    def _add_decoder(self, settings: TransformerConfig, tokens: nn.Embedding, *, cross: bool) -> None:
+        c = settings
+        self.decoder_embedding = embedding_of(tokens, c)
+        self.decoder = Stack(
+            c.decoder_layers, c, attention=c.decoder_attention if cross else None, cross=cross, causal=True
+        )
+        self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
+        self.output_scale = tokens.embedding_dim**-0.5 if c.scale_output else 1.0
+        self.max_length = c.position_limit
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """See `Decodable.step`."""
@@ -158,39 +149,21 @@ class _WithDecoder(_WithVocabulary):
 class EncoderDecoder(_WithDecoder):
     """Source in, target out. `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017).
 
-    decoder_attention: what the target's layers attend to, see `Stack`; None: as the stack's `attention` says.
-
     source_encoder: None, or what reads the source's ids in another vocabulary and gives the encoder's input in the
     place of token embeddings: see `nlpcli.models.source_encoder`.
     """
 
     direction: ClassVar[Direction] = "source-to-target"
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        embedding: dict[str, Any],
-        stack: dict[str, Any],
-        decoder_attention: Sequence[str] | None = None,
-        tie: str = "all",
-        output_bias: bool = False,
-        scale_output: bool = False,
-        max_length: int | None = None,
-    ) -> None:
+    def __init__(self, settings: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
-        decoder_stack = stack if decoder_attention is None else {**stack, "attention": decoder_attention}
-        source = nn.Embedding(vocab_size, stack["d_model"])
-        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, stack["d_model"])
-        self.encoder_embedding = embedding_of(source, embedding, stack)
-        self.encoder = Stack(encoder_layers, **stack)
+        c = settings
+        source = nn.Embedding(vocab_size, c.d_model)
+        target = source if c.tie in ("all", "source-target") else nn.Embedding(vocab_size, c.d_model)
+        self.encoder_embedding = embedding_of(source, c)
+        self.encoder = Stack(c.encoder_layers, c)
         self.source_encoder: nn.Module | None = None
-        self._add_decoder(
-            target, decoder_layers, embedding, decoder_stack, cross=True, tie=tie, output_bias=output_bias,
-            scale_output=scale_output, max_length=max_length,
-        )  # fmt: skip
+        self._add_decoder(c, target, cross=True)
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Memory:
         """source (batch, m) ids, source_mask (batch, m) True where there is a token; None when there is no padding.
@@ -268,23 +241,9 @@ class Decoder(_WithDecoder):
 
     direction: ClassVar[Direction] = "left-to-right"
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        decoder_layers: int,
-        embedding: dict[str, Any],
-        stack: dict[str, Any],
-        tie: str = "all",
-        output_bias: bool = False,
-        scale_output: bool = False,
-        max_length: int | None = None,
-    ) -> None:
+    def __init__(self, settings: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
-        self._add_decoder(
-            nn.Embedding(vocab_size, stack["d_model"]), decoder_layers, embedding, stack, cross=False, tie=tie,
-            output_bias=output_bias, scale_output=scale_output, max_length=max_length,
-        )  # fmt: skip
+        self._add_decoder(settings, nn.Embedding(vocab_size, settings.d_model), cross=False)
 
     def init_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
@@ -329,39 +288,27 @@ class Decoder(_WithDecoder):
 class Encoder(_WithVocabulary):
     """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
 
-    heads: "mlm" for the vocabulary, "pooler" for a state of the whole text, "pair" for two classes from it.
-    d_embedding: the width of the embeddings, and of what "mlm" turns into logits; None: d_model. head_bias: whether the
-        dense layer of "mlm" has one.
+    mlm_head: for the vocabulary; pooler: for a state of the whole text; pair_head: for two classes from it.
     """
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        encoder_layers: int,
-        embedding: dict[str, Any],
-        stack: dict[str, Any],
-        heads: Collection[str] = (),
-        d_embedding: int | None = None,
-        head_bias: bool = True,
-        tie: str = "all",
-        max_length: int | None = None,
-    ) -> None:
+    def __init__(self, settings: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
-        width, inner = stack["d_model"], d_embedding or stack["d_model"]
+        c = settings
+        inner = c.d_embedding or c.d_model
         tokens = nn.Embedding(vocab_size, inner)
-        self.encoder_embedding = embedding_of(tokens, embedding, stack)
-        self.encoder = Stack(encoder_layers, **stack)
+        self.encoder_embedding = embedding_of(tokens, c)
+        self.encoder = Stack(c.encoder_layers, c)
         self.mlm_head = self.pooler = self.pair_head = None
-        if "mlm" in heads:
-            norm = make_norm(stack["norm"], inner, eps=stack["norm_eps"], bias=stack["norm_bias"])
-            self.mlm_head = MaskedHead(width, norm, out=inner, activation=stack["activation"], bias=head_bias)
-            self._add_vocabulary(tokens, tied=tie in ("all", "target-output"), bias=True)
-        if "pooler" in heads:
-            self.pooler = Pooler(width)
-        if "pair" in heads:
-            self.pair_head = nn.Linear(width, 2)
-        self.max_length = max_length
+        if c.mlm_head:
+            self.mlm_head = MaskedHead(
+                c.d_model, norm_of(c, inner), out=inner, activation=c.activation, bias=c.mlm_head_bias
+            )
+            self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=True)
+        if c.pooler:
+            self.pooler = Pooler(c.d_model)
+        if c.pair_head:
+            self.pair_head = nn.Linear(c.d_model, 2)
+        self.max_length = c.position_limit
 
     def forward(
         self,
@@ -423,10 +370,27 @@ def _padding(mask: Tensor | None) -> AttentionMask | None:
     return None if mask is None else AttentionMask(keys=mask)
 
 
-def embedding_of(tokens: nn.Embedding, embedding: dict[str, Any], stack: dict[str, Any]) -> Embedding:
+def embedding_of(tokens: nn.Embedding, settings: TransformerConfig) -> Embedding:
     """The embeddings around `tokens` by a model's settings."""
-    norm, width = None, tokens.embedding_dim
-    if embedding["norm"]:
-        norm = make_norm(stack["norm"], width, eps=stack["norm_eps"], bias=stack["norm_bias"])
-    project = stack["d_model"] if stack["d_model"] != width else None
-    return Embedding(tokens, **{**embedding, "norm": norm, "project": project})
+    c, width = settings, tokens.embedding_dim
+    return Embedding(
+        tokens,
+        positions=c.positions,
+        max_length=c.max_length,
+        position_offset=c.position_offset,
+        scale=c.scale_embeddings,
+        segments=c.segments,
+        norm=norm_of(c, width) if c.embedding_norm else None,
+        dropout=c.dropout,
+        project=c.d_model if c.d_model != width else None,
+    )
+
+
+def build(settings: TransformerConfig, vocab_size: int) -> Backbone:
+    """The model of these settings, without a source encoder."""
+    kinds: dict[str, Callable[[TransformerConfig, int], Backbone]] = {
+        "encoder": Encoder,
+        "decoder": Decoder,
+        "encoder-decoder": EncoderDecoder,
+    }
+    return kinds[settings.kind](settings, vocab_size)

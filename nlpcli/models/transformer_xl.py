@@ -13,6 +13,7 @@ from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Causal, Horizon
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
 from nlpcli.attention.states import KeyValue, KeyValueCache
+from nlpcli.config.transformer_xl_settings import SegmentRecurrentConfig, TransformerXLConfig
 from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
@@ -30,27 +31,18 @@ class RelativeLayer(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        d_model: int,
-        heads: int,
-        d_ff: int,
-        d_key: int | None = None,
-        segments: bool = False,
-        norm_position: str = "post",
-        norm_eps: float = 1e-5,
-        activation: str = "relu",
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        activation_dropout: float = 0.0,
+        self, settings: SegmentRecurrentConfig, *, norm_position: str = "post", segments: bool = False
     ) -> None:
         super().__init__()
+        c = settings
         self.pre_norm = norm_position == "pre"
-        self.attention = RelativeAttention(d_model, heads, d_key=d_key, segments=segments, dropout=attention_dropout)
-        self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps)
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=activation_dropout)
-        self.feed_forward_norm = nn.LayerNorm(d_model, eps=norm_eps)
-        self.dropout = Dropout(dropout)
+        self.attention = RelativeAttention(
+            c.d_model, c.heads, d_key=c.d_key, segments=segments, dropout=c.attention_dropout
+        )
+        self.attention_norm = nn.LayerNorm(c.d_model, eps=c.norm_eps)
+        self.feed_forward = FeedForward(c.d_model, c.d_ff, activation=c.activation, dropout=c.activation_dropout)
+        self.feed_forward_norm = nn.LayerNorm(c.d_model, eps=c.norm_eps)
+        self.dropout = Dropout(c.dropout)
 
     def project(self, states: Tensor) -> KeyValue:
         """Keys and values of what entered this layer: (batch, m, d_model)."""
@@ -94,60 +86,35 @@ class TransformerXL(Backbone):
     `memory_length` positions a layer. `memory_length` may be changed at any time, as for evaluation (section 4.1).
 
     Positions are relative sinusoids, embeddings are multiplied by √d_model, and the biases u and v are those of all
-    layers when `share_biases`, as in the authors' code. Pre-norm adds a last norm. With `adaptive_cutoffs` the
+    layers when `share_position_biases`, as in the authors' code. Pre-norm adds a last norm. With `adaptive_cutoffs` the
     vocabulary's softmax is adaptive, and its loss is that of `adaptive_softmax`.
     """
 
     direction: ClassVar[Direction] = "left-to-right"
     has_memory: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        d_model: int,
-        heads: int,
-        d_ff: int,
-        layers: int,
-        d_key: int | None = None,
-        memory_length: int = 0,
-        clamp_length: int = 0,
-        share_biases: bool = True,
-        activation: str = "relu",
-        norm_position: str = "post",
-        norm_eps: float = 1e-5,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        activation_dropout: float = 0.0,
-        tie: bool = True,
-        output_bias: bool = False,
-        adaptive_cutoffs: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, settings: TransformerXLConfig, vocab_size: int) -> None:
         super().__init__()
-        self.memory_length = memory_length
+        c = settings
+        self.memory_length = c.memory_length
         self.max_length = None
-        tokens = nn.Embedding(vocab_size, d_model)
-        self.embedding = Embedding(tokens, positions="none", scale=True, dropout=dropout)
-        self.positions = RelativePositions(d_model, clamp=clamp_length)
-        made = nn.ModuleList(
-            RelativeLayer(
-                d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, norm_position=norm_position, norm_eps=norm_eps,
-                activation=activation, dropout=dropout, attention_dropout=attention_dropout,
-                activation_dropout=activation_dropout,
-            )
-            for _ in range(layers)
-        )  # fmt: skip
+        tokens = nn.Embedding(vocab_size, c.d_model)
+        self.embedding = Embedding(tokens, positions="none", scale=True, dropout=c.dropout)
+        self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
+        made = nn.ModuleList(RelativeLayer(c, norm_position=c.norm_position) for _ in range(c.decoder_layers))
         self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone
-        if share_biases:
+        if c.share_position_biases:
             first = self.layers[0].attention
             for layer in self.layers[1:]:
                 layer.attention.content_bias = first.content_bias
                 layer.attention.position_bias = first.position_bias
-        self.norm = nn.LayerNorm(d_model, eps=norm_eps) if norm_position == "pre" else None
-        self.dropout = Dropout(dropout)
-        self.adaptive_softmax = AdaptiveSoftmax(d_model, vocab_size, adaptive_cutoffs) if adaptive_cutoffs else None
-        self.output_weight_owner = tokens if tie else nn.Linear(d_model, vocab_size, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+        self.norm = nn.LayerNorm(c.d_model, eps=c.norm_eps) if c.norm_position == "pre" else None
+        self.dropout = Dropout(c.dropout)
+        cutoffs = [border for border in c.adaptive_cutoffs if border < vocab_size]
+        self.adaptive_softmax = AdaptiveSoftmax(c.d_model, vocab_size, cutoffs) if cutoffs else None
+        tied = c.tie in ("all", "target-output")
+        self.output_weight_owner = tokens if tied else nn.Linear(c.d_model, vocab_size, bias=False)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if c.output_bias else None
 
     @property
     def output_weight(self) -> Tensor:

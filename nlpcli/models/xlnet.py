@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.relative import RelativePositions
 from nlpcli.attention.states import KeyValue
+from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.models.backbone import EMBEDDINGS, Backbone, Part
@@ -36,43 +37,19 @@ class XLNet(Backbone):
     has_memory: ClassVar[bool] = True
     permutes: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        d_model: int,
-        heads: int,
-        d_ff: int,
-        layers: int,
-        d_key: int | None = None,
-        memory_length: int = 0,
-        clamp_length: int = 0,
-        activation: str = "gelu",
-        norm_eps: float = 1e-12,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        activation_dropout: float = 0.0,
-        output_bias: bool = True,
-    ) -> None:
+    def __init__(self, settings: XLNetConfig, vocab_size: int) -> None:
         super().__init__()
-        self.memory_length = memory_length
+        c = settings
+        self.memory_length = c.memory_length
         self.max_length = None
-        self.embedding = Embedding(
-            nn.Embedding(vocab_size, d_model), positions="none", scale=False, dropout=dropout
-        )  # fmt: skip
-        self.query_embedding = nn.Parameter(torch.randn(d_model) * 0.02)  # what the query stream begins with
-        self.positions = RelativePositions(d_model, clamp=clamp_length)
-        made = nn.ModuleList(
-            RelativeLayer(
-                d_model=d_model, heads=heads, d_ff=d_ff, d_key=d_key, segments=True, norm_eps=norm_eps,
-                activation=activation, dropout=dropout, attention_dropout=attention_dropout,
-                activation_dropout=activation_dropout,
-            )
-            for _ in range(layers)
-        )  # fmt: skip
+        tokens = nn.Embedding(vocab_size, c.d_model)
+        self.embedding = Embedding(tokens, positions="none", scale=False, dropout=c.dropout)
+        self.query_embedding = nn.Parameter(torch.randn(c.d_model) * 0.02)  # what the query stream begins with
+        self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
+        made = nn.ModuleList(RelativeLayer(c, segments=True) for _ in range(c.encoder_layers))
         self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone
-        self.dropout = Dropout(dropout)
-        self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
+        self.dropout = Dropout(c.dropout)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size))
 
     @property
     def output_weight(self) -> Tensor:

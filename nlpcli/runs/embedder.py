@@ -174,7 +174,7 @@ class Embedder:
         from nlpcli.data.bucketing import token_budget_batches
         from nlpcli.models.padded_batch import stack
 
-        segments = self.config.segments > 1
+        segments = self.config.segment_count > 1
         sizes = np.array([len(row.ids) for row in rows])
         with torch.inference_mode():
             for places in token_budget_batches(sizes, max_tokens=self.batch_tokens, shuffle=False):
@@ -191,7 +191,7 @@ class Embedder:
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
 
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
-        limit = self.config.max_length if self.config.positions == "learned" else None
+        limit = self.config.position_limit
         if asked is not None and limit is not None and asked > limit:
             raise NlpcliError(f"--max-length {asked} is larger than the model's maximum of {counted(limit, 'token')}")
         found = asked or info.get("max_length") or sentence or DEFAULT_LENGTH

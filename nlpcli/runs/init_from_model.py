@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.leftovers import find_finished
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def info_of(run: Path) -> dict[str, Any]:
 
 def body_config(config: ModelConfig) -> ModelConfig:
     """A model as the body under a task's head: without the heads of its pretraining."""
-    if config.kind != "encoder" or config.segment_recurrence:
-        return config
-    return config.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
+    return config.without_pretraining_heads()
 
 
 def without_source(weights: Mapping[str, Any]) -> dict[str, Any]:

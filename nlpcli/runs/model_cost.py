@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from nlpcli.attention.kinds import parse_attention
-from nlpcli.attention.patterns import Horizon
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.models.backbone import Backbone
 from nlpcli.models.build import build_model
 from nlpcli.models.padded_batch import Rows
@@ -95,26 +93,16 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     cache_window: the most that layers with a window keep. cache_per_source_token: keys and values of a source token.
     Half of each in 16-bit numbers.
     """
-    key = config.d_key or config.d_model // config.heads
-    value = key if config.segment_recurrence else config.d_value or config.d_model // config.heads
-    layer = (config.kv_heads or config.heads) * (key + value) * _BYTES
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}
-    if config.kind != "encoder":
-        horizons = _horizons(config)
-        found["cache_per_token"] = layer * sum(horizon is not None and horizon.last is None for horizon in horizons)
-        bounded = [horizon.first + horizon.last for horizon in horizons if horizon is not None and horizon.last]
-        if bounded:
-            found["cache_window"] = layer * sum(bounded)
+    if config.kind == "encoder":
+        return found
+    cached = config.cached_numbers()
+    found["cache_per_token"] = _BYTES * cached.per_token
+    if cached.window:
+        found["cache_window"] = _BYTES * cached.window
     if config.kind == "encoder-decoder":
-        found["cache_per_source_token"] = config.decoder_layers * layer
+        found["cache_per_source_token"] = _BYTES * cached.per_source_token
     return found
-
-
-def _horizons(config: ModelConfig) -> list[Horizon | None]:
-    """What each decoder layer remembers of keys and values; None for one that keeps sums instead."""
-    entries = [parse_attention(text) for text in config.decoder_attention or config.attention]
-    chosen = [entries[number % len(entries)] for number in range(config.decoder_layers)]
-    return [None if entry.kind.constant_state else entry.pattern_of(causal=True).horizon for entry in chosen]
 
 
 def as_facts(counted_: Operations) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nlpcli.config.counting import counted
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.init_from_model import Start, begin_with, without_source
 from nlpcli.runs.training_run import Listener
@@ -140,9 +141,9 @@ class ModelPreparation:
 
 def has_new_source_encoder(config: RunConfig, start: Start | None) -> bool:
     """Whether the model that is trained reads sources with an encoder that `start` lacks, or that replaces its own."""
-    if not config.model.source_layers:
+    if not config.model.source_encoder_layers:
         return False
-    return start is None or bool(config.tuning.source_layers) or not start.config.source_layers
+    return start is None or bool(config.tuning.source_layers) or not start.config.source_encoder_layers
 
 
 def _check_scratch(config: RunConfig) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import DESCRIPTION, LoadedModel, check_shapes, load_model, load_weights, read_info
 

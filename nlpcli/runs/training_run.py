@@ -17,7 +17,8 @@ from nlpcli.config.files import AlreadyThere, write_atomic, write_new
 from nlpcli.config.grid import slug
 from nlpcli.config.leftovers import is_free, sweep
 from nlpcli.config.loading import apply_overrides, dump_yaml, load_yaml, merge, parse
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError, nearest
 from nlpcli.runs.dev_samples import OUTPUTS, Shown, write_outputs
 from nlpcli.runs.model_card import CARD, card_of
@@ -170,7 +171,7 @@ def _shape_of(path: str) -> dict[str, Any]:
 def _with_source_encoder(config: RunConfig) -> RunConfig:
     """The model as `tuning` has it. Raises: NlpcliError when it shall learn in stages and nothing of it comes first."""
     layers = config.tuning.source_layers
-    if config.tuning.mode == "stages" and not (layers or config.model.source_layers):
+    if config.tuning.mode == "stages" and not (layers or config.model.source_encoder_layers):
         raise NlpcliError(
             "tuning.mode 'stages' trains a new source encoder first, but this model has none",
             hint="add one with tuning.source_layers (nlpcli finetune --source-layers), or choose another tuning.mode",
@@ -183,7 +184,7 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
 
 def check_one_vocabulary(config: RunConfig, what: str) -> None:
     """Refuses a model that reads sources with a tokenizer of their own for `what`, which has one tokenizer."""
-    if config.model.source_layers:
+    if config.model.source_encoder_layers:
         raise NlpcliError(
             f"{what} uses one tokenizer, but a new source encoder (source_layers) needs a tokenizer of its own",
             hint="leave out source_layers, or use: nlpcli finetune --task translation",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row
 from nlpcli.text.special_tokens import SpecialTokens
@@ -58,7 +58,7 @@ class Layout:
             return cls((), (special.sep,), (special.sep, special.cls), (0, 1, 2), "last")
         if model.kind == "encoder":
             special.check("cls", "sep")
-            second = 1 if model.segments > 1 else 0
+            second = 1 if model.segment_count > 1 else 0
             return cls((special.cls,), (special.sep,) * doubled, (special.sep,), (0, second, second))
         if model.kind == "decoder":
             special.check("sep", "cls")

@@ -124,7 +124,7 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
         self._head = dict(head)
         self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self._room = self._layout.room(2, context.max_length)
-        self._segments = context.model.segments > 1
+        self._segments = context.model.segment_count > 1
 
     @classmethod
     def create(

@@ -95,7 +95,7 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
         self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
         self._room = self._layout.room(1, context.max_length)
         self._causal = context.model.kind == "decoder"
-        self._segments = context.model.segments > 1
+        self._segments = context.model.segment_count > 1
 
     @classmethod
     def create(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import nn
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError, nearest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.tasks.input_layout import Layout, cut
 from nlpcli.tasks.task import Context
+
+if TYPE_CHECKING:
+    from nlpcli.config.transformer_settings import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class TextReader:
         self.max_length = context.max_length
         self.truncate = truncate
         self.both_orders = both_orders
-        self.segments = context.model.segments > 1
+        self.segments = context.model.segment_count > 1
 
     def rows(self, examples: Sequence[Example]) -> list[tuple[Row, ...]]:
         """The rows of each example."""
@@ -110,8 +113,7 @@ def text_head(
     if dense is None:
         dense = context.model.kind != "decoder" and chosen == summary
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
-    family = "electra" if context.model.d_embedding else context.info.get("read_from", "")
-    inner = _INNER.get(family)
+    inner = _INNER.get(context.model.head_style or context.info.get("read_from", ""))
     if predicted := prediction(context):
         settings |= {"dense": False} | predicted
     elif dense and inner:
@@ -121,9 +123,9 @@ def text_head(
 
 def prediction(context: Context) -> dict[str, Any]:
     """The setting of a ModernBERT's head, which has a layer as before the vocabulary under its output; {} of others."""
-    model = context.model
-    if model.first_norm and context.info.get("read_from") != "modernbert":
+    if "modernbert" not in (context.model.head_style, context.info.get("read_from")):
         return {}
+    model = cast("TransformerConfig", context.model)  # ModernBERT is one
     layer = {"activation": model.activation, "norm_eps": model.norm_eps, "norm_bias": model.norm_bias}
     return {"prediction": {**layer, "bias": model.mlm_head_bias}}
 

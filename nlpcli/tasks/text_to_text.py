@@ -135,7 +135,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         special.check("eos")
         self.in_stream = context.model.kind == "decoder"
         if self.in_stream:
-            if context.model.segment_recurrence:
+            if context.model.has_memory:
                 raise NlpcliError(
                     f"the task text-to-text does not support models of the family {context.model.family}",
                     hint="choose a model of the family transformer",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nlpcli.config.counting import counted
-from nlpcli.config.schema import MOST_THREADS
+from nlpcli.config.quantities import MOST_THREADS
 from nlpcli.errors import NlpcliError
 
 # On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches

@@ -12,7 +12,8 @@ from nlpcli.attention.kinds import KINDS, AttentionKind, check_attention, parse_
 from nlpcli.attention.linear import LinearAttention
 from nlpcli.attention.patterns import Causal, Full, Global, RandomPast, Window
 from nlpcli.attention.softmax import SoftmaxAttention
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 
@@ -47,7 +48,7 @@ def test_a_mistake_is_named(text, message):
     with pytest.raises(NlpcliError, match=message):
         parse_attention(text)
     with pytest.raises(ValueError, match="attention"):
-        ModelConfig(attention=[text])
+        TransformerConfig(attention=[text])
 
 
 def test_numbers_of_a_kind_reach_its_core(monkeypatch):
@@ -68,12 +69,12 @@ def test_a_kind_that_looks_one_way_only_is_refused_where_the_other_is_needed(mon
     for name, flags in kinds.items():
         monkeypatch.setitem(KINDS, name, AttentionKind("nlpcli.attention.softmax:SoftmaxAttention", name, **flags))
     with pytest.raises(ValueError, match="attention 'onward': onward does not support bidirectional attention"):
-        ModelConfig(kind="encoder", attention=["onward"])
+        TransformerConfig(kind="encoder", attention=["onward"])
     with pytest.raises(ValueError, match="around does not support causal attention, because it mixes all positions"):
-        ModelConfig(kind="decoder", attention=["around"])
+        TransformerConfig(kind="decoder", attention=["around"])
     with pytest.raises(ValueError, match="attention 'around': around does not support causal attention"):
-        ModelConfig(attention=["around"])
-    ModelConfig(attention=["around"], decoder_attention=["onward"])
+        TransformerConfig(attention=["around"])
+    TransformerConfig(attention=["around"], decoder_attention=["onward"])
     with pytest.raises(NlpcliError) as caught:
         check_attention(["around"], setting="here", needs=["causal"])
     assert caught.value.hint == "choose one that supports it: softmax, linear, onward"
@@ -91,11 +92,11 @@ def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_t
     assert patterns(attention=["window:3"]) == [["window:3"] * 2, ["causal & window:3"] * 2]
     own = patterns(attention=["window:3"], decoder_attention=["full", "window:2"])
     assert own == [["window:3"] * 2, ["causal", "causal & window:2"]]
-    assert ModelConfig(decoder_attention=["full"]) == ModelConfig()
+    assert TransformerConfig(decoder_attention=["full"]) == ModelConfig()
     with pytest.raises(
         ValueError, match="needs a model of kind encoder-decoder; for one of kind decoder, set attention"
     ):
-        ModelConfig(kind="decoder", decoder_attention=["window:2"])
+        TransformerConfig(kind="decoder", decoder_attention=["window:2"])
 
 
 def test_random_keys_of_a_decoder_are_drawn_from_its_past():

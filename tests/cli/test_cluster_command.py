@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -35,7 +35,7 @@ def call(capsys, monkeypatch, tmp_path):
 def model(tmp_path_factory):
     torch.manual_seed(1)
     tokenizer = train_tokenizer("words", LINES, vocab_size=None, seed=1)
-    config = ModelConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=1, max_length=64)
+    config = TransformerConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=1, max_length=64)
     path = tmp_path_factory.mktemp("cluster") / "model"
     weights = build_model(config, tokenizer.vocab_size).state_dict()
     save_model(path, weights=weights, config=config, tokenizer=tokenizer, info={"task": "encoder"})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
 from nlpcli.text import train_tokenizer

@@ -10,7 +10,7 @@ import torch
 
 from nlpcli.cli.main import main
 from nlpcli.commands.embed import words_in
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -22,7 +22,7 @@ LINES = ["the plane landed at the airport", "", "a plane has no end", "we drew a
 def model(tmp_path_factory):
     torch.manual_seed(1)
     tokenizer = train_tokenizer("words", LINES, vocab_size=None, seed=1)
-    config = ModelConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=2, max_length=64)
+    config = TransformerConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=2, max_length=64)
     path = tmp_path_factory.mktemp("embed") / "model"
     weights = build_model(config, tokenizer.vocab_size).state_dict()
     save_model(path, weights=weights, config=config, tokenizer=tokenizer, info={"task": "encoder"})

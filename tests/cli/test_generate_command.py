@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.models.transformer_xl import TransformerXL
@@ -21,7 +21,7 @@ def write_model(path, task="language-model", kind="decoder", document_end=True, 
     torch.manual_seed(4)
     tokenizer = train_tokenizer("chars", TEXT, vocab_size=None, byte_fallback=False, seed=1)
     sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1, "max_length": 24}
-    config = ModelConfig(kind=kind, **{**sizes, "positions": "learned", **shape})
+    config = of_family({"kind": kind, **sizes, "positions": "learned", **shape})
     model = build_model(config, tokenizer.vocab_size)
     info = {"task": task, "context": 16, "document_end": document_end}
     save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)
@@ -54,7 +54,7 @@ def test_a_prompt_is_continued_beyond_the_models_context(run, model):
 
 
 def test_a_model_with_memory_goes_on_without_reading_a_token_twice(call, tmp_path, monkeypatch):
-    path = write_model(tmp_path / "xl", family="transformer-xl", positions="none", memory_length=12)
+    path = write_model(tmp_path / "xl", family="transformer-xl", memory_length=12)
     read, advance = [], TransformerXL.advance
     monkeypatch.setattr(
         TransformerXL,

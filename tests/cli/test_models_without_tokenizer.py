@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import write_huggingface
 from nlpcli.models.build import build_model
 from nlpcli.text import train_tokenizer

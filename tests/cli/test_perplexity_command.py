@@ -9,7 +9,7 @@ import torch
 
 from nlpcli.cli.main import main
 from nlpcli.commands.score.perplexity import Reading, perplexity_of
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
 from nlpcli.runs.training_run import MEASURED
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("perplexity")
     torch.manual_seed(1)
     tokenizer = train_tokenizer("chars", [TEXT], vocab_size=None, byte_fallback=False, seed=1)
-    config = ModelConfig(kind="decoder", d_model=16, heads=2, d_ff=16, decoder_layers=1, positions="rotary")
+    config = TransformerConfig(kind="decoder", d_model=16, heads=2, d_ff=16, decoder_layers=1, positions="rotary")
     model = build_model(config, tokenizer.vocab_size)
     info = {"task": "language-model", "context": 8, "document_end": False}
     save_model(path / "runs/lm", weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)

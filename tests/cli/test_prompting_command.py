@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -36,7 +36,7 @@ def write_model(path):
     """A decoder that has read a few thousand solved tasks: a second of training."""
     draw = random.Random(1)
     tokenizer = train_tokenizer("byte-bpe", [solved(KINDS)] * 20, vocab_size=295, byte_fallback=False, seed=1)
-    config = ModelConfig(
+    config = TransformerConfig(
         kind="decoder", d_model=32, heads=2, d_ff=64, decoder_layers=2, positions="rotary", norm_position="pre",
         max_length=96, dropout=0.0,
     )  # fmt: skip

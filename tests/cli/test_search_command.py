@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.data.examples import Example
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
@@ -23,7 +23,7 @@ CORPUS = ["a dog runs in the snow", "the sun shines", "", "two dogs play", "rain
     f"{one} {two}" for one in "abcdefgh" for two in "ijklmnop"
 ]
 TOKENIZER = train_tokenizer("words", CORPUS, vocab_size=None, seed=1)
-CONFIG = ModelConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=1, max_length=64, dropout=0.0)
+CONFIG = TransformerConfig(kind="encoder", d_model=16, heads=2, d_ff=16, encoder_layers=1, max_length=64, dropout=0.0)
 
 
 def write_model(path, seed=1, task=None, labels=()):

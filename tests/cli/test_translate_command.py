@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nlpcli.cli.main import main
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -25,7 +25,9 @@ def write_model(path: Path, task: str = "translation", kind: str = "encoder-deco
     tokenizer = train_tokenizer(
         "chars", [*LINES, "abcdefghijklmnopqrstuvwxyzäöüß"], vocab_size=None, byte_fallback=False, seed=1
     )
-    config = ModelConfig(kind=kind, d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1, max_length=64)
+    config = TransformerConfig(
+        kind=kind, d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1, max_length=64
+    )
     model = build_model(config, tokenizer.vocab_size)
     save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info={"task": task})
     return path

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
-from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -27,8 +27,8 @@ KINDS = {
     "translation": {},
     "encoder": {"kind": "encoder", "segments": 2, "mlm_head": True},
     "language-model": {"kind": "decoder"},
-    "xl": {"family": "transformer-xl", "kind": "decoder", "positions": "none", "memory_length": 8},
-    "xlnet": {"family": "xlnet", "kind": "encoder", "positions": "none"},
+    "xl": {"family": "transformer-xl", "kind": "decoder", "memory_length": 8},
+    "xlnet": {"family": "xlnet", "kind": "encoder"},
     "classify": {"kind": "encoder"},
 }
 TASKS = {"xl": "language-model", "xlnet": "encoder"}
@@ -46,7 +46,7 @@ def models(tmp_path_factory):
             "task": TASKS.get(name, name),
             **({"head": HEAD, "problem": {"labels": ["no", "yes"]}} if head else {}),
         }
-        config = ModelConfig(**{**SIZES, **settings})
+        config = of_family({**SIZES, **settings})
         model = build_model(config, tokenizer.vocab_size, head)
         save_model(root / name, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=about)
     return root

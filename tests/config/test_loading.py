@@ -7,7 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlpcli.config.loading import Strict, apply_overrides, dump_yaml, from_json, load_yaml, merge, parse
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import RunConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import quoted
 
@@ -226,7 +228,7 @@ def test_what_is_dumped_reads_back_the_same_and_in_its_order(tmp_path_factory, d
 
 
 def test_a_resolved_configuration_reads_back_the_same(tmp_path):
-    config = RunConfig(model=ModelConfig(d_key=3, d_value=4), description="grün: [1]")
+    config = RunConfig(model=TransformerConfig(d_key=3, d_value=4), description="grün: [1]")
     (tmp_path / "config.yaml").write_text(dump_yaml(config.model_dump()), encoding="utf-8")
     assert parse(RunConfig, load_yaml(tmp_path / "config.yaml"), "config.yaml") == config
 

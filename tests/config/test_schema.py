@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from nlpcli.config import families
 from nlpcli.config.loading import parse
-from nlpcli.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from nlpcli.config.model_settings import FAMILIES, ModelConfig
+from nlpcli.config.schema import DataConfig, RunConfig, TrainingConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 
 
 def test_the_defaults_are_the_papers_base_model():
-    model = ModelConfig()
+    model = TransformerConfig()
     assert (model.d_model, model.heads, model.d_ff, model.encoder_layers, model.decoder_layers) == (512, 8, 2048, 6, 6)
     assert (model.norm, model.norm_position, model.activation, model.positions) == (
         "layernorm",
@@ -97,23 +98,20 @@ def test_the_remedies_it_names_work(settings):
     assert parse(ModelConfig, settings, "here").d_model == settings["d_model"]
 
 
-@pytest.mark.parametrize("kind", [ModelConfig, DataConfig, TrainingConfig, RunConfig])
+@pytest.mark.parametrize("kind", [TransformerConfig, DataConfig, TrainingConfig, RunConfig])
 def test_every_default_is_a_value_that_may_be_given(kind):
     assert parse(kind, kind().model_dump(), "here") == kind()
 
 
-def test_every_setting_is_read_by_a_family():
-    assert set(ModelConfig.model_fields) == set().union(*families.READ.values())
-    for family, values in families.IS.items():
-        assert not values.keys() & families.READ[family]
-
-
-@pytest.mark.parametrize("family", [XL, XLNET], ids=lambda family: family["family"])
-def test_what_a_family_does_anyway_may_be_said_and_is_shown(family):
-    shown = parse(ModelConfig, family, "here")
-    assert shown.positions == "none"
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_settings_of_a_family_are_read_as_they_are_written(family):
+    shown = parse(ModelConfig, {"family": family}, "here")
+    assert type(shown) is FAMILIES.load(family) and shown.family == family
     assert parse(ModelConfig, shown.model_dump(), "here") == shown
-    stated = {**family, **families.IS[family["family"]], "d_value": 64}
-    assert parse(ModelConfig, stated, "here") == shown.model_copy(update={"d_value": 64})
-    defaults = ModelConfig().model_dump() | family
-    assert parse(ModelConfig, defaults, "here") == shown
+    config = RunConfig(model=shown)
+    assert parse(RunConfig, config.model_dump(), "here").model == shown
+
+
+def test_a_family_that_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(NlpcliError, match=r"model.family must be 'transformer'.*got 'xl'"):
+        parse(RunConfig, {"model": {"family": "xl", "memory_length": 3}}, "here")

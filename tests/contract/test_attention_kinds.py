@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from nlpcli.attention import softmax, states, tiles
 from nlpcli.attention.kinds import KINDS, check_attention, parse_attention
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.errors import NlpcliError
@@ -365,14 +366,14 @@ def test_patterns_and_documents_are_refused_by_kinds_that_can_not_keep_to_them(n
 @pytest.mark.parametrize("text", FROM_THE_END)
 def test_what_counts_from_the_end_of_a_text_is_refused_in_a_decoder(text):
     with pytest.raises(ValueError, match="counts from the end of the text"):
-        ModelConfig(kind="decoder", attention=[text])
-    ModelConfig(kind="encoder", attention=[text])
+        TransformerConfig(kind="decoder", attention=[text])
+    TransformerConfig(kind="encoder", attention=[text])
 
 
 @pytest.mark.parametrize("text", CAUSAL)
 def test_its_operations_can_be_counted_without_numbers(text):
     shape = {"d_model": 16, "heads": 2, "d_ff": 24, "decoder_layers": 1}
-    found = operations(ModelConfig(kind="decoder", attention=[text], **shape), 20, length=20)
+    found = operations(TransformerConfig(kind="decoder", attention=[text], **shape), 20, length=20)
     assert 0 < found.forward < found.training and found.decoding > 0
 
 

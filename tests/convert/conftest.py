@@ -16,9 +16,9 @@ transformers = pytest.importorskip("transformers", reason="exchange is tested ag
 
 import sentencepiece  # noqa: E402
 import torch  # noqa: E402
+from model_settings import of_family  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from nlpcli.config.schema import ModelConfig  # noqa: E402
 from nlpcli.convert.huggingface_folder import write_huggingface  # noqa: E402
 from nlpcli.models.build import build_model  # noqa: E402
 from nlpcli.models.model_folder import unshared  # noqa: E402
@@ -305,7 +305,7 @@ def made(tokenizer):
 
     def model(name):
         torch.manual_seed(3)
-        config = ModelConfig.model_validate(OURS[name][0])
+        config = of_family(OURS[name][0])
         model = build_model(config, tokenizer.vocab_size)
         with torch.no_grad():
             for weight in model.parameters():

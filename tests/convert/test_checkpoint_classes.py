@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import FAMILIES, choose_family
 from nlpcli.errors import NlpcliError
 

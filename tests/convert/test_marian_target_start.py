@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import KEPT, read_huggingface, write_huggingface
 from nlpcli.convert.marian_target_start import ZeroStart
 from nlpcli.decoding.beam import BeamSettings, beam_search

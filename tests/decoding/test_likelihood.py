@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from model_settings import of_family
 
 from nlpcli.decoding.likelihood import Completions, log_likelihoods, split_completions
 from nlpcli.errors import NlpcliError
@@ -18,15 +19,17 @@ SHAPES = {
     "llama": {"norm_position": "pre", "norm": "rmsnorm", "activation": "swiglu", "positions": "rotary"},
     "t5-positions": {"positions": "relative"},
     "windows": {"positions": "learned", "attention": ["full", "window:5"], "decoder_layers": 2},
-    "xl-plain": {"family": "transformer-xl", "positions": "none"},
-    "xl-adaptive": {"family": "transformer-xl", "positions": "none", "adaptive_cutoffs": [12, 40]},
+    "xl-plain": {"family": "transformer-xl"},
+    "xl-adaptive": {"family": "transformer-xl", "adaptive_cutoffs": [12, 40]},
 }
 
 
 def build(kind="decoder", **shape):
     torch.manual_seed(3)
     sizes = {"kind": kind, "d_model": 16, "heads": 2, "d_ff": 24, "decoder_layers": 2, "encoder_layers": 1}
-    model = build_model(sizes | shape, VOCABULARY).double().eval()  # all that is rounded is what is said below
+    model = (
+        build_model(of_family(sizes | shape), VOCABULARY).double().eval()
+    )  # all that is rounded is what is said below
     with torch.no_grad():
         model.output_weight.mul_(4)
     return model
@@ -98,7 +101,7 @@ def test_the_size_of_the_batch_changes_nothing(models, seed, batch_tokens, count
 
 @pytest.mark.parametrize("segment", [4, 7])
 def test_a_model_with_memory_reads_segments_from_the_beginning_of_each_text(segment):
-    model, asked = build(family="transformer-xl", positions="none", memory_length=6), questions(2)
+    model, asked = build(family="transformer-xl", memory_length=6), questions(2)
     found = log_likelihoods(model, asked, pad_id=PAD, segment=segment)
     for question, values in zip(asked, found, strict=True):
         for candidate, value in zip(question.candidates, values, strict=True):

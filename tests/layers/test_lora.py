@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from model_settings import of_family
 from torch import nn
 
 from nlpcli.errors import NlpcliError
@@ -27,7 +28,7 @@ IDS = torch.tensor([[5, 6, 7, 1, 3], [2, 9, 4, 4, 8]])
 
 def made(kind):
     torch.manual_seed(1)
-    return build_model(SMALL | KINDS[kind], 12).eval()
+    return build_model(of_family(SMALL | KINDS[kind]), 12).eval()
 
 
 def output(model):

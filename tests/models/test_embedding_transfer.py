@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.data.word_vectors import WordVectors
 from nlpcli.errors import NlpcliError
@@ -70,7 +71,7 @@ def theirs(words=("dog", "cat"), unused=0):
 
 def made(name, tokenizer):
     torch.manual_seed(1)
-    model = build_model(SMALL | MODELS[name], tokenizer.vocab_size)
+    model = build_model(of_family(SMALL | MODELS[name]), tokenizer.vocab_size)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
@@ -80,7 +81,7 @@ def made(name, tokenizer):
 @pytest.mark.parametrize("name", MODELS)
 def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(name, tokenizers):
     old, new = tokenizers["unigram"], tokenizers["wordpiece"]
-    model, other = made(name, old), build_model(SMALL | MODELS[name], new.vocab_size)
+    model, other = made(name, old), build_model(of_family(SMALL | MODELS[name]), new.vocab_size)
     weights, carried = carry_embeddings(model.state_dict(), old, new)
     load_weights(other, unshared(weights), "carried")
     places = same_pieces(old, new)
@@ -204,7 +205,7 @@ def test_a_grown_vocabulary_leaves_every_row_in_its_place(name, unused):
     for path in ("decoder_embedding.tokens.weight", "output_bias"):
         assert torch.equal(weights[path][: old.vocab_size], before[path])
         assert len(weights[path]) == new.vocab_size
-    build_model(SMALL | MODELS[name], new.vocab_size).load_state_dict(weights)
+    build_model(of_family(SMALL | MODELS[name]), new.vocab_size).load_state_dict(weights)
 
 
 def vectors(words, width=4):

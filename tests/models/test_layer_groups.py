@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from model_settings import of_family
 from torch import nn
 
 from nlpcli.models.build import build_model
@@ -43,7 +44,7 @@ class Headed(nn.Module):
 def named(request):
     """A model, and the names of its groups' parameters."""
     name, headed = request.param
-    model = build_model(SMALL | MODELS[name], 20)
+    model = build_model(of_family(SMALL | MODELS[name]), 20)
     model = Headed(model) if headed else model
     names = {id(parameter): path for path, parameter in model.named_parameters()}
     return model, {group.name: [names[id(p)] for p in group.parameters] for group in depth_groups(model)}
@@ -78,14 +79,14 @@ def test_a_head_is_all_outside_the_body(named):
 
 
 def test_the_layers_are_as_many_as_the_model_has():
-    groups = [group.name for group in depth_groups(build_model(SMALL | MODELS["t5"], 20))]
+    groups = [group.name for group in depth_groups(build_model(of_family(SMALL | MODELS["t5"]), 20))]
     assert groups == ["embeddings", "encoder.0", "encoder.1", "encoder.2", "decoder.0", "decoder.1", "final", "head"]
-    groups = [group.name for group in depth_groups(build_model(SMALL | MODELS["transformer-xl"], 20))]
+    groups = [group.name for group in depth_groups(build_model(of_family(SMALL | MODELS["transformer-xl"]), 20))]
     assert groups == ["embeddings", "layers.0", "layers.1", "head"]
 
 
 def test_bert_stands_as_in_the_paper():
-    model = build_model(SMALL | MODELS["bert"], 20)
+    model = build_model(of_family(SMALL | MODELS["bert"]), 20)
     names = {id(parameter): path for path, parameter in model.named_parameters()}
     groups = {group.name: {names[id(p)] for p in group.parameters} for group in depth_groups(model)}
     assert groups["embeddings"] == {
@@ -107,7 +108,7 @@ def test_the_rate_falls_by_the_decay_from_group_to_group(named):
 
 
 def test_several_heads_on_one_body_are_one_group():
-    body = build_model(SMALL | MODELS["bert"], 20)
+    body = build_model(of_family(SMALL | MODELS["bert"]), 20)
     heads = [Headed(body), Headed(body)]
     model = nn.Module()
     model.body, model.tasks = body, nn.ModuleList(heads)
@@ -119,7 +120,7 @@ def test_several_heads_on_one_body_are_one_group():
 
 @pytest.mark.parametrize("layers", ["last", "weighted"])
 def test_a_tasks_model_ends_in_its_head(layers):
-    body = build_model(SMALL | MODELS["bert"], 20)
+    body = build_model(of_family(SMALL | MODELS["bert"]), 20)
     model = WithHead(body, kind="text", width=8, layers=layers, outputs=3, pooling="first", dense=True)
     head = depth_groups(model)[-1]
     names = {id(parameter): path for path, parameter in model.named_parameters()}

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import (
@@ -45,7 +45,7 @@ def other_tokenizer():
 
 def save(path, tokenizer, seed=1, source_tokenizer=None, **config):
     torch.manual_seed(seed)
-    config = ModelConfig(**SHAPE | config)
+    config = ModelConfig.model_validate(SHAPE | config)
     model = build_model(config, tokenizer.vocab_size)
     weights = model.state_dict()
     save_model(path, weights=weights, config=config, tokenizer=tokenizer, info=INFO, source_tokenizer=source_tokenizer)
@@ -81,7 +81,7 @@ def test_a_model_comes_back_to_the_bit_with_all_that_was_said(tmp_path, tokenize
     loaded = load_model(tmp_path / "run")
     assert_same(model, loaded.model)
     assert not loaded.model.training
-    assert loaded.config == ModelConfig(**SHAPE | config)
+    assert loaded.config == ModelConfig.model_validate(SHAPE | config)
     assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
     assert {key: loaded.info[key] for key in INFO} == INFO
     assert read_info(tmp_path / "run") == loaded.info

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.models.build import add_source_encoder, build_model
+from nlpcli.models.build import build_model
 from nlpcli.models.layer_groups import depth_groups
 from nlpcli.models.model_folder import load_weights, unshared
-from nlpcli.models.source_encoder import first_stage
+from nlpcli.models.source_encoder import add_source_encoder, first_stage
 from nlpcli.objectives.source_target_batches import PairBatch, pair_loss
 from nlpcli.training.checkpoint import Progress
 from nlpcli.training.freezing import make_plan
@@ -31,7 +31,7 @@ TARGET = torch.tensor([[2, 5, 7], [2, 6, 1]])
 
 def made(name, layers=1, vocab_size=30):
     torch.manual_seed(4)
-    config = ModelConfig(**SMALL | MODELS[name])
+    config = ModelConfig.model_validate(SMALL | MODELS[name])
     model = build_model(config, 12)
     if layers:
         add_source_encoder(model, config, layers=layers, vocab_size=vocab_size)

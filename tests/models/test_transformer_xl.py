@@ -6,21 +6,23 @@ import pytest
 import torch
 
 from nlpcli.attention.masks import AttentionMask
+from nlpcli.config.transformer_xl_settings import TransformerXLConfig
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.models.transformer_xl import TransformerXL
 
 VOCABULARY, LENGTH = 30, 6
 SHAPES = [
     {},
-    {"norm_position": "pre", "share_biases": False, "activation": "swiglu", "d_key": 6},
-    {"clamp_length": 4, "tie": False, "output_bias": True},
+    {"norm_position": "pre", "share_position_biases": False, "activation": "swiglu", "d_key": 6},
+    {"clamp_length": 4, "tie": "none", "output_bias": True},
 ]
 
 
 def build(memory_length=100, layers=3, **settings):
     torch.manual_seed(1)
-    shape = {"vocab_size": VOCABULARY, "d_model": 16, "heads": 2, "d_ff": 24, "layers": layers}
-    model = TransformerXL(**shape, memory_length=memory_length, **settings).double().eval()
+    shape = {"d_model": 16, "heads": 2, "d_ff": 24, "decoder_layers": layers, "dropout": 0.0}
+    config = TransformerXLConfig(**{**shape, "memory_length": memory_length, **settings})
+    model = TransformerXL(config, VOCABULARY).double().eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -128,16 +130,17 @@ def test_greedy_text_goes_on_without_end(settings):
 
 @torch.inference_mode()
 def test_an_adaptive_softmax_gives_normalised_probabilities():
-    model = build(adaptive_cutoffs=(8, 20))
+    model = build(adaptive_cutoffs=[8, 20])
     assert torch.allclose(model(text(5)).exp().sum(-1), torch.ones(2, 5, dtype=torch.float64))
 
 
 def test_the_papers_wikitext_model_has_its_151_million_parameters():
     with torch.device("meta"):
-        model = TransformerXL(
-            vocab_size=267_735, d_model=410, heads=10, d_key=41, d_ff=2100, layers=16, memory_length=150,
-            output_bias=True, adaptive_cutoffs=(20_000, 40_000, 200_000),
+        config = TransformerXLConfig(
+            d_model=410, heads=10, d_key=41, d_ff=2100, decoder_layers=16, memory_length=150,
+            output_bias=True, adaptive_cutoffs=[20_000, 40_000, 200_000],
         )  # fmt: skip
+        model = TransformerXL(config, 267_735)
     assert sum(p.numel() for p in model.parameters()) == 151_107_538
 
 

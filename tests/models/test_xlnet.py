@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.models.xlnet import XLNet
 
 VOCABULARY, LENGTH, ROWS = 30, 6, 2
@@ -14,8 +15,9 @@ VOCABULARY, LENGTH, ROWS = 30, 6, 2
 
 def build(memory_length=4, **options):
     torch.manual_seed(1)
-    shape = {"vocab_size": VOCABULARY, "d_model": 16, "heads": 2, "d_ff": 24, "layers": 3}
-    model = XLNet(**shape, memory_length=memory_length, **options).double().eval()
+    shape = {"d_model": 16, "heads": 2, "d_ff": 24, "encoder_layers": 3, "activation": "gelu", "dropout": 0.0}
+    config = XLNetConfig(**{**shape, "memory_length": memory_length, **options})
+    model = XLNet(config, VOCABULARY).double().eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)

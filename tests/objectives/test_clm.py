@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from nlpcli.attention.masks import AttentionMask
+from nlpcli.config.transformer_xl_settings import TransformerXLConfig
 from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
@@ -134,8 +135,8 @@ def with_memory(shards, tokenizer, *, rows=3, seed=3, **options):
 @pytest.fixture
 def xl(tokenizer):
     torch.manual_seed(1)
-    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "layers": 2}
-    return TransformerXL(vocab_size=tokenizer.vocab_size, memory_length=1000, **shape).eval()
+    settings = TransformerXLConfig(d_model=16, heads=2, d_ff=16, decoder_layers=2, memory_length=1000)
+    return TransformerXL(settings, tokenizer.vocab_size).eval()
 
 
 def test_a_model_with_memory_reads_batch_after_batch_as_one_text(shards, tokenizer, xl):
@@ -167,9 +168,8 @@ def test_evaluation_with_a_memory_scores_each_token_once_from_all_before_it(shar
 
 
 def test_an_adaptive_softmax_takes_the_place_of_the_vocabularys_matrix(shards, tokenizer):
-    model = TransformerXL(
-        vocab_size=tokenizer.vocab_size, d_model=16, heads=2, d_ff=16, layers=1, memory_length=4, adaptive_cutoffs=(5,)
-    )
+    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "decoder_layers": 1, "memory_length": 4, "dropout": 0.0}
+    model = TransformerXL(TransformerXLConfig(**shape, adaptive_cutoffs=[5]), tokenizer.vocab_size)
     task = with_memory(shards, tokenizer)
     batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
     loss, _ = task.loss(model, batch, None)

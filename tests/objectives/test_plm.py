@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.initialization import initialize
@@ -35,8 +36,8 @@ def shards(tmp_path, tokenizer):
 @pytest.fixture
 def model(tokenizer):
     torch.manual_seed(1)
-    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "layers": 2}
-    model = XLNet(vocab_size=tokenizer.vocab_size, memory_length=10, **shape).eval()
+    shape = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 2, "activation": "gelu", "norm_eps": 1e-12}
+    model = XLNet(XLNetConfig(**shape, memory_length=10), tokenizer.vocab_size).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -188,7 +189,8 @@ def test_it_learns(tokenizer, tmp_path):
     path.write_text("abc def " * 150 + "\n")
     shards = build_shards([path], tokenizer, out=tmp_path / "shards", documents="lines", workers=1)
     torch.manual_seed(2)
-    model = XLNet(vocab_size=tokenizer.vocab_size, d_model=32, heads=2, d_ff=64, layers=1, memory_length=12)
+    shape = {"d_model": 32, "heads": 2, "d_ff": 64, "encoder_layers": 1, "activation": "gelu", "dropout": 0.0}
+    model = XLNet(XLNetConfig(**shape, memory_length=12), tokenizer.vocab_size)
     initialize(model, scheme="normal", std=0.1)
     task = objective(shards, tokenizer, batch_tokens=192)
     optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), np.random.default_rng(0)

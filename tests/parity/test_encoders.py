@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import FAMILIES, read_huggingface, write_huggingface
 from nlpcli.models.build import count_parameters, outline
 
@@ -187,7 +187,7 @@ def test_a_published_shape_has_the_published_number_of_parameters_and_goes_out_a
     described, head, count = PUBLISHED[name]
     family = FAMILIES.load(described["model_type"])
     ours = family.config_in(described, {head: torch.empty(0)}, name)
-    assert count_parameters(outline(ModelConfig(**ours), described["vocab_size"])) == count
+    assert count_parameters(outline(ModelConfig.model_validate(ours), described["vocab_size"])) == count
     written = family.config_out(ours)
     assert {key: written[key] for key in described.keys() - {"vocab_size"}} == {
         key: value for key, value in described.items() if key != "vocab_size"

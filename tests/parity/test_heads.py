@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nlpcli.commands.convert import Conversion, convert
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import KEPT
 from nlpcli.convert.sentence_transformers_in import sentence_settings
 from nlpcli.data.examples import Example

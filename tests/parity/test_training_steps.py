@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli.config.schema import ModelConfig, TrainingConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import TrainingConfig
 from nlpcli.data.examples import Example
 from nlpcli.models.padded_batch import Row, stack
 from nlpcli.tasks.classification import Classification

@@ -19,11 +19,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nlpcli.config.transformer_xl_settings import TransformerXLConfig
 from nlpcli.models.model_folder import load_weights
 from nlpcli.models.transformer_xl import TransformerXL
 
 LAYERS, LENGTH = 3, 7
-SHAPE = {"vocab_size": 40, "d_model": 16, "heads": 2, "d_key": 6, "d_ff": 24, "layers": LAYERS, "memory_length": 10}
+VOCABULARY = 40
+SHAPE = {"d_model": 16, "heads": 2, "d_key": 6, "d_ff": 24, "decoder_layers": LAYERS, "memory_length": 10}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def weights(golden):
 )
 @torch.inference_mode()
 def test_states_losses_and_memories_of_three_segments_are_the_authors(golden, kind, settings):
-    model = TransformerXL(**SHAPE, output_bias=True, **settings).double().eval()
+    model = TransformerXL(TransformerXLConfig(**SHAPE, output_bias=True, **settings), VOCABULARY).double().eval()
     model.norm = None  # the authors' pre-norm has no last one
     load_weights(model, weights(golden), "the authors' weights")
     tokens, memory = golden["tokens"], None
@@ -85,7 +87,8 @@ def test_states_losses_and_memories_of_three_segments_are_the_authors(golden, ki
 @torch.inference_mode()
 def test_the_losses_of_an_adaptive_softmax_are_the_authors(golden):
     """Their groups take the head's last entries from the end on, ours from the front."""
-    model = TransformerXL(**SHAPE, output_bias=True, adaptive_cutoffs=(10, 25)).double().eval()
+    settings = TransformerXLConfig(**SHAPE, output_bias=True, adaptive_cutoffs=[10, 25])
+    model = TransformerXL(settings, VOCABULARY).double().eval()
     groups = {
         "adaptive_softmax.group_weight": golden["weight.crit.cluster_weight"].flip(0),
         "adaptive_softmax.group_bias": golden["weight.crit.cluster_bias"].flip(0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.models.build import count_parameters
 from nlpcli.models.model_folder import load_weights
 from nlpcli.models.xlnet import XLNet
@@ -57,10 +58,11 @@ def pair(request):
     with torch.no_grad():
         for name, weight in theirs.named_parameters():
             weight.copy_(torch.randn_like(weight) * 0.3 + name.endswith("layer_norm.weight"))
-    ours = XLNet(
-        vocab_size=VOCABULARY, d_model=WIDTH, heads=HEADS, d_ff=40, layers=LAYERS, memory_length=9,
-        clamp_length=max(request.param, 0),
-    ).eval()  # fmt: skip
+    settings = XLNetConfig(
+        d_model=WIDTH, heads=HEADS, d_ff=40, encoder_layers=LAYERS, memory_length=9, activation="gelu",
+        norm_eps=1e-12, dropout=0.0, clamp_length=max(request.param, 0),
+    )  # fmt: skip
+    ours = XLNet(settings, VOCABULARY).eval()
     load_weights(ours, to_ours(theirs.state_dict(), LAYERS, WIDTH), "theirs")
     return theirs, ours
 
@@ -131,5 +133,5 @@ def test_the_two_streams_of_an_order_of_factorisation_are_theirs(pair, padded, p
 
 def test_base_has_the_parameters_of_theirs():
     with torch.device("meta"):
-        model = XLNet(vocab_size=32_000, d_model=768, heads=12, d_ff=3072, layers=12)
+        model = XLNet(XLNetConfig(d_model=768, heads=12, d_ff=3072, encoder_layers=12), 32_000)
     assert count_parameters(model) == 116_750_336

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.commands.embed import _finder, words_in
-from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
@@ -22,15 +22,15 @@ SHAPES = {
     "encoder": {"kind": "encoder", "positions": "learned", "max_length": 24, "segments": 2},
     "decoder": {"kind": "decoder"},
     "encoder-decoder": {"kind": "encoder-decoder"},
-    "xlnet": {"kind": "encoder", "family": "xlnet", "positions": "none"},
-    "transformer-xl": {"kind": "decoder", "family": "transformer-xl", "positions": "none"},
+    "xlnet": {"kind": "encoder", "family": "xlnet"},
+    "transformer-xl": {"kind": "decoder", "family": "transformer-xl"},
 }
 
 
 def write(path, shape="encoder", head=None, kind="bpe", **info):
     torch.manual_seed(1)
     tokenizer = train_tokenizer(kind, TEXT, vocab_size=60 if kind == "bpe" else None, byte_fallback=False, seed=1)
-    config = ModelConfig(**SIZES | SHAPES[shape])
+    config = of_family(SIZES | SHAPES[shape])
     model = build_model(config, tokenizer.vocab_size, head)
     info = {"task": "encoder", **info} | ({"head": head} if head else {})
     save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)

@@ -11,7 +11,8 @@ from nlpcli import presets
 from nlpcli.commands.config import resolve
 from nlpcli.commands.inspect.model_report import same_shape
 from nlpcli.commands.inspect.parameter_groups import parameters_by_part, part_of, shared_matrices
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model, count_parameters
 from nlpcli.runs.model_cost import memory, operations
 
@@ -59,14 +60,14 @@ def test_parameters_of_heads_and_of_a_source_encoder_have_their_parts():
     assert part_of("source_encoder.embedding.tokens.weight") == "source token embeddings"
     assert part_of("decoder.layers.0.cross_attention_norm.weight") == "decoder norms"
     assert part_of("encoder_embedding.projection.weight") == "token embeddings"
-    config = ModelConfig(d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1, source_layers=1)
+    config = TransformerConfig(d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1, source_layers=1)
     model = build_model(config, 20, {"kind": "text", "outputs": 3, "pooling": "mean"})
     parts = parameters_by_part(model)
     assert "other" not in parts and sum(parts.values()) == count_parameters(model)
 
 
 def test_shared_matrices_are_named():
-    config = ModelConfig(kind="decoder", d_model=8, heads=2, d_ff=8, decoder_layers=1)
+    config = TransformerConfig(kind="decoder", d_model=8, heads=2, d_ff=8, decoder_layers=1)
     assert shared_matrices(build_model(config, 20)) == [
         ["decoder_embedding.tokens.weight", "output_weight_owner.weight"]
     ]
@@ -77,7 +78,7 @@ def test_shared_matrices_are_named():
 @given(SHAPES, st.integers(2, 9))
 def test_operations_of_a_decoder_are_those_of_the_equation(shape, n):
     d, d_ff, layers, vocab = shape["d_model"], shape["d_ff"], shape["decoder_layers"], 30
-    found = operations(ModelConfig(kind="decoder", **shape), vocab, length=n)
+    found = operations(TransformerConfig(kind="decoder", **shape), vocab, length=n)
     expected = layers * layer(d, d_ff, keys=n) + 2 * d * vocab
     assert found.forward == expected
     assert found.training == 3 * expected
@@ -88,7 +89,7 @@ def test_operations_of_a_decoder_are_those_of_the_equation(shape, n):
 @given(SHAPES, st.integers(2, 9))
 def test_operations_of_an_encoder_decoder_are_those_of_the_equation(shape, n):
     d, d_ff, vocab = shape["d_model"], shape["d_ff"], 30
-    found = operations(ModelConfig(**shape), vocab, length=n)
+    found = operations(ModelConfig.model_validate(shape), vocab, length=n)
     encoder = shape["encoder_layers"] * layer(d, d_ff, keys=n)
     decoder = shape["decoder_layers"] * (layer(d, d_ff, keys=n) + 8 * d * d + 4 * n * d) + 2 * d * vocab
     assert found.forward == (encoder + decoder) / 2
@@ -97,7 +98,7 @@ def test_operations_of_an_encoder_decoder_are_those_of_the_equation(shape, n):
 
 
 def test_an_encoder_predicts_hidden_tokens_only_in_training():
-    config = ModelConfig(kind="encoder", d_model=8, heads=2, d_ff=16, encoder_layers=2, mlm_head=True)
+    config = TransformerConfig(kind="encoder", d_model=8, heads=2, d_ff=16, encoder_layers=2, mlm_head=True)
     found = operations(config, 50, length=20)
     states = 2 * layer(8, 16, keys=20)
     assert found.forward == states
@@ -106,7 +107,7 @@ def test_an_encoder_predicts_hidden_tokens_only_in_training():
 
 
 def test_operations_of_a_head_are_counted():
-    config = ModelConfig(kind="encoder", d_model=8, heads=2, d_ff=16, encoder_layers=2)
+    config = TransformerConfig(kind="encoder", d_model=8, heads=2, d_ff=16, encoder_layers=2)
     head = {"kind": "text", "outputs": 5, "pooling": "first"}
     bare, tuned = (operations(config, 50, given, length=10) for given in (None, head))
     assert tuned.forward - bare.forward == pytest.approx(2 * 8 * 5 / 10)
@@ -123,7 +124,7 @@ def test_models_with_memory_are_counted_too(name):
 
 
 def test_memory_is_four_bytes_a_number():
-    config = ModelConfig(d_model=512, heads=8, encoder_layers=6, decoder_layers=6)
+    config = TransformerConfig(d_model=512, heads=8, encoder_layers=6, decoder_layers=6)
     found = memory(config, 1000)
     assert found == {
         "weights": 4000,
@@ -131,14 +132,14 @@ def test_memory_is_four_bytes_a_number():
         "cache_per_token": 6 * 2 * 512 * 4,
         "cache_per_source_token": 6 * 2 * 512 * 4,
     }
-    assert "cache_per_token" not in memory(ModelConfig(kind="encoder"), 1000)
-    narrow = ModelConfig(kind="decoder", d_key=16, d_value=64, heads=2, decoder_layers=1)
+    assert "cache_per_token" not in memory(TransformerConfig(kind="encoder"), 1000)
+    narrow = TransformerConfig(kind="decoder", d_key=16, d_value=64, heads=2, decoder_layers=1)
     assert memory(narrow, 0)["cache_per_token"] == 2 * (16 + 64) * 4
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_heads_that_share_keys_remember_so_many_fewer_of_them(kv_heads):
-    config = ModelConfig(kind="decoder", d_model=32, heads=4, kv_heads=kv_heads, decoder_layers=3, d_ff=16)
+    config = TransformerConfig(kind="decoder", d_model=32, heads=4, kv_heads=kv_heads, decoder_layers=3, d_ff=16)
     model = build_model(config, 50)
     _, state = model.advance(torch.randint(50, (1, 7)), model.init_state(1))
     assert 7 * memory(config, 0)["cache_per_token"] == state.bytes() == 7 * 3 * kv_heads * 2 * 8 * 4
@@ -147,9 +148,9 @@ def test_heads_that_share_keys_remember_so_many_fewer_of_them(kv_heads):
 def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():
     shape = {"kind": "decoder", "d_model": 32, "heads": 2, "decoder_layers": 4}
     token = 2 * 32 * 4
-    windows = memory(ModelConfig(**shape, attention=["full", "window:8+global:2"]), 0)
+    windows = memory(TransformerConfig(**shape, attention=["full", "window:8+global:2"]), 0)
     assert windows["cache_per_token"] == 2 * token and windows["cache_window"] == 2 * (8 + 2) * token
-    linear = memory(ModelConfig(**shape, attention=["linear"]), 0)
+    linear = memory(TransformerConfig(**shape, attention=["linear"]), 0)
     assert linear["cache_per_token"] == 0 and "cache_window" not in linear
 
 
@@ -157,8 +158,8 @@ def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys()
 def test_operations_of_sparse_attention_grow_with_what_is_looked_at(attention):
     shape = {"d_model": 32, "heads": 2, "d_ff": 64, "decoder_layers": 2, "encoder_layers": 2}
     for kind in ("encoder", "decoder"):
-        full = operations(ModelConfig(kind=kind, **shape), 50, length=1024)
-        sparse = operations(ModelConfig(kind=kind, attention=[attention], **shape), 50, length=1024)
+        full = operations(TransformerConfig(kind=kind, **shape), 50, length=1024)
+        sparse = operations(TransformerConfig(kind=kind, attention=[attention], **shape), 50, length=1024)
         assert sparse.training < full.training and sparse.forward < full.forward
         if kind == "decoder":
             assert sparse.decoding < full.decoding

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_settings import of_family
 
-from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.tasks.supervised import Supervised, predict_items
 from nlpcli.tasks.task import Context
@@ -15,8 +15,8 @@ SHAPES = {
     "encoder": {"kind": "encoder", "segments": 2},
     "decoder": {"kind": "decoder", "norm_position": "pre"},
     "encoder-decoder": {"kind": "encoder-decoder"},
-    "xlnet": {"kind": "encoder", "family": "xlnet", "positions": "none"},
-    "transformer-xl": {"kind": "decoder", "family": "transformer-xl", "positions": "none"},
+    "xlnet": {"kind": "encoder", "family": "xlnet"},
+    "transformer-xl": {"kind": "decoder", "family": "transformer-xl"},
 }
 
 
@@ -29,7 +29,7 @@ def shape(request) -> str:
 @pytest.fixture(scope="session")
 def make_context():
     def make(shape, tokenizer, max_length=64, **info) -> Context:
-        return Context(tokenizer, ModelConfig(**SIZES | SHAPES[shape]), info, max_length)
+        return Context(tokenizer, of_family(SIZES | SHAPES[shape]), info, max_length)
 
     return make
 

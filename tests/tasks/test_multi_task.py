@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.multi_task import load_mixture
-from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
@@ -47,7 +47,7 @@ def tokenizer():
 
 @pytest.fixture
 def context(tokenizer):
-    return Context(tokenizer, ModelConfig(**SHAPE), {}, 32)
+    return Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 32)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_settings import of_family
 
-from nlpcli.config.schema import ModelConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
@@ -24,13 +24,13 @@ SHAPES = {
     "encoder": {"kind": "encoder"},
     "decoder": {"kind": "decoder"},
     "encoder-decoder": {"kind": "encoder-decoder"},
-    "xlnet": {"kind": "encoder", "family": "xlnet", "positions": "none"},
+    "xlnet": {"kind": "encoder", "family": "xlnet"},
 }
 
 
 def context(shape="encoder"):
     sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
-    return Context(TOKENIZER, ModelConfig(**{**sizes, **SHAPES[shape]}), {}, 40)
+    return Context(TOKENIZER, of_family({**sizes, **SHAPES[shape]}), {}, 40)
 
 
 def examples(labels, texts=2):

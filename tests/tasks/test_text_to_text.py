@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.config.schema import DecodingConfig, ModelConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import DecodingConfig
 from nlpcli.data.examples import Columns, Example
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
@@ -33,7 +34,7 @@ def tokenizer():
 
 @pytest.fixture
 def context(tokenizer):
-    return Context(tokenizer, ModelConfig(**SHAPE), {}, 64)
+    return Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 64)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_an_unknown_label_is_nothing_to_learn_and_no_hindrance_to_predict(contex
 
 
 def test_long_sides_are_cut_and_counted(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig(**SHAPE), {}, 10), Wording(max_target=4))
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 10), Wording(max_target=4))
     groups = task.encode([example("a" * 9, "b" * 4), example("a" * 10, "b" * 5), example("a", "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(9, 4), (9, 4), (1, 1)]
     assert (task.cut_sources, task.cut_targets) == (1, 1)
@@ -123,7 +124,9 @@ def test_long_sides_are_cut_and_counted(tokenizer):
 
 @given(st.text("ab ", max_size=40), st.text("cd ", max_size=40), st.integers(16, 60))
 def test_words_of_the_prefix_stay_when_texts_are_cut(tokenizer, first, second, length):
-    task = TextToText(Context(tokenizer, ModelConfig(**SHAPE), {}, length), Wording("1: {text} 2: {text2} end", 4))
+    task = TextToText(
+        Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, length), Wording("1: {text} 2: {text2} end", 4)
+    )
     [[item]] = task.encode([example(first, second=second)])
     found = text(task, item.source)
     assert len(item.source) <= length - 1 and found.endswith("end") and found.startswith("1:") and "2:" in found
@@ -132,7 +135,7 @@ def test_words_of_the_prefix_stay_when_texts_are_cut(tokenizer, first, second, l
 
 
 def test_no_target_is_longer_than_a_model_can_read(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig(**SHAPE), {}, 8), Wording(max_target=100))
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), {}, 8), Wording(max_target=100))
     [[item]] = task.encode([example("a", "b" * 50)])
     batch = task.collate([item])
     assert batch.target.size(1) == 8
@@ -141,7 +144,7 @@ def test_no_target_is_longer_than_a_model_can_read(tokenizer):
 def test_a_model_read_from_bart_keeps_its_starts(tokenizer):
     special = tokenizer.special
     info = {"read_from": "bart", "source_start": [special.bos], "target_start": [special.eos, special.bos]}
-    task = TextToText(Context(tokenizer, ModelConfig(**SHAPE), info, 64), Wording())
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(SHAPE), info, 64), Wording())
     [[item]] = task.encode([example("a", "b")])
     batch = task.collate([item])
     assert batch.source[0, 0] == special.bos and batch.source[0, -1] == special.eos
@@ -238,7 +241,7 @@ def decoder(tokenizer):
 
 @pytest.fixture
 def streamed(tokenizer):
-    return Context(tokenizer, ModelConfig(**DECODER), {}, 64)
+    return Context(tokenizer, ModelConfig.model_validate(DECODER), {}, 64)
 
 
 def test_a_decoder_predicts_what_follows_the_source_and_nothing_else(streamed, decoder):
@@ -258,7 +261,7 @@ def test_a_decoder_predicts_what_follows_the_source_and_nothing_else(streamed, d
 
 
 def test_source_and_target_of_a_decoder_share_its_length(tokenizer):
-    task = TextToText(Context(tokenizer, ModelConfig(**DECODER), {}, 20), Wording("{text}>", max_target=6))
+    task = TextToText(Context(tokenizer, ModelConfig.model_validate(DECODER), {}, 20), Wording("{text}>", max_target=6))
     groups = task.encode([example("a" * 50, "b" * 50), example("a" * 50, "b")])
     assert [(len(item.source), len(item.target)) for [item] in groups] == [(13, 6), (13, 1)]
     assert all(item.source[-1] == tokenizer.encode([">"])[0][-1] for [item] in groups)

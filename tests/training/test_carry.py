@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from nlpcli.config.schema import TrainingConfig
+from nlpcli.config.transformer_xl_settings import TransformerXLConfig
 from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shards import build_shards
 from nlpcli.models.transformer_xl import TransformerXL
@@ -40,9 +41,8 @@ def trainer(tmp_path, corpus, quiet):
         task = Task(windows, TokenStream(shards, eos=eos), context=CONTEXT)
         task.seen = []
         torch.manual_seed(3)
-        model = TransformerXL(
-            vocab_size=tokenizer.vocab_size, d_model=16, heads=2, d_ff=24, layers=2, memory_length=20, dropout=0.1
-        )
+        settings_ = TransformerXLConfig(d_model=16, heads=2, d_ff=24, decoder_layers=2, memory_length=20, dropout=0.1)
+        model = TransformerXL(settings_, tokenizer.vocab_size)
         common = {"max_steps": 40, "evaluate_every": 20, "log_every": 1, "precision": "float32", "device": "cpu"}
         return Trainer(
             model=model, task=task, settings=TrainingConfig(**{**common, **settings}), run=tmp_path / name,

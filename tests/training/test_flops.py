@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.training.checkpoint import checkpoints, load_yaml
 from nlpcli.training.flops import counted
@@ -13,7 +13,8 @@ from nlpcli.training.training_log import read_metrics
 def test_the_count_of_a_decoder_is_that_of_its_equation():
     layers, d, ff, n = 3, 32, 64, 16
     model = build_model(
-        ModelConfig(kind="decoder", encoder_layers=layers, decoder_layers=layers, d_model=d, heads=4, d_ff=ff), 100
+        TransformerConfig(kind="decoder", encoder_layers=layers, decoder_layers=layers, d_model=d, heads=4, d_ff=ff),
+        100,
     )
     tokens = torch.randint(5, 100, (4, n))
     with counted() as operations:

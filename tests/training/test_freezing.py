@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nlpcli.config.schema import ModelConfig, TrainingConfig
+from nlpcli.config.schema import TrainingConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.lora import add_lora
 from nlpcli.models.build import build_model
@@ -24,7 +25,7 @@ from nlpcli.training.metric_direction import higher_is_better
 from nlpcli.training.training_log import read_metrics
 from nlpcli.training.training_loop import Trainer
 
-ENCODER = ModelConfig(
+ENCODER = TransformerConfig(
     kind="encoder", d_model=8, heads=2, d_ff=12, encoder_layers=3, dropout=0.2, pooler=True, mlm_head=True
 )
 STEPS_AN_EPOCH = 4
@@ -273,7 +274,7 @@ def test_what_is_frozen_for_good_stays_in_every_way(trainer):
 
 
 def test_a_shared_matrix_is_frozen_under_any_of_its_names():
-    model = build_model(ModelConfig(d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1), 10)
+    model = build_model(TransformerConfig(d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1), 10)
     assert freeze(model, ["output_weight_owner"]) == ["output_weight_owner.weight"]
     assert not model.encoder_embedding.tokens.weight.requires_grad
 
@@ -334,7 +335,7 @@ def test_a_model_without_a_head_has_nothing_to_train_in_its_head():
 
 
 def test_a_model_without_a_head_is_unfrozen_from_its_last_layer():
-    config = ModelConfig(d_model=8, heads=2, d_ff=8, encoder_layers=2, decoder_layers=2, norm_position="pre")
+    config = TransformerConfig(d_model=8, heads=2, d_ff=8, encoder_layers=2, decoder_layers=2, norm_position="pre")
     plan = make_plan(build_model(config, 10), "gradual")
     assert [stage.name for stage in plan.stages] == [
         "decoder.1", "decoder.1, decoder.0", "decoder.1, decoder.0, encoder.1",

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nlpcli.config.schema import ModelConfig, TrainingConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.training.optimizer import OptimizerGroup, hidden_matrices, make_optimizer
@@ -18,7 +19,7 @@ MUON = TrainingConfig(optimizer="muon", lr=0.01, weight_decay=0.1)
 def model(tie="all", **settings):
     torch.manual_seed(0)
     config = {"kind": "decoder", "d_model": 16, "heads": 2, "d_ff": 32, "decoder_layers": 2, "tie": tie, **settings}
-    return build_model(ModelConfig(**config), 40)
+    return build_model(ModelConfig.model_validate(config), 40)
 
 
 def backward(model, seed=1):

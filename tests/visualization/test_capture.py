@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_settings import of_family
 
-from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.padded_batch import Row, stack
 from nlpcli.visualization.capture import OWN, capture, site_of
@@ -24,7 +24,7 @@ SIZES = {
 
 def model(head=None, **settings):
     torch.manual_seed(3)
-    return build_model(ModelConfig(**{**SIZES, **settings}), VOCABULARY, head).eval()
+    return build_model(of_family({**SIZES, **settings}), VOCABULARY, head).eval()
 
 
 TOKENS = torch.tensor([[4, 5, 6, 7, 8]])

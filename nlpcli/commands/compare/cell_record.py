@@ -241,7 +241,7 @@ def tokenizer_key(cell: Cell) -> str | None:
 
     config, request = cell.config, cell.request
     data = config.data
-    if request.tokenizer is not None or config.init or config.model.source_layers or not data.train:
+    if request.tokenizer is not None or config.init or config.model.source_encoder_layers or not data.train:
         return None
     made_of = [
         cell.command, config.task, config.tokenizer.model_dump(), digest(tuple(data.train)),

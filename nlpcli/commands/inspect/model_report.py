@@ -8,7 +8,7 @@ from typing import Any
 
 from nlpcli import presets
 from nlpcli.commands.inspect.findings import Inspection, Section, amount, percent, size
-from nlpcli.commands.inspect.parameter_groups import layers_by_stack, parameters_by_part, shared_matrices
+from nlpcli.commands.inspect.parameter_groups import parameters_by_part, shared_matrices
 from nlpcli.commands.inspect.weight_statistics import (
     header,
     not_finite,
@@ -18,7 +18,7 @@ from nlpcli.commands.inspect.weight_statistics import (
     weight_section,
 )
 from nlpcli.config.counting import counted
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.runs.model_cost import as_facts, memory, operations
 from nlpcli.runs.open_model import is_huggingface, open_model
@@ -48,7 +48,8 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
     path = Path(path)
     loaded = open_model(path, needs_tokenizer=False)
     config, info, files = loaded.config, loaded.info, weight_files(path)
-    length = min(length, _longest(config) or length)
+    shape = config.model_dump()
+    length = min(length, config.position_limit or length)
     parts = parameters_by_part(loaded.model, config.kind)
     total = sum(parts.values())
     counts = as_facts(operations(config, loaded.vocab_size, info.get("head"), length=length))
@@ -65,10 +66,10 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "metrics": info.get("metrics") or {},
         "signatures": info.get("signatures") or {},
         "step": info.get("step"),
-        "layers": {_key(name): count for name, count in layers_by_stack(config).items()},
-        **{name: getattr(config, name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
-        "kv_heads": (config.kv_heads or config.heads) if config.family == "transformer" else None,
-        "context_length": _longest(config),
+        "layers": {_key(name): count for name, count in config.stacks.items()},
+        **{name: shape.get(name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
+        "kv_heads": shape.get("kv_heads") or (shape["heads"] if "kv_heads" in shape else None),
+        "context_length": config.position_limit,
         "trained_context_length": info.get("context") or info.get("max_length"),
         "max_source_length": config.max_length if config.kind == "encoder-decoder" else None,
         "pooling": _pooling(path, info),
@@ -100,11 +101,7 @@ def _key(name: str) -> str:
 
 def same_shape(config: ModelConfig) -> list[str]:
     """The presets of this shape: all settings are theirs but dropout, the first weights, and heads of pretraining."""
-    skipped = _NOT_SHAPE | {"decoder_layers" if config.kind == "encoder" else "encoder_layers"}
-    if config.kind == "encoder-decoder":
-        skipped = _NOT_SHAPE
-    if config.positions != "learned":
-        skipped = skipped | {"max_length"}
+    skipped = _NOT_SHAPE | config.without_effect
     own = _shape(config, skipped)
     return [name for name in presets.names() if _shape(_preset(name), skipped) == own]
 
@@ -115,14 +112,9 @@ def _preset(name: str) -> ModelConfig:
 
 def _shape(config: ModelConfig, skipped: set[str]) -> dict[str, Any]:
     found = {name: value for name, value in config.model_dump().items() if name not in skipped}
-    for name in ("d_key", "d_value"):
-        found[name] = found[name] or config.d_model / config.heads
+    for name in {"d_key", "d_value"} & found.keys():
+        found[name] = found[name] or config.d_model / found["heads"]
     return found
-
-
-def _longest(config: ModelConfig) -> int | None:
-    """The most tokens of a sequence, None where nothing in the model limits it."""
-    return config.max_length if config.positions == "learned" else None
 
 
 def _objective(path: Path) -> str | None:

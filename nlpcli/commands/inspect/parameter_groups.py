@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nlpcli.config.schema import ModelConfig
 
 _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands in
     (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
@@ -58,10 +56,3 @@ def shared_matrices(model: nn.Module) -> list[list[str]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     return [group for group in names.values() if len(group) > 1]
-
-
-def layers_by_stack(config: ModelConfig) -> Mapping[str, int]:
-    """How many layers the stacks have that the model has."""
-    counts = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
-    found = {name: count for name, count in counts.items() if name in config.kind.split("-")}
-    return {"source encoder": config.source_layers, **found} if config.source_layers else found

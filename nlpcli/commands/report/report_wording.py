@@ -8,7 +8,7 @@ from typing import Any
 
 from nlpcli.commands.report.output_scores import Final, Paired
 from nlpcli.commands.report.report import Output, Report
-from nlpcli.config.families import DEFAULT
+from nlpcli.config.model_settings import DEFAULT
 
 NOTHING = "–"
 _NOT_IN_PERCENT = re.compile("loss|perplexity|^bits_")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.visualize_attention.request import Given, Looking, Opened, Seen, View, not_possible
-from nlpcli.config.families import PERMUTES
+from nlpcli.config.model_settings import permuting_families
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import newest_model
 from nlpcli.runs.open_model import open_model
@@ -98,7 +98,7 @@ def _newest(job: Looking, say: Callable[[str], None], root: Path = Path("runs"))
 
 
 def _is_able(info: dict[str, Any], job: Looking) -> bool:
-    if job.order is not None and info["model"].get("family") not in PERMUTES:
+    if job.order is not None and info["model"].get("family") not in permuting_families():
         return False
     return job.memory is None or bool(info["model"].get("memory_length"))
 

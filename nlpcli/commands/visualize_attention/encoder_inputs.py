@@ -78,7 +78,7 @@ def rows_of(opened: Opened, parts: list[Part]) -> Rows:
     layout = Layout.of(config, special, opened.loaded.info)
     texts = [part.ids for part in parts if not part.special]
     row = layout.row(*texts)
-    return stack([row], special.pad, segments=config.segments > 1).to(opened.device)
+    return stack([row], special.pad, segments=config.segment_count > 1).to(opened.device)
 
 
 def _moved(tokens: Side, start: Side) -> Side:

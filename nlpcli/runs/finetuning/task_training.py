@@ -314,7 +314,7 @@ def _told(task: Task) -> str:
 def max_length_of(config: RunConfig) -> int:
     """The most tokens of a sequence that the model can read and the settings allow."""
     model = config.model
-    return min(config.data.max_length, model.max_length) if model.positions == "learned" else config.data.max_length
+    return min(config.data.max_length, model.position_limit or config.data.max_length)
 
 
 def texts_of(kind: Task | type[Task], examples: Iterable[Any]) -> Iterator[str]:

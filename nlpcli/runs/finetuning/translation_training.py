@@ -98,7 +98,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         source_start=sides.source_start,
         target_start=sides.target_start,
     )
-    if config.model.positions == "learned":
+    if config.model.position_limit:
         _check_positions(config, dev.lengths + task.around)
     listener.note(
         counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
@@ -155,7 +155,7 @@ def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, 
     from nlpcli.runs.open_tokenizer import open_tokenizer
     from nlpcli.text import load_tokenizer
 
-    given, layers = request.source_tokenizer, config.model.source_layers
+    given, layers = request.source_tokenizer, config.model.source_encoder_layers
     if not layers:
         if given is not None:
             raise NlpcliError(
@@ -305,7 +305,7 @@ def _check_parallel(train: Sequence[str], dev: Sequence[str], warn: Callable[[st
 
 def _lines(config: RunConfig) -> Iterator[str]:
     """The text of the (first) tokenizer: that of the target alone where sources have their own."""
-    return _read_lines(config.data.train[1:] if config.model.source_layers else config.data.train)
+    return _read_lines(config.data.train[1:] if config.model.source_encoder_layers else config.data.train)
 
 
 def _read_lines(paths: Iterable[str]) -> Iterator[str]:

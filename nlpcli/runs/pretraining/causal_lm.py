@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nlpcli.attention.kinds import check_attention
 from nlpcli.config.counting import counted
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
@@ -31,25 +30,20 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "decoder")
     check_positions(config, config.data.context)
     model, data = config.model, config.data
-    if data.document_mask and model.segment_recurrence:
-        raise NlpcliError(
-            f"--document-mask can't be used with {model.family}, which attends across documents",
-            hint="leave out --document-mask",
-        )
+    if data.document_mask:
+        model.check_document_mask("data.document_mask")
     if data.document_mask and data.documents == "file":
         raise NlpcliError(
             "--document-mask needs several documents, but this text is read as one",
             hint="use --documents lines or --documents paragraphs",
         )
-    if data.document_mask:
-        check_attention(model.attention, setting="data.document_mask with model.attention", needs=["documents"])
     stride = data.eval_stride or data.context
     if stride > data.context:
         raise NlpcliError(
             f"data.eval_stride {stride} is greater than data.context {data.context}, so tokens would be skipped",
             hint=f"set data.eval_stride to at most {data.context}",
         )
-    if model.memory_length and stride != data.context:
+    if model.carried_states and stride != data.context:
         raise NlpcliError(
             "data.eval_stride has no effect on a model with memory, which reads each token once",
             hint="leave out data.eval_stride",
@@ -57,7 +51,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
-    adaptive = any(border < config.tokenizer.vocab_size for border in config.model.adaptive_cutoffs)
+    adaptive = any(border < config.tokenizer.vocab_size for border in config.model.vocabulary_borders)
     if adaptive:
         from nlpcli.layers.vocabulary_loss import LossSettings
         from nlpcli.objectives.token_loss import check_adaptive
@@ -75,7 +69,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     data, training = config.data, config.training
     train_shards, dev_shards = inputs.corpus.shards(tokenizer)
     eos = None if data.documents == "file" else tokenizer.special.eos
-    cut = StreamedWindows if config.model.memory_length else PackedWindows
+    cut = StreamedWindows if config.model.carried_states else PackedWindows
     windows = cut(
         train_shards,
         data.context,
@@ -99,7 +93,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         parts = Parts()
         metrics = text_metrics(
             parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,
-            stride=task.stride, memory=config.model.memory_length,
+            stride=task.stride, memory=config.model.carried_states,
         )  # fmt: skip
         samples = continuations(task, tokenizer, model, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nlpcli.config.counting import counted
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import RunConfig
 from nlpcli.runs.dev_samples import Parts, Shown
 from nlpcli.runs.pretraining.prepared_objective import (
     ObjectiveInputs,
@@ -33,8 +34,7 @@ _ORDERS = ("nsp", "sop")
 def with_heads(model: ModelConfig, weights: Mapping[str, float], *, pairs: bool) -> ModelConfig:
     """The model with the heads that these objectives train and no others, and with segments where pairs are read."""
     ordered = any(name in weights for name in _ORDERS)
-    heads = {"mlm_head": "mlm" in weights, "pooler": ordered, "pair_head": ordered}
-    return model.model_copy(update={**heads, "segments": max(model.segments, 2) if pairs else model.segments})
+    return model.with_pretraining_heads(mlm="mlm" in weights, pairs=ordered, segments=2 if pairs else 0)
 
 
 def check(config: RunConfig, weights: Mapping[str, float]) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
-from nlpcli.config.families import DEFAULT, PERMUTES
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import DEFAULT, ModelConfig, permuting_families
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.dev_samples import Shown
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, default_preset
@@ -113,7 +113,7 @@ def check_kind(config: RunConfig, kind: str, *, permutes: bool = False) -> None:
     if model.kind == kind and model.permutes == permutes:
         return
     plain = model.kind != kind  # the family need not be named
-    family = next(iter(PERMUTES)) if permutes else DEFAULT
+    family = permuting_families()[0] if permutes else DEFAULT
     wanted, found = (
         name if family == DEFAULT and plain else f"{family} {name}"
         for family, name in ((family, kind), (model.family, model.kind))
@@ -136,7 +136,7 @@ def check_context(config: RunConfig, least: int, why: str) -> None:
 
 def check_positions(config: RunConfig, length: int) -> None:
     """Raises: NlpcliError when learned positions end before `length` tokens do."""
-    if config.model.positions == "learned" and length > config.model.max_length:
+    if length > (config.model.position_limit or length):
         raise NlpcliError(
             f"data.context {config.data.context} is greater than model.max_length {config.model.max_length}",
             hint=f"set model.max_length={config.data.context}, or a smaller data.context",

@@ -6,12 +6,13 @@ import json
 
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.commands.generate.prompt_data import read_records
 from nlpcli.commands.generate.prompt_layout import Demonstrations
 from nlpcli.commands.generate.prompt_template import Case, Record, read_template
 from nlpcli.commands.generate.prompting import Prompter, Prompting
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.data.columns import Columns
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
@@ -49,7 +50,7 @@ def model(tmp_path):
     def it(tokenizer, kind="decoder", task="language-model", info=None, **shape):
         torch.manual_seed(5)
         sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1, "max_length": 80}
-        config = ModelConfig(kind=kind, **{**sizes, "positions": "learned", **shape})
+        config = of_family({"kind": kind, **sizes, "positions": "learned", **shape})
         body = build_model(config, tokenizer.vocab_size)
         if hasattr(body, "output_weight"):
             body.output_weight.data.mul_(8)
@@ -132,7 +133,7 @@ def test_an_encoder_decoder_scores_whole_answers_given_the_prompt_as_its_source(
 
 
 def test_a_model_with_memory_reads_prompts_in_segments(model, solve, tokenizer):
-    shape = {"family": "transformer-xl", "positions": "none", "memory_length": 7, "info": {"context": 5}}
+    shape = {"family": "transformer-xl", "memory_length": 7, "info": {"context": 5}}
     answers, _, _ = solve(model(tokenizer, **shape), REVIEWS)
     one, _, _ = solve(model(tokenizer, **shape), REVIEWS, batch_tokens=1)
     for first, second in zip(answers, one, strict=True):
@@ -219,7 +220,7 @@ def test_an_answer_without_room_for_a_prompt_is_refused(model, solve, tokenizer)
 def test_a_written_answer_ends_before_the_stop_text_and_does_not_depend_on_the_batch(
     model, solve, tokenizer, kind, beam_size
 ):
-    shape = {"kind": kind} if "-xl" not in kind else {"family": kind, "positions": "none", "memory_length": 9}
+    shape = {"kind": kind} if "-xl" not in kind else {"family": kind, "memory_length": 9}
     template = {"prompt": "{text}:", "stop": [" ", "\n", "i"], "max_new_tokens": 9, "beam_size": beam_size}
     path = model(tokenizer, **shape)
     answers, scores, _ = solve(path, template)
@@ -350,7 +351,7 @@ def test_an_encoder_is_refused_in_words(model, solve, tokenizer):
 
 
 def test_a_model_with_a_tasks_head_is_refused_in_words(solve, tokenizer, tmp_path):
-    config = ModelConfig(kind="decoder", d_model=16, heads=2, d_ff=16, decoder_layers=1)
+    config = TransformerConfig(kind="decoder", d_model=16, heads=2, d_ff=16, decoder_layers=1)
     head = {"kind": "text", "outputs": 2, "pooling": "last", "dense": False, "dropout": 0.0, "layers": "last"}
     body = build_model(config, tokenizer.vocab_size, head)
     info = {"task": "classify", "head": head}

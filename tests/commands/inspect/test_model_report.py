@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nlpcli.commands.inspect import inspect
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import write_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model, count_parameters
@@ -31,7 +31,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(1)
     tokenizer = train_tokenizer("byte-bpe", ["the quick brown fox jumps"] * 5, vocab_size=270)
-    config = ModelConfig(**SHAPE)
+    config = ModelConfig.model_validate(SHAPE)
     model = build_model(config, tokenizer.vocab_size)
     save_model(folder / "own", weights=model.state_dict(), config=config, tokenizer=tokenizer, info=INFO)
     (folder / "theirs").mkdir()

@@ -13,7 +13,8 @@ import torch
 import nlpcli
 from nlpcli.commands.inspect import inspect
 from nlpcli.config.loading import dump_yaml
-from nlpcli.config.schema import ModelConfig, RunConfig
+from nlpcli.config.model_settings import ModelConfig
+from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
@@ -27,7 +28,9 @@ SHAPE = {"d_model": 8, "heads": 2, "d_ff": 12, "encoder_layers": 1, "decoder_lay
 def run(tmp_path):
     """A run that was interrupted after its second checkpoint."""
     path = tmp_path / "runs" / "a run"
-    config = RunConfig(task="translation", model=ModelConfig(**SHAPE), training={"max_steps": 40, "metric": "loss"})
+    config = RunConfig(
+        task="translation", model=ModelConfig.model_validate(SHAPE), training={"max_steps": 40, "metric": "loss"}
+    )
     tokenizer = train_tokenizer("chars", ["the quick brown fox"])
     model = build_model(config.model, tokenizer.vocab_size)
     info = {"task": "translation", "metrics": {"loss": 3.5, "bleu": 1.0}, "step": 20}

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.commands.score.perplexity import Reading, perplexity_of
-from nlpcli.config.schema import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
@@ -33,7 +33,7 @@ def write(tmp_path, tokenizer):
     def it(kind="decoder", task="language-model", info=None, **shape):
         torch.manual_seed(1)
         sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1, "max_length": 32}
-        config = ModelConfig(kind=kind, **{**sizes, "positions": "learned", **shape})
+        config = of_family({"kind": kind, **sizes, "positions": "learned", **shape})
         model = build_model(config, tokenizer.vocab_size)
         if hasattr(model, "output_weight"):
             model.output_weight.data.mul_(3)
@@ -84,7 +84,7 @@ def test_lines_as_documents_end_where_the_model_learnt_that_they_do(write, text,
 
 
 def test_a_model_with_memory_reads_segment_after_segment(write, text, tokenizer):
-    path = write(family="transformer-xl", positions="none", memory_length=6)
+    path = write(family="transformer-xl", memory_length=6)
     model, ids = load_model(path).model, tokenizer.encode([TEXT])[0]
     nats, memory = 0.0, None
     for start in range(0, len(ids) - 1, 16):
@@ -130,7 +130,7 @@ def test_of_a_masked_language_model_every_token_is_hidden_in_turn(write, text, t
         ({}, {"memory_length": 3}, "has no memory"),
         ({}, {"context": 33}, "only 32 positions"),
         ({}, {"stride": 17}, "tokens would be skipped"),
-        ({"family": "transformer-xl", "positions": "none", "memory_length": 6}, {"stride": 3}, "reads each token once"),
+        ({"family": "transformer-xl", "memory_length": 6}, {"stride": 3}, "reads each token once"),
         ({"kind": "encoder", "task": "encoder"}, {}, "can't predict tokens"),
         ({"kind": "encoder", "task": "encoder", "mlm_head": True}, {"stride": 3}, "--stride has no effect on a masked"),
         ({"kind": "encoder-decoder", "task": "translation"}, {}, "is a translation model"),

@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli.commands.visualize_attention.collect_maps import look
 from nlpcli.commands.visualize_attention.request import Given, Looking
-from nlpcli.config.schema import ModelConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
 from nlpcli.text import train_tokenizer
@@ -34,7 +34,7 @@ def write_model(tmp_path_factory):
         if source is not None:
             source = pieces(*source)
             settings |= {"source_layers": 1, "source_vocab_size": source.vocab_size}
-        config = ModelConfig(**{**SIZES, **settings})
+        config = of_family({**SIZES, **settings})
         model = build_model(config, tokenizer.vocab_size, head)
         about = {"task": task, **(info or {}), **({"head": head} if head else {})}
         save_model(

@@ -234,8 +234,8 @@ def test_an_answer_in_the_same_stream_is_a_group_of_its_own(write_model, see):
 
 # --- memory and orders -------------------------------------------------------------------------------------------
 
-XL = {"family": "transformer-xl", "kind": "decoder", "positions": "none"}
-XLNET = {"family": "xlnet", "kind": "encoder", "positions": "none"}
+XL = {"family": "transformer-xl", "kind": "decoder"}
+XLNET = {"family": "xlnet", "kind": "encoder"}
 
 
 def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, told):

@@ -10,7 +10,7 @@ import torch
 
 from nlpcli.commands.visualize_attention import word_alignment
 from nlpcli.commands.visualize_attention.word_alignment import METHODS, Aligning, align, parse_layer
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.decoding.aligner import Aligner, Look, Pair
 from nlpcli.decoding.alignment_symmetrization import (
     agreed,
@@ -39,7 +39,7 @@ def write(path, tokenizer, seed, layers):
     """A model that listens to its source as sharply as a trained one."""
     torch.manual_seed(seed)
     sizes = {"d_model": 16, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": layers, "max_length": 64}
-    config = ModelConfig(kind="encoder-decoder", positions="learned", **sizes)
+    config = TransformerConfig(kind="encoder-decoder", positions="learned", **sizes)
     model = build_model(config, tokenizer.vocab_size)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 import torch
 
-from nlpcli.config.schema import ModelConfig
+from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.convert.huggingface_folder import write_huggingface
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
@@ -76,7 +76,7 @@ def marian():
 def published(family, tmp_path):
     """A model in a folder as others publish it: nothing of this program is in it."""
     tokenizer = marian() if family == "marian" else train_tokenizer("chars", ["ab xy"], byte_fallback=False)
-    config = ModelConfig(**SMALL, **MODELS[family])
+    config = TransformerConfig(**SMALL, **MODELS[family])
     torch.manual_seed(3)
     model = build_model(config, tokenizer.vocab_size)
     with torch.no_grad():
