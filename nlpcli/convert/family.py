@@ -85,10 +85,10 @@ class Family:
         ]
         head = ours["d_model"] / ours["heads"]
         if "d_key" not in self.same:
-            found += [name for name in ("d_key", "d_value") if ours[name] not in (None, head)]
+            found += [name for name in ("d_key", "d_value") if ours.get(name) not in (None, head)]
         elif (ours["d_key"] or head) != (ours["d_value"] or head):
             found.append("d_value")
-        if ours["tie"] not in self.fixed.get("tie", ("all", "source-target", "target-output", "none")):
+        if ours.get("tie", "all") not in self.fixed.get("tie", ("all", "source-target", "target-output", "none")):
             found.append("tie")
         return found + self.also(ours)
 

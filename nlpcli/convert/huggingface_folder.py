@@ -116,7 +116,7 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer:
     place = str(path / CONFIG)
     whole = {**family.defaults, **theirs}
     derived = family.config_in(theirs, weights, place)
-    if cls is not None:
+    if cls is not None and "tie" in derived:
         derived["tie"] = "all"  # there is no other matrix for an output
     ours = _own_config(theirs, derived, family, whole, weights, kept, place) or derived
     if tuned and family.fixed.get("family", "transformer") == "transformer":
@@ -128,7 +128,7 @@ def read_huggingface(path: Path, *, allow_pickle: bool = False, needs_tokenizer:
         found = heads.tensors_in(cls, pairs, weights, ours, tuned)
         if kept:
             found = _as_they_were(found, kept, cls, stored, weights, ours, tuned)
-        if ours["positions"] == "sinusoidal" and derived["positions"] == "sinusoidal-halves":
+        if ours.get("positions") == "sinusoidal" and derived.get("positions") == "sinusoidal-halves":
             found = halved(found, back=True)
     except KeyError as error:
         raise NlpcliError(f"{path}: the weight {error} is missing") from None
@@ -295,7 +295,7 @@ def _longest(path: Path, ours: Config) -> int:
     """The most tokens of a text."""
     file = path / "tokenizer_config.json"
     said = read_json(file).get("model_max_length") if file.exists() else None
-    least = ours["max_length"] if ours["positions"] == "learned" else _LONGEST
+    least = ours["max_length"] if ours.get("positions") == "learned" else _LONGEST
     return min(said, least) if isinstance(said, int) and said > 0 else least
 
 
@@ -430,7 +430,7 @@ def write_huggingface(
         theirs |= heads.settings_out(cls, info)
     if head:
         weights = {name.removeprefix(_BODY): tensor for name, tensor in weights.items()}
-    if config["positions"] == "sinusoidal":
+    if config.get("positions") == "sinusoidal":
         weights = halved(weights)
     pairs = family.pairs(config, {**family.defaults, **theirs})
     if cls:
@@ -488,7 +488,7 @@ def _kept(weights: Weights, back: Weights) -> dict[str, Tensor]:
 
 def _reads(config: Config, info: Mapping[str, Any]) -> int | None:
     """The most tokens the tokenizer is to give."""
-    longest = config["max_length"] if config["positions"] != "relative" else None
+    longest = config["max_length"] if config.get("positions") != "relative" else None
     tuned = info.get("max_length") if info.get("head") else None
     return min(n for n in (longest, tuned) if n is not None) if longest or tuned else None
 

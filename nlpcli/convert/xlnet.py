@@ -80,14 +80,7 @@ XLNET = Family(
     },
     fixed={
         "family": "xlnet",
-        "norm_position": "post",
-        "positions": "none",
-        "segments": 2,
-        "attention_bias": False,
-        "share_position_biases": False,
         "activation": tuple(WRITTEN_ACTIVATIONS),
-        "output_bias": (False, True),  # there is always one
-        "mlm_head": (False, True),  # as is the vocabulary
         "initialization": "normal",
     },
     handled=("clamp_length",),

@@ -21,6 +21,7 @@ from nlpcli.config.files import AlreadyThere, check_regular, new_directory, sha2
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
+from nlpcli.escaping import shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,8 @@ DESCRIPTION = "model.yaml"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
 SOURCE_TOKENIZER = "source-tokenizer"
+FORMAT = 2
+"""The form of model folders that this version writes and reads; 1 had all settings of all families in one list."""
 
 
 class _Description(BaseModel):
@@ -138,8 +141,9 @@ def save_model(
         save_tokenizer(path, source_tokenizer, SOURCE_TOKENIZER)
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in unshared(weights).items()})
     description = {
-        "nlpcli": __version__,
         **info,
+        "nlpcli": __version__,
+        "format": FORMAT,
         "model": config.model_dump(),
         "vocab_size": info["vocab_size"] if tokenizer is None else tokenizer.vocab_size,
         "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
@@ -256,6 +260,13 @@ def read_info(path: Path) -> dict[str, Any]:
     if not (path / DESCRIPTION).exists():
         raise NlpcliError(f"{path}: the folder contains no finished model ({DESCRIPTION} is missing)")
     info = load_yaml(path / DESCRIPTION)
+    if "model" in info and info.get("format", 1) != FORMAT:
+        raise NlpcliError(
+            f"{path / DESCRIPTION}: the folder has format {shortened(str(info.get('format', 1)))}, but this version of "
+            f"nlpcli reads format {FORMAT}",
+            hint="train the model again, or use the version that made it"
+            + (f" ({shortened(str(info['nlpcli']))})" if "nlpcli" in info else ""),
+        )
     parse(_Description, info, str(path / DESCRIPTION))
     return info
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from model_settings import of_family
 
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert.huggingface_folder import FAMILIES, choose_family
@@ -73,7 +74,7 @@ def test_every_preset_of_a_published_family_has_its_class():
 def test_every_family_has_a_model_that_is_tried_both_ways(all_settings, origins):
     tried = set()
     for name, settings in all_settings.items():
-        config = ModelConfig.model_validate(settings).model_dump()
+        config = of_family(settings).model_dump()
         tried.add(choose_family(config, origins(name).get("read_from")).model_type)
     assert tried == set(FAMILIES)
 

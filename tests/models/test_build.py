@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from model_settings import of_family
 
 from nlpcli import presets
 from nlpcli.config.model_settings import ModelConfig
@@ -310,13 +311,13 @@ def test_a_setting_changes_the_model_or_is_refused(setting, family):
     if setting in ("mlm_head", "pooler"):
         value = not base.get(setting, False)
     try:
-        config = ModelConfig.model_validate({**base, **needed, setting: value})
+        config = of_family({**base, **needed, setting: value})
     except ValueError as error:
         allowed = "needs? a model of kind encoder|pair_head needs|kind encoder or decoder"
         assert re.search(allowed, str(error)), error
         assert family != "encoder" or setting in {"source_layers", "source_vocab_size", "decoder_attention"}
         return
-    plain = ModelConfig.model_validate({**base, **needed})
+    plain = of_family({**base, **needed})
     models = []
     for each in (plain, config):
         torch.manual_seed(5)

@@ -155,9 +155,8 @@ def test_a_body_under_a_head_is_found(tokenizers):
 
 def test_the_vocabulary_of_an_adaptive_softmax_is_not_exchanged_but_may_grow(tokenizers):
     old = theirs(words=[f"w{n}" for n in range(30)])
-    model = build_model(
-        SMALL | MODELS["transformer-xl"] | {"adaptive_cutoffs": [10]}, old.vocab_size
-    )  # fmt: skip
+    settings = of_family(SMALL | MODELS["transformer-xl"] | {"adaptive_cutoffs": [10]})
+    model = build_model(settings, old.vocab_size)
     with pytest.raises(NlpcliError, match="sorted by frequency"):
         carry_embeddings(model.state_dict(), old, tokenizers["words"])
     weights, carried = carry_embeddings(model.state_dict(), old, with_roles(old, ["sep"]))

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from nlpcli.config.loading import dump_yaml, load_yaml
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.models.build import build_model
@@ -396,3 +397,13 @@ def test_values_of_another_kind_in_a_description_are_named(saved, key, value):
     (path / DESCRIPTION).write_text(yaml.safe_dump(info))
     with pytest.raises(NlpcliError, match=rf"model\.yaml: {key}"):
         read_info(path)
+
+
+@pytest.mark.parametrize("stored", [None, 1, 3, "x"])
+def test_a_folder_of_another_format_is_refused_with_a_sentence(saved, stored):
+    path, _ = saved
+    info = load_yaml(path / "model.yaml")
+    info.pop("format") if stored is None else info.update(format=stored)
+    (path / "model.yaml").write_text(dump_yaml(info))
+    with pytest.raises(NlpcliError, match=rf"has format {stored or 1}, but this version of nlpcli reads format 2"):
+        load_model(path)

@@ -155,5 +155,5 @@ def test_dropout_acts_in_training_and_rests_in_evaluation(settings):
 
 
 def test_shared_biases_are_one_pair():
-    count = {share: sum(p.numel() for p in build(share_biases=share).parameters()) for share in (True, False)}
+    count = {share: sum(p.numel() for p in build(share_position_biases=share).parameters()) for share in (True, False)}
     assert count[False] - count[True] == 2 * 2 * 16

@@ -77,14 +77,14 @@ def batch(pad, segments):
 
 def outputs(theirs, ours, *, masked):
     """Theirs and ours of a padded batch or of one without padding: the last states, and what the head makes of them."""
-    ids, mask, kinds = batch(theirs.config.pad_token_id, ours.config["segments"])
+    ids, mask, kinds = batch(theirs.config.pad_token_id, ours.config.get("segments", 2))
     if not masked:
         ids, mask, kinds = ids[:1], torch.ones(1, LENGTH, dtype=torch.bool), None if kinds is None else kinds[:1]
     given = {} if kinds is None else {"token_type_ids": kinds}
     found = theirs(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, **given)
     states = ours.model(ids, mask if masked else None, kinds)
     yield found.hidden_states[-1][mask], states[mask]
-    if ours.config["mlm_head"]:
+    if ours.config.get("mlm_head"):
         yield found.logits[mask], ours.model.logits(ours.model.mlm_hidden(states))[mask]
     if getattr(found, "pooler_output", None) is not None:
         yield found.pooler_output, ours.model.pooled(states)

@@ -17,7 +17,7 @@ from nlpcli.runs.find_model import LANGUAGE_MODEL, TRANSLATION, Newest, locate, 
 def write_run(path, task, *, age=0, **changes):
     """As much of a model folder as is looked at."""
     path.mkdir(parents=True)
-    description = {"task": task, "model": "{}", "vocab_size": 1, "tokenizer": "x", "sha256": "x"} | changes
+    description = {"task": task, "model": "{}", "vocab_size": 1, "tokenizer": "x", "sha256": "x", "format": 2} | changes
     text = "".join(f"{key}: {value}\n" for key, value in description.items() if value is not None)
     (path / "model.yaml").write_text(text, encoding="utf-8")
     os.utime(path / "model.yaml", (1e9 - age, 1e9 - age))

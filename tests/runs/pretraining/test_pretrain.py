@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nlpcli import presets
 from nlpcli.commands.convert import Conversion, convert
 from nlpcli.config.loading import load_yaml
+from nlpcli.config.model_settings import DEFAULT, FAMILIES
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import load_model
@@ -81,6 +83,10 @@ def request(name, text, out, *, max_steps, **more):
     for part in (TINY, changes, {"training": {"max_steps": max_steps, "max_epochs": None}}):
         for section, values in part.items():
             settings[section] = {**settings.get(section, {}), **values}
+    family = presets.load(preset or "gpt-mini")["model"].get("family", DEFAULT)
+    for setting in ("encoder_layers", "decoder_layers"):
+        if setting not in FAMILIES.load(family).model_fields:
+            del settings["model"][setting]
     if more.get("resume"):
         settings = {"training": {"max_steps": max_steps}}
         preset = None
