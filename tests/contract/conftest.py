@@ -120,9 +120,22 @@ def _few() -> list[Case]:
     return [next(case for case in _cases() if case.task is None), next(case for case in _cases() if case.task)]
 
 
+def _of_each_kind() -> list[Case]:
+    """The first that computes its loss and is measured in its way, with each family."""
+    kinds: dict[Any, Case] = {}
+    for case in reversed(_cases()):
+        if case.task is None:
+            kinds[spec_of(case.settings["objective"]).prepare, presets.load(case.preset)["model"].get("family")] = case
+        else:
+            task = TASKS.load(case.task)
+            kinds[task.parallel_text, task.generates, case.parts] = case
+    return list(reversed(kinds.values()))
+
+
 _SELECTED = {
     "all": _cases,
     "few": _few,
+    "of each kind": _of_each_kind,
     "with memory": lambda: [case for case in _cases() if case.settings.get("model", {}).get("memory_length")],
 }
 
@@ -229,25 +242,31 @@ def _mixed(task: str, samples: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def made() -> dict[str, tuple[Path, Path]]:
-    """The runs that were made already."""
+def made() -> dict[tuple[str, int | None], Path]:
+    """The runs that were made already, by what is trained and where they were stopped."""
     return {}
 
 
 @pytest.fixture
-def runs(
-    case: Case,
-    train: Callable[..., Path],
-    made: dict[str, tuple[Path, Path]],
-    tmp_path_factory: pytest.TempPathFactory,
-    tmp_path: Path,
-) -> tuple[Path, Path]:
-    """A run that was never stopped, and one that was, which the test may go on with."""
-    if case.name not in made:
-        folder = tmp_path_factory.mktemp("runs")
-        made[case.name] = train(case, folder / "whole"), train(case, folder / "stopped", stop_at=STOP)
-    whole, stopped = made[case.name]
-    return whole, shutil.copytree(stopped, tmp_path / "stopped")
+def whole(case: Case, train: Callable[..., Path], made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    return _once(made, case, None, train, tmp_path_factory)
+
+
+@pytest.fixture
+def stopped(
+    case: Case, train: Callable[..., Path], made: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> Path:
+    """A run that was stopped, which the test may go on with."""
+    return shutil.copytree(_once(made, case, STOP, train, tmp_path_factory), tmp_path / "stopped")
+
+
+def _once(
+    made: Any, case: Case, stop_at: int | None, train: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    if (case.name, stop_at) not in made:
+        made[case.name, stop_at] = train(case, tmp_path_factory.mktemp("runs") / "run", stop_at=stop_at)
+    return made[case.name, stop_at]
 
 
 def _left_by(run: Path) -> dict[Any, Any]:

@@ -14,8 +14,7 @@ from nlpcli.training.checkpoint import load_checkpoint
 from nlpcli.training.training_log import read_metrics
 
 
-def test_a_stopped_and_resumed_run_leaves_what_an_unbroken_one_leaves(case, runs, train, differing):
-    whole, stopped = runs
+def test_a_stopped_and_resumed_run_leaves_what_an_unbroken_one_leaves(case, whole, stopped, train, differing):
     assert len(read_metrics(stopped)) < len(read_metrics(whole))
     train(case, stopped, resume=True)
     assert differing(whole, stopped) == []
@@ -64,23 +63,20 @@ def resume_with(train, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [another_batch, another_epoch])
-def test_other_data_after_a_resumption_would_be_noticed(case, fault, runs, resume_with, differing):
-    whole, stopped = runs
+def test_other_data_after_a_resumption_would_be_noticed(case, fault, whole, stopped, resume_with, differing):
     resume_with(fault, case, stopped)
     assert "log" in differing(whole, stopped)
 
 
 @pytest.mark.cases("few")
 @pytest.mark.parametrize("fault", [rounded_weights, new_optimizer, other_random_numbers])
-def test_a_state_that_is_not_restored_would_be_noticed(case, fault, runs, resume_with, differing):
-    whole, stopped = runs
+def test_a_state_that_is_not_restored_would_be_noticed(case, fault, whole, stopped, resume_with, differing):
     resume_with(fault, case, stopped)
     assert "log" in differing(whole, stopped)
 
 
 @pytest.mark.cases("with memory")
-def test_a_memory_that_is_not_restored_would_be_noticed(case, runs, resume_with, differing):
-    whole, stopped = runs
+def test_a_memory_that_is_not_restored_would_be_noticed(case, whole, stopped, resume_with, differing):
     resume_with(None, case, stopped, memory=False)
     assert "log" in differing(whole, stopped)
 
