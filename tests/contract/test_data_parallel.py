@@ -115,10 +115,10 @@ class AlsoSharded(TrainingModule):
         total.backward()
         grads = {name: parameter.grad for name, parameter in module.model.named_parameters()}
         module.zero_grad()
-        return {"nll": nll, **{name: None if grad is None else whole(grad) for name, grad in grads.items()}}
+        return {"nll": nll, **{name: None if grad is None else unsharded(grad) for name, grad in grads.items()}}
 
 
-def whole(tensor):
+def unsharded(tensor):
     return tensor.full_tensor() if isinstance(tensor, distributed.tensor.DTensor) else tensor
 
 
