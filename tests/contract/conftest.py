@@ -10,8 +10,9 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import pytest
 import yaml
 
 from nlpcli import presets
-from nlpcli.config import families
 from nlpcli.config.loading import merge, parse
+from nlpcli.config.model_settings import DEFAULT, FAMILIES
 from nlpcli.config.multi_task import MIXTURE_TASK
 from nlpcli.config.schema import RunConfig
 from nlpcli.data.readers import read_documents, read_lines
@@ -44,8 +45,9 @@ EXAMPLES = 12  # of a task, in batches of 4: an epoch has 3 steps
 DOCUMENTS = 40
 ROWS = ["text\tleft\tright\tlabel", *(f"{word} cat\tcat\tdog\t{('cat', 'dog')[i % 2]}" for i, word in
                                       enumerate(["a", "the", "one", "no", "her", "his"] * 2))]  # fmt: skip
+SIZES = {"d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "layers": 1,
+         "memory_length": 8, "dropout": 0.1}  # fmt: skip
 TINY = {
-    "model": {"d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.1},
     "tokenizer": {"type": "chars"},
     "training": {"lr": 0.01, "batch_size": 4, "batch_tokens": 1024, "evaluate_every": 3, "log_every": 1, "samples": 2,
                  "precision": "float32", "device": "cpu", "threads": 1},
@@ -54,13 +56,30 @@ TINY = {
 
 @dataclass(frozen=True)
 class Case:
-    """Something to be trained: an objective or a task, a model, and settings beyond `TINY`."""
+    """Something to be trained: an objective or a task, and the settings of its run; its data come later."""
 
     name: str
-    preset: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    task: str | None = None  # None: the settings name an objective
+    settings: dict[str, Any]
     parts: tuple[str, ...] = ()  # of several tasks at once
+
+    @property
+    def task(self) -> str | None:
+        return self.settings.get("task")
+
+    @property
+    def family(self) -> str:
+        return self.settings["model"].get("family", DEFAULT)
+
+
+def _case(name: str, preset: str, chosen: dict[str, Any], parts: tuple[str, ...] = ()) -> Case:
+    """The settings of a preset, made tiny, with those that are chosen laid over them."""
+    settings = merge(merge(presets.load(preset), TINY), chosen)
+    return Case(name, {**settings, "model": _tiny(chosen.get("model") or settings["model"])}, parts)
+
+
+def _tiny(model: dict[str, Any]) -> dict[str, Any]:
+    own = FAMILIES.load(model.get("family", DEFAULT)).model_fields
+    return {**model, **{name: size for name, size in SIZES.items() if name in own}}
 
 
 def _objective_cases() -> Iterator[Case]:
@@ -68,33 +87,24 @@ def _objective_cases() -> Iterator[Case]:
     alone = [(name, None) for name in OBJECTIVES]
     sums = [("+".join(pair), None) for pair in combinations(OBJECTIVES, 2)]
     for objective, noise in dict.fromkeys([*alone, *synonyms().values(), *sums]):
-        for preset in _presets(objective, noise):
-            own = {"noise": {"kinds": noise}} if noise else {}
-            if presets.load(preset)["model"].get("memory_length"):
-                own["model"] = {"memory_length": 8}
-            name = " ".join(filter(None, (objective, noise, preset)))
-            yield Case(name, preset, {"objective": objective, **own})
+        chosen = {"objective": objective, **({"noise": {"kinds": noise}} if noise else {})}
+        preset = preset_of(objective, noise)
+        name = f"{objective} {noise}" if noise else objective
+        usual = _case(f"{name} {preset}", preset, chosen)
+        if not _fits(usual):  # a sum that is none
+            continue
+        yield usual
+        for family in set(FAMILIES) - {DEFAULT, usual.family}:
+            models = ({"family": family, "kind": kind} for kind in ("encoder", "decoder", "encoder-decoder"))
+            others = [_case(f"{name} {family}", preset, {**chosen, "model": m}) for m in models]
+            yield from [case for case in others if _fits(case)][:1]
 
 
-def _presets(objective: str, noise: str | None) -> Iterator[str]:
-    """The usual preset of an objective, and one of each other family that can learn it; none for a sum that is none."""
-    usual = preset_of(objective, noise)
-    if not _fit(objective, noise, usual):
-        return
-    yield usual
-    for family in set(families.READ) - {families.DEFAULT, presets.load(usual)["model"].get("family")}:
-        of_family = [name for name in presets.names() if name.startswith(family)]
-        assert of_family, f"name a preset after the family {family}"
-        yield from [name for name in of_family if _fit(objective, noise, name)][-1:]
-
-
-def _fit(objective: str, noise: str | None, preset: str) -> bool:
-    """Whether the model of a preset can learn an objective."""
+def _fits(case: Case) -> bool:
+    """Whether the model can learn the objective."""
+    objective = case.settings["objective"]
     try:
-        spec = spec_of(objective)
-        own = {"noise": {"kinds": noise}} if noise else {}
-        config = parse(RunConfig, merge(presets.load(preset), {"objective": objective, **own}), objective)
-        spec.check(config, parse_objective(objective))
+        spec_of(objective).check(parse(RunConfig, case.settings, case.name), parse_objective(objective))
     except NlpcliError:
         return False
     return True
@@ -103,12 +113,12 @@ def _fit(objective: str, noise: str | None, preset: str) -> bool:
 def _task_cases() -> Iterator[Case]:
     """Each task alone, all that can be learnt together, and those of them that write text."""
     for name in TASKS:
-        yield Case(name, default_preset(name), {"task": name}, task=name)
+        yield _case(name, default_preset(name), {"task": name})
     preset = default_preset(MIXTURE_TASK)
-    kind = parse(RunConfig, presets.load(preset), preset).model.kind
+    kind = presets.load(preset)["model"]["kind"]
     mixing = [name for name in TASKS if TASKS.load(name).mixes and kind in TASKS.load(name).kinds]
     for name, parts in {"all tasks": mixing, "texts": [MIXTURE_TASK, MIXTURE_TASK]}.items():
-        yield Case(f"mixture of {name}", preset, {"task": MIXTURE_TASK}, task=MIXTURE_TASK, parts=tuple(parts))
+        yield _case(f"mixture of {name}", preset, {"task": MIXTURE_TASK}, tuple(parts))
 
 
 @cache
@@ -125,7 +135,7 @@ def _of_each_kind() -> list[Case]:
     kinds: dict[Any, Case] = {}
     for case in reversed(_cases()):
         if case.task is None:
-            kinds[spec_of(case.settings["objective"]).prepare, presets.load(case.preset)["model"].get("family")] = case
+            kinds[spec_of(case.settings["objective"]).prepare, case.family] = case
         else:
             task = TASKS.load(case.task)
             kinds[task.parallel_text, task.generates, case.parts] = case
@@ -136,7 +146,7 @@ _SELECTED = {
     "all": _cases,
     "few": _few,
     "of each kind": _of_each_kind,
-    "with memory": lambda: [case for case in _cases() if case.settings.get("model", {}).get("memory_length")],
+    "with memory": lambda: [case for case in _cases() if case.settings["model"].get("memory_length")],
 }
 
 
@@ -188,7 +198,7 @@ def train(samples: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
         monkeypatch.setattr(module, "read_labelled", lambda *of, read=read, **how: islice(read(*of, **how), EXAMPLES))
 
     def run(case: Case, out: Path, *, stop_at: int | None = None, resume: bool = False) -> Path:
-        request = Request(default=case.preset, out=out, resume=True) if resume else _request(case, samples, out)
+        request = Request(default="", out=out, resume=True) if resume else _request(case, samples, out)
         command = pretrain if case.task is None else finetune
         if stop_at is None:
             command(request, Listener(None))
@@ -201,21 +211,27 @@ def train(samples: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
 
 
 def _request(case: Case, samples: Path, out: Path) -> Request:
-    settings = merge(merge({}, TINY), case.settings)
+    settings = merge({}, case.settings)
     settings["training"] |= dict.fromkeys(LIMITS) | {"max_steps": STEPS}
     if case.task is None:
         settings["data"] = {"train": [str(samples / "text.txt")], "documents": "paragraphs", "context": 64}
-        return Request(default=case.preset, settings=settings, out=out)
-    if case.parts:
+    elif case.parts:
         parts = {f"part-{number}": _mixed(name, samples) for number, name in enumerate(case.parts)}
-        file = samples / f"{case.name}.yaml"
-        file.write_text(yaml.safe_dump({"tasks": parts}), encoding="utf-8")
-        settings["data"] = {"mixture": str(file)}
+        settings["data"] = {"mixture": _yaml(samples, {"tasks": parts})}
+        settings["training"]["metric"] = "auto"
     else:
         files, settings["examples"] = _files(case.task, samples)
         settings["data"] = {**files, "max_length": 64}
-    settings["training"] |= {"metric": "auto"} if case.parts else {}
-    return Request(default=case.preset, base=defaults(case.task, init=None), settings=settings, out=out)
+    base = None if case.task is None else defaults(case.task, init=None)
+    return Request(default="", base=base, config=Path(_yaml(samples, settings)), out=out)
+
+
+def _yaml(folder: Path, content: dict[str, Any]) -> str:
+    """The path of a file with this content."""
+    text = yaml.safe_dump(content)
+    path = folder / f"{sha256(text.encode()).hexdigest()}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
 
 
 def _files(task: str, samples: Path) -> tuple[dict[str, Any], dict[str, Any]]:

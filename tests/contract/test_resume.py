@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli import presets
-from nlpcli.config import families
+from nlpcli.config.model_settings import FAMILIES
 from nlpcli.runs.pretraining import OBJECTIVES, parse
 from nlpcli.tasks import TASKS
 from nlpcli.training import training_loop
@@ -84,5 +83,5 @@ def test_a_memory_that_is_not_restored_would_be_noticed(case, whole, stopped, re
 def test_every_objective_family_and_task_is_a_case(cases):
     objectives = {case.settings["objective"] for case in cases if case.task is None}
     assert {part for objective in objectives for part in parse(objective)} == set(OBJECTIVES)
-    assert {presets.load(case.preset)["model"].get("family", families.DEFAULT) for case in cases} == set(families.READ)
+    assert {case.family for case in cases} == set(FAMILIES)
     assert {case.task for case in cases if case.task} == set(TASKS)
