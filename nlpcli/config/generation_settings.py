@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nlpcli.config.counting import counted
+from nlpcli.config.quantities import Size
+from nlpcli.config.quantities import SizeOrNone as Count
 from nlpcli.errors import NlpcliError
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Ids = list[Count]
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # that 32 bits can hold
+Factor = Annotated[float, Field(gt=0, le=1e30)]
+Id = Count
 
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 """Settings that every folder has, and that say nothing about the way to search."""
@@ -41,36 +43,36 @@ _SAMPLING = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 class Generation(BaseModel):
     """How `model.generate` of `transformers` decodes. `max_length` and `min_length` count the prompt, too."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    max_length: Positive | None = None
-    max_new_tokens: Positive | None = None
+    max_length: Size | None = None
+    max_new_tokens: Size | None = None
     min_length: Count = 0
     min_new_tokens: Count | None = None  # takes the place of min_length
-    num_beams: Positive = 1
+    num_beams: Annotated[int, Field(ge=1, le=10_000)] = 1
     do_sample: bool = False
     early_stopping: bool | Literal["never"] = False
-    length_penalty: float = 1.0
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    encoder_repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    repetition_penalty: Factor = 1.0
+    encoder_repetition_penalty: Factor = 1.0
     no_repeat_ngram_size: Count = 0
     encoder_no_repeat_ngram_size: Count = 0
-    bad_words_ids: list[Annotated[Ids, Field(min_length=1)]] = []
-    sequence_bias: list[tuple[Annotated[Ids, Field(min_length=1)], float]] = []
-    forced_bos_token_id: Count | None = None
-    forced_eos_token_id: Count | Ids | None = None
-    suppress_tokens: Ids = []
-    begin_suppress_tokens: Ids = []
-    exponential_decay_length_penalty: tuple[int, float] | None = None
+    bad_words_ids: list[Annotated[list[Id], Field(min_length=1)]] = []
+    sequence_bias: list[tuple[Annotated[list[Id], Field(min_length=1)], Number]] = []
+    forced_bos_token_id: Id | None = None
+    forced_eos_token_id: Id | list[Id] | None = None
+    suppress_tokens: list[Id] = []
+    begin_suppress_tokens: list[Id] = []
+    exponential_decay_length_penalty: tuple[int, Factor] | None = None
     renormalize_logits: bool = False
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Factor = 1.0
     top_k: Count = 50
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    bos_token_id: Count | None = None
-    eos_token_id: Count | Ids | None = None
-    pad_token_id: Count | None = None
-    decoder_start_token_id: Count | None = None
+    bos_token_id: Id | None = None
+    eos_token_id: Id | list[Id] | None = None
+    pad_token_id: Id | None = None
+    decoder_start_token_id: Id | None = None
 
     @property
     def ends(self) -> tuple[int, ...]:

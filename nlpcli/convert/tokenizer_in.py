@@ -23,6 +23,7 @@ from nlpcli.text.marian_tokenizer import MarianModel
 from nlpcli.text.special_tokens import ROLES, SpecialTokens
 from nlpcli.text.tokenizer import TokenizerSettings
 from nlpcli.text.tokenizer_model import PieceModel
+from nlpcli.text.tokenizers_failures import is_charsmap
 
 TOKENIZER_JSON = "tokenizer.json"
 _SPM_FILES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model")
@@ -104,6 +105,8 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
     special = _special(pieces, ids, {role: name for role, name in tokens.items() if name}, hidden, config)
     try:
         model = HuggingFaceModel(data, special)
+    except NlpcliError as error:
+        raise NlpcliError(f"{folder}: {error.message}", hint=error.hint) from None
     except Exception as error:  # the library raises plain exceptions
         raise NlpcliError(f"{path}: the tokenizer can't be read: {error}") from None
     return _tokenizer("huggingface", model, special, folder)
@@ -273,6 +276,8 @@ def _unigram(pieces: list[tuple[str, float]], unk: int, rules: list[Any]) -> Cor
 
 
 def _precompiled(spm: SentencePieceFile) -> list[Any]:
+    if not is_charsmap(spm.normalization):
+        raise NlpcliError("the compiled rules of the normalizer in the SentencePiece model are damaged")
     return [normalizers.Precompiled(spm.normalization)] if spm.normalization else []
 
 

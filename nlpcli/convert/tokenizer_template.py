@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import processors
 
 from nlpcli.text import Tokenizer
+from nlpcli.text.tokenizers_failures import failures_told
 
 Layout = Mapping[str, Any]
 _SAMPLES = ("a", "the", "1", "中")
@@ -54,7 +55,11 @@ def layout_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, Any]
     """The layout that a tokenizer from elsewhere gives a model of this configuration; None for that of its family."""
     if tokenizer.kind != "huggingface":
         return None
-    found = _layout_in(Core.from_str(tokenizer.model.to_bytes().decode()), segments=config["kind"] != "decoder")
+    with failures_told():
+        core = Core.from_str(tokenizer.model.to_bytes().decode())
+        core.no_padding()
+        core.no_truncation()
+        found = _layout_in(core, segments=config["kind"] != "decoder")
     last = config["family"] == "xlnet" or config["kind"] != "encoder"
     if found is not None:
         return found | {"summary": "last" if last else "first"}

@@ -57,10 +57,12 @@ def generate(
     Raises: NlpcliError when the settings name an id that the model lacks.
     """
     device = device_of(model)
+    beams = settings.num_beams > 1 and not settings.do_sample
     window = model.max_length if renewal is None else renewal.window
-    limits = length_limits(limits, [len(prefix) for prefix in prefixes], window, renewable=renewal is not None)
+    renewable = renewal is not None and not beams  # the hypotheses of a beam go on from states of their own
+    limits = length_limits(limits, [len(prefix) for prefix in prefixes], window, renewable=renewable)
     rules = GenerationRules(settings, prefixes, limits, prefixes if sources is None else sources, device)
-    if settings.num_beams > 1 and not settings.do_sample:
+    if beams:
         found = _beams(model, state, prefixes, rules, limits, n_best)
     else:
         arguments: dict[str, Any] = {
@@ -221,6 +223,9 @@ class _BeamSearch:
             sentence = int(self.sentences[row])
             kept = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
             self.results[sentence] = [text for text, there in kept if text is not None and there]
+            if not self.results[sentence]:  # all rank below what is not there, by a penalty far below 0
+                ids = tuple(self.history[row * self.beams, self.prompt :].tolist())
+                self.results[sentence] = [Hypothesis(ids, _NEVER, float(self.live[row, 0]), ended=False)]
         stay = (~done).nonzero()[:, 0]
         parents = (beams + self.beams * torch.arange(len(beams), device=self.device)[:, None])[stay].flatten()
         tokens = chosen[stay].flatten()[:, None]

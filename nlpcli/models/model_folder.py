@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "model.yaml"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
+_ADAPTER = "adapter_config.json"  # of the library peft
 SOURCE_TOKENIZER = "source-tokenizer"
 FORMAT = 2
 """The form of model folders that this version writes and reads; 1 had all settings of all families in one list."""
@@ -226,11 +227,14 @@ def check_layers(config: ModelConfig, stored: Mapping[str, Shape], source: str) 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
     """Copies `weights` into `model`, whose shared matrices may stand under one name only.
 
-    Raises: NlpcliError when a weight is missing, left over, or has another shape.
+    Raises: NlpcliError when a weight is missing, left over, or has another shape or no real numbers.
     """
     own = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     _compare(shapes, unshared(own), {name: tuple(tensor.shape) for name, tensor in weights.items()}, source)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise NlpcliError(f"{source}: the weight '{name}' has the wrong type of numbers ({tensor.dtype})")
     model.load_state_dict(weights, strict=False)
 
 
@@ -257,6 +261,11 @@ def read_info(path: Path) -> dict[str, Any]:
         raise NlpcliError(f"{path}: the model folder does not exist")
     if not path.is_dir():
         raise NlpcliError(f"{path} is a file, not a model folder")
+    if (path / _ADAPTER).exists():
+        raise NlpcliError(
+            f"{path}: the folder contains adapters of another model ({_ADAPTER}), which nlpcli does not read",
+            hint="merge them into their model with 'merge_and_unload' of the library peft, and save that model",
+        )
     if not (path / DESCRIPTION).exists():
         raise NlpcliError(f"{path}: the folder contains no finished model ({DESCRIPTION} is missing)")
     info = load_yaml(path / DESCRIPTION)

@@ -19,6 +19,7 @@ from nlpcli.text.detokenization import SPACE_MARK, printable, word_starts
 from nlpcli.text.offsets import Encoded, encode_by_library
 from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizer_model import TrainingOptions
+from nlpcli.text.tokenizers_failures import check_rules, failures_told
 from nlpcli.text.tokenizers_threads import quiet_threads
 from nlpcli.text.vocabulary_limits import no_sampling
 
@@ -39,7 +40,8 @@ class HuggingFaceModel:
         content = parse(data)
         self.raw_pieces = vocabulary(content)
         self.pieces = [printable(piece.replace(" ", SPACE_MARK)) for piece in self.raw_pieces]
-        self._core = Tokenizer.from_str(json.dumps(_restricted(content, special)))
+        with failures_told():
+            self._core = Tokenizer.from_str(json.dumps(_restricted(content, special)))
         self._prefix = ""
         if content["model"]["type"] == "WordPiece":
             self._prefix = content["model"]["continuing_subword_prefix"]
@@ -63,10 +65,12 @@ class HuggingFaceModel:
         return self._data
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+        with failures_told():
+            return [found.ids for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> Encoded:
-        all_ids, all_spans = encode_by_library(self._core, texts)
+        with failures_told():
+            all_ids, all_spans = encode_by_library(self._core, texts)
         blanks = self._blanks
         if blanks:  # the library says of a lone mark of a space that it stands for the character behind the space
             for ids, spans in zip(all_ids, all_spans, strict=True):
@@ -80,7 +84,8 @@ class HuggingFaceModel:
         raise no_sampling("huggingface")
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
+        with failures_told():
+            return self._core.decode_batch(list(map(list, ids)), skip_special_tokens=False)
 
     def word_starts(self, ids: Sequence[int]) -> list[bool]:
         if self._prefix:
@@ -91,11 +96,13 @@ class HuggingFaceModel:
 def parse(data: bytes) -> dict[str, Any]:
     """The content of a `tokenizer.json`, in today's form where it was written by an old version of the library."""
     content = json.loads(data)
+    check_rules(content)
     if (
         "type" not in content["model"]
         or not {"added_tokens", "normalizer", "pre_tokenizer", "decoder"} <= content.keys()
     ):
-        content = json.loads(Tokenizer.from_str(data.decode()).to_str())
+        with failures_told():
+            content = json.loads(Tokenizer.from_str(data.decode()).to_str())
     return content
 
 

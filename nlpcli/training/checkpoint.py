@@ -23,7 +23,7 @@ from nlpcli.config.files import new_directory, plain_name, sha256_file, write_at
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
-from nlpcli.training.optimizer import OptimizerGroup
+from nlpcli.training.optimizer import OptimizerGroup, memories
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
@@ -220,8 +220,16 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer | OptimizerGroup) -> dic
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer | OptimizerGroup, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raises: ValueError for tensors that are not the optimizer's, which its kernels would take for such."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
+    remembered = memories(optimizer)
+    for number, values in state.items():
+        if not 0 <= number < len(remembered):
+            raise ValueError(f"the optimizer has no parameter {number}")
+        shapes = {name: tensor.shape for name, tensor in values.items() if tensor.is_floating_point()}
+        if shapes != remembered[number]:
+            raise ValueError(f"the optimizer's state of parameter {number} has other names, shapes or types")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

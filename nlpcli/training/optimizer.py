@@ -107,6 +107,19 @@ class OptimizerGroup:
             first += size
 
 
+def memories(optimizer: torch.optim.Optimizer | OptimizerGroup) -> list[dict[str, torch.Size]]:
+    """What is remembered of each parameter once it was trained: names and shapes, in the order of the numbers."""
+    return [
+        {name: torch.Size() if name == "step" else parameter.shape for name in _REMEMBERED[type(part)]}
+        for part in (optimizer.parts if isinstance(optimizer, OptimizerGroup) else [optimizer])
+        for group in part.param_groups
+        for parameter in group["params"]
+    ]
+
+
+_REMEMBERED = {torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+
+
 def _size(optimizer: torch.optim.Optimizer) -> int:
     return sum(len(group["params"]) for group in optimizer.param_groups)
 

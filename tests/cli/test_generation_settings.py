@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,6 +140,42 @@ def test_settings_that_make_no_sense_are_refused_by_name(call, tmp_path, name, v
     (tmp_path / "in").write_text("abcd\n")
     status, _, err = call("translate", "--model", "hf", "--device", "cpu", "in")
     assert status == 2 and name in err
+
+
+HOSTILE = [
+    *({name: 10**30} for name in ("max_length", "min_new_tokens", "num_beams", "eos_token_id", "no_repeat_ngram_size")),
+    {"num_beams": 10**9},
+    {"eos_token_id": [2, 10**30]},
+    {"sequence_bias": [[[1], 1e308]]},
+    {"length_penalty": 1e5, "num_beams": 2},
+    {"repetition_penalty": float("nan")},
+    {"temperature": float("inf"), "do_sample": True},
+    {"exponential_decay_length_penalty": [10**30, {"a": 1}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=str)
+def test_numbers_that_no_search_can_use_are_refused_by_name(call, hostile):
+    make("hf", "gpt2", {})
+    path = Path("hf/generation_config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **hostile}))
+    status, _, err = call("generate", "--model", "hf", "--device", "cpu", "--prompt", "abc")
+    assert status == 2 and next(iter(hostile)) in err and "generation_config.json" in err, err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 2},
+        {"num_beams": 2, "max_new_tokens": 4, "suppress_tokens": list(range(len(WORDS)))},
+        {"num_beams": 2, "max_new_tokens": 4, "length_penalty": -10.0, "early_stopping": "never"},
+    ],
+    ids=["up to the last position", "no token is possible", "all scores below any"],
+)  # fmt: skip
+def test_a_beam_search_ends_whatever_is_left_of_it(call, settings):
+    make("hf", "gpt2", settings)
+    status, _, err = call("generate", "--model", "hf", "--device", "cpu", "--prompt", "abc")
+    assert status == 0, err
 
 
 def test_a_fine_tuned_model_keeps_the_settings_of_its_folder(call, tmp_path):

@@ -196,6 +196,11 @@ DAMAGE = {
     "no safetensors": (other_weights(b"something else"), "not a valid safetensors file"),
     "a weight too few": (other_weights(but(BIAS)), f"the weight '{BIAS}' is missing"),
     "a weight too many": (other_weights(but("surprise", torch.zeros(2))), "the weight 'surprise' is unexpected"),
+    "a weight of no real numbers": (
+        other_weights(but(BIAS, torch.zeros(12, dtype=torch.complex64))),
+        f"the weight '{BIAS}' has the wrong type of numbers",
+    ),
+    "adapters of another model": (write("adapter_config.json", b"{}"), "adapters of another model"),
     "a weight of another shape": (other_weights(but(BIAS, torch.zeros(5))), f"the weight '{BIAS}' has the wrong shape"),
     "half of a description": (
         write(DESCRIPTION, b"task: translation\nmodel: {d_mod"),

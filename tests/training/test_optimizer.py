@@ -115,6 +115,33 @@ def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet,
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, name: state.pop(name),
+        lambda state, name: state.update({name: torch.zeros(3, 2)}),
+        lambda state, name: state.update({name: state[name].to(torch.complex64)}),
+        lambda state, name: state.update({f"999{name}": state[name]}),
+        lambda state, name: state.update({f"x{name}": state[name]}),
+    ],
+    ids=["missing", "another shape", "another type", "another parameter", "no parameter"],
+)
+def test_a_state_that_is_not_the_optimizers_is_refused(run_clm, kind, change):
+    """The kernels would read and write beyond its end."""
+    run, _ = run_clm("run", None, f"training.optimizer={kind}", "training.max_steps=2", "training.evaluate_every=2")
+    [folder] = checkpoints(run)
+    state = load_file(folder / "optimizer.safetensors")
+    change(state, next(name for name in state if not name.endswith("step")))
+    save_file(state, folder / "optimizer.safetensors")
+    described = folder / "state.yaml"
+    content = yaml.safe_load(described.read_text())
+    content["sha256"]["optimizer"] = sha256((folder / "optimizer.safetensors").read_bytes()).hexdigest()
+    described.write_text(yaml.safe_dump(content))
+    with pytest.raises(NlpcliError, match="the checkpoint does not fit this run"):
+        run_clm("run", None, "training.max_steps=3", resume=True)
+
+
 def test_a_resumed_run_keeps_its_optimizer(run_clm):
     run_clm("run", None, "training.max_steps=2", "training.evaluate_every=2")
     with pytest.raises(NlpcliError, match=r"training\.optimizer of a resumed run can't be changed from adamw to muon"):
