@@ -157,17 +157,20 @@ def _what(facts: Mapping[str, Any]) -> Section:
         context += f"; trained on up to {facts['trained_context_length']:,}"
     elif facts["max_source_length"]:
         context += f"; sources are truncated to {counted(facts['max_source_length'], 'token')}"
-    heads = counted(facts["heads"], "head")
+    sizes = [f"d_model {facts['d_model']}"]
+    if facts["heads"]:
+        sizes.append(counted(facts["heads"], "head"))
     if facts["kv_heads"] not in (None, facts["heads"]):
-        heads += f" ({facts['kv_heads']} of keys and values)"
+        sizes[-1] += f" ({facts['kv_heads']} of keys and values)"
+    if facts["d_ff"]:
+        sizes.append(f"d_ff {facts['d_ff']}")
+    positions = f"{facts['positions']} positions" if facts["positions"] else None
+    layer_type = ", ".join(filter(None, (facts["norm"], facts["activation"], positions)))
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("use", _USES.get(facts["task"], f"{facts['task']} (nlpcli predict, nlpcli evaluate)")),
-        (
-            "layers",
-            f"{layers}; d_model {facts['d_model']}, {heads}, d_ff {facts['d_ff']}",
-        ),
-        ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
+        ("layers", f"{layers}; {', '.join(sizes)}"),
+        *([("layer type", layer_type)] if layer_type else []),
         ("context", context),
         ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
         ("equal presets", ", ".join(facts["presets"]) or "none"),

@@ -53,9 +53,9 @@ def read_pair(opened: Opened, given: Given) -> Seen:
     rows = side(writes, [Part(pair.target_start[1:], True), Part(pair.target), Part([end], True)])
     views = [
         *view("source-encoder", sources, sources, recorded.get("source-encoder", [])),
-        *view("encoder", sources, sources, recorded["encoder"]),
-        *view("decoder", rows, columns, recorded["decoder"]),
-        *view("cross", rows, sources, recorded["cross"]),
+        *view("encoder", sources, sources, recorded.get("encoder", [])),
+        *view("decoder", rows, columns, recorded.get("decoder", [])),
+        *view("cross", rows, sources, recorded.get("cross", [])),
     ]
     goal = None
     if opened.job.gradient:
