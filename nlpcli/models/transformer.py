@@ -70,13 +70,13 @@ class DecoderState:
         return sum(state.bytes() for state in self.layers)
 
 
-class _WithVocabulary(Backbone):
+class WithVocabulary(Backbone):
     """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
 
     output_weight_owner: nn.Embedding | nn.Linear
     output_bias: nn.Parameter | None
 
-    def _add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
+    def add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
         vocab_size, width = tokens.weight.shape
         self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
@@ -91,7 +91,7 @@ class _WithVocabulary(Backbone):
         return self.output_weight_owner.weight
 
 
-class _WithDecoder(_WithVocabulary):
+class _WithDecoder(WithVocabulary):
     """What the two models with a decoder share: reading a target in one go or token by token."""
 
     decoder: Stack
@@ -104,7 +104,7 @@ class _WithDecoder(_WithVocabulary):
         self.decoder = Stack(
             c.decoder_layers, c, attention=c.decoder_attention if cross else None, cross=cross, causal=True
         )
-        self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
+        self.add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
         self.output_scale = tokens.embedding_dim**-0.5 if c.scale_output else 1.0
         self.max_length = c.position_limit
 
@@ -285,7 +285,7 @@ class Decoder(_WithDecoder):
         return self.advance(tokens, state)[1] if tokens.size(1) else state
 
 
-class Encoder(_WithVocabulary):
+class Encoder(WithVocabulary):
     """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
 
     mlm_head: for the vocabulary; pooler: for a state of the whole text; pair_head: for two classes from it.
@@ -303,7 +303,7 @@ class Encoder(_WithVocabulary):
             self.mlm_head = MaskedHead(
                 c.d_model, norm_of(c, inner), out=inner, activation=c.activation, bias=c.mlm_head_bias
             )
-            self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=True)
+            self.add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=True)
         if c.pooler:
             self.pooler = Pooler(c.d_model)
         if c.pair_head:
