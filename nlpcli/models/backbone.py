@@ -57,6 +57,11 @@ class Backbone(nn.Module):
         """What of the model a task uses: all of it."""
         return self
 
+    @property
+    def samples_attention(self) -> bool:
+        """Whether positions of a source are sampled in training, whose probabilities need a gradient of their own."""
+        return False
+
     # --- for fine-tuning and vectors
 
     @property

@@ -39,8 +39,8 @@ class AttendedSource:
         if sources.numel() == count and bool((sources == torch.arange(count, device=sources.device)).all()):
             return replace(self, width=width)
         padding = None if self.padding is None else self.padding.index_select(0, sources)
-        return AttendedSource(*(x.index_select(0, sources) for x in (self.key, self.value)), padding,
-                              self.lengths.index_select(0, sources), width)  # fmt: skip
+        key, value = self.key.index_select(0, sources), self.value.index_select(0, sources)
+        return AttendedSource(key, value, padding, self.lengths.index_select(0, sources), width)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class RecurrentDecoder(nn.Module):
 
     def _run(self, x: Tensor, carries: Sequence[Carry]) -> tuple[Tensor, list[Carry]]:
         """All steps at once: (rows, n, d_embedding + d_fed) -> (rows, n, d_model), and the states after them."""
-        after = []
+        after: list[Carry] = []
         for layer, carry in zip(self.layers, carries, strict=True):
             if after:
                 x = self.dropout(x)
@@ -263,5 +263,9 @@ def _joined(choices: Sequence[Choices | None]) -> Choices | None:
     found = [chosen for chosen in choices if chosen is not None]
     if not found:
         return None
-    parts = zip(*((part.log_probability, part.entropy, part.baseline) for part in found), strict=True)
-    return Choices(*(torch.cat(part, dim=1) for part in parts), lasting=True)
+    return Choices(
+        torch.cat([chosen.log_probability for chosen in found], dim=1),
+        torch.cat([chosen.entropy for chosen in found], dim=1),
+        torch.cat([chosen.baseline for chosen in found], dim=1),
+        lasting=True,
+    )

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 Carry = tuple[Tensor, ...]
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 """Elman 1990, with tanh; Hochreiter and Schmidhuber 1997, with a forget gate (Gers et al. 2000); Cho et al. 2014."""
 
 CARRIED = {"rnn": 1, "lstm": 2, "gru": 1}
@@ -70,14 +70,12 @@ class StepLayer:
 
     def __init__(self, layer: nn.RNNBase, known: Tensor | None) -> None:
         self.kind = type(layer)
-        self.recurrent: Tensor = layer.weight_hh_l0
-        self.bias: Tensor = layer.bias_ih_l0
-        self.recurrent_bias: Tensor = layer.bias_hh_l0
+        weight, self.recurrent, self.bias, self.recurrent_bias = layer.parameters()
         first = 0 if known is None else known.size(-1)
-        self.weight = layer.weight_ih_l0[:, first:]
+        self.weight = weight[:, first:]
         self.known: tuple[Tensor, ...] | None = None
         if known is not None:
-            self.known = nn.functional.linear(known, layer.weight_ih_l0[:, :first], self.bias).unbind(1)
+            self.known = nn.functional.linear(known, weight[:, :first], self.bias).unbind(1)
 
     def __call__(self, step: int, given: Tensor, carry: Carry) -> Carry:
         """The state after step `step` of the n. given (rows, d_in - d_known): the features that were not known."""
