@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
+from nlpcli.attention.scores import SCORES
+from nlpcli.config.recurrent_settings import RecurrentConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
-from nlpcli.models.backbone import EMBEDDINGS, FINAL, Direction, Part
+from nlpcli.models.backbone import CROSS, EMBEDDINGS, FINAL, Direction, Part
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.recurrent_attention import Choices
-from nlpcli.models.recurrent_decoder import DecoderOutput, RecurrentDecoder, RecurrentState
+from nlpcli.models.recurrent_attention import Choices, MonotonicWindow, PredictiveWindow, SourceAttention
+from nlpcli.models.recurrent_decoder import (
+    BahdanauDecoder,
+    DecoderOutput,
+    DecoderSizes,
+    FixedContextDecoder,
+    LuongDecoder,
+    RecurrentDecoder,
+    RecurrentState,
+)
 from nlpcli.models.recurrent_encoder import RecurrentEncoder
 from nlpcli.models.transformer import Memory, WithVocabulary
 
@@ -21,31 +32,23 @@ class RecurrentEncoderDecoder(WithVocabulary):
     """Source in, target out, as `nlpcli.models.transformer.EncoderDecoder`, by recurrent layers.
 
     The hidden states that predict tokens have as many features as embeddings, d_embedding; those of layers d_model.
-    `tie` says which of the three vocabulary matrices are one (Press and Wolf 2017).
     """
 
     direction: ClassVar[Direction] = "source-to-target"
 
-    def __init__(
-        self,
-        *,
-        vocab_size: int,
-        d_embedding: int,
-        encoder: RecurrentEncoder,
-        decoder: RecurrentDecoder,
-        tie: str = "all",
-        output_bias: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, settings: RecurrentConfig, vocab_size: int) -> None:
         super().__init__()
+        c, d_embedding = settings, settings.d_embedding or settings.d_model
         source = nn.Embedding(vocab_size, d_embedding)
-        target = source if tie in ("all", "source-target") else nn.Embedding(vocab_size, d_embedding)
-        self.encoder_embedding = Embedding(source, positions="none", scale=False, dropout=dropout)
-        self.encoder = encoder
-        self.decoder_embedding = Embedding(target, positions="none", scale=False, dropout=dropout)
-        self.decoder = decoder
-        self.dropout = Dropout(dropout)
-        self.add_vocabulary(target, tied=tie in ("all", "target-output"), bias=output_bias)
+        target = source if c.tie in ("all", "source-target") else nn.Embedding(vocab_size, d_embedding)
+        self.encoder_embedding = Embedding(source, positions="none", dropout=c.dropout)
+        self.encoder = RecurrentEncoder(
+            c.cell, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
+        )
+        self.decoder_embedding = Embedding(target, positions="none", dropout=c.dropout)
+        self.decoder = decoder_of(c)
+        self.dropout = Dropout(c.dropout)
+        self.add_vocabulary(target, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
         self.max_length: int | None = None
 
     def encode(self, source: Tensor, source_mask: Tensor | None = None, kept: list[Tensor] | None = None) -> Memory:
@@ -125,6 +128,11 @@ class RecurrentEncoderDecoder(WithVocabulary):
         """See `Backbone.token_embedding`."""
         return self.encoder_embedding.tokens
 
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        attention = self.decoder.cross_attention
+        return {} if attention is None else {CROSS: [attention]}
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
         yield from ((EMBEDDINGS, part) for part in (self.encoder_embedding, self.decoder_embedding))
@@ -142,3 +150,27 @@ class RecurrentEncoderDecoder(WithVocabulary):
         source = nn.functional.pad(tokens, (0, 1))
         state = self.init_state(self.encode(source))
         return self.advance(tokens, state)[1] if tokens.size(1) else state
+
+
+def decoder_of(settings: RecurrentConfig) -> RecurrentDecoder:
+    """The decoder that the settings name."""
+    c = settings
+    sizes = DecoderSizes(c.cell, c.d_embedding or c.d_model, c.d_model, c.decoder_layers)
+    if c.decoder == "fixed-context":
+        return FixedContextDecoder(sizes, dropout=c.dropout)
+    own: dict[str, int] = {"positions": c.max_length} if c.score == "location" else {}
+    window: MonotonicWindow | PredictiveWindow | None = None
+    if c.attention_window == "local-m":
+        window = MonotonicWindow(c.window_size)
+    elif c.attention_window == "local-p":
+        window = PredictiveWindow(c.window_size, c.d_model)
+    attention = SourceAttention(
+        SCORES[c.score](c.d_model, c.d_model, **own),
+        c.d_model,
+        window=window,
+        hard=None if c.hard_attention == "none" else c.hard_attention,
+        temperature=c.gumbel_temperature,
+    )
+    if c.decoder == "bahdanau":
+        return BahdanauDecoder(sizes, attention=attention, dropout=c.dropout)
+    return LuongDecoder(sizes, attention=attention, input_feeding=c.input_feeding, dropout=c.dropout)

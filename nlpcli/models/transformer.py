@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.core import DecodingState
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.embeddings import Embedding
-from nlpcli.models.backbone import Backbone, Direction, Part, grouped
+from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Backbone, Direction, Part, grouped
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack, norm_of
+
+if TYPE_CHECKING:
+    from nlpcli.models.source_encoder import SourceEncoder
 
 HIDDEN_SHARE = 0.15
 """Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
@@ -220,6 +224,18 @@ class EncoderDecoder(_WithDecoder):
         """See `Backbone.token_embedding`."""
         return self.encoder_embedding.tokens
 
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        sites: dict[str, Sequence[Recordable]] = {
+            ENCODER: [layer.self_attention for layer in self.encoder.layers],
+            DECODER: [layer.self_attention for layer in self.decoder.layers],
+            CROSS: [layer.cross_attention for layer in self.decoder.layers if layer.cross_attention is not None],
+        }
+        if self.source_encoder is not None:
+            layers = cast("SourceEncoder", self.source_encoder).encoder.layers
+            sites[SOURCE_ENCODER] = [layer.self_attention for layer in layers]
+        return sites
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
         embeddings = (self.encoder_embedding, self.decoder_embedding)
@@ -274,6 +290,10 @@ class Decoder(_WithDecoder):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.decoder_embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {DECODER: [layer.self_attention for layer in self.decoder.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
@@ -353,6 +373,10 @@ class Encoder(WithVocabulary):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.encoder_embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {ENCODER: [layer.self_attention for layer in self.encoder.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""

@@ -7,12 +7,10 @@ import itertools
 import pytest
 import torch
 
-from nlpcli.attention.scores import SCORES, LocationScore
+from nlpcli.attention.scores import LocationScore
 from nlpcli.models import recurrent_attention
-from nlpcli.models.recurrent import RecurrentEncoderDecoder
+from nlpcli.models.build import build_model
 from nlpcli.models.recurrent_attention import Choices, SourceAttention
-from nlpcli.models.recurrent_decoder import BahdanauDecoder, DecoderSizes, LuongDecoder
-from nlpcli.models.recurrent_encoder import RecurrentEncoder
 from nlpcli.models.transformer import Memory
 from nlpcli.objectives.sampled_attention import choice_loss, sampled_attention_loss
 from nlpcli.objectives.source_target_batches import pair_batch, pair_loss
@@ -88,20 +86,19 @@ def test_the_straight_through_gradient_is_biased():
 # --- whole models: every sequence of positions, without sampling
 
 SPECIAL = SpecialTokens(pad=0, bos=1, eos=2, unk=3)
-E, D = 4, 4
 
 
 def model(decoder, feeding=True):
     torch.manual_seed(8)
-    sizes = DecoderSizes("gru", E, D, 1)
-    attention = SourceAttention(SCORES["additive"](D, D), D, hard="sample")
-    kinds = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}
-    own = {"input_feeding": feeding} if decoder == "luong" else {}
-    made = RecurrentEncoderDecoder(
-        vocab_size=9, d_embedding=E, encoder=RecurrentEncoder("gru", E, D, 1),
-        decoder=kinds[decoder](sizes, attention=attention, **own),
-    )  # fmt: skip
-    return made.double().train()
+    settings = {
+        "family": "recurrent",
+        "d_model": 4,
+        "dropout": 0.0,
+        "decoder": decoder,
+        "input_feeding": feeding,
+        "hard_attention": "sample",
+    }
+    return build_model(settings, 9).double().train()
 
 
 BATCH = pair_batch([([4, 5], [6, 7])], SPECIAL)  # three source positions, three choices
