@@ -22,6 +22,7 @@ FAMILIES = LazyTable(
         "transformer": "nlpcli.config.transformer_settings:TransformerConfig",
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
+        "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""

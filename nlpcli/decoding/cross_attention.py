@@ -6,7 +6,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from nlpcli.attention.hooks import Recordable, recording
 from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.models.backbone import CROSS
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
 
@@ -36,8 +36,7 @@ def cross_attentions(model: TranslationModel) -> list[Recordable]:
 
     Raises: NlpcliError when there are none.
     """
-    found = [module for name, module in model.named_modules() if name.split(".")[-1] == "cross_attention"]
-    layers = [cast(Recordable, module) for module in found if hasattr(module, "recorder")]
+    layers = list(model.attention_sites().get(CROSS, ()))
     if not layers:
         raise NlpcliError("this model has no cross-attention, so it can't align words")
     return layers

@@ -57,7 +57,21 @@ def vocabulary_loss(
     Shapes: hidden (n, d_model), weight (vocab, d_model), target (n), bias (vocab).
     Returns: (loss, nll), two scalars in nats; gradients flow through `loss` only.
     """
-    return _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
+    loss, nll, _ = _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
+    return loss, nll
+
+
+def vocabulary_losses(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    settings: LossSettings = CROSS_ENTROPY,
+) -> tuple[Tensor, Tensor]:
+    """As `vocabulary_loss`, but (loss, nll of each position (n)): gradients flow through `loss` only."""
+    loss, _, each = _VocabularyLoss.apply(hidden, weight, bias, target, settings, torch.is_grad_enabled())
+    return loss, each
 
 
 @torch.no_grad()
@@ -90,7 +104,7 @@ class _VocabularyLoss(torch.autograd.Function):
         target: Tensor,
         settings: LossSettings,
         learning: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         needs = [learning and bool(need) for need in ctx.needs_input_grad[:3]]
         kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -109,7 +123,7 @@ class _VocabularyLoss(torch.autograd.Function):
         target: Tensor,
         settings: LossSettings,
         needs: list[bool],
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         epsilon, z_loss = settings.label_smoothing, settings.z_loss
         count, vocab = x.size(0), w.size(0)
         rows = _rows(count, vocab, on_gpu=x.is_cuda)
@@ -119,6 +133,7 @@ class _VocabularyLoss(torch.autograd.Function):
         grad_bias = torch.zeros(vocab, dtype=exact, device=x.device) if needs[2] else None
         loss = x.new_zeros((), dtype=exact)
         nll = x.new_zeros((), dtype=exact)
+        each = x.new_empty(count, dtype=exact)
         for start in range(0, count, rows):
             part = x[start : start + rows]
             goal = target[start : start + rows, None]
@@ -133,6 +148,7 @@ class _VocabularyLoss(torch.autograd.Function):
             log_total = total.squeeze(1).log() + top.squeeze(1)
             part_nll = log_total - chosen
             nll += part_nll.sum()
+            each[start : start + rows] = part_nll
             if epsilon:
                 loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
             elif z_loss:
@@ -161,14 +177,14 @@ class _VocabularyLoss(torch.autograd.Function):
             loss = nll.clone()
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        ctx.mark_non_differentiable(nll)
-        return loss, nll
+        ctx.mark_non_differentiable(nll, each)
+        return loss, nll, each
 
     @staticmethod
     def backward(
         ctx: Any,  # as above
         grad_loss: Tensor,
-        _: Tensor,
+        *_: Tensor,
     ) -> tuple[Tensor | None, ...]:
         grads = [
             None if grad is None else (grad * grad_loss).to(kind)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.patterns import Causal, Horizon
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
@@ -18,7 +19,7 @@ from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
-from nlpcli.models.backbone import EMBEDDINGS, FINAL, Backbone, Direction, Part
+from nlpcli.models.backbone import EMBEDDINGS, FINAL, OWN, Backbone, Direction, Part
 from nlpcli.models.padded_batch import Rows
 
 _CAUSAL = AttentionMask(Causal())
@@ -167,6 +168,10 @@ class TransformerXL(Backbone):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {OWN: [layer.attention for layer in self.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""

@@ -9,19 +9,20 @@ g holds what can be said of a position from the tokens before it in the order z,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.relative import RelativePositions
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
-from nlpcli.models.backbone import EMBEDDINGS, Backbone, Part
+from nlpcli.models.backbone import EMBEDDINGS, OWN, Backbone, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer_xl import RelativeLayer, remembered
 
@@ -81,6 +82,10 @@ class XLNet(Backbone):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {OWN: [layer.attention for layer in self.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from torch import Tensor
 
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
+from nlpcli.objectives.sampled_attention import sampled_attention_loss
+from nlpcli.objectives.scheduled_sampling import own_token_states
 from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import SpecialTokens
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from nlpcli.models.recurrent import RecurrentEncoderDecoder
     from nlpcli.models.transformer import Decoder, EncoderDecoder
 
 Ids = Sequence[int] | np.ndarray
@@ -43,7 +46,10 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 @dataclass
 class PairBatch:
-    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k)."""
+    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k).
+
+    own (batch, n): True where a decoder reads the token that it predicts itself instead of the target's.
+    """
 
     source: Tensor
     source_mask: Tensor | None
@@ -51,6 +57,7 @@ class PairBatch:
     goal: Tensor
     places: Tensor  # of the goals in the flattened target
     tokens: int  # in source and target, padding not counted
+    own: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -135,9 +142,15 @@ def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS
 
 def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
     """The decoder's states that predict `batch.goal`: (k, d_model)."""
-    return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
+    if batch.own is not None:
+        hidden = own_token_states(model, batch)
+    else:
+        hidden = model.hidden(batch.source, batch.source_mask, batch.target)
+    return hidden.flatten(0, 1).index_select(0, batch.places)
 
 
 def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
     """The loss of the target."""
+    if model.training and model.samples_attention:
+        return sampled_attention_loss(cast("RecurrentEncoderDecoder", model), batch, settings)
     return token_loss(model, pair_states(model, batch), batch.goal, settings)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.attention.hooks import Recorder, apart, recorded, recording
+from nlpcli.attention.hooks import Recorder, StepRecording, apart, recorded, recording
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
@@ -180,3 +180,28 @@ def test_recording_ends_with_its_block_and_whoever_looked_first_looks_on():
     assert one is same and one.gradients and not first.gradients
     assert [len(one), len(first), len(second)] == [1, 1, 0]
     assert [layer.recorder for layer in layers] == [None, None]
+
+
+@pytest.mark.parametrize("parts", [[5], [2, 2, 1]])
+def test_weights_that_are_found_in_steps_are_recorded_as_one_tensor_with_the_derivatives_of_all_steps(parts):
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(2, 1, 5, 3, generator=generator).softmax(-1)
+    value = torch.randn(2, 1, 3, 4, generator=generator)
+
+    def output(steps):
+        return torch.cat([(step @ value).square() for step in steps], dim=2).sum()
+
+    leaf = weights.clone().requires_grad_()
+    [right] = torch.autograd.grad(output([leaf]), [leaf])
+    for gradients in (False, True):
+        recorder = Recorder(gradients=gradients)
+        steps = StepRecording(recorder, weights.shape, value)
+        used = [steps.add(part) for part in weights.split(parts, dim=2)]
+        steps.finish()
+        [found] = recorder
+        assert torch.equal(torch.cat(used, dim=2), weights)
+        assert torch.equal(found.detach(), weights)
+        assert found.requires_grad is gradients
+        if gradients:
+            [slope] = torch.autograd.grad(output(used), [found])
+            assert torch.allclose(slope, right, atol=1e-6)

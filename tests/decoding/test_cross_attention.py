@@ -89,6 +89,9 @@ class Pointing(torch.nn.Module):
         self.cross_attention = torch.nn.Module()
         self.cross_attention.recorder = None
 
+    def attention_sites(self):
+        return {"cross": [self.cross_attention]}
+
     def hidden(self, source, mask, target):
         self.read = target
         self.cross_attention.recorder.append(self.weights[:, :, : target.shape[1]])

@@ -10,11 +10,12 @@ from nlpcli.commands.visualize_attention.readable_tokens import Part, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, truncated, view
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
+from nlpcli.models.backbone import OWN
 from nlpcli.models.padded_batch import Rows, stack
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.input_layout import Layout, cut
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.capture import OWN, capture
+from nlpcli.visualization.capture import capture
 
 
 def read_rows(opened: Opened, given: Given) -> Seen:
