@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.hooks import Recorder
+from nlpcli.attention.hooks import Recordable, Recorder
 from nlpcli.config.model_settings import CachedNumbers, ModelConfig
-from nlpcli.models.backbone import EMBEDDINGS, Backbone, Direction, Part
+from nlpcli.models.backbone import CROSS, EMBEDDINGS, Backbone, Direction, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer import Memory
 
@@ -157,6 +157,9 @@ class Trial(Backbone):
         yield EMBEDDINGS, self.embedding
         yield "encoder.0", self.encoder
         yield "decoder.0", self.decoder
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        return {CROSS: [self.decoder.layers[0].cross_attention]}
 
     def example(self, tokens: Tensor) -> Tensor:
         return self(tokens, None, tokens)
