@@ -174,38 +174,38 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         for example in examples:
             check_texts(example)
         rows = iter(self.reader.rows([replace(e, texts=(text,)) for e in examples for text in e.texts]))
-        return [[RowsItem(tuple(next(rows)[0] for _ in example.texts), self._goal(example))] for example in examples]
+        return [[RowsItem(tuple(next(rows)[0] for _ in example.texts), self._target(example))] for example in examples]
 
-    def _goal(self, example: Example) -> float | int | None:
+    def _target(self, example: Example) -> float | int | None:
         if self.objective in ("softmax", "contrastive"):
             return self._index.get(example.label)
         return self.score_in(example) if self.objective == "cosine" and example.label is not None else None
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
-        """goal: of each item; for multiple-negatives a number for each row, the same for rows of the same text."""
+        """targets: of each item; for multiple-negatives a number for each row, the same for rows of the same text."""
         if self.objective == "multiple-negatives":
             numbers: dict[tuple[int, ...], int] = {}
             texts = [numbers.setdefault(tuple(row.ids), len(numbers)) for item in items for row in item.rows]
             return self.reader.collate(items, torch.tensor(texts))
-        goals = [item.goal for item in items]
-        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+        targets = [item.target for item in items]
+        return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
         """Of no examples where held-out data isn't labeled as the training data was."""
-        if batch.goal is None:
+        if batch.targets is None:
             nothing = torch.zeros((), device=batch.rows.ids.device)
             return Loss(nothing, nothing, 0)
         vectors = model(batch.rows).float()
         if self.objective == "multiple-negatives":
-            losses = ranking_losses(vectors, batch.counts, batch.goal, self.comparison.scale)
+            losses = ranking_losses(vectors, batch.counts, batch.targets, self.comparison.scale)
         else:
             u, v = first_and_second(vectors, batch.counts)
             if self.objective == "softmax":
-                losses = cross_entropy(_vector_head(model).compare(u, v).float(), batch.goal, reduction="none")
+                losses = cross_entropy(_vector_head(model).compare(u, v).float(), batch.targets, reduction="none")
             elif self.objective == "cosine":
-                losses = (cosine_similarity(u, v) - batch.goal) ** 2
+                losses = (cosine_similarity(u, v) - batch.targets) ** 2
             else:
-                losses = contrastive_losses(u, v, batch.goal, self.comparison.margin)
+                losses = contrastive_losses(u, v, batch.targets, self.comparison.margin)
         return Loss(losses.sum(), losses.detach().sum(), batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[tuple[Tensor, Tensor | None]]:

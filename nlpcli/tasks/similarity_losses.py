@@ -33,16 +33,16 @@ def ranking_losses(vectors: Tensor, counts: Sequence[int], texts: Tensor, scale:
     is_first[firsts] = True
     owner = is_first.cumsum(0) - 1  # (rows,) which example a row is of
     candidates = (~is_first).nonzero()[:, 0]
-    goal = firsts - torch.arange(len(firsts), device=vectors.device)  # the place of v_i among the candidates
+    positives = firsts - torch.arange(len(firsts), device=vectors.device)  # the index of v_i among the candidates
     unit = normalize(vectors, dim=-1)
     logits = scale * unit[firsts] @ unit[candidates].T
     found, anchors = texts[candidates], texts[firsts]
     belongs = torch.zeros_like(found, dtype=torch.bool)
-    belongs[goal] = True
-    same = (found == found[goal][:, None]) | (found == anchors[:, None])
+    belongs[positives] = True
+    same = (found == found[positives][:, None]) | (found == anchors[:, None])
     same |= belongs & (anchors[owner[candidates]] == anchors[:, None])
-    same[torch.arange(len(goal)), goal] = False
-    return cross_entropy(logits.masked_fill(same, -torch.inf), goal, reduction="none")
+    same[torch.arange(len(positives)), positives] = False
+    return cross_entropy(logits.masked_fill(same, -torch.inf), positives, reduction="none")
 
 
 def first_and_second(vectors: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
