@@ -11,6 +11,7 @@ from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError, unknown
 
 OBJECTIVES = ("cosine", "softmax", "contrastive", "multiple-negatives")
+MARGIN, SCALE = 0.5, 20.0
 
 _ALIKE = {"1", "yes", "true", "positive", "similar", "same", "duplicate", "paraphrase", "equivalent", "entailment"}
 _ALL_POSITIVE = "set head.objective=multiple-negatives if the texts of every pair belong together"
@@ -27,8 +28,8 @@ class Comparison:
     labels: Sequence[str] = ()
     minimum: float = 0.0
     maximum: float = 1.0
-    margin: float = 0.5
-    scale: float = 20.0
+    margin: float = MARGIN
+    scale: float = SCALE
 
     @classmethod
     def for_examples(
@@ -38,7 +39,8 @@ class Comparison:
         *,
         minimum: float | None = None,
         maximum: float | None = None,
-        **constants: float,
+        margin: float = MARGIN,
+        scale: float = SCALE,
     ) -> Comparison:
         """Raises: NlpcliError, naming file and line, for labels that the objective can't be learned from."""
         for example in examples:
@@ -47,12 +49,13 @@ class Comparison:
         if chosen not in OBJECTIVES:
             raise unknown("objective of similarity", chosen, OBJECTIVES)
         if chosen == "cosine":
-            least, greatest = _score_range(examples, minimum, maximum)
-            return cls(chosen, minimum=least, maximum=greatest, **constants)
+            return cls(chosen, (), *_score_range(examples, minimum, maximum), margin, scale)
+        labels: list[str] = []
         if chosen == "multiple-negatives":
             _without_labels(examples)
-            return cls(chosen, **constants)
-        return cls(chosen, _label_names(examples) if chosen == "softmax" else _two_labels(examples), **constants)
+        else:
+            labels = _label_names(examples) if chosen == "softmax" else _two_labels(examples)
+        return cls(chosen, labels, margin=margin, scale=scale)
 
 
 def check_texts(example: Example) -> None:

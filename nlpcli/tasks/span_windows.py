@@ -116,9 +116,9 @@ class WindowReader:
             target: tuple[int, int] | None = None
             if answer is not None:
                 inside = first <= answer[0] <= answer[1] < last
-                target = (
-                    (int(positions[answer[0] - first]), int(positions[answer[1] - first])) if inside else (null, null)
-                )
+                target = null, null
+                if inside:
+                    target = int(positions[answer[0] - first]), int(positions[answer[1] - first])
             row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
             items.append(SpanItem(row, positions, context.spans[first:last], null, target))
             if end == len(context.ids):

@@ -33,8 +33,8 @@ class TranslationSides:
 
     source: Tokenizer
     target: Tokenizer
-    source_start: Sequence[int] = ()
-    target_start: Sequence[int] | None = None
+    source_start: tuple[int, ...] = ()
+    target_start: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, separate: Tokenizer | None, info: Mapping[str, Any]) -> TranslationSides:

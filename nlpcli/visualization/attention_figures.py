@@ -163,10 +163,10 @@ class _Sheet:
         self.figure = new_figure(width, height)
         self.axes = figure_style.plane(self.figure)
         for number, (line, size) in enumerate(above):
-            self.write(lettering.line(line), self.left, _EDGE + 0.1 + 0.26 * number, size, muted=size < _TITLE)
+            self.write(lettering.line(line), (self.left, _EDGE + 0.1 + 0.26 * number), size, muted=size < _TITLE)
         self.sections(plans, top, _limits(attention.sites))
         for number, line in enumerate(below, start=1):
-            self.write(line, self.left, height - _EDGE - 0.17 * (len(below) - number) - 0.06, _NOTE, muted=True)
+            self.write(line, (self.left, height - _EDGE - 0.17 * (len(below) - number) - 0.06), _NOTE, muted=True)
 
     def plan(self, site: Site, reach: float) -> _Plan:
         n, m = len(site.queries), len(site.keys)
@@ -219,7 +219,7 @@ class _Sheet:
         """Draws a site, and gives the last of its images."""
         site, top = plan.site, top + plan.head
         rows, columns = plan.names
-        self.write(self.lettering.line(plan.heading), self.left, top - plan.head + 0.1, _HEADING)
+        self.write(self.lettering.line(plan.heading), (self.left, top - plan.head + 0.1), _HEADING)
         for row, column in itertools.product(range(len(rows)), range(len(columns))):
             x, y = self.left + column * (plan.width + _GAP), top + row * (plan.height + _GAP)
             if column == 0:
@@ -228,9 +228,9 @@ class _Sheet:
                 self.label_keys(plan, x, y)
             if column == 0 and not plan.single:
                 before = self.left - plan.left + 0.1
-                self.write(rows[row], before, y + plan.height / 2, _NAME, align="center", upright=True)
+                self.write(rows[row], (before, y + plan.height / 2), _NAME, align="center", upright=True)
             if row == 0 and not plan.single:
-                self.write(columns[column], x + plan.width / 2, y - plan.above - 0.1, _NAME, align="center")
+                self.write(columns[column], (x + plan.width / 2, y - plan.above - 0.1), _NAME, align="center")
             image = self.axes.imshow(
                 plan.matrix(row, column),
                 extent=(x, x + plan.width, y + plan.height, y),
@@ -272,12 +272,12 @@ class _Sheet:
             for i, (token, special) in enumerate(zip(side.tokens, side.special, strict=True)):
                 place = y + (i + 0.5) * pitch
                 label = self.lettering.label(token)
-                self.write(label, self.left - 0.06, place, plan.query_letters, align="right", muted=special)
+                self.write(label, (self.left - 0.06, place), plan.query_letters, align="right", muted=special)
         elif plan.single:
             for i in _round_numbers(len(side)):
                 place = y + (i + 0.5) * pitch
                 self.axes.plot((self.left - 0.04, self.left), (place, place), color=self.theme.muted, linewidth=0.6)
-                self.write(str(i), self.left - 0.07, place, 8, align="right")
+                self.write(str(i), (self.left - 0.07, place), 8, align="right")
 
     def label_keys(self, plan: _Plan, x: float, y: float) -> None:
         """The tokens above a matrix, or their numbers."""
@@ -286,14 +286,14 @@ class _Sheet:
             for j, (token, special) in enumerate(zip(side.tokens, side.special, strict=True)):
                 label, place = self.lettering.label(token), x + (j + 0.5) * pitch
                 self.write(
-                    label, place, y - 0.05, plan.key_letters, align="center", upright=plan.upright, muted=special,
+                    label, (place, y - 0.05), plan.key_letters, align="center", upright=plan.upright, muted=special,
                     above=True,
                 )  # fmt: skip
         elif plan.single:
             for j in _round_numbers(len(side)):
                 place = x + (j + 0.5) * pitch
                 self.axes.plot((place, place), (y - 0.04, y), color=self.theme.muted, linewidth=0.6)
-                self.write(str(j), place, y - 0.06, 8, align="center", above=True)
+                self.write(str(j), (place, y - 0.06), 8, align="center", above=True)
 
     def name_groups(self, plan: _Plan, bottom: float) -> None:
         """The names of the parts of the text, below the keys of the first column."""
@@ -301,16 +301,24 @@ class _Sheet:
         for start, end in itertools.pairwise([*_starts(keys), len(keys)]):
             if keys.groups and keys.groups[start]:
                 x = self.left + (start + end) / 2 * plan.width / len(keys)
-                self.write(self.lettering.line(keys.groups[start]), x, bottom + 0.12, _NOTE, align="center", muted=True)
+                name = self.lettering.line(keys.groups[start])
+                self.write(name, (x, bottom + 0.12), _NOTE, align="center", muted=True)
 
     def write(
-        self, text: str, x: float, y: float, size: float, *, align: str = "left", muted: bool = False,
-        upright: bool = False, above: bool = False,
-    ) -> None:  # fmt: skip
-        """Text whose middle is at the height y, or which stands `above` it; upright: read from the bottom up."""
+        self,
+        text: str,
+        at: tuple[float, float],
+        size: float,
+        *,
+        align: str = "left",
+        muted: bool = False,
+        upright: bool = False,
+        above: bool = False,
+    ) -> None:
+        """Text at the point (x, y): its middle at the height y, or all of it `above`; upright: from the bottom up."""
         place = "bottom" if above else "center" if upright else "center_baseline"
         colour = self.theme.muted if muted else self.theme.ink
-        self.axes.text(x, y, text, fontsize=size, ha=align, va=place, color=colour, rotation=90 if upright else 0)
+        self.axes.text(*at, text, fontsize=size, ha=align, va=place, color=colour, rotation=90 if upright else 0)
 
 
 def _lines(attention: Attention, title: str | None) -> Iterable[str]:

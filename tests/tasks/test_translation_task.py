@@ -212,7 +212,7 @@ def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, 
 
 def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_predicted(shards, tokenizer):
     eos = tokenizer.special.eos
-    data, started = TranslationData(shards, shards), TranslationSides(tokenizer, tokenizer, [5, 6], [eos, 4, 7])
+    data, started = TranslationData(shards, shards), TranslationSides(tokenizer, tokenizer, (5, 6), (eos, 4, 7))
     task = Translation(data, started, max_length=99)
     plain = Translation(data, TranslationSides(tokenizer, tokenizer), max_length=99)
     assert (task.lengths - plain.lengths == 2).all()
