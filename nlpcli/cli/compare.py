@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal, training_options
+from nlpcli.cli import shared_options, terminal, training_options
 from nlpcli.cli.multiple_values import Spreading
 from nlpcli.errors import RunFailed, unknown
 
@@ -81,7 +81,7 @@ def command(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid and print its cells, without training."),
     format: str = typer.Option("terminal", "--format", help="Format of the table: terminal, markdown, csv or json."),
-    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    json: bool = shared_options.JSON_AS_FORMAT,
     report: Path = typer.Option(
         None, "--report", metavar="FILE.md", help="Also write a report with the table and a figure, as Markdown."
     ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 
 if TYPE_CHECKING:
     from nlpcli.training.checkpoint import Progress
@@ -78,7 +78,7 @@ PRECISION = typer.Option(
     "--precision",
     help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
 )
-THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.")
+THREADS = shared_options.THREADS
 JSON = typer.Option(False, "--json", help="At the end, print the folder of the run and its results as JSON.")
 
 

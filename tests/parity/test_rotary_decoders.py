@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import FAMILIES, read_huggingface, write_huggingface
+from nlpcli.convert.family_table import FAMILIES
+from nlpcli.convert.huggingface_in import read_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
