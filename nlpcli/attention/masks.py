@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nlpcli.attention.patterns import Full, Pattern, split_causal
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full, split_causal
 
 _FULL = Full()
 _KEPT = 1 << 22  # elements of the largest matrix that is kept for the next call

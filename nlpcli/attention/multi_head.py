@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.hooks import Recorder, apart, recorded
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm

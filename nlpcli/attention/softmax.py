@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.states import KeyValueCache, Positions
 from nlpcli.attention.tiles import HALVES, LEAST, tiled_attention, tiling
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nlpcli.attention.patterns import Horizon
+from nlpcli.attention.pattern_base import Horizon
 
 _SHORT = 64  # positions that are copied in less time than they are written in place
 _ROOM = 8

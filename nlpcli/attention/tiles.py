@@ -23,8 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias, for_heads
+from nlpcli.attention.key_ranges import Range, union
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Pattern, Range, split_causal, union
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import split_causal
 from nlpcli.attention.states import Positions
 
 LEAST = 256  # queries below which one large call is faster

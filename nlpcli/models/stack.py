@@ -11,7 +11,8 @@ from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.kinds import parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nlpcli.attention import tiles as tiles_module
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_parser import parse
-from nlpcli.attention.patterns import Full, intersection, union
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.softmax import SoftmaxAttention, softmax_attention
 from nlpcli.attention.tiles import make_tiling, tiled_attention, tiling
@@ -105,18 +105,6 @@ def test_no_query_looks_outside_of_the_reach_and_ranges_rise_and_are_apart(text,
     for start, end in ranges:
         inside[start:end] = True
     assert not bool(pattern.dense(m)[first:last][:, ~inside].any())
-
-
-RANGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=5)
-
-
-@given(RANGES, RANGES)
-def test_ranges_are_joined_and_met_as_sets_are(left, right):
-    def places(ranges):
-        return {place for start, end in ranges for place in range(start, end)}
-
-    assert places(union(left)) == places(left)
-    assert places(intersection(union(left), union(right))) == places(left) & places(right)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
