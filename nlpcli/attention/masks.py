@@ -16,7 +16,7 @@ from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.patterns import Full, split_causal
 
 _FULL = Full()
-_KEPT = 1 << 22  # elements of the largest matrix that is kept for the next call
+_CACHED = 1 << 22  # elements of the largest matrix that is cached for the next call
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class AttentionMask:
 
 def dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
     """`pattern.dense`, and None where everything may be seen. Layers share it: it must not be written to."""
-    return _kept_pattern(pattern, n, m, device) if n * m <= _KEPT else _dense_pattern(pattern, n, m, device)
+    return _cached_pattern(pattern, n, m, device) if n * m <= _CACHED else _dense_pattern(pattern, n, m, device)
 
 
 def _dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
@@ -95,7 +95,7 @@ def _dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Te
     return None if found.device.type != "meta" and bool(found.all()) else found
 
 
-_kept_pattern = functools.lru_cache(maxsize=16)(_dense_pattern)
+_cached_pattern = functools.lru_cache(maxsize=16)(_dense_pattern)
 
 
 def _both(left: Tensor | None, right: Tensor | None) -> Tensor | None:

@@ -132,14 +132,14 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
 
 def _again() -> str:
     """The call that goes on with what this one began, without repeating anything once more."""
-    kept: list[str] = []
+    words: list[str] = []
     dropping = False
     for argument in sys.argv[1:]:
         if argument.startswith("-"):
             dropping = argument == "--rerun"
         if not dropping and argument != "--overwrite" and not argument.startswith("--rerun="):
-            kept.append(argument)
-    return shlex.join(["nlpcli", *kept])
+            words.append(argument)
+    return shlex.join(["nlpcli", *words])
 
 
 def _write(results: Results, format: str) -> None:

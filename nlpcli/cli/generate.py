@@ -298,12 +298,12 @@ def _prompts(given: list[str]) -> Iterable[str]:
 def _type(generator: Generator, prompt: str, echo: bool) -> None:
     """One text on a terminal, as it grows."""
 
-    def tell(text: str) -> None:
+    def write(text: str) -> None:
         terminal.stdout().write(text)
         terminal.stdout().flush()
 
-    tell(prompt if echo else "")
-    for _ in generator.generate([prompt], stream=tell):
+    write(prompt if echo else "")
+    for _ in generator.generate([prompt], stream=write):
         terminal.write_line()
 
 

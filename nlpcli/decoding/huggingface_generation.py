@@ -246,8 +246,8 @@ class _BeamSearch:
         """Brings state and history to the live hypotheses, without the sentences that are done; the next tokens."""
         for row in done.nonzero()[:, 0].tolist():
             sentence = int(self.sentences[row])
-            kept = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
-            self.results[sentence] = [text for text, there in kept if text is not None and there]
+            texts = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
+            self.results[sentence] = [text for text, there in texts if text is not None and there]
         stay = (~done).nonzero()[:, 0]
         parents = (beams + self.beams * torch.arange(len(beams), device=self.device)[:, None])[stay].flatten()
         tokens = chosen[stay].flatten()[:, None]

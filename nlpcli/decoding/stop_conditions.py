@@ -44,7 +44,7 @@ class EndingAtTexts:
 
     def __init__(self, model: Decodable, tokenizer: Tokenizer, texts: Sequence[str], eos: int | None) -> None:
         self.model, self.max_length = model, model.max_length
-        self.parameters = getattr(model, "parameters", tuple)  # which tell the searches where to compute
+        self.parameters = getattr(model, "parameters", tuple)  # by which the searches find the device
         spellings = tokenizer.decode([[id_] for id_ in range(tokenizer.vocab_size)])
         found = [id_ for id_, spelling in enumerate(spellings) if spelling.startswith(tuple(texts))]
         self._ends = found if eos is None else [eos, *found]

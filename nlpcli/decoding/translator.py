@@ -134,7 +134,7 @@ class _Job:
 class Translator:
     """Translates with an encoder–decoder model, which is expected in evaluation mode on its device.
 
-    `warn` is told, in a sentence, about every line that is cut. source_tokenizer: of the sources, where it is not that
+    `warn` gets a sentence about every line that is cut. source_tokenizer: of the sources, where it is not that
     of the targets.
     """
 

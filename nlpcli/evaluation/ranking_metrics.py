@@ -69,7 +69,7 @@ class ReciprocalRank(ExampleMetric):
 def average_precision(
     references: Sequence[int], scores: Sequence[float], resampling: Resampling | None = None
 ) -> Score:
-    """Average precision in percent. Raises: NlpcliError for unequal lengths, nothing, or references other than 0 and 1."""
+    """Average precision in percent. Raises: NlpcliError for unequal lengths, nothing, or references but 0 and 1."""
     return AveragePrecision().corpus(scores, [references], resampling)
 
 

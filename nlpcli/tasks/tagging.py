@@ -68,9 +68,9 @@ class TagBatch:
 class Tagging(Task[TagItem, TagBatch, Tensor]):
     """See the module.
 
-    The tag of a word is told by the state of its first piece; in a decoder, which reads from left to right, by that of
-    its last. A sentence that is too long is read in several windows, which share up to half of their tokens, and each
-    word is tagged in the window that shows most of what is around it.
+    The tag of a word is predicted from the state of its first token; in a decoder, which reads from left to right,
+    from that of its last. A sentence that is too long is read in several windows, which share up to half of their
+    tokens, and each word is tagged in the window that shows most of what is around it.
     tags: how the tags of the data are written, see `Tags`. notes: what was noticed in the training examples.
     """
 

@@ -33,8 +33,8 @@ def without_special(attention: Attention, *, renormalize: bool = False) -> Atten
     with `renormalize` every row is divided by its sum (rows without weight stay zero, signed weights as they are).
     """
     sites = [_without_special(site, renormalize) for site in attention.sites]
-    told = "left out; each row is divided by its sum" if renormalize else "left out"
-    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", told)
+    note = "left out; each row is divided by its sum" if renormalize else "left out"
+    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", note)
 
 
 def merge_words(attention: Attention) -> Attention:
@@ -138,18 +138,18 @@ def select(
     A site that has none of the layers or heads goes; the order stays that of the model.
     Raises: NlpcliError for a site, layer or head that is nowhere in `attention`.
     """
-    kept = attention.sites
+    selected = attention.sites
     if sites is not None:
-        sites, names = list(sites), [site.name for site in kept]
+        sites, names = list(sites), [site.name for site in selected]
         for name in sites:
             if name not in names:
                 raise unknown("attention", name, names)
-        kept = tuple(site for site in kept if site.name in sites)
+        selected = tuple(site for site in selected if site.name in sites)
     if layers is not None:
-        kept = _with(kept, "layer", list(layers))
+        selected = _with(selected, "layer", list(layers))
     if heads is not None:
-        kept = _with(kept, "head", list(heads))
-    return replace(attention, sites=kept)
+        selected = _with(selected, "head", list(heads))
+    return replace(attention, sites=selected)
 
 
 def average(attention: Attention, over: str = "heads") -> Attention:
@@ -159,8 +159,8 @@ def average(attention: Attention, over: str = "heads") -> Attention:
     """
     if over not in ("heads", "layers", "both"):
         raise unknown("average", over, ("heads", "layers", "both"))
-    told = {"heads": "heads", "layers": "layers", "both": "heads and layers"}[over]
-    return _changed(attention, [_average(site, over) for site in attention.sites], "averaged", f"over {told}")
+    note = {"heads": "heads", "layers": "layers", "both": "heads and layers"}[over]
+    return _changed(attention, [_average(site, over) for site in attention.sites], "averaged", f"over {note}")
 
 
 def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Site, ...]:
@@ -206,8 +206,8 @@ def _average(site: Site, over: str) -> Site:
 def looks_at_itself(site: Site) -> bool:
     """Whether queries and keys are positions of one text; the keys may begin earlier (a memory).
 
-    That is said by the site's name, and where it is another one by the tokens, the rows being named by what they read
-    or, as a decoder's are, by what they predict.
+    The site's name shows it; for other names the tokens do: queries are named by the tokens that they read or, in a
+    decoder, by those that they predict.
     """
     n = len(site.queries)
     if site.name in ("cross", "alignment") or not (n and len(site.keys)):
