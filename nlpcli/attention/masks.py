@@ -78,9 +78,9 @@ class AttentionMask:
         found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
         rows = torch.ones(len(lengths), 1, m, m, dtype=torch.bool, device=device)
         for row, length in enumerate(lengths):
-            allowed = found[length]
-            if allowed is not None:
-                rows[row, 0, :length, :length] = allowed
+            own = found[length]
+            if own is not None:
+                rows[row, 0, :length, :length] = own
         return rows[:, :, m - n :]
 
 

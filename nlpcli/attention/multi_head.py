@@ -97,7 +97,7 @@ class MultiHeadAttention(nn.Module):
         memory: KeyValue | None = None,
         width: int = 1,
     ) -> Tensor:
-        """A whole text x (rows, n, d_model) looks at itself, or at `memory` -> (rows, n, d_model).
+        """A whole text x (rows, n, d_model) attends to itself, or to `memory` -> (rows, n, d_model).
 
         With a memory the layer's pattern does not apply. `width` consecutive rows of x share one row of `memory` (the
         beam of one source sentence); then the mask has no pattern, documents or permutation.

@@ -32,7 +32,7 @@ _WORD = re.compile(r"\S+")
 
 
 def cross_attentions(model: TranslationModel) -> list[Recordable]:
-    """The attention layers of `model` that look at the source, first to last; each can record its weights.
+    """The attention layers of `model` that attend to the source, first to last; each can record its weights.
 
     Raises: NlpcliError when there are none.
     """

@@ -41,7 +41,7 @@ def draw(
 
     Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
     "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full. `links` lists
-    below each full matrix which keys every query looks at most. Without `color` there are no escape sequences;
+    below each full matrix which keys every query attends to most. Without `color` there are no escape sequences;
     without `unicode` all is ASCII.
     Raises: NlpcliError for another view.
     """
@@ -158,7 +158,7 @@ def _counted(site: Site) -> str:
     return f"{site.title or site.name}: {', '.join(filter(None, [*maps, size]))}; label above each matrix: {above}"
 
 
-# --- who looks most at whom --------------------------------------------------------------------------------------
+# --- strongest links ------------------------------------------------------------------------------------------
 
 
 def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:

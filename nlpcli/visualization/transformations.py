@@ -18,7 +18,7 @@ from nlpcli.visualization.attention_data import Attention, Side, Site
 
 _Value = TypeVar("_Value")
 MEAN = "mean"
-_OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of a text that looks at itself
+_OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of self-attention
 ROLLOUT = "rollout"
 _BYTES = re.compile("(?:<0x(?:[89A-F][0-9A-F])+>)+")
 
@@ -203,7 +203,7 @@ def _average(site: Site, over: str) -> Site:
 # --- through the layers ------------------------------------------------------------------------------------------
 
 
-def looks_at_itself(site: Site) -> bool:
+def is_self_attention(site: Site) -> bool:
     """Whether queries and keys are positions of one text; the keys may begin earlier (a memory).
 
     The site's name shows it; for other names the tokens do: queries are named by the tokens that they read or, in a
@@ -221,13 +221,13 @@ def rollout(site: Site) -> Site:
 
         Ã_l = ½ · mean_h A_{l,h} + ½ · I,     R_l = Ã_l R_{l-1},     R_0 = I
 
-    with the rows of Ã divided by their sum, so that a query that may look at nothing passes itself on. Layer l of the
+    with the rows of Ã divided by their sum, so that a query that may attend to nothing passes itself on. Layer l of the
     result is R_l, its one head is called "rollout". `site` needs all its layers.
     Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were
     left out, of which rows and columns have others), or the weights are signed.
     Source: Abnar & Zuidema 2020, section 3, with the residual of their equation 1.
     """
-    if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
+    if site.signed or site.queries.positions != site.keys.positions or not is_self_attention(site):
         raise NlpcliError(
             f"rollout needs the same tokens as queries and as keys, but those of '{site.name}' differ"
             if not site.signed
@@ -274,7 +274,7 @@ def mean_distance(site: Site) -> np.ndarray:
     the middle of its tokens. NaN where queries and keys are not positions of one text, no row has weight, or the
     weights are signed. Source: Vig & Belinkov 2019, section 4.3, with the absolute distance.
     """
-    if site.signed or not looks_at_itself(site):
+    if site.signed or not is_self_attention(site):
         return np.full((len(site.layers), len(site.heads)), np.nan)
     distances = np.abs(np.subtract.outer(site.queries.positions, site.keys.positions))
     values = []

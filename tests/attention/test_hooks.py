@@ -112,16 +112,16 @@ def test_recorded_weights_give_the_output_of_relative_attention(call, segments, 
     memory = layer.project_memory(keys)
     causal = call["causal"] and not places
     positions = RelativePositions(D_MODEL)(m - 1, -1 if causal else -n)
-    allowed = torch.rand(2, n, m, generator=generator) < 0.6 if call["masked"] else None
+    attention_mask = torch.rand(2, n, m, generator=generator) < 0.6 if call["masked"] else None
     other = torch.rand(2, 1, n, m, generator=generator) < 0.5 if segments else None
     x, chosen = keys[:, m - n :], None
     if places:
         chosen = torch.stack([torch.randperm(n, generator=generator)[: max(n - 1, 1)] for _ in range(2)])
         rows = chosen[:, None, :, None]
         x = x.gather(1, chosen[:, :, None].expand(-1, -1, D_MODEL))
-        allowed = None if allowed is None else allowed.take_along_dim(rows[:, 0], 1)
+        attention_mask = None if attention_mask is None else attention_mask.take_along_dim(rows[:, 0], 1)
         other = None if other is None else other.take_along_dim(rows, 2)
-    mask = AttentionMask(Causal() if causal else Full(), permutation=allowed)
+    mask = AttentionMask(Causal() if causal else Full(), permutation=attention_mask)
     outputs, weights = both_ways(layer, lambda: layer(x, memory, positions, mask, other_segment=other, places=chosen))
     check(layer, outputs, weights, memory.value)
 

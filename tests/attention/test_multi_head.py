@@ -31,7 +31,7 @@ def randomised(layer, seed=0):
     return layer.double()
 
 
-def equation(layer, x, memory, *, allowed, start=0):
+def equation(layer, x, memory, *, attention_mask, start=0):
     """Concat_i softmax(q_i k_iᵀ / √d_k) v_i · W^O, all heads at once; returns the output and the weights."""
     w = layer.state_dict()
 
@@ -52,7 +52,7 @@ def equation(layer, x, memory, *, allowed, start=0):
         return z
 
     query, key, value = prepare("query", x, start), prepare("key", memory, 0), project("value", memory)
-    powers = (query @ key.mT / math.sqrt(query.size(-1))).exp() * allowed
+    powers = (query @ key.mT / math.sqrt(query.size(-1))).exp() * attention_mask
     weights = powers / powers.sum(-1, keepdim=True)
     context = (weights @ value).transpose(1, 2).flatten(2)
     return context @ w["output.weight"].T + w.get("output.bias", 0.0), weights
@@ -70,7 +70,7 @@ def test_it_is_the_papers_equation_in_value_and_gradient(widths, bias, rotary, q
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     output = layer(x)
-    expected, _ = equation(layer, x, x, allowed=visible)
+    expected, _ = equation(layer, x, x, attention_mask=visible)
     assert torch.allclose(output, expected, atol=1e-6)
     ours, theirs = (torch.autograd.grad(item.square().mean(), x)[0] for item in (output, expected))
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -82,7 +82,7 @@ def test_cross_attention_looks_at_another_sequence_through_its_mask(bias):
     x, memory = torch.randn(BATCH, 4, D_MODEL).double(), torch.randn(BATCH, 7, D_MODEL).double()
     mask = torch.arange(7) < torch.tensor([7, 3])[:, None]
     output = layer(x, AttentionMask(keys=mask), memory=layer.project_memory(memory))
-    assert torch.allclose(output, equation(layer, x, memory, allowed=mask[:, None, None])[0], atol=1e-9)
+    assert torch.allclose(output, equation(layer, x, memory, attention_mask=mask[:, None, None])[0], atol=1e-9)
 
 
 def test_keys_and_values_are_the_same_in_one_go_and_piece_by_piece():
@@ -147,7 +147,7 @@ def test_what_is_recorded_are_the_weights_that_were_used(causal):
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     [weights] = layer.recorder
     assert not weights.requires_grad
-    assert torch.allclose(weights, equation(layer, x, x, allowed=visible)[1], atol=1e-6)
+    assert torch.allclose(weights, equation(layer, x, x, attention_mask=visible)[1], atol=1e-6)
     context = (weights @ memory.value).transpose(1, 2).flatten(2)
     assert torch.allclose(layer.output(context), silent, atol=1e-6)
 

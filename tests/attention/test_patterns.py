@@ -146,8 +146,8 @@ def test_windows_and_causality_are_those_of_the_attention_that_is_trained(size, 
     assert torch.equal(Causal().dense(n, m), causal_mask(n, m))
     torch.manual_seed(m)
     query, key = (torch.randn(1, 2, length, 4, dtype=torch.float64) for length in (n, m))
-    ours = softmax_weights(query, key, allowed=parse(f"causal & window:{width}").dense(n, m))
-    theirs = softmax_weights(query, key, allowed=Window(width).dense(n, m), causal=True)
+    ours = softmax_weights(query, key, attention_mask=parse(f"causal & window:{width}").dense(n, m))
+    theirs = softmax_weights(query, key, attention_mask=Window(width).dense(n, m), causal=True)
     assert torch.equal(ours > 0, parse(f"causal & window:{width}").dense(n, m).expand(1, 2, n, m))
     assert torch.allclose(ours, theirs, atol=1e-6)
 
@@ -161,9 +161,9 @@ def test_a_model_with_a_window_computes_what_the_pattern_allows(width):
 
     text = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(1))
     windowed, plain = decoder(f"window:{width}"), decoder("full")
-    allowed = parse(f"causal & window:{width}").dense(11)
+    attention_mask = parse(f"causal & window:{width}").dense(11)
     assert torch.allclose(
-        windowed(text), plain.logits(plain.hidden(text, AttentionMask(permutation=allowed[None]))), atol=1e-6
+        windowed(text), plain.logits(plain.hidden(text, AttentionMask(permutation=attention_mask[None]))), atol=1e-6
     )
 
 
