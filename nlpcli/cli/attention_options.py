@@ -52,7 +52,7 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
             span = range(int(first), int(last or first) + 1)
             if not span:
                 raise NlpcliError(f"{name} {part} is a descending range", hint=f"write {last}-{first}")
-            found += span[:_MOST]  # no model has more, so that the first that is missing is told
+            found += span[:_MOST]  # no model has more, so the first missing one is reported
     return tuple(dict.fromkeys(found))
 
 

@@ -36,7 +36,7 @@ _USED = {
     "svg": ("theme", "title"),
     "pdf": ("theme", "title"),
 }
-_COLOURS = ("auto", "always", "never")
+_COLORS = ("auto", "always", "never")
 _WIDTH = 80
 
 
@@ -58,7 +58,7 @@ class Canvas:
     format: str
     out: Path | None
     width: int
-    colour: bool
+    color: bool
     view: str
     links: bool
     theme: str
@@ -67,11 +67,11 @@ class Canvas:
 
     @classmethod
     def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Unpack[_Look]) -> Canvas:
-        """Raises: NlpcliError for an unknown format or colour, for a file named like another format, for options that
+        """Raises: NlpcliError for an unknown format or color, for a file named like another format, for options that
         mean nothing to the format, and for bytes on a terminal."""
         format = _format(format, out)
-        if color is not None and color not in _COLOURS:
-            raise unknown("color", color, _COLOURS)
+        if color is not None and color not in _COLORS:
+            raise unknown("color", color, _COLORS)
         used = _USED.get(format, ())
         wrong = {f"--{name}": value for name, value in {"color": color, **given}.items() if name not in used}
         useless(wrong, f"has no effect on the format {format}")
@@ -83,7 +83,7 @@ class Canvas:
             format,
             out,
             width=given["width"] or _terminal_width(),
-            colour=color == "always" or (color in (None, "auto") and out is None and _has_colour()),
+            color=color == "always" or (color in (None, "auto") and out is None and _has_color()),
             view=given["view"] or "auto",
             links=bool(given["links"]),
             theme=given["theme"] or "light",
@@ -135,7 +135,7 @@ class Canvas:
             if number == 0 and attention.notes.get("line") == 1:  # it may be the only one
                 attention = _without_line(attention)
             yield draw(
-                attention, width=self.width, colour=self.colour, unicode=_has_unicode(), view=self.view,
+                attention, width=self.width, color=self.color, unicode=_has_unicode(), view=self.view,
                 links=self.links,
             )  # fmt: skip
 
@@ -195,7 +195,7 @@ class Canvas:
 
         if texts > 1:
             terminal.say(f"these are means over {counted(texts, 'text')}")
-        self.write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
+        self.write_lines([table(numbers, width=self.width, color=self.color, unicode=_has_unicode())])
 
     def write_matrix(self, matrix: Matrix) -> None:
         """Draws a plain matrix. Raises: NlpcliError for a format that has no form for it."""
@@ -212,7 +212,7 @@ class Canvas:
             self.write_lines([
                 draw(
                     matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
-                    width=self.width, colour=self.colour, unicode=_has_unicode(),
+                    width=self.width, color=self.color, unicode=_has_unicode(),
                 )
             ])  # fmt: skip
         elif self.format == "json":
@@ -302,7 +302,7 @@ def _terminal_width() -> int:
     return shutil.get_terminal_size((_WIDTH, 24)).columns
 
 
-def _has_colour() -> bool:
+def _has_color() -> bool:
     from rich.console import Console
 
     console = Console(file=sys.stdout)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def command(
         help="Output format: terminal, png, svg, pdf, html, json, npz (NumPy) or pharaoh (word alignments). "
         "Default: the format in the file name of --out, otherwise terminal.",
     ),
-    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    json: bool = shared_options.JSON_AS_FORMAT,
     out: Path = typer.Option(None, "--out", metavar="FILE", help="Write to this file, not to standard output."),
     width: int = typer.Option(
         None, "--width", min=20, help="In the terminal: width in columns. Default: the terminal's width."
@@ -200,7 +200,7 @@ def command(
         help="For --order random, random patterns and --explain: random seed. Default: 0.",
     ),
     device: str = typer.Option("auto", "--device", help="Device: auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Show attention weights: rows are queries, columns are keys.
 

@@ -28,7 +28,7 @@ import numpy as np
 from nlpcli import __version__
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
-from nlpcli.visualization.transformations import looks_at_itself, merge_words
+from nlpcli.visualization.transformations import is_self_attention, merge_words
 
 FINE_UP_TO = 4_000_000
 """Weights of a page that keep all of float16's precision; a page with more of them is rounded more coarsely."""
@@ -128,7 +128,7 @@ def _site(site: Site, blocks: list[str], coarse: bool) -> dict[str, Any]:
         "layers": list(site.layers),
         "heads": list(site.heads),
         "signed": site.signed,
-        "self": looks_at_itself(site),
+        "self": is_self_attention(site),
         "scale": scale,
         "step": scale / _COARSE if coarse else 0,
         "blocks": numbers,

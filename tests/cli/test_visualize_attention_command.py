@@ -178,10 +178,10 @@ def test_what_can_not_be_written_whole_is_not_written(call, tmp_path):
     assert not (tmp_path / "found.json").exists()
 
 
-@pytest.mark.parametrize(("color", "coloured"), [("always", True), ("never", False), ("auto", False)])
-def test_colour_is_for_terminals_unless_it_is_asked_for(call, color, coloured):
+@pytest.mark.parametrize(("color", "colored"), [("always", True), ("never", False), ("auto", False)])
+def test_color_is_for_terminals_unless_it_is_asked_for(call, color, colored):
     _, out, _ = call("the dog", "--color", color, model="encoder")
-    assert ("\x1b[" in out) is coloured
+    assert ("\x1b[" in out) is colored
 
 
 def test_figures_of_an_encoder_show_all_heads_and_of_a_translator_the_alignment(call, tmp_path, monkeypatch):

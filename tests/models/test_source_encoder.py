@@ -9,6 +9,7 @@ from torch import nn
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.build import build_model
 from nlpcli.models.layer_groups import depth_groups
 from nlpcli.models.model_folder import load_weights, unshared
@@ -74,7 +75,7 @@ def test_it_reads_ids_of_its_own_vocabulary_and_no_padding(name):
 def test_it_is_decoded_as_any_encoder_decoder(name):
     model = made(name)
     state = model.init_state(model.encode(SOURCE, MASK))
-    found = greedy_search(model, state, [[2], [2]], eos=1, max_length=[5, 5], constraints=BeamSettings().constraints)
+    found = greedy_search(model, state, [[2], [2]], StopConditions(1, [5, 5]), constraints=BeamSettings().constraints)
     for row, ((best,), source, mask) in enumerate(zip(found, SOURCE, MASK, strict=True)):
         target = torch.tensor([[2, *best.ids]])
         alone = model(source[mask][None], None, target)[0].argmax(-1).tolist()

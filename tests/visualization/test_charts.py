@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
-from nlpcli.visualization.charts import COLOURS, DASHES, MARKS, Line, Panel, draw, key_svg, panel_svg, short_number
+from nlpcli.visualization.charts import COLORS, DASHES, MARKS, Line, Panel, draw, key_svg, panel_svg, short_number
 from nlpcli.visualization.text_charts import extent, plot, sparkline
 
 
@@ -39,28 +39,28 @@ def test_one_panel_and_eighteen_runs_can_be_drawn():
         draw([panel()], ["a", "b"], theme="blue")
 
 
-def test_runs_are_told_apart_without_colour_by_dash_and_mark():
+def test_runs_are_told_apart_without_color_by_dash_and_mark():
     looks = {(DASHES[n % len(DASHES)], MARKS[(n + n // len(MARKS)) % len(MARKS)]) for n in range(49)}
     assert len(looks) == 49
     assert len({key_svg(n).replace(f"--run-{n % 7 + 1}", "") for n in range(14)}) == 14
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_of_runs_stand_out_from_the_paper(theme):
+def test_colors_of_runs_stand_out_from_the_paper(theme):
     """Contrast of at least 3 : 1, as WCAG 2.1 asks of graphics."""
 
-    def luminance(colour):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     paper = luminance("#ffffff" if theme == "light" else "#14171c")
-    for colour in COLOURS[theme]:
-        low, high = sorted((luminance(colour), paper))
+    for color in COLORS[theme]:
+        low, high = sorted((luminance(color), paper))
         assert (high + 0.05) / (low + 0.05) >= 3
 
 
-def test_a_panel_for_a_page_has_the_pages_colours_and_its_own_ids():
+def test_a_panel_for_a_page_has_the_pages_colors_and_its_own_ids():
     one, two = (panel_svg(panel(), identity=name) for name in ("x", "y"))
     for text in (one, two):
         ElementTree.fromstring(text)
