@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _STARTS = tuple(2.0**power for power in range(-4, 4))
 _RANGE = 1e3
@@ -32,44 +32,24 @@ def kernel_weights(query: Tensor, key: Tensor, bandwidth: Tensor, *, hidden: Ten
     return scores.softmax(dim=-1)
 
 
-class KernelRegression(nn.Module):
-    """Nadaraya–Watson regression on the points key (n, d) and value (n,); its width is a parameter that can be trained.
+def kernel_regression(query: Tensor, key: Tensor, value: Tensor, bandwidth: Tensor) -> Tensor:
+    """f(query): (q,) for queries (q, d), keys (n, d) and values (n,)."""
+    return kernel_weights(query, key, bandwidth) @ value
 
-    bandwidth: h as in `kernel_weights`, where training begins.
+
+def training_error(key: Tensor, value: Tensor, bandwidth: Tensor) -> Tensor:
+    """The mean of (f(x_i) − y_i)². It falls to 0 with the width, since each y_i is then predicted from itself."""
+    return (kernel_regression(key, key, value, bandwidth) - value).square().mean()
+
+
+def leave_one_out_error(key: Tensor, value: Tensor, bandwidth: Tensor) -> Tensor:
+    """The mean of (f_{−i}(x_i) − y_i)², where f_{−i} does without point i: an estimate of the error on new points.
+
+    Source: least-squares cross-validation (Clark 1975; Härdle and Marron 1985).
     """
-
-    def __init__(self, key: Tensor, value: Tensor, bandwidth: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("key", key)
-        self.register_buffer("value", value)
-        self.log_bandwidth = nn.Parameter(bandwidth.log())  # a width stays positive in whatever direction it is trained
-        self.key: Tensor
-        self.value: Tensor
-
-    @property
-    def bandwidth(self) -> Tensor:
-        return self.log_bandwidth.exp()
-
-    def weights(self, query: Tensor) -> Tensor:
-        """α: (q, n) for queries (q, d)."""
-        return kernel_weights(query, self.key, self.bandwidth)
-
-    def forward(self, query: Tensor) -> Tensor:
-        """f(query): (q,) for queries (q, d)."""
-        return self.weights(query) @ self.value
-
-    def training_error(self) -> Tensor:
-        """The mean of (f(x_i) − y_i)². It falls to 0 with the width, since each y_i is then predicted from itself."""
-        return (self(self.key) - self.value).square().mean()
-
-    def leave_one_out_error(self) -> Tensor:
-        """The mean of (f_{−i}(x_i) − y_i)², where f_{−i} does without point i: an estimate of the error on new points.
-
-        Source: least-squares cross-validation (Clark 1975; Härdle and Marron 1985).
-        """
-        itself = torch.eye(len(self.key), dtype=torch.bool, device=self.key.device)
-        predicted = kernel_weights(self.key, self.key, self.bandwidth, hidden=itself) @ self.value
-        return (predicted - self.value).square().mean()
+    itself = torch.eye(len(key), dtype=torch.bool, device=key.device)
+    predicted = kernel_weights(key, key, bandwidth, hidden=itself) @ value
+    return (predicted - value).square().mean()
 
 
 def reference_bandwidth(key: Tensor) -> Tensor:
@@ -81,38 +61,31 @@ def reference_bandwidth(key: Tensor) -> Tensor:
     return key.std(dim=0) * n ** (-1 / (d + 4))
 
 
-def learn_bandwidth(regression: KernelRegression) -> None:
-    """Trains the width, one for each column of x, by the gradient of the leave-one-out error.
+def learn_bandwidth(key: Tensor, value: Tensor) -> Tensor:
+    """The width, one for each column of x (d,), that the gradient of the leave-one-out error leads to.
 
-    The training error itself is smallest at width 0; hiding each point from itself is what makes the width learnable
-    (Zhang et al. 2023, Dive into Deep Learning, the parametric attention pooling of the edition of 2021, leaves out the
-    same pairs). The error has several minima (Hall and Marron 1991), so training begins at the best of eight multiples
-    of the given width. The width stays within a factor of 1,000 of the given one: where y does not depend on x, the
-    best width is infinite.
+    The training error can't be used: it is smallest at width 0. Dive into Deep Learning (Zhang et al. 2021, section
+    10.2.4) hides the same pairs, each point from itself, when it trains a width. The error has several minima (Hall and
+    Marron 1991), so training begins at the best of eight multiples of Scott's rule. The width stays within a factor of
+    1,000 of that rule: where y does not depend on a column, its best width is infinite.
     """
-    start = regression.log_bandwidth.detach().clone()
+    start = reference_bandwidth(key).log()
     low, high = start - math.log(_RANGE), start + math.log(_RANGE)
-    parameter = regression.log_bandwidth
 
-    @torch.no_grad()
-    def error_at(place: Tensor) -> float:
-        parameter.copy_(place.clamp(low, high))
-        return float(regression.leave_one_out_error())
+    def error_at(place: Tensor) -> Tensor:
+        return leave_one_out_error(key, value, place.clamp(low, high).exp())
 
-    best = min((start + math.log(factor) for factor in _STARTS), key=error_at)
-    error = error_at(best)
-    scale = error or 1.0
-    optimizer = torch.optim.LBFGS([parameter], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_change=1e-10)
+    best = min((start + math.log(factor) for factor in _STARTS), key=lambda place: float(error_at(place)))
+    least = float(error_at(best))
+    place = best.clone().requires_grad_()  # a width whose logarithm is trained stays positive
+    optimizer = torch.optim.LBFGS([place], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_change=1e-10)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        with torch.no_grad():
-            parameter.clamp_(low, high)
-        loss = regression.leave_one_out_error() / scale
+        loss = error_at(place) / (least or 1.0)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    found = parameter.detach().clone()
-    if not error_at(found) <= error:
-        error_at(best)
+    found = place.detach()
+    return (found if float(error_at(found)) <= least else best).clamp(low, high).exp()

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nlpcli.attention.kernel_regression import KernelRegression, learn_bandwidth, reference_bandwidth
+from nlpcli.attention.kernel_regression import (
+    kernel_weights,
+    learn_bandwidth,
+    leave_one_out_error,
+    reference_bandwidth,
+    training_error,
+)
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_float
 from nlpcli.data.even_sample import spread
@@ -73,8 +79,7 @@ def _regression(
     else:
         chosen = torch.tensor(spread(len(x), _MOST_QUERY_POINTS))
         queries = x[chosen]
-    with torch.no_grad():
-        fits = tuple(_fit(name, regression, queries) for name, regression in _regressions(x, y, bandwidth))
+    fits = tuple(_fit(name, width, x, y, queries) for name, width in _bandwidths(x, y, bandwidth))
     return Regression(
         data=data,
         names=names,
@@ -87,7 +92,8 @@ def _regression(
     )
 
 
-def _regressions(x: Tensor, y: Tensor, bandwidth: str | None) -> Iterator[tuple[str, KernelRegression]]:
+def _bandwidths(x: Tensor, y: Tensor, bandwidth: str | None) -> Iterator[tuple[str, Tensor]]:
+    """The name of each fit and its widths (d,)."""
     columns = x.size(1)
     widths = _widths(bandwidth)
     if widths is not None and len(widths) not in (1, columns):
@@ -95,16 +101,13 @@ def _regressions(x: Tensor, y: Tensor, bandwidth: str | None) -> Iterator[tuple[
             f"--bandwidth {bandwidth} has {counted(len(widths), 'width')}, but x has {counted(columns, 'column')}",
             hint="give one width for all columns, or one for each",
         )
-    yield "mean", KernelRegression(x, y, torch.full((columns,), math.inf, dtype=_DOUBLE))
+    yield "mean", torch.full((columns,), math.inf, dtype=_DOUBLE)
     if widths is not None:
-        yield "fixed", KernelRegression(x, y, torch.tensor(widths, dtype=_DOUBLE).expand(columns))
+        yield "fixed", torch.tensor(widths, dtype=_DOUBLE).expand(columns)
         return
     if bandwidth is None:
-        yield "fixed", KernelRegression(x, y, reference_bandwidth(x))
-    learned = KernelRegression(x, y, reference_bandwidth(x))
-    with torch.enable_grad():
-        learn_bandwidth(learned)
-    yield "learned", learned
+        yield "fixed", reference_bandwidth(x)
+    yield "learned", learn_bandwidth(x, y)
 
 
 def _widths(bandwidth: str | None) -> list[float] | None:
@@ -128,13 +131,13 @@ def _widths(bandwidth: str | None) -> list[float] | None:
     return found
 
 
-def _fit(name: str, regression: KernelRegression, queries: Tensor) -> Fit:
-    weights = regression.weights(queries)
+def _fit(name: str, bandwidth: Tensor, x: Tensor, y: Tensor, queries: Tensor) -> Fit:
+    weights = kernel_weights(queries, x, bandwidth)
     return Fit(
         name=name,
-        bandwidth=tuple(regression.bandwidth.tolist()),
-        curve=(weights @ regression.value).numpy(),
+        bandwidth=tuple(bandwidth.tolist()),
+        curve=(weights @ y).numpy(),
         weights=weights.numpy(),
-        training_error=float(regression.training_error()),
-        leave_one_out_error=float(regression.leave_one_out_error()),
+        training_error=float(training_error(x, y, bandwidth)),
+        leave_one_out_error=float(leave_one_out_error(x, y, bandwidth)),
     )
