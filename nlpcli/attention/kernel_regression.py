@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-_STARTS = tuple(2.0**power for power in range(-4, 4))
+_STARTS = (1, 2, 1 / 2, 4, 1 / 4, 8, 1 / 8, 1 / 16)
 _RANGE = 1e3
 _STEPS = 50
 

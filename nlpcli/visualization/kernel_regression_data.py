@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nlpcli.escaping import printable, shortened
+
 FORMAT = "nlpcli-kernel-regression"
 VERSION = 1
+_LONGEST_NAME = 30
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Regression:
     @property
     def axes(self) -> tuple[str, str]:
         """What is on the horizontal and on the vertical axis."""
-        y = self.names[-1]
-        return (self.names[0], y) if self.query_points is None else (y, f"prediction of {y}")
+        first, y = (shortened(printable(name), _LONGEST_NAME) for name in (self.names[0], self.names[-1]))
+        return (first, y) if self.query_points is None else (y, f"prediction of {y}")
 
 
 def as_json(regression: Regression) -> dict[str, Any]:

@@ -44,7 +44,10 @@ def draw(
     title: str | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> bytes:
-    """The file of the figure; all matrices share one scale. Raises: as `nlpcli.visualization.attention_figures.draw`."""
+    """The file of the figure, in which all matrices share one scale.
+
+    Raises: as `nlpcli.visualization.attention_figures.draw`.
+    """
     colours = theme_named(theme)
     lettering = Lettering((), [regression.data, *regression.names, *regression.axes, title or ""], warn)
     with plain_settings(colours, lettering.families):

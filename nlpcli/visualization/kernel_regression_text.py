@@ -8,19 +8,19 @@ import numpy as np
 
 from nlpcli.data.even_sample import spread
 from nlpcli.escaping import printable
+from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.charts import Line as Curve
 from nlpcli.visualization.charts import Panel, short_number
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
 from nlpcli.visualization.kernel_regression_data import Fit, Regression
-from nlpcli.visualization.attention_data import Side
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.text_charts import ASCII_POINT, LETTERS, POINT, plot
 from nlpcli.visualization.text_width import to_left, wrapped
 
 _HEIGHT = 16
 _ROWS, _COLUMNS = 26, 50
-_EQUATION = ("f(x) = Σ α(x, x_i) y_i   α = softmax(−‖(x − x_i) / h‖² / 2)",
-             "f(x) = sum of a(x, x_i) y_i   a = softmax(-|(x - x_i) / h|^2 / 2)")  # fmt: skip
+_EQUATION = ("f(x) = Σ α(x, x_i) y_i with α = softmax(−‖(x − x_i) / h‖² / 2)",
+             "f(x) = sum of a(x, x_i) y_i with a = softmax(-|(x - x_i) / h|^2 / 2)")  # fmt: skip
 
 
 def draw(regression: Regression, *, width: int, colour: bool, unicode: bool = True) -> str:

@@ -28,15 +28,20 @@ def compare_convolution(kernel: str, *, seed: int = 0) -> ConvolutionComparison:
     """
     kernel_size = _kernel_size(kernel)
     size = (_LENGTHS[len(kernel_size)],) * len(kernel_size)
-    kind = nn.Conv1d if len(kernel_size) == 1 else nn.Conv2d
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        convolution = kind(_CHANNELS, _CHANNELS, kernel_size, padding="same").double()
+        convolution = _convolution(kernel_size).double()
         x = torch.randn(1, _CHANNELS, *size, dtype=torch.float64)
         wanted = convolution(x)
         levels = tuple(_level(ConvolutionalAttention(convolution, alpha), x, wanted) for alpha in ALPHAS)
         shifts = ConvolutionalAttention(convolution, 1.0).shifts.long().tolist()
     return ConvolutionComparison(kernel_size, _CHANNELS, size, tuple(map(tuple, shifts)), levels)
+
+
+def _convolution(kernel_size: tuple[int, ...]) -> nn.Conv1d | nn.Conv2d:
+    if len(kernel_size) == 1:
+        return nn.Conv1d(_CHANNELS, _CHANNELS, kernel_size[0], padding="same")
+    return nn.Conv2d(_CHANNELS, _CHANNELS, (kernel_size[0], kernel_size[1]), padding="same")
 
 
 def _kernel_size(text: str) -> tuple[int, ...]:

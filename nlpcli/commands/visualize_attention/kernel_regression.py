@@ -21,13 +21,14 @@ from nlpcli.data.even_sample import spread
 from nlpcli.data.open_text import shown
 from nlpcli.data.points import read_points
 from nlpcli.errors import NlpcliError
-from nlpcli.escaping import quoted
+from nlpcli.escaping import quoted, shortened
 from nlpcli.visualization.kernel_regression_data import Fit, Regression
 
 LEARN = "learn"
 _EXAMPLE = "2 sin x + x^0.8"
 _POINTS, _RANGE, _NOISE = 50, 5.0, 0.5
 _QUERIES = 101
+_LONGEST_NAME = 60
 _MOST_QUERY_POINTS = 200
 _NARROWEST, _WIDEST = 1e-50, 1e100
 _DOUBLE = torch.float64
@@ -57,7 +58,8 @@ def file_regression(path: str, bandwidth: str | None = None) -> Regression:
     points = read_points(path)
     x, y = torch.tensor(points.x, dtype=_DOUBLE), torch.tensor(points.y, dtype=_DOUBLE)
     order = (x[:, 0] if x.size(1) == 1 else y).argsort(stable=True)
-    return _regression(f"{counted(len(y), 'point')} of {shown(path)}", points.names, x[order], y[order], bandwidth)
+    data = f"{counted(len(y), 'point')} of {shortened(shown(path), _LONGEST_NAME)}"
+    return _regression(data, points.names, x[order], y[order], bandwidth)
 
 
 def _example(x: Tensor) -> Tensor:
