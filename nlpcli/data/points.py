@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,15 +89,15 @@ def _rows(path: Path | str) -> Iterator[Row]:
 
 def _is_header(cells: Sequence[object]) -> bool:
     """Whether no cell is a number; `nan` and `inf` are no names either."""
-    return not any(_is_float(_cell_text(cell)) for cell in cells)
+    return all(_as_python(_cell_text(cell)) is None for cell in cells)
 
 
-def _is_float(text: str) -> bool:
+def _as_python(text: str) -> float | None:
+    """What Python's `float` makes of a text, infinite or not; None where it is no number for it."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _numbered(name: str, count: int) -> list[str]:
@@ -123,7 +124,9 @@ def _number(cell: object, name: str, place: str) -> float:
     value = parse_float(text)
     if value is not None and abs(value) <= LARGEST:
         return value
-    what = f"larger than {LARGEST:g}" if value is not None else "not finite" if _is_float(text) else "not a number"
+    as_python = _as_python(text)
+    what = "not a number" if as_python is None or math.isfinite(as_python) else "not finite"
+    what = f"larger than {LARGEST:g}" if value is not None else what
     raise NlpcliError(f"{place}: {quoted(text)} in column {quoted(name)} is {what}")
 
 

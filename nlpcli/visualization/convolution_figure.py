@@ -60,8 +60,7 @@ def _draw_heads(
     axes: Axes, comparison: ConvolutionComparison, level: Sharpness, colours: Theme, *, first: bool
 ) -> None:
     """A row for each head over a line; over a plane a small map for each head, where its shift is in the kernel."""
-    mapped = colour_map(colours, signed=False)
-    mapped.set_bad(colours.line)
+    mapped = colour_map(colours, signed=False).with_extremes(bad=colours.line)
     axes.imshow(comparison.mosaic(level), vmin=0, vmax=1, cmap=mapped, interpolation="nearest", aspect="auto")
     axes.set_title(f"α = {level.alpha:g}", size=_HEADING, loc="left", pad=5)
     axes.tick_params(labelsize=8, length=2.5, labelleft=first)

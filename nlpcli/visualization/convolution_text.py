@@ -8,6 +8,7 @@ import numpy as np
 
 from nlpcli.visualization.convolution_data import ConvolutionComparison
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, scale_of, written
+from nlpcli.visualization.terminal import flowing
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.text_width import wrapped
 
@@ -32,7 +33,7 @@ def draw(comparison: ConvolutionComparison, *, width: int, colour: bool, unicode
     tiles = [(f"{name} = {level.alpha:g}", comparison.mosaic(level)) for level in comparison.shown(_LEVELS)]
     across = 2 if 4 * tiles[0][1].shape[1] + 2 <= width else 1
     lines += grid([tiles[start : start + across] for start in range(0, len(tiles), across)], scale, width)
-    lines += [[], [piece for part in scale.legend() for piece in (*part, ("   ", ""))], []]
+    lines += [[], *flowing(scale.legend(), width), []]
     lines += [[(line, BOLD)] for line in wrapped("Largest difference from the convolution, relative to it", width)]
     lines += [[(line, "")] for line in (f"{name:>6}  error", *_errors(comparison, width, unicode))]
     return written(lines, ink)

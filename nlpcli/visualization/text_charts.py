@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from nlpcli.visualization.charts import Panel, short_number
+from nlpcli.visualization.text_width import cells, cut
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-~=+*#"
@@ -67,8 +68,9 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
     bar, corner, floor = ("│", "└", "─") if unicode else ("|", "+", "-")
     drawn = [f"{at.get(i, '').rjust(margin - 1)} {bar}{row}".rstrip() for i, row in enumerate(rows)]
     first, last = short_number(left), f"{short_number(right)} {panel.x_label}"
-    gap = max(1, columns - len(first) - len(last))
-    return [*drawn, " " * margin + corner + floor * columns, " " * (margin + 1) + first + " " * gap + last]
+    gap = max(1, columns - cells(first) - cells(last))
+    below = cut(first + " " * gap + last, columns, "…" if unicode else "~")
+    return [*drawn, " " * margin + corner + floor * columns, " " * (margin + 1) + below]
 
 
 def extent(values: Iterable[float]) -> Range:

@@ -174,4 +174,5 @@ find("plot").addEventListener("pointermove", (event) => {
   draw();
 });
 choose(state.fit, 0);
+find("panel").setAttribute("aria-busy", "false");
 globalThis.regression = { state, curve: () => predict(data.queries, widths()), errors: () => errors(widths()) };
