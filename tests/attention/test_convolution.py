@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -41,7 +43,7 @@ def test_the_error_falls_with_alpha(kernel):
     layer = convolution(kernel, 4)
     x = torch.randn(1, 4, *[7] * len(kernel), dtype=torch.float64)
     errors = [error(layer, x, alpha) for alpha in ALPHAS]
-    assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(errors))
     assert errors[0] > 0.1 and errors[-1] < 1e-4
 
 

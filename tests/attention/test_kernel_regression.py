@@ -79,9 +79,8 @@ def test_it_is_attention_with_a_gaussian_score():
     query, _ = points(6, 9, 2)
     width = torch.tensor([0.5, 0.8], dtype=torch.float64)
     q, k = query / width, key / width
-    context = softmax_attention(
-        q[None, None], k[None, None], value[None, None, :, None], bias=-k.square().sum(-1)[None, None, None] / 2, scale=1.0
-    )
+    bias = -k.square().sum(-1)[None, None, None] / 2
+    context = softmax_attention(q[None, None], k[None, None], value[None, None, :, None], bias=bias, scale=1.0)
     torch.testing.assert_close(context.flatten(), kernel_regression(query, key, value, width), rtol=0, atol=1e-12)
 
 

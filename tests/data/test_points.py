@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nlpcli.data.points import LARGEST, MOST_COLUMNS, MOST_POINTS, read_points
 from nlpcli.errors import NlpcliError
 
+FORMS = {"a.tsv": "\t", "a.csv": ",", "b.csv": ";", "c.txt": " ", "d.txt": "  ", "e.txt": "|"}
 numbers = st.floats(-LARGEST, LARGEST, allow_nan=False)
 
 
@@ -30,7 +31,7 @@ def test_all_forms_of_a_table_give_the_same_points(tmp_path_factory, data, colum
     names = [f"c{number}" for number in range(columns)]
     header = data.draw(st.booleans())
     found = []
-    for name, separator in {"a.tsv": "\t", "a.csv": ",", "b.csv": ";", "c.txt": " ", "d.txt": "  ", "e.txt": "|"}.items():
+    for name, separator in FORMS.items():
         lines = [separator.join(map(repr, row)) for row in rows]
         path = write(folder / name, "\n".join([separator.join(names), *lines] if header else lines) + "\n")
         found.append(read_points(path))
