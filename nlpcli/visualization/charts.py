@@ -32,7 +32,7 @@ _MOST_MARKED = 24  # points of a line that are marked
 @dataclass(frozen=True)
 class Line:
     """One run's curve: `run` is its number, which says how it looks; kind: "train" is drawn without marks, and thin
-    beside curves of another kind."""
+    beside curves of another kind; "points" are not joined to a curve (in a terminal only)."""
 
     label: str
     run: int

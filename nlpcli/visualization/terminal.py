@@ -78,7 +78,7 @@ def draw_matrix(
     scale = replace(scale, digits=_holds_digits(values, rows, width))
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
     lines += [[], *matrix(values, Side(tuple(rows)), Side(tuple(columns)), scale, width, samples=True)]
-    legend = _flowing(scale.legend(), width)
+    legend = flowing(scale.legend(), width)
     return written([*lines, [], *legend] if legend else lines, ink)
 
 
@@ -103,7 +103,7 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Coll
     several = len(site.layers) * len(site.heads)
     legend = [*([(axis, FAINT)] for axis in axes_of([site]).split(", ")), *scale.legend()]
     if view == "grid" or (view == "auto" and several > _FEW):
-        return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *_flowing(legend, width)]
+        return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *flowing(legend, width)]
     lines: list[Line] = []
     for layer, weights in zip(site.layers, site.weights, strict=True):
         for head, values in zip(site.heads, weights, strict=True):
@@ -112,7 +112,7 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Coll
             lines += [*matrix(values, site.queries, site.keys, scale, width, samples=False), []]
             if links:
                 lines += [*_links(values, site, ink, width), []]
-    return [*lines, *_flowing(legend, width)]
+    return [*lines, *flowing(legend, width)]
 
 
 def _small(site: Site, scale: Scale, width: int) -> list[Line]:
@@ -218,7 +218,7 @@ def _words(text: str, ink: Ink) -> str:
     return isolated(" ".join(shown(word, unicode=ink.unicode) for word in text.split()))
 
 
-def _flowing(pieces: Sequence[Line], width: int) -> list[Line]:
+def flowing(pieces: Sequence[Line], width: int) -> list[Line]:
     """Pieces beside each other, in as many lines as they need."""
     lines: list[Line] = []
     used = width

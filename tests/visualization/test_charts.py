@@ -94,9 +94,23 @@ def test_a_plot_fits_its_width_and_height_and_shows_every_run(runs, width, heigh
     lines = tuple(Line(str(r), r, (0.0, 1.0, 2.0), (1.0 + 9 * r, 2.0 + 9 * r, 1.5 + 9 * r)) for r in range(runs))
     drawn = plot(Panel("t", "steps", lines, logarithmic=logarithmic), width, height, unicode=unicode)
     assert len(drawn) == height + 2 and (unicode or "".join(drawn).isascii())
-    assert max(map(len, drawn[:-1])) <= width
+    assert max(map(len, drawn)) <= width
     if runs > 1 and not logarithmic and height > 5:
         assert all(letter in "".join(drawn[:height]) for letter in "abcd"[:runs])
+
+
+@pytest.mark.parametrize(("unicode", "mark"), [(True, "•"), (False, ".")])
+def test_points_are_not_joined_and_stand_in_front_of_curves(unicode, mark):
+    corners = Line("points", 0, (0.0, 9.0, 9.0), (0.0, 9.0, 0.0), "points")
+    curve = Line("curve", 0, (0.0, 9.0), (0.0, 9.0))
+    drawn = plot(Panel("t", "x", (corners, curve)), 40, 8, unicode=unicode)
+    text = "".join(line.partition("│" if unicode else "|")[2] for line in drawn[:8])
+    assert text.count(mark) == 3 and text.count("a") > 20
+
+
+def test_a_long_name_of_the_axis_does_not_widen_a_plot():
+    drawn = plot(Panel("t", "x" * 50, (Line("a", 0, (0.0, 1.0), (0.0, 1.0)),)), 30, 5)
+    assert max(map(len, drawn)) == 30 and drawn[-1].endswith("x…")
 
 
 def test_nothing_to_plot_is_no_line():
