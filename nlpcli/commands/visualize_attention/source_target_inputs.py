@@ -38,7 +38,7 @@ class _Pair:
 
 
 def read_pair(opened: Opened, given: Given) -> Seen:
-    """Sites: "encoder", "decoder", "cross", and "source-encoder" where the model has one."""
+    """Sites: "encoder", "decoder", "cross" and "source-encoder", those that the model has."""
     writes, reads = opened.writes, opened.reads
     pair = _tuned_pair(opened, given) if opened.task is not None else _pair(opened, given)
     source = opened.tensor([*pair.source_start, *source_ids(pair.source, reads.special)])
@@ -53,9 +53,9 @@ def read_pair(opened: Opened, given: Given) -> Seen:
     rows = side(writes, [Part(pair.target_start[1:], True), Part(pair.target), Part([end], True)])
     views = [
         *view("source-encoder", sources, sources, recorded.get("source-encoder", [])),
-        *view("encoder", sources, sources, recorded["encoder"]),
-        *view("decoder", rows, columns, recorded["decoder"]),
-        *view("cross", rows, sources, recorded["cross"]),
+        *view("encoder", sources, sources, recorded.get("encoder", [])),
+        *view("decoder", rows, columns, recorded.get("decoder", [])),
+        *view("cross", rows, sources, recorded.get("cross", [])),
     ]
     goal = None
     if opened.job.gradient:
