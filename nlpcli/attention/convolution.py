@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
 from nlpcli.attention.states import Positions
 
 
@@ -62,7 +62,7 @@ class ConvolutionalAttention(nn.Module):
         self.register_buffer("shifts", shifts)
         self.shifts: Tensor
         heads = len(shifts)
-        layer = MultiHeadAttention(channels, heads, d_key=1, d_value=channels, bias=True).to(weight)
+        layer = MultiHeadAttention(channels, AttentionSettings(heads, d_key=1, d_value=channels, bias=True)).to(weight)
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.zero_()  # scores come from positions alone

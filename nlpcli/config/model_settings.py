@@ -128,6 +128,11 @@ class ModelConfig(Strict):
         return None
 
     @property
+    def layer_type(self) -> str:
+        """How the layers work, in a few words."""
+        raise NotImplementedError
+
+    @property
     def without_effect(self) -> frozenset[str]:
         """The names of settings that do not change this model."""
         return frozenset() if self.position_limit else frozenset({"max_length"})

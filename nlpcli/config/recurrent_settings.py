@@ -72,6 +72,23 @@ class RecurrentConfig(ModelConfig):
         return {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
 
     @property
+    def layer_type(self) -> str:
+        """See `ModelConfig.layer_type`."""
+        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.cell]
+        read = f"{'bidirectional ' * self.bidirectional}{cell} encoder"
+        if self.decoder == "fixed-context":
+            return f"{read}, {cell} decoder without attention"
+        kind = {"bahdanau": "Bahdanau's", "luong": "Luong's"}[self.decoder]
+        how = [f"score {self.score}"]
+        if self.attention_window != "global":
+            how.append(f"{self.attention_window}:{self.window_size}")
+        if self.hard_attention != "none":
+            how.append(f"hard, {self.hard_attention}")
+        if self.decoder == "luong" and self.input_feeding:
+            how.append("input feeding")
+        return f"{read}, {cell} decoder with {kind} attention ({', '.join(how)})"
+
+    @property
     def without_effect(self) -> frozenset[str]:
         """See `ModelConfig.without_effect`."""
         attends = self.decoder != "fixed-context"

@@ -152,6 +152,11 @@ class TransformerConfig(ModelConfig):
         return {"source encoder": self.source_layers, **found} if self.source_layers else found
 
     @property
+    def layer_type(self) -> str:
+        """See `ModelConfig.layer_type`."""
+        return f"{self.norm}, {self.activation}, {self.positions} positions"
+
+    @property
     def position_limit(self) -> int | None:
         """See `ModelConfig.position_limit`."""
         return self.max_length if self.positions == "learned" else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlpcli.visualization.charts import COLOURS, short_number
+from nlpcli.visualization.charts import COLORS, short_number
 from nlpcli.visualization.convolution_data import ConvolutionComparison, Sharpness
 from nlpcli.visualization.figure_style import (
     Theme,
@@ -45,7 +45,7 @@ def draw(
             axes = place_axes(figure, _LEFT + number * (_SIDE + _GAP), top, _SIDE, _SIDE)
             _draw_heads(axes, comparison, level, colors, first=number == 0)
         axes = place_axes(figure, width - _RIGHT - _CHART, top, _CHART, _SIDE)
-        _draw_errors(axes, comparison, colors, COLOURS[theme][0])
+        _draw_errors(axes, comparison, colors, COLORS[theme][0])
         left = _LEFT / width
         if title:
             figure.text(left, 1 - 0.12 / height, title, size=_TITLE_SIZE, va="top")

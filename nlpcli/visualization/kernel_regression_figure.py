@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlpcli.data.even_sample import spread
-from nlpcli.visualization.charts import COLOURS, short_number
+from nlpcli.visualization.charts import COLORS, short_number
 from nlpcli.visualization.figure_style import (
     Theme,
     as_bytes,
@@ -20,7 +20,7 @@ from nlpcli.visualization.figure_style import (
     theme_named,
 )
 from nlpcli.visualization.kernel_regression_data import Fit, Regression
-from nlpcli.visualization.token_labels import Lettering
+from nlpcli.visualization.token_labels import TokenLabels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +49,8 @@ def draw(
     Raises: as `nlpcli.visualization.attention_figures.draw`.
     """
     colors = theme_named(theme)
-    lettering = Lettering((), [regression.data, *regression.names, *regression.axes, title or ""], warn)
-    with plain_settings(colors, lettering.families):
+    labels = TokenLabels((), [regression.data, *regression.names, *regression.axes, title or ""], warn)
+    with plain_settings(colors, labels.families):
         count = len(regression.fits)
         top = _HEAD + (_TITLE if title else 0.0)
         width = _LEFT + count * _WIDE + (count - 1) * _GAP + _RIGHT
@@ -64,9 +64,9 @@ def draw(
             if first is not None:
                 axes.sharey(first)
             first = first or axes
-            _draw_curve(axes, regression, fit, colors, theme, lettering, number)
+            _draw_curve(axes, regression, fit, colors, theme, labels, number)
             axes = place_axes(figure, left, top + _CURVE + _BETWEEN, _WIDE, _MATRIX)
-            image = _draw_weights(axes, regression, fit, colors, lettering, number, largest)
+            image = _draw_weights(axes, regression, fit, colors, labels, number, largest)
         scale = place_axes(figure, width - _RIGHT + 0.12, top + _CURVE + _BETWEEN, 0.12, _MATRIX)
         bar = figure.colorbar(image, cax=scale)
         bar.outline.set_visible(False)
@@ -75,8 +75,8 @@ def draw(
         scale.tick_params(labelsize=7.5, length=2)
         left = _LEFT / width
         if title:
-            figure.text(left, 1 - 0.12 / height, lettering.line(title), size=_TITLE_SIZE, va="top")
-        note = f"{lettering.line(regression.data)}; errors are mean squared errors{_dashed(regression)}"
+            figure.text(left, 1 - 0.12 / height, labels.line(title), size=_TITLE_SIZE, va="top")
+        note = f"{labels.line(regression.data)}; errors are mean squared errors{_dashed(regression)}"
         figure.text(left, 1 - (top - _HEAD + 0.14) / height, note, size=_NOTE, color=colors.muted, va="top")
         return as_bytes(figure, format, dpi)
 
@@ -89,10 +89,10 @@ def _dashed(regression: Regression) -> str:
 
 
 def _draw_curve(
-    axes: Axes, regression: Regression, fit: Fit, colors: Theme, theme: str, lettering: Lettering, number: int
+    axes: Axes, regression: Regression, fit: Fit, colors: Theme, theme: str, labels: TokenLabels, number: int
 ) -> None:
     """The points and f(x); where x has several columns, f(x) over y."""
-    color = COLOURS[theme][number]
+    color = COLORS[theme][number]
     places = regression.query_places
     if regression.query_points is None:
         axes.scatter(regression.x[:, 0], regression.y, s=11, color=colors.muted, linewidths=0, zorder=2)
@@ -111,9 +111,9 @@ def _draw_curve(
         axis.set_major_locator(ticker.MaxNLocator(_TICKS, steps=(1, 2, 5, 10)))
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_number(value)))
     axes.tick_params(labelsize=8, length=2.5, labelleft=number == 0)
-    axes.set_xlabel(lettering.line(regression.axes[0]), size=_LETTERS, labelpad=2)
+    axes.set_xlabel(labels.line(regression.axes[0]), size=_LETTERS, labelpad=2)
     if number == 0:
-        axes.set_ylabel(lettering.line(regression.axes[1]), size=_LETTERS)
+        axes.set_ylabel(labels.line(regression.axes[1]), size=_LETTERS)
     errors = f"training points {fit.training_error:.3g}, leave one out {fit.leave_one_out_error:.3g}"
     axes.set_title(errors, size=_NOTE, color=colors.muted, loc="left", pad=5)
     axes.annotate(
@@ -122,7 +122,7 @@ def _draw_curve(
 
 
 def _draw_weights(
-    axes: Axes, regression: Regression, fit: Fit, colors: Theme, lettering: Lettering, number: int, largest: float
+    axes: Axes, regression: Regression, fit: Fit, colors: Theme, labels: TokenLabels, number: int, largest: float
 ) -> AxesImage:
     """The queries in rows, the points as keys in columns, both in order; the ticks are their places on the curve."""
     keys = regression.x[:, 0] if regression.query_points is None else regression.y
@@ -135,9 +135,9 @@ def _draw_weights(
         axis.set_ticks(chosen, [_tick(values[place]) for place in chosen])
     axes.tick_params(labelsize=8, length=2.5, labelleft=number == 0)
     name = regression.axes[0]
-    axes.set_xlabel(lettering.line(name) + " of the points (keys)", size=_LETTERS, labelpad=2)
+    axes.set_xlabel(labels.line(name) + " of the points (keys)", size=_LETTERS, labelpad=2)
     if number == 0:
-        axes.set_ylabel(lettering.line(name) + " of the query", size=_LETTERS)
+        axes.set_ylabel(labels.line(name) + " of the query", size=_LETTERS)
         axes.set_title("attention weights", size=_LETTERS, loc="left", pad=5)
     return image
 

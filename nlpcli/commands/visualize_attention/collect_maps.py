@@ -62,6 +62,8 @@ class Looker:
         gradient = self.opened.job.gradient
         with torch.set_grad_enabled(gradient):
             seen = self._read(self.opened, given)
+        if not seen.views:
+            raise not_possible(self.opened, "a picture of attention", "it computes its output without attention")
         weights = [[layer[0].detach() for layer in view.weights] for view in seen.views]
         if gradient:
             weights = _times_gradients(seen, weights)

@@ -38,7 +38,7 @@ class _Pair:
 
 
 def read_pair(opened: Opened, given: Given) -> Seen:
-    """Sites: "encoder", "decoder", "cross", and "source-encoder" where the model has one."""
+    """Sites: "encoder", "decoder", "cross" and "source-encoder", those that the model has."""
     writes, reads = opened.writes, opened.reads
     pair = _tuned_pair(opened, given) if opened.task is not None else _pair(opened, given)
     source = opened.tensor([*pair.source_start, *source_ids(pair.source, reads.special)])
