@@ -19,7 +19,8 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.generated_text_metrics import MEASURES, generated_text_scores, stored_measures
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, stream_batch
+from nlpcli.objectives.source_target_loss import pair_loss, stream_loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
 

@@ -16,7 +16,8 @@ from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch, pair_loss
+from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.tasks.task import SampleData, TrainingDefaults
 from nlpcli.text import Tokenizer
 

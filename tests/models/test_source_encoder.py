@@ -14,7 +14,8 @@ from nlpcli.models.build import build_model
 from nlpcli.models.layer_groups import depth_groups
 from nlpcli.models.model_folder import load_weights, unshared
 from nlpcli.models.source_encoder import add_source_encoder, first_stage
-from nlpcli.objectives.source_target_batches import PairBatch, pair_loss
+from nlpcli.objectives.source_target_batches import PairBatch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.training.checkpoint import Progress
 from nlpcli.training.freezing import make_plan
 
