@@ -130,7 +130,7 @@ class ModelConfig(Strict):
     @property
     def layer_type(self) -> str:
         """How the layers work, in a few words."""
-        raise NotImplementedError
+        return self.family
 
     @property
     def without_effect(self) -> frozenset[str]:
