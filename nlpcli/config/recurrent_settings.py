@@ -15,6 +15,8 @@ class RecurrentConfig(ModelConfig):
     """A recurrent encoder-decoder; defaults follow Bahdanau et al. 2015, but for its size."""
 
     build: ClassVar = "nlpcli.models.recurrent:RecurrentEncoderDecoder"
+    head_side: ClassVar[str] = "encoder"
+    text_summary: ClassVar[str] = "max"
 
     kind: Literal["encoder-decoder"] = Field("encoder-decoder", description="the model is an encoder-decoder")
     cell: Literal["rnn", "lstm", "gru"] = Field("gru", description="recurrent layers: Elman network, LSTM or GRU")
@@ -87,6 +89,11 @@ class RecurrentConfig(ModelConfig):
         if self.decoder == "luong" and self.input_feeding:
             how.append("input feeding")
         return f"{read}, {cell} decoder with {kind} attention ({', '.join(how)})"
+
+    @property
+    def samples_attention(self) -> bool:
+        """See `ModelConfig.samples_attention`."""
+        return self.hard_attention == "sample"
 
     @property
     def without_effect(self) -> frozenset[str]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from nlpcli.models.transformer import EncoderDecoder
+    from nlpcli.objectives.scheduled_sampling import SamplingSchedule
     from nlpcli.text import Tokenizer
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
@@ -61,10 +62,12 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
     from nlpcli.layers.vocabulary_loss import LossSettings
+    from nlpcli.objectives.scheduled_sampling import ScheduledSampling
     from nlpcli.tasks.translation import Translation
     from nlpcli.training.device import prepare
 
     tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
+    _check_sampling(config)
     source, target = config.data.train
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
@@ -104,6 +107,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
     )
 
+    schedule = _sampling_schedule(config)
     signatures: dict[str, str] = {}
     translated = DevTranslations(config, sides, machine.device)
     measures_bleu = config.training.bleu_sentences > 0
@@ -121,13 +125,34 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         return metrics
 
     outcome = train(
-        request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
+        request=request, config=config, run=run, task=task if schedule is None else ScheduledSampling(task, schedule),
+        tokenizer=tokenizer, machine=machine,
         info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
         preparation=preparation, source_tokenizer=separate, shown=shown,
     )  # fmt: skip
     return run, outcome
+
+
+def _check_sampling(config: RunConfig) -> None:
+    """Raises: NlpcliError for scheduled sampling with a model that samples positions in training."""
+    if config.training.scheduled_sampling != "none" and config.model.samples_attention:
+        raise NlpcliError(
+            "training.scheduled_sampling can't be used with hard attention that samples positions",
+            hint="set model.hard_attention to gumbel or none, or leave out training.scheduled_sampling",
+        )
+
+
+def _sampling_schedule(config: RunConfig) -> SamplingSchedule | None:
+    from nlpcli.objectives.scheduled_sampling import SamplingSchedule
+
+    training = config.training
+    if training.scheduled_sampling == "none":
+        return None
+    return SamplingSchedule(
+        training.scheduled_sampling, training.scheduled_sampling_batches, training.scheduled_sampling_floor
+    )
 
 
 @dataclass(frozen=True)
