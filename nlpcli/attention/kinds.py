@@ -13,8 +13,9 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.pattern_parser import parse
-from nlpcli.attention.patterns import Full, Pattern, decoder_pattern, split_causal
+from nlpcli.attention.patterns import Full, decoder_pattern, split_causal
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.hooks import Recorder, apart, recorded
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
@@ -18,48 +20,61 @@ from nlpcli.layers.positions import Rotary, RotaryPositions
 _NO_MASK = AttentionMask()
 
 
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What multi-head attention is made of, the same for self-attention and cross-attention of a layer.
+
+    kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
+    as many as `heads`. d_key, d_value: of one head; None: d_model / heads. bias: of the projections. dropout: of the
+    weights. qk_norm: queries and keys are normalized, with `norm_eps`. scale: scores are divided by √d_key.
+    """
+
+    heads: int
+    kv_heads: int | None = None
+    d_key: int | None = None
+    d_value: int | None = None
+    bias: bool = False
+    dropout: float = 0.0
+    qk_norm: bool = False
+    norm_eps: float = 1e-5
+    scale: bool = True
+
+
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2): a `SequenceMixer`.
 
-    pattern: who may look at whom in self-attention, besides what a call's mask says. core: what turns queries, keys and
-    values into contexts; None: softmax attention, whose scores are divided by the square root of d_key if `scale`.
-    kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
-    as many as `heads`. rotary: how queries and keys are turned by their positions; True: as in the paper.
-    `recorder` is None, or is given the weights (rows, heads, n, m) of each call, for looking at them.
+    rotary: how queries and keys are turned by their positions; True: as in the paper. pattern: which keys a query may
+    attend to in self-attention, besides what a call's mask says. core: what turns queries, keys and values into
+    contexts; None: softmax attention.
+    `recorder` is None, or gets the weights (rows, heads, n, m) of each call, to record them.
     """
 
     def __init__(
         self,
         d_model: int,
-        heads: int,
+        settings: AttentionSettings,
         *,
-        kv_heads: int | None = None,
-        d_key: int | None = None,
-        d_value: int | None = None,
-        bias: bool = False,
-        dropout: float = 0.0,
         rotary: bool | Rotary | None = None,
-        qk_norm: bool = False,
-        norm_eps: float = 1e-5,
-        scale: bool = True,
         pattern: Pattern = Full(),
         core: AttentionCore[Any] | None = None,
     ) -> None:
         super().__init__()
-        self.heads = heads
-        self.kv_heads = kv_heads or heads
-        self.d_key = d_key or d_model // heads
-        self.d_value = d_value or d_model // heads
-        self.query = nn.Linear(d_model, heads * self.d_key, bias=bias)
+        bias = settings.bias
+        self.heads = settings.heads
+        self.kv_heads = settings.kv_heads or settings.heads
+        self.d_key = settings.d_key or d_model // settings.heads
+        self.d_value = settings.d_value or d_model // settings.heads
+        self.query = nn.Linear(d_model, self.heads * self.d_key, bias=bias)
         self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias)
         self.value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=bias)
-        self.output = nn.Linear(heads * self.d_value, d_model, bias=bias)
+        self.output = nn.Linear(self.heads * self.d_value, d_model, bias=bias)
         turning = Rotary() if rotary is True else rotary
         self.rotary = RotaryPositions(self.d_key, turning) if turning else None
-        self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
-        self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
-        self.dropout = dropout
-        self.core: AttentionCore[Any] = core or SoftmaxAttention(scale=scale)  # any core takes the state it has made
+        self.query_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
+        self.key_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
+        self.dropout = settings.dropout
+        # Any: a core takes the state that it has made
+        self.core: AttentionCore[Any] = core or SoftmaxAttention(scale=settings.scale)
         self.pattern = pattern
         self._mask = AttentionMask(pattern)
         self.recorder: Recorder | None = None
@@ -82,7 +97,7 @@ class MultiHeadAttention(nn.Module):
         memory: KeyValue | None = None,
         width: int = 1,
     ) -> Tensor:
-        """A whole text x (rows, n, d_model) looks at itself, or at `memory` -> (rows, n, d_model).
+        """A whole text x (rows, n, d_model) attends to itself, or to `memory` -> (rows, n, d_model).
 
         With a memory the layer's pattern does not apply. `width` consecutive rows of x share one row of `memory` (the
         beam of one source sentence); then the mask has no pattern, documents or permutation.

@@ -64,7 +64,7 @@ def convert(job: Conversion) -> Converted:
     model: str = loaded.config.kind
     with new_directory(job.out, replace=replace) as folder:
         if form == HUGGINGFACE:
-            from nlpcli.convert.huggingface_folder import write_huggingface
+            from nlpcli.convert.huggingface_out import write_huggingface
 
             model = write_huggingface(
                 folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.own_tokenizer,

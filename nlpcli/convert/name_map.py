@@ -121,8 +121,6 @@ def to_theirs(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[s
 
 def _zeros(name: str, weights: Weights, config: Config) -> Tensor:
     part, _, kind = name.rpartition(".")
-    if config["family"] != "transformer":
-        return True
     if kind == "bias":
         like = weights[f"{part}.weight"]
         return like.new_zeros(like.size(0))

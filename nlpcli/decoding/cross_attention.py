@@ -32,7 +32,7 @@ _WORD = re.compile(r"\S+")
 
 
 def cross_attentions(model: TranslationModel) -> list[Recordable]:
-    """The attention layers of `model` that look at the source, first to last; each can record its weights.
+    """The attention layers of `model` that attend to the source, first to last; each can record its weights.
 
     Raises: NlpcliError when there are none.
     """
@@ -56,7 +56,7 @@ def choose_layer(model: TranslationModel, layer: int | None) -> Recordable:
 
 
 class Attending:
-    """A `Decodable` that also tells where it looks: `step_with_attention`, on top of an encoder–decoder's own steps."""
+    """A `Decodable` with `step_with_attention`, which gives the attention weights of an encoder–decoder's steps."""
 
     def __init__(self, model: TranslationModel, layer: int | None = None) -> None:
         self.model = model
@@ -116,8 +116,8 @@ def gradient_weights(
     As `forced_weights`, but layers: () for all; and one tensor (batch, n + 1, m), whose last row is that of the end.
     """
     prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
-    goal = pad([[*ids, fill] for ids in targets], fill).to(source.device)
-    counted = torch.arange(goal.shape[1], device=source.device) < torch.tensor(
+    labels = pad([[*ids, fill] for ids in targets], fill).to(source.device)
+    counted = torch.arange(labels.shape[1], device=source.device) < torch.tensor(
         [len(ids) for ids in targets], device=source.device
     ).unsqueeze(1)
     chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
@@ -125,7 +125,7 @@ def gradient_weights(
         hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
         bias = getattr(model, "output_bias", None)
         bias = None if bias is None else bias.detach()
-        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)
+        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), labels[counted], bias=bias)
         weights = [record[0] for record in recorded]
         slopes = torch.autograd.grad(-loss, weights)
     helping = [(weight * slope).clamp_(min=0).sum(1) for weight, slope in zip(weights, slopes, strict=True)]

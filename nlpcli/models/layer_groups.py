@@ -1,4 +1,4 @@
-"""A model's parameters from bottom to top: for rates of learning that fall with depth, and for freezing."""
+"""A model's layers from bottom to top: for rates of learning that fall with depth, for freezing, and for compiling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from nlpcli.models.backbone import FINAL, HEAD, Backbone
+from nlpcli.models.backbone import EMBEDDINGS, FINAL, HEAD, Backbone
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,14 @@ def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
         for place, group in enumerate(groups, 1)
         for parameter in group.parameters
     }
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Has torch.compile make one kernel of each layer, whatever the lengths of texts; embeddings and head stay as is.
+
+    Layers of one kind are compiled once. The names and values of the weights do not change.
+    """
+    body = cast("Backbone", model.body)
+    for name, part in body.layer_groups():
+        if name not in (EMBEDDINGS, FINAL) and isinstance(part, nn.Module):
+            part.compile(dynamic=True)

@@ -168,7 +168,7 @@ class SourceAttention(nn.Module):
         if self.hard is None and self.window is None and recording is None and n > 1 and self.score.is_product:
             key = source.key.to(features.dtype)
             context = softmax_attention(
-                features, key, source.value.to(features.dtype), allowed=source.padding, scale=1.0
+                features, key, source.value.to(features.dtype), attention_mask=source.padding, scale=1.0
             )
             return Attended(context.reshape(rows, n, -1))
         scores, factor = self._scores(queries, features, positions, source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Back
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack, norm_of
-
-if TYPE_CHECKING:
-    from nlpcli.models.source_encoder import SourceEncoder
 
 HIDDEN_SHARE = 0.15
 """Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
@@ -232,8 +229,8 @@ class EncoderDecoder(_WithDecoder):
             CROSS: [layer.cross_attention for layer in self.decoder.layers if layer.cross_attention is not None],
         }
         if self.source_encoder is not None:
-            layers = cast("SourceEncoder", self.source_encoder).encoder.layers
-            sites[SOURCE_ENCODER] = [layer.self_attention for layer in layers]
+            stack = cast("Stack", self.source_encoder.encoder)
+            sites[SOURCE_ENCODER] = [layer.self_attention for layer in stack.layers]
         return sites
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Causal, Horizon
+from nlpcli.attention.pattern_base import Horizon
+from nlpcli.attention.patterns import Causal
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
 from nlpcli.attention.states import KeyValue, KeyValueCache
 from nlpcli.config.transformer_xl_settings import SegmentRecurrentConfig, TransformerXLConfig

@@ -25,7 +25,8 @@ from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
 from nlpcli.objectives.noise_parser import parse_noise
 from nlpcli.objectives.objective import Loss, Sample
-from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.objectives.text_windows import Stretches, Windows
 from nlpcli.objectives.token_loss import TokenPredictor, best_tokens, token_loss
 from nlpcli.text import Tokenizer

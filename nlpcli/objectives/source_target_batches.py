@@ -1,4 +1,4 @@
-"""A source that is read, a target that is predicted: the batch and the loss of everything an encoder-decoder learns.
+"""A source that is read, a target that is predicted: the batches of everything an encoder-decoder learns.
 
 p(y | x) = Π_t p(y_t | y_<t, x). The encoder reads `x … eos`; the decoder reads `bos y …` and predicts `y … eos`.
 Translation and denoising share this layout, so that a pretrained model is fine-tuned with the conventions it knows.
@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
-from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.sampled_attention import sampled_attention_loss
-from nlpcli.objectives.scheduled_sampling import own_token_states
-from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import SpecialTokens
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from nlpcli.models.recurrent import RecurrentEncoderDecoder
-    from nlpcli.models.transformer import Decoder, EncoderDecoder
 
 Ids = Sequence[int] | np.ndarray
 
@@ -132,25 +125,3 @@ def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: 
         places=torch.tensor(ends),
         tokens=sum(map(len, streams)),
     )
-
-
-def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
-    """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
-    states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
-    return token_loss(model, states, batch.goal, settings)
-
-
-def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
-    """The decoder's states that predict `batch.goal`: (k, d_model)."""
-    if batch.own is not None:
-        hidden = own_token_states(model, batch)
-    else:
-        hidden = model.hidden(batch.source, batch.source_mask, batch.target)
-    return hidden.flatten(0, 1).index_select(0, batch.places)
-
-
-def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
-    """The loss of the target."""
-    if model.training and model.samples_attention:
-        return sampled_attention_loss(cast("RecurrentEncoderDecoder", model), batch, settings)
-    return token_loss(model, pair_states(model, batch), batch.goal, settings)

@@ -42,7 +42,7 @@ def description_of(source: Source) -> dict[str, Any]:
         return source.info
     path = source
     if is_huggingface(path):
-        from nlpcli.convert.huggingface_folder import read_description
+        from nlpcli.convert.huggingface_in import read_description
 
         return read_description(path)
     return read_info(path)
@@ -62,7 +62,7 @@ def open_model(
     path = Path(source)
     if not is_huggingface(path):
         return load_model(path, device, needs_tokenizer=needs_tokenizer)
-    from nlpcli.convert.huggingface_folder import read_huggingface
+    from nlpcli.convert.huggingface_in import read_huggingface
     from nlpcli.models.build import build_model
 
     found = read_huggingface(path, allow_pickle=allow_pickle, needs_tokenizer=needs_tokenizer)

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nlpcli import presets
 from nlpcli.config.counting import counted
@@ -488,6 +488,7 @@ def train(
     import torch
 
     from nlpcli.models.build import build_model, count_parameters
+    from nlpcli.models.layer_groups import compile_layers
     from nlpcli.models.model_folder import SOURCE_TOKENIZER, save_model, save_tokenizer
     from nlpcli.runs.model_size import check_size
     from nlpcli.training.training_loop import Trainer
@@ -498,7 +499,7 @@ def train(
     torch.manual_seed(config.training.seed)
     model = build() if build else build_model(config.model, tokenizer.vocab_size)
     if config.training.compile:
-        model.hidden = torch.compile(cast("Callable[..., Any]", model.hidden), dynamic=True)
+        compile_layers(model)
 
     def begin() -> None:
         open_run(run, request, config)

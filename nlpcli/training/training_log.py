@@ -32,7 +32,7 @@ class MetricsLog:
             lines = _read(path) if from_step else []
             kept = [line for line in lines if line["step"] <= from_step and line["kind"] != "average"]
             if kept or path.exists() or path == self.path:
-                write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+                write_atomic(path, b"".join(map(_written, kept)))
         self._board = _summary_writer(run, from_step) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: object) -> None:
@@ -63,9 +63,13 @@ def read_samples(run: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with writing(path), open(path, "ab", opener=_no_link) as file:
+        file.write(_written(line))
+
+
+def _written(line: Mapping[str, Any]) -> bytes:
     # half of a surrogate pair, which only JSON can bring in, is written as JSON writes it
-    with writing(path), open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_no_link) as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _no_link(path: str, flags: int) -> int:

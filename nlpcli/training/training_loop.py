@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from nlpcli.config.files import write_again, write_atomic
 from nlpcli.config.schema import TrainingConfig
@@ -31,6 +31,7 @@ from nlpcli.training.optimizer import Scales, make_optimizer, set_rate
 from nlpcli.training.schedule import learning_rate
 from nlpcli.training.stopping_criteria import limit_reached, share_done
 from nlpcli.training.training_log import MetricsLog, check_tensorboard
+from nlpcli.training.training_module import TrainingModule
 from nlpcli.training.weight_averaging import RunningAverage, Snapshots
 
 
@@ -86,6 +87,7 @@ class Trainer:
         samples: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
     ) -> None:
         self.model = model.to(machine.device)
+        self.module = TrainingModule(self.model)  # computes everything, so that it is what may be wrapped
         self.task = task
         self.settings = settings
         self.machine = machine
@@ -219,7 +221,7 @@ class Trainer:
 
     def _step(self, group: list[Batch]) -> None:
         settings, progress = self.settings, self.progress
-        self.model.train()
+        self.module.train()
         if self.plan is not None and (said := self.plan.begin_step(progress)):
             self.observer.note(said)
             self._count_anew()
@@ -255,9 +257,14 @@ class Trainer:
         """Adds the gradients of the mean loss over the `count` predictions of `group`."""
         for batch in group:
             with self.machine.autocast():
-                loss, self.carry = self.task.loss(self.model, batch.to(self.machine.device), self.carry)
-            (loss.total / count).backward()
-            self._nll = self._nll + loss.nll.detach()
+                total, nll, self.carry = self.module(self._loss, batch.to(self.machine.device), self.carry)
+            (total / count).backward()
+            self._nll = self._nll + nll
+
+    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, Any]:
+        """The total of the loss, its nll, and the carry: tensors where `TrainingModule` wants them."""
+        loss, carry = self.task.loss(model, batch, carry)
+        return loss.total, loss.nll.detach(), carry
 
     def _log(self) -> None:
         loss, norm = self._loss_and_norm()
@@ -306,10 +313,10 @@ class Trainer:
         self._window = (then + time.perf_counter() - pause, tokens)  # speed is told of training alone
 
     def _measure(self) -> dict[str, float]:
-        self.model.eval()
+        self.module.eval()
         # always in float32: what is reported must not depend on the training precision
         with self.interrupts.at_once(), torch.inference_mode():
-            return self.evaluate_model(self.model)
+            return self.module(self.evaluate_model)
 
     def _remember_best(self) -> bool:
         """Notes new best values; True when the deciding metric improved."""

@@ -10,7 +10,8 @@ import torch
 
 from nlpcli.attention.kinds import KINDS, AttentionKind, check_attention, parse_attention
 from nlpcli.attention.linear import LinearAttention
-from nlpcli.attention.patterns import Causal, Full, Global, RandomPast, Window
+from nlpcli.attention.patterns import Causal, Full, Global, Window
+from nlpcli.attention.random_patterns import RandomPast
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.transformer_settings import TransformerConfig

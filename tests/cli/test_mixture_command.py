@@ -117,14 +117,6 @@ def test_a_mixture_begins_with_a_model_that_is_there_and_is_the_beginning_of_ano
     assert status == 0 and "new weights: tasks.colour.head" in err
 
 
-def test_a_resumed_mixture_ends_like_one_that_was_not_interrupted(call):
-    limits = [*SMALL, "--set=training.schedule=constant", "--set=training.evaluate_every=5"]
-    must(call("finetune", "--mixture", "texts.yaml", *limits, "--max-steps", 10))
-    must(call("finetune", "--mixture", "texts.yaml", *but(limits, "--out", "runs/y", "--max-steps", 5)))
-    must(call("finetune", "--resume", "--out", "runs/y", "--max-steps", 10))
-    assert Path("runs/x/model.safetensors").read_bytes() == Path("runs/y/model.safetensors").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

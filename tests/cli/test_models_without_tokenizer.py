@@ -10,7 +10,7 @@ import torch
 
 from nlpcli.cli.main import main
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import write_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.models.build import build_model
 from nlpcli.text import train_tokenizer
 

@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from model_settings import of_family  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from nlpcli.convert.huggingface_folder import write_huggingface  # noqa: E402
+from nlpcli.convert.huggingface_out import write_huggingface  # noqa: E402
 from nlpcli.models.build import build_model  # noqa: E402
 from nlpcli.models.model_folder import unshared  # noqa: E402
 from nlpcli.text import train_tokenizer  # noqa: E402

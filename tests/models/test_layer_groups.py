@@ -10,7 +10,7 @@ from model_settings import of_family
 from torch import nn
 
 from nlpcli.models.build import build_model
-from nlpcli.models.layer_groups import depth_groups, layer_scales
+from nlpcli.models.layer_groups import compile_layers, depth_groups, layer_scales
 from nlpcli.models.with_head import WithHead
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 3, "decoder_layers": 2, "max_length": 16}
@@ -127,3 +127,25 @@ def test_a_tasks_model_ends_in_its_head(layers):
     own = {"head.dense.weight", "head.dense.bias", "head.output.weight", "head.output.bias"}
     mixture = {"layer_weights", "layer_scale"} if layers == "weighted" else set()
     assert head.name == "head" and {names[id(parameter)] for parameter in head.parameters} == own | mixture
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_layer_of_a_model_is_compiled_and_its_weights_keep_their_names(name, monkeypatch):
+    calls = []
+
+    def counting(function, *, dynamic):
+        def called(*inputs, **named):
+            calls.append(function)
+            return function(*inputs, **named)
+
+        assert dynamic
+        return called
+
+    monkeypatch.setattr(torch, "compile", counting)
+    model = build_model(SMALL | MODELS[name], 20).eval()
+    tokens = torch.randint(5, 20, (1, 6))
+    plain, names = model.example(tokens), list(model.state_dict())
+    compile_layers(model)
+    assert torch.equal(model.example(tokens), plain) and list(model.state_dict()) == names
+    layers = {part for name, part in model.layer_groups() if name[-1].isdigit()}
+    assert {function.__self__ for function in calls} == layers

@@ -13,7 +13,8 @@ from nlpcli.models.build import build_model
 from nlpcli.models.recurrent_attention import Choices, SourceAttention
 from nlpcli.models.transformer import Memory
 from nlpcli.objectives.sampled_attention import choice_loss, sampled_attention_loss
-from nlpcli.objectives.source_target_batches import pair_batch, pair_loss
+from nlpcli.objectives.source_target_batches import pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.text import SpecialTokens
 
 # --- three positions, two outcomes, one choice: 100,000 samples

@@ -10,7 +10,8 @@ import torch
 
 from nlpcli.models.build import build_model
 from nlpcli.objectives.scheduled_sampling import SamplingSchedule, ScheduledSampling
-from nlpcli.objectives.source_target_batches import pair_batch, pair_loss, pair_states
+from nlpcli.objectives.source_target_batches import pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss, pair_states
 from nlpcli.text import SpecialTokens
 
 SPECIAL = SpecialTokens(pad=0, bos=1, eos=2, unk=3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nlpcli.models.layer_groups import depth_groups
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -45,10 +47,17 @@ def part_of(name: str, kind: str = "encoder") -> str:
 
 
 def parameters_by_part(model: nn.Module, kind: str = "encoder") -> dict[str, int]:
-    """How many parameters each part has, shared matrices in the first place only; together they are all there are."""
+    """How many parameters each part has, shared matrices in the first place only; together they are all there are.
+
+    What no name tells is counted by its depth, as `nlpcli.models.layer_groups.depth_groups` says it.
+    """
+    depth = {id(p): group.name for group in depth_groups(model) for p in group.parameters}
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = part_of(name, kind)
+        if part == "other":
+            stack, _, layer = depth[id(parameter)].partition(".")
+            part = f"{stack} layers" if layer else stack
         found[part] = found.get(part, 0) + parameter.numel()
     return found
 

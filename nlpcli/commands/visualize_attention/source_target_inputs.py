@@ -18,7 +18,7 @@ from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, tru
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.beam import beam_search
-from nlpcli.decoding.huggingface_generation import generate
+from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.source_target_batches import source_ids
@@ -107,8 +107,8 @@ def _written(
     state = model.init_state(model.encode(opened.tensor(read)))
     most = math.ceil(usual.length_factor * len(source)) + usual.length_constant
     if generation is not None:
-        limits, first = [generation.new_tokens(1, most + 1)], target_start[:1]
-        [[best, *_]] = generate(model, state, [first], generation, limits=limits, special=special, sources=[read])
+        inputs = GenerationInputs([target_start[:1]], [generation.new_tokens(1, most + 1)], [read])
+        [[best, *_]] = HuggingFaceDecoder(generation, special).generate(model, state, inputs)
         return list(best.ids[len(target_start) - 1 :])  # which begin with what is forced
     [hypotheses] = beam_search(
         model,

@@ -156,7 +156,7 @@ def use_of(run: Path) -> str:
 
 def _can_be_exchanged(run: Path, model: dict[str, Any]) -> bool:
     """Whether `nlpcli convert` can write the model in `run` for Hugging Face."""
-    from nlpcli.convert.huggingface_folder import choose_family
+    from nlpcli.convert.family_table import choose_family
     from nlpcli.convert.tokenizer_out import tokenizer_files
     from nlpcli.models.model_folder import TOKENIZER
     from nlpcli.text import load_tokenizer

@@ -11,7 +11,7 @@ import sentencepiece
 import torch
 
 from nlpcli.config.transformer_settings import TransformerConfig
-from nlpcli.convert.huggingface_folder import write_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.translator import Translator, TranslatorSettings

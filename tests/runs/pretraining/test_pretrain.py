@@ -1,4 +1,4 @@
-"""Every objective from text to a model directory, resumed to the bit, and seen without training."""
+"""Every objective from text to a model directory, and seen without training."""
 
 from __future__ import annotations
 
@@ -94,17 +94,23 @@ def request(name, text, out, *, max_steps, **more):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_objective_leaves_a_model_and_a_resumed_run_the_very_same_one(name, text, tmp_path):
+def test_an_objective_leaves_a_model_with_its_measures(name, text, tmp_path):
+    run, outcome = recipe.pretrain(request(name, text, tmp_path / "run", max_steps=2), Quiet())
+    assert run == tmp_path / "run" and RUNS[name][3] in outcome.metrics
+    load_model(run)
+    assert load_yaml(run / "config.yaml")["objective"] == RUNS[name][0]
+
+
+@pytest.mark.parametrize("name", ["clm, documents apart", "mlm of spans, fixed", "mlm of the modern kind"])
+def test_a_setting_that_is_no_objectives_usual_one_is_resumed_with_too(name, text, tmp_path):
+    """As `tests/contract/test_resume.py` has it of the usual ones; but the limit changes."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run, outcome = recipe.pretrain(request(name, text, whole, max_steps=4), Quiet())
-    assert run == whole
-    assert RUNS[name][3] in outcome.metrics
+    recipe.pretrain(request(name, text, whole, max_steps=4), Quiet())
     recipe.pretrain(request(name, text, parts, max_steps=2), Quiet())
     recipe.pretrain(request(name, text, parts, max_steps=4, resume=True), Quiet())
     one, other = (load_model(path).model.state_dict() for path in (whole, parts))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert load_yaml(whole / "config.yaml")["objective"] == RUNS[name][0]
 
 
 @pytest.mark.parametrize("name", RUNS)
