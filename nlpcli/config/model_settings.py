@@ -50,12 +50,15 @@ class ModelConfig(Strict):
 
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
-    it predicts tokens in any order of factorization.
+    it predicts tokens in any order of factorization. head_side: the stack of an encoder-decoder whose states a head for
+    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`.
     """
 
     build: ClassVar[str]
     has_memory: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
+    head_side: ClassVar[str] = "decoder"
+    text_summary: ClassVar[str] = "last"
 
     family: Annotated[str, AfterValidator(_known)] = Field(
         DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
@@ -131,6 +134,11 @@ class ModelConfig(Strict):
     def layer_type(self) -> str:
         """How the layers work, in a few words."""
         return self.family
+
+    @property
+    def samples_attention(self) -> bool:
+        """Whether the model samples positions of its source in training."""
+        return False
 
     @property
     def without_effect(self) -> frozenset[str]:

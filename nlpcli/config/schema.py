@@ -137,6 +137,19 @@ class TrainingConfig(Strict):
         0.0,
         description="weight of (log Z)² in the loss over the vocabulary, against large logits (PaLM: 1e-4); 0: none",
     )
+    scheduled_sampling: Literal["none", "linear", "exponential", "inverse-sigmoid"] = Field(
+        "none",
+        description="how the share of reference tokens that the decoder reads decays; the others are its own "
+        "predictions (translation; Bengio et al. 2015)",
+    )
+    scheduled_sampling_batches: Positive = Field(
+        10000,
+        description="scheduled sampling after i batches: 1 - i/k (linear), exp(-i/k) (exponential), "
+        "k/(k + exp(i/k)) (inverse-sigmoid), with this number as k",
+    )
+    scheduled_sampling_floor: Fraction = Field(
+        0.0, description="smallest share of reference tokens in scheduled sampling"
+    )
     ema_decay: Fraction = Field(
         0.0, description="decay of the exponential moving average of the weights, which is evaluated and saved; 0: none"
     )

@@ -289,6 +289,10 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
+SCHEDULED_SAMPLING = tuple(f"training.scheduled_sampling{part}" for part in ("", "_batches", "_floor"))
+"""The settings that only translation reads."""
+
+
 def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:
     """Says which of `keys`, which mean nothing to this kind of run, were set all the same."""
     default = RunConfig()

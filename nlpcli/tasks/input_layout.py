@@ -30,7 +30,8 @@ _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 class Layout:
     """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
 
-    summary: the token whose state stands for the text. empty: what is read where there is nothing else.
+    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: what is read where there is
+    nothing else.
     """
 
     start: tuple[int, ...]
@@ -65,7 +66,7 @@ class Layout:
             start = () if "bos" in special.absent else (special.bos,)
             return cls(start, (special.sep,), (special.cls,), summary="last")
         start = tuple(info.get("source_start", ()))
-        return cls(start, (special.eos,) * doubled, (special.eos,), summary="last")
+        return cls(start, (special.eos,) * doubled, (special.eos,), summary=model.text_summary)
 
     def room(self, texts: int, max_length: int) -> int:
         """How many tokens of the texts fit. Raises: NlpcliError when not one of each does."""

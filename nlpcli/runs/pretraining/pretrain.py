@@ -18,6 +18,7 @@ from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
 from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
 from nlpcli.runs.training_run import (
+    SCHEDULED_SAMPLING,
     Listener,
     Request,
     check_metric,
@@ -30,7 +31,8 @@ from nlpcli.runs.training_run import (
 from nlpcli.runs.training_tokenizer import tokenizer_of
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
-           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
+           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
+           *SCHEDULED_SAMPLING)  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
 
