@@ -23,9 +23,14 @@ FAMILIES = LazyTable(
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "hierarchical": "nlpcli.config.hierarchical_settings:HierarchicalConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
+
+
+SentenceSplitting = Literal["split", "lines"]
+"""What the sentences of a text are: found by rules (`nlpcli.text.sentence_splitting`), or its lines."""
 
 
 def _known(family: str) -> str:
@@ -50,12 +55,14 @@ class ModelConfig(Strict):
 
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
-    it predicts tokens in any order of factorization.
+    it predicts tokens in any order of factorization. text_state: which hidden state, or mean of all, is the vector of a
+    text when the model was not trained to make one.
     """
 
     build: ClassVar[str]
     has_memory: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
+    text_state: ClassVar[Literal["first", "mean"]] = "mean"
 
     family: Annotated[str, AfterValidator(_known)] = Field(
         DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
@@ -106,6 +113,11 @@ class ModelConfig(Strict):
     def segment_count(self) -> int:
         """The kinds of segments that the model tells apart; 0: none."""
         return 0
+
+    @property
+    def sentence_splitting(self) -> SentenceSplitting | None:
+        """How a text is split into the sentences that the model tells apart; None: it reads texts whole."""
+        return None
 
     @property
     def carried_states(self) -> int:
