@@ -23,7 +23,10 @@ class AttentionPooling(nn.Module):
         self.recorder: Recorder | None = None
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """states (rows, n, d_model) -> (rows, d_model). mask (rows, n): True where there is a state; None: everywhere."""
+        """states (rows, n, d_model) -> (rows, d_model).
+
+        mask (rows, n): True where there is a state; None: everywhere.
+        """
         scores = self.query(self.project(states).tanh()).squeeze(-1).float()
         if mask is not None:
             scores = scores.masked_fill(~mask, -float("inf"))

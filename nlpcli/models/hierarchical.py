@@ -53,7 +53,9 @@ class Level(nn.Module):
         super().__init__()
         c = settings
         self.encoder = RecurrentEncoder(c.cell, d_in, c.d_model, layers, dropout=c.dropout)
-        self.attention = AttentionPooling(c.d_model, c.d_attention or c.d_model) if c.aggregation == "attention" else None
+        self.attention = (
+            AttentionPooling(c.d_model, c.d_attention or c.d_model) if c.aggregation == "attention" else None
+        )
         self.without_attention = mean if c.aggregation == "mean" else greatest
 
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

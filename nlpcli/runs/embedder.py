@@ -37,8 +37,8 @@ class Vectors:
     pooling: which state stands for a text, `first`, `last`, `mean` or `max`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
     is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
-    mean of the last layer's states, or the one that stands for a text in the model's family, as they are. batch_tokens: tokens read at once, which changes speed and memory
-    only.
+    mean of the last layer's states, or the one that stands for a text in the model's family, as they are.
+    batch_tokens: tokens read at once, which changes speed and memory only.
 
     Raises: NlpcliError for values that make no sense.
     """
