@@ -26,6 +26,8 @@ _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands 
     (r"^decoder\.bridge\.", "decoder initial state"),
     (r"^decoder\.(readout|combine)\.", "decoder output layer"),
     (r"^output_weight_owner\.|^output_bias$|^adaptive_softmax\.", "vocabulary output"),
+    (r"^words\.", "word encoder"),
+    (r"^sentences\.", "sentence encoder"),
     (r"^mlm_head\.", "masked-token head"),
     (r"^pooler\.", "pooler"),
     (r"^pair_head\.", "pair head"),
