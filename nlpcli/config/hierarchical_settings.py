@@ -50,6 +50,13 @@ class HierarchicalConfig(ModelConfig):
         return {"word encoder": self.word_layers, "sentence encoder": self.sentence_layers}
 
     @property
+    def layer_type(self) -> str:
+        """See `ModelConfig.layer_type`."""
+        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.cell]
+        how = "learned queries" if self.aggregation == "attention" else self.aggregation
+        return f"bidirectional {cell} over words and over sentences, aggregated by {how}"
+
+    @property
     def sentence_splitting(self) -> SentenceSplitting:
         """See `ModelConfig.sentence_splitting`."""
         return self.sentences

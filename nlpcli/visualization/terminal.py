@@ -43,10 +43,9 @@ def draw(
 
     Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
     "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full, or the words of
-    sentences as a text, which "text" asks for. `links` lists
-    below each full matrix which keys every query attends to most. Without `color` there are no escape sequences;
-    without `unicode` all is ASCII.
-    Raises: NlpcliError for another view.
+    sentences as a text, which "text" asks for. `links` lists below each full matrix which keys every query attends to
+    most. Without `color` there are no escape sequences; without `unicode` all is ASCII.
+    Raises: NlpcliError for another view, and for "text" where there are no words of sentences.
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)

@@ -60,8 +60,8 @@ def test_every_parameter_stands_in_one_group_and_once(named):
 
 def test_groups_rise_from_the_embeddings_over_the_layers_to_the_head(named):
     _, groups = named
-    ranks = [{"embeddings": 0, "encoder": 1, "layers": 1, "words": 1, "decoder": 2, "sentences": 2, "final": 3, "head": 4}[name.split(".")[0]]
-             for name in groups]  # fmt: skip
+    order = [["embeddings"], ["encoder", "layers", "words"], ["decoder", "sentences"], ["final"], ["head"]]
+    ranks = [next(rank for rank, names in enumerate(order) if name.split(".")[0] in names) for name in groups]
     numbers = [(rank, int(name.partition(".")[2] or 0)) for rank, name in zip(ranks, groups, strict=True)]
     assert numbers == sorted(numbers)
     for name, paths in groups.items():
