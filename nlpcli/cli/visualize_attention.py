@@ -63,7 +63,8 @@ def command(
         metavar="NAME",
         help="Attention to show: encoder or decoder (self-attention), cross (from the decoder to the encoder), "
         "source-encoder (self-attention of the additional encoder from 'nlpcli finetune --source-layers'), content or "
-        "query (the two streams of XLNet). Repeatable.",
+        "query (the two streams of XLNet), words or sentences (the two levels of a hierarchical attention network). "
+        "Repeatable.",
     ),
     layer: list[str] = typer.Option(
         None,
@@ -123,7 +124,8 @@ def command(
     view: str = typer.Option(
         None,
         "--view",
-        help="In the terminal: matrix (full matrices), grid (many small matrices) or auto. Default: auto.",
+        help="In the terminal: matrix (full matrices), grid (many small matrices), text (for hierarchical attention "
+        "networks: the text, its words shaded by their weights) or auto. Default: auto.",
     ),
     links: bool = typer.Option(
         False, "--links", help="In the terminal: also list the keys with the largest weights for each query."
@@ -232,7 +234,8 @@ def command(
     By default, the terminal shows one matrix, the mean over all heads of one layer. For a translation model, this is
     the cross-attention of the second-to-last layer, which usually aligns words best. For other models, it is the last
     layer. With --gradient, the matrix is the mean over all layers. With --order (XLNet only), there is one matrix for
-    each of the two attention streams, content and query. Select other layers
+    each of the two attention streams, content and query. For a hierarchical attention network, the terminal shows the
+    text with the weights of its sentences and of their words. Select other layers
     and heads with --site, --layer and --head. --format html shows all.
 
     Each row of a decoder is one decoding step, labeled with the token that it predicts.

@@ -23,9 +23,14 @@ FAMILIES = LazyTable(
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "hierarchical": "nlpcli.config.hierarchical_settings:HierarchicalConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
+
+
+SentenceSplitting = Literal["split", "lines"]
+"""What the sentences of a text are: found by rules (`nlpcli.text.sentence_splitting`), or its lines."""
 
 
 def _known(family: str) -> str:
@@ -51,7 +56,8 @@ class ModelConfig(Strict):
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
     it predicts tokens in any order of factorization. head_side: the stack of an encoder-decoder whose states a head for
-    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`.
+    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`. text_state: which
+    hidden state, or mean of all, is the vector of a text when the model was not trained to make one.
     """
 
     build: ClassVar[str]
@@ -59,6 +65,7 @@ class ModelConfig(Strict):
     permutes: ClassVar[bool] = False
     head_side: ClassVar[str] = "decoder"
     text_summary: ClassVar[str] = "last"
+    text_state: ClassVar[Literal["first", "mean"]] = "mean"
 
     family: Annotated[str, AfterValidator(_known)] = Field(
         DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
@@ -109,6 +116,11 @@ class ModelConfig(Strict):
     def segment_count(self) -> int:
         """The kinds of segments that the model tells apart; 0: none."""
         return 0
+
+    @property
+    def sentence_splitting(self) -> SentenceSplitting | None:
+        """How a text is split into the sentences that the model tells apart; None: it reads texts whole."""
+        return None
 
     @property
     def carried_states(self) -> int:

@@ -16,6 +16,8 @@ EMBEDDINGS, FINAL, HEAD = "embeddings", "final", "head"
 ENCODER, DECODER, CROSS, SOURCE_ENCODER, OWN = "encoder", "decoder", "cross", "source-encoder", "own"
 """Sites of attention: of an encoder and a decoder to themselves, of a decoder to its source, of an encoder of another
 language under a pretrained one, and of a model that is one stack and nothing else, as Transformer-XL and XLNet are."""
+WORDS, SENTENCES = "words", "sentences"
+"""Sites of attention with learned queries: to the words of each sentence, and to the sentences of a document."""
 
 
 class Backbone(nn.Module):

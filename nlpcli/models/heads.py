@@ -156,11 +156,21 @@ def pooled(states: Tensor, rows: Rows, pooling: str) -> Tensor:
     if pooling == "last":
         return states[torch.arange(len(states), device=states.device), rows.ends]
     if pooling == "max":
-        if rows.mask is not None:
-            states = states.masked_fill(~rows.mask[..., None], -torch.inf)
-        return states.amax(dim=1)
+        return greatest(states, rows.mask)
     assert pooling == "mean"
-    if rows.mask is None:
+    return mean(states, rows.mask)
+
+
+def mean(states: Tensor, mask: Tensor | None) -> Tensor:
+    """(rows, n, width) -> (rows, width): of the states where mask (rows, n) is True."""
+    if mask is None:
         return states.mean(dim=1)
-    mask = rows.mask[..., None].to(states.dtype)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1)
+    counted = mask[..., None].to(states.dtype)
+    return (states * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+def greatest(states: Tensor, mask: Tensor | None) -> Tensor:
+    """(rows, n, width) -> (rows, width): the greatest number of each feature where mask (rows, n) is True."""
+    if mask is not None:
+        states = states.masked_fill(~mask[..., None], -torch.inf)
+    return states.amax(dim=1)

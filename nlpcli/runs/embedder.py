@@ -37,8 +37,8 @@ class Vectors:
     pooling: which state stands for a text, `first`, `last`, `mean` or `max`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
     is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
-    mean of the last layer's states, as they are. batch_tokens: tokens read at once, which changes speed and memory
-    only.
+    mean of the last layer's states, or the one that stands for a text in the model's family, as they are.
+    batch_tokens: tokens read at once, which changes speed and memory only.
 
     Raises: NlpcliError for values that make no sense.
     """
@@ -91,7 +91,8 @@ class Embedder:
         trained = trained if trained.get("kind") == "vector" else {}
         self.path, self.device, self.batch_tokens = loaded.path, machine.device, settings.batch_tokens
         self.tokenizer, self.config = loaded.tokenizer, loaded.config
-        self.pooling = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling") or "mean"
+        known = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling")
+        self.pooling = known or self.config.text_state
         self.normalize = (
             trained.get("normalize", sentence.normalize) if settings.normalize is None else settings.normalize
         )
@@ -127,7 +128,7 @@ class Embedder:
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float32, of n texts."""
-        rows = [self._row(ids) for ids in self.tokenizer.encode(list(texts))]
+        rows = [self._row(ids) for ids in self.layout.encode(self.tokenizer, list(texts))]
         found = np.empty((len(rows), self.width), dtype=np.float32)
         for places, states, batch in self._states(rows):
             found[places] = self.model.head(states, batch).float().cpu().numpy()
@@ -140,7 +141,7 @@ class Embedder:
 
         find: the words of a text. Those that were cut off, or of which the tokenizer leaves nothing, are left out.
         """
-        all_ids, all_spans = self.tokenizer.encode_with_offsets(list(texts))
+        all_ids, all_spans = self.layout.encode_with_offsets(self.tokenizer, list(texts))
         rows = [self._row(ids) for ids in all_ids]
         table = self.model.body.token_embedding.weight
         found: list[list[WordVector]] = [[] for _ in texts]

@@ -92,7 +92,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         """comparison: the arguments of `Comparison.for_examples`."""
         compared = Comparison.for_examples(examples, **comparison)
         if pooling == "auto":
-            pooling = context.info.get("pooling") or "mean"
+            pooling = context.info.get("pooling") or context.model.text_state
         head = {"kind": "vector", "pooling": pooling, **side(context, layers, "encoder")}
         if compared.objective == "softmax":
             head["classes"] = len(compared.labels)

@@ -119,7 +119,7 @@ class WindowReader:
                 target = null, null
                 if inside:
                     target = int(positions[answer[0] - first]), int(positions[answer[1] - first])
-            row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
+            row = replace(row, ids=np.array(row.ids, dtype=np.int32), segments=np.array(row.segments, dtype=np.int8))
             items.append(SpanItem(row, positions, context.spans[first:last], null, target))
             if end == len(context.ids):
                 return items

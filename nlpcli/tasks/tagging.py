@@ -168,7 +168,7 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
                     positions.append(self._layout.first() + len(ids) + within)
                 ids += words[number].ids[:size]
             row = self._layout.row(ids)
-            row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
+            row = replace(row, ids=np.array(row.ids, dtype=np.int32), segments=np.array(row.segments, dtype=np.int8))
             own = None if targets is None else targets[first:last]
             items.append(TagItem(row, (first, last), np.array(positions, dtype=np.int32), own))
         return items

@@ -69,7 +69,7 @@ class TextReader:
     def rows(self, examples: Sequence[Example]) -> list[tuple[Row, ...]]:
         """The rows of each example."""
         texts = [text for example in examples for text in example.texts]
-        ids = iter(self.tokenizer.encode(texts))
+        ids = iter(self.layout.encode(self.tokenizer, texts))
         return [self._laid_out(example, [next(ids) for _ in example.texts]) for example in examples]
 
     def _laid_out(self, example: Example, texts: list[list[int]]) -> tuple[Row, ...]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlpcli.errors import NlpcliError
-from nlpcli.visualization import figure_style
+from nlpcli.visualization import document_figure, figure_style
 from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
+from nlpcli.visualization.document_text import weighted_sentences
 from nlpcli.visualization.figure_style import Theme, needed, new_figure, place_axes
 from nlpcli.visualization.position_matrices import Matrix
 from nlpcli.visualization.token_labels import TokenLabels
@@ -49,13 +50,16 @@ def draw(
 
     format: "png", "svg" or "pdf"; theme: "light" or "dark"; dpi: dots per inch, between 10 and 1200; title: stands
     above; warn: gets a sentence about what can't be drawn (characters without a font). Tokens stand beside small
-    matrices, their positions from 0 beside a long one. The same attention gives the same bytes.
+    matrices, their positions from 0 beside a long one. Words of sentences stand as a text on the colors of their
+    weights. The same attention gives the same bytes.
     Raises: NlpcliError for a format or theme that isn't there, for nothing to draw or a picture that is too large, and
     without matplotlib.
     """
     if not attention.sites:
         raise NlpcliError("there are no attention weights to draw")
     colors = figure_style.theme_named(theme)
+    if sentences := weighted_sentences(attention):
+        return document_figure.draw(attention, sentences, colors, format=format, dpi=dpi, title=title, warn=warn)
     tokens = [token for site in attention.sites for token in (*site.queries.tokens, *site.keys.tokens)]
     labels = TokenLabels(tokens, _lines(attention, title), warn)
     with figure_style.plain_settings(colors, labels.families):

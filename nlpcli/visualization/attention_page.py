@@ -1,7 +1,8 @@
 """Attention as a page: one HTML file that holds its numbers, styles and scripts and asks nothing of a network.
 
-The page has three views: lines between the tokens, a grid of all heads, and a matrix. Its parts are the files of the
-folder `page`, which `nlpcli.visualization.html_page` puts together.
+The page has three views: lines between the tokens, a grid of all heads, and a matrix; of a model that attends to the
+words of each sentence also the text itself, on the colors of the weights. Its parts are the files of the folder `page`,
+which `nlpcli.visualization.html_page` puts together.
 
 Weights are stored as float16, so that a value that is read off the page has three significant decimals: it is off by
 at most 2^-11 = 0.05 % of itself (below 6e-5 of the largest, by 3e-8 of it). Where a page holds more than `FINE_UP_TO`
@@ -21,6 +22,7 @@ import numpy as np
 
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
+from nlpcli.visualization.document_text import WeightedSentence, meanings, weighted_sentences
 from nlpcli.visualization.html_page import fill, json_text
 from nlpcli.visualization.transformations import is_self_attention, merge_words
 
@@ -31,7 +33,8 @@ MOST = 50_000_000
 """Weights that a page may hold: 512 tokens with 12 layers of 12 heads have 38 million."""
 
 _COARSE = 2.0**12
-_SCRIPTS = ("elements", "data", "colours", "state", "lines", "grid", "matrix", "page")  # in the order of their use
+_SCRIPTS = ("elements", "data", "colours", "state", "text", "lines", "grid", "matrix", "page")
+"""In the order of their use."""
 
 
 def page(attentions: Sequence[Attention], *, title: str) -> str:
@@ -58,12 +61,24 @@ def _drawn(attention: Attention) -> list[Site]:
 
 
 def _text(attention: Attention, blocks: list[str], coarse: bool) -> dict[str, Any]:
+    sentences = weighted_sentences(attention)
+    signed = bool(sentences) and attention.site("words").signed
     return {
         "model": attention.model,
         "texts": dict(attention.texts),
         "notes": {name: _told(note) for name, note in attention.notes.items()},
         "sites": [_site(site, blocks, coarse) for site in _drawn(attention)],
+        "sentences": [_sentence(sentence) for sentence in sentences],
+        "signed": signed,
+        "meaning": "; ".join(meanings(sentences, signed=signed)),
     }
+
+
+def _sentence(sentence: WeightedSentence) -> dict[str, Any]:
+    words = [
+        {"text": word.text, "spaced": word.spaced, "weight": float(f"{word.weight:.4g}")} for word in sentence.words
+    ]
+    return {"weight": sentence.weight if sentence.weight is None else float(f"{sentence.weight:.4g}"), "words": words}
 
 
 def _told(note: object) -> str:

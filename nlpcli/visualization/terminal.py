@@ -12,16 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlpcli.errors import unknown
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
+from nlpcli.visualization.document_text import WeightedSentence, meanings, weighted_sentences
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale, scale_of, written
+from nlpcli.visualization.terminal_document import sentence_lines
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.terminal_table import tables
 from nlpcli.visualization.text_width import cells, cut, isolated, shown, to_right, wrapped
 from nlpcli.visualization.transformations import MEAN, ROLLOUT, HeadNumbers
 
-VIEWS = ("auto", "matrix", "grid")
+VIEWS = ("auto", "matrix", "grid", "text")
 NARROWEST = 20
 _FEW = 4  # matrices of a site that are still drawn in full
 _MOST_LINKS = 3
@@ -40,15 +42,23 @@ def draw(
     """All sites as lines of at most `width` columns (at least 20 are taken), without an end of line after the last.
 
     Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
-    "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full. `links` lists
-    below each full matrix which keys every query attends to most. Without `color` there are no escape sequences;
-    without `unicode` all is ASCII.
-    Raises: NlpcliError for another view.
+    "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full, or the words of
+    sentences as a text, which "text" asks for. `links` lists below each full matrix which keys every query attends to
+    most. Without `color` there are no escape sequences; without `unicode` all is ASCII.
+    Raises: NlpcliError for another view, and for "text" where there are no words of sentences.
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
     ink, width = Ink(color, unicode), max(width, NARROWEST)
     lines = _heading(attention, ink, width)
+    sentences = weighted_sentences(attention) if view in ("auto", "text") and not links else []
+    if sentences:
+        return written([*lines, [], *_document(attention, sentences, ink, width)], ink)
+    if view == "text":
+        raise NlpcliError(
+            "the view 'text' needs the weights of the words of sentences, which only a model with learned queries has",
+            hint="use --view matrix",
+        )
     sites = [site for site in attention.sites if len(site.queries) and len(site.keys)]
     for site in sites:
         lines += [[], *_site(site, ink, width, view, links, attention.texts.values())]
@@ -113,6 +123,17 @@ def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Coll
             if links:
                 lines += [*_links(values, site, ink, width), []]
     return [*lines, *flowing(legend, width)]
+
+
+def _document(attention: Attention, sentences: Sequence[WeightedSentence], ink: Ink, width: int) -> list[Line]:
+    """The sentences with the weights of their words, and what these mean."""
+    signed = attention.site("words").signed
+    scale = replace(scale_of(attention.site("words").weights, ink, signed=signed), hollow=False)
+    weights = [sentence.weight for sentence in sentences if sentence.weight is not None]
+    of_document = scale_of([np.array(weights)], ink, signed=True) if signed else Scale(1.0, ink)
+    lines = sentence_lines(sentences, scale, of_document, width)
+    told: list[Line] = [[(line, FAINT)] for line in meanings(sentences, signed=signed)]
+    return [*lines, [], *flowing([*told[:1], *scale.legend(), *told[1:]], width)]
 
 
 def _small(site: Site, scale: Scale, width: int) -> list[Line]:

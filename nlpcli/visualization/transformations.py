@@ -210,7 +210,7 @@ def is_self_attention(site: Site) -> bool:
     decoder, by those that they predict.
     """
     n = len(site.queries)
-    if site.name in ("cross", "alignment") or not (n and len(site.keys)):
+    if site.name in ("cross", "alignment", "words", "sentences") or not (n and len(site.keys)):
         return False
     own, named = site.keys.tokens[-n:], site.queries.tokens
     return site.name in _OWN or own == named or (n > 1 and own[1:] == named[:-1])

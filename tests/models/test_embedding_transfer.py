@@ -35,6 +35,7 @@ MODELS = {
     "untied": {"kind": "encoder-decoder", "tie": "none"},
     "transformer-xl": {"family": "transformer-xl", "kind": "decoder"},
     "xlnet": {"family": "xlnet", "kind": "encoder"},
+    "hierarchical": {"family": "hierarchical", "kind": "encoder"},
 }
 WORDS = """\
 the and a of in to dogs dog cats cat sleeping sleeps sleep reads reading read unbelievable stories story
@@ -89,7 +90,7 @@ def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(na
     assert 20 < carried.shared < carried.total
     kept = [(id_, place) for id_, place in enumerate(places) if place is not None]
     after, before = zip(*kept, strict=True)
-    matrices = ["output_weight", *["output_bias"] * (getattr(model, "output_bias", None) is not None)]
+    matrices = [name for name in ("output_weight", "output_bias") if getattr(model, name, None) is not None]
     for matrix in matrices:
         assert torch.equal(getattr(other, matrix)[list(after)], getattr(model, matrix)[list(before)])
     for part in ("encoder_embedding", "decoder_embedding", "embedding"):

@@ -49,6 +49,7 @@ FAMILIES = {
         {OWN: 2},
     ),
     "xlnet": ({"family": "xlnet", "kind": "encoder"}, lambda m: m(TOKENS), {OWN: 3}),
+    "hierarchical": ({"family": "hierarchical", "kind": "encoder"}, lambda m: m(TOKENS), {"words": 1, "sentences": 1}),
     "bahdanau": ({"family": "recurrent"}, lambda m: m(TOKENS, None, TOKENS[:, :3]), {"cross": 1}),
     "luong": ({"family": "recurrent", "decoder": "luong"}, lambda m: m(TOKENS, None, TOKENS[:, :3]), {"cross": 1}),
     "head": (

@@ -15,6 +15,8 @@ _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands 
     (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
     (r"embedding\.(tokens|projection)\.", "token embeddings"),
     (r"embedding\.positions\.|^(en|de)coder\.positions\.|\.encoder\.positions\.", "positions"),
+    (r"^words\.", "word encoder"),
+    (r"^sentences\.", "sentence encoder"),
     (r"embedding\.segments\.", "segment embeddings"),
     (r"embedding\.norm\.", "embedding norm"),
     (r"^query_embedding$", "initial query state"),
