@@ -1,4 +1,4 @@
-"""Among ten sentences with opinions one is marked as the one that counts: attention finds it, a mean does not so soon."""
+"""Among ten sentences with opinions one is marked as the one that counts: attention finds it, a mean does not yet."""
 
 from __future__ import annotations
 
