@@ -61,7 +61,9 @@ class ModelConfig(Strict):
     text_summary: ClassVar[str] = "last"
 
     family: Annotated[str, AfterValidator(_known)] = Field(
-        DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
+        DEFAULT,
+        description="BERT, GPT, BART, T5 and similar models are settings of 'transformer', translators with RNN, LSTM "
+        "or GRU those of 'recurrent'",
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
         "encoder-decoder", description="stacks of the model: encoder, decoder or both"
@@ -133,7 +135,7 @@ class ModelConfig(Strict):
     @property
     def layer_type(self) -> str:
         """How the layers work, in a few words."""
-        raise NotImplementedError
+        return self.family
 
     @property
     def samples_attention(self) -> bool:
