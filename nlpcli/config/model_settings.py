@@ -68,7 +68,9 @@ class ModelConfig(Strict):
     text_state: ClassVar[Literal["first", "mean"]] = "mean"
 
     family: Annotated[str, AfterValidator(_known)] = Field(
-        DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
+        DEFAULT,
+        description="BERT, GPT, BART, T5 and similar models are settings of 'transformer', translators with RNN, LSTM "
+        "or GRU those of 'recurrent'",
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
         "encoder-decoder", description="stacks of the model: encoder, decoder or both"
