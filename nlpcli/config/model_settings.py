@@ -23,6 +23,7 @@ FAMILIES = LazyTable(
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "word-vectors": "nlpcli.config.word_vectors_settings:WordVectorsConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
@@ -50,12 +51,14 @@ class ModelConfig(Strict):
 
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
-    it predicts tokens in any order of factorization.
+    it predicts tokens in any order of factorization. static: the state of a token does not depend on other tokens, so
+    texts are read without special tokens, and unknown words are left out.
     """
 
     build: ClassVar[str]
     has_memory: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
+    static: ClassVar[bool] = False
 
     family: Annotated[str, AfterValidator(_known)] = Field(
         DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
@@ -131,6 +134,11 @@ class ModelConfig(Strict):
     def layer_type(self) -> str:
         """How the layers work, in a few words."""
         raise NotImplementedError
+
+    @property
+    def text_pooling(self) -> str | None:
+        """How the vector of a text is made, where the architecture says it; see `nlpcli.runs.embedder`."""
+        return None
 
     @property
     def without_effect(self) -> frozenset[str]:

@@ -6,6 +6,7 @@
     GPT          bos A cls           bos A sep B cls            start, delimiter, extract
     BART         bos A eos           bos A eos eos B eos
     T5           A eos               A eos B eos
+    word2vec     A                   A B
 
 Sources: Devlin et al. 2019, figure 4; Liu et al. 2019; Yang et al. 2019, section 2.5; Radford et al. 2018, figure 1;
 Lewis et al. 2020; Raffel et al. 2020.
@@ -52,6 +53,8 @@ class Layout:
                 name: tuple(value) if isinstance(value, list) else value for name, value in stored
             }
             return cls(**fields)
+        if model.static:
+            return cls((), (), (), summary="mean", empty=(special.unk,))
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.permutes:
             special.check("sep", "cls")

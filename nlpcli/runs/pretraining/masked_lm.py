@@ -41,6 +41,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder")
     check_positions(config, config.data.context)
     _masking(config)
+    with_heads(config.model, weights, pairs=_paired(config, weights))
     if _paired(config, weights):
         check_context(config, 5, "two segments with three special tokens must fit")
     else:
