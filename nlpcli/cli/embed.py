@@ -34,7 +34,7 @@ def command(
         None,
         "--pooling",
         help="How the hidden states of the tokens become one vector: mean, max (of each dimension), first (state of "
-        "the first token) or last. For word vectors also sif (smooth inverse frequency: the mean in which frequent words "
+        "the first token) or last. For word vectors also sif (smooth inverse frequency: a mean in which frequent words "
         "have little weight, without the first principal component of the first 10,000 lines); for paragraph vectors "
         "paragraph (inferred for each line). Default: as the model was trained, or else mean.",
     ),

@@ -1,4 +1,4 @@
-"""Exchange with Hugging Face, a model folder in either form out of one in either form; and with files of word vectors."""
+"""Exchange with Hugging Face and with files of word vectors: a model folder in either form, out of one in either."""
 
 from __future__ import annotations
 

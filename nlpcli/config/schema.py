@@ -96,7 +96,7 @@ class NoiseConfig(Strict):
     )
     subsample: Annotated[float, Field(ge=0, lt=1)] = Field(
         1e-3,
-        description="words with a larger share of the text are left out at random (word2vec, paragraph-vector); 0: none",
+        description="words with a larger share of the text are often left out (word2vec, paragraph-vector); 0: none",
     )
 
     @model_validator(mode="after")

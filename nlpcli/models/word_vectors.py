@@ -19,8 +19,8 @@ class WordVectors(Backbone):
     """One vector for each word; its state is this vector.
 
     output (vocab, d_model): the vectors of words as what is predicted, zeros at first (Mikolov et al. 2013, section
-    2.2). documents (documents, d_model): those of the texts that were trained on (Le and Mikolov 2014). frequencies (vocab,): the share of each word in the training text, 0 for special tokens; all 0 where
-    it is unknown.
+    2.2). documents (documents, d_model): those of the texts that were trained on (Le and Mikolov 2014).
+    frequencies (vocab,): the share of each word in the training text, 0 for special tokens; all 0 where it is unknown.
     """
 
     frequencies: Tensor

@@ -58,21 +58,13 @@ class ParagraphVectors(WordPrediction):
 class ParagraphInference:
     """Vectors of new texts: gradient descent on the loss of a text's words, with the weights of the model as they are.
 
-    Adam (Kingma and Ba 2015) from 0 in `steps` steps at a rate that falls linearly from `rate` to 0; each step draws
-    windows and noise words anew, by a seed that depends on `seed` and the text alone.
+    Adam (Kingma and Ba 2015) from 0 in `steps` steps at a rate that falls linearly to 0; each step draws windows and
+    noise words anew, by a seed that depends on the text alone.
     """
 
-    def __init__(
-        self,
-        model: WordVectors,
-        settings: WindowSettings,
-        *,
-        steps: int = _STEPS,
-        rate: float = _RATE,
-        seed: int = _SEED,
-    ) -> None:
+    def __init__(self, model: WordVectors, settings: WindowSettings, *, steps: int = _STEPS) -> None:
         self.model = model
-        self.steps, self.rate, self.seed = steps, rate, seed
+        self.steps = steps
         self._counts = WordCounts(model.frequencies.double().cpu().numpy())
         self._sampler = WindowSampler(self._counts, settings, model.architecture)
 
@@ -95,12 +87,12 @@ class ParagraphInference:
             first.lerp_(gradient, 1 - _BETA1)
             second.lerp_(gradient**2, 1 - _BETA2)
             mean, variance = first / (1 - _BETA1 ** (step + 1)), second / (1 - _BETA2 ** (step + 1))
-            vectors -= self.rate * (1 - step / self.steps) * mean / (variance.sqrt() + _EPS)
+            vectors -= _RATE * (1 - step / self.steps) * mean / (variance.sqrt() + _EPS)
         return vectors
 
     def _drawn(self, ids: np.ndarray) -> WindowBatch:
         """The windows of a text in all steps; their number takes the place of a document's."""
-        rng = np.random.default_rng([self.seed, *ids.tolist()])
+        rng = np.random.default_rng([_SEED, *ids.tolist()])
         repeated = np.tile(ids, self.steps)
         steps = np.repeat(np.arange(self.steps), len(ids))
         kept = self._sampler.keep(repeated, rng)

@@ -63,8 +63,8 @@ class WordCounts:
 class WindowBatch:
     """n words, each to be told from noise words by the words near it, or by its document.
 
-    contexts, mask (n, w): ids of the words near each, and True where there is one. targets, told (n, 1 + negatives): the
-    word and noise words, and True for those that count: a noise word that is the word itself does not.
+    contexts, mask (n, w): ids of the words near each, and True where there is one. targets, told (n, 1 + negatives):
+    the word and noise words, and True for those that count: a noise word that is the word itself does not.
     documents (n,): the number of each one's document. count: of the predictions. tokens: words that were read.
     """
 

@@ -45,8 +45,8 @@ class SmoothInverseFrequency:
         """vectors (texts, width): weighted means. Raises: NlpcliError for too few of them."""
         if len(vectors) < _LEAST:
             raise NlpcliError(
-                f"the pooling sif leaves out the first principal component of all lines, but {counted(len(vectors), 'line')} "
-                f"{'is' if len(vectors) == 1 else 'are'} too few for it",
+                "the pooling sif leaves out the first principal component of all lines, but "
+                f"{counted(len(vectors), 'line')} {'is' if len(vectors) == 1 else 'are'} too few for it",
                 hint=f"give at least {_LEAST} lines, or use --pooling mean",
             )
         self.component = np.linalg.svd(vectors.astype(np.float64), full_matrices=False)[2][0].astype(np.float32)
