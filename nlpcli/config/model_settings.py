@@ -23,6 +23,7 @@ FAMILIES = LazyTable(
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "recurrent-encoder": "nlpcli.config.recurrent_encoder_settings:RecurrentEncoderConfig",
         "word-vectors": "nlpcli.config.word_vectors_settings:WordVectorsConfig",
     },
 )
@@ -137,7 +138,7 @@ class ModelConfig(Strict):
 
     @property
     def text_pooling(self) -> str | None:
-        """How the vector of a text is made, where the architecture says it; see `nlpcli.runs.embedder`."""
+        """How the states of a text become one vector, where the architecture says it: first, last, mean or max."""
         return None
 
     @property

@@ -54,11 +54,6 @@ class WordVectorsConfig(ModelConfig):
         """Whether the vector of a text is inferred, not made of those of its words."""
         return self.architecture in PARAGRAPH_ARCHITECTURES
 
-    @property
-    def text_pooling(self) -> str | None:
-        """See `ModelConfig.text_pooling`."""
-        return "paragraph" if self.has_paragraphs else None
-
     def without_pretraining_heads(self) -> WordVectorsConfig:
         """See `ModelConfig.without_pretraining_heads`: without the vectors that only predict, or are documents'."""
         return self.model_copy(update={"documents": 0, "output_vectors": False})

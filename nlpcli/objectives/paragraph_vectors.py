@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nlpcli.models.word_vectors import WordVectors
 
 _EVALUATED = 500  # documents of the dev set
+_TOGETHER = 100
 _LONGEST = 1000  # words of a document from which its vector is inferred
 _SEED = 2014
 _STEPS, _RATE, _BETA1, _BETA2, _EPS = 50, 0.05, 0.9, 0.98, 1e-9
@@ -36,12 +37,15 @@ class ParagraphVectors(WordPrediction):
         infer = ParagraphInference(model, self.sampler.settings)
         rng = np.random.default_rng(_SEED)
         shards = self.dev.shards
-        for number in spread(shards.documents, _EVALUATED):
-            ids = shards.document(number)[:_LONGEST].astype(np.int64)
-            ids = ids[self.sampler.keep(ids, rng)]
-            if len(ids):
-                batch = self.sampler.batch(ids, np.zeros_like(ids), rng, tokens=len(ids)).to(device)
-                yield window_loss(model, batch, infer([ids])[batch.documents])
+        chosen = spread(shards.documents, _EVALUATED)
+        for start in range(0, len(chosen), _TOGETHER):
+            numbers = chosen[start : start + _TOGETHER]
+            texts = [shards.document(number)[:_LONGEST].astype(np.int64) for number in numbers]
+            ids, owners = np.concatenate(texts), np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+            kept = self.sampler.keep(ids, rng)
+            if len(kept):
+                batch = self.sampler.batch(ids[kept], owners[kept], rng, tokens=len(ids)).to(device)
+                yield window_loss(model, batch, infer(texts)[batch.documents])
 
     def nearest_documents(self, model: WordVectors, count: int) -> Iterator[tuple[list[int], list[int]]]:
         """Documents of the dev set, the same every time, and the training documents whose vectors have the greatest

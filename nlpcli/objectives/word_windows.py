@@ -130,7 +130,8 @@ class WindowSampler:
         if self.architecture == "cbow":  # a word that stands alone is predicted by nothing
             parts = [part[mask.any(axis=1)] for part in parts]
         count = int(mask.sum()) if self.architecture == "skip-gram" else len(parts[0])
-        return WindowBatch(*map(torch.from_numpy, parts), count=count, tokens=tokens)
+        near, shown, words, counted, owners = map(torch.from_numpy, parts)
+        return WindowBatch(near, shown, words, counted, owners, count=count, tokens=tokens)
 
 
 class WordWindows:

@@ -104,6 +104,7 @@ class Embedder:
             sentence.pooling
             or trained.get("pooling")
             or loaded.info.get("pooling")
+            or ("paragraphs" in loaded.info and PARAGRAPH)
             or loaded.config.text_pooling
             or "mean"
         )

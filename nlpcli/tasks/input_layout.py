@@ -62,7 +62,8 @@ class Layout:
         if model.kind == "encoder":
             special.check("cls", "sep")
             second = 1 if model.segment_count > 1 else 0
-            return cls((special.cls,), (special.sep,) * doubled, (special.sep,), (0, second, second))
+            end, summary = (special.sep,), model.text_pooling or "first"
+            return cls((special.cls,), (special.sep,) * doubled, end, (0, second, second), summary)
         if model.kind == "decoder":
             special.check("sep", "cls")
             start = () if "bos" in special.absent else (special.bos,)

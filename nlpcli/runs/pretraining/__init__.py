@@ -24,6 +24,7 @@ OBJECTIVES = LazyTable(
         "plm": "nlpcli.runs.pretraining.permutation_lm:PLM",
         "word2vec": "nlpcli.runs.pretraining.word_vectors:WORD2VEC",
         "paragraph-vector": "nlpcli.runs.pretraining.word_vectors:PARAGRAPH_VECTOR",
+        "skip-thought": "nlpcli.runs.pretraining.skip_thought:SKIP_THOUGHT",
     },
 )
 """Name -> the `ObjectiveSpec` of the objective, on which all stands that the program needs to know of it."""
