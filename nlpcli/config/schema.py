@@ -87,6 +87,17 @@ class NoiseConfig(Strict):
     gap_selection: Literal["independent", "sequential"] = "independent"
     gap_counts: Literal["original", "unique"] = Field("original", description="how ROUGE counts repeated words")
     predict_one_of: Positive = Field(6, description="K of XLNet: one of K tokens is predicted")
+    window: Positive = Field(
+        5, description="largest number of words on each side that predict a word (word2vec, paragraph-vector)"
+    )
+    negatives: Positive = Field(5, description="noise words for each predicted word (word2vec, paragraph-vector)")
+    power: Annotated[float, Field(ge=0)] = Field(
+        0.75, description="noise words are sampled in proportion to count^power (word2vec, paragraph-vector)"
+    )
+    subsample: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1e-3,
+        description="words with a larger share of the text are often left out (word2vec, paragraph-vector); 0: none",
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> NoiseConfig:

@@ -7,6 +7,7 @@
     BART         bos A eos           bos A eos eos B eos
     T5           A eos               A eos B eos
     hierarchical cls A sep A sep     cls A sep A sep B sep      a sep behind each sentence
+    word2vec     A                   A B
 
 Sources: Devlin et al. 2019, figure 4; Liu et al. 2019; Yang et al. 2019, section 2.5; Radford et al. 2018, figure 1;
 Lewis et al. 2020; Raffel et al. 2020.
@@ -61,6 +62,8 @@ class Layout:
                 name: tuple(value) if isinstance(value, list) else value for name, value in stored
             }
             return cls(**fields)
+        if model.static:
+            return cls((), (), (), summary="mean", empty=(special.unk,))
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.permutes:
             special.check("sep", "cls")
@@ -71,7 +74,8 @@ class Layout:
                 borders = SentenceBorders(special.sep, model.sentence_splitting)
                 return cls((special.cls,), (special.sep,), (special.sep,), sentences=borders)
             second = 1 if model.segment_count > 1 else 0
-            return cls((special.cls,), (special.sep,) * doubled, (special.sep,), (0, second, second))
+            end, summary = (special.sep,), model.text_pooling or "first"
+            return cls((special.cls,), (special.sep,) * doubled, end, (0, second, second), summary)
         if model.kind == "decoder":
             special.check("sep", "cls")
             start = () if "bos" in special.absent else (special.bos,)

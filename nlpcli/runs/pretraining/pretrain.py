@@ -54,12 +54,18 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
         listener.note(prepared.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
         preparation = ModelPreparation(config, _start(request, config), inputs.tokenizer, listener)
+
+        def build() -> Any:
+            model = preparation.build(prepared.model)
+            prepared.prime(model)
+            return model
+
         outcome = train(
             request=request, config=config.model_copy(update={"model": prepared.model}), run=run, task=prepared.task,
             tokenizer=inputs.tokenizer, machine=machine, info=prepared.info, measured=measures,
             evaluate=lambda model: prepared.evaluate(model, machine.device), signatures=prepared.signatures,
             listener=listener, data_fingerprint=prepared.fingerprint,
-            build=lambda: preparation.build(prepared.model), preparation=preparation, shown=prepared.shown,
+            build=build, preparation=preparation, shown=prepared.shown,
         )  # fmt: skip
     return run, outcome
 
@@ -151,6 +157,8 @@ def use_of(run: Path) -> str:
         return f'nlpcli generate --model {place} --prompt "…"'
     if _can_be_exchanged(run, info["model"]):
         return f"nlpcli convert --to huggingface {place} DIR"
+    if info["task"] == "encoder":
+        return f"nlpcli embed --model {place} FILE"
     return f"nlpcli pretrain --resume --out {place} --max-steps N"
 
 
