@@ -45,7 +45,7 @@ class RecurrentSentenceEncoder(Backbone):
         c, d_embedding = settings, settings.d_embedding or settings.d_model
         self.max_length = None
         tokens = nn.Embedding(vocab_size, d_embedding)
-        self.embedding = Embedding(tokens, positions="none", scale=False, dropout=c.dropout)
+        self.embedding = Embedding(tokens, scale=False, dropout=c.dropout)
         self.encoder = RecurrentEncoder(
             c.cell, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
         )
