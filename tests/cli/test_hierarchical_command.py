@@ -112,7 +112,9 @@ def test_the_weights_of_words_and_sentences_are_drawn_over_the_text(call, data, 
     shown = call("visualize-attention", TEXT, "--model", run, "--color", "never", "--width", 70)
     lines = shown.splitlines()
     assert f"{share[0]:.2f}" in lines[2] and "great" in lines[2] and "numbers: share of the document" in shown
-    assert call("visualize-attention", TEXT, "--model", run, "--color", "never", "--width", 70, "--view", "text") == shown
+    assert (
+        call("visualize-attention", TEXT, "--model", run, "--color", "never", "--width", 70, "--view", "text") == shown
+    )
     assert "sentence" in call("visualize-attention", TEXT, "--model", run, "--view", "matrix").lower()
     for name in ("x.html", "x.png", "x.svg", "x.npz"):
         call("visualize-attention", TEXT, "--model", run, "--out", data[2] / name)
