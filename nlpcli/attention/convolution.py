@@ -63,6 +63,7 @@ class ConvolutionalAttention(nn.Module):
         self.shifts: Tensor
         heads = len(shifts)
         layer = MultiHeadAttention(channels, AttentionSettings(heads, d_key=1, d_value=channels, bias=True)).to(weight)
+        assert layer.output is not None  # as the settings have it
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.zero_()  # scores come from positions alone

@@ -54,7 +54,8 @@ def _by_fan_in(model: nn.Module) -> None:
         if isinstance(module, MultiHeadAttention):
             nn.init.normal_(module.query.weight, std=(module.query.in_features * module.d_key) ** -0.5)
             for matrix in (module.key, module.value, module.output):
-                nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
+                if matrix is not None:
+                    nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
         elif isinstance(module, FeedForward):
             for part in (module.inner, module.gate, module.outer):
                 if part is not None:

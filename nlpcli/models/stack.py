@@ -44,7 +44,7 @@ class TransformerLayer(nn.Module):
         c = settings
         attention = AttentionSettings(
             c.heads, c.kv_heads, c.d_key, c.d_value, bias=c.attention_bias, dropout=c.attention_dropout,
-            qk_norm=c.qk_norm, norm_eps=c.norm_eps, scale=c.attention_scale,
+            qk_norm=c.qk_norm, norm_eps=c.norm_eps, score=c.score, aggregation=c.head_aggregation,
         )  # fmt: skip
         self.pre_norm = c.norm_position == "pre"
         self.parallel_residual = c.parallel_residual
@@ -146,7 +146,7 @@ class Stack(nn.Module):
                     c,
                     cross=cross,
                     pattern=entry.pattern_of(causal=causal),
-                    core=entry.core(scale=c.attention_scale),
+                    core=entry.core(scale=c.score != "dot"),
                     rotary=rotary if entry.pattern == Full() else local,
                 )
             )

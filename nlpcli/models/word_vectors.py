@@ -30,9 +30,7 @@ class WordVectors(Backbone):
         width = settings.d_model
         self.architecture = settings.architecture
         self.max_length = None
-        self.embedding = Embedding(
-            nn.Embedding(vocab_size, width), scale=False, dropout=settings.dropout
-        )
+        self.embedding = Embedding(nn.Embedding(vocab_size, width), scale=False, dropout=settings.dropout)
         outputs = settings.output_vectors or settings.has_paragraphs
         self.output = nn.Parameter(torch.zeros(vocab_size, width)) if outputs else None
         self.documents: nn.Parameter | None = None

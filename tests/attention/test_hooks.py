@@ -82,7 +82,9 @@ def check(layer, outputs, weights, value):
     d_value=st.sampled_from([4, 7]),
 )
 def test_recorded_weights_give_the_output_of_multi_head_attention(call, width, rotary, qk_norm, scale, d_value):
-    settings = AttentionSettings(HEADS, d_key=4, d_value=d_value, qk_norm=qk_norm, scale=scale)
+    settings = AttentionSettings(
+        HEADS, d_key=4, d_value=d_value, qk_norm=qk_norm, score="scaled-dot" if scale else "dot"
+    )
     layer = MultiHeadAttention(D_MODEL, settings, rotary=rotary)
     scattered(layer, call["seed"])
     generator = torch.Generator().manual_seed(call["seed"])

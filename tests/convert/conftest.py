@@ -187,7 +187,7 @@ BERT = {**TINY, **LEARNED, "kind": "encoder", "embedding_norm": True, "activatio
 GPT2 = {**TINY, **LEARNED, "kind": "decoder", "norm_position": "pre", "activation": "gelu_tanh"}
 BART = {**TINY, **LEARNED, "embedding_norm": True, "position_offset": 2, "activation": "gelu"}
 T5 = {**TINY, "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
-      "attention_scale": False, "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
+      "score": "dot", "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
 MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
 LLAMA = {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
          "activation": "swiglu", "positions": "rotary", "scale_embeddings": False, "feed_forward_bias": False,

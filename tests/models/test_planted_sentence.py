@@ -1,4 +1,4 @@
-"""Among ten sentences with opinions one is marked as the one that counts: attention finds it, a mean does not yet."""
+"""Of ten sentences with opinions one is marked as the one that counts: attention finds it sooner than a mean does."""
 
 from __future__ import annotations
 
