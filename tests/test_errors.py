@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.convert.huggingface_folder import FAMILIES
+from nlpcli.convert.family_table import FAMILIES
 from nlpcli.errors import nearest, unknown
 from nlpcli.evaluation import METRICS
 

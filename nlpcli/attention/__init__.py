@@ -1,1 +1,1 @@
-"""Attention: who may look at whom, with what score, and what comes of it."""
+"""Attention: which keys a query attends to, with what scores, and the context that results."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,7 +54,7 @@ def recorded(
     """The context of a call whose weights (rows, heads, n, m) are appended to `recorder`, without dropout.
 
     value (sources, kv_heads, m, d_value), of which each source serves the same number of consecutive rows, and each of
-    its heads the same number of consecutive heads; context: works the context out without looking at the weights.
+    its heads the same number of consecutive heads; context: computes the context without the weights.
     Returns: (rows, heads, n, d_value).
     """
     if not recorder.gradients:
@@ -64,6 +65,34 @@ def recorded(
     recorder.append(weights)
     value = value.repeat_interleave(weights.size(0) // value.size(0), dim=0)
     return F.dropout(weights, dropout) @ for_heads(value, weights.size(1))
+
+
+class StepRecording:
+    """The weights (rows, heads, n, m) of one call of an attention layer that finds them some queries at a time.
+
+    With `recorder.gradients` what is recorded has derivatives, though it is whole only after the last step: each step
+    adds its part of a tensor of zeros to its weights, and `finish` writes the weights into it.
+    """
+
+    def __init__(self, recorder: Recorder, shape: Sequence[int], like: Tensor) -> None:
+        self.recorder = recorder
+        exact = torch.promote_types(like.dtype, torch.float32)
+        self.weights = like.new_zeros(*shape, dtype=exact).requires_grad_(recorder.gradients)
+        self._found: list[Tensor] = []
+
+    def add(self, weights: Tensor) -> Tensor:
+        """The weights of the next queries, to be used in the place of those that are given."""
+        start = sum(part.size(2) for part in self._found)
+        self._found.append(weights.detach())
+        if not self.recorder.gradients:
+            return weights
+        return weights + self.weights[:, :, start : start + weights.size(2)]
+
+    def finish(self) -> None:
+        """Appends what was found to the recorder."""
+        with torch.no_grad():
+            self.weights.copy_(torch.cat(self._found, dim=2))
+        self.recorder.append(self.weights)
 
 
 def apart(x: Tensor, width: int) -> Tensor:

@@ -13,8 +13,9 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.pattern_parser import parse
-from nlpcli.attention.patterns import Full, Pattern, decoder_pattern, split_causal
+from nlpcli.attention.patterns import Full, decoder_pattern, split_causal
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class AttentionKind:
     depends on it and those before it only, and `step` gives it; bidirectional: on the whole text. patterns: it keeps to
     any pattern besides full and causal; bias: it takes numbers added to its scores; groups: heads of queries may share
     a head of keys and values; documents: it keeps documents of one row apart; dropout: of its weights;
-    constant_state: what it remembers does not grow with the text. why: the reason for what it can't do, after "it",
-    for the refusal.
+    scores: other ones than dot products; constant_state: what it remembers does not grow with the text. why: the reason
+    for what it can't do, after "it", for the refusal.
     """
 
     target: str
@@ -42,6 +43,7 @@ class AttentionKind:
     groups: bool = False
     documents: bool = False
     dropout: bool = False
+    scores: bool = False
     constant_state: bool = False
     why: str = ""
 
@@ -55,6 +57,7 @@ KINDS: dict[str, AttentionKind] = {
         groups=True,
         documents=True,
         dropout=True,
+        scores=True,
     ),
     "linear": AttentionKind(
         "nlpcli.attention.linear:LinearAttention",
@@ -111,6 +114,7 @@ _ABILITIES = {
     "groups": "does not support shared keys and values (model.kv_heads)",
     "documents": "does not support a document mask",
     "dropout": "does not support attention dropout",
+    "scores": "does not support other scores than dot products (model.score)",
 }
 
 

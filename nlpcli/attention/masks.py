@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nlpcli.attention.patterns import Full, Pattern, split_causal
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full, split_causal
 
 _FULL = Full()
-_KEPT = 1 << 22  # elements of the largest matrix that is kept for the next call
+_CACHED = 1 << 22  # elements of the largest matrix that is cached for the next call
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ class AttentionMask:
         found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
         rows = torch.ones(len(lengths), 1, m, m, dtype=torch.bool, device=device)
         for row, length in enumerate(lengths):
-            allowed = found[length]
-            if allowed is not None:
-                rows[row, 0, :length, :length] = allowed
+            own = found[length]
+            if own is not None:
+                rows[row, 0, :length, :length] = own
         return rows[:, :, m - n :]
 
 
 def dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
     """`pattern.dense`, and None where everything may be seen. Layers share it: it must not be written to."""
-    return _kept_pattern(pattern, n, m, device) if n * m <= _KEPT else _dense_pattern(pattern, n, m, device)
+    return _cached_pattern(pattern, n, m, device) if n * m <= _CACHED else _dense_pattern(pattern, n, m, device)
 
 
 def _dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Tensor | None:
@@ -94,7 +95,7 @@ def _dense_pattern(pattern: Pattern, n: int, m: int, device: torch.device) -> Te
     return None if found.device.type != "meta" and bool(found.all()) else found
 
 
-_kept_pattern = functools.lru_cache(maxsize=16)(_dense_pattern)
+_cached_pattern = functools.lru_cache(maxsize=16)(_dense_pattern)
 
 
 def _both(left: Tensor | None, right: Tensor | None) -> Tensor | None:

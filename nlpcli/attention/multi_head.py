@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.hooks import Recorder, apart, recorded
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
+from nlpcli.attention.scored import ScoredAttention
+from nlpcli.attention.scores import SCORES, Score
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
@@ -18,48 +22,76 @@ from nlpcli.layers.positions import Rotary, RotaryPositions
 _NO_MASK = AttentionMask()
 
 
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What multi-head attention is made of, the same for self-attention and cross-attention of a layer.
+
+    kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
+    as many as `heads`. d_key, d_value: of one head; None: d_model / heads, and d_model for the values whose mean is
+    taken. bias: of the projections. dropout: of the weights. qk_norm: queries and keys are normalized, with `norm_eps`.
+    score: of a query and a key, a name of `nlpcli.attention.scores.SCORES`. aggregation: how heads become one vector:
+    concatenation and a projection, concatenation alone (of heads · d_value = d_model), or the mean (d_value = d_model).
+    """
+
+    heads: int
+    kv_heads: int | None = None
+    d_key: int | None = None
+    d_value: int | None = None
+    bias: bool = False
+    dropout: float = 0.0
+    qk_norm: bool = False
+    norm_eps: float = 1e-5
+    score: str = "scaled-dot"
+    aggregation: Literal["projection", "concat", "mean"] = "projection"
+
+
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 … head_h) W^O (Vaswani et al. 2017, section 3.2.2): a `SequenceMixer`.
 
-    pattern: who may look at whom in self-attention, besides what a call's mask says. core: what turns queries, keys and
-    values into contexts; None: softmax attention, whose scores are divided by the square root of d_key if `scale`.
-    kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in turn (Ainslie et al. 2023); None:
-    as many as `heads`. rotary: how queries and keys are turned by their positions; True: as in the paper.
-    `recorder` is None, or is given the weights (rows, heads, n, m) of each call, for looking at them.
+    Scores that are inner products of what they make of query and key go through the same core, exactly; the core of
+    others is `ScoredAttention`. Without W^O heads are concatenated, or their mean is taken (`AttentionSettings`).
+
+    rotary: how queries and keys are turned by their positions; True: as in the paper. pattern: which keys a query may
+    attend to in self-attention, besides what a call's mask says. core: what turns queries, keys and values into
+    contexts; None: softmax attention.
+    `recorder` is None, or gets the weights (rows, heads, n, m) of each call, to record them.
     """
 
     def __init__(
         self,
         d_model: int,
-        heads: int,
+        settings: AttentionSettings,
         *,
-        kv_heads: int | None = None,
-        d_key: int | None = None,
-        d_value: int | None = None,
-        bias: bool = False,
-        dropout: float = 0.0,
         rotary: bool | Rotary | None = None,
-        qk_norm: bool = False,
-        norm_eps: float = 1e-5,
-        scale: bool = True,
         pattern: Pattern = Full(),
         core: AttentionCore[Any] | None = None,
     ) -> None:
         super().__init__()
-        self.heads = heads
-        self.kv_heads = kv_heads or heads
-        self.d_key = d_key or d_model // heads
-        self.d_value = d_value or d_model // heads
-        self.query = nn.Linear(d_model, heads * self.d_key, bias=bias)
+        bias = settings.bias
+        self.heads = settings.heads
+        self.kv_heads = settings.kv_heads or settings.heads
+        self.d_key = settings.d_key or d_model // settings.heads
+        whole = settings.aggregation == "mean"
+        self.d_value = settings.d_value or (d_model if whole else d_model // settings.heads)
+        self.query = nn.Linear(d_model, self.heads * self.d_key, bias=bias)
         self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias)
         self.value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=bias)
-        self.output = nn.Linear(heads * self.d_value, d_model, bias=bias)
+        self.output: nn.Linear | None = None
+        if settings.aggregation == "projection":
+            self.output = nn.Linear(self.heads * self.d_value, d_model, bias=bias)
+        self.averages = whole
         turning = Rotary() if rotary is True else rotary
         self.rotary = RotaryPositions(self.d_key, turning) if turning else None
-        self.query_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
-        self.key_norm = RMSNorm(self.d_key, eps=norm_eps) if qk_norm else None
-        self.dropout = dropout
-        self.core: AttentionCore[Any] = core or SoftmaxAttention(scale=scale)  # any core takes the state it has made
+        self.query_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
+        self.key_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
+        self.dropout = settings.dropout
+        self.score: Score | None = None
+        if settings.score not in ("dot", "scaled-dot"):
+            self.score = SCORES[settings.score](self.d_key, self.d_key, heads=self.heads)
+        # Any: a core takes the state that it has made
+        self.core: AttentionCore[Any] = core or SoftmaxAttention(scale=settings.score == "scaled-dot")
+        if self.score is not None and not self.score.is_product:
+            self.core = ScoredAttention(self.score)
         self.pattern = pattern
         self._mask = AttentionMask(pattern)
         self.recorder: Recorder | None = None
@@ -71,6 +103,8 @@ class MultiHeadAttention(nn.Module):
             key = self.key_norm(key)
         if self.rotary is not None:
             key = self.rotary(key, start)
+        if self.score is not None:
+            key = self.score.keys(key)
         return KeyValue(key, _split(self.value(memory), self.kv_heads))
 
     def forward(
@@ -82,7 +116,7 @@ class MultiHeadAttention(nn.Module):
         memory: KeyValue | None = None,
         width: int = 1,
     ) -> Tensor:
-        """A whole text x (rows, n, d_model) looks at itself, or at `memory` -> (rows, n, d_model).
+        """A whole text x (rows, n, d_model) attends to itself, or to `memory` -> (rows, n, d_model).
 
         With a memory the layer's pattern does not apply. `width` consecutive rows of x share one row of `memory` (the
         beam of one source sentence); then the mask has no pattern, documents or permutation.
@@ -125,11 +159,14 @@ class MultiHeadAttention(nn.Module):
         query = _split(self.query(x), self.heads)
         if self.query_norm is not None:
             query = self.query_norm(query)
-        return query if self.rotary is None else self.rotary(query, start)
+        if self.rotary is not None:
+            query = self.rotary(query, start)
+        return query if self.score is None else self.score.queries(query)
 
     def _merged(self, context: Tensor) -> Tensor:
         """(rows, heads, n, d_value) -> (rows, n, d_model)"""
-        return self.output(context.transpose(1, 2).flatten(2))
+        merged = context.mean(dim=1) if self.averages else context.transpose(1, 2).flatten(2)
+        return merged if self.output is None else self.output(merged)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -9,20 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
-from nlpcli.attention.patterns import (
-    PATTERNS,
-    Blockwise,
-    Both,
-    Causal,
-    Either,
-    Full,
-    Global,
-    Numbered,
-    Pattern,
-    Random,
-    RandomPast,
-    joined,
-)
+from nlpcli.attention.pattern_base import Both, Either, Numbered, Pattern, joined
+from nlpcli.attention.patterns import PATTERNS, Blockwise, Causal, Full, Global
+from nlpcli.attention.random_patterns import Random, RandomPast
 from nlpcli.errors import NlpcliError, unknown
 
 _DEEPEST = 50

@@ -1,8 +1,8 @@
-"""Who may look at whom: patterns of attention, as short texts, as objects that combine, and as matrices.
+"""Patterns of attention: which keys a query may attend to, as short texts, as objects that combine, and as matrices.
 
     causal & (window:4+global:1)          Causal() & (Window(4) | Global(1))
 
-A pattern says for query i and key j whether i may look at j: True = may attend. Positions count from 0 in the keys; n
+A pattern says for query i and key j whether i may attend to j. Positions count from 0 in the keys; n
 queries are the last n of m keys, as in a decoder that has read m - n tokens before. In a text, `+` is or and `&` is
 and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+global:1` is therefore not causal: token
 0 sees everything. Numbers follow a name after colons:
@@ -30,92 +30,15 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
 
 from __future__ import annotations
 
-import functools
-import operator
-import random
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from nlpcli.attention.key_ranges import Range, intersection, of_positions, within
+from nlpcli.attention.pattern_base import LARGEST, Both, Horizon, Numbered, Pattern, joined
+from nlpcli.attention.random_patterns import Random, RandomPast
+
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-_LARGEST = 2**31 - 1
-
-Range = tuple[int, int]
-"""Positions from the first to before the second."""
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """What a decoder must remember: the first `first` keys, and the `last` newest ones; None: all.
-
-    The newest ones count the query's own: a causal window of W needs W of them.
-    """
-
-    first: int = 0
-    last: int | None = None
-
-
-class Pattern(ABC):
-    """For query i and key j: may i look at j? `|` is or, `&` is and; `str` gives a text that `parse` reads back.
-
-    form: how a pattern that has a name is written.
-    """
-
-    form: ClassVar[str]
-
-    @abstractmethod
-    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        """Boolean, element by element: may the query at position `query` look at the key at position `key`?
-
-        query, key: integers of shapes that broadcast, counted in a text of `length` keys, from 0 to length - 1. Only
-        elementwise operations and look-ups are used, so that it serves as FlexAttention's `mask_mod` too.
-        """
-
-    def dense(self, n: int, m: int | None = None, *, device: torch.device | str = "cpu") -> Tensor:
-        """(n, m) boolean, True = may attend, for the last n queries of a text of m keys; m is n when left out.
-
-        Raises: ValueError for more queries than keys.
-        """
-        import torch
-
-        m = n if m is None else m
-        if n > m:
-            raise ValueError(f"there are {n} queries but only {m} keys")
-        key = torch.arange(m, device=device)
-        query = key[m - n :, None]
-        return self.allows(query, key, m).expand(n, m).contiguous()
-
-    def reach(self, first: int, last: int, length: int) -> list[Range]:
-        """Ranges of keys, rising and apart, outside of which no query from `first` to before `last` may look."""
-        return [(0, length)]
-
-    def breaks(self, length: int) -> set[int]:
-        """The queries at which `reach` changes suddenly."""
-        return set()
-
-    @property
-    def horizon(self) -> Horizon:
-        """What a decoder with this pattern must remember of the keys."""
-        return Horizon()
-
-    @property
-    def counts_on_length(self) -> bool:
-        """Whether what a query sees of the keys so far changes when the text grows."""
-        return False
-
-    def left_to_right(self) -> Pattern:
-        """The pattern as a decoder uses it: without `Causal`, and what it draws is drawn from the past."""
-        return self
-
-    def __or__(self, other: Pattern) -> Pattern:
-        return joined(Either, self, other)
-
-    def __and__(self, other: Pattern) -> Pattern:
-        return joined(Both, self, other)
 
 
 @dataclass(frozen=True)
@@ -145,28 +68,6 @@ class Causal(Pattern):
 
     def __str__(self) -> str:
         return "causal"
-
-
-@dataclass(frozen=True)
-class Numbered(Pattern):
-    """A name and whole numbers, the first `required` of which must be given."""
-
-    form: ClassVar[str]
-    required: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        names = self.form.replace("[", "").replace("]", "").split(":")[1:]
-        for name, field in zip(names, fields(self), strict=True):
-            least = 0 if name == "SEED" else 1
-            number = getattr(self, field.name)
-            if not least <= number <= _LARGEST:
-                raise ValueError(f"{name} is {number}, but must be a whole number from {least} to {_LARGEST}")
-
-    def __str__(self) -> str:
-        numbers = [getattr(self, field.name) for field in fields(self)]
-        if len(numbers) > self.required and numbers[-1] == fields(self)[-1].default:
-            numbers.pop()
-        return ":".join([self.form.partition(":")[0], *map(str, numbers)])
 
 
 @dataclass(frozen=True)
@@ -241,7 +142,7 @@ class Strided(Numbered):
         if last - first >= self.step:
             return [(0, length)]
         begin = first % self.step - self.step
-        return _within(
+        return within(
             ((start, start + last - first) for start in range(begin, length, self.step)),
             length,
         )
@@ -265,84 +166,7 @@ class Fixed(Numbered):
 
     def reach(self, first: int, last: int, length: int) -> list[Range]:
         ends = range(self.size, length + self.last, self.size)
-        return _within(((end - self.last, end) for end in ends), length)
-
-
-@dataclass(frozen=True)
-class Random(Numbered):
-    """`count` different keys for each query, all if there are no more; the same for the same seed and length."""
-
-    form: ClassVar[str] = "random:R[:SEED]"
-    count: int
-    seed: int = 0
-
-    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return _among(_drawn(self.count, self.seed, length), query, key)
-
-    def reach(self, first: int, last: int, length: int) -> list[Range]:
-        return _singles(_drawn(self.count, self.seed, length)[first:last])
-
-    @property
-    def counts_on_length(self) -> bool:
-        return True
-
-    def left_to_right(self) -> Pattern:
-        return RandomPast(self.count, self.seed)
-
-
-@dataclass(frozen=True)
-class RandomPast(Numbered):
-    """`count` different keys for each query from those up to its own, all if there are no more.
-
-    They are the same for the same seed and query, whatever comes later.
-    """
-
-    form: ClassVar[str] = "random-past:R[:SEED]"
-    count: int
-    seed: int = 0
-
-    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return _among(self._table(length), query, key)
-
-    def reach(self, first: int, last: int, length: int) -> list[Range]:
-        return _singles(self._table(length)[first:last])
-
-    def _table(self, length: int) -> Tensor:
-        rows = 1 << max(6, (length - 1).bit_length())  # so that it is made anew seldom while a text grows
-        return _drawn_past(min(self.count, rows), self.seed, rows)
-
-
-def _among(drawn: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """Whether the key is in the query's row of `drawn`."""
-    drawn = drawn.to(query.device)
-    seen = (query < 0) & (key < 0)
-    for column in drawn.unbind(1):
-        seen = seen | (column[query] == key)
-    return seen
-
-
-@functools.lru_cache(maxsize=64)
-def _drawn(count: int, seed: int, length: int) -> Tensor:
-    """(length, min(count, length)): the keys of each query, in rising order."""
-    import torch
-
-    source = random.Random(seed)
-    drawn = [sorted(source.sample(range(length), min(count, length))) for _ in range(length)]
-    with torch.inference_mode(False):
-        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, min(count, length))
-
-
-@functools.lru_cache(maxsize=64)
-def _drawn_past(count: int, seed: int, length: int) -> Tensor:
-    """(length, count): the keys of each query, in rising order, -1 where there are not so many."""
-    import torch
-
-    drawn = []
-    for i in range(length):
-        keys = sorted(random.Random(f"{seed}:{i}").sample(range(i + 1), min(count, i + 1)))
-        drawn.append(keys + [-1] * (count - len(keys)))
-    with torch.inference_mode(False):
-        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, count)
+        return within(((end - self.last, end) for end in ends), length)
 
 
 @dataclass(frozen=True)
@@ -359,10 +183,10 @@ class Global(Pattern):
     def __post_init__(self) -> None:
         if self.count and self.positions:
             raise ValueError("global tokens are either the first K or those at given positions, not both")
-        if not (self.positions or 1 <= self.count <= _LARGEST):
-            raise ValueError(f"K is {self.count}, but must be a whole number from 1 to {_LARGEST}")
-        if any(abs(position) > _LARGEST for position in self.positions):
-            raise ValueError(f"positions must be whole numbers up to {_LARGEST}")
+        if not (self.positions or 1 <= self.count <= LARGEST):
+            raise ValueError(f"K is {self.count}, but must be a whole number from 1 to {LARGEST}")
+        if any(abs(position) > LARGEST for position in self.positions):
+            raise ValueError(f"positions must be whole numbers up to {LARGEST}")
         object.__setattr__(self, "positions", tuple(dict.fromkeys(self.positions)))
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
@@ -379,7 +203,7 @@ class Global(Pattern):
         if self.count:
             return [(0, min(self.count, length))]
         places = (position % length for position in self.positions if -length <= position < length)
-        return union((place, place + 1) for place in places)
+        return of_positions(places)
 
     def reach(self, first: int, last: int, length: int) -> list[Range]:
         own = self._ranges(length)
@@ -409,8 +233,8 @@ class Blockwise(Pattern):
     inner: Pattern = Window(1)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _LARGEST:
-            raise ValueError(f"B is {self.size}, but must be a whole number from 1 to {_LARGEST}")
+        if not 1 <= self.size <= LARGEST:
+            raise ValueError(f"B is {self.size}, but must be a whole number from 1 to {LARGEST}")
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return self.inner.allows(query // self.size, key // self.size, self._blocks(length))
@@ -441,72 +265,6 @@ class Blockwise(Pattern):
         return f"blockwise:{self.size}" + ("" if self.inner == Window(1) else f"({self.inner})")
 
 
-@dataclass(frozen=True)
-class _Joined(Pattern):
-    sign: ClassVar[str]
-    parts: tuple[Pattern, ...]
-
-    def breaks(self, length: int) -> set[int]:
-        return set().union(*(part.breaks(length) for part in self.parts))
-
-    @property
-    def counts_on_length(self) -> bool:
-        return any(part.counts_on_length for part in self.parts)
-
-    def left_to_right(self) -> Pattern:
-        return joined(type(self), *(part.left_to_right() for part in self.parts))
-
-    def __str__(self) -> str:
-        return self.sign.join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Either(_Joined):
-    """What one of the parts allows."""
-
-    sign: ClassVar[str] = "+"
-
-    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return functools.reduce(operator.or_, (part.allows(query, key, length) for part in self.parts))
-
-    def reach(self, first: int, last: int, length: int) -> list[Range]:
-        return union(found for part in self.parts for found in part.reach(first, last, length))
-
-    @property
-    def horizon(self) -> Horizon:
-        parts = [part.horizon for part in self.parts]
-        lasts = [part.last for part in parts if part.last is not None]
-        return Horizon(max(part.first for part in parts), max(lasts) if len(lasts) == len(parts) else None)
-
-
-@dataclass(frozen=True)
-class Both(_Joined):
-    """What all of the parts allow."""
-
-    sign: ClassVar[str] = " & "
-
-    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
-        return functools.reduce(operator.and_, (part.allows(query, key, length) for part in self.parts))
-
-    def reach(self, first: int, last: int, length: int) -> list[Range]:
-        return functools.reduce(intersection, (part.reach(first, last, length) for part in self.parts))
-
-    @property
-    def horizon(self) -> Horizon:
-        horizons = [part.horizon for part in self.parts]
-        bounded = [(horizon.first, horizon.last) for horizon in horizons if horizon.last is not None]
-        if not bounded:
-            return Horizon()
-        return Horizon(max(first for first, _ in bounded), min(last for _, last in bounded))
-
-
-def joined(kind: type[_Joined], *patterns: Pattern) -> Pattern:
-    """The parts of like unions or intersections laid flat, each named once."""
-    flat = [part for pattern in patterns for part in (pattern.parts if isinstance(pattern, kind) else (pattern,))]
-    parts = tuple(dict.fromkeys(flat))
-    return parts[0] if len(parts) == 1 else kind(parts)
-
-
 def split_causal(pattern: Pattern) -> tuple[bool, Pattern]:
     """Whether the pattern is `Causal() & rest` or `Causal()`, and the rest, which is `Full()` where there is none."""
     parts = pattern.parts if isinstance(pattern, Both) else (pattern,)
@@ -515,7 +273,7 @@ def split_causal(pattern: Pattern) -> tuple[bool, Pattern]:
 
 
 def decoder_pattern(pattern: Pattern) -> Pattern:
-    """What a decoder whose setting is `pattern` looks at: `pattern` so far as it lies in the past.
+    """What a decoder whose setting is `pattern` attends to: `pattern` so far as it lies in the past.
 
     Raises: ValueError for a pattern that counts from the end of the text, which a decoder doesn't know.
     """
@@ -523,44 +281,6 @@ def decoder_pattern(pattern: Pattern) -> Pattern:
     if rest.counts_on_length:
         raise ValueError(f"'{rest}' counts from the end of the text, which a decoder does not know")
     return Causal() & rest if rest != Full() else Causal()
-
-
-# --- ranges ------------------------------------------------------------------------------------------------------
-
-
-def union(ranges: Iterable[Range]) -> list[Range]:
-    """The same positions in ranges that rise and don't touch."""
-    found: list[Range] = []
-    for start, end in sorted(ranges):
-        if start >= end:
-            continue
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
-            found.append((start, end))
-    return found
-
-
-def intersection(left: list[Range], right: list[Range]) -> list[Range]:
-    """What lies in both of two lists of rising ranges."""
-    found, i, j = [], 0, 0
-    while i < len(left) and j < len(right):
-        start, end = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        if start < end:
-            found.append((start, end))
-        if left[i][1] < right[j][1]:
-            i += 1
-        else:
-            j += 1
-    return found
-
-
-def _within(ranges: Iterable[Range], length: int) -> list[Range]:
-    return union((max(0, start), min(end, length)) for start, end in ranges)
-
-
-def _singles(keys: Tensor) -> list[Range]:
-    return union((key, key + 1) for key in keys.unique().tolist() if key >= 0)
 
 
 PATTERNS: dict[str, type[Pattern]] = {

@@ -27,7 +27,7 @@ class PositionBias(Protocol):
 
 
 class PassBias:
-    """A `ScoreBias` out of a module that looks at distances only, for one pass.
+    """A `ScoreBias` out of a module that depends on distances only, for one pass.
 
     What one layer has asked for, the next is given again.
     """

@@ -71,7 +71,7 @@ def relative_gather(x: Tensor, places: Tensor, n: int, m: int) -> Tensor:
 class RelativeAttention(nn.Module):
     """Multi-head attention by content and distance, and with `segments` by segment; projections have no biases.
 
-    `recorder` is None, or is given the weights (batch, heads, n, m) of each call, for looking at them.
+    `recorder` is None, or is given the weights (batch, heads, n, m) of each call, to record them.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class RelativeAttention(nn.Module):
             bias = bias + torch.where(other_segment, other[..., None], own[..., None])
         query = query + self.content_bias[:, None]
         bias = bias * self.d_key**-0.5
-        causal, allowed = mask.split(x.size(1), m, device=x.device)
-        given = {"allowed": allowed, "causal": causal, "bias": bias}
+        causal, visible = mask.split(x.size(1), m, device=x.device)
+        given = {"attention_mask": visible, "causal": causal, "bias": bias}
         dropout = self.dropout if self.training else 0.0
 
         def context() -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.states import KeyValueCache, Positions
 from nlpcli.attention.tiles import HALVES, LEAST, tiled_attention, tiling
 
@@ -42,10 +43,17 @@ class SoftmaxAttention:
             tiles = tiling(mask.pattern, n, m)
         if tiles is not None:
             return tiled_attention(query, key, value, tiles, mask, bias=bias, scale=self.scale, dropout=dropout)
-        causal, allowed = mask.split(n, m, device=query.device)
+        causal, visible = mask.split(n, m, device=query.device)
         added = None if bias is None else bias.dense(n, m)
         return softmax_attention(
-            query, key, value, allowed=allowed, causal=causal, bias=added, scale=self.scale, dropout=dropout
+            query,
+            key,
+            value,
+            attention_mask=visible,
+            causal=causal,
+            bias=added,
+            scale=self.scale,
+            dropout=dropout,
         )
 
     def start(self, mask: AttentionMask) -> KeyValueCache:
@@ -64,8 +72,8 @@ class SoftmaxAttention:
         held, after = state.append(key, value)
         if not state.length:
             return self.forward(query, key, value, mask, bias=bias), after
-        allowed, added = self._of_step(query, state, mask, bias)
-        context = softmax_attention(query, held.key, held.value, allowed=allowed, bias=added, scale=self.scale)
+        visible, added = self._of_step(query, state, mask, bias)
+        context = softmax_attention(query, held.key, held.value, attention_mask=visible, bias=added, scale=self.scale)
         return context, after
 
     def weights(
@@ -79,13 +87,13 @@ class SoftmaxAttention:
     ) -> Tensor:
         if state is None or not state.length:
             n, m = query.size(-2), key.size(-2)
-            causal, allowed = mask.split(n, m, device=query.device)
+            causal, visible = mask.split(n, m, device=query.device)
             added = None if bias is None else bias.dense(n, m)
-            return softmax_weights(query, key, allowed=allowed, causal=causal, bias=added, scale=self.scale)
+            return softmax_weights(query, key, attention_mask=visible, causal=causal, bias=added, scale=self.scale)
         held, _ = state.append(key, key)
         positions = state.seen_after(key.size(-2))
-        allowed, added = self._of_step(query, state, mask, bias)
-        found = softmax_weights(query, held.key, allowed=allowed, bias=added, scale=self.scale)
+        visible, added = self._of_step(query, state, mask, bias)
+        found = softmax_weights(query, held.key, attention_mask=visible, bias=added, scale=self.scale)
         if len(positions) == positions.end:
             return found
         places = positions.tensor(query.device)
@@ -97,11 +105,11 @@ class SoftmaxAttention:
         """What n new queries may see of the keys after `state`, and what is added to their scores."""
         n = query.size(-2)
         causal, rest = mask.causality
-        allowed = None
+        visible = None
         if rest != _FULL or (causal and n > 1):
-            allowed = _step_mask(mask.pattern, n, state.seen_after(n), query.device)
+            visible = _step_mask(mask.pattern, n, state.seen_after(n), query.device)
         new = Positions(0, state.length, state.length + n)
-        return allowed, None if bias is None else bias.between(new, state.seen_after(n))
+        return visible, None if bias is None else bias.between(new, state.seen_after(n))
 
 
 @functools.lru_cache(maxsize=16)
@@ -121,7 +129,7 @@ def softmax_attention(
     key: Tensor,
     value: Tensor,
     *,
-    allowed: Tensor | None = None,
+    attention_mask: Tensor | None = None,
     causal: bool = False,
     bias: Tensor | None = None,
     scale: float | None = None,
@@ -131,24 +139,24 @@ def softmax_attention(
 
     Shapes: query (batch, heads, n, d_key), key (batch, kv_heads, m, d_key), value (batch, kv_heads, m, d_value), where
     a head of keys and values serves heads / kv_heads consecutive heads of queries;
-    allowed: boolean, True = may attend, and bias: added to the scores, both broadcast to (batch, heads, n, m).
+    attention_mask: boolean, True = may attend, and bias: added to the scores, both broadcast to (batch, heads, n, m).
     `causal` lets query i see the keys up to i + m - n: the last query sees everything.
     Returns: (batch, heads, n, d_value). A query that may see nothing gives zeros.
     """
     if query.device.type == "cpu" and query.dtype in HALVES and query.requires_grad:
-        return _in_float32(query, key, value, allowed, causal, bias, scale, dropout)
+        return _in_float32(query, key, value, attention_mask, causal, bias, scale, dropout)
     n, m = query.size(-2), key.size(-2)
     if causal and n == 1:
         causal = False
-    if causal and (n != m or allowed is not None or bias is not None):
+    if causal and (n != m or attention_mask is not None or bias is not None):
         lower = causal_mask(n, m, device=query.device)
-        allowed = lower if allowed is None else allowed & lower
+        attention_mask = lower if attention_mask is None else attention_mask & lower
         causal = False
-    mask = allowed
+    mask = attention_mask
     if bias is not None:
         mask = bias.to(query.dtype)
-        if allowed is not None:
-            mask = mask.masked_fill(~allowed, float("-inf"))
+        if attention_mask is not None:
+            mask = mask.masked_fill(~attention_mask, float("-inf"))
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale,
         enable_gqa=key.size(1) != query.size(1),
@@ -159,7 +167,7 @@ def _in_float32(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    allowed: Tensor | None,
+    attention_mask: Tensor | None,
     causal: bool,
     bias: Tensor | None,
     scale: float | None,
@@ -168,8 +176,8 @@ def _in_float32(
     """On a CPU the fused kernel's backward pass takes ten times longer in half precision than in float32."""
     with torch.autocast("cpu", enabled=False):
         context = softmax_attention(
-            query.float(), key.float(), value.float(), allowed=allowed, causal=causal, bias=bias, scale=scale,
-            dropout=dropout,
+            query.float(), key.float(), value.float(), attention_mask=attention_mask, causal=causal, bias=bias,
+            scale=scale, dropout=dropout,
         )  # fmt: skip
     return context.to(query.dtype)
 
@@ -178,7 +186,7 @@ def softmax_weights(
     query: Tensor,
     key: Tensor,
     *,
-    allowed: Tensor | None = None,
+    attention_mask: Tensor | None = None,
     causal: bool = False,
     bias: Tensor | None = None,
     scale: float | None = None,
@@ -189,7 +197,7 @@ def softmax_weights(
     """
     batch, heads, m = key.size(0), key.size(1), key.size(2)
     identity = torch.eye(m, dtype=query.dtype, device=query.device).expand(batch, heads, m, m)
-    return softmax_attention(query, key, identity, allowed=allowed, causal=causal, bias=bias, scale=scale)
+    return softmax_attention(query, key, identity, attention_mask=attention_mask, causal=causal, bias=bias, scale=scale)
 
 
 def causal_mask(n: int, m: int, *, device: torch.device | str = "cpu") -> Tensor:

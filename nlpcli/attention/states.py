@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nlpcli.attention.patterns import Horizon
+from nlpcli.attention.pattern_base import Horizon
 
 _SHORT = 64  # positions that are copied in less time than they are written in place
 _ROOM = 8
@@ -89,8 +89,10 @@ class KeyValueCache:
         self._first: KeyValue | None = None
 
     def append(self, key: Tensor, value: Tensor) -> tuple[KeyValue, KeyValueCache]:
-        """What a step may look at, the positions remembered and the n new ones, key (rows, heads, n, d_key) and value,
-        and the cache after the step."""
+        """What a step may attend to: the positions remembered and the n new ones; and the cache after the step.
+
+        key (rows, heads, n, d_key) and value: of the new ones.
+        """
         new = self._copy()
         begin = new._begin()
         buffer = new._write(KeyValue(key, value), begin)
@@ -101,13 +103,13 @@ class KeyValueCache:
         return held, new
 
     def seen_after(self, n: int) -> Positions:
-        """The places in the text of what a step of n more positions may look at."""
+        """The places in the text of what a step of n more positions may attend to."""
         begin = self._begin()
         return Positions(self.horizon.first if begin else 0, begin, self.length + n)
 
     @property
     def held(self) -> int:
-        """How many of the positions read the next step may look at, where it looks at all that are remembered."""
+        """How many of the positions read the next step may attend to, where it attends to all that are remembered."""
         begin = self._begin()
         return self.length - begin + (self.horizon.first if begin else 0)
 

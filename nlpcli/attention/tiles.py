@@ -1,8 +1,8 @@
-"""Local patterns really sparse: blocks of queries, each with the few keys it may look at, and no (n, m) matrix.
+"""Local patterns really sparse: blocks of queries, each with the few keys it may attend to, and no (n, m) matrix.
 
 For each block of queries the pattern's `reach` gives ranges of keys. Each block is one call of PyTorch's flash kernel
 on slices of keys and values, with the (block, keys) mask of the pattern where it does not allow all; blocks whose masks
-are alike share one. So time and memory grow with the pairs that are looked at.
+are alike share one. So time and memory grow with the pairs that attend.
 
 There are two executors, equal but for rounding. The fast one calls the CPU's flash kernel and its backward pass, which
 are private to PyTorch, and adds gradients in place; the other one goes through `F.scaled_dot_product_attention`, and
@@ -23,8 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias, for_heads
+from nlpcli.attention.key_ranges import Range, union
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Pattern, Range, split_causal, union
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import split_causal
 from nlpcli.attention.states import Positions
 
 LEAST = 256  # queries below which one large call is faster
@@ -40,9 +42,9 @@ _FLASH_BACKWARD: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attent
 
 @dataclass(frozen=True)
 class Tile:
-    """The queries from `first` to before `last` of all m positions, and the keys they look at.
+    """The queries from `first` to before `last` of all m positions, and the keys they attend to.
 
-    keys: one range, or the places of several. mask (queries, keys): 0 where allowed, -inf where not; None: all allowed.
+    keys: one range, or the positions of several. mask (queries, keys): 0 where visible, else -inf; None: all visible.
     """
 
     first: int
@@ -102,13 +104,13 @@ def make_tiling(
                 keys, places = ranges[0], torch.arange(*ranges[0], device="cpu")
             else:
                 keys = places = torch.tensor(_places(ranges), dtype=torch.long, device="cpu")
-            allowed = pattern.allows(torch.arange(first, last, device="cpu")[:, None], places[None, :], m)
-            allowed = allowed.expand(last - first, len(places))
+            visible = pattern.allows(torch.arange(first, last, device="cpu")[:, None], places[None, :], m)
+            visible = visible.expand(last - first, len(places))
             mask = None
-            if not bool(allowed.all()):
-                name = (*allowed.shape, allowed.numpy().tobytes())
+            if not bool(visible.all()):
+                name = (*visible.shape, visible.numpy().tobytes())
                 if name not in shared:
-                    shared[name] = torch.zeros(allowed.shape, device="cpu").masked_fill_(~allowed, float("-inf"))
+                    shared[name] = torch.zeros(visible.shape, device="cpu").masked_fill_(~visible, float("-inf"))
                 mask = shared[name]
             tiles.append(Tile(first, last, keys, mask))
     return Tiling(n, m, tuple(tiles))

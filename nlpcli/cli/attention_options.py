@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,9 @@ _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?(?:,[0-9]{1,18}(?:-[0-9]{1,1
 _MOST = 10_000
 _LINKED = ("TEXT", "--model", "--target", "--target-file", "--gradient", "--layer", "--words")
 """What links of words are made of, besides the options that are about nothing else."""
+
+_POINTS = "--kernel-regression"
+_OF_VECTORS, _OF_RELATIVE = ("--d-model",), ("--buckets", "--distance")
 
 
 class Command(convention.Command):
@@ -52,7 +55,7 @@ def numbers(name: str, given: Sequence[str] | None) -> tuple[int, ...]:
             span = range(int(first), int(last or first) + 1)
             if not span:
                 raise NlpcliError(f"{name} {part} is a descending range", hint=f"write {last}-{first}")
-            found += span[:_MOST]  # no model has more, so that the first that is missing is told
+            found += span[:_MOST]  # no model has more, so the first missing one is reported
     return tuple(dict.fromkeys(found))
 
 
@@ -67,24 +70,31 @@ def useless(given: Mapping[str, Any], why: str, hint: str = "leave it out") -> N
 class Options:
     """Values by the names of options, None, False or empty where one was not given.
 
-    reading: what a model reads and how; choosing: what of its attention is shown; drawing: what is about drawing
-    without a model, which `pattern`, `positions` and `explain` ask for; aligning: what is about links of words;
-    viewing: how matrices look in a terminal; machine: what a model runs on.
+    reading: what a model reads and how; choosing: what of its attention is shown; subjects: what can be drawn without a
+    model; drawing: how that is drawn; aligning: what is about links of words; viewing: how matrices look in a terminal;
+    machine: what a model runs on.
     """
 
     reading: Mapping[str, Any]
     choosing: Mapping[str, Any]
+    subjects: Mapping[str, Any]
     drawing: Mapping[str, Any]
     aligning: Mapping[str, Any]
     viewing: Mapping[str, Any]
     machine: Mapping[str, Any]
-    pattern: str | None
-    positions: str | None
-    explain: str | None
 
     @property
     def without_model(self) -> bool:
-        return any(given is not None for given in (self.pattern, self.positions, self.explain))
+        return bool(self._given_subjects)
+
+    @property
+    def subject(self) -> tuple[str, Any]:
+        """The option that says what is drawn without a model, and its value."""
+        return next(iter(self._given_subjects.items()))
+
+    @property
+    def _given_subjects(self) -> dict[str, Any]:
+        return {name: value for name, value in self.subjects.items() if value is not None and value is not False}
 
     def check(self, format: str) -> None:
         """Raises: NlpcliError for an option that has no effect on this format, or that excludes another."""
@@ -92,11 +102,13 @@ class Options:
             useless(self.aligning, "applies to word alignments only", hint="add --format pharaoh")
         if self.viewing["--view"] == "grid":
             useless({"--links": self.viewing["--links"]}, "has no effect on a grid, which contains no full matrices")
+        if not self.subjects[_POINTS]:
+            useless(self._drawing("--bandwidth"), "applies to kernel regression only", hint=f"add {_POINTS}")
         if self.without_model:
             self._check_without_model()
             return
         without = {name: value for name, value in self.drawing.items() if name != "--seed"}
-        useless(without, "applies to drawings without a model only", hint="add --pattern, --positions or --explain")
+        useless(without, "applies to drawings without a model only", hint=f"add {_listed(self.subjects)}")
         if self.reading["--order"] != "random":
             useless(self._drawing("--seed"), "applies to a random order only", hint="add --order random")
         self._check_texts()
@@ -115,27 +127,42 @@ class Options:
         return {name: self.drawing[name] for name in names}
 
     def _check_without_model(self) -> None:
-        given = {"--pattern": self.pattern, "--positions": self.positions, "--explain": self.explain}
-        name, *others = (option for option, value in given.items() if value is not None)
-        useless({other: given[other] for other in others}, f"can't be used with {name}", hint="give one of them")
-        useless({**self.reading, **self.choosing, **self.machine}, f"needs a model, but {name} uses none")
-        of_vectors, of_relative = ("--d-model",), ("--buckets", "--distance")
-        if self.pattern is not None:
-            useless(self._drawing(*of_vectors, *of_relative), "applies to positions, not to a pattern")
-            useless(
-                self._drawing("--seed") if not _is_random(self.pattern) else {},
-                "has no effect, because the pattern is not random",
-            )
-            return
-        if self.explain is not None:
-            sizes = self._drawing("--length", *of_vectors, *of_relative)
-            useless({**sizes, **self.viewing}, "has no effect on --explain")
-            return
-        useless(self._drawing("--seed"), "has no effect, because positions are not random")
-        if self.positions == "relative":
-            useless(self._drawing(*of_vectors), "applies to vectors, but relative positions are buckets")
+        name, *others = self._given_subjects
+        useless(
+            {other: self.subjects[other] for other in others}, f"can't be used with {name}", hint="give one of them"
+        )
+        reading = {what: value for what, value in self.reading.items() if what != "TEXT" or name != _POINTS}
+        useless({**reading, **self.choosing, **self.machine}, f"needs a model, but {name} uses none")
+        if name == "--pattern":
+            self._check_pattern()
+        elif name == "--positions":
+            self._check_positions()
         else:
-            useless(self._drawing(*of_relative, "--causal"), "applies to relative positions only")
+            self._check_example(name)
+
+    def _check_pattern(self) -> None:
+        useless(self._drawing(*_OF_VECTORS, *_OF_RELATIVE), "applies to positions, not to a pattern")
+        useless(
+            self._drawing("--seed") if not _is_random(self.subjects["--pattern"]) else {},
+            "has no effect, because the pattern is not random",
+        )
+
+    def _check_positions(self) -> None:
+        useless(self._drawing("--seed"), "has no effect, because positions are not random")
+        if self.subjects["--positions"] == "relative":
+            useless(self._drawing(*_OF_VECTORS), "applies to vectors, but relative positions are buckets")
+        else:
+            useless(self._drawing(*_OF_RELATIVE, "--causal"), "applies to relative positions only")
+
+    def _check_example(self, name: str) -> None:
+        sizes = self._drawing("--length", *_OF_VECTORS, *_OF_RELATIVE)
+        causal = {} if name == "--explain" else self._drawing("--causal")
+        useless({**sizes, **causal, **self.viewing}, f"has no effect on {name}")
+        files = self.reading["TEXT"] or ()
+        if name == _POINTS and len(files) > 1:
+            raise NlpcliError(f"{_POINTS} takes one file of points, but {len(files):,} are given")
+        if name == _POINTS and files:
+            useless(self._drawing("--seed"), "has no effect, because the points come from a file")
 
     def _check_texts(self) -> None:
         texts, first, second = (self.reading[name] for name in ("TEXT", "--text-a", "--text-b"))
@@ -156,6 +183,11 @@ class Options:
         useless(
             {name: value for name, value in others.items() if name not in _LINKED}, "has no effect on word alignments"
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
 
 
 def _is_random(pattern: str) -> bool:

@@ -18,10 +18,8 @@ from nlpcli.errors import NlpcliError, unknown
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from nlpcli.attention.worked_example import WorkedExample
     from nlpcli.commands.visualize_attention.selection import Showing
     from nlpcli.visualization.attention_data import Attention
-    from nlpcli.visualization.position_matrices import Matrix
     from nlpcli.visualization.transformations import HeadNumbers
 
 FORMATS = ("terminal", "png", "svg", "pdf", "html", "json", "npz", "pharaoh")
@@ -36,7 +34,7 @@ _USED = {
     "svg": ("theme", "title"),
     "pdf": ("theme", "title"),
 }
-_COLOURS = ("auto", "always", "never")
+_COLORS = ("auto", "always", "never")
 _WIDTH = 80
 
 
@@ -58,7 +56,7 @@ class Canvas:
     format: str
     out: Path | None
     width: int
-    colour: bool
+    color: bool
     view: str
     links: bool
     theme: str
@@ -67,11 +65,11 @@ class Canvas:
 
     @classmethod
     def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Unpack[_Look]) -> Canvas:
-        """Raises: NlpcliError for an unknown format or colour, for a file named like another format, for options that
+        """Raises: NlpcliError for an unknown format or color, for a file named like another format, for options that
         mean nothing to the format, and for bytes on a terminal."""
         format = _format(format, out)
-        if color is not None and color not in _COLOURS:
-            raise unknown("color", color, _COLOURS)
+        if color is not None and color not in _COLORS:
+            raise unknown("color", color, _COLORS)
         used = _USED.get(format, ())
         wrong = {f"--{name}": value for name, value in {"color": color, **given}.items() if name not in used}
         useless(wrong, f"has no effect on the format {format}")
@@ -83,7 +81,7 @@ class Canvas:
             format,
             out,
             width=given["width"] or _terminal_width(),
-            colour=color == "always" or (color in (None, "auto") and out is None and _has_colour()),
+            color=color == "always" or (color in (None, "auto") and out is None and _has_color()),
             view=given["view"] or "auto",
             links=bool(given["links"]),
             theme=given["theme"] or "light",
@@ -122,7 +120,7 @@ class Canvas:
 
             texts = list(attentions)
             texts = texts if len(texts) > 1 else [_without_line(first)]
-            self._write_text(page(texts, title=self.title or _title(first)))
+            self.write_text(page(texts, title=self.title or _title(first)))
         else:
             self._write_files(attentions)
 
@@ -135,7 +133,7 @@ class Canvas:
             if number == 0 and attention.notes.get("line") == 1:  # it may be the only one
                 attention = _without_line(attention)
             yield draw(
-                attention, width=self.width, colour=self.colour, unicode=_has_unicode(), view=self.view,
+                attention, width=self.width, color=self.color, unicode=has_unicode(), view=self.view,
                 links=self.links,
             )  # fmt: skip
 
@@ -143,7 +141,7 @@ class Canvas:
         """A file for each text: with several of them their numbers are put before the suffix."""
         first, second = next(attentions), next(attentions, None)
         if second is None:
-            self._write_bytes(self._file(first if self.format == "npz" else _without_line(first)), self.out)
+            self.write_bytes(self._file(first if self.format == "npz" else _without_line(first)))
             return
         if self.out is None:
             raise NlpcliError(
@@ -152,7 +150,7 @@ class Canvas:
             )
         for number, attention in enumerate(itertools.chain([first, second], attentions), start=1):
             path = self.out.with_name(f"{self.out.stem}-{number}{self.out.suffix}")
-            self._write_bytes(self._file(attention), path)
+            _write_file(self._file(attention), path)
             terminal.say(f"wrote {path}")
 
     def _file(self, attention: Attention) -> bytes:
@@ -195,50 +193,7 @@ class Canvas:
 
         if texts > 1:
             terminal.say(f"these are means over {counted(texts, 'text')}")
-        self.write_lines([table(numbers, width=self.width, colour=self.colour, unicode=_has_unicode())])
-
-    def write_matrix(self, matrix: Matrix) -> None:
-        """Draws a plain matrix. Raises: NlpcliError for a format that has no form for it."""
-        if self.format in FIGURES:
-            from nlpcli.visualization.attention_figures import draw_matrix
-
-            useless({"--title": self.title}, "has no effect on positions")
-            self._write_bytes(draw_matrix(matrix, format=self.format, theme=self.theme, dpi=self.dpi), self.out)
-        elif self.format == "terminal":
-            from nlpcli.visualization.terminal import draw_matrix as draw
-
-            rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
-            useless({"--view": self.view != "auto", "--links": self.links}, "applies to attention, not to positions")
-            self.write_lines([
-                draw(
-                    matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
-                    width=self.width, colour=self.colour, unicode=_has_unicode(),
-                )
-            ])  # fmt: skip
-        elif self.format == "json":
-            import json
-
-            self.write_lines([json.dumps({**asdict(matrix), "values": matrix.values.tolist()})])
-        else:
-            raise NlpcliError(
-                f"--positions does not support the format {self.format}",
-                hint="use --format terminal, png, svg, pdf or json",
-            )
-
-    def write_example(self, example: WorkedExample) -> None:
-        """One head in numbers. Raises: NlpcliError for a format that has no form for it."""
-        from nlpcli.visualization.worked_example_text import example_data, example_lines
-
-        if self.format == "json":
-            import json
-
-            self.write_lines([json.dumps(example_data(example), ensure_ascii=False)])
-        elif self.format == "terminal":
-            self.write_lines(example_lines(example))
-        else:
-            raise NlpcliError(
-                f"--explain does not support the format {self.format}", hint="use --format terminal or json"
-            )
+        self.write_lines([table(numbers, width=self.width, color=self.color, unicode=has_unicode())])
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -252,21 +207,25 @@ class Canvas:
         for line in lines:
             terminal.write_line(line, flush=True)
 
-    def _write_text(self, text: str) -> None:
+    def write_text(self, text: str) -> None:
         if self.out is None:
             terminal.stdout().write(text)
         else:
-            self._write_bytes(text.encode("utf-8"), self.out)
+            _write_file(text.encode("utf-8"), self.out)
 
-    def _write_bytes(self, data: bytes, out: Path | None) -> None:
-        if out is None:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+    def write_bytes(self, data: bytes) -> None:
+        if self.out is not None:
+            _write_file(data, self.out)
             return
-        from nlpcli.config.files import write_atomic
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
-        write_atomic(out, data)
+
+def _write_file(data: bytes, out: Path) -> None:
+    from nlpcli.config.files import write_atomic
+
+    write_atomic(out, data)
 
 
 def _format(format: str | None, out: Path | None) -> str:
@@ -302,14 +261,14 @@ def _terminal_width() -> int:
     return shutil.get_terminal_size((_WIDTH, 24)).columns
 
 
-def _has_colour() -> bool:
+def _has_color() -> bool:
     from rich.console import Console
 
     console = Console(file=sys.stdout)
     return console.is_terminal and not console.no_color and not console.is_dumb_terminal
 
 
-def _has_unicode() -> bool:
+def has_unicode() -> bool:
     import locale
 
     return "utf" in locale.getpreferredencoding(False).lower()

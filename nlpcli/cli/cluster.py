@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import convention, shared_options, terminal
 from nlpcli.cli.convention import OUT_FILE
 
 
@@ -25,13 +25,7 @@ def command(
     files: list[str] = typer.Argument(
         None, metavar="FILE", help=f"Files with the lines to cluster. {convention.STANDARD_INPUT}"
     ),
-    model: Path = typer.Option(
-        None,
-        "--model",
-        metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
-        "or else the latest encoder run.",
-    ),
+    model: Path = shared_options.VECTOR_MODEL,
     vectors: Path = typer.Option(
         None, "--vectors", metavar="FILE", help="Instead of --model: .npy file with the vectors of the lines."
     ),
@@ -53,18 +47,12 @@ def command(
     json: bool = typer.Option(False, "--json", help="Write JSON lines."),
     results: Path = OUT_FILE,
     seed: int = typer.Option(1, "--seed", help="Random seed of k-means. The same seed gives the same clusters."),
-    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
-    layers: str = typer.Option(
-        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
-    ),
-    max_length: int = typer.Option(
-        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
-    ),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    pooling: str = shared_options.POOLING,
+    layers: str = shared_options.LAYERS,
+    max_length: int = shared_options.MAX_LENGTH,
+    batch_tokens: int = shared_options.BATCH_TOKENS,
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Cluster lines by cosine similarity of their embeddings.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from nlpcli.cli import terminal, training_options
+from nlpcli.cli import shared_options, terminal, training_options
 from nlpcli.cli.multiple_values import Spreading
 from nlpcli.errors import RunFailed, unknown
 
@@ -81,7 +81,7 @@ def command(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check the grid and print its cells, without training."),
     format: str = typer.Option("terminal", "--format", help="Format of the table: terminal, markdown, csv or json."),
-    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    json: bool = shared_options.JSON_AS_FORMAT,
     report: Path = typer.Option(
         None, "--report", metavar="FILE.md", help="Also write a report with the table and a figure, as Markdown."
     ),
@@ -132,14 +132,14 @@ def _names(given: list[str] | None) -> tuple[str, ...]:
 
 def _again() -> str:
     """The call that goes on with what this one began, without repeating anything once more."""
-    kept: list[str] = []
+    words: list[str] = []
     dropping = False
     for argument in sys.argv[1:]:
         if argument.startswith("-"):
             dropping = argument == "--rerun"
         if not dropping and argument != "--overwrite" and not argument.startswith("--rerun="):
-            kept.append(argument)
-    return shlex.join(["nlpcli", *kept])
+            words.append(argument)
+    return shlex.join(["nlpcli", *words])
 
 
 def _write(results: Results, format: str) -> None:

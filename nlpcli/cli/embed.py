@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import convention, shared_options, terminal
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 
@@ -26,13 +26,7 @@ def command(
     files: list[str] = typer.Argument(
         None, metavar="FILE", help=f"Files with the lines to embed. {convention.STANDARD_INPUT}"
     ),
-    model: Path = typer.Option(
-        None,
-        "--model",
-        metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
-        "or else the latest encoder run.",
-    ),
+    model: Path = shared_options.VECTOR_MODEL,
     output: Path = typer.Option(
         None, "--out", metavar="FILE", help="Write the vectors to this .npy or .jsonl file instead of standard output."
     ),
@@ -40,7 +34,9 @@ def command(
         None,
         "--pooling",
         help="How the hidden states of the tokens become one vector: mean, max (of each dimension), first (state of "
-        "the first token) or last. Default: as the model was trained, or else mean.",
+        "the first token) or last. For word vectors also sif (smooth inverse frequency: a mean in which frequent words "
+        "have little weight, without the first principal component of the first 10,000 lines); for paragraph vectors "
+        "paragraph (inferred for each line). Default: as the model was trained, or else mean.",
     ),
     normalize: bool = typer.Option(
         None,
@@ -95,11 +91,9 @@ def command(
         help=f"JSON field to embed. {convention.JSON_FIELD} The option implies --format jsonl. Default: text.",
     ),
     output_field: str = typer.Option("vector", "--output-field", help="JSON field that the vector is written to."),
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    batch_tokens: int = shared_options.BATCH_TOKENS,
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Compute embeddings (vectors) of lines, or of words in context.
 
@@ -110,6 +104,7 @@ def command(
     Examples:
       nlpcli embed --model runs/similarity --out corpus.npy corpus.txt
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
+      nlpcli embed --model glove.6B.300d.txt --pooling sif --out corpus.npy corpus.txt
       nlpcli embed --model runs/encoder --tokens --word plane --similarity --static lines.txt
     """
     from nlpcli.commands.embed import embed, json_line

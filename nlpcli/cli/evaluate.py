@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import suite_options, terminal
+from nlpcli.cli import shared_options, suite_options, terminal
 from nlpcli.cli.convention import LABELED_LINES, OUT_FILE
 from nlpcli.cli.multiple_values import Spreading
 
@@ -31,13 +31,7 @@ def command(
         help="Labeled examples, in the same format as the training data. Required, unless FILE is given. '-' means "
         "standard input.",
     ),
-    model: Path = typer.Option(
-        None,
-        "--model",
-        metavar="DIR",
-        help="Fine-tuned model: the folder of a run or a Hugging Face folder. Default: the latest fine-tuned run in "
-        "runs/.",
-    ),
+    model: Path = shared_options.FINE_TUNED_MODEL,
     suite: str = typer.Option(
         None,
         "--suite",
@@ -72,22 +66,15 @@ def command(
         show_default=False,
     ),
     samples: int = typer.Option(1000, "--bootstrap-samples", help="Number of bootstrap resamples."),
-    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap."),
+    seed: int = shared_options.BOOTSTRAP_SEED,
     format: str = typer.Option(
         "auto",
         "--format",
         help="Format of the data: auto (by file name and first line), tsv, csv, jsonl, conll, conllu, squad or "
         f"{LABELED_LINES}.",
     ),
-    text: str = typer.Option(
-        None,
-        "--text",
-        metavar="COLUMN",
-        help="Column of the text: its name, or its number from 1. Default: the same as in training.",
-    ),
-    text2: str = typer.Option(
-        None, "--text2", metavar="COLUMN", help="Column of the second text of a pair. Default: as in training."
-    ),
+    text: str = shared_options.EXAMPLE_TEXT,
+    text2: str = shared_options.EXAMPLE_TEXT2,
     label: str = typer.Option(
         None, "--label", metavar="COLUMN", help="Column of the label, score, tags or target. Default: as in training."
     ),
@@ -98,16 +85,12 @@ def command(
         help="For the task choice: columns of the candidate answers. Default: the same as in training.",
     ),
     header: str = typer.Option(None, "--header", help="Whether the first row contains column names: auto, yes or no."),
-    part: str = typer.Option(
-        None, "--task", metavar="NAME", help="For a model trained on several tasks: name of the task to apply."
-    ),
+    part: str = shared_options.ONE_OF_SEVERAL_TASKS,
     json: bool = typer.Option(False, "--json", help="Write one JSON object with unrounded numbers."),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    batch_tokens: int = shared_options.BATCH_TOKENS,
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Evaluate a fine-tuned model on labeled data, with confidence intervals.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import convention, shared_options, terminal
 from nlpcli.cli.convention import OUT_FILE
 from nlpcli.errors import NlpcliError
 
@@ -72,12 +72,7 @@ def command(
     min_length: int = typer.Option(
         None, "--min-length", help="Minimum number of new tokens in each continuation. Default: 0."
     ),
-    no_repeat_ngram: int = typer.Option(
-        None,
-        "--no-repeat-ngram",
-        metavar="N",
-        help="Never generate the same n-gram of N tokens twice; 0 means no limit. Default: 0.",
-    ),
+    no_repeat_ngram: int = shared_options.NO_REPEAT_NGRAM,
     repetition_penalty: float = typer.Option(
         None,
         "--repetition-penalty",
@@ -165,10 +160,8 @@ def command(
         rich_help_panel=_PANEL,
         help="Whether the first row of a table contains the column names: auto, yes or no. Default: auto.",
     ),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N)."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Continue texts with a language model.
 
@@ -305,12 +298,12 @@ def _prompts(given: list[str]) -> Iterable[str]:
 def _type(generator: Generator, prompt: str, echo: bool) -> None:
     """One text on a terminal, as it grows."""
 
-    def tell(text: str) -> None:
+    def write(text: str) -> None:
         terminal.stdout().write(text)
         terminal.stdout().flush()
 
-    tell(prompt if echo else "")
-    for _ in generator.generate([prompt], stream=tell):
+    write(prompt if echo else "")
+    for _ in generator.generate([prompt], stream=write):
         terminal.write_line()
 
 

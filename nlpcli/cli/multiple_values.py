@@ -18,7 +18,7 @@ def spread(arguments: Sequence[str], names: Collection[str]) -> list[str]:
     for argument in arguments:
         if argument.startswith("-") and argument != "-":
             if not given:
-                result.append(current)  # without a value, which the parser will tell
+                result.append(current)  # without a value, which the parser reports
             current, given = (argument, False) if argument in names else ("", True)
             if not current:
                 result.append(argument)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 from nlpcli.cli.convention import LABELED_LINES, OUT_FILE, STANDARD_INPUT
 from nlpcli.cli.multiple_values import Spreading
 
@@ -17,13 +17,7 @@ Command = Spreading
 
 def command(
     files: list[str] = typer.Argument(None, metavar="FILE", help=f"Files with examples. {STANDARD_INPUT}"),
-    model: Path = typer.Option(
-        None,
-        "--model",
-        metavar="DIR",
-        help="Fine-tuned model: the folder of a run or a Hugging Face folder. Default: the latest fine-tuned run in "
-        "runs/.",
-    ),
+    model: Path = shared_options.FINE_TUNED_MODEL,
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each example, with all probabilities."),
     top: int = typer.Option(
         None,
@@ -38,15 +32,8 @@ def command(
         help="Format of the input: auto (by the file name), lines (one example in each line; tabs separate its texts), "
         f"tsv, csv, jsonl, conll, conllu, squad or {LABELED_LINES}.",
     ),
-    text: str = typer.Option(
-        None,
-        "--text",
-        metavar="COLUMN",
-        help="Column of the text: its name, or its number from 1. Default: the same as in training.",
-    ),
-    text2: str = typer.Option(
-        None, "--text2", metavar="COLUMN", help="Column of the second text of a pair. Default: as in training."
-    ),
+    text: str = shared_options.EXAMPLE_TEXT,
+    text2: str = shared_options.EXAMPLE_TEXT2,
     choices: list[str] = typer.Option(
         None,
         "--choices",
@@ -54,18 +41,14 @@ def command(
         help="For the task choice: columns of the candidate answers. Write FILE before this option. Default: the same "
         "as in training.",
     ),
-    part: str = typer.Option(
-        None, "--task", metavar="NAME", help="For a model trained on several tasks: name of the task to apply."
-    ),
+    part: str = shared_options.ONE_OF_SEVERAL_TASKS,
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
+    batch_tokens: int = shared_options.BATCH_TOKENS,
     line_buffered: bool = typer.Option(
         False, "--line-buffered", help="Write each prediction before the command reads the next line (slower)."
     ),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Predict with a fine-tuned model: one output line for each example, in the same order.
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 from nlpcli.cli.multiple_values import Spreading
 
 
@@ -34,7 +34,7 @@ def command(
         help="Format of the report: terminal, html, markdown, png, svg, pdf or json. Default: by the file name of "
         "--out, or else terminal.",
     ),
-    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    json: bool = shared_options.JSON_AS_FORMAT,
     x: str = typer.Option("step", "--x", help="X axis of the learning curves: step, tokens, minutes or flops."),
     metric: list[str] = typer.Option(
         None,

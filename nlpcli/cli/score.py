@@ -7,21 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, shell_completion, terminal
+from nlpcli.cli import convention, score_options, shared_options, terminal
 from nlpcli.cli.convention import OUT_FILE
 from nlpcli.cli.score_output import alignment_width, write_numbers, write_report, write_sentences
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.commands.score.perplexity import Reading
-
-_TEXT, _BLEU, _CHRF, _TER = "BLEU, WER, CER, MER and WIL", "BLEU", "chrF", "TER"
-_RATES, _ROUGE = "WER, CER, MER and WIL", "ROUGE"
-_LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
-_LINKS = "Alignment error rate (AER)"
-_PERPLEXITY = "Perplexity"
-_OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "documents", "field", "device", "threads")
-_WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "decimals", *_OF_PERPLEXITY)
 
 
 class Command(convention.Command):
@@ -41,303 +33,59 @@ class Command(convention.Command):
 
 def command(
     context: typer.Context,
-    arguments: list[str] = typer.Argument(
-        None,
-        metavar="METRIC|FILE",
-        help="The name of a metric, then files with hypotheses, one file for each system. Without files, or if a file "
-        "is "
-        "'-', standard input is read.",
-    ),
-    references: list[str] = typer.Option(
-        [],
-        "--ref",
-        metavar="FILE",
-        help="File with the references. Give the option several times if each line has several references.",
-    ),
-    metrics: list[str] = typer.Option(
-        [],
-        "--metric",
-        metavar="NAME[,NAME]",
-        autocompletion=shell_completion.metrics,
-        help="One or more of the metrics listed above. Can be given several times. Default: bleu.",
-    ),
-    baseline: str = typer.Option(
-        None,
-        "--baseline",
-        metavar="FILE",
-        help="File with the hypotheses of a baseline system. Each system is compared with it by a significance test.",
-    ),
-    confidence: bool = typer.Option(
-        False, "--confidence", help="Print a 95 % confidence interval, estimated by bootstrap resampling."
-    ),
-    samples: int = typer.Option(
-        1000, "--bootstrap-samples", help="Number of bootstrap resamples for --confidence and --baseline."
-    ),
-    seed: int = typer.Option(12345, "--seed", help="Random seed of the bootstrap."),
-    sentence: bool = typer.Option(
-        False,
-        "--sentence",
-        help="Print one score for each example (line, sentence or question) instead of one for the whole file.",
-    ),
-    alignment: bool = typer.Option(
-        False,
-        "--alignment",
-        help="For wer, cer, mer and wil: print each hypothesis under its reference and mark the words or characters "
-        "that differ.",
-    ),
-    json: bool = typer.Option(False, "--json", help="Write JSON with unrounded values."),
+    arguments: list[str] = score_options.ARGUMENTS,
+    references: list[str] = score_options.REFERENCES,
+    metrics: list[str] = score_options.METRICS,
+    baseline: str = score_options.BASELINE,
+    confidence: bool = score_options.CONFIDENCE,
+    samples: int = score_options.SAMPLES,
+    seed: int = shared_options.BOOTSTRAP_SEED,
+    sentence: bool = score_options.SENTENCE,
+    alignment: bool = score_options.ALIGNMENT,
+    json: bool = score_options.JSON,
     results: Path = OUT_FILE,
-    score_only: bool = typer.Option(False, "--score-only", help="Print only the values, one score in each line."),
-    decimals: int = typer.Option(2, "--decimals", min=0, max=15, help="Number of decimal places."),
-    format: str = typer.Option(
-        "auto",
-        "--format",
-        help="Format of the files. lines: one text, label, number, tag sequence or answer in each line. trn: "
-        "transcripts in the format of the program sclite; lines are matched by the id in parentheses at their end. "
-        "conll: one word in each line, in the first column, with its tag in the last column. conllu: one word in each "
-        "line, in the column FORM, with its tag in the column UPOS. squad: a SQuAD data set as reference, and the "
-        "answers as "
-        "a JSON object {id: answer}. auto: conll for reference files named .conll, .iob or .bio, conllu for .conllu, "
-        "squad for .json, else lines.",
-    ),
-    lowercase: bool = typer.Option(
-        False,
-        "--lowercase",
-        help="Convert hypotheses and references to lowercase before they are compared.",
-        rich_help_panel=_TEXT,
-    ),
-    tokenize: str = typer.Option(
-        None,
-        "--tokenize",
-        help="Tokenizer of sacreBLEU: 13a, none, intl, char, zh, ja-mecab, ko-mecab, flores101, flores200 or "
-        "spBLEU-1K. Default: 13a.",
-        rich_help_panel=_BLEU,
-    ),
-    smooth: str = typer.Option(
-        None,
-        "--smooth",
-        help="Smoothing method for n-gram lengths without a match: exp, floor, add-k or none. Default: exp.",
-        rich_help_panel=_BLEU,
-    ),
-    smooth_value: float = typer.Option(
-        None,
-        "--smooth-value",
-        help="Value for the smoothing methods floor (default: 0.1) and add-k (default: 1).",
-        rich_help_panel=_BLEU,
-    ),
-    max_ngram_order: int = typer.Option(
-        None, "--max-ngram-order", help="Maximum n-gram length in tokens. Default: 4.", rich_help_panel=_BLEU
-    ),
-    effective_order: bool = typer.Option(
-        False,
-        "--effective-order",
-        help="Do not count n-gram lengths that are greater than the length of the hypothesis. Always on with "
-        "--sentence.",
-        rich_help_panel=_BLEU,
-    ),
-    chrf_char_order: int = typer.Option(
-        None,
-        "--chrf-char-order",
-        help="Maximum length of character n-grams. Default: 6.",
-        rich_help_panel=_CHRF,
-    ),
-    chrf_word_order: int = typer.Option(
-        None,
-        "--chrf-word-order",
-        help="Maximum length of word n-grams; 0 means no word n-grams. Default: 0 for chrf, 2 for chrf++.",
-        rich_help_panel=_CHRF,
-    ),
-    chrf_beta: int = typer.Option(
-        None,
-        "--chrf-beta",
-        help="Weight of recall relative to precision in the F-score. Default: 2.",
-        rich_help_panel=_CHRF,
-    ),
-    chrf_whitespace: bool = typer.Option(
-        False, "--chrf-whitespace", help="Include spaces in the character n-grams.", rich_help_panel=_CHRF
-    ),
-    chrf_eps_smoothing: bool = typer.Option(
-        False,
-        "--chrf-eps-smoothing",
-        help="Use epsilon smoothing, as the script chrF++.py does.",
-        rich_help_panel=_CHRF,
-    ),
-    ter_case_sensitive: bool = typer.Option(
-        False,
-        "--ter-case-sensitive",
-        help="Treat uppercase and lowercase letters as different. Default: all text is converted to lowercase.",
-        rich_help_panel=_TER,
-    ),
-    ter_normalized: bool = typer.Option(
-        False,
-        "--ter-normalized",
-        help="Tokenize the text as Tercom does, the original program for TER.",
-        rich_help_panel=_TER,
-    ),
-    ter_no_punct: bool = typer.Option(False, "--ter-no-punct", help="Remove punctuation.", rich_help_panel=_TER),
-    ter_asian_support: bool = typer.Option(
-        False,
-        "--ter-asian-support",
-        help="Apply --ter-normalized and --ter-no-punct to Chinese and Japanese characters too.",
-        rich_help_panel=_TER,
-    ),
-    remove_punctuation: bool = typer.Option(
-        False, "--remove-punctuation", help="Remove punctuation, after --lowercase.", rich_help_panel=_RATES
-    ),
-    collapse_whitespace: bool = typer.Option(
-        False,
-        "--collapse-whitespace",
-        help="Replace each sequence of white space by one space, after --remove-punctuation.",
-        rich_help_panel=_RATES,
-    ),
-    alternatives: bool = typer.Option(
-        False,
-        "--alternatives",
-        help="References may contain alternatives. { A / B } means that A and B are both correct; { A / @ } means that "
-        "A may be left out.",
-        rich_help_panel=_RATES,
-    ),
-    rouge_stemmer: str = typer.Option(
-        None,
-        "--rouge-stemmer",
-        help="Stemmer: none, porter (that of the package rouge-score) or rouge-1.5.5 (that of the original script "
-        "ROUGE-1.5.5 with its option -m). Default: none.",
-        rich_help_panel=_ROUGE,
-    ),
-    rouge_irregular: str = typer.Option(
-        None,
-        "--rouge-irregular",
-        metavar="DIR",
-        help="Folder with WordNet's lists of irregular word forms (noun.exc, verb.exc, adj.exc, adv.exc). The stemmer "
-        "rouge-1.5.5 needs it.",
-        rich_help_panel=_ROUGE,
-    ),
-    rouge_tokenize: str = typer.Option(
-        None,
-        "--rouge-tokenize",
-        help="Characters that form words: ascii (letters a to z and digits) or unicode (letters and digits of all "
-        "scripts). Default: ascii.",
-        rich_help_panel=_ROUGE,
-    ),
-    rouge_references: str = typer.Option(
-        None,
-        "--rouge-references",
-        help="Score of a line with several references: best (the highest score) or mean. Default: best.",
-        rich_help_panel=_ROUGE,
-    ),
-    rouge_sentences: str = typer.Option(
-        None,
-        "--rouge-sentences",
-        help="For rougeLsum, how a text is split into sentences: lines (at line breaks) or split (by a sentence "
-        "splitter). Default: lines.",
-        rich_help_panel=_ROUGE,
-    ),
-    average: str = typer.Option(
-        None,
-        "--average",
-        help="How the F1 is averaged over the labels: macro (mean over labels), micro (over all examples), weighted "
-        "(mean weighted by the number of examples with the label) or binary (only the label --positive). Default: "
-        "macro.",
-        rich_help_panel=_LABELS,
-    ),
-    positive: str = typer.Option(
-        None,
-        "--positive",
-        metavar="LABEL",
-        help="Positive label for --average binary. Default: 1.",
-        rich_help_panel=_LABELS,
-    ),
-    labels: list[str] = typer.Option(
-        None,
-        "--labels",
-        metavar="LABEL[,LABEL]",
-        help="Average only over these labels. Can be given several times. Give a label that contains a comma "
-        'in its own --labels (--labels "a, b" --labels c): a value that is exactly a label in the files is not split. '
-        "Default: all labels.",
-        rich_help_panel=_LABELS,
-    ),
-    strict: bool = typer.Option(
-        False,
-        "--strict",
-        help="Count only entities whose tags are correct in the tagging scheme; in BIO, for example, the first tag of "
-        "an entity must be B-.",
-        rich_help_panel=_TAGS,
-    ),
-    scheme: str = typer.Option(
-        None,
-        "--scheme",
-        help="Tagging scheme for --strict: BIO, IOBES, BILOU, IOE2, IOB1 or IOE1. Default: the scheme of the "
-        "reference.",
-        rich_help_panel=_TAGS,
-    ),
-    normalize_answers: str = typer.Option(
-        None,
-        "--normalize-answers",
-        help="How answers are normalized before they are compared: squad (convert to lowercase, remove punctuation and "
-        "articles) or none. Default: squad.",
-        rich_help_panel=_ANSWERS,
-    ),
-    one_based: str = typer.Option(
-        None,
-        "--one-based",
-        metavar="ref|hyp|both",
-        help="The files in which words are numbered from 1: the references, the hypotheses or both. "
-        "Default: words are numbered from 0.",
-        rich_help_panel=_LINKS,
-    ),
-    reverse: str = typer.Option(
-        None,
-        "--reverse",
-        metavar="ref|hyp",
-        help="The files in which each pair is (target word, source word): the references or the hypotheses. Default: "
-        "in "
-        "all files, each pair is (source word, target word).",
-        rich_help_panel=_LINKS,
-    ),
-    model: Path = typer.Option(
-        None, "--model", help="Model folder. Default: the latest language model in runs/.", rich_help_panel=_PERPLEXITY
-    ),
-    window: int = typer.Option(
-        None,
-        "--context",
-        help="Context length in tokens. Default: the context length in training.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    stride: int = typer.Option(
-        None,
-        "--stride",
-        help="Number of tokens by which the context window moves at each step. A smaller stride gives each token more "
-        "context, but takes longer. Default: the context length.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    memory_length: int = typer.Option(
-        None,
-        "--memory-length",
-        help="For Transformer-XL and XLNet: number of earlier tokens whose hidden states the model keeps in memory. "
-        "Default: the memory length of the model.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    documents: str = typer.Option(
-        None,
-        "--documents",
-        help=f"What a document is: {convention.DOCUMENTS} In TSV files, the text is in the first column. Default: auto "
-        "if "
-        "the model was trained on separate documents, or else file.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    field: str = typer.Option(
-        None,
-        "--field",
-        help=f"JSON field that contains the text. {convention.JSON_FIELD} Default: text.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    device: str = typer.Option(
-        None,
-        "--device",
-        help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N). Default: auto.",
-        rich_help_panel=_PERPLEXITY,
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads.", rich_help_panel=_PERPLEXITY),
+    score_only: bool = score_options.SCORE_ONLY,
+    decimals: int = score_options.DECIMALS,
+    format: str = score_options.FORMAT,
+    lowercase: bool = score_options.LOWERCASE,
+    tokenize: str = score_options.TOKENIZE,
+    smooth: str = score_options.SMOOTH,
+    smooth_value: float = score_options.SMOOTH_VALUE,
+    max_ngram_order: int = score_options.MAX_NGRAM_ORDER,
+    effective_order: bool = score_options.EFFECTIVE_ORDER,
+    chrf_char_order: int = score_options.CHRF_CHAR_ORDER,
+    chrf_word_order: int = score_options.CHRF_WORD_ORDER,
+    chrf_beta: int = score_options.CHRF_BETA,
+    chrf_whitespace: bool = score_options.CHRF_WHITESPACE,
+    chrf_eps_smoothing: bool = score_options.CHRF_EPS_SMOOTHING,
+    ter_case_sensitive: bool = score_options.TER_CASE_SENSITIVE,
+    ter_normalized: bool = score_options.TER_NORMALIZED,
+    ter_no_punct: bool = score_options.TER_NO_PUNCT,
+    ter_asian_support: bool = score_options.TER_ASIAN_SUPPORT,
+    remove_punctuation: bool = score_options.REMOVE_PUNCTUATION,
+    collapse_whitespace: bool = score_options.COLLAPSE_WHITESPACE,
+    alternatives: bool = score_options.ALTERNATIVES,
+    rouge_stemmer: str = score_options.ROUGE_STEMMER,
+    rouge_irregular: str = score_options.ROUGE_IRREGULAR,
+    rouge_tokenize: str = score_options.ROUGE_TOKENIZE,
+    rouge_references: str = score_options.ROUGE_REFERENCES,
+    rouge_sentences: str = score_options.ROUGE_SENTENCES,
+    average: str = score_options.AVERAGE,
+    positive: str = score_options.POSITIVE,
+    labels: list[str] = score_options.LABELS,
+    strict: bool = score_options.STRICT,
+    scheme: str = score_options.SCHEME,
+    normalize_answers: str = score_options.NORMALIZE_ANSWERS,
+    one_based: str = score_options.ONE_BASED,
+    reverse: str = score_options.REVERSE,
+    model: Path = score_options.MODEL,
+    window: int = score_options.CONTEXT,
+    stride: int = score_options.STRIDE,
+    memory_length: int = score_options.MEMORY_LENGTH,
+    documents: str = score_options.DOCUMENTS,
+    field: str = score_options.FIELD,
+    device: str = score_options.DEVICE,
+    threads: int = score_options.THREADS,
 ) -> None:
     """Score the output of a system (hypotheses) against references.
 
@@ -406,6 +154,7 @@ def command(
       nlpcli score aer alignments.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
     """
+    given = dict(locals())
     from nlpcli.commands.score import score as recipe
 
     texts = _texts_of_perplexity(metrics, arguments or [])
@@ -418,39 +167,6 @@ def command(
         )
         _write_perplexity(texts, model, reading, json=json, score_only=score_only, decimals=decimals)
         return
-    options = {
-        "lowercase": lowercase,
-        "tokenize": tokenize,
-        "smooth": smooth,
-        "smooth_value": smooth_value,
-        "max_ngram_order": max_ngram_order,
-        "effective_order": effective_order,
-        "chrf_char_order": chrf_char_order,
-        "chrf_word_order": chrf_word_order,
-        "chrf_beta": chrf_beta,
-        "chrf_whitespace": chrf_whitespace,
-        "chrf_eps_smoothing": chrf_eps_smoothing,
-        "ter_case_sensitive": ter_case_sensitive,
-        "ter_normalized": ter_normalized,
-        "ter_no_punct": ter_no_punct,
-        "ter_asian_support": ter_asian_support,
-        "remove_punctuation": remove_punctuation,
-        "collapse_whitespace": collapse_whitespace,
-        "alternatives": alternatives,
-        "rouge_stemmer": rouge_stemmer,
-        "rouge_irregular": rouge_irregular,
-        "rouge_tokenize": rouge_tokenize,
-        "rouge_references": rouge_references,
-        "rouge_sentences": rouge_sentences,
-        "average": average,
-        "positive": positive,
-        "labels": labels or None,
-        "strict": strict,
-        "scheme": scheme,
-        "normalize_answers": normalize_answers,
-        "one_based": one_based,
-        "reverse": reverse,
-    }
     names, files = recipe.parse_metrics(metrics), tuple(arguments or ())
     if not names:
         names, files = recipe.split_metric(files)
@@ -464,7 +180,7 @@ def command(
         baseline=baseline,
         format=format,
         resampling=recipe.Resampling(samples, seed) if confidence or baseline is not None else None,
-        options={name: value for name, value in options.items() if value is not None and value is not False},
+        options={name: given[name] for name in score_options.OF_METRICS if _is_set(given[name])},
     )
     if "-" in request.hypotheses:
         terminal.announce_stdin()
@@ -507,7 +223,11 @@ def _texts_of_perplexity(metrics: list[str], arguments: list[str]) -> tuple[str,
 def _check_given(context: typer.Context, *, perplexity: bool) -> None:
     """Raises: NlpcliError for options that belong to the other kind of call, and for references that are missing."""
     given = {name for name in context.params if _given(context, name)}
-    wrong = given.difference(_WITH_PERPLEXITY) if perplexity else given.intersection(_OF_PERPLEXITY)
+    wrong = (
+        given.difference(score_options.WITH_PERPLEXITY)
+        if perplexity
+        else given.intersection(score_options.OF_PERPLEXITY)
+    )
     for parameter in context.command.params:
         if parameter.name in wrong:
             why = (
@@ -518,6 +238,10 @@ def _check_given(context: typer.Context, *, perplexity: bool) -> None:
             raise NlpcliError(f"{convention.long_name(parameter)} {why}")
     if not perplexity and "references" not in given:
         raise NlpcliError("the references are missing", hint="name the file with the references: --ref FILE")
+
+
+def _is_set(value: object) -> bool:
+    return value is not None and value is not False and value != []
 
 
 def _given(context: typer.Context, name: str) -> bool:

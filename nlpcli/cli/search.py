@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import convention, shared_options, terminal
 from nlpcli.cli.convention import OUT_FILE
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the model of the saved index (--vectors "
-        "DIR); "
-        "without a saved index, the latest similarity run in runs/, or else the latest encoder run.",
+        help="Model: the folder of a run, a Hugging Face folder, or a text file of word vectors. Default: the model of "
+        "the saved index (--vectors DIR); without one, the latest similarity run in runs/, or else the latest encoder "
+        "run.",
     ),
     corpus: list[str] = typer.Option(
         [], "--corpus", metavar="FILE", help="File with the lines to search (repeatable)."
@@ -82,20 +82,14 @@ def command(
         "the "
         "model.",
     ),
-    pooling: str = typer.Option(None, "--pooling", help="Pooling of the hidden states; see 'nlpcli embed --help'."),
-    layers: str = typer.Option(
-        None, "--layers", help="Layers whose hidden states are used; see 'nlpcli embed --help'."
-    ),
-    max_length: int = typer.Option(
-        None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."
-    ),
+    pooling: str = shared_options.POOLING,
+    layers: str = shared_options.LAYERS,
+    max_length: int = shared_options.MAX_LENGTH,
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each query."),
     results: Path = OUT_FILE,
-    batch_tokens: int = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included."),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    batch_tokens: int = shared_options.BATCH_TOKENS,
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Find the lines of a corpus that are most similar to a query, by cosine similarity of their embeddings.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nlpcli.runs.suites.suite import SuiteReport
     from nlpcli.runs.training_run import Request
 
-_SAID_BY_SUITE = (
+_SET_BY_SUITE = (
     "task", "task_name", "dev", "text", "text2", "label", "choices", "format", "header", "objective", "prefix",
     "mixture", "seeds",
 )  # fmt: skip
@@ -74,9 +74,9 @@ def refuse_only(only: Sequence[str] | None) -> None:
 def _folder(given: Mapping[str, Any]) -> str:
     from nlpcli.errors import NlpcliError
 
-    said = [name for name in _SAID_BY_SUITE if given[name]]
-    if said:
-        options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in said)
+    contradicting = [name for name in _SET_BY_SUITE if given[name]]
+    if contradicting:
+        options = ", ".join("TASK" if name == "task_name" else f"--{name}" for name in contradicting)
         raise NlpcliError(
             f"--suite sets the tasks and their data, so {options} can't be used with it", hint=f"leave out {options}"
         )
@@ -95,9 +95,9 @@ def _folder(given: Mapping[str, Any]) -> str:
 
 
 def _again(asked: Path | None, out: Path) -> str:
-    """This call, as it goes on with what it began."""
-    kept = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-    return shlex.join(["nlpcli", *kept, *([] if asked else ["--out", str(out)]), "--resume"])
+    """This call, with --resume."""
+    words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["nlpcli", *words, *([] if asked else ["--out", str(out)]), "--resume"])
 
 
 def _write(report: SuiteReport, *, json: bool) -> None:

@@ -72,7 +72,7 @@ def write_report(text: str = "") -> None:
 
 
 def write_styled(parts: Iterable[tuple[str, str]]) -> None:
-    """One line of results out of (text, style) parts, in rich's words for styles; in colour on a terminal only."""
+    """One line of results out of (text, style) parts, in rich's words for styles; in color on a terminal only."""
     from rich.console import Console
     from rich.text import Text
 
@@ -160,7 +160,7 @@ def _is_number(cell: str) -> bool:
 
 
 def stderr_console() -> Console:
-    """A console on stderr without colours or movement where there is no terminal or NO_COLOR is set."""
+    """A console on stderr without colors or movement where there is no terminal or NO_COLOR is set."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -180,7 +180,7 @@ def warn(text: str) -> None:
 
 
 def announce_stdin() -> None:
-    """Call before reading stdin: someone who sits before a silent terminal is told what the program waits for."""
+    """Call before reading stdin: it reports what the program waits for to a user at a silent terminal."""
     if sys.stdin is not None and sys.stdin.isatty():
         say("reading from standard input; press Ctrl-D to end the input")
 
@@ -233,7 +233,7 @@ def how_far(what: str, done: int, total: int | None) -> str:
 
 
 class _Bar:
-    """A moving bar; lines said meanwhile appear above it."""
+    """A moving bar; lines that are written meanwhile appear above it."""
 
     def __init__(self, console: Console, description: str, total: float | None, completed: float) -> None:
         from rich import progress as rich_progress
@@ -297,7 +297,7 @@ class _Lines:
             self._next = now + max(self._pause, 0.1 * (now - self._start))
 
     def close(self) -> None:
-        """The last state is told too, if anything was told before."""
+        """The last state is reported too, if anything was reported before."""
         if self._said is not None and self._latest != self._said:
             self._say(self._clock())
 

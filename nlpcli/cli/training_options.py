@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 
 if TYPE_CHECKING:
     from nlpcli.training.checkpoint import Progress
@@ -78,7 +78,7 @@ PRECISION = typer.Option(
     "--precision",
     help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
 )
-THREADS = typer.Option(None, "--threads", min=1, help="Number of CPU threads.")
+THREADS = shared_options.THREADS
 JSON = typer.Option(False, "--json", help="At the end, print the folder of the run and its results as JSON.")
 
 
@@ -88,7 +88,7 @@ def command_line() -> str:
 
 
 class Watcher:
-    """Tells a run to the terminal: a bar or sparse lines while it trains, a line for each evaluation."""
+    """Shows a run in the terminal: a bar or sparse lines while it trains, a line for each evaluation."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -142,9 +142,9 @@ class Watcher:
 
 @contextmanager
 def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
-    """A watcher for one run of `nlpcli COMMAND`; an interrupt is told together with the command that goes on.
+    """A watcher for one run of `nlpcli COMMAND`; an interrupt shows the command that resumes the run.
 
-    again: that command, where it is not the one that goes on with the run that was interrupted.
+    again: that command, where it does not resume the run that was interrupted.
     """
     from nlpcli.data.progress import following
 
@@ -163,7 +163,7 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
 
 
 def report(run: Path, outcome: Outcome, *, json: bool, use: str) -> None:
-    """The end of a run: what was kept, and what to do with it."""
+    """The end of a run: its best checkpoint, and how to use it."""
     terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
     terminal.say(f"use it: {use}")
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from nlpcli.cli import convention, terminal
+from nlpcli.cli import convention, shared_options, terminal
 from nlpcli.cli.convention import JSON_FIELD, OUT_FILE, STANDARD_INPUT
 from nlpcli.errors import NlpcliError
 
@@ -134,12 +134,7 @@ def command(
         "Default: 2 x N + 50 for a source of N tokens.",
     ),
     min_length: int = typer.Option(None, "--min-length", help="Minimum number of tokens in a translation. Default: 0."),
-    no_repeat_ngram: int = typer.Option(
-        None,
-        "--no-repeat-ngram",
-        metavar="N",
-        help="Never generate the same n-gram of N tokens twice; 0 means no limit. Default: 0.",
-    ),
+    no_repeat_ngram: int = shared_options.NO_REPEAT_NGRAM,
     repetition_penalty: float = typer.Option(
         None,
         "--repetition-penalty",
@@ -177,10 +172,8 @@ def command(
         help="Maximum number of source tokens in a batch, padding included. It affects only speed and memory. "
         "Default: 1024.",
     ),
-    device: str = typer.Option(
-        "auto", "--device", help="Device: auto (a GPU if one is available), cpu, cuda or cuda:N (GPU number N)."
-    ),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    device: str = shared_options.DEVICE,
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Translate text with a translation model: one output line for each input line, in the same order.
 

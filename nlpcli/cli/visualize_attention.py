@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nlpcli.cli import terminal
+from nlpcli.cli import shared_options, terminal
 from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from nlpcli.visualization.attention_data import Attention
 
 __all__ = ["Command", "command"]
-_LENGTH = 32
 
 
 def command(
     texts: list[str] = typer.Argument(
-        None, metavar="TEXT", help="Texts that the model processes. Default: each line of standard input is a text."
+        None,
+        metavar="TEXT",
+        help="Texts that the model processes. Default: each line of standard input is a text. With "
+        "--kernel-regression: a file of points.",
     ),
     model: Path = typer.Option(
         None,
@@ -61,7 +63,8 @@ def command(
         metavar="NAME",
         help="Attention to show: encoder or decoder (self-attention), cross (from the decoder to the encoder), "
         "source-encoder (self-attention of the additional encoder from 'nlpcli finetune --source-layers'), content or "
-        "query (the two streams of XLNet). Repeatable.",
+        "query (the two streams of XLNet), words or sentences (the two levels of a hierarchical attention network). "
+        "Repeatable.",
     ),
     layer: list[str] = typer.Option(
         None,
@@ -108,7 +111,7 @@ def command(
         help="Output format: terminal, png, svg, pdf, html, json, npz (NumPy) or pharaoh (word alignments). "
         "Default: the format in the file name of --out, otherwise terminal.",
     ),
-    json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    json: bool = shared_options.JSON_AS_FORMAT,
     out: Path = typer.Option(None, "--out", metavar="FILE", help="Write to this file, not to standard output."),
     width: int = typer.Option(
         None, "--width", min=20, help="In the terminal: width in columns. Default: the terminal's width."
@@ -121,7 +124,8 @@ def command(
     view: str = typer.Option(
         None,
         "--view",
-        help="In the terminal: matrix (full matrices), grid (many small matrices) or auto. Default: auto.",
+        help="In the terminal: matrix (full matrices), grid (many small matrices), text (for hierarchical attention "
+        "networks: the text, its words shaded by their weights) or auto. Default: auto.",
     ),
     links: bool = typer.Option(
         False, "--links", help="In the terminal: also list the keys with the largest weights for each query."
@@ -173,6 +177,28 @@ def command(
         help="Print all numbers of one small attention head with random weights for the words of TEXT (at most 8): "
         "queries, keys, values, scores, weights and contexts. This needs no model.",
     ),
+    kernel_regression: bool = typer.Option(
+        False,
+        "--kernel-regression",
+        help="Draw kernel regression (Nadaraya-Watson), which is attention over points: its curves, errors and "
+        "attention weights. TEXT is then a file with one point on each line: the last column is y, the others are x; "
+        "'-' is standard input. Default: 50 points of y = 2 sin x + x^0.8 + noise. This needs no model.",
+    ),
+    bandwidth: str = typer.Option(
+        None,
+        "--bandwidth",
+        metavar="NUMBER|learn",
+        help="For --kernel-regression: width of the Gaussian kernel, in the unit of x; several separated by commas are "
+        "for the columns of x; learn trains it on the leave-one-out error. Default: two regressions, one with the "
+        "width of Scott's rule and one with the learned width.",
+    ),
+    convolution: str = typer.Option(
+        None,
+        "--convolution",
+        metavar="SIZE",
+        help="Draw how multi-head attention computes a convolution with a kernel of this size, such as 5 or 3x3 "
+        "(Cordonnier et al. 2020). This needs no model.",
+    ),
     length: int = typer.Option(
         None, "--length", min=1, help="For --pattern and --positions: number of tokens. Default: 32."
     ),
@@ -197,17 +223,19 @@ def command(
         "--seed",
         min=0,
         max=2**31 - 1,
-        help="For --order random, random patterns and --explain: random seed. Default: 0.",
+        help="Random seed of --order random, random patterns, --explain, --convolution and the points of "
+        "--kernel-regression. Default: 0.",
     ),
     device: str = typer.Option("auto", "--device", help="Device: auto, cpu, cuda or cuda:N."),
-    threads: int = typer.Option(None, "--threads", min=1, help="Number of CPU threads."),
+    threads: int = shared_options.THREADS,
 ) -> None:
     """Show attention weights: rows are queries, columns are keys.
 
     By default, the terminal shows one matrix, the mean over all heads of one layer. For a translation model, this is
     the cross-attention of the second-to-last layer, which usually aligns words best. For other models, it is the last
     layer. With --gradient, the matrix is the mean over all layers. With --order (XLNet only), there is one matrix for
-    each of the two attention streams, content and query. Select other layers
+    each of the two attention streams, content and query. For a hierarchical attention network, the terminal shows the
+    text with the weights of its sentences and of their words. Select other layers
     and heads with --site, --layer and --head. --format html shows all.
 
     Each row of a decoder is one decoding step, labeled with the token that it predicts.
@@ -220,6 +248,7 @@ def command(
       nlpcli visualize-attention --model runs/ende --target-file test.de --format pharaoh < test.en > test.align
       nlpcli visualize-attention --pattern "window:4+global:1" --length 32
       nlpcli visualize-attention --explain "The cat sat"
+      nlpcli visualize-attention --kernel-regression points.tsv --out curve.png
     """
     from nlpcli.cli.attention_output import Canvas
     from nlpcli.commands.visualize_attention.text_arguments import Texts
@@ -245,20 +274,23 @@ def command(
             "--site": site, "--layer": layer, "--head": head, "--average": average, "--rollout": rollout,
             "--words": words, "--no-special": not special, "--stats": stats,
         },
+        subjects={
+            "--pattern": pattern, "--positions": positions, "--explain": explain,
+            "--kernel-regression": kernel_regression, "--convolution": convolution,
+        },
         drawing={
             "--length": length, "--causal": causal, "--d-model": d_model, "--buckets": buckets,
-            "--distance": distance, "--seed": seed,
+            "--distance": distance, "--bandwidth": bandwidth, "--seed": seed,
         },
         aligning={"--align": align, "--reverse-model": reverse, "--step": step},
         viewing={"--view": view, "--links": links},
         machine={"--device": None if device == "auto" else device, "--threads": threads},
-        pattern=pattern,
-        positions=positions,
-        explain=explain,
     )  # fmt: skip
     options.check(canvas.format)
     if options.without_model:
-        _draw_without_model(canvas, options)
+        from nlpcli.cli.draw_without_model import draw_without_model
+
+        draw_without_model(canvas, options)
         return
     given = Texts((text_a,) if text_a is not None else tuple(texts or ()), text_b, target, target_file)
     if not given.texts:
@@ -320,24 +352,3 @@ def _align(canvas: Canvas, given: Texts, options: Options, *, device: str, threa
             device=device, threads=threads,
         )  # fmt: skip
         canvas.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
-
-
-def _draw_without_model(canvas: Canvas, options: Options) -> None:
-    """A pattern, encodings of positions, or one head in numbers."""
-    drawing = options.drawing
-    if options.explain is not None:
-        from nlpcli.attention.worked_example import worked_example
-
-        canvas.write_example(worked_example(options.explain, causal=drawing["--causal"], seed=drawing["--seed"] or 0))
-        return
-    from nlpcli.commands.visualize_attention.write_figures import pattern_attention, position_matrix
-
-    length, causal = drawing["--length"] or _LENGTH, drawing["--causal"]
-    if options.pattern is not None:
-        seed = drawing["--seed"] or 0
-        canvas.write(iter([pattern_attention(options.pattern, length, causal=causal, seed=seed)]))
-        return
-    sizes = {"d_model": drawing["--d-model"], "buckets": drawing["--buckets"], "distance": drawing["--distance"]}
-    given = {name: size for name, size in sizes.items() if size is not None}
-    assert options.positions is not None  # one of the three is given
-    canvas.write_matrix(position_matrix(options.positions, length, causal=causal, **given))

@@ -28,7 +28,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.text import TOKENIZERS, Tokenizer, train_tokenizer
 from nlpcli.text.detokenization import BYTE_PIECES
 from nlpcli.text.normalization import normalizer
-from nlpcli.text.tokenizer_training import COUNTED, MAX_LINES
+from nlpcli.text.tokenizer_training import COUNTED, MAX_LINES, CharacterSettings
 
 FORMS = ("ids", "tokens")
 DEFAULT_SIZE = 8000
@@ -97,9 +97,7 @@ def train(settings: TrainingSettings, *, on_line: Callable[[int], None] | None =
         vocab_size=size,
         sentinels=settings.sentinels,
         byte_fallback=settings.byte_fallback is not False,
-        normalization=settings.normalization,
-        lowercase=settings.lowercase,
-        character_coverage=settings.character_coverage,
+        characters=CharacterSettings(settings.normalization, settings.lowercase, settings.character_coverage),
         max_lines=settings.max_lines,
         seed=settings.seed,
     )

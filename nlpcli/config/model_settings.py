@@ -22,9 +22,17 @@ FAMILIES = LazyTable(
         "transformer": "nlpcli.config.transformer_settings:TransformerConfig",
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
+        "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "hierarchical": "nlpcli.config.hierarchical_settings:HierarchicalConfig",
+        "recurrent-encoder": "nlpcli.config.recurrent_encoder_settings:RecurrentEncoderConfig",
+        "word-vectors": "nlpcli.config.word_vectors_settings:WordVectorsConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
+
+
+SentenceSplitting = Literal["split", "lines"]
+"""What the sentences of a text are: found by rules (`nlpcli.text.sentence_splitting`), or its lines."""
 
 
 def _known(family: str) -> str:
@@ -49,15 +57,22 @@ class ModelConfig(Strict):
 
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
-    it predicts tokens in any order of factorization.
+    it predicts tokens in any order of factorization. head_side: the stack of an encoder-decoder whose states a head for
+    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`. static: the state
+    of a token does not depend on other tokens, so texts are read without special tokens, and unknown words left out.
     """
 
     build: ClassVar[str]
     has_memory: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
+    head_side: ClassVar[str] = "decoder"
+    text_summary: ClassVar[str] = "last"
+    static: ClassVar[bool] = False
 
     family: Annotated[str, AfterValidator(_known)] = Field(
-        DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
+        DEFAULT,
+        description="BERT, GPT, BART, T5 and similar models are settings of 'transformer', translators with RNN, LSTM "
+        "or GRU those of 'recurrent'",
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
         "encoder-decoder", description="stacks of the model: encoder, decoder or both"
@@ -107,6 +122,11 @@ class ModelConfig(Strict):
         return 0
 
     @property
+    def sentence_splitting(self) -> SentenceSplitting | None:
+        """How a text is split into the sentences that the model tells apart; None: it reads texts whole."""
+        return None
+
+    @property
     def carried_states(self) -> int:
         """The hidden states of earlier segments that each layer remembers."""
         return 0
@@ -124,6 +144,21 @@ class ModelConfig(Strict):
     @property
     def head_style(self) -> str | None:
         """The kind of models after which a task's head is made, where the architecture says it: electra, modernbert."""
+        return None
+
+    @property
+    def layer_type(self) -> str:
+        """How the layers work, in a few words."""
+        return self.family
+
+    @property
+    def samples_attention(self) -> bool:
+        """Whether the model samples positions of its source in training."""
+        return False
+
+    @property
+    def text_pooling(self) -> str | None:
+        """How the states of a text become one vector, where the architecture says it: first, last, mean or max."""
         return None
 
     @property

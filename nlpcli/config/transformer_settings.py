@@ -36,7 +36,9 @@ class TransformerConfig(ModelConfig):
         None, description="vocabulary size of the source encoder; null: the vocabulary size of the target"
     )
     d_key: Size | None = Field(None, description="size of the queries and keys of a head; null: d_model / heads")
-    d_value: Size | None = Field(None, description="size of the values of a head; null: d_model / heads")
+    d_value: Size | None = Field(
+        None, description="size of the values of a head; null: d_model / heads (their mean: d_model)"
+    )
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_position: Literal["post", "pre"] = Field(
         "post", description="post: normalize after the residual sum; pre: before the sublayer"
@@ -60,7 +62,12 @@ class TransformerConfig(ModelConfig):
     decoder_attention: list[str] | None = Field(
         None, min_length=1, description="attention of the decoder layers of an encoder-decoder; null: as in attention"
     )
-    attention_scale: bool = Field(True, description="divide scores by the square root of d_key (T5 does not)")
+    score: Literal["dot", "scaled-dot", "general", "additive", "concat", "cosine", "gaussian"] = Field(
+        "scaled-dot", description="score of a query and a key in the attention (T5: dot)"
+    )
+    head_aggregation: Literal["projection", "concat", "mean"] = Field(
+        "projection", description="heads become one vector: concatenated and projected, concatenated, or their mean"
+    )
     positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
         "sinusoidal",
         description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5",
@@ -118,6 +125,12 @@ class TransformerConfig(ModelConfig):
     def _heads_divide_the_width(self) -> TransformerConfig:
         if self.d_model % self.heads and not (self.d_key and self.d_value):
             raise ValueError(f"d_model {self.d_model} can't be split into {self.heads} heads; set d_key and d_value")
+        whole = {"concat": self.heads * self.value_width, "mean": self.value_width}.get(self.head_aggregation)
+        if whole not in (None, self.d_model):
+            raise ValueError(
+                f"head_aggregation '{self.head_aggregation}' gives {whole} numbers, but d_model is {self.d_model}; "
+                "leave out d_value, or set head_aggregation 'projection'"
+            )
         if self.d_embedding and self.kind != "encoder":
             raise ValueError(f"d_embedding needs a model of kind encoder, not {self.kind}")
         if self.positions.startswith("sinusoidal") and self.d_embedding and self.d_embedding % 2:
@@ -150,6 +163,11 @@ class TransformerConfig(ModelConfig):
         counts = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
         found = {name: count for name, count in counts.items() if name in self.kind.split("-")}
         return {"source encoder": self.source_layers, **found} if self.source_layers else found
+
+    @property
+    def layer_type(self) -> str:
+        """See `ModelConfig.layer_type`."""
+        return f"{self.norm}, {self.activation}, {self.positions} positions"
 
     @property
     def position_limit(self) -> int | None:
@@ -194,7 +212,7 @@ class TransformerConfig(ModelConfig):
 
     def cached_numbers(self) -> CachedNumbers:
         """See `ModelConfig.cached_numbers`. Layers that keep sums instead of keys and values are not counted."""
-        key, value = (width or self.d_model // self.heads for width in (self.d_key, self.d_value))
+        key, value = self.d_key or self.d_model // self.heads, self.value_width
         layer = (self.kv_heads or self.heads) * (key + value)
         entries = [parse_attention(text) for text in self.decoder_attention or self.attention]
         chosen = [entries[number % len(entries)] for number in range(self.decoder_layers)]
@@ -204,6 +222,11 @@ class TransformerConfig(ModelConfig):
             window=layer * sum(horizon.first + horizon.last for horizon in horizons if horizon.last),
             per_source_token=self.decoder_layers * layer if self.kind == "encoder-decoder" else 0,
         )
+
+    @property
+    def value_width(self) -> int:
+        """The size of the values of a head."""
+        return self.d_value or (self.d_model if self.head_aggregation == "mean" else self.d_model // self.heads)
 
     @property
     def relative(self) -> bool:
@@ -235,7 +258,12 @@ class TransformerConfig(ModelConfig):
             raise ValueError(
                 f"decoder_attention needs a model of kind encoder-decoder; for one of kind {self.kind}, set attention"
             )
-        wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout}
+        other = self.score not in ("dot", "scaled-dot")
+        if other and self.kv_heads:
+            raise ValueError(
+                f"the score '{self.score}' can't be used with kv_heads; its parameters are those of one head"
+            )
+        wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout, "scores": other}
         needs = [ability for ability, needed in wanted.items() if needed]
         try:
             if self.kind != "decoder":

@@ -48,6 +48,11 @@ class SegmentRecurrentConfig(ModelConfig):
         )
 
     @property
+    def layer_type(self) -> str:
+        """See `ModelConfig.layer_type`."""
+        return f"layernorm, {self.activation}, relative positions"
+
+    @property
     def carried_states(self) -> int:
         """See `ModelConfig.carried_states`."""
         return self.memory_length

@@ -35,7 +35,7 @@ _FREE = {
 _PLAIN = {
     "family": "transformer", "norm": "layernorm", "norm_bias": True, "qk_norm": False, "embedding_norm": False,
     "d_embedding": None, "kv_heads": None, "parallel_residual": False, "attention": ["full"], "decoder_attention": None,
-    "attention_scale": True, "attention_bias": True,
+    "score": "scaled-dot", "head_aggregation": "projection", "attention_bias": True,
     "feed_forward_bias": True, "position_offset": 0, "segments": 0, "scale_embeddings": False, "output_bias": False,
     "scale_output": False, "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0,
     "adaptive_cutoffs": [], "source_layers": 0, "rope_theta": 10000.0, "rope_local_theta": None, "rope_share": 1.0,

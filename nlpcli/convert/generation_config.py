@@ -23,28 +23,30 @@ def read_generation(folder: Path, theirs: Config) -> dict[str, Any]:
     """
     path = folder / FILE
     if path.exists():
-        said = {name: value for name, value in read_json(path).items() if value is not None}
+        settings = {name: value for name, value in read_json(path).items() if value is not None}
     else:
         path = folder / "config.json"
         known = (*Generation.model_fields, *WITHOUT_EFFECT)
-        said = {name: theirs[name] for name in known if theirs.get(name) is not None}
-        if theirs.get("force_bos_token_to_be_generated") and "bos_token_id" in said:
-            said.setdefault("forced_bos_token_id", said["bos_token_id"])
-    biases = said.get("sequence_bias")
+        settings = {name: theirs[name] for name in known if theirs.get(name) is not None}
+        if theirs.get("force_bos_token_to_be_generated") and "bos_token_id" in settings:
+            settings.setdefault("forced_bos_token_id", settings["bos_token_id"])
+    biases = settings.get("sequence_bias")
     if isinstance(biases, list):
-        said["sequence_bias"] = [list(pair) for pair in biases]
-    parse(Generation, said, str(path))
-    return {name: value for name, value in said.items() if not name.startswith("_") and name != "transformers_version"}
+        settings["sequence_bias"] = [list(pair) for pair in biases]
+    parse(Generation, settings, str(path))
+    return {
+        name: value for name, value in settings.items() if not name.startswith("_") and name != "transformers_version"
+    }
 
 
-def kept_generation(folder: Path, theirs: Config, written: object) -> dict[str, Any] | None:
+def own_generation(folder: Path, theirs: Config, written: object) -> dict[str, Any] | None:
     """The folder's decoding settings, None where they are still those that this program wrote there (`written`)."""
-    said = read_generation(folder, theirs)
-    return None if said == written else said
+    settings = read_generation(folder, theirs)
+    return None if settings == written else settings
 
 
 def written_generation(theirs: Config, special: SpecialTokens | None, info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a folder says of decoding: the settings that the model came with, or else those that decide the same here.
+    """The decoding settings of a folder: those that the model came with, or else those that decide the same here.
 
     Special tokens are never written here; sentinels are what a model that restores text writes. special: None where
     there is no tokenizer that names them.

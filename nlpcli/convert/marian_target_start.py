@@ -64,17 +64,17 @@ class ZeroStart:
         )
 
     @classmethod
-    def read(cls, said: object) -> ZeroStart | None:
+    def read(cls, stored: object) -> ZeroStart | None:
         """From what config.json keeps; None for what this program doesn't write."""
-        if not isinstance(said, dict) or said.keys() != cls.__dataclass_fields__.keys():
+        if not isinstance(stored, dict) or stored.keys() != cls.__dataclass_fields__.keys():
             return None
-        numbers = [said["start"], *(said[name] for name in ("row", "renamed") if said[name] is not None)]
-        if not isinstance(said["ids"], dict) or not isinstance(said["tokens"], dict):
+        numbers = [stored["start"], *(stored[name] for name in ("row", "renamed") if stored[name] is not None)]
+        if not isinstance(stored["ids"], dict) or not isinstance(stored["tokens"], dict):
             return None
-        numbers += said["ids"].values()
-        names = [*said["ids"], *said["tokens"], *said["tokens"].values()]
+        numbers += stored["ids"].values()
+        names = [*stored["ids"], *stored["tokens"], *stored["tokens"].values()]
         plain = all(type(n) is int and n >= 0 for n in numbers) and all(isinstance(name, str) for name in names)
-        return cls(**said) if plain else None
+        return cls(**stored) if plain else None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,9 +98,9 @@ class ZeroStart:
             found[_BIAS] = torch.cat((bias, bias.new_full((1, 1), _NEVER)), dim=1)
         return found
 
-    def undo(self, weights: Weights, kept: Weights, config: Config) -> dict[str, Tensor] | None:
-        """The tensors of the class with those that were kept, None when the folder's are no longer made of them."""
-        before = {**weights, **kept}
+    def undo(self, weights: Weights, originals: Weights, config: Config) -> dict[str, Tensor] | None:
+        """The tensors of the class with the originals, None when the folder's are no longer made of them."""
+        before = {**weights, **originals}
         try:
             again = self.move(before, config)
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError):
@@ -133,10 +133,10 @@ class ZeroStart:
         more = {"suppress_tokens": [*written["suppress_tokens"], self.row]} if "suppress_tokens" in written else {}
         return {**written, **more, "pad_token_id": self.row, "decoder_start_token_id": self.row}
 
-    def generation_before(self, said: Config) -> dict[str, Any]:
+    def generation_before(self, stored: Config) -> dict[str, Any]:
         """Decoding settings without the change."""
-        found = {name: value for name, value in said.items() if name not in _IDS or value != self.row}
-        found |= {name: value for name, value in self.ids.items() if said.get(name, -1) == self.row}
+        found = {name: value for name, value in stored.items() if name not in _IDS or value != self.row}
+        found |= {name: value for name, value in self.ids.items() if stored.get(name, -1) == self.row}
         if isinstance(found.get("suppress_tokens"), list):
             found["suppress_tokens"] = [id_ for id_ in found["suppress_tokens"] if id_ != self.row]
         return found

@@ -71,12 +71,12 @@ def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
 
 
 def _theta(theirs: Config, kind: str) -> float:
-    said: Config = (theirs["rope_parameters"] or {}).get(kind) or {}
-    scaling = theirs.get("rope_scaling") or said.get("rope_type") or "default"
+    parameters: Config = (theirs["rope_parameters"] or {}).get(kind) or {}
+    scaling = theirs.get("rope_scaling") or parameters.get("rope_type") or "default"
     if scaling != "default":
         raise ValueError(f"rope_type {scaling!r} (only 'default' is supported)")
     named = {_FULL: "global_rope_theta", _SLIDING: "local_rope_theta"}[kind]
-    return float(said.get("rope_theta", theirs[named]))
+    return float(parameters.get("rope_theta", theirs[named]))
 
 
 def _in_turn(layers: Sequence[str]) -> list[str]:

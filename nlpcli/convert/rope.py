@@ -29,35 +29,40 @@ SETTINGS = ("rope_theta", "rope_share", "rope_scaling")
 
 
 def rope_in(theirs: Config, share: float = 1.0) -> dict[str, Any]:
-    """Our settings. share: of each head that is turned, where config.json doesn't say it.
+    """Our settings. share: the part of each head that is turned, where config.json has none.
 
     Raises: ValueError for what is no such group of settings, and for a kind of scaling that is not supported.
     """
-    said = theirs.get("rope_scaling") or theirs.get("rope_parameters") or {}
-    if not isinstance(said, dict) or any(isinstance(value, dict) for value in said.values()):
+    settings = theirs.get("rope_scaling") or theirs.get("rope_parameters") or {}
+    if not isinstance(settings, dict) or any(isinstance(value, dict) for value in settings.values()):
         raise ValueError("rope_parameters that are not one group of settings for all layers")
-    method = said.get("rope_type") or said.get("type") or "default"
+    method = settings.get("rope_type") or settings.get("type") or "default"
     if method != "default" and method not in _NUMBERS:
         raise ValueError(f"rope_type {method!r} (default, {', '.join(_NUMBERS)} are supported)")
-    theta = said.get("rope_theta", theirs.get("rotary_emb_base", theirs.get("rope_theta", 10000.0)))
-    part = said.get("partial_rotary_factor", theirs.get("rotary_pct", share))
+    theta = settings.get("rope_theta", theirs.get("rotary_emb_base", theirs.get("rope_theta", 10000.0)))
+    part = settings.get("partial_rotary_factor", theirs.get("rotary_pct", share))
     found: dict[str, Any] = {"rope_theta": theta, "rope_share": part}
     if method != "default":
-        found["rope_scaling"] = {"method": method, **_numbers_in(method, said, theirs)}
+        found["rope_scaling"] = {"method": method, **_numbers_in(method, settings, theirs)}
     return found
 
 
-def _numbers_in(method: str, said: Config, theirs: Config) -> dict[str, Any]:
+def _numbers_in(method: str, settings: Config, theirs: Config) -> dict[str, Any]:
     longest = theirs["max_position_embeddings"]
-    given = {ours: said[name] for ours, name in _NUMBERS[method].items() if said.get(name) is not None}
+    given = {ours: settings[name] for ours, name in _NUMBERS[method].items() if settings.get(name) is not None}
     original = given.get("original_max_length", longest)
-    if said.get("factor") is None and method != "yarn":
+    if settings.get("factor") is None and method != "yarn":
         raise ValueError(f"rope_type {method!r} without factor")
-    given["factor"] = longest / original if said.get("factor") is None else said["factor"]
+    given["factor"] = longest / original if settings.get("factor") is None else settings["factor"]
     if original == longest:
         given.pop("original_max_length", None)
-    if method == "yarn" and said.get("attention_factor") is None and said.get("mscale") and said.get("mscale_all_dim"):
-        above, below = (0.1 * said[name] * math.log(given["factor"]) + 1 for name in ("mscale", "mscale_all_dim"))
+    if (
+        method == "yarn"
+        and settings.get("attention_factor") is None
+        and settings.get("mscale")
+        and settings.get("mscale_all_dim")
+    ):
+        above, below = (0.1 * settings[name] * math.log(given["factor"]) + 1 for name in ("mscale", "mscale_all_dim"))
         given["attention_factor"] = above / below
     return given
 
@@ -65,23 +70,23 @@ def _numbers_in(method: str, said: Config, theirs: Config) -> dict[str, Any]:
 def rope_out(ours: Config) -> dict[str, Any]:
     """Their settings, in the new form and, for other programs, in the old one."""
     scaling = RopeScalingConfig(**ours["rope_scaling"])
-    said: dict[str, Any] = {"rope_type": "default"}
+    parameters: dict[str, Any] = {"rope_type": "default"}
     if scaling.method != "none":
-        said = {"rope_type": scaling.method, "factor": scaling.factor}
+        parameters = {"rope_type": scaling.method, "factor": scaling.factor}
         for name, written in _NUMBERS[scaling.method].items():
             value = getattr(scaling, name)
             if name == "original_max_length":
-                said[written] = value or ours["max_length"]
+                parameters[written] = value or ours["max_length"]
             elif scaling.method == "llama3" or value != type(scaling).model_fields[name].default:
-                said[written] = value
+                parameters[written] = value
     theta = ours["rope_theta"]
-    whole = {**said, "rope_theta": theta}
+    whole = {**parameters, "rope_theta": theta}
     if ours["rope_share"] != 1.0:
         whole["partial_rotary_factor"] = ours["rope_share"]
     return {
         "rope_parameters": whole,
         "rope_theta": theta,
-        "rope_scaling": None if scaling.method == "none" else said,
+        "rope_scaling": None if scaling.method == "none" else parameters,
     }
 
 

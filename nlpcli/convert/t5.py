@@ -102,7 +102,7 @@ T5 = Family(
         "norm_bias": (True, False),  # RMSNorm has none
         "norm_position": "pre",
         "positions": "relative",
-        "attention_scale": False,
+        "score": "dot",
         "attention_bias": False,
         "feed_forward_bias": False,
         "activation": tuple(_WRITTEN),

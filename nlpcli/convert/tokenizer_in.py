@@ -81,15 +81,15 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
     Raises: NlpcliError when there are no tokenizer files, or none that can be understood.
     """
     folder = Path(folder)
-    said = _said(folder)
+    settings = _special_settings(folder)
     if zero_start is not None and zero_start.row is not None:
-        said["roles"] = dict(zero_start.tokens)
-    tokens = _TOKENS.get(config.get("model_type", ""), {}) | said["roles"]
+        settings["roles"] = dict(zero_start.tokens)
+    tokens = _TOKENS.get(config.get("model_type", ""), {}) | settings["roles"]
     if (folder / "source.spm").exists():
         return _read_marian(folder, config, {role: name for role, name in tokens.items() if name}, zero_start)
     path = folder / TOKENIZER_JSON
     try:
-        data = path.read_bytes() if path.exists() else _built(folder, config, said)
+        data = path.read_bytes() if path.exists() else _built(folder, config, settings)
         content = parse(data)
         if zero_start is not None:
             zero_start.content_before(content)
@@ -101,7 +101,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
         raise NlpcliError(f"{folder}: the tokenizer can't be read: {error}") from None
     ids = {piece: id_ for id_, piece in enumerate(pieces)}
     hidden = {token["id"] for token in content["added_tokens"] if token["special"]}
-    hidden |= {ids[name] for name in said["more"] if name in ids}
+    hidden |= {ids[name] for name in settings["more"] if name in ids}
     special = _special(pieces, ids, {role: name for role, name in tokens.items() if name}, hidden, config)
     try:
         model = HuggingFaceModel(data, special)
@@ -117,8 +117,8 @@ def _tokenizer(kind: str, model: PieceModel, special: SpecialTokens, folder: Pat
     return Tokenizer(settings, model, special, {"read from": folder.resolve().name})
 
 
-def _said(folder: Path) -> dict[str, Any]:
-    """What the folder says of its special tokens: `roles` (name or None), `more` spellings, `config` the whole."""
+def _special_settings(folder: Path) -> dict[str, Any]:
+    """The folder's special tokens: `roles` (name or None), `more` spellings, `config` the whole."""
     roles: dict[str, str | None] = {}
     more: list[str] = []
     config: dict[str, Any] = {}
@@ -200,9 +200,9 @@ def _sentinels(ids: Mapping[str, int]) -> tuple[int, ...]:
 # --- folders without tokenizer.json ------------------------------------------------------------------------------
 
 
-def _built(folder: Path, config: Mapping[str, Any], said: Mapping[str, Any]) -> bytes:
+def _built(folder: Path, config: Mapping[str, Any], settings: Mapping[str, Any]) -> bytes:
     """A tokenizer.json out of older files."""
-    core = _core(folder, str(config.get("model_type")), said["config"])
+    core = _core(folder, str(config.get("model_type")), settings["config"])
     added = {} if not (folder / "added_tokens.json").exists() else read_json(folder / "added_tokens.json")
     for name, id_ in sorted(added.items(), key=lambda item: item[1]):
         if core.token_to_id(name) is None:

@@ -282,13 +282,13 @@ def ambiguous(found: Sequence[int], names: Sequence[str], place: str, option: st
     which = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
     different = list(dict.fromkeys(names[i] for i in found))
     both = "both" if len(found) == 2 else "all"
-    said = f"are {both} named '{listed(different)}'"
+    problem = f"are {both} named '{listed(different)}'"
     if len(different) > 1:
-        said = f"have names that mean the same: {listed(different)}"
+        problem = f"have names that mean the same: {listed(different)}"
     hint = f"choose one by its number, such as {option} {numbers[0]}"
     if option is None:
         hint = f"give the number of a column instead of its name: {' or '.join(numbers)}"
-    return NlpcliError(f"{place}: columns {which} {said}", hint=hint)
+    return NlpcliError(f"{place}: columns {which} {problem}", hint=hint)
 
 
 def _label(

@@ -38,9 +38,7 @@ def build_shards(
     tokenizer: Tokenizer | Path | str,
     *,
     out: Path | str | None = None,
-    documents: str = "auto",
-    field: str = "text",
-    column: int = 1,
+    documents: str | TextSource = "auto",
     keep_empty: bool = False,
     sentences: str | None = None,
     workers: int | None = None,
@@ -55,8 +53,8 @@ def build_shards(
     paths: files, folders, globs, or "-" for standard input. tokenizer: a tokenizer or the folder of a saved one.
     out: where it shall stand; without it in the cache: `shards/` below `$NLPCLI_CACHE`, `$XDG_CACHE_HOME/nlpcli` or
         `~/.cache/nlpcli`.
-    documents, field, column: see `TextSource`. keep_empty: blank lines of `lines` are empty documents, so that
-        document n is line n; otherwise documents without text are left out.
+    documents: how they stand in the files, a `TextSource` or the name of its format. keep_empty: blank lines of
+        `lines` are empty documents, so that document n is line n; otherwise documents without text are left out.
     sentences: `lines` or `split`: each sentence is a document of the set, and an empty one ends each document; see
         `sentence_units`, and `SentenceDocuments` to read them.
     workers: encoding processes; None: as many as the machine and the amount of text warrant.
@@ -70,7 +68,7 @@ def build_shards(
         raise NlpcliError(
             "keep_empty and sentences can't be used together, because an empty sentence marks the end of a document"
         )
-    source = TextSource(documents, field, column)
+    source = TextSource(documents) if isinstance(documents, str) else documents
     job = _Job(source, _loaded(tokenizer), keep_empty=keep_empty, sentences=sentences, shard_tokens=shard_tokens)
     with repeatable(paths) as files:
         stamps = [_stamp(path) for path in files]

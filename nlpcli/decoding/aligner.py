@@ -81,8 +81,8 @@ class _Side:
 class Aligner:
     """Aligns the words of sentence pairs by an encoder–decoder model, which is expected in evaluation mode.
 
-    Words are what white space separates, on either side. `warn` is told of every line that is cut; words that are cut
-    off have no links. source_tokenizer: of the sources, where it is not that of the targets.
+    Words are what white space separates, on either side. `warn` gets a sentence about every line that is cut; words
+    that are cut off have no links. source_tokenizer: of the sources, where it is not that of the targets.
     """
 
     def __init__(

@@ -11,18 +11,19 @@ from torch import Tensor
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.stop_conditions import Stop, StopConditions
 from nlpcli.decoding.top_k_selection import log_normalizer
 from nlpcli.models.decodable import Decodable
 
 Choose = Callable[[Tensor, Tensor, int], Tensor]
-Stop = Callable[[Sequence[int]], bool]
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """A model that has read `window` tokens forgets all but the last half of them and goes on.
+    """A model that has read `window` tokens forgets all but the last half of them and continues.
 
-    `state(rows)` gives a fresh state, into which the tokens that are kept are read again.
+    `state(rows)` gives a fresh state, into which the last half is read again.
     """
 
     state: Callable[[int], object]
@@ -33,31 +34,25 @@ def roll_out(
     model: Decodable,
     state: object,
     prefixes: Sequence[Sequence[int]],
+    conditions: StopConditions,
     *,
-    eos: int | Sequence[int] | None,
-    max_length: int | Sequence[int],
     constraints: Constraints | GenerationRules,
     choose: Choose,
-    stop: Stop | None = None,
     renewal: Renewal | None = None,
-    watch: Callable[[int, int], None] | None = None,
-    room_for_end: bool = False,
+    watch: Watch | None = None,
 ) -> list[Hypothesis]:
     """One continuation of each prefix, token by token.
 
     - choose(logits (rows, vocabulary) with -inf for what is banned, the rows' places among the prefixes, position)
       gives the next tokens (rows,);
-    - eos: the id that ends a text, or several;
-    - stop(new ids) ends a row early, its last tokens included;
-    - renewal: how to go on when the model's positions are used up; without it rows are cut there;
-    - watch(row, id) is told each token as it is chosen;
-    - room_for_end: the end comes on top of `max_length`, otherwise it is one of the tokens.
+    - renewal: how to continue when the model's positions are used up; without it rows are cut there;
+    - watch(row, id) gets each token as it is chosen.
 
     The logits the model returns are overwritten.
     """
-    roll = _RollOut(model, state, prefixes, eos, max_length, constraints, renewal, room_for_end)
+    roll = _RollOut(model, state, prefixes, conditions, constraints, renewal)
     while len(roll.rows):
-        roll.advance(choose, stop, watch)
+        roll.advance(choose, conditions.stop, watch)
     return [hypothesis for hypothesis in roll.done if hypothesis is not None]
 
 
@@ -67,15 +62,14 @@ class _RollOut:
         model: Decodable,
         state: object,
         prefixes: Sequence[Sequence[int]],
-        eos: int | Sequence[int] | None,
-        max_length: int | Sequence[int],
+        conditions: StopConditions,
         constraints: Constraints | GenerationRules,
         renewal: Renewal | None,
-        room_for_end: bool,
     ) -> None:
         self.model, self.state, self.constraints, self.renewal = model, state, constraints, renewal
         device = device_of(model)
-        ends = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        ends, max_length = conditions.ends, conditions.max_length
+        room_for_end = conditions.room_for_end and bool(ends)
         self.eos = ends[0] if ends else None
         self.ends_of_text = torch.tensor(ends, dtype=torch.long, device=device)
         self.prefixes = Prefixes.of(prefixes, device)
@@ -88,15 +82,15 @@ class _RollOut:
         self.ends = torch.tensor(
             [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
         )
-        self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end and bool(ends)), device=device)
+        self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end), device=device)
         self.done: list[Hypothesis | None] = [None] * len(prefixes)
-        self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that still go on
+        self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that are still written
         self.history = self.prefixes.first  # (rows, position)
         self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
         self.unread = self.history  # what the model has not been given yet
         self.held = 0  # tokens in the state
 
-    def advance(self, choose: Choose, stop: Stop | None, watch: Callable[[int, int], None] | None) -> None:
+    def advance(self, choose: Choose, stop: Stop | None, watch: Watch | None) -> None:
         """One more token for every row; rows that end leave."""
         logits = self._logits()
         position = self.history.shape[1]

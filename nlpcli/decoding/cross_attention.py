@@ -6,7 +6,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from nlpcli.attention.hooks import Recordable, recording
 from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.vocabulary_loss import vocabulary_loss
+from nlpcli.models.backbone import CROSS
 from nlpcli.objectives.source_target_batches import pad
 from nlpcli.text import Tokenizer
 
@@ -32,14 +32,15 @@ _WORD = re.compile(r"\S+")
 
 
 def cross_attentions(model: TranslationModel) -> list[Recordable]:
-    """The attention layers of `model` that look at the source, first to last; each can record its weights.
+    """The attention layers of `model` that attend to the source, first to last; each can record its weights.
 
     Raises: NlpcliError when there are none.
     """
-    found = [module for name, module in model.named_modules() if name.split(".")[-1] == "cross_attention"]
-    layers = [cast(Recordable, module) for module in found if hasattr(module, "recorder")]
+    layers = list(model.attention_sites().get(CROSS, ()))
     if not layers:
-        raise NlpcliError("this model has no cross-attention, so it can't align words")
+        raise NlpcliError(
+            "this model has no attention to its source, which word alignments and the coverage penalty need"
+        )
     return layers
 
 
@@ -57,7 +58,7 @@ def choose_layer(model: TranslationModel, layer: int | None) -> Recordable:
 
 
 class Attending:
-    """A `Decodable` that also tells where it looks: `step_with_attention`, on top of an encoder–decoder's own steps."""
+    """A `Decodable` with `step_with_attention`, which gives the attention weights of an encoder–decoder's steps."""
 
     def __init__(self, model: TranslationModel, layer: int | None = None) -> None:
         self.model = model
@@ -117,8 +118,8 @@ def gradient_weights(
     As `forced_weights`, but layers: () for all; and one tensor (batch, n + 1, m), whose last row is that of the end.
     """
     prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
-    goal = pad([[*ids, fill] for ids in targets], fill).to(source.device)
-    counted = torch.arange(goal.shape[1], device=source.device) < torch.tensor(
+    labels = pad([[*ids, fill] for ids in targets], fill).to(source.device)
+    counted = torch.arange(labels.shape[1], device=source.device) < torch.tensor(
         [len(ids) for ids in targets], device=source.device
     ).unsqueeze(1)
     chosen = [choose_layer(model, layer) for layer in layers] or cross_attentions(model)
@@ -126,7 +127,7 @@ def gradient_weights(
         hidden = model.hidden(source, source_mask, prefixes)[:, len(start) - 1 :]
         bias = getattr(model, "output_bias", None)
         bias = None if bias is None else bias.detach()
-        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), goal[counted], bias=bias)
+        loss, _ = vocabulary_loss(hidden[counted], model.output_weight.detach(), labels[counted], bias=bias)
         weights = [record[0] for record in recorded]
         slopes = torch.autograd.grad(-loss, weights)
     helping = [(weight * slope).clamp_(min=0).sum(1) for weight, slope in zip(weights, slopes, strict=True)]

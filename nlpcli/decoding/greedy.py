@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
+from nlpcli.decoding.autoregressive import Renewal, Watch, roll_out
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.decoding.top_k_selection import best_tokens
 from nlpcli.models.decodable import Decodable
 
@@ -18,27 +20,26 @@ def greedy_search(
     model: Decodable,
     state: object,
     prefixes: Sequence[Sequence[int]],
+    conditions: StopConditions,
     *,
-    eos: int | None,
-    max_length: int | Sequence[int],
     constraints: Constraints | None = None,
-    stop: Stop | None = None,
     renewal: Renewal | None = None,
-    watch: Callable[[int, int], None] | None = None,
-    room_for_end: bool = False,
+    watch: Watch | None = None,
 ) -> list[list[Hypothesis]]:
     """The greedy continuation of each prefix, as the only one of its list; see `roll_out` for the arguments."""
     found = roll_out(
         model,
         state,
         prefixes,
-        eos=eos,
-        max_length=max_length,
+        conditions,
         constraints=constraints or Constraints(),
-        choose=lambda logits, rows, position: best_tokens(logits),
-        stop=stop,
+        choose=most_probable,
         renewal=renewal,
         watch=watch,
-        room_for_end=room_for_end,
     )
     return [[hypothesis] for hypothesis in found]
+
+
+def most_probable(logits: Tensor, rows: Tensor, position: int) -> Tensor:
+    """The choice of greedy search, for `roll_out`: (rows, vocabulary) -> (rows,)."""
+    return best_tokens(logits)

@@ -11,20 +11,20 @@ limit compete with those that ended; and `early_stopping` says when a sentence i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
-from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
+from nlpcli.decoding.autoregressive import Renewal, Watch, roll_out
+from nlpcli.decoding.greedy import most_probable
 from nlpcli.decoding.hypothesis import Hypothesis, device_of, length_limits
 from nlpcli.decoding.logits_processors import GenerationRules
-from nlpcli.decoding.sampling import SamplingSettings, sample
-from nlpcli.decoding.top_k_selection import best_tokens
+from nlpcli.decoding.sampling import SamplingSettings, sampler
+from nlpcli.decoding.stop_conditions import Stop, StopConditions
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 from nlpcli.text import SpecialTokens
@@ -32,54 +32,79 @@ from nlpcli.text import SpecialTokens
 _NEVER = -1e9  # the score of what is not there, as in `transformers`
 
 
-@torch.inference_mode()
-def generate(
-    model: Decodable,
-    state: object,
-    prefixes: Sequence[Sequence[int]],
-    settings: Generation,
-    *,
-    limits: Sequence[int],
-    special: SpecialTokens,
-    sources: Sequence[Sequence[int]] | None = None,
-    n_best: int = 1,
-    seed: int = 1,
-    streams: Sequence[tuple[int, ...]] | None = None,
-    stop: Stop | None = None,
-    renewal: Renewal | None = None,
-    watch: Callable[[int, int], None] | None = None,
-) -> list[list[Hypothesis]]:
-    """The continuations of each prefix, best first.
+@dataclass(frozen=True)
+class GenerationInputs:
+    """What each row of a batch is given: one entry a row in every field that is not None.
 
-    limits: the most new tokens of each, the end counted; sources: what the encoder read for each, None for a decoder;
-    n_best: hypotheses of a beam search; the others are as for `roll_out` and `sample`. An end that the tokenizer
-    takes for text stays part of the text.
-    Raises: NlpcliError when the settings name an id that the model lacks.
+    limits: the most new tokens, the end counted; sources: what the encoder read, None for a decoder; streams: what
+    distinguishes a row's random numbers from those of others, see `sampler`.
     """
-    device = device_of(model)
-    beams = settings.num_beams > 1 and not settings.do_sample
-    window = model.max_length if renewal is None else renewal.window
-    renewable = renewal is not None and not beams  # the hypotheses of a beam go on from states of their own
-    limits = length_limits(limits, [len(prefix) for prefix in prefixes], window, renewable=renewable)
-    rules = GenerationRules(settings, prefixes, limits, prefixes if sources is None else sources, device)
-    if beams:
-        found = _beams(model, state, prefixes, rules, limits, n_best)
-    else:
-        arguments: dict[str, Any] = {
-            "eos": settings.ends, "max_length": limits, "stop": stop, "renewal": renewal, "watch": watch
-        }  # fmt: skip
-        if settings.do_sample:
-            drawing = SamplingSettings(settings.temperature, settings.top_k, settings.top_p, settings.min_p, seed)
-            found = sample(model, state, prefixes, settings=drawing, rules=rules, streams=streams, **arguments)
-        else:
-            choose = lambda logits, rows, position: best_tokens(logits)  # noqa: E731
-            found = [[one] for one in roll_out(model, state, prefixes, constraints=rules, choose=choose, **arguments)]
-    return [[_with_end(one, special) for one in hypotheses] for hypotheses in found]
+
+    prefixes: Sequence[Sequence[int]]
+    limits: Sequence[int]
+    sources: Sequence[Sequence[int]] | None = None
+    streams: Sequence[tuple[int, ...]] | None = None
 
 
-def _with_end(hypothesis: Hypothesis, special: SpecialTokens) -> Hypothesis:
-    end = hypothesis.end
-    return hypothesis if end is None or end in special.all() else replace(hypothesis, ids=(*hypothesis.ids, end))
+@dataclass(frozen=True)
+class HuggingFaceDecoder:
+    """Continues texts as `model.generate` does with these settings.
+
+    n_best: hypotheses of a beam search; seed: of samples. An end that the tokenizer takes for text (it is not among
+    `special`) stays part of the text.
+    """
+
+    settings: Generation
+    special: SpecialTokens
+    n_best: int = 1
+    seed: int = 1
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        model: Decodable,
+        state: object,
+        inputs: GenerationInputs,
+        *,
+        stop: Stop | None = None,
+        renewal: Renewal | None = None,
+        watch: Watch | None = None,
+    ) -> list[list[Hypothesis]]:
+        """The continuations of each prefix, best first; for `renewal` and `watch` see `roll_out`.
+
+        Raises: NlpcliError when a prefix leaves no room.
+        """
+        settings, prefixes, sources = self.settings, inputs.prefixes, inputs.sources
+        beams = settings.num_beams > 1 and not settings.do_sample
+        window = model.max_length if renewal is None else renewal.window
+        renewable = renewal is not None and not beams  # the hypotheses of a beam go on from states of their own
+        limits = length_limits(inputs.limits, [len(prefix) for prefix in prefixes], window, renewable=renewable)
+        device = device_of(model)
+        rules = GenerationRules(settings, prefixes, limits, prefixes if sources is None else sources, device)
+        if beams:
+            found = _beams(model, state, prefixes, rules, limits, self.n_best)
+            return [[self._with_end(one) for one in hypotheses] for hypotheses in found]
+        rows = roll_out(
+            model,
+            state,
+            prefixes,
+            StopConditions(settings.ends, limits, stop=stop),
+            constraints=rules,
+            choose=sampler(self._sampling(), prefixes, inputs.streams) if settings.do_sample else most_probable,
+            renewal=renewal,
+            watch=watch,
+        )
+        return [[self._with_end(one)] for one in rows]
+
+    def _sampling(self) -> SamplingSettings:
+        settings = self.settings
+        return SamplingSettings(settings.temperature, settings.top_k, settings.top_p, settings.min_p, self.seed)
+
+    def _with_end(self, hypothesis: Hypothesis) -> Hypothesis:
+        end = hypothesis.end
+        if end is None or end in self.special.all():
+            return hypothesis
+        return replace(hypothesis, ids=(*hypothesis.ids, end))
 
 
 def check_ids(settings: Generation, vocabulary: int, place: object) -> None:
@@ -221,8 +246,8 @@ class _BeamSearch:
         """Brings state and history to the live hypotheses, without the sentences that are done; the next tokens."""
         for row in done.nonzero()[:, 0].tolist():
             sentence = int(self.sentences[row])
-            kept = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
-            self.results[sentence] = [text for text, there in kept if text is not None and there]
+            texts = zip(self.texts[sentence], self.is_finished[row].tolist(), strict=True)
+            self.results[sentence] = [text for text, there in texts if text is not None and there]
             if not self.results[sentence]:  # all rank below what is not there, by a penalty far below 0
                 ids = tuple(self.history[row * self.beams, self.prompt :].tolist())
                 self.results[sentence] = [Hypothesis(ids, _NEVER, float(self.live[row, 0]), ended=False)]

@@ -18,7 +18,7 @@ class Hypothesis:
 
     `ids` are the new tokens, without the prefix and without the end. `logprob` is log p(ids, end | prefix, source) in
     nats under the model itself; `score` is what the search ranked by (`logprob` where it ranked by that). `ended` is
-    False when the length limit cut it; `end` is the token that ended it, where a search tells.
+    False when the length limit cut it; `end` is the token that ended it, where a search reports it.
     """
 
     ids: tuple[int, ...]
@@ -72,7 +72,7 @@ class Prefixes:
 
 
 def device_of(model: object) -> torch.device:
-    """Where a model computes; the CPU when it has no parameters to tell by."""
+    """Where a model computes; the CPU when it has no parameters."""
     parameter = next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
     return torch.device("cpu") if parameter is None else parameter.device
 

@@ -115,14 +115,14 @@ def _batch(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int) 
         _, state = reader.read(read, state)
     counts = [len(question.candidates) for question in questions]
     state = reader.spread(state, torch.repeat_interleave(torch.tensor(counts)).to(device))
-    rows, places, goals = [], [], []
+    rows, positions, targets = [], [], []
     for question in questions:
         for candidate in question.candidates:
-            places.append(len(question.prefix) - ahead - 1)
+            positions.append(len(question.prefix) - ahead - 1)
             rows.append([*question.prefix[ahead:], *candidate[:-1]])
-            goals.append(list(candidate))
+            targets.append(list(candidate))
     hidden, _ = reader.read(pad(rows, pad_id).to(device), state)
-    sums = _sums(reader.model, hidden, places, goals)
+    sums = _sums(reader.model, hidden, positions, targets)
     return [[next(sums) for _ in range(count)] for count in counts]
 
 
@@ -137,19 +137,19 @@ def _begin(reader: _Reader[Any], questions: Sequence[Completions], pad_id: int, 
 
 
 def _sums(
-    model: _WithVocabulary, hidden: Tensor, places: Sequence[int], goals: Sequence[Sequence[int]]
+    model: _WithVocabulary, hidden: Tensor, positions: Sequence[int], targets: Sequence[Sequence[int]]
 ) -> Iterator[float]:
-    """Σ_t log p(goal_t) of each row, whose first goal is predicted by the state hidden[row, place]."""
-    rows = torch.tensor([row for row, goal in enumerate(goals) for _ in goal], device=hidden.device)
-    columns = [place + i for place, goal in zip(places, goals, strict=True) for i in range(len(goal))]
+    """Σ_t log p(target_t) of each row, whose first target is predicted by the state hidden[row, position]."""
+    rows = torch.tensor([row for row, ids in enumerate(targets) for _ in ids], device=hidden.device)
+    columns = [first + i for first, ids in zip(positions, targets, strict=True) for i in range(len(ids))]
     states = hidden[rows, torch.tensor(columns, device=hidden.device)]
-    wanted = torch.tensor([id_ for goal in goals for id_ in goal], device=hidden.device)
+    flat_targets = torch.tensor([id_ for ids in targets for id_ in ids], device=hidden.device)
     parts, size = [], max(32, _LOGITS // model.output_weight.shape[0])
-    for part, goal in zip(states.split(size), wanted.split(size), strict=True):
+    for part, wanted in zip(states.split(size), flat_targets.split(size), strict=True):
         logprobs = model.logits(part).float().log_softmax(-1)
-        parts.append(logprobs.gather(1, goal[:, None])[:, 0])
+        parts.append(logprobs.gather(1, wanted[:, None])[:, 0])
     flat = iter(torch.cat(parts).double().tolist())
-    return (sum(next(flat) for _ in goal) for goal in goals)
+    return (sum(next(flat) for _ in ids) for ids in targets)
 
 
 class _WithVocabulary(Protocol):
@@ -178,7 +178,7 @@ class _Reader(Protocol[_State]):
         ...
 
     def read(self, ids: Tensor, state: _State) -> tuple[Tensor, _State]:
-        """ids (rows, n) -> states (rows, n, d_model) that predict what follows each, and what is kept."""
+        """ids (rows, n) -> states (rows, n, d_model) that predict what follows each, and the state after them."""
         ...
 
     def spread(self, state: _State, index: Tensor) -> _State:

@@ -7,17 +7,17 @@ change what is drawn, up to the rounding of the model's own logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.autoregressive import Renewal, Stop, roll_out
+from nlpcli.decoding.autoregressive import Choose, Renewal, Watch, roll_out
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.hypothesis import Hypothesis
-from nlpcli.decoding.logits_processors import GenerationRules
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
 
@@ -63,46 +63,48 @@ def sample(
     model: Decodable,
     state: object,
     prefixes: Sequence[Sequence[int]],
+    conditions: StopConditions,
     *,
-    eos: int | Sequence[int] | None,
-    max_length: int | Sequence[int],
     settings: SamplingSettings | None = None,
-    rules: GenerationRules | None = None,
     streams: Sequence[tuple[int, ...]] | None = None,
-    stop: Stop | None = None,
     renewal: Renewal | None = None,
-    watch: Callable[[int, int], None] | None = None,
-    room_for_end: bool = False,
+    watch: Watch | None = None,
 ) -> list[list[Hypothesis]]:
-    """One random continuation of each prefix, as the only one of its list; see `roll_out` for the arguments.
+    """One random continuation of each prefix, as the only one of its list; see `roll_out` and `sampler` for arguments.
 
-    streams: what tells a row's random numbers from those of others, such as (line, number of the sample); tuples of one
-    length. The row's place by default. rules: in the place of the constraints of `settings`.
     `logprob` is under the model itself, before temperature and cuts.
     """
     settings = settings or SamplingSettings()
+    found = roll_out(
+        model,
+        state,
+        prefixes,
+        conditions,
+        constraints=settings.constraints,
+        choose=sampler(settings, prefixes, streams),
+        renewal=renewal,
+        watch=watch,
+    )
+    return [[hypothesis] for hypothesis in found]
+
+
+def sampler(
+    settings: SamplingSettings, prefixes: Sequence[Sequence[int]], streams: Sequence[tuple[int, ...]] | None
+) -> Choose:
+    """Samples the next tokens, for `roll_out`.
+
+    streams: what distinguishes a row's random numbers from those of others, such as (line, number of the sample);
+    tuples of one length. The row's place if None.
+    """
     uniform = _Uniform(settings.seed, streams or [(row,) for row in range(len(prefixes))])
     starts = [len(prefix) for prefix in prefixes]
 
     def choose(logits: Tensor, rows: Tensor, position: int) -> Tensor:
         drawn = uniform.at([(row, position - starts[row]) for row in rows.tolist()])
-        kept = cut_tail(logits.float() / settings.temperature, settings)
-        return invert(kept.softmax(-1), torch.from_numpy(drawn).to(logits.device))
+        cut = cut_tail(logits.float() / settings.temperature, settings)
+        return invert(cut.softmax(-1), torch.from_numpy(drawn).to(logits.device))
 
-    found = roll_out(
-        model,
-        state,
-        prefixes,
-        eos=eos,
-        max_length=max_length,
-        constraints=rules or settings.constraints,
-        choose=choose,
-        stop=stop,
-        renewal=renewal,
-        watch=watch,
-        room_for_end=room_for_end,
-    )
-    return [[hypothesis] for hypothesis in found]
+    return choose
 
 
 def cut_tail(logits: Tensor, settings: SamplingSettings) -> Tensor:

@@ -1,8 +1,9 @@
-"""Searches that end at a text: a beam knows one end only, and here it learns the others."""
+"""When a text ends: conditions of greedy search and sampling, and a model that joins several ends for beams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,29 +11,52 @@ from torch import Tensor
 from nlpcli.models.decodable import Decodable
 from nlpcli.text import Tokenizer
 
+Stop = Callable[[Sequence[int]], bool]
+
+
+@dataclass(frozen=True)
+class StopConditions:
+    """When greedy search and sampling end a text.
+
+    - eos: the id that ends a text, or several;
+    - max_length: the most new tokens, of all texts or of each;
+    - room_for_end: the end comes on top of `max_length`, otherwise it is one of the tokens;
+    - stop(new ids): True ends a text there, its last tokens included.
+    """
+
+    eos: int | Sequence[int] | None
+    max_length: int | Sequence[int]
+    room_for_end: bool = False
+    stop: Stop | None = None
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All ids that end a text."""
+        return () if self.eos is None else (self.eos,) if isinstance(self.eos, int) else tuple(self.eos)
+
 
 class EndingAtTexts:
-    """A `Decodable` whose end is its own or any piece that begins with one of some texts.
+    """A `Decodable` whose end is its own or any token that begins with one of some texts.
 
-    P(end) = P(eos) + Σ P(piece), over these pieces, which are then never written. end: the id that stands for all of
-    them, None where there is none. Texts that no piece begins with are not known here.
+    P(end) = P(eos) + Σ P(token), over these tokens, which are then never written. end: the id that stands for all of
+    them, None where there is none. Texts that no token begins with are not known here.
     """
 
     def __init__(self, model: Decodable, tokenizer: Tokenizer, texts: Sequence[str], eos: int | None) -> None:
         self.model, self.max_length = model, model.max_length
-        self.parameters = getattr(model, "parameters", tuple)  # which tell the searches where to compute
+        self.parameters = getattr(model, "parameters", tuple)  # by which the searches find the device
         spellings = tokenizer.decode([[id_] for id_ in range(tokenizer.vocab_size)])
         found = [id_ for id_, spelling in enumerate(spellings) if spelling.startswith(tuple(texts))]
-        self._pieces = found if eos is None else [eos, *found]
-        self.end = self._pieces[0] if self._pieces else None
+        self._ends = found if eos is None else [eos, *found]
+        self.end = self._ends[0] if self._ends else None
 
     def step(self, tokens: Tensor, state: object) -> tuple[Tensor, object]:
         """See `Decodable.step`."""
         logits, state = self.model.step(tokens, state)
-        if len(self._pieces) > 1:
-            pieces = torch.tensor(self._pieces, device=logits.device)
-            together = logits[:, pieces].float().logsumexp(1).to(logits.dtype)
-            logits[:, pieces] = -torch.inf
+        if len(self._ends) > 1:
+            ends = torch.tensor(self._ends, device=logits.device)
+            together = logits[:, ends].float().logsumexp(1).to(logits.dtype)
+            logits[:, ends] = -torch.inf
             logits[:, self.end] = together
         return logits, state
 

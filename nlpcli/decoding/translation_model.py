@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.models.decodable import Decodable
 
 
@@ -33,8 +34,8 @@ class TranslationModel(Decodable, Protocol):
         """The decoder's states (batch, n, d_model) that predict what follows each token of the targets (batch, n)."""
         ...
 
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """As of any module."""
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `nlpcli.models.backbone.Backbone.attention_sites`."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -31,9 +31,10 @@ from nlpcli.decoding.cross_attention import (
     words_of_pieces,
 )
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.huggingface_generation import generate
+from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.hypothesis import Hypothesis
 from nlpcli.decoding.sampling import SamplingSettings, sample
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
@@ -133,7 +134,7 @@ class _Job:
 class Translator:
     """Translates with an encoder–decoder model, which is expected in evaluation mode on its device.
 
-    `warn` is told, in a sentence, about every line that is cut. source_tokenizer: of the sources, where it is not that
+    `warn` gets a sentence about every line that is cut. source_tokenizer: of the sources, where it is not that
     of the targets.
     """
 
@@ -252,10 +253,8 @@ class Translator:
                 self.model,
                 self.model.reorder(state, index, n) if n > 1 else state,
                 [prefix for prefix in prefixes for _ in range(n)],
-                eos=special.eos,
-                max_length=[limit for limit in limits for _ in range(n)],
+                StopConditions(special.eos, [limit for limit in limits for _ in range(n)], room_for_end=True),
                 settings=search,
-                room_for_end=True,
                 streams=[(job.line, k) for job in jobs for k in range(n)],
             )
             return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
@@ -264,10 +263,8 @@ class Translator:
                 self.model,
                 state,
                 prefixes,
-                eos=special.eos,
-                max_length=limits,
+                StopConditions(special.eos, limits, room_for_end=True),
                 constraints=search.constraints,
-                room_for_end=True,
             )
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
         return beam_search(
@@ -285,18 +282,14 @@ class Translator:
         n = self.settings.samples if generation.do_sample else 1
         index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
         rows = index.tolist()
-        found = generate(
-            self.model,
-            self.model.reorder(state, index, n) if n > 1 else state,
+        inputs = GenerationInputs(
             [prefixes[row] for row in rows],
-            generation,
-            limits=[limits[row] for row in rows],
-            special=self.tokenizer.special,
+            [limits[row] for row in rows],
             sources=[jobs[row].source for row in rows],
-            n_best=self.settings.samples,
-            seed=self.settings.seed,
             streams=[(job.line, k) for job in jobs for k in range(n)],
         )
+        decoder = HuggingFaceDecoder(generation, self.tokenizer.special, self.settings.samples, self.settings.seed)
+        found = decoder.generate(self.model, self.model.reorder(state, index, n) if n > 1 else state, inputs)
         return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
 
     def _limit(self, job: _Job) -> int:

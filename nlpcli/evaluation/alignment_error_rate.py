@@ -1,6 +1,6 @@
-"""Word alignments against a gold standard: the alignment error rate.
+"""Word alignments against a reference: the alignment error rate.
 
-With A the links of a system, S the gold links that are sure and P those that are possible, every sure one among them:
+With A the links of a system, S the sure links of the reference and P its possible ones, the sure ones among them:
 
     precision = |A ∩ P| / |A|     recall = |A ∩ S| / |S|     AER = 1 − (|A ∩ S| + |A ∩ P|) / (|A| + |S|)
 
@@ -96,14 +96,14 @@ class AlignmentErrorRate(ExampleMetric):
         def values(weights: np.ndarray) -> np.ndarray:
             return _rates(weights @ counts)
 
-        right, acceptable, links, sure = (int(total) for total in counts.sum(axis=0))
+        correct, acceptable, links, sure = (int(total) for total in counts.sum(axis=0))
         details = {
             "precision": 100 * acceptable / max(1, links),
-            "recall": 100 * right / max(1, sure),
+            "recall": 100 * correct / max(1, sure),
             "links": links,
             "sure": sure,
-            "possible": sum(len(gold.possible - gold.sure) for gold in references[0]),
-            "links_sure": right,
+            "possible": sum(len(links.possible - links.sure) for links in references[0]),
+            "links_sure": correct,
             "links_possible": acceptable,
             "examples": len(counts),
         }
@@ -118,8 +118,7 @@ class AlignmentErrorRate(ExampleMetric):
         return self.per_example(_rates(self._counts(hypotheses, references[0])))
 
     def cautions(self, hypotheses: Sequence[Links], references: Sequence[Sequence[Links]]) -> list[str]:
-        gold = references[0]
-        pairs = {"ref": self._all(gold, "ref"), "hyp": self._all(hypotheses, "hyp")}
+        pairs = {"ref": self._all(references[0], "ref"), "hyp": self._all(hypotheses, "hyp")}
         first = {side: any(0 in pair for links in pairs[side] for pair in links) for side in _SIDES}
         found = [
             f"the links of {_SIDES[side]} never contain 0, so its words may be numbered from 1; "
@@ -127,22 +126,22 @@ class AlignmentErrorRate(ExampleMetric):
             for side in _SIDES
             if any(pairs[side]) and not first[side] and any(first.values())
         ]
-        right, turned = _agreeing(pairs["hyp"], pairs["ref"])
-        if turned > right:
+        correct, turned = _agreeing(pairs["hyp"], pairs["ref"])
+        if turned > correct:
             found.append(
-                f"the number of links that match the reference is {right}, but it is {turned} with source and target "
+                f"the number of links that match the reference is {correct}, but it is {turned} with source and target "
                 "exchanged; add --reverse hyp to exchange them"
             )
         return found
 
-    def _counts(self, hypotheses: Sequence[Links], gold: Sequence[Links]) -> np.ndarray:
+    def _counts(self, hypotheses: Sequence[Links], references: Sequence[Links]) -> np.ndarray:
         """|A ∩ S|, |A ∩ P|, |A| and |S| of each sentence pair, (pairs, 4)."""
         rows = [
             (len(found & sure), len(found & possible), len(found), len(sure))
             for found, sure, possible in zip(
                 self._all(hypotheses, "hyp"),
-                (self._pairs(links.sure, "ref") for links in gold),
-                self._all(gold, "ref"),
+                (self._pairs(links.sure, "ref") for links in references),
+                self._all(references, "ref"),
                 strict=True,
             )
         ]
@@ -168,15 +167,15 @@ class AlignmentErrorRate(ExampleMetric):
             )
 
 
-def _agreeing(found: Sequence[Pairs], gold: Sequence[Pairs]) -> tuple[int, int]:
-    """How many links are gold, as they are and with their two words exchanged."""
-    right = sum(len(links & expected) for links, expected in zip(found, gold, strict=True))
-    turned = sum((j, i) in expected for links, expected in zip(found, gold, strict=True) for i, j in links)
-    return right, turned
+def _agreeing(found: Sequence[Pairs], references: Sequence[Pairs]) -> tuple[int, int]:
+    """How many links are in the reference, as they are and with their two words exchanged."""
+    correct = sum(len(links & expected) for links, expected in zip(found, references, strict=True))
+    turned = sum((j, i) in expected for links, expected in zip(found, references, strict=True) for i, j in links)
+    return correct, turned
 
 
 def _rates(counts: np.ndarray) -> np.ndarray:
     """AER (rows,) of sums |A ∩ S|, |A ∩ P|, |A|, |S| (rows, 4)."""
-    right, acceptable, links, sure = counts.T
+    correct, acceptable, links, sure = counts.T
     total = links + sure
-    return np.where(total > 0, 100 * (1 - (right + acceptable) / np.where(total > 0, total, 1)), 0.0)
+    return np.where(total > 0, 100 * (1 - (correct + acceptable) / np.where(total > 0, total, 1)), 0.0)

@@ -1,6 +1,6 @@
 """Metrics of classification: accuracy, F1, Matthews' correlation, and the confusion matrix.
 
-With TP, P and G the examples of a label that are right, predicted and in the gold, of a text of N examples:
+With TP, P and G the examples of a label that are correct, predicted and in the reference, of a text of N examples:
 
     precision = TP / P      recall = TP / G      F1 = 2·TP / (P + G)      accuracy = Σ TP / N
     MCC = (N·Σ TP - Σ P·G) / sqrt((N² - Σ P²) · (N² - Σ G²))
@@ -31,7 +31,7 @@ _SHOWN = 5  # labels named in a caution
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Which examples have which label: what is right, what is predicted, and what is in the gold.
+    """Which examples have which label: what is correct, what is predicted, and what is in the reference.
 
     Each of the three is a pair of arrays: examples (m,) and labels (m,), numbers of `labels`; an example may stand in
     it any number of times, so that sets of labels and the entities of sentences are counted alike. chosen: whether
@@ -40,93 +40,104 @@ class LabelCounts:
 
     labels: tuple[Label, ...]
     size: int
-    right: tuple[np.ndarray, np.ndarray]
+    correct: tuple[np.ndarray, np.ndarray]
     predicted: tuple[np.ndarray, np.ndarray]
-    gold: tuple[np.ndarray, np.ndarray]
+    reference: tuple[np.ndarray, np.ndarray]
     chosen: bool = False
 
     @classmethod
     def of(
-        cls, gold: Sequence[Collection[Label]], predicted: Sequence[Collection[Label]], labels: Sequence[Label] | None
+        cls,
+        references: Sequence[Collection[Label]],
+        predicted: Sequence[Collection[Label]],
+        labels: Sequence[Label] | None,
     ) -> LabelCounts:
         """Counts of sets of labels, one or any number for each example.
 
         labels: those that are counted; None for all that occur, in alphabetical order.
         """
-        true, said = [set(some) for some in gold], [set(some) for some in predicted]
+        expected, found = [set(some) for some in references], [set(some) for some in predicted]
         named = labels
         if named is None:
-            named = sorted({label for side in (true, said) for some in side for label in some}, key=str)
+            named = sorted({label for side in (expected, found) for some in side for label in some}, key=str)
         numbers = {label: number for number, label in enumerate(named)}
-        right = [some & others for some, others in zip(true, said, strict=True)]
+        correct = [some & others for some, others in zip(expected, found, strict=True)]
         return cls(
             tuple(named),
-            len(true),
-            right=_events(right, numbers),
-            predicted=_events(said, numbers),
-            gold=_events(true, numbers),
+            len(expected),
+            correct=_events(correct, numbers),
+            predicted=_events(found, numbers),
+            reference=_events(expected, numbers),
             chosen=labels is not None,
         )
 
     def sums(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (rows, size) -> right, predicted, gold of each label, (3, rows, labels)."""
+        """Weights (rows, size) -> correct, predicted, reference of each label, (3, rows, labels)."""
         width = len(self.labels)
         return np.stack(
             [
                 np.stack([np.bincount(labels, weights=row[examples], minlength=width) for row in weights])
-                for examples, labels in (self.right, self.predicted, self.gold)
+                for examples, labels in (self.correct, self.predicted, self.reference)
             ]
         )
 
 
-def f1_scores(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """2·right / (predicted + gold), 0 where both are 0; any shape."""
-    below = predicted + gold
-    return 2 * right / np.where(below > 0, below, 1)
+def f1_scores(correct: np.ndarray, predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """2·correct / (predicted + reference), 0 where both are 0; any shape."""
+    below = predicted + reference
+    return 2 * correct / np.where(below > 0, below, 1)
 
 
 def averaged_f1(sums: np.ndarray, average: str, *, chosen: bool = False) -> np.ndarray:
-    """F1 in percent of right, predicted, gold (3, rows, labels) -> (rows,); `binary` is of the one label counted.
+    """F1 in percent of correct, predicted, reference (3, rows, labels) -> (rows,); `binary`: of the one label counted.
 
     The macro average is over the labels that occur in a row, or over all if they were chosen.
     """
-    right, predicted, gold = sums
+    correct, predicted, reference = sums
     if average == "micro":
-        return 100 * f1_scores(right.sum(-1), predicted.sum(-1), gold.sum(-1))
-    each = f1_scores(right, predicted, gold)  # (rows, labels)
-    shares = gold if average == "weighted" else (predicted + gold > 0) | chosen
+        return 100 * f1_scores(correct.sum(-1), predicted.sum(-1), reference.sum(-1))
+    each = f1_scores(correct, predicted, reference)  # (rows, labels)
+    shares = reference if average == "weighted" else (predicted + reference > 0) | chosen
     total = shares.sum(-1)
     return 100 * (each * shares).sum(-1) / np.where(total > 0, total, 1)
 
 
 def label_table(sums: np.ndarray, labels: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 in percent and the gold count of each label, from right, predicted, gold (3, labels)."""
+    """Precision, recall, F1 in percent and counts of each label, from correct, predicted, reference (3, labels)."""
     return {
-        str(label): {**precision_recall(right, predicted, gold), "support": int(gold), "predicted": int(predicted)}
-        for label, right, predicted, gold in zip(labels, *sums, strict=True)
+        str(label): {
+            **precision_recall(correct, predicted, reference),
+            "support": int(reference),
+            "predicted": int(predicted),
+        }
+        for label, correct, predicted, reference in zip(labels, *sums, strict=True)
     }
 
 
-def precision_recall(right: float, predicted: float, gold: float) -> dict[str, float]:
+def precision_recall(correct: float, predicted: float, reference: float) -> dict[str, float]:
     """Precision, recall and F1 in percent; 0 for 0 / 0."""
     return {
-        "precision": 100 * float(right) / max(float(predicted), 1.0),
-        "recall": 100 * float(right) / max(float(gold), 1.0),
-        "f1": 100 * float(f1_scores(np.float64(right), np.float64(predicted), np.float64(gold))),
+        "precision": 100 * float(correct) / max(float(predicted), 1.0),
+        "recall": 100 * float(correct) / max(float(reference), 1.0),
+        "f1": 100 * float(f1_scores(np.float64(correct), np.float64(predicted), np.float64(reference))),
     }
 
 
 class Accuracy(ExampleMetric):
-    """The share of examples whose label is right; of sets of labels the share that is right as a whole."""
+    """The share of examples whose label is correct; of sets of labels the share that is correct as a whole."""
 
     name: ClassVar[str] = "accuracy"
     needs: ClassVar[str] = LABELS
 
     def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
-        right = np.array([said == true for said, true in zip(hypotheses, references[0], strict=True)], dtype=float)
-        values, count = shares(right), int(right.sum())
-        details = {"correct": count, "examples": len(right)}
-        return Measurement(len(right), once(values, len(right)), values, f"{count} of {len(right)} correct", details)
+        correct = np.array(
+            [label == wanted for label, wanted in zip(hypotheses, references[0], strict=True)], dtype=float
+        )
+        values, count = shares(correct), int(correct.sum())
+        details = {"correct": count, "examples": len(correct)}
+        return Measurement(
+            len(correct), once(values, len(correct)), values, f"{count} of {len(correct)} correct", details
+        )
 
     def sentences(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[Score]:
         self._measured(hypotheses, references)
@@ -140,8 +151,8 @@ class F1(ExampleMetric):
     """F1 of labels, averaged over them.
 
     average: `macro`: the mean of the labels' own. `micro`: of all labels together (of one label an example: the
-    accuracy, unless `labels` leaves some out). `weighted`: the mean weighted by the gold counts. `binary`: that of the
-    label `positive` alone, which is "1" or True where these are the labels.
+    accuracy, unless `labels` leaves some out). `weighted`: the mean weighted by the reference counts. `binary`: that of
+    the label `positive` alone, which is "1" or True where these are the labels.
     labels: those that are counted (a negative class is left out so); None for all that occur.
 
     Raises: NlpcliError for an unknown average, or a positive label that is not given or does not occur.
@@ -169,11 +180,11 @@ class F1(ExampleMetric):
         return f"average:{self.average}{positive}{_chosen(self.labels)}"
 
     def measure(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> Measurement:
-        gold, predicted = [(label,) for label in references[0]], [(label,) for label in hypotheses]
+        reference, predicted = [(label,) for label in references[0]], [(label,) for label in hypotheses]
         labels = self.labels
         if self.average == "binary":
-            labels = (self._positive({label for side in (gold, predicted) for (label,) in side}),)
-        return f1_measurement(LabelCounts.of(gold, predicted, labels), self.average)
+            labels = (self._positive({label for side in (reference, predicted) for (label,) in side}),)
+        return f1_measurement(LabelCounts.of(reference, predicted, labels), self.average)
 
     def cautions(self, hypotheses: Sequence[Label], references: Sequence[Sequence[Label]]) -> list[str]:
         found = unseen_labels(set(references[0]), set(hypotheses))
@@ -205,10 +216,10 @@ class Matthews(ExampleMetric):
         counts = LabelCounts.of([(label,) for label in references[0]], [(label,) for label in hypotheses], None)
 
         def values(weights: np.ndarray) -> np.ndarray:
-            right, predicted, gold = counts.sums(weights)
-            total = gold.sum(-1)
-            above = total * right.sum(-1) - (predicted * gold).sum(-1)
-            below = (total**2 - (predicted**2).sum(-1)) * (total**2 - (gold**2).sum(-1))
+            correct, predicted, reference = counts.sums(weights)
+            total = reference.sum(-1)
+            above = total * correct.sum(-1) - (predicted * reference).sum(-1)
+            below = (total**2 - (predicted**2).sum(-1)) * (total**2 - (reference**2).sum(-1))
             return 100 * above / np.sqrt(np.where(below > 0, below, np.inf))
 
         details = {"labels": len(counts.labels), "examples": counts.size}
@@ -249,9 +260,9 @@ def f1_measurement(counts: LabelCounts, average: str) -> Measurement:
     return Measurement(counts.size, once(values, counts.size), values, shown, details)
 
 
-def unseen_labels(gold: set[Label], predicted: set[Label]) -> list[str]:
+def unseen_labels(reference: set[Label], predicted: set[Label]) -> list[str]:
     """A caution where labels are predicted that the reference does not have."""
-    strange = sorted(map(str, predicted - gold))
+    strange = sorted(map(str, predicted - reference))
     if not strange:
         return []
     named = ", ".join(f"'{label}'" for label in strange[:_SHOWN]) + (", ..." if len(strange) > _SHOWN else "")
@@ -260,13 +271,13 @@ def unseen_labels(gold: set[Label], predicted: set[Label]) -> list[str]:
     return [f"these predicted labels do not occur in the reference: {named}"]
 
 
-def accuracy(gold: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
+def accuracy(references: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
     """Accuracy in percent. Raises: NlpcliError where the lengths differ or there is nothing."""
-    return Accuracy().corpus(predicted, [gold], resampling)
+    return Accuracy().corpus(predicted, [references], resampling)
 
 
 def f1(
-    gold: Sequence[Label],
+    references: Sequence[Label],
     predicted: Sequence[Label],
     average: str = "macro",
     positive: Label | None = None,
@@ -274,19 +285,23 @@ def f1(
     resampling: Resampling | None = None,
 ) -> Score:
     """F1 in percent, see `F1`. Raises: NlpcliError as there, and where the lengths differ or there is nothing."""
-    return F1(average=average, positive=positive, labels=labels).corpus(predicted, [gold], resampling)
+    return F1(average=average, positive=positive, labels=labels).corpus(predicted, [references], resampling)
 
 
-def matthews(gold: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
+def matthews(references: Sequence[Label], predicted: Sequence[Label], resampling: Resampling | None = None) -> Score:
     """Matthews' correlation times 100. Raises: NlpcliError where the lengths differ or there is nothing."""
-    return Matthews().corpus(predicted, [gold], resampling)
+    return Matthews().corpus(predicted, [references], resampling)
 
 
 def subset_accuracy(
-    gold: Sequence[Collection[Label]], predicted: Sequence[Collection[Label]], resampling: Resampling | None = None
+    references: Sequence[Collection[Label]],
+    predicted: Sequence[Collection[Label]],
+    resampling: Resampling | None = None,
 ) -> Score:
-    """The share of examples whose set of labels is right as a whole, in percent. Raises: NlpcliError."""
-    return Accuracy().corpus([frozenset(some) for some in predicted], [[frozenset(some) for some in gold]], resampling)
+    """The share of examples whose set of labels is correct as a whole, in percent. Raises: NlpcliError."""
+    return Accuracy().corpus(
+        [frozenset(some) for some in predicted], [[frozenset(some) for some in references]], resampling
+    )
 
 
 class MultiLabelF1(ExampleMetric):
@@ -325,37 +340,38 @@ class MultiLabelF1(ExampleMetric):
 
     @staticmethod
     def _each(counts: LabelCounts) -> np.ndarray:
-        sides = (counts.right, counts.predicted, counts.gold)
+        sides = (counts.correct, counts.predicted, counts.reference)
         return f1_scores(*(np.bincount(examples, minlength=counts.size) for examples, _ in sides))
 
 
 def multilabel_f1(
-    gold: Sequence[Collection[Label]],
+    references: Sequence[Collection[Label]],
     predicted: Sequence[Collection[Label]],
     labels: Sequence[Label] | None = None,
     average: str = "micro",
     resampling: Resampling | None = None,
 ) -> Score:
     """F1 of sets of labels in percent, see `MultiLabelF1`. Raises: NlpcliError."""
-    return MultiLabelF1(average=average, labels=labels).corpus(predicted, [gold], resampling)
+    return MultiLabelF1(average=average, labels=labels).corpus(predicted, [references], resampling)
 
 
-def confusion(gold: Sequence[Label], predicted: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
-    """How often label i of the gold was predicted as label j, (labels, labels) integers.
+def confusion(references: Sequence[Label], predicted: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
+    """How often label i of the reference was predicted as label j, (labels, labels) integers.
 
     Raises: NlpcliError for a label that is not among `labels`, and where the lengths differ.
     """
-    if len(gold) != len(predicted):
+    if len(references) != len(predicted):
         raise NlpcliError(
-            f"the numbers of predicted labels ({len(predicted):,}) and reference labels ({len(gold):,}) are not equal"
+            f"the numbers of predicted labels ({len(predicted):,}) and reference labels ({len(references):,}) "
+            "are not equal"
         )
     numbers = {label: number for number, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for true, said in zip(gold, predicted, strict=True):
-        for label in (true, said):
+    for wanted, found in zip(references, predicted, strict=True):
+        for label in (wanted, found):
             if label not in numbers:
                 raise unknown("label", str(label), map(str, labels))
-        table[numbers[true], numbers[said]] += 1
+        table[numbers[wanted], numbers[found]] += 1
     return table
 
 

@@ -62,14 +62,14 @@ class Spearman(Pearson):
         return self._measurement(values, len(x))
 
 
-def pearson(gold: Sequence[float], predicted: Sequence[float], resampling: Resampling | None = None) -> Score:
+def pearson(references: Sequence[float], predicted: Sequence[float], resampling: Resampling | None = None) -> Score:
     """Pearson's correlation times 100. Raises: NlpcliError for unequal lengths, nothing, or a number not finite."""
-    return Pearson().corpus(predicted, [gold], resampling)
+    return Pearson().corpus(predicted, [references], resampling)
 
 
-def spearman(gold: Sequence[float], predicted: Sequence[float], resampling: Resampling | None = None) -> Score:
+def spearman(references: Sequence[float], predicted: Sequence[float], resampling: Resampling | None = None) -> Score:
     """Spearman's correlation times 100. Raises: NlpcliError for unequal lengths, nothing, or a number not finite."""
-    return Spearman().corpus(predicted, [gold], resampling)
+    return Spearman().corpus(predicted, [references], resampling)
 
 
 def _finite(numbers: Sequence[float]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     AP = Σ_k (R_k - R_{k-1}) P_k          over the different scores from the highest on, with P_k and R_k the precision
                                           and recall of taking all examples with at least the k-th score
-    MRR = mean of 1 / rank                of the one right answer to each question
+    MRR = mean of 1 / rank                of the one correct answer to each question
 
 Both on the scale of 0 to 100. Sources: Manning, Raghavan and Schütze 2008, section 8.4; Voorhees 1999.
 """
@@ -26,23 +26,23 @@ class AveragePrecision(ExampleMetric):
     needs: ClassVar[str] = NUMBERS
 
     def measure(self, hypotheses: Sequence[float], references: Sequence[Sequence[float]]) -> Measurement:
-        scores, gold = np.asarray(hypotheses, dtype=np.float64), np.asarray(references[0])
-        wrong = gold[~np.isin(gold, (0, 1))]
+        scores, labels = np.asarray(hypotheses, dtype=np.float64), np.asarray(references[0])
+        wrong = labels[~np.isin(labels, (0, 1))]
         if wrong.size:
             raise NlpcliError(f"average precision needs references that are 0 or 1, not {wrong[0]:g}")
         order = np.argsort(-scores, kind="stable")
-        scores, gold = scores[order], gold[order]
+        scores, labels = scores[order], labels[order]
         last = np.searchsorted(-scores, -scores, side="right") - 1  # the last one with the same score
 
         def values(weights: np.ndarray) -> np.ndarray:
             taken = weights[:, order]
-            right = taken * gold
+            correct = taken * labels
             above = np.cumsum(taken, axis=1)[:, last]
-            precision = np.cumsum(right, axis=1)[:, last] / np.where(above > 0, above, 1)
-            total = right.sum(axis=1)
-            return 100 * (right * precision).sum(axis=1) / np.where(total > 0, total, 1)
+            precision = np.cumsum(correct, axis=1)[:, last] / np.where(above > 0, above, 1)
+            total = correct.sum(axis=1)
+            return 100 * (correct * precision).sum(axis=1) / np.where(total > 0, total, 1)
 
-        size, positive = len(gold), int(gold.sum())
+        size, positive = len(labels), int(labels.sum())
         return Measurement(
             size, once(values, size), values, f"{positive} of {size} positive", {"examples": size, "positive": positive}
         )
@@ -66,9 +66,11 @@ class ReciprocalRank(ExampleMetric):
         )
 
 
-def average_precision(gold: Sequence[int], scores: Sequence[float], resampling: Resampling | None = None) -> Score:
-    """Average precision in percent. Raises: NlpcliError for unequal lengths, nothing, or gold that is not 0 or 1."""
-    return AveragePrecision().corpus(scores, [gold], resampling)
+def average_precision(
+    references: Sequence[int], scores: Sequence[float], resampling: Resampling | None = None
+) -> Score:
+    """Average precision in percent. Raises: NlpcliError for unequal lengths, nothing, or references but 0 and 1."""
+    return AveragePrecision().corpus(scores, [references], resampling)
 
 
 def reciprocal_rank(ranks: Sequence[int], resampling: Resampling | None = None) -> Score:

@@ -22,7 +22,7 @@ TEXT_PAIRS = "text-pairs"  # lines
 LABELS = "labels"  # str
 NUMBERS = "numbers"  # float
 TAGS = "tags"  # the tags of a sentence, tuple[str, ...]
-ANSWERS = "answers"  # str | None (no prediction) beside tuple[str, ...], all right answers, () where there is none
+ANSWERS = "answers"  # str | None (no prediction) beside tuple[str, ...], all reference answers, () where there is none
 LINKS = "links"  # the word alignment of a sentence pair, nlpcli.evaluation.alignment_error_rate.Links
 
 
@@ -157,7 +157,7 @@ def reference_sets(texts: Sequence[Sequence[str]]) -> list[list[str | None]]:
 def reference_count(references: Sequence[Items]) -> str:
     """How many references an item has, for a signature: `2`, or `var` where some have more than others.
 
-    Of right answers () is a missing reference, unless all sets have it: then there is no answer.
+    Of reference answers () is a missing reference, unless all sets have it: then there is no answer.
     """
     if len(references) == 1:
         return "1"

@@ -41,11 +41,11 @@ def similarity_scores(
 
     judged = task.judged(examples)
     if judged == "labels":
-        gold = [example.label for example in examples]
-        said = [prediction["label"] for prediction in predictions]
+        references = [example.label for example in examples]
+        predicted = [prediction["label"] for prediction in predictions]
         return {
-            "accuracy": accuracy(gold, said, resampling),
-            "macro_f1": f1(gold, said, average="macro", resampling=resampling),
+            "accuracy": accuracy(references, predicted, resampling),
+            "macro_f1": f1(references, predicted, average="macro", resampling=resampling),
         }
     if judged == "pairs":
         return {"mrr": reciprocal_rank(ranks(examples, predictions), resampling)}
@@ -63,13 +63,13 @@ def ranks(examples: Sequence[Example], predictions: Sequence[Any]) -> list[int]:
     cosine with the first text. What belongs to an equal first text is not counted, nor is the first text itself."""
     places: dict[str, int] = {}
     rows: list[np.ndarray] = []
-    right: dict[str, set[int]] = {}
+    seconds: dict[str, set[int]] = {}
     for example, prediction in zip(examples, predictions, strict=True):
         for number, text in enumerate(example.texts[1:], start=1):
             if text not in places:
                 places[text] = len(rows)
                 rows.append(_unit(prediction.vectors[number].numpy()))
-        right.setdefault(example.texts[0], set()).add(places[example.texts[1]])
+        seconds.setdefault(example.texts[0], set()).add(places[example.texts[1]])
     candidates = np.stack(rows)
     found: list[int] = []
     size = max(_BLOCK // len(rows), 1)
@@ -78,7 +78,7 @@ def ranks(examples: Sequence[Example], predictions: Sequence[Any]) -> list[int]:
         firsts = np.stack([_unit(prediction.vectors[0].numpy()) for prediction in predictions[block]])
         for example, cosines in zip(examples[block], firsts @ candidates.T, strict=True):
             own = places[example.texts[1]]
-            left_out = (right[example.texts[0]] | {places.get(example.texts[0], own)}) - {own}
+            left_out = (seconds[example.texts[0]] | {places.get(example.texts[0], own)}) - {own}
             better = cosines > cosines[own]
             better[list(left_out)] = False
             found.append(1 + int(better.sum()))

@@ -5,8 +5,8 @@ single. Exact match is 1 for equal strings; F1 is that of the two bags of words,
 
     F1 = 2·common / (words of the prediction + words of the answer)
 
-and the best one over all right answers counts. A question without an answer is right where nothing is predicted, and
-an answer that normalises to nothing is no answer: so the script of version 2.0 has it (that of 1.1 gives F1 0 where
+and the best one over all reference answers counts. A question without an answer is correct where nothing is predicted,
+and an answer that normalizes to nothing is no answer: so the script of version 2.0 has it (that of 1.1 gives F1 0 where
 both sides are articles alone). A question without a prediction counts 0.
 
 Sources: Rajpurkar et al. 2016, section 6.1; Rajpurkar et al. 2018, section 5, and the scripts released with them.
@@ -42,18 +42,18 @@ def normalise_answer(text: str) -> str:
 
 def words_f1(predicted: str, answer: str) -> float:
     """F1 of the words of two normalised strings, 0 to 1; 1 where both are empty."""
-    said, true = predicted.split(), answer.split()
-    if not said or not true:
-        return float(said == true)
-    common = sum((Counter(said) & Counter(true)).values())
-    return 2 * common / (len(said) + len(true))
+    found, wanted = predicted.split(), answer.split()
+    if not found or not wanted:
+        return float(found == wanted)
+    common = sum((Counter(found) & Counter(wanted)).values())
+    return 2 * common / (len(found) + len(wanted))
 
 
 class ExactMatch(ExampleMetric):
-    """The share of questions whose prediction equals one of the right answers, in percent.
+    """The share of questions whose prediction equals one of the reference answers, in percent.
 
     Items: a prediction is a string ("" for "there is no answer") or None where there is none; a reference is a tuple of
-    all right answers, () or ("",) where there is no answer; of several references the answers of all count.
+    all reference answers, () or ("",) where there is no answer; of several references the answers of all count.
     `normalize_answers`: `squad` as above, or `none`: the strings as they are.
 
     Raises: NlpcliError for another normalization.
@@ -72,14 +72,14 @@ class ExactMatch(ExampleMetric):
     def choices(self) -> str:
         return f"norm:{self.normalize}"
 
-    def each(self, predicted: Sequence[str | None], gold: Sequence[Answers]) -> np.ndarray:
+    def each(self, predicted: Sequence[str | None], references: Sequence[Answers]) -> np.ndarray:
         """The score of each question, 0 to 1."""
         clean = normalise_answer if self.normalize == "squad" else str
-        scores = np.zeros(len(gold))
-        for number, (said, answers) in enumerate(zip(predicted, gold, strict=True)):
-            if said is not None:
-                right = [answer for answer in map(clean, answers) if answer] or [""]
-                scores[number] = max(self.pair(clean(said), answer) for answer in right)
+        scores = np.zeros(len(references))
+        for number, (text, answers) in enumerate(zip(predicted, references, strict=True)):
+            if text is not None:
+                wanted = [answer for answer in map(clean, answers) if answer] or [""]
+                scores[number] = max(self.pair(clean(text), answer) for answer in wanted)
         return scores
 
     def pair(self, predicted: str, answer: str) -> float:
@@ -87,32 +87,32 @@ class ExactMatch(ExampleMetric):
         return float(predicted == answer)
 
     def measure(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> Measurement:
-        gold = _together(references)
-        each = self.each(hypotheses, gold)
+        reference_answers = _together(references)
+        each = self.each(hypotheses, reference_answers)
         values = shares(each)
-        answerable = np.array([any(answers) for answers in gold])
-        details: dict[str, float] = {"questions": len(gold), "missing": sum(said is None for said in hypotheses)}
+        answerable = np.array([any(answers) for answers in reference_answers])
+        details: dict[str, float] = {"questions": len(reference_answers), "missing": hypotheses.count(None)}
         for name, group in (("has_answer", answerable), ("no_answer", ~answerable)):
             if group.any() and not group.all():
                 details |= {f"{name}_questions": int(group.sum()), name: 100 * float(each[group].mean())}
-        summary = counted(len(gold), "question")
+        summary = counted(len(reference_answers), "question")
         if "no_answer" in details:
             summary += f" (has answer = {details['has_answer']:.2f} no answer = {details['no_answer']:.2f})"
-        return Measurement(len(gold), once(values, len(gold)), values, summary, details)
+        return Measurement(len(reference_answers), once(values, len(reference_answers)), values, summary, details)
 
     def sentences(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[Score]:
         self._measured(hypotheses, references)
         return self.per_example(100 * self.each(hypotheses, _together(references)), reference_count(references))
 
     def cautions(self, hypotheses: Sequence[str | None], references: Sequence[Sequence[Answers]]) -> list[str]:
-        missing = sum(said is None for said in hypotheses)
+        missing = hypotheses.count(None)
         of = f"{missing:,} of {counted(len(hypotheses), 'question')}"
         what = "has no prediction and scores 0" if missing == 1 else "have no prediction and score 0"
         return [f"{of} {what}"] if missing else []
 
 
 class AnswerF1(ExactMatch):
-    """The mean F1 of the words of predictions and right answers, in percent."""
+    """The mean F1 of the words of predictions and reference answers, in percent."""
 
     name: ClassVar[str] = "answer-F1"
 
@@ -133,7 +133,7 @@ class Threshold(NamedTuple):
 
 
 def best_threshold(
-    gold: Sequence[Answers],
+    references: Sequence[Answers],
     predicted: Sequence[str],
     no_answer: Sequence[float],
     score: Callable[[], ExactMatch] = ExactMatch,
@@ -145,36 +145,38 @@ def best_threshold(
 
     score: `ExactMatch` or `AnswerF1`. Raises: NlpcliError where the lengths differ.
     """
-    if not len(gold) == len(predicted) == len(no_answer):
+    if not len(references) == len(predicted) == len(no_answer):
         raise NlpcliError(
-            f"the numbers of questions ({len(gold)}), predictions ({len(predicted)}) and probabilities "
+            f"the numbers of questions ({len(references)}), predictions ({len(predicted)}) and probabilities "
             f"({len(no_answer)}) are not equal"
         )
-    each = score().each(predicted, gold)
-    answerable = [any(answers) for answers in gold]
-    current = best = float(len(gold) - sum(answerable))
+    each = score().each(predicted, references)
+    answerable = [any(answers) for answers in references]
+    current = best = float(len(references) - sum(answerable))
     threshold = 0.0
-    for number in sorted(range(len(gold)), key=no_answer.__getitem__):
+    for number in sorted(range(len(references)), key=no_answer.__getitem__):
         current += each[number] if answerable[number] else -float(bool(predicted[number]))
         if current > best:
             best, threshold = current, float(no_answer[number])
-    return Threshold(100 * best / max(1, len(gold)), threshold)
+    return Threshold(100 * best / max(1, len(references)), threshold)
 
 
 def exact_match(
-    gold: Sequence[Answers], predicted: Sequence[str | None], resampling: Resampling | None = None
+    references: Sequence[Answers], predicted: Sequence[str | None], resampling: Resampling | None = None
 ) -> Score:
     """SQuAD's exact match in percent, see `ExactMatch`. Raises: NlpcliError for unequal lengths or nothing."""
-    return ExactMatch().corpus(predicted, [gold], resampling)
+    return ExactMatch().corpus(predicted, [references], resampling)
 
 
-def answer_f1(gold: Sequence[Answers], predicted: Sequence[str | None], resampling: Resampling | None = None) -> Score:
+def answer_f1(
+    references: Sequence[Answers], predicted: Sequence[str | None], resampling: Resampling | None = None
+) -> Score:
     """SQuAD's F1 in percent, see `AnswerF1`. Raises: NlpcliError for unequal lengths or nothing."""
-    return AnswerF1().corpus(predicted, [gold], resampling)
+    return AnswerF1().corpus(predicted, [references], resampling)
 
 
 def _together(references: Sequence[Sequence[Answers]]) -> Sequence[Answers]:
-    """All right answers to each question, of all references."""
+    """All reference answers to each question, of all references."""
     if len(references) == 1:
         return references[0]
     return [tuple(answer for answers in some for answer in answers) for some in zip(*references, strict=True)]

@@ -1,8 +1,8 @@
 """Metrics of tagged sentences: F1 of entities, as conlleval and seqeval define it, and the accuracy of tags.
 
-An entity is right if its type and both of its ends are:
+An entity is correct if its type and both of its ends are:
 
-    precision = right / predicted      recall = right / gold      F1 = 2·right / (predicted + gold)
+    precision = correct / predicted      recall = correct / reference      F1 = 2·correct / (predicted + reference)
 
 over the entities of all types together, in percent. Source: Tjong Kim Sang and De Meulder 2003, section 3.
 """
@@ -35,11 +35,11 @@ Tags = Sequence[str]
 class EntityF1(ExampleMetric):
     """F1 of entities over all types (micro average); details hold that of each type.
 
-    strict: entities count only if they are written as `scheme` has them; scheme None: the one in which the gold tags
-    are valid. Otherwise any sequence is read as conlleval reads it, whatever its scheme.
+    strict: entities count only if they are written as `scheme` has them; scheme None: the one in which the reference
+    tags are valid. Otherwise any sequence is read as conlleval reads it, whatever its scheme.
 
     Raises: NlpcliError for tags of another shape than `B-PER` or `O`, sentences of unequal length, a scheme without
-    `strict`, and in strict mode for gold tags that are valid in no scheme.
+    `strict`, and in strict mode for reference tags that are valid in no scheme.
     """
 
     name: ClassVar[str] = "entity-F1"
@@ -67,14 +67,13 @@ class EntityF1(ExampleMetric):
         """F1 of each sentence; 100 for one in which there is no entity, and none was found."""
         self._measured(hypotheses, references)
         counts = self._counts(hypotheses, references[0])
-        sides = (counts.right, counts.predicted, counts.gold)
-        right, predicted, gold = (np.bincount(examples, minlength=counts.size) for examples, _ in sides)
-        each = np.where(predicted + gold == 0, 1.0, f1_scores(right, predicted, gold))
+        sides = (counts.correct, counts.predicted, counts.reference)
+        correct, predicted, reference = (np.bincount(examples, minlength=counts.size) for examples, _ in sides)
+        each = np.where(predicted + reference == 0, 1.0, f1_scores(correct, predicted, reference))
         return self.per_example(100 * each)
 
     def cautions(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[str]:
-        gold = references[0]
-        scheme = self.scheme or detect_scheme(gold)
+        scheme = self.scheme or detect_scheme(references[0])
         if scheme is None:
             return [
                 "the reference tags do not follow any known tagging scheme, so entities are read as the script "
@@ -87,24 +86,24 @@ class EntityF1(ExampleMetric):
         done = "invalid entities do not count" if self.strict else "entities are read as conlleval reads them"
         return [f"{invalid:,} of {counted(len(hypotheses), 'predicted sentence')} {what} {scheme}, so {done}"]
 
-    def _counts(self, predicted: Sequence[Tags], gold: Sequence[Tags]) -> LabelCounts:
-        _check_lengths(predicted, gold)
-        found, true = self._entities(predicted, gold), self._entities(gold, gold)
-        right = [sorted(set(some) & set(others)) for some, others in zip(found, true, strict=True)]
-        types = sorted({entity.type for side in (found, true) for some in side for entity in some})
+    def _counts(self, predicted: Sequence[Tags], references: Sequence[Tags]) -> LabelCounts:
+        _check_lengths(predicted, references)
+        found, wanted = self._entities(predicted, references), self._entities(references, references)
+        correct = [sorted(set(some) & set(others)) for some, others in zip(found, wanted, strict=True)]
+        types = sorted({entity.type for side in (found, wanted) for some in side for entity in some})
         numbers = {name: number for number, name in enumerate(types)}
         return LabelCounts(
             tuple(types),
-            len(gold),
-            right=_events(right, numbers),
+            len(references),
+            correct=_events(correct, numbers),
             predicted=_events(found, numbers),
-            gold=_events(true, numbers),
+            reference=_events(wanted, numbers),
         )
 
-    def _entities(self, sentences: Sequence[Tags], gold: Sequence[Tags]) -> list[list[Entity]]:
+    def _entities(self, sentences: Sequence[Tags], references: Sequence[Tags]) -> list[list[Entity]]:
         if not self.strict:
             return [entities(tags) for tags in sentences]
-        scheme = self.scheme or detect_scheme(gold)
+        scheme = self.scheme or detect_scheme(references)
         if scheme is None:
             raise NlpcliError(
                 "the reference tags do not follow any known tagging scheme", hint="name their scheme with --scheme"
@@ -113,28 +112,28 @@ class EntityF1(ExampleMetric):
 
 
 class TagAccuracy(ExampleMetric):
-    """The share of words whose tag is right, in percent; resampled by sentences."""
+    """The share of words whose tag is correct, in percent; resampled by sentences."""
 
     name: ClassVar[str] = "tag-accuracy"
     needs: ClassVar[str] = TAGS
 
     def measure(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> Measurement:
-        right, words = self._counts(hypotheses, references[0])
-        values = shares(right, words)
-        details = {"correct": int(right.sum()), "words": int(words.sum()), "examples": len(words)}
+        correct, words = self._counts(hypotheses, references[0])
+        values = shares(correct, words)
+        details = {"correct": int(correct.sum()), "words": int(words.sum()), "examples": len(words)}
         summary = f"{details['correct']} of {counted(details['words'], 'word')} correct"
         return Measurement(len(words), once(values, len(words)), values, summary, details)
 
     def sentences(self, hypotheses: Sequence[Tags], references: Sequence[Sequence[Tags]]) -> list[Score]:
         self._measured(hypotheses, references)
-        right, words = self._counts(hypotheses, references[0])
-        return self.per_example(100 * right / np.where(words > 0, words, 1))
+        correct, words = self._counts(hypotheses, references[0])
+        return self.per_example(100 * correct / np.where(words > 0, words, 1))
 
     @staticmethod
-    def _counts(predicted: Sequence[Tags], gold: Sequence[Tags]) -> tuple[np.ndarray, np.ndarray]:
-        _check_lengths(predicted, gold)
-        right = [sum(map(str.__eq__, said, true)) for said, true in zip(predicted, gold, strict=True)]
-        return np.array(right, dtype=np.float64), np.array([len(true) for true in gold], dtype=np.float64)
+    def _counts(predicted: Sequence[Tags], references: Sequence[Tags]) -> tuple[np.ndarray, np.ndarray]:
+        _check_lengths(predicted, references)
+        correct = [sum(map(str.__eq__, tags, wanted)) for tags, wanted in zip(predicted, references, strict=True)]
+        return np.array(correct, dtype=np.float64), np.array([len(tags) for tags in references], dtype=np.float64)
 
 
 def entity_f1(
@@ -151,14 +150,14 @@ def entity_f1(
 def token_accuracy(
     gold_tags: Sequence[Tags], predicted_tags: Sequence[Tags], resampling: Resampling | None = None
 ) -> Score:
-    """The share of words whose tag is right, in percent. Raises: NlpcliError for unequal lengths or nothing."""
+    """The share of words whose tag is correct, in percent. Raises: NlpcliError for unequal lengths or nothing."""
     return TagAccuracy().corpus(predicted_tags, [gold_tags], resampling)
 
 
-def _check_lengths(predicted: Sequence[Tags], gold: Sequence[Tags]) -> None:
-    for number, (said, true) in enumerate(zip(predicted, gold, strict=True), start=1):
-        if len(said) != len(true):
-            words, tags = counted(len(true), "word"), counted(len(said), "tag")
+def _check_lengths(predicted: Sequence[Tags], references: Sequence[Tags]) -> None:
+    for number, (found, wanted) in enumerate(zip(predicted, references, strict=True), start=1):
+        if len(found) != len(wanted):
+            words, tags = counted(len(wanted), "word"), counted(len(found), "tag")
             raise NlpcliError(f"sentence {number} has {words}, but its prediction has {tags}")
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.models.padded_batch import Rows
 
 Direction = Literal["both", "left-to-right", "source-to-target"]
 Part = nn.Module | nn.Parameter
 EMBEDDINGS, FINAL, HEAD = "embeddings", "final", "head"
+ENCODER, DECODER, CROSS, SOURCE_ENCODER, OWN = "encoder", "decoder", "cross", "source-encoder", "own"
+"""Sites of attention: of an encoder and a decoder to themselves, of a decoder to its source, of an encoder of another
+language under a pretrained one, and of a model that is one stack and nothing else, as Transformer-XL and XLNet are."""
+WORDS, SENTENCES = "words", "sentences"
+"""Sites of attention with learned queries: to the words of each sentence, and to the sentences of a document."""
 
 
 class Backbone(nn.Module):
@@ -57,6 +63,11 @@ class Backbone(nn.Module):
         """What of the model a task uses: all of it."""
         return self
 
+    @property
+    def samples_attention(self) -> bool:
+        """Whether positions of a source are sampled in training, whose probabilities need a gradient of their own."""
+        return False
+
     # --- for fine-tuning and vectors
 
     @property
@@ -64,9 +75,20 @@ class Backbone(nn.Module):
         """The vectors of tokens that the model begins with; of sources, where there are two."""
         raise NotImplementedError
 
+    @property
+    def token_frequencies(self) -> Tensor | None:
+        """The share of each token in the training text (vocab,), None where it is unknown."""
+        return None
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """Parts with the names of their groups, bottom up; see `nlpcli.models.layer_groups.depth_groups`."""
         raise NotImplementedError
+
+    # --- for pictures of attention, alignments and coverage
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """Site -> its attention layers, from the bottom to the top; those a model has not are left out."""
+        return {}
 
     # --- for costs
 

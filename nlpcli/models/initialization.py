@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.positions import LearnedPositions, RelativeBias
+from nlpcli.models.recurrent_layers import initialize_layer
 from nlpcli.models.stack import Stack
 
 
@@ -19,7 +20,8 @@ def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, l
     Transformer's lineage. normal: everything normal with deviation `std`, and the matrices that write into the
     residual stream divided by √(2 · layers) (Radford et al. 2019). bert: everything normal with deviation `std`, cut
     off at twice that (Devlin et al. 2019). t5: as the fan-in of each matrix asks, queries smaller by √d_key since
-    scores are not scaled, embeddings with deviation 1 (Raffel et al. 2020, through Mesh TensorFlow).
+    scores are not scaled, embeddings with deviation 1 (Raffel et al. 2020, through Mesh TensorFlow). Recurrent layers
+    begin in one way: `initialize_layer`.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -32,6 +34,8 @@ def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, l
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             _normal(module.weight, module.embedding_dim**-0.5 if scheme == "xavier" else std, scheme)
+        elif isinstance(module, nn.RNNBase):
+            initialize_layer(module)
         elif isinstance(module, (LearnedPositions, RelativeBias)):
             _normal(module.weight, std, scheme)
     if scheme == "t5":
@@ -50,7 +54,8 @@ def _by_fan_in(model: nn.Module) -> None:
         if isinstance(module, MultiHeadAttention):
             nn.init.normal_(module.query.weight, std=(module.query.in_features * module.d_key) ** -0.5)
             for matrix in (module.key, module.value, module.output):
-                nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
+                if matrix is not None:
+                    nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
         elif isinstance(module, FeedForward):
             for part in (module.inner, module.gate, module.outer):
                 if part is not None:

@@ -12,23 +12,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence: ids, and the kind of segment of each, special tokens included.."""
+    """One sequence: ids, and the kind of segment of each, special tokens included.
+
+    sentences: the number of each token's sentence, from 0, and -1 of special tokens, where the model tells them apart.
+    """
 
     ids: Sequence[int] | np.ndarray
     segments: Sequence[int] | np.ndarray
+    sentences: Sequence[int] | np.ndarray | None = None
 
 
 @dataclass
 class Rows:
     """ids (rows, n); mask (rows, n), True where there is a token, or None; segments (rows, n) or None; ends (rows,).
 
-    ends: the place of each row's last token.
+    ends: the place of each row's last token. sentences (rows, n): see `Row`; -1 also where there is no token.
     """
 
     ids: Tensor
     mask: Tensor | None
     segments: Tensor | None
     ends: Tensor
+    sentences: Tensor | None = None
 
     def to(self, device: torch.device) -> Rows:
         def moved(field: Tensor) -> Tensor:
@@ -39,6 +44,7 @@ class Rows:
             None if self.mask is None else moved(self.mask),
             None if self.segments is None else moved(self.segments),
             moved(self.ends),
+            None if self.sentences is None else moved(self.sentences),
         )
 
     @property
@@ -56,9 +62,14 @@ def stack(rows: Sequence[Row], pad: int, *, segments: bool = True) -> Rows:
         ids[i, : lengths[i]] = row.ids
         kinds[i, : lengths[i]] = row.segments
     mask = np.arange(ids.shape[1]) < lengths[:, None]
+    sentences = None
+    if all(row.sentences is not None for row in rows):
+        sentences = np.full_like(ids, -1)
+        sentences[mask] = np.concatenate([row.sentences for row in rows if row.sentences is not None])
     return Rows(
         torch.from_numpy(ids),
         None if mask.all() else torch.from_numpy(mask),
         torch.from_numpy(kinds) if segments and kinds.any() else None,
         torch.from_numpy(lengths - 1),
+        None if sentences is None else torch.from_numpy(sentences),
     )

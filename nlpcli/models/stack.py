@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.kinds import parse_attention
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.multi_head import MultiHeadAttention
-from nlpcli.attention.patterns import Full, Pattern
+from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
+from nlpcli.attention.pattern_base import Pattern
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
@@ -42,16 +42,15 @@ class TransformerLayer(nn.Module):
     ) -> None:
         super().__init__()
         c = settings
-        attention = partial(
-            MultiHeadAttention, c.d_model, c.heads, kv_heads=c.kv_heads, d_key=c.d_key, d_value=c.d_value,
-            bias=c.attention_bias, dropout=c.attention_dropout, qk_norm=c.qk_norm, norm_eps=c.norm_eps,
-            scale=c.attention_scale,
+        attention = AttentionSettings(
+            c.heads, c.kv_heads, c.d_key, c.d_value, bias=c.attention_bias, dropout=c.attention_dropout,
+            qk_norm=c.qk_norm, norm_eps=c.norm_eps, score=c.score, aggregation=c.head_aggregation,
         )  # fmt: skip
         self.pre_norm = c.norm_position == "pre"
         self.parallel_residual = c.parallel_residual
-        self.self_attention = attention(rotary=rotary, pattern=pattern, core=core)
+        self.self_attention = MultiHeadAttention(c.d_model, attention, rotary=rotary, pattern=pattern, core=core)
         self.self_attention_norm = norm_of(c)
-        self.cross_attention = attention() if cross else None
+        self.cross_attention = MultiHeadAttention(c.d_model, attention) if cross else None
         self.cross_attention_norm = norm_of(c) if cross else None
         self.feed_forward = FeedForward(
             c.d_model, c.d_ff, activation=c.activation, bias=c.feed_forward_bias, dropout=c.activation_dropout
@@ -147,7 +146,7 @@ class Stack(nn.Module):
                     c,
                     cross=cross,
                     pattern=entry.pattern_of(causal=causal),
-                    core=entry.core(scale=c.attention_scale),
+                    core=entry.core(scale=c.score != "dot"),
                     rotary=rotary if entry.pattern == Full() else local,
                 )
             )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.core import DecodingState
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
-from nlpcli.layers.embeddings import Embedding
-from nlpcli.models.backbone import Backbone, Direction, Part, grouped
+from nlpcli.layers.embeddings import Embedding, added_positions
+from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Backbone, Direction, Part, grouped
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack, norm_of
@@ -70,13 +71,13 @@ class DecoderState:
         return sum(state.bytes() for state in self.layers)
 
 
-class _WithVocabulary(Backbone):
+class WithVocabulary(Backbone):
     """What every model that predicts tokens has: a matrix from states to logits, tied to an embedding or its own."""
 
     output_weight_owner: nn.Embedding | nn.Linear
     output_bias: nn.Parameter | None
 
-    def _add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
+    def add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
         vocab_size, width = tokens.weight.shape
         self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
@@ -91,7 +92,7 @@ class _WithVocabulary(Backbone):
         return self.output_weight_owner.weight
 
 
-class _WithDecoder(_WithVocabulary):
+class _WithDecoder(WithVocabulary):
     """What the two models with a decoder share: reading a target in one go or token by token."""
 
     decoder: Stack
@@ -104,7 +105,7 @@ class _WithDecoder(_WithVocabulary):
         self.decoder = Stack(
             c.decoder_layers, c, attention=c.decoder_attention if cross else None, cross=cross, causal=True
         )
-        self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
+        self.add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
         self.output_scale = tokens.embedding_dim**-0.5 if c.scale_output else 1.0
         self.max_length = c.position_limit
 
@@ -220,6 +221,18 @@ class EncoderDecoder(_WithDecoder):
         """See `Backbone.token_embedding`."""
         return self.encoder_embedding.tokens
 
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        sites: dict[str, Sequence[Recordable]] = {
+            ENCODER: [layer.self_attention for layer in self.encoder.layers],
+            DECODER: [layer.self_attention for layer in self.decoder.layers],
+            CROSS: [layer.cross_attention for layer in self.decoder.layers if layer.cross_attention is not None],
+        }
+        if self.source_encoder is not None:
+            stack = cast("Stack", self.source_encoder.encoder)
+            sites[SOURCE_ENCODER] = [layer.self_attention for layer in stack.layers]
+        return sites
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
         embeddings = (self.encoder_embedding, self.decoder_embedding)
@@ -275,6 +288,10 @@ class Decoder(_WithDecoder):
         """See `Backbone.token_embedding`."""
         return self.decoder_embedding.tokens
 
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {DECODER: [layer.self_attention for layer in self.decoder.layers]}
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
         return grouped([self.decoder_embedding], {"decoder": self.decoder})
@@ -285,7 +302,7 @@ class Decoder(_WithDecoder):
         return self.advance(tokens, state)[1] if tokens.size(1) else state
 
 
-class Encoder(_WithVocabulary):
+class Encoder(WithVocabulary):
     """A bidirectional encoder with the heads its pretraining needs (Devlin et al. 2019).
 
     mlm_head: for the vocabulary; pooler: for a state of the whole text; pair_head: for two classes from it.
@@ -303,7 +320,7 @@ class Encoder(_WithVocabulary):
             self.mlm_head = MaskedHead(
                 c.d_model, norm_of(c, inner), out=inner, activation=c.activation, bias=c.mlm_head_bias
             )
-            self._add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=True)
+            self.add_vocabulary(tokens, tied=c.tie in ("all", "target-output"), bias=True)
         if c.pooler:
             self.pooler = Pooler(c.d_model)
         if c.pair_head:
@@ -354,6 +371,10 @@ class Encoder(_WithVocabulary):
         """See `Backbone.token_embedding`."""
         return self.encoder_embedding.tokens
 
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {ENCODER: [layer.self_attention for layer in self.encoder.layers]}
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""
         return grouped([self.encoder_embedding], {"encoder": self.encoder}, [self.pooler])
@@ -375,9 +396,7 @@ def embedding_of(tokens: nn.Embedding, settings: TransformerConfig) -> Embedding
     c, width = settings, tokens.embedding_dim
     return Embedding(
         tokens,
-        positions=c.positions,
-        max_length=c.max_length,
-        position_offset=c.position_offset,
+        positions=added_positions(c.positions, width, max_length=c.max_length, offset=c.position_offset),
         scale=c.scale_embeddings,
         segments=c.segments,
         norm=norm_of(c, width) if c.embedding_norm else None,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.patterns import Causal, Horizon
+from nlpcli.attention.pattern_base import Horizon
+from nlpcli.attention.patterns import Causal
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
 from nlpcli.attention.states import KeyValue, KeyValueCache
 from nlpcli.config.transformer_xl_settings import SegmentRecurrentConfig, TransformerXLConfig
@@ -18,7 +20,7 @@ from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
-from nlpcli.models.backbone import EMBEDDINGS, FINAL, Backbone, Direction, Part
+from nlpcli.models.backbone import EMBEDDINGS, FINAL, OWN, Backbone, Direction, Part
 from nlpcli.models.padded_batch import Rows
 
 _CAUSAL = AttentionMask(Causal())
@@ -99,7 +101,7 @@ class TransformerXL(Backbone):
         self.memory_length = c.memory_length
         self.max_length = None
         tokens = nn.Embedding(vocab_size, c.d_model)
-        self.embedding = Embedding(tokens, positions="none", scale=True, dropout=c.dropout)
+        self.embedding = Embedding(tokens, scale=True, dropout=c.dropout)
         self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
         made = nn.ModuleList(RelativeLayer(c, norm_position=c.norm_position) for _ in range(c.decoder_layers))
         self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone
@@ -167,6 +169,10 @@ class TransformerXL(Backbone):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {OWN: [layer.attention for layer in self.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""

@@ -9,19 +9,20 @@ g holds what can be said of a position from the tokens before it in the order z,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.relative import RelativePositions
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
-from nlpcli.models.backbone import EMBEDDINGS, Backbone, Part
+from nlpcli.models.backbone import EMBEDDINGS, OWN, Backbone, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer_xl import RelativeLayer, remembered
 
@@ -43,7 +44,7 @@ class XLNet(Backbone):
         self.memory_length = c.memory_length
         self.max_length = None
         tokens = nn.Embedding(vocab_size, c.d_model)
-        self.embedding = Embedding(tokens, positions="none", scale=False, dropout=c.dropout)
+        self.embedding = Embedding(tokens, scale=False, dropout=c.dropout)
         self.query_embedding = nn.Parameter(torch.randn(c.d_model) * 0.02)  # what the query stream begins with
         self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
         made = nn.ModuleList(RelativeLayer(c, segments=True) for _ in range(c.encoder_layers))
@@ -81,6 +82,10 @@ class XLNet(Backbone):
     def token_embedding(self) -> nn.Embedding:
         """See `Backbone.token_embedding`."""
         return self.embedding.tokens
+
+    def attention_sites(self) -> Mapping[str, Sequence[Recordable]]:
+        """See `Backbone.attention_sites`."""
+        return {OWN: [layer.attention for layer in self.layers]}
 
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """See `Backbone.layer_groups`."""

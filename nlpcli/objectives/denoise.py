@@ -26,6 +26,7 @@ from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
 from nlpcli.objectives.noise_parser import parse_noise
 from nlpcli.objectives.objective import Loss, Sample
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.objectives.text_windows import Stretches, Windows
 from nlpcli.objectives.token_loss import TokenPredictor, best_tokens, token_loss
 from nlpcli.text import Tokenizer
@@ -136,6 +137,8 @@ class Denoising:
         return batch
 
     def loss(self, model: EncoderDecoder, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
+        if not self.mlm:
+            return pair_loss(model, batch, self.loss_settings), None
         return self._joined(*self._parts(model, batch, *self._states(model, batch))), None
 
     def _states(self, model: EncoderDecoder, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:

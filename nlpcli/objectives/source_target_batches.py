@@ -1,4 +1,4 @@
-"""A source that is read, a target that is predicted: the batch and the loss of everything an encoder-decoder learns.
+"""A source that is read, a target that is predicted: the batches of everything an encoder-decoder learns.
 
 p(y | x) = Π_t p(y_t | y_<t, x). The encoder reads `x … eos`; the decoder reads `bos y …` and predicts `y … eos`.
 Translation and denoising share this layout, so that a pretrained model is fine-tuned with the conventions it knows.
@@ -14,15 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
-from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import SpecialTokens
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from nlpcli.models.transformer import Decoder, EncoderDecoder
 
 Ids = Sequence[int] | np.ndarray
 
@@ -43,7 +39,10 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 @dataclass
 class PairBatch:
-    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k)."""
+    """source (batch, m), source_mask (batch, m) or None, target (batch, n) read, goal (k) predicted at `places` (k).
+
+    own (batch, n): True where a decoder reads the token that it predicts itself instead of the target's.
+    """
 
     source: Tensor
     source_mask: Tensor | None
@@ -51,6 +50,7 @@ class PairBatch:
     goal: Tensor
     places: Tensor  # of the goals in the flattened target
     tokens: int  # in source and target, padding not counted
+    own: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -125,19 +125,3 @@ def stream_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], special: 
         places=torch.tensor(ends),
         tokens=sum(map(len, streams)),
     )
-
-
-def stream_loss(model: Decoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
-    """Cross-entropy of what follows the prompts of `stream_batch`, given by a decoder."""
-    states = model.hidden(batch.target).flatten(0, 1).index_select(0, batch.places)
-    return token_loss(model, states, batch.goal, settings)
-
-
-def pair_states(model: EncoderDecoder, batch: PairBatch) -> Tensor:
-    """The decoder's states that predict `batch.goal`: (k, d_model)."""
-    return model.hidden(batch.source, batch.source_mask, batch.target).flatten(0, 1).index_select(0, batch.places)
-
-
-def pair_loss(model: EncoderDecoder, batch: PairBatch, settings: LossSettings = CROSS_ENTROPY) -> Loss:
-    """The loss of the target."""
-    return token_loss(model, pair_states(model, batch), batch.goal, settings)

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.errors import NlpcliError
-from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings, vocabulary_loss, vocabulary_nll
+from nlpcli.layers.vocabulary_loss import (
+    CROSS_ENTROPY,
+    LossSettings,
+    vocabulary_loss,
+    vocabulary_losses,
+    vocabulary_nll,
+)
 from nlpcli.objectives.objective import Loss
 
 _CHUNK_NUMBERS = 1 << 20  # logits alive at a time
@@ -52,6 +58,17 @@ def token_loss(
         check_adaptive(chosen)
         total, nll = adaptive.loss(hidden_states, model.output_weight, labels, bias=model.output_bias)
     return Loss(total, nll, labels.numel())
+
+
+def token_losses(
+    model: TokenPredictor, hidden_states: Tensor, labels: Tensor, settings: LossSettings = CROSS_ENTROPY
+) -> tuple[Loss, Tensor]:
+    """As `token_loss`, and -log p of each label (k), without gradients; of a model with a full softmax."""
+    chosen = settings if model.training else CROSS_ENTROPY
+    total, each = vocabulary_losses(
+        hidden_states, model.output_weight, labels, bias=model.output_bias, settings=chosen
+    )  # fmt: skip
+    return Loss(total, each.sum(), labels.numel()), each
 
 
 def check_adaptive(settings: LossSettings) -> None:

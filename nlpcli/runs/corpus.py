@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,21 +74,19 @@ class Corpus:
 
         Raises: NlpcliError where sentences are needed and the settings rule them out.
         """
+        from nlpcli.data.readers import TextSource
         from nlpcli.data.shards import build_shards
 
         settings = self.settings
-        options: dict[str, Any] = {
-            "documents": settings.documents,
-            "field": settings.field,
-            "column": settings.column,
-            "workers": settings.workers,
-        }
-        if sentences:
-            options["sentences"] = self._sentences()
-        shards = build_shards(self.train, tokenizer, **options)
-        if self.dev:
-            return shards, build_shards(self.dev, tokenizer, **options)
-        return shards.split(settings.dev_fraction)
+        build = partial(
+            build_shards,
+            tokenizer=tokenizer,
+            documents=TextSource(settings.documents, settings.field, settings.column),
+            sentences=self._sentences() if sentences else None,
+            workers=settings.workers,
+        )
+        shards = build(self.train)
+        return (shards, build(self.dev)) if self.dev else shards.split(settings.dev_fraction)
 
     def _sentences(self) -> str:
         if self.settings.sentences == "none":

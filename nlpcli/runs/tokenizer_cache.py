@@ -48,10 +48,14 @@ def trained_tokenizer(
 
 def _trained(texts: Callable[[], Iterable[str]], settings: TokenizerConfig, note: Callable[[str], None]) -> Any:
     from nlpcli.text import train_tokenizer
+    from nlpcli.text.tokenizer_training import CharacterSettings
     from nlpcli.text.vocabulary_limits import VocabularyTooLarge
 
     make = functools.partial(
-        train_tokenizer, settings.type, sentinels=settings.sentinels, normalization=settings.normalization
+        train_tokenizer,
+        settings.type,
+        sentinels=settings.sentinels,
+        characters=CharacterSettings(settings.normalization),
     )
     try:
         tokenizer = make(texts(), vocab_size=settings.vocab_size)

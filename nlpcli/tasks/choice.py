@@ -114,12 +114,12 @@ class Choice(Task[RowsItem, RowsBatch, Tensor]):
         ]
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
-        goals = [item.goal for item in items]
-        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+        targets = [item.target for item in items]
+        return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        assert batch.goal is not None, "examples without labels have no loss"
-        losses = nn.functional.cross_entropy(self._scores(model, batch), batch.goal, reduction="sum")
+        assert batch.targets is not None, "examples without labels have no loss"
+        losses = nn.functional.cross_entropy(self._scores(model, batch), batch.targets, reduction="sum")
         return Loss(losses, losses.detach(), batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[Tensor]:

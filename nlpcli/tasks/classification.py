@@ -127,18 +127,18 @@ class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
         return [[RowsItem(row, self._index.get(example.label))] for example, row in zip(examples, rows, strict=True)]
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
-        goals = [item.goal for item in items]
-        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+        targets = [item.target for item in items]
+        return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        assert batch.goal is not None, "examples without labels have no loss"
+        assert batch.targets is not None, "examples without labels have no loss"
         headed = cast("WithHead", model)  # `head` gives it one
         states = headed.states(batch.rows)
         logits = summed(headed.head(states, batch.rows), batch.counts).float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        losses = nn.functional.cross_entropy(logits, batch.goal, reduction="none")
+        losses = nn.functional.cross_entropy(logits, batch.targets, reduction="none")
         nll = losses.detach().sum()
-        total = (losses if weights is None else losses * weights[batch.goal]).sum()
+        total = (losses if weights is None else losses * weights[batch.targets]).sum()
         if self.lm_weight and model.training:
             total = total + self.lm_weight * _language_model_loss(cast("Decoder", headed.body), states, batch)
         return Loss(total, nll, batch.count)

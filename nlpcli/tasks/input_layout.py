@@ -6,6 +6,8 @@
     GPT          bos A cls           bos A sep B cls            start, delimiter, extract
     BART         bos A eos           bos A eos eos B eos
     T5           A eos               A eos B eos
+    hierarchical cls A sep A sep     cls A sep A sep B sep      a sep behind each sentence
+    word2vec     A                   A B
 
 Sources: Devlin et al. 2019, figure 4; Liu et al. 2019; Yang et al. 2019, section 2.5; Radford et al. 2018, figure 1;
 Lewis et al. 2020; Raffel et al. 2020.
@@ -15,13 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.counting import counted
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.padded_batch import Row
+from nlpcli.tasks.sentence_borders import SentenceBorders
+from nlpcli.text.offsets import Encoded
 from nlpcli.text.special_tokens import SpecialTokens
+
+if TYPE_CHECKING:
+    from nlpcli.text import Tokenizer
 
 _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 
@@ -30,7 +37,9 @@ _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 class Layout:
     """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
 
-    summary: the token whose state stands for the text. empty: what is read where there is nothing else.
+    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: what is read where there is
+    nothing else. sentences: for a model that tells the sentences of a text apart, of which each ends with the token
+    that is also `end`.
     """
 
     start: tuple[int, ...]
@@ -39,6 +48,7 @@ class Layout:
     segments: tuple[int, int, int] = (0, 0, 0)
     summary: str = "first"
     empty: tuple[int, ...] = ()
+    sentences: SentenceBorders | None = None
 
     @classmethod
     def of(cls, model: ModelConfig, special: SpecialTokens, info: Mapping[str, Any]) -> Layout:
@@ -52,20 +62,36 @@ class Layout:
                 name: tuple(value) if isinstance(value, list) else value for name, value in stored
             }
             return cls(**fields)
+        if model.static:
+            return cls((), (), (), summary="mean", empty=(special.unk,))
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.permutes:
             special.check("sep", "cls")
             return cls((), (special.sep,), (special.sep, special.cls), (0, 1, 2), "last")
         if model.kind == "encoder":
             special.check("cls", "sep")
+            if model.sentence_splitting is not None:
+                borders = SentenceBorders(special.sep, model.sentence_splitting)
+                return cls((special.cls,), (special.sep,), (special.sep,), sentences=borders)
             second = 1 if model.segment_count > 1 else 0
-            return cls((special.cls,), (special.sep,) * doubled, (special.sep,), (0, second, second))
+            end, summary = (special.sep,), model.text_pooling or "first"
+            return cls((special.cls,), (special.sep,) * doubled, end, (0, second, second), summary)
         if model.kind == "decoder":
             special.check("sep", "cls")
             start = () if "bos" in special.absent else (special.bos,)
             return cls(start, (special.sep,), (special.cls,), summary="last")
         start = tuple(info.get("source_start", ()))
-        return cls(start, (special.eos,) * doubled, (special.eos,), summary="last")
+        return cls(start, (special.eos,) * doubled, (special.eos,), summary=model.text_summary)
+
+    def encode(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without the special tokens around it; a model that needs them has sentences marked."""
+        return tokenizer.encode(texts) if self.sentences is None else self.sentences.encode(tokenizer, texts)
+
+    def encode_with_offsets(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
+        """As `encode`, and the span of each id in its text."""
+        if self.sentences is None:
+            return tokenizer.encode_with_offsets(texts)
+        return self.sentences.encode_with_offsets(tokenizer, texts)
 
     def room(self, texts: int, max_length: int) -> int:
         """How many tokens of the texts fit. Raises: NlpcliError when not one of each does."""
@@ -95,7 +121,8 @@ class Layout:
             kinds[-1] = 2
         if not ids:
             return Row(self.empty, [self.segments[0]] * len(self.empty))
-        return Row(ids, kinds)
+        numbers = None if self.sentences is None else self.sentences.numbers(ids, self.start + self.end)
+        return Row(ids, kinds, numbers)
 
     def first(self) -> int:
         """The place at which the first text begins."""

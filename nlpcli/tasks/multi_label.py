@@ -117,25 +117,25 @@ class MultiLabel(Task[RowsItem, RowsBatch, torch.Tensor]):
 
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
         rows = self.reader.rows(examples)
-        return [[RowsItem(row, self._goal(example))] for example, row in zip(examples, rows, strict=True)]
+        return [[RowsItem(row, self._target(example))] for example, row in zip(examples, rows, strict=True)]
 
-    def _goal(self, example: Example) -> list[float] | None:
+    def _target(self, example: Example) -> list[float] | None:
         if example.label is None:
             return None
         found = self.labels_in(example)
         return [float(label in found) for label in self.labels]
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
-        goals = [item.goal for item in items]
-        return self.reader.collate(items, None if None in goals else torch.tensor(goals))
+        targets = [item.target for item in items]
+        return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        assert batch.goal is not None, "examples without labels have no loss"
+        assert batch.targets is not None, "examples without labels have no loss"
         logits = summed(model(batch.rows), batch.counts).float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         entropy = nn.functional.binary_cross_entropy_with_logits
-        total = entropy(logits, batch.goal, pos_weight=weights, reduction="none").mean(dim=-1).sum()
-        nll = total if weights is None else entropy(logits, batch.goal, reduction="none").mean(dim=-1).sum()
+        total = entropy(logits, batch.targets, pos_weight=weights, reduction="none").mean(dim=-1).sum()
+        nll = total if weights is None else entropy(logits, batch.targets, reduction="none").mean(dim=-1).sum()
         return Loss(total, nll.detach(), batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[torch.Tensor]:

@@ -1,7 +1,7 @@
-"""Several tasks learnt at once: which is drawn how often, and how their losses add up.
+"""Several tasks learned at once: how often each is sampled, and how their losses add up.
 
 Examples of all tasks stand together in a batch (Raffel et al. 2020, section 3.5.2). Tasks that write text share the
-model's output layer and are told apart by their prefixes; tasks with heads share the body under them (Caruana 1997):
+model's output layer and differ in their prefixes; tasks with heads share the body under them (Caruana 1997):
 
     L = Σ_k w_k · (n_k / n) · L_k
 

@@ -116,17 +116,17 @@ class Regression(Task[RowsItem, RowsBatch, float]):
 
     def encode(self, examples: Sequence[Example]) -> list[list[RowsItem]]:
         rows = self.reader.rows(examples)
-        goals = [None if e.label is None else (score_in(e) - self._least) / self._span for e in examples]
-        return [[RowsItem(row, goal)] for row, goal in zip(rows, goals, strict=True)]
+        targets = [None if e.label is None else (score_in(e) - self._least) / self._span for e in examples]
+        return [[RowsItem(row, target)] for row, target in zip(rows, targets, strict=True)]
 
     def collate(self, items: Sequence[RowsItem]) -> RowsBatch:
-        goals = [item.goal for item in items]
-        return self.reader.collate(items, None if None in goals else torch.tensor(goals, dtype=torch.float32))
+        targets = [item.target for item in items]
+        return self.reader.collate(items, None if None in targets else torch.tensor(targets, dtype=torch.float32))
 
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
-        assert batch.goal is not None, "examples without labels have no loss"
+        assert batch.targets is not None, "examples without labels have no loss"
         scores = summed(model(batch.rows), batch.counts).float().squeeze(-1)
-        total = (scores - batch.goal).square().sum()
+        total = (scores - batch.targets).square().sum()
         return Loss(total, total.detach(), batch.count)
 
     def outputs(self, model: nn.Module, batch: RowsBatch) -> list[float]:

@@ -1,8 +1,8 @@
-"""Extractive question answering: where in a context the answer to a question stands, if it does.
+"""Extractive question answering: the place of the answer to a question in a context, if there is one.
 
     p(start = i) = softmax_i(u h_i)      p(end = j) = softmax_j(v h_j)
 
-over the pieces of the context and the token that stands for the whole, at which both point where there is no answer;
+over the tokens of the context and the token that stands for the whole, at which both point where there is no answer;
 the answer i … j is the one with the greatest u h_i + v h_j, i <= j. Sources: Devlin et al. 2019, sections 4.2 and 4.3.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,76 +19,24 @@ from torch import Tensor, nn
 from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.data.squad import read_questions
 from nlpcli.errors import NlpcliError
-from nlpcli.models.padded_batch import Row, Rows, stack
 from nlpcli.objectives.objective import Loss
-from nlpcli.tasks.input_layout import Layout
+from nlpcli.tasks.span_windows import SpanBatch, SpanItem, WindowReader
 from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task
-from nlpcli.tasks.text_batches import pair_line, prediction, side
+from nlpcli.tasks.text_batches import pair_line, token_head
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
-_LONGEST_QUESTION = 64  # tokens (Devlin et al. 2019, the code released with it)
 _N_BEST = 20
-_AT_ONCE = 512  # contexts cut into pieces in one go
-
-
-@dataclass(frozen=True)
-class SpanItem:
-    """A question with a window of its context.
-
-    places (k,): of the context's pieces in the row, those that are white space left out; spans (k, 2): the characters
-    of each; null: the place that means "no answer here"; goal: first and last place of the answer, or None.
-    """
-
-    row: Row
-    places: np.ndarray
-    spans: np.ndarray
-    null: int
-    goal: tuple[int, int] | None
-
-    @property
-    def size(self) -> int:
-        return len(self.row.ids)
-
-
-@dataclass
-class SpanBatch:
-    """possible (rows, n): whether an answer may begin and end there; goal (rows, 2) or None; items: what was put in."""
-
-    rows: Rows
-    possible: Tensor
-    goal: Tensor | None
-    items: list[SpanItem]
-    tokens: int
-
-    @property
-    def count(self) -> int:
-        return len(self.items)
-
-    def to(self, device: torch.device) -> SpanBatch:
-        goal = None if self.goal is None else self.goal.to(device, non_blocking=True)
-        possible = self.possible.to(device, non_blocking=True)
-        return replace(self, rows=self.rows.to(device), possible=possible, goal=goal)
-
-
-@dataclass(frozen=True)
-class _Context:
-    """ids of all pieces; of those that are not white space: the index among all, and the characters."""
-
-    ids: list[int]
-    index: np.ndarray
-    spans: np.ndarray
 
 
 class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
     """See the module.
 
-    A context that is too long is read in windows, of which neighbours share `stride` tokens (but at most half of what
-    fits); a window without the answer is one without an answer. Only the first 64 tokens of a question are read. The
-    first of several right answers is learnt.
+    A context that is too long is read in windows, see `WindowReader`; a window without the answer is one without an
+    answer. Only the first 64 tokens of a question are read. The first of several reference answers is learned.
     no_answer: whether "no answer" may be predicted: where the probability of it beside the best answer,
-    σ(null - best) with the least `null` of all windows, is above `threshold`. max_answer: in pieces.
+    σ(null - best) with the least `null` of all windows, is above `threshold`. max_answer: in tokens.
     """
 
     name: ClassVar[str] = "span"
@@ -122,9 +69,7 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
         self.max_answer = max_answer
         self.threshold = threshold
         self._head = dict(head)
-        self._layout = Layout.of(context.model, context.tokenizer.special, context.info)
-        self._room = self._layout.room(2, context.max_length)
-        self._segments = context.model.segment_count > 1
+        self.reader = WindowReader(context, stride)
 
     @classmethod
     def create(
@@ -132,12 +77,11 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
         examples: Sequence[Example],
         context: Context,
         *,
-        dropout: float = 0.1,
-        layers: str = "last",
         stride: int = 128,
         max_answer: int = 30,
         no_answer: bool | None = None,
         threshold: float = 0.5,
+        **head: Any,
     ) -> SpanExtraction:
         for example in examples:
             if example.label is None:
@@ -148,10 +92,10 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
             raise NlpcliError(f"{where}none of the training questions has an answer")
         if no_answer is None:
             no_answer = any(example.label == () for example in examples)
-        head = {"kind": "tokens", "outputs": 2, "dropout": dropout} | prediction(context) | side(context, layers)
+        settings = token_head(context, 2, **head)
         return cls(
-            context, head=head, no_answer=no_answer, stride=stride, max_answer=max_answer, threshold=threshold
-        )  # fmt: skip
+            context, head=settings, no_answer=no_answer, stride=stride, max_answer=max_answer, threshold=threshold
+        )
 
     @classmethod
     def restore(cls, description: Mapping[str, Any], context: Context) -> SpanExtraction:
@@ -198,7 +142,7 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
         return cls.read(path, columns, spans=False)
 
     def check(self, example: Example) -> None:
-        """Nothing: whatever the right answers are, a prediction is compared with their texts."""
+        """Nothing: whatever the reference answers are, a prediction is compared with their texts."""
 
     def parse(self, line: str) -> Example:
         """Question and context, which a tab divides. Raises: NlpcliError without a tab."""
@@ -209,72 +153,25 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
         return pair_line(line)
 
     def encode(self, examples: Sequence[Example]) -> list[list[SpanItem]]:
-        contexts = self._contexts({example.texts[1]: None for example in examples})
-        questions = self.context.tokenizer.encode([example.texts[0] for example in examples])
-        longest = min(_LONGEST_QUESTION, self._room // 2)
-        for example, question in zip(examples, questions, strict=True):
-            self.context.tell_cut(example, longest, len(question))
-        return [
-            self._items(example, question[:longest], contexts[example.texts[1]])
-            for example, question in zip(examples, questions, strict=True)
-        ]
-
-    def _contexts(self, texts: Mapping[str, None]) -> dict[str, _Context]:
-        found = {}
-        different = list(texts)
-        for start in range(0, len(different), _AT_ONCE):
-            part = different[start : start + _AT_ONCE]
-            for text, ids, spans in zip(part, *self.context.tokenizer.encode_with_offsets(part), strict=True):
-                where = np.array(spans, dtype=np.int32).reshape(-1, 2)
-                index = np.flatnonzero(where[:, 0] < where[:, 1])
-                found[text] = _Context(ids, index, where[index])
-        return found
-
-    def _items(self, example: Example, question: list[int], context: _Context) -> list[SpanItem]:
-        room = self._room - len(question)
-        step = room - min(self.stride, room // 2)
-        answer = None if example.label is None else _pieces_of(example.label, context.spans)
-        items = []
-        start = 0
-        while True:
-            end = min(start + room, len(context.ids))
-            row = self._layout.row(question, context.ids[start:end])
-            begin = self._layout.first() + len(question) + len(self._layout.between)
-            null = 0 if self._layout.summary == "first" else len(row.ids) - 1
-            first, last = np.searchsorted(context.index, (start, end)).tolist()
-            places = (context.index[first:last] - start + begin).astype(np.int32)
-            goal = None
-            if answer is not None:
-                inside = first <= answer[0] <= answer[1] < last
-                goal = (int(places[answer[0] - first]), int(places[answer[1] - first])) if inside else (null, null)
-            row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
-            items.append(SpanItem(row, places, context.spans[first:last], null, goal))
-            if end == len(context.ids):
-                return items
-            start += step
+        return self.reader.encode(examples)
 
     def collate(self, items: Sequence[SpanItem]) -> SpanBatch:
-        rows = stack([item.row for item in items], self.context.tokenizer.special.pad, segments=self._segments)
-        possible = np.zeros(rows.ids.shape, dtype=bool)
-        for number, item in enumerate(items):
-            possible[number, item.places] = True
-            possible[number, item.null] = True
-        goals = [item.goal for item in items]
-        goal = None if None in goals else torch.tensor(goals)
-        return SpanBatch(rows, torch.from_numpy(possible), goal, list(items), sum(item.size for item in items))
+        return self.reader.collate(items)
 
     def loss(self, model: nn.Module, batch: SpanBatch) -> Loss:
         """The mean of the losses of start and end, for each window."""
-        assert batch.goal is not None, "examples without labels have no loss"
+        assert batch.targets is not None, "examples without labels have no loss"
         logits = self._logits(model, batch).masked_fill(~batch.possible[..., None], -torch.inf)
         # (rows, n, 2) and (rows, 2): start and end are two problems with the same classes
-        losses = nn.functional.cross_entropy(logits, batch.goal, reduction="sum") / 2
+        losses = nn.functional.cross_entropy(logits, batch.targets, reduction="sum") / 2
         return Loss(losses, losses.detach(), batch.count)
 
     def outputs(self, model: nn.Module, batch: SpanBatch) -> list[np.ndarray]:
-        """(1 + k, 2) for each window: the logits of start and end, of "no answer" first and then of each piece."""
+        """(1 + k, 2) for each window: the logits of start and end, of "no answer" first and then of each token."""
         logits = self._logits(model, batch).cpu().numpy()
-        return [row[np.concatenate([[item.null], item.places])] for row, item in zip(logits, batch.items, strict=True)]
+        return [
+            row[np.concatenate([[item.null], item.positions])] for row, item in zip(logits, batch.items, strict=True)
+        ]
 
     @staticmethod
     def _logits(model: nn.Module, batch: SpanBatch) -> Tensor:
@@ -352,13 +249,13 @@ class SpanExtraction(Task[SpanItem, SpanBatch, np.ndarray]):
 
 
 def best_spans(logits: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:
-    """The best spans i … j of at most `longest` pieces by logits[i, 0] + logits[j, 1].
+    """The best spans i … j of at most `longest` tokens by logits[i, 0] + logits[j, 1].
 
     logits: (k, 2). Returns: at most `count` of (score, i, j), the best first.
     """
     size = len(logits)
     longest = min(longest, size)
-    scores = np.full((longest, size), -np.inf)  # (further pieces, first)
+    scores = np.full((longest, size), -np.inf)  # (further tokens, first)
     for more in range(longest):
         scores[more, : size - more] = logits[: size - more, 0] + logits[more:, 1]
     flat = scores.ravel()
@@ -370,19 +267,8 @@ def best_spans(logits: np.ndarray, longest: int, count: int) -> list[tuple[float
     return [(float(flat[i]), int(i % size), int(i % size + i // size)) for i in chosen]
 
 
-def _pieces_of(answers: Sequence[Any], spans: np.ndarray) -> tuple[int, int]:
-    """The first and last piece that has characters of the first answer in the context; (-1, -1) without one."""
-    answer = next((answer for answer in answers if answer.start is not None), None)
-    if answer is None:
-        return -1, -1
-    start, end = answer.start, answer.start + len(answer.text)
-    first = int(np.searchsorted(spans[:, 1], start, side="right"))
-    last = int(np.searchsorted(spans[:, 0], end, side="left")) - 1
-    return (first, last) if first <= last else (-1, -1)
-
-
 def _check(example: Example) -> None:
-    """Raises: NlpcliError for an answer that does not stand in the context where it says."""
+    """Raises: NlpcliError for an answer that the context does not contain at its start."""
     for answer in example.label or ():
         start = answer.start
         if not answer.text or start is None or example.texts[1][start : start + len(answer.text)] != answer.text:

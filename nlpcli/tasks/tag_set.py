@@ -19,7 +19,7 @@ from nlpcli.data.tag_schemes import (
 )
 from nlpcli.errors import NlpcliError, nearest
 
-_KEPT = ("BIO", "IOBES", "BILOU")  # the first prefix says that an entity begins, so that every tag has one meaning
+_UNCHANGED = ("BIO", "IOBES", "BILOU")  # the first prefix says that an entity begins, so that every tag has one meaning
 _NEARLY_ALL = 0.95  # of the words' tags: the others are taken for slips
 _SHOWN = 5
 _LETTERS = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU"}
@@ -37,7 +37,7 @@ class Tags:
 
     @classmethod
     def found(cls, examples: Sequence[Example], scheme: str = "auto") -> tuple[Tags, list[str]]:
-        """The tags of training examples, and what is to be said about them.
+        """The tags of training examples, and remarks on them.
 
         scheme: the one to write them in, `none` for tags that mark no entities; `auto`: that of the examples, BIO for
         IOB1, IOE1 and IOE2, where the tag of a word says no more than which entity goes on, or ends.
@@ -70,7 +70,7 @@ class Tags:
         if written is None:
             written, note = _nearest_scheme(examples)
             notes.append(note)
-        chosen = (written if written in _KEPT else "BIO") if scheme == "auto" else scheme_name(scheme)
+        chosen = (written if written in _UNCHANGED else "BIO") if scheme == "auto" else scheme_name(scheme)
         if chosen != written:
             notes.append(f"the tags use the scheme {written}; the model uses {chosen} in training and in its output")
         types = sorted({entity.type for tags in sentences for entity in entities(tags)})

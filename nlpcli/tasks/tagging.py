@@ -22,24 +22,24 @@ from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.tag_set import Tags
 from nlpcli.tasks.task import Context, Prediction, SampleData, Stored, Task, unknown_label
-from nlpcli.tasks.text_batches import prediction, side
+from nlpcli.tasks.text_batches import token_head
 from nlpcli.text.word_ids import WordPieces, word_pieces
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
 
-_UNKNOWN = -1  # the goal of a word whose tag is not known
+_UNKNOWN = -1  # the target of a word whose tag is not known
 
 
 @dataclass(frozen=True)
 class TagItem:
-    """A stretch of a sentence. words: first and end of those that are tagged here; places: of each in the row; goals:
-    the number of each one's tag, or None."""
+    """A stretch of a sentence. words: first and end of those that are tagged here; positions: of each in the row;
+    targets: the number of each one's tag, or None."""
 
     row: Row
     words: tuple[int, int]
-    places: np.ndarray
-    goals: np.ndarray | None
+    positions: np.ndarray
+    targets: np.ndarray | None
 
     @property
     def size(self) -> int:
@@ -48,29 +48,29 @@ class TagItem:
 
 @dataclass
 class TagBatch:
-    """rows; the words that are tagged as their row and place, (words,) each, and as many of each item as `counts`
-    says; goal (words,), -1 where it is not known, or None."""
+    """rows; the words that are tagged as their row and position, (words,) each, and as many of each item as
+    `counts` says; targets (words,), -1 where it is not known, or None."""
 
     rows: Rows
     row: Tensor
-    place: Tensor
+    position: Tensor
     counts: list[int]
-    goal: Tensor | None
+    targets: Tensor | None
     count: int
     tokens: int
 
     def to(self, device: torch.device) -> TagBatch:
-        goal = None if self.goal is None else self.goal.to(device, non_blocking=True)
-        row, place = (field.to(device, non_blocking=True) for field in (self.row, self.place))
-        return replace(self, rows=self.rows.to(device), row=row, place=place, goal=goal)
+        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
+        row, position = (field.to(device, non_blocking=True) for field in (self.row, self.position))
+        return replace(self, rows=self.rows.to(device), row=row, position=position, targets=targets)
 
 
 class Tagging(Task[TagItem, TagBatch, Tensor]):
     """See the module.
 
-    The tag of a word is told by the state of its first piece; in a decoder, which reads from left to right, by that of
-    its last. A sentence that is too long is read in several windows, which share up to half of their tokens, and each
-    word is tagged in the window that shows most of what is around it.
+    The tag of a word is predicted from the state of its first token; in a decoder, which reads from left to right,
+    from that of its last. A sentence that is too long is read in several windows, which share up to half of their
+    tokens, and each word is tagged in the window that shows most of what is around it.
     tags: how the tags of the data are written, see `Tags`. notes: what was noticed in the training examples.
     """
 
@@ -109,9 +109,8 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
         scheme: str = "auto",
     ) -> Tagging:
         tags, notes = Tags.found(examples, scheme)
-        head = {"kind": "tokens", "outputs": len(tags.names), "dropout": dropout, "recurrent": recurrent}
-        head |= prediction(context)
-        return cls(context, tags, head=head | side(context, layers), notes=notes)
+        head = token_head(context, len(tags.names), dropout=dropout, layers=layers, recurrent=recurrent)
+        return cls(context, tags, head=head, notes=notes)
 
     @classmethod
     def restore(cls, description: Mapping[str, Any], context: Context) -> Tagging:
@@ -154,44 +153,44 @@ class Tagging(Task[TagItem, TagBatch, Tensor]):
         return [self._items(example, words) for example, words in zip(examples, sentences, strict=True)]
 
     def _items(self, example: Example, words: Sequence[WordPieces]) -> list[TagItem]:
-        goals = None
+        targets = None
         if example.label is not None:
-            goals = np.array([self._index.get(tag, _UNKNOWN) for tag in self.tags_in(example)], dtype=np.int64)
+            targets = np.array([self._index.get(tag, _UNKNOWN) for tag in self.tags_in(example)], dtype=np.int64)
         sizes = [min(len(word.ids), self._room) for word in words]
         items = []
         for start, end, first, last in windows(sizes, self._room, causal=self._causal):
             ids: list[int] = []
-            places = []
+            positions = []
             for number in range(start, end):
                 size = sizes[number]
                 if first <= number < last:
                     within = size - 1 if self._causal else min(words[number].first, size - 1)
-                    places.append(self._layout.first() + len(ids) + within)
+                    positions.append(self._layout.first() + len(ids) + within)
                 ids += words[number].ids[:size]
             row = self._layout.row(ids)
-            row = Row(np.array(row.ids, dtype=np.int32), np.array(row.segments, dtype=np.int8))
-            kept = None if goals is None else goals[first:last]
-            items.append(TagItem(row, (first, last), np.array(places, dtype=np.int32), kept))
+            row = replace(row, ids=np.array(row.ids, dtype=np.int32), segments=np.array(row.segments, dtype=np.int8))
+            own = None if targets is None else targets[first:last]
+            items.append(TagItem(row, (first, last), np.array(positions, dtype=np.int32), own))
         return items
 
     def collate(self, items: Sequence[TagItem]) -> TagBatch:
         rows = stack([item.row for item in items], self.context.tokenizer.special.pad, segments=self._segments)
-        counts = [len(item.places) for item in items]
-        places = torch.from_numpy(np.concatenate([item.places for item in items]).astype(np.int64))
+        counts = [len(item.positions) for item in items]
+        positions = torch.from_numpy(np.concatenate([item.positions for item in items]).astype(np.int64))
         row = torch.repeat_interleave(torch.arange(len(items)), torch.tensor(counts))
-        goals = [item.goals for item in items if item.goals is not None]
-        goal = torch.from_numpy(np.concatenate(goals)) if len(goals) == len(items) else None
-        count = len(places) if goal is None else int((goal >= 0).sum())
-        return TagBatch(rows, row, places, counts, goal, count, sum(item.size for item in items))
+        known = [item.targets for item in items if item.targets is not None]
+        targets = torch.from_numpy(np.concatenate(known)) if len(known) == len(items) else None
+        count = len(positions) if targets is None else int((targets >= 0).sum())
+        return TagBatch(rows, row, positions, counts, targets, count, sum(item.size for item in items))
 
     def loss(self, model: nn.Module, batch: TagBatch) -> Loss:
-        assert batch.goal is not None, "examples without labels have no loss"
-        logits = model(batch.rows)[batch.row, batch.place].float()
-        loss = nn.functional.cross_entropy(logits, batch.goal, reduction="sum", ignore_index=_UNKNOWN)
+        assert batch.targets is not None, "examples without labels have no loss"
+        logits = model(batch.rows)[batch.row, batch.position].float()
+        loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum", ignore_index=_UNKNOWN)
         return Loss(loss, loss.detach(), batch.count)
 
     def outputs(self, model: nn.Module, batch: TagBatch) -> list[Tensor]:
-        logits = model(batch.rows)[batch.row, batch.place].float()
+        logits = model(batch.rows)[batch.row, batch.position].float()
         return list(logits.softmax(dim=-1).cpu().split(batch.counts))
 
     def prediction(self, example: Example, items: Sequence[TagItem], outputs: Sequence[Tensor]) -> Prediction:

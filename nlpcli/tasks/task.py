@@ -31,7 +31,7 @@ Stored = dict[str, tuple[str, dict[str, Any]]]
 """By the name of a task's metric: the metric of `nlpcli.evaluation` or of `nlpcli report`, and its options."""
 
 OnCut = Callable[[Example, int, int], None]
-"""Is told of an example whose text is cut: how many tokens are read, and how many it has."""
+"""Called for an example whose text is cut: how many tokens are read, and how many it has."""
 
 
 _SHOWN = 10
@@ -152,7 +152,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     @classmethod
     @abstractmethod
     def create(cls, examples: Sequence[Example], context: Context, *args: Any, **options: Any) -> Task[Any, Any, Any]:
-        """Raises: NlpcliError, naming file and line, for examples that can't be learnt from."""
+        """Raises: NlpcliError, naming file and line, for examples that can't be learned from."""
         ...
 
     @classmethod
@@ -176,7 +176,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @classmethod
     def read_training(cls, path: str, columns: Columns, on_bad: Callable[[NlpcliError], None]) -> Iterator[Example]:
-        """The examples to train on in a file; `on_bad` is told of those that are left out."""
+        """The examples to train on in a file; `on_bad` is called with the error of each that is left out."""
         return cls.read(path, columns)
 
     @classmethod

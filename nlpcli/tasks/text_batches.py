@@ -25,7 +25,7 @@ class RowsItem:
     """An example's rows, and what is to be predicted: a class, a set of classes, a number, …"""
 
     rows: tuple[Row, ...]
-    goal: Any = None
+    target: Any = None
 
     @property
     def size(self) -> int:
@@ -34,11 +34,11 @@ class RowsItem:
 
 @dataclass
 class RowsBatch:
-    """The rows of all items one after the other; `counts` of each item; goal as the task has it."""
+    """The rows of all items one after the other; `counts` of each item; targets as the task has them."""
 
     rows: Rows
     counts: list[int]
-    goal: Tensor | None
+    targets: Tensor | None
     tokens: int
 
     @property
@@ -46,8 +46,8 @@ class RowsBatch:
         return len(self.counts)
 
     def to(self, device: torch.device) -> RowsBatch:
-        goal = None if self.goal is None else self.goal.to(device, non_blocking=True)
-        return replace(self, rows=self.rows.to(device), goal=goal)
+        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
+        return replace(self, rows=self.rows.to(device), targets=targets)
 
 
 class TextReader:
@@ -69,7 +69,7 @@ class TextReader:
     def rows(self, examples: Sequence[Example]) -> list[tuple[Row, ...]]:
         """The rows of each example."""
         texts = [text for example in examples for text in example.texts]
-        ids = iter(self.tokenizer.encode(texts))
+        ids = iter(self.layout.encode(self.tokenizer, texts))
         return [self._laid_out(example, [next(ids) for _ in example.texts]) for example in examples]
 
     def _laid_out(self, example: Example, texts: list[list[int]]) -> tuple[Row, ...]:
@@ -78,9 +78,9 @@ class TextReader:
         self.context.tell_cut(example, room, sum(map(len, texts)))
         return tuple(self.layout.row(*cut(order, room, self.truncate)) for order in orders)
 
-    def collate(self, items: Sequence[RowsItem], goal: Tensor | None) -> RowsBatch:
+    def collate(self, items: Sequence[RowsItem], targets: Tensor | None) -> RowsBatch:
         rows = stack([row for item in items for row in item.rows], self.tokenizer.special.pad, segments=self.segments)
-        return RowsBatch(rows, [len(item.rows) for item in items], goal, sum(item.size for item in items))
+        return RowsBatch(rows, [len(item.rows) for item in items], targets, sum(item.size for item in items))
 
 
 def summed(outputs: Tensor, counts: Sequence[int]) -> Tensor:
@@ -121,6 +121,16 @@ def text_head(
     return settings | side(context, layers)
 
 
+def token_head(
+    context: Context, outputs: int, *, dropout: float = 0.1, layers: str = "last", recurrent: int | None = None
+) -> dict[str, Any]:
+    """The settings of a head with outputs for each token. recurrent: the size of an LSTM below them, 0 for none."""
+    settings: dict[str, Any] = {"kind": "tokens", "outputs": outputs, "dropout": dropout}
+    if recurrent is not None:
+        settings["recurrent"] = recurrent
+    return settings | prediction(context) | side(context, layers)
+
+
 def prediction(context: Context) -> dict[str, Any]:
     """The setting of a ModernBERT's head, which has a layer as before the vocabulary under its output; {} of others."""
     if "modernbert" not in (context.model.head_style, context.info.get("read_from")):
@@ -130,12 +140,12 @@ def prediction(context: Context) -> dict[str, Any]:
     return {"prediction": {**layer, "bias": model.mlm_head_bias}}
 
 
-def side(context: Context, layers: str, which: str = "decoder") -> dict[str, Any]:
-    """The settings that say whose states a head reads; `which` of an encoder-decoder's stacks."""
+def side(context: Context, layers: str, which: str | None = None) -> dict[str, Any]:
+    """The settings that say whose states a head reads; `which` of an encoder-decoder's stacks, None: the usual one."""
     settings: dict[str, Any] = {"layers": layers}
     if context.model.kind == "encoder-decoder":
         start = context.info.get("target_start") or [context.tokenizer.special.bos]
-        settings |= {"side": which, "start": int(start[0])}
+        settings |= {"side": which or context.model.head_side, "start": int(start[0])}
     return settings
 
 

@@ -2,7 +2,7 @@
 
 p(y | x) = Π_t p(y_t | y_<t, x), trained by cross-entropy; a prefix before x says which task is meant (Raffel et al.
 2020, section 2.4): `summarize: `, `cola sentence: `. A decoder reads x and y in one stream, after words that ask for y,
-such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learnt.
+such as GPT-2's `TL;DR:` (Radford et al. 2019, section 3.6), the prefix "{text} TL;DR:" here; only y is learned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from nlpcli.data.examples import Columns, Example, read_texts
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.evaluation.generated_text_metrics import MEASURES, generated_text_scores, stored_measures
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, pair_loss, stream_batch, stream_loss
+from nlpcli.objectives.source_target_batches import PairBatch, pair_batch, stream_batch
+from nlpcli.objectives.source_target_loss import pair_loss, stream_loss
 from nlpcli.tasks.input_layout import Layout
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
 
@@ -212,7 +213,7 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         return Example(tuple(line.split("\t", 1)) if self.wording.pairs else (line,))
 
     def encode(self, examples: Sequence[Example]) -> list[list[TextItem]]:
-        """An item of each example; of several references the first is learnt.
+        """An item of each example; of several references the first is learned.
 
         Raises: NlpcliError for an example that lacks its second text.
         """

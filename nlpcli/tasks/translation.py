@@ -5,8 +5,9 @@ p(y | x) = Π_t p(y_t | y_<t, x), in the layout of `nlpcli.objectives.source_tar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from nlpcli.data.bucketing import token_budget_batches
 from nlpcli.data.parallel_shards import ParallelShards
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.objectives.objective import Loss
-from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch, pair_loss
+from nlpcli.objectives.source_target_batches import Ids, PairBatch, pair_batch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.tasks.task import SampleData, TrainingDefaults
 from nlpcli.text import Tokenizer
 
@@ -23,14 +25,40 @@ if TYPE_CHECKING:
     from nlpcli.models.transformer import EncoderDecoder
 
 
-class Translation(TrainingDefaults):
-    """Pairs of sentences as an `Objective`; `texts` are the raw pairs, needed only when subwords are sampled.
+@dataclass(frozen=True)
+class TranslationSides:
+    """How sources and targets become ids: their tokenizers, and the ids that come before each of them.
 
-    With a sampling rate the pieces of each epoch are drawn anew (Kudo 2018; Provilkov et al. 2020); a pair that would
-    become longer than `max_length` keeps the pieces it has without. Lengths count the end of the sentence.
-    source_tokenizer: of the sources, where it is not that of the targets. source_start, target_start: ids that come
-    before every source and every target; None: bos before targets. They count in lengths, too, but the last of them
-    stands where the end of a target is not read.
+    target_start: None for bos.
+    """
+
+    source: Tokenizer
+    target: Tokenizer
+    source_start: tuple[int, ...] = ()
+    target_start: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, separate: Tokenizer | None, info: Mapping[str, Any]) -> TranslationSides:
+        """separate: the tokenizer of sources that have one of their own; info: what is known of the model."""
+        start = tuple(info.get("source_start") or ()), tuple(info.get("target_start") or ()) or None
+        return cls(separate or tokenizer, tokenizer.for_targets(), *start)
+
+
+@dataclass(frozen=True)
+class TranslationData:
+    """Pairs of sentences as ids; texts: the training pairs as text, needed only when subwords are sampled."""
+
+    train: ParallelShards
+    dev: ParallelShards | None
+    texts: Sequence[tuple[str, str]] | None = None
+
+
+class Translation(TrainingDefaults):
+    """Pairs of sentences as an `Objective`.
+
+    With a sampling rate the subwords of each epoch are sampled anew (Kudo 2018; Provilkov et al. 2020); a pair that
+    would become longer than `max_length` keeps the subwords it has without. Lengths count the end of the sentence and
+    the ids before it, but the last of a target's start stands where the end of a target is not read.
 
     Raises: NlpcliError when the tokenizer has nothing to sample from.
     """
@@ -47,49 +75,41 @@ class Translation(TrainingDefaults):
 
     def __init__(
         self,
-        train: ParallelShards,
-        dev: ParallelShards | None,
-        tokenizer: Tokenizer,
+        data: TranslationData,
+        sides: TranslationSides,
         *,
         batch_tokens: int = 4096,
         max_length: int = 256,
         loss_settings: LossSettings = CROSS_ENTROPY,
         seed: int = 1,
         sampling: float = 0.0,
-        texts: Sequence[tuple[str, str]] | None = None,
-        source_tokenizer: Tokenizer | None = None,
-        source_start: Sequence[int] = (),
-        target_start: Sequence[int] | None = None,
     ) -> None:
-        self.train = train
-        self.dev = dev
-        self.tokenizer = tokenizer
-        self.tokenizers = (source_tokenizer or tokenizer, tokenizer)
+        self.train, self.dev, self.texts = data.train, data.dev, data.texts
+        self.tokenizers = (sides.source, sides.target)
         self.batch_tokens = batch_tokens
         self.loss_settings = loss_settings
         self.seed = seed
         self.sampling = sampling
         self.max_length = max_length
-        self.texts = texts
-        self.source_start = list(source_start)
-        self.target_start = list(target_start or [tokenizer.special.bos])
+        self.source_start = list(sides.source_start)
+        self.target_start = list(sides.target_start or [sides.target.special.bos])
         # the end of sentence, and what comes before; the last id of a target's start is read in the end's place
         self.around = np.array([len(self.source_start) + 1, len(self.target_start)])
-        lengths = train.lengths + self.around
-        fits = (lengths.max(axis=1) <= max_length) & (train.lengths.min(axis=1) > 0)
-        self.kept = np.flatnonzero(fits)  # neither side empty, none too long
-        self.left_out = len(lengths) - len(self.kept)
-        self.lengths = lengths[self.kept]
+        lengths = self.train.lengths + self.around
+        fits = (lengths.max(axis=1) <= max_length) & (self.train.lengths.min(axis=1) > 0)
+        self.selected = np.flatnonzero(fits)  # the pairs to train on: neither side empty, none too long
+        self.left_out = len(lengths) - len(self.selected)
+        self.lengths = lengths[self.selected]
         if sampling:
             for one in self.tokenizers:  # raises now, not in the first step
                 one.encode(["a"], sampling=sampling, rng=np.random.default_rng(0))
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.selected)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         batches = token_budget_batches(self.lengths, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)
-        return [self.kept[batch] for batch in batches]
+        return [self.selected[batch] for batch in batches]
 
     def collate(self, item: np.ndarray, rng: np.random.Generator) -> PairBatch:
         if self.sampling:

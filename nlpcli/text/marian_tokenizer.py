@@ -28,8 +28,8 @@ _ERRORS_ONLY = 2
 class MarianModel:
     """vocabulary: piece to id. source, target: SentencePiece models. special: the ids that no text may have.
 
-    A text that begins with a code of the vocabulary such as `>>fr<<` begins with its id: that is how a model that
-    writes several languages is told which.
+    A text that begins with a code of the vocabulary such as `>>fr<<` begins with its id, which chooses the language
+    in a model that writes several.
     """
 
     file_name: ClassVar[str] = "marian.json"

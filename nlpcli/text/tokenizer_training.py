@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from nlpcli.errors import NlpcliError
@@ -18,6 +19,19 @@ COUNTED = ("chars", "words")
 """Kinds that only count: they need no size, and memory for no line."""
 
 
+@dataclass(frozen=True)
+class CharacterSettings:
+    """How characters are treated before a text is cut into tokens.
+
+    normalization, lowercase: see `nlpcli.text.normalization`. coverage: the share of all characters of the training
+    text that the tokenizer knows; the rarest ones are left out.
+    """
+
+    normalization: str = "identity"
+    lowercase: bool = False
+    coverage: float = 1.0
+
+
 def train_tokenizer(
     kind: str,
     texts: Iterable[str],
@@ -25,36 +39,33 @@ def train_tokenizer(
     vocab_size: int | None = None,
     sentinels: int = 0,
     byte_fallback: bool = True,
-    normalization: str = "identity",
-    lowercase: bool = False,
-    character_coverage: float = 1.0,
+    characters: CharacterSettings = CharacterSettings(),
     max_lines: int | None = MAX_LINES,
     seed: int = 0,
 ) -> Tokenizer:
     """A tokenizer of that kind for these texts; the same texts and settings give the same tokenizer.
 
     vocab_size: number of ids, special tokens and bytes included; may be None for chars and words (all of them).
-    max_lines: at most so many texts are kept in memory, drawn uniformly from the whole stream; None keeps all.
-        Characters and words are counted over all texts without keeping any.
-    The other settings: see `TrainingOptions` and `nlpcli.text.normalization`.
-
+    sentinels: see `TrainingOptions`.
     byte_fallback: wordpiece and words never have it, byte-bpe always.
+    max_lines: at most so many texts are kept in memory, sampled uniformly from the whole stream with `seed`; None keeps
+        all. Characters and words are counted over all texts without keeping any.
 
-    Raises: NlpcliError for an unknown kind or normalisation, no text, or a vocabulary size the text can't fill.
+    Raises: NlpcliError for an unknown kind or normalization, no text, or a vocabulary size the text can't fill.
     """
     model_class = TOKENIZERS.load(kind)
     byte_fallback = {"wordpiece": False, "words": False, "byte-bpe": True}.get(kind, byte_fallback)
-    _check(kind, vocab_size, sentinels, character_coverage, max_lines)
+    _check(kind, vocab_size, sentinels, characters.coverage, max_lines)
     special = SpecialTokens.first(sentinels)
     settings = TokenizerSettings(
         kind=kind,
-        normalization=normalization,
-        lowercase=lowercase,
+        normalization=characters.normalization,
+        lowercase=characters.lowercase,
         byte_fallback=byte_fallback,
-        character_coverage=character_coverage,
+        character_coverage=characters.coverage,
     )
-    options = TrainingOptions(vocab_size, special, byte_fallback, character_coverage, lowercase)
-    normalize = normalizer(normalization, lowercase=lowercase and kind != "wordpiece")
+    options = TrainingOptions(vocab_size, special, byte_fallback, characters.coverage, characters.lowercase)
+    normalize = normalizer(characters.normalization, lowercase=characters.lowercase and kind != "wordpiece")
     stream = _Counted(normalize(_checked(text)) for text in texts)
     chosen: Iterable[str] = stream
     if max_lines is not None and kind not in COUNTED:

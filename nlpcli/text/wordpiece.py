@@ -53,7 +53,7 @@ class WordPieceModel:
     lossless = False
 
     def __init__(self, core: Tokenizer, note: str | None = None) -> None:
-        """note: what is to be said of the text it was trained on."""
+        """note: a remark on the text it was trained on."""
         quiet_threads()
         self._core = core
         self.note = note
@@ -120,7 +120,7 @@ def _tokenizer(model: models.WordPiece, *, lowercase: bool) -> Tokenizer:
 
 
 def _note(words: dict[str, int]) -> str | None:
-    """What is to be said of words that are too long to be words."""
+    """A remark on words that are too long to be words."""
     long = [word for word in words if len(word) > _LONG_WORD]
     if not long:
         return None

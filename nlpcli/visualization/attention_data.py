@@ -1,8 +1,8 @@
 """What is drawn: the attention weights of one text, with the tokens they stand between.
 
 Whatever attends fills the same form: the heads of a Transformer's layers, the one alignment of a recurrent translator,
-the words of a sentence and the sentences of a document, the matrix that a linear attention implies, a pattern of who
-may look at whom. What draws knows nothing of models.
+the words of a sentence and the sentences of a document, the matrix that a linear attention implies, a pattern. Drawings
+know nothing of models.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Site:
     """One kind of attention in a model: all its layers and heads over the same queries and keys.
 
     name: "encoder", "decoder", "cross", "content", "query", …; title: for people. weights: for each layer an array
-    (heads, n, m), float32, n queries (the rows: who looks) and m keys (the columns: who is looked at). A row sums to 1,
-    or to 0 where a query may look at nothing. layers: the numbers of the layers, from 1; heads: those of the heads that
-    were kept, the same in every layer, from 1, or names such as "mean". signed: weights may be negative and sum to
+    (heads, n, m), float32, n queries (the rows) and m keys (the columns). A row sums to 1, or to 0 where a query may
+    attend to nothing. layers: the numbers of the layers, from 1; heads: those of the heads that were recorded, the same
+    in every layer, from 1, or names such as "mean". signed: weights may be negative and sum to
     anything (gradient times attention).
     """
 

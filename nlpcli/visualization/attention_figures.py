@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlpcli.errors import NlpcliError
-from nlpcli.visualization import figure_style
+from nlpcli.visualization import document_figure, figure_style
 from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
+from nlpcli.visualization.document_text import weighted_sentences
 from nlpcli.visualization.figure_style import Theme, needed, new_figure, place_axes
 from nlpcli.visualization.position_matrices import Matrix
-from nlpcli.visualization.token_labels import Lettering
+from nlpcli.visualization.token_labels import TokenLabels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,18 +49,21 @@ def draw(
     """The file of a figure with everything in `attention`; its size follows the number of tokens, layers and heads.
 
     format: "png", "svg" or "pdf"; theme: "light" or "dark"; dpi: dots per inch, between 10 and 1200; title: stands
-    above; warn: told what could not be drawn as it is (characters without a font). Tokens stand beside small matrices,
-    their positions from 0 beside a long one. The same attention gives the same bytes.
+    above; warn: gets a sentence about what can't be drawn (characters without a font). Tokens stand beside small
+    matrices, their positions from 0 beside a long one. Words of sentences stand as a text on the colors of their
+    weights. The same attention gives the same bytes.
     Raises: NlpcliError for a format or theme that isn't there, for nothing to draw or a picture that is too large, and
     without matplotlib.
     """
     if not attention.sites:
         raise NlpcliError("there are no attention weights to draw")
-    colours = figure_style.theme_named(theme)
+    colors = figure_style.theme_named(theme)
+    if sentences := weighted_sentences(attention):
+        return document_figure.draw(attention, sentences, colors, format=format, dpi=dpi, title=title, warn=warn)
     tokens = [token for site in attention.sites for token in (*site.queries.tokens, *site.keys.tokens)]
-    lettering = Lettering(tokens, _lines(attention, title), warn)
-    with figure_style.plain_settings(colours, lettering.families):
-        return figure_style.as_bytes(_Sheet(attention, colours, lettering, title).figure, format, dpi)
+    labels = TokenLabels(tokens, _lines(attention, title), warn)
+    with figure_style.plain_settings(colors, labels.families):
+        return figure_style.as_bytes(_Sheet(attention, colors, labels, title).figure, format, dpi)
 
 
 def draw_matrix(matrix: Matrix, *, format: str = "png", theme: str = "light", dpi: int = 150) -> bytes:
@@ -67,17 +71,17 @@ def draw_matrix(matrix: Matrix, *, format: str = "png", theme: str = "light", dp
 
     Raises: as `draw`.
     """
-    colours = figure_style.theme_named(theme)
+    colors = figure_style.theme_named(theme)
     rows, columns = matrix.values.shape
     width, height = max(3.0, min(8.0, columns * 0.12)), max(1.6, min(6.5, rows * 0.12))
     if rows == columns:
         width = height = max(width, height)
-    with figure_style.plain_settings(colours):
+    with figure_style.plain_settings(colors):
         figure = new_figure(width + 1.5, height + 1.0)
         axes = place_axes(figure, 0.65, 0.4, width, height)
         image = axes.imshow(
             matrix.values, vmin=matrix.low, vmax=matrix.high, aspect="auto", interpolation="nearest",
-            cmap=figure_style.colour_map(colours, signed=matrix.signed),
+            cmap=figure_style.color_map(colors, signed=matrix.signed),
         )  # fmt: skip
         axes.set_title(matrix.title, fontsize=_HEADING, pad=7)
         axes.set_xlabel(matrix.columns, fontsize=_LETTERS)
@@ -142,9 +146,9 @@ class _Sheet:
     It is one plane measured in inches from its upper left corner, on which a hundred matrices are drawn as fast as one.
     """
 
-    def __init__(self, attention: Attention, theme: Theme, lettering: Lettering, title: str | None) -> None:
+    def __init__(self, attention: Attention, theme: Theme, labels: TokenLabels, title: str | None) -> None:
         self.theme = theme
-        self.lettering = lettering
+        self.labels = labels
         self.measuring = new_figure(1, 1)
         self.measuring.set_dpi(600)  # so that letters are not fitted to dots, and the measures are those of print
         reach = min(_WIDEST, max(_NARROWEST, _GRID / max(_columns(site) for site in attention.sites)))
@@ -153,8 +157,8 @@ class _Sheet:
         headings = [(plan.heading, _HEADING) for plan in plans]
         beside = 0.0 if all(_is_a_pattern(site) for site in attention.sites) else _SCALE
         across = max(plan.across + beside for plan in plans)
-        below = self.filled([lettering.line(note) for note in (axes_of(attention.sites), *_notes(attention))], across)
-        lines = [(lettering.line(line), size) for line, size in above + headings] + [(line, _NOTE) for line in below]
+        below = self.filled([labels.line(note) for note in (axes_of(attention.sites), *_notes(attention))], across)
+        lines = [(labels.line(line), size) for line, size in above + headings] + [(line, _NOTE) for line in below]
         written = 1.03 * max(self.extent([line], size)[0] for line, size in lines)
         self.left = _EDGE + max(plan.left for plan in plans)
         width = self.left + max(written, across) + _EDGE
@@ -163,18 +167,18 @@ class _Sheet:
         self.figure = new_figure(width, height)
         self.axes = figure_style.plane(self.figure)
         for number, (line, size) in enumerate(above):
-            self.write(lettering.line(line), self.left, _EDGE + 0.1 + 0.26 * number, size, muted=size < _TITLE)
+            self.write(labels.line(line), (self.left, _EDGE + 0.1 + 0.26 * number), size, muted=size < _TITLE)
         self.sections(plans, top, _limits(attention.sites))
         for number, line in enumerate(below, start=1):
-            self.write(line, self.left, height - _EDGE - 0.17 * (len(below) - number) - 0.06, _NOTE, muted=True)
+            self.write(line, (self.left, height - _EDGE - 0.17 * (len(below) - number) - 0.06), _NOTE, muted=True)
 
     def plan(self, site: Site, reach: float) -> _Plan:
         n, m = len(site.queries), len(site.keys)
         cell = min(_CELL, reach / max(n, m))
         width, height = max(m * cell, _THINNEST), max(n * cell, _THINNEST)
         query_letters, key_letters = _letters(height / n), _letters(width / m)
-        left, _ = self.extent(map(self.lettering.label, site.queries.tokens), query_letters)
-        long, tall = self.extent(map(self.lettering.label, site.keys.tokens), key_letters)
+        left, _ = self.extent(map(self.labels.label, site.queries.tokens), query_letters)
+        long, tall = self.extent(map(self.labels.label, site.keys.tokens), key_letters)
         upright = long > width / m - 0.03
         above = (long if upright else tall) + 0.06
         single = len(site.layers) == len(site.heads) == 1
@@ -219,7 +223,7 @@ class _Sheet:
         """Draws a site, and gives the last of its images."""
         site, top = plan.site, top + plan.head
         rows, columns = plan.names
-        self.write(self.lettering.line(plan.heading), self.left, top - plan.head + 0.1, _HEADING)
+        self.write(self.labels.line(plan.heading), (self.left, top - plan.head + 0.1), _HEADING)
         for row, column in itertools.product(range(len(rows)), range(len(columns))):
             x, y = self.left + column * (plan.width + _GAP), top + row * (plan.height + _GAP)
             if column == 0:
@@ -228,16 +232,16 @@ class _Sheet:
                 self.label_keys(plan, x, y)
             if column == 0 and not plan.single:
                 before = self.left - plan.left + 0.1
-                self.write(rows[row], before, y + plan.height / 2, _NAME, align="center", upright=True)
+                self.write(rows[row], (before, y + plan.height / 2), _NAME, align="center", upright=True)
             if row == 0 and not plan.single:
-                self.write(columns[column], x + plan.width / 2, y - plan.above - 0.1, _NAME, align="center")
+                self.write(columns[column], (x + plan.width / 2, y - plan.above - 0.1), _NAME, align="center")
             image = self.axes.imshow(
                 plan.matrix(row, column),
                 extent=(x, x + plan.width, y + plan.height, y),
                 aspect="auto",
                 vmin=low,
                 vmax=high,
-                cmap=figure_style.colour_map(self.theme, signed=site.signed),
+                cmap=figure_style.color_map(self.theme, signed=site.signed),
                 interpolation=_interpolation(plan),
             )
             self.rule(plan, x, y)
@@ -253,7 +257,7 @@ class _Sheet:
         self.lines(plan, x, y, (0, n), (0, m), self.theme.muted, 0.6)
 
     def lines(
-        self, plan: _Plan, x: float, y: float, rows: Iterable[int], columns: Iterable[int], colour: str, width: float
+        self, plan: _Plan, x: float, y: float, rows: Iterable[int], columns: Iterable[int], color: str, width: float
     ) -> None:
         """Lines before these rows and columns of the matrix at x, y."""
         right, bottom = x + plan.width, y + plan.height
@@ -261,7 +265,7 @@ class _Sheet:
         ends = [((x, y + i * tall), (right, y + i * tall)) for i in rows]
         ends += [((x + j * wide, y), (x + j * wide, bottom)) for j in columns]
         drawn = needed("matplotlib.collections").LineCollection(
-            ends, colors=colour, linewidths=width, capstyle="projecting"
+            ends, colors=color, linewidths=width, capstyle="projecting"
         )
         self.axes.add_collection(drawn, autolim=False)
 
@@ -271,29 +275,29 @@ class _Sheet:
         if plan.query_letters:
             for i, (token, special) in enumerate(zip(side.tokens, side.special, strict=True)):
                 place = y + (i + 0.5) * pitch
-                label = self.lettering.label(token)
-                self.write(label, self.left - 0.06, place, plan.query_letters, align="right", muted=special)
+                label = self.labels.label(token)
+                self.write(label, (self.left - 0.06, place), plan.query_letters, align="right", muted=special)
         elif plan.single:
             for i in _round_numbers(len(side)):
                 place = y + (i + 0.5) * pitch
                 self.axes.plot((self.left - 0.04, self.left), (place, place), color=self.theme.muted, linewidth=0.6)
-                self.write(str(i), self.left - 0.07, place, 8, align="right")
+                self.write(str(i), (self.left - 0.07, place), 8, align="right")
 
     def label_keys(self, plan: _Plan, x: float, y: float) -> None:
         """The tokens above a matrix, or their numbers."""
         side, pitch = plan.site.keys, plan.width / len(plan.site.keys)
         if plan.key_letters:
             for j, (token, special) in enumerate(zip(side.tokens, side.special, strict=True)):
-                label, place = self.lettering.label(token), x + (j + 0.5) * pitch
+                label, place = self.labels.label(token), x + (j + 0.5) * pitch
                 self.write(
-                    label, place, y - 0.05, plan.key_letters, align="center", upright=plan.upright, muted=special,
+                    label, (place, y - 0.05), plan.key_letters, align="center", upright=plan.upright, muted=special,
                     above=True,
                 )  # fmt: skip
         elif plan.single:
             for j in _round_numbers(len(side)):
                 place = x + (j + 0.5) * pitch
                 self.axes.plot((place, place), (y - 0.04, y), color=self.theme.muted, linewidth=0.6)
-                self.write(str(j), place, y - 0.06, 8, align="center", above=True)
+                self.write(str(j), (place, y - 0.06), 8, align="center", above=True)
 
     def name_groups(self, plan: _Plan, bottom: float) -> None:
         """The names of the parts of the text, below the keys of the first column."""
@@ -301,16 +305,24 @@ class _Sheet:
         for start, end in itertools.pairwise([*_starts(keys), len(keys)]):
             if keys.groups and keys.groups[start]:
                 x = self.left + (start + end) / 2 * plan.width / len(keys)
-                self.write(self.lettering.line(keys.groups[start]), x, bottom + 0.12, _NOTE, align="center", muted=True)
+                name = self.labels.line(keys.groups[start])
+                self.write(name, (x, bottom + 0.12), _NOTE, align="center", muted=True)
 
     def write(
-        self, text: str, x: float, y: float, size: float, *, align: str = "left", muted: bool = False,
-        upright: bool = False, above: bool = False,
-    ) -> None:  # fmt: skip
-        """Text whose middle is at the height y, or which stands `above` it; upright: read from the bottom up."""
+        self,
+        text: str,
+        at: tuple[float, float],
+        size: float,
+        *,
+        align: str = "left",
+        muted: bool = False,
+        upright: bool = False,
+        above: bool = False,
+    ) -> None:
+        """Text at the point (x, y): its middle at the height y, or all of it `above`; upright: from the bottom up."""
         place = "bottom" if above else "center" if upright else "center_baseline"
-        colour = self.theme.muted if muted else self.theme.ink
-        self.axes.text(x, y, text, fontsize=size, ha=align, va=place, color=colour, rotation=90 if upright else 0)
+        color = self.theme.muted if muted else self.theme.ink
+        self.axes.text(*at, text, fontsize=size, ha=align, va=place, color=color, rotation=90 if upright else 0)
 
 
 def _lines(attention: Attention, title: str | None) -> Iterable[str]:

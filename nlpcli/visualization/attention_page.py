@@ -1,8 +1,8 @@
 """Attention as a page: one HTML file that holds its numbers, styles and scripts and asks nothing of a network.
 
-The page has three views: lines between the tokens, a grid of all heads, and a matrix. Its parts are the files of the
-folder `page`. It may run no other script and load nothing (a Content-Security-Policy names its script and style by
-their SHA-256), and what was read enters it as text only.
+The page has three views: lines between the tokens, a grid of all heads, and a matrix; of a model that attends to the
+words of each sentence also the text itself, on the colors of the weights. Its parts are the files of the folder `page`,
+which `nlpcli.visualization.html_page` puts together.
 
 Weights are stored as float16, so that a value that is read off the page has three significant decimals: it is off by
 at most 2^-11 = 0.05 % of itself (below 6e-5 of the largest, by 3e-8 of it). Where a page holds more than `FINE_UP_TO`
@@ -14,21 +14,17 @@ site's largest, and this holds for the shares.
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
-import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from nlpcli import __version__
 from nlpcli.errors import NlpcliError
 from nlpcli.visualization.attention_data import Attention, Side, Site
-from nlpcli.visualization.transformations import looks_at_itself, merge_words
+from nlpcli.visualization.document_text import WeightedSentence, meanings, weighted_sentences
+from nlpcli.visualization.html_page import fill, json_text
+from nlpcli.visualization.transformations import is_self_attention, merge_words
 
 FINE_UP_TO = 4_000_000
 """Weights of a page that keep all of float16's precision; a page with more of them is rounded more coarsely."""
@@ -37,7 +33,8 @@ MOST = 50_000_000
 """Weights that a page may hold: 512 tokens with 12 layers of 12 heads have 38 million."""
 
 _COARSE = 2.0**12
-_SCRIPTS = ("elements", "data", "colours", "state", "lines", "grid", "matrix", "page")  # in the order of their use
+_SCRIPTS = ("elements", "data", "colours", "state", "text", "lines", "grid", "matrix", "page")
+"""In the order of their use."""
 
 
 def page(attentions: Sequence[Attention], *, title: str) -> str:
@@ -56,55 +53,32 @@ def page(attentions: Sequence[Attention], *, title: str) -> str:
         )
     blocks: list[str] = []
     texts = [_text(attention, blocks, coarse=count > FINE_UP_TO) for attention in attentions if _drawn(attention)]
-    script = "".join(_part(f"{name}.js") for name in _SCRIPTS)
-    style = _part("page.css")
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    values = {
-        "policy": policy,
-        "generator": f"nlpcli {__version__}",
-        "title": html.escape(_encodable(title)),
-        "style": style,
-        "script": script,
-        "data": _json(texts),
-        "blocks": "\n".join(blocks),
-    }
-    # One pass, so that nothing that was filled in is taken for a place to fill.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _part("page.html"))
+    return fill("page", _SCRIPTS, title=title, data=json_text(texts), blocks="\n".join(blocks))
 
 
 def _drawn(attention: Attention) -> list[Site]:
     return [site for site in attention.sites if any(layer.size for layer in site.weights)]
 
 
-def _part(name: str) -> str:
-    return (files("nlpcli.visualization") / "page" / name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-
-def _encodable(text: str) -> str:
-    """Half a surrogate pair, which a file name may bring, is no character of UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _json(value: object) -> str:
-    """JSON in ASCII, without the characters that mean something to HTML: no text can end the element it is in."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&"})
-
-
 def _text(attention: Attention, blocks: list[str], coarse: bool) -> dict[str, Any]:
+    sentences = weighted_sentences(attention)
+    signed = bool(sentences) and attention.site("words").signed
     return {
         "model": attention.model,
         "texts": dict(attention.texts),
         "notes": {name: _told(note) for name, note in attention.notes.items()},
         "sites": [_site(site, blocks, coarse) for site in _drawn(attention)],
+        "sentences": [_sentence(sentence) for sentence in sentences],
+        "signed": signed,
+        "meaning": "; ".join(meanings(sentences, signed=signed)),
     }
+
+
+def _sentence(sentence: WeightedSentence) -> dict[str, Any]:
+    words = [
+        {"text": word.text, "spaced": word.spaced, "weight": float(f"{word.weight:.4g}")} for word in sentence.words
+    ]
+    return {"weight": sentence.weight if sentence.weight is None else float(f"{sentence.weight:.4g}"), "words": words}
 
 
 def _told(note: object) -> str:
@@ -128,7 +102,7 @@ def _site(site: Site, blocks: list[str], coarse: bool) -> dict[str, Any]:
         "layers": list(site.layers),
         "heads": list(site.heads),
         "signed": site.signed,
-        "self": looks_at_itself(site),
+        "self": is_self_attention(site),
         "scale": scale,
         "step": scale / _COARSE if coarse else 0,
         "blocks": numbers,

@@ -1,6 +1,6 @@
-"""Curves over the course of a run: panels with lines for several runs, told apart by colour, dash and mark.
+"""Curves over the course of a run: panels with lines for several runs, told apart by color, dash and mark.
 
-Colours are those of Okabe and Ito (2008), which people with colour-blindness can tell apart; dashes and marks tell the
+Colors are those of Okabe and Ito (2008), which people with color-blindness can tell apart; dashes and marks tell the
 runs apart without any.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nlpcli.visualization.figure_style import Theme, as_bytes, needed, new_figure, plain_settings, theme_named
-from nlpcli.visualization.token_labels import Lettering
+from nlpcli.visualization.token_labels import TokenLabels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {
+COLORS = {
     "light": ("#0072b2", "#d55e00", "#008a63", "#b5548e", "#8a6100", "#2f8fc4", "#5b5b5b"),
     "dark": ("#56b4e9", "#ff9a4d", "#2fc59a", "#e79ac4", "#e6c229", "#9ad1f5", "#c3c8ce"),
 }
@@ -32,7 +32,7 @@ _MOST_MARKED = 24  # points of a line that are marked
 @dataclass(frozen=True)
 class Line:
     """One run's curve: `run` is its number, which says how it looks; kind: "train" is drawn without marks, and thin
-    beside curves of another kind."""
+    beside curves of another kind; "points" are not joined to a curve (in a terminal only)."""
 
     label: str
     run: int
@@ -69,13 +69,13 @@ def draw(
 ) -> bytes:
     """The file of a figure with all panels, and above them the runs' names beside how their lines look.
 
-    names: of the runs, in the order of their numbers; warn: told which characters no font has. The same panels give
-    the same bytes.
+    names: of the runs, in the order of their numbers; warn: gets a sentence about characters without a font. The
+    same panels give the same bytes.
     Raises: as `nlpcli.visualization.attention_figures.draw`.
     """
-    colours = theme_named(theme)
-    lettering = Lettering((), [*names, *(panel.title for panel in panels), title or ""], warn)
-    with plain_settings(colours, lettering.families):
+    colors = theme_named(theme)
+    labels = TokenLabels((), [*names, *(panel.title for panel in panels), title or ""], warn)
+    with plain_settings(colors, labels.families):
         columns = max(1, min(columns, len(panels)))
         rows = max(1, math.ceil(len(panels) / columns))
         legend = 0.08 + 0.22 * math.ceil(len(names) / max(1, 2 * columns)) + (0.35 if title else 0.0)
@@ -85,27 +85,27 @@ def draw(
             column, row = number % columns, number // columns
             left, bottom = column * _WIDE + 0.62, height - legend - (row + 1) * _HIGH + 0.55
             axes = figure.add_axes((left / width, bottom / height, (_WIDE - 0.85) / width, (_HIGH - 0.95) / height))
-            _draw_panel(axes, panel, colours, COLOURS[theme])
+            _draw_panel(axes, panel, colors, COLORS[theme])
         _draw_legend(
             figure,
-            [lettering.line(name) for name in names],
+            [labels.line(name) for name in names],
             panels,
             theme,
             columns,
             top=1 - (0.35 / height if title else 0.0),
         )
         if title:
-            figure.text(0.5, 1 - 0.1 / height, lettering.line(title), ha="center", va="top", size=12, color=colours.ink)
+            figure.text(0.5, 1 - 0.1 / height, labels.line(title), ha="center", va="top", size=12, color=colors.ink)
         return as_bytes(figure, format, dpi)
 
 
 def panel_svg(panel: Panel, *, identity: str) -> str:
-    """One panel as an <svg> element whose colours are the page's: --ink, --muted, --grid, --run-1 …
+    """One panel as an <svg> element whose colors are the page's: --ink, --muted, --grid, --run-1 …
 
     identity: what its ids begin with, different for each panel of a page. Letters are the page's, too.
     """
     marked = Theme("#010101", "#020202", "#030303", "#040404", ("#000000", "#ffffff"), ("#000000", "#ffffff"))
-    runs = tuple(f"#0100{number:02x}" for number in range(1, len(COLOURS["light"]) + 1))
+    runs = tuple(f"#0100{number:02x}" for number in range(1, len(COLORS["light"]) + 1))
     with plain_settings(marked):
         figure = new_figure(_WIDE, _HIGH - 0.3)
         needed("matplotlib").rcParams["svg.fonttype"] = "none"
@@ -117,9 +117,9 @@ def panel_svg(panel: Panel, *, identity: str) -> str:
     text = re.sub(r' id="(?!m|p|C|D)[^"]*"', "", text)
     text = re.sub(r'( id="|"#|url\(#)', rf"\1{identity}-", text)
     variables = {"#010101": "none", "#020202": "var(--ink)", "#030303": "var(--muted)", "#040404": "var(--grid)"}
-    variables |= {colour: f"var(--run-{number})" for number, colour in enumerate(runs, start=1)}
-    for colour, variable in variables.items():
-        text = text.replace(colour, variable)
+    variables |= {color: f"var(--run-{number})" for number, color in enumerate(runs, start=1)}
+    for color, variable in variables.items():
+        text = text.replace(color, variable)
     return _unsized(text)
 
 
@@ -133,11 +133,11 @@ def _unsized(text: str) -> str:
 def key_svg(run: int) -> str:
     """How a run's lines look, as a small <svg> element for a legend in a page."""
     dash = ",".join(f"{part * 1.8:g}" for part in DASHES[run % len(DASHES)])
-    colour = f"var(--run-{run % len(COLOURS['light']) + 1})"
+    color = f"var(--run-{run % len(COLORS['light']) + 1})"
     shape = _SHAPES[MARKS[(run + run // len(MARKS)) % len(MARKS)]]
     return (
-        f'<svg class="key" viewBox="0 0 44 12" aria-hidden="true"><path d="M1 6H43" fill="none" stroke="{colour}" '
-        f'stroke-width="2" stroke-dasharray="{dash}"/><path d="{shape}" fill="{colour}" stroke="none"/></svg>'
+        f'<svg class="key" viewBox="0 0 44 12" aria-hidden="true"><path d="M1 6H43" fill="none" stroke="{color}" '
+        f'stroke-width="2" stroke-dasharray="{dash}"/><path d="{shape}" fill="{color}" stroke="none"/></svg>'
     )
 
 
@@ -152,7 +152,7 @@ _SHAPES = {
 }
 
 
-def _draw_panel(axes: Axes, panel: Panel, theme: Theme, colours: Sequence[str], *, titled: bool = True) -> None:
+def _draw_panel(axes: Axes, panel: Panel, theme: Theme, colors: Sequence[str], *, titled: bool = True) -> None:
     ticker = needed("matplotlib.ticker")
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
@@ -160,7 +160,7 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme, colours: Sequence[str], 
     axes.set_axisbelow(True)
     thin = any(line.kind != "train" for line in panel.lines)
     for line in panel.lines:
-        _draw_line(axes, line, colours, thin=thin)
+        _draw_line(axes, line, colors, thin=thin)
     if panel.right is not None:
         axes.set_xlim(-0.02 * panel.right, 1.02 * panel.right)
     if panel.logarithmic:
@@ -180,14 +180,14 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme, colours: Sequence[str], 
         axes.set_title(panel.title + way, size=10, loc="left", pad=6)
 
 
-def _draw_line(axes: Axes, line: Line, colours: Sequence[str], *, thin: bool) -> None:
+def _draw_line(axes: Axes, line: Line, colors: Sequence[str], *, thin: bool) -> None:
     """thin: whether training stands back behind other curves."""
     train = line.kind == "train"
     marked = not train or len(line.x) == 1
     axes.plot(
         line.x,
         line.y,
-        color=colours[line.run % len(colours)],
+        color=colors[line.run % len(colors)],
         linewidth=(1.0 if thin else 1.5) if train else 1.8,
         alpha=0.6 if train and thin else 1.0,
         dashes=DASHES[line.run % len(DASHES)] or (None, None),
@@ -214,9 +214,9 @@ def _draw_legend(
     figure: Figure, names: Sequence[str], panels: Sequence[Panel], theme: str, columns: int, *, top: float
 ) -> None:
     lines = needed("matplotlib.lines")
-    colours = COLOURS[theme]
+    colors = COLORS[theme]
     handles = [
-        lines.Line2D([], [], color=colours[n % len(colours)], dashes=DASHES[n % len(DASHES)] or (None, None),
+        lines.Line2D([], [], color=colors[n % len(colors)], dashes=DASHES[n % len(DASHES)] or (None, None),
                      marker=MARKS[(n + n // len(MARKS)) % len(MARKS)], markersize=4.2, linewidth=1.8)
         for n in range(len(names))
     ]  # fmt: skip

@@ -23,7 +23,7 @@ _WIDEST = 2**15  # pixels: more than any screen or printer shows, and about what
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours: of the paper, of writing on it, of what stands back, of lines, and of numbers.
+    """Colors: of the paper, of writing on it, of what stands back, of lines, and of numbers.
 
     shades: from 0 to the largest number; poles: from the most negative number through 0 to the most positive.
     """
@@ -103,9 +103,9 @@ def plain_settings(theme: Theme, families: tuple[str, ...] = ("DejaVu Sans",)) -
         yield
 
 
-def colour_map(theme: Theme, *, signed: bool) -> Colormap:
-    colours = needed("matplotlib.colors")
-    return colours.LinearSegmentedColormap.from_list("nlpcli", theme.poles if signed else theme.shades)
+def color_map(theme: Theme, *, signed: bool) -> Colormap:
+    colors = needed("matplotlib.colors")
+    return colors.LinearSegmentedColormap.from_list("nlpcli", theme.poles if signed else theme.shades)
 
 
 def new_figure(width: float, height: float) -> Figure:

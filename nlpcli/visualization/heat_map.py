@@ -1,7 +1,7 @@
-"""Numbers as cells of a terminal: shades, colours, their scale and its legend.
+"""Numbers as cells of a terminal: shades, colors, their scale and its legend.
 
 A line is a list of spans, (text, style); a style is what an SGR escape sequence holds ("1", "48;5;17"), empty for none.
-The 256 colours that every terminal has are enough; a map brings its own dark ground, so that it reads the same on dark
+The 256 colors that every terminal has are enough; a map brings its own dark ground, so that it reads the same on dark
 and on light terminals.
 """
 
@@ -30,22 +30,22 @@ _UPPER, _LOWER, _FULL = "▀", "▄", "█"
 
 @dataclass(frozen=True)
 class Ink:
-    """What may be used: colours, and characters beyond ASCII."""
+    """What may be used: colors, and characters beyond ASCII."""
 
-    colour: bool
+    color: bool
     unicode: bool
 
     @property
     def halves(self) -> bool:
         """Whether a line of text can hold two rows."""
-        return self.colour and self.unicode
+        return self.color and self.unicode
 
 
 @dataclass(frozen=True)
 class Scale:
     """From weights to cells. top: the weight of the strongest cell; pattern: cells are only on or off.
 
-    hollow: an exact zero is blank, so that what may not be looked at is told from what is hardly looked at. digits:
+    hollow: an exact zero is blank, so that a masked key differs from one with hardly any weight. digits:
     cells are wide enough for whole numbers of two digits, and hold them.
     """
 
@@ -64,22 +64,22 @@ class Scale:
     @property
     def narrow(self) -> bool:
         """Whether a cell can be one column wide; a sign needs a column of its own where there are no hues."""
-        return self.ink.colour or not self.signed
+        return self.ink.color or not self.signed
 
     def cell(self, value: float, columns: int) -> tuple[str, str]:
         """The span of one weight."""
         if self.digits:
             text = f"{value:{columns}.0f}"
-            return self.written_on(text, value) if self.ink.colour else (text, "")
-        if self.ink.colour and self.pattern and not value:
+            return self.written_on(text, value) if self.ink.color else (text, "")
+        if self.ink.color and self.pattern and not value:
             return self._shade(value, columns), FAINT
-        if self.ink.colour:
-            colour = self.colour(value)
-            return " " * columns, "" if colour is None else f"48;5;{colour}"
+        if self.ink.color:
+            color = self.color(value)
+            return " " * columns, "" if color is None else f"48;5;{color}"
         return self._shade(value, columns), ""
 
-    def colour(self, value: float) -> int | None:
-        """The number of the weight's colour, None where nothing is painted."""
+    def color(self, value: float) -> int | None:
+        """The number of the weight's color, None where nothing is painted."""
         if (value == 0 and self.hollow) or not math.isfinite(value):
             return None
         ramp = _RAMP if not self.signed else _POSITIVE if value > 0 else _NEGATIVE
@@ -87,7 +87,7 @@ class Scale:
 
     def halves(self, upper: float, lower: float) -> tuple[str, str]:
         """One column that holds two weights, one above the other."""
-        above, below = self.colour(upper), self.colour(lower)
+        above, below = self.color(upper), self.color(lower)
         if above is None:
             return (" ", "") if below is None else (_LOWER, f"38;5;{below}")
         if below is None:
@@ -95,12 +95,12 @@ class Scale:
         return (" ", f"48;5;{above}") if above == below else (_UPPER, f"38;5;{above};48;5;{below}")
 
     def written_on(self, text: str, value: float) -> tuple[str, str]:
-        """A text on the weight's colour, in black or white, whichever is the farther from it."""
-        colour = self.colour(value)
-        if colour is None:
+        """A text on the weight's color, in black or white, whichever is the farther from it."""
+        color = self.color(value)
+        if color is None:
             return text, ""
         black = self._level(value, len(_RAMP)) >= _LIGHT
-        return text, f"38;5;{16 if black else 231};48;5;{colour}"
+        return text, f"38;5;{16 if black else 231};48;5;{color}"
 
     def legend(self) -> list[Line]:
         """What the cells mean, in pieces that are not broken."""
@@ -183,18 +183,18 @@ def painted(values: np.ndarray, scale: Scale, columns: int, *, halves: bool) -> 
 
 
 def written(lines: Iterable[Line], ink: Ink) -> str:
-    """The lines as text, with escape sequences only where there is colour, without blanks at the ends."""
-    return "\n".join(_written(line, ink.colour) for line in lines)
+    """The lines as text, with escape sequences only where there is color, without blanks at the ends."""
+    return "\n".join(_written(line, ink.color) for line in lines)
 
 
-def _written(line: Line, colour: bool) -> str:
+def _written(line: Line, color: bool) -> str:
     parts: list[str] = []
     style = ""
     spans = [span for span in line if span[0]]
-    while spans and not (spans[-1][1] and colour) and not spans[-1][0].strip(" "):
+    while spans and not (spans[-1][1] and color) and not spans[-1][0].strip(" "):
         spans.pop()
     for index, (text, wanted) in enumerate(spans):
-        wanted = wanted if colour else ""
+        wanted = wanted if color else ""
         if wanted != style:
             parts.append(f"\x1b[{wanted}m" if not style else f"\x1b[0;{wanted}m" if wanted else "\x1b[0m")
             style = wanted

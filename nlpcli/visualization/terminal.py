@@ -1,4 +1,4 @@
-"""Attention in a terminal: shades or colours, in the width there is, readable without either.
+"""Attention in a terminal: shades or colors, in the width there is, readable without either.
 
 One or a few matrices are drawn in full, with their tokens; more as a grid of small maps. `draw_matrix` does the same
 for any matrix, such as encodings of positions, and `table` for the numbers of heads.
@@ -12,27 +12,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlpcli.errors import unknown
+from nlpcli.errors import NlpcliError, unknown
 from nlpcli.visualization.attention_data import Attention, Side, Site, axes_of
+from nlpcli.visualization.document_text import WeightedSentence, meanings, weighted_sentences
 from nlpcli.visualization.heat_map import BOLD, FAINT, Ink, Line, Scale, scale_of, written
+from nlpcli.visualization.terminal_document import sentence_lines
 from nlpcli.visualization.terminal_grid import grid
 from nlpcli.visualization.terminal_matrix import matrix
 from nlpcli.visualization.terminal_table import tables
 from nlpcli.visualization.text_width import cells, cut, isolated, shown, to_right, wrapped
 from nlpcli.visualization.transformations import MEAN, ROLLOUT, HeadNumbers
 
-VIEWS = ("auto", "matrix", "grid")
+VIEWS = ("auto", "matrix", "grid", "text")
 NARROWEST = 20
 _FEW = 4  # matrices of a site that are still drawn in full
 _MOST_LINKS = 3
-_LEAST_SHARE = 0.1  # of a row's weight, below which only its strongest link is told
+_LEAST_SHARE = 0.1  # of a row's weight, below which only its strongest link is shown
 
 
 def draw(
     attention: Attention,
     *,
     width: int,
-    colour: bool,
+    color: bool,
     unicode: bool = True,
     view: str = "auto",
     links: bool = False,
@@ -40,15 +42,23 @@ def draw(
     """All sites as lines of at most `width` columns (at least 20 are taken), without an end of line after the last.
 
     Rows are queries, columns keys. All weights of a site share one scale, from 0 to the largest, rounded up. `view`:
-    "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full. `links` lists
-    below each full matrix which keys every query looks at most. Without `colour` there are no escape sequences;
-    without `unicode` all is ASCII.
-    Raises: NlpcliError for another view.
+    "matrix" draws every matrix in full, "grid" all of them small, "auto" up to four of a site in full, or the words of
+    sentences as a text, which "text" asks for. `links` lists below each full matrix which keys every query attends to
+    most. Without `color` there are no escape sequences; without `unicode` all is ASCII.
+    Raises: NlpcliError for another view, and for "text" where there are no words of sentences.
     """
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
-    ink, width = Ink(colour, unicode), max(width, NARROWEST)
+    ink, width = Ink(color, unicode), max(width, NARROWEST)
     lines = _heading(attention, ink, width)
+    sentences = weighted_sentences(attention) if view in ("auto", "text") and not links else []
+    if sentences:
+        return written([*lines, [], *_document(attention, sentences, ink, width)], ink)
+    if view == "text":
+        raise NlpcliError(
+            "the view 'text' needs the weights of the words of sentences, which only a model with learned queries has",
+            hint="use --view matrix",
+        )
     sites = [site for site in attention.sites if len(site.queries) and len(site.keys)]
     for site in sites:
         lines += [[], *_site(site, ink, width, view, links, attention.texts.values())]
@@ -64,21 +74,21 @@ def draw_matrix(
     *,
     title: str,
     width: int,
-    colour: bool,
+    color: bool,
     unicode: bool = True,
 ) -> str:
     """Any matrix of numbers (n, m) with its labels, in the form of `draw`; numbers below 0 have a hue or a sign.
 
     Whole numbers of up to two digits stand in their cells where there is room. Of a matrix that is too large for the
-    width, only every second (third, …) row and column is drawn, and that is said.
+    width, only every second (third, …) row and column is drawn, and a note says so.
     """
     values = np.asarray(values, dtype=np.float32)
-    ink, width = Ink(colour, unicode), max(width, NARROWEST)
+    ink, width = Ink(color, unicode), max(width, NARROWEST)
     scale = replace(scale_of([values], ink, signed=bool((values < 0).any())), hollow=False)
     scale = replace(scale, digits=_holds_digits(values, rows, width))
     lines: list[Line] = [[(line, BOLD)] for line in wrapped(_words(title, ink), width)]
     lines += [[], *matrix(values, Side(tuple(rows)), Side(tuple(columns)), scale, width, samples=True)]
-    legend = _flowing(scale.legend(), width)
+    legend = flowing(scale.legend(), width)
     return written([*lines, [], *legend] if legend else lines, ink)
 
 
@@ -88,31 +98,42 @@ def _holds_digits(values: np.ndarray, rows: Sequence[str], width: int) -> bool:
     return whole and max(map(cells, rows), default=0) + 1 + 3 * values.shape[1] <= width
 
 
-def table(numbers: Sequence[HeadNumbers], *, width: int, colour: bool, unicode: bool = True) -> str:
-    """Entropies and mean distances of heads (`aids.statistics`) as tables of layers and heads."""
-    ink = Ink(colour, unicode)
+def table(numbers: Sequence[HeadNumbers], *, width: int, color: bool, unicode: bool = True) -> str:
+    """Entropies and mean distances of heads (`transformations.statistics`) as tables of layers and heads."""
+    ink = Ink(color, unicode)
     return written(tables(numbers, ink, max(width, NARROWEST)), ink)
 
 
 # --- one site ----------------------------------------------------------------------------------------------------
 
 
-def _site(site: Site, ink: Ink, width: int, view: str, links: bool, said: Collection[str]) -> list[Line]:
-    """A site's matrices and their legend; a title that was said before is left out."""
+def _site(site: Site, ink: Ink, width: int, view: str, links: bool, titles: Collection[str]) -> list[Line]:
+    """A site's matrices and their legend; a title that stands above already is left out."""
     scale = scale_of(site.weights, ink, signed=site.signed, pattern=site.name == "pattern")
     several = len(site.layers) * len(site.heads)
     legend = [*([(axis, FAINT)] for axis in axes_of([site]).split(", ")), *scale.legend()]
     if view == "grid" or (view == "auto" and several > _FEW):
-        return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *_flowing(legend, width)]
+        return [*_title(_counted(site), ink, width), [], *_small(site, scale, width), [], *flowing(legend, width)]
     lines: list[Line] = []
     for layer, weights in zip(site.layers, site.weights, strict=True):
         for head, values in zip(site.heads, weights, strict=True):
             title = ", ".join(filter(None, _names(site, layer, head)))
-            lines += [] if title in said else [*_title(title, ink, width), []]
+            lines += [] if title in titles else [*_title(title, ink, width), []]
             lines += [*matrix(values, site.queries, site.keys, scale, width, samples=False), []]
             if links:
                 lines += [*_links(values, site, ink, width), []]
-    return [*lines, *_flowing(legend, width)]
+    return [*lines, *flowing(legend, width)]
+
+
+def _document(attention: Attention, sentences: Sequence[WeightedSentence], ink: Ink, width: int) -> list[Line]:
+    """The sentences with the weights of their words, and what these mean."""
+    signed = attention.site("words").signed
+    scale = replace(scale_of(attention.site("words").weights, ink, signed=signed), hollow=False)
+    weights = [sentence.weight for sentence in sentences if sentence.weight is not None]
+    of_document = scale_of([np.array(weights)], ink, signed=True) if signed else Scale(1.0, ink)
+    lines = sentence_lines(sentences, scale, of_document, width)
+    told: list[Line] = [[(line, FAINT)] for line in meanings(sentences, signed=signed)]
+    return [*lines, [], *flowing([*told[:1], *scale.legend(), *told[1:]], width)]
 
 
 def _small(site: Site, scale: Scale, width: int) -> list[Line]:
@@ -158,7 +179,7 @@ def _counted(site: Site) -> str:
     return f"{site.title or site.name}: {', '.join(filter(None, [*maps, size]))}; label above each matrix: {above}"
 
 
-# --- who looks most at whom --------------------------------------------------------------------------------------
+# --- strongest links ------------------------------------------------------------------------------------------
 
 
 def _links(values: np.ndarray, site: Site, ink: Ink, width: int) -> list[Line]:
@@ -218,7 +239,7 @@ def _words(text: str, ink: Ink) -> str:
     return isolated(" ".join(shown(word, unicode=ink.unicode) for word in text.split()))
 
 
-def _flowing(pieces: Sequence[Line], width: int) -> list[Line]:
+def flowing(pieces: Sequence[Line], width: int) -> list[Line]:
     """Pieces beside each other, in as many lines as they need."""
     lines: list[Line] = []
     used = width

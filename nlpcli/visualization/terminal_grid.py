@@ -1,4 +1,4 @@
-"""Many matrices of weights side by side in a terminal, small: a head is told by its picture."""
+"""Many matrices of weights side by side in a terminal, small: a picture for each head."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def grid(strips: Sequence[Sequence[Tile]], scale: Scale, width: int) -> list[Lin
     high = wide if cell == 2 or halves else 2 * wide
     lines: list[Line] = []
     if wide > 1 or high > 1:
-        told = f"{blocks_note(n, m, high, wide)} and shows the largest weight"
-        lines += [[(line, FAINT)] for line in wrapped(told, width)]
+        note = f"{blocks_note(n, m, high, wide)} and shows the largest weight"
+        lines += [[(line, FAINT)] for line in wrapped(note, width)]
     slot = min(slot, max(math.ceil(m / wide) * cell, *(cells(label) for strip in strips for label, _ in strip)))
     for strip in strips:
         for start in range(0, len(strip), across):

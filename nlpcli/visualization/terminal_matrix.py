@@ -174,8 +174,8 @@ def _overview(values: np.ndarray, rows: Axis, columns: Axis, scale: Scale, width
     tall = 2 * high if halves else high
     blocks = values[::high, ::wide] if samples else pooled(values, high, wide)
     what = "the first" if samples else "the largest"
-    told = f"{blocks_note(n, m, high, wide)} and shows {what} value"
-    lines: list[Line] = [[(line, FAINT)] for line in wrapped(told, width)]
+    note = f"{blocks_note(n, m, high, wide)} and shows {what} value"
+    lines: list[Line] = [[(line, FAINT)] for line in wrapped(note, width)]
     names = [columns.name(key) for key in range(0, m, wide)]
     lines += [[(" " * (room + 1), ""), *line] for line in _ruler(names, cell, scale.ink)]
     for index, line in enumerate(painted(blocks, scale, cell, halves=halves)):

@@ -48,7 +48,7 @@ def _table(title: str, rows: Sequence[HeadNumbers], what: str, ink: Ink, width: 
 
 
 def _number(text: str, value: float | None, scale: Scale) -> tuple[str, str]:
-    """The number, on its colour where there are colours."""
-    if value is None or not scale.ink.colour:
+    """The number, on its color where there are colors."""
+    if value is None or not scale.ink.color:
         return text, ""
     return scale.written_on(text, value)

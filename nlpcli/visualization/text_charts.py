@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from nlpcli.visualization.charts import Panel, short_number
+from nlpcli.visualization.text_width import cells, cut
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-~=+*#"
@@ -13,6 +14,8 @@ _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille let
 Range = tuple[float, float]
 """The least and the greatest value of an axis."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+POINT, ASCII_POINT = "•", "."
+_POINTS = -1
 
 
 def sparkline(
@@ -46,8 +49,8 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
     """The lines of text of a plot, `width` columns wide at most, with its axes.
 
     One curve is drawn in braille dots, several with a letter each, in the order of their runs (* where several meet);
-    without `unicode` one is drawn with letters, too. Marks of training and held-out curves are not told apart, so a
-    panel should hold one kind.
+    without `unicode` one is drawn with letters, too. Points are dots in front of the letters. Marks of training and
+    held-out curves are not told apart, so a panel should hold one kind.
     """
     lines = [line for line in panel.lines if line.x]
     if not lines:
@@ -60,13 +63,14 @@ def plot(panel: Panel, width: int, height: int, *, unicode: bool = True) -> list
     if len(lines) == 1 and unicode:
         rows = _in_dots(panel, columns, height, (left, right), (low, high))
     else:
-        rows = _in_letters(panel, columns, height, (left, right), (low, high))
+        rows = _in_letters(panel, columns, height, (left, right), (low, high), POINT if unicode else ASCII_POINT)
     at = {0: numbers[0], height // 2: numbers[1], height - 1: numbers[2]}
     bar, corner, floor = ("│", "└", "─") if unicode else ("|", "+", "-")
     drawn = [f"{at.get(i, '').rjust(margin - 1)} {bar}{row}".rstrip() for i, row in enumerate(rows)]
     first, last = short_number(left), f"{short_number(right)} {panel.x_label}"
-    gap = max(1, columns - len(first) - len(last))
-    return [*drawn, " " * margin + corner + floor * columns, " " * (margin + 1) + first + " " * gap + last]
+    gap = max(1, columns - cells(first) - cells(last))
+    below = cut(first + " " * gap + last, columns, "…" if unicode else "~")
+    return [*drawn, " " * margin + corner + floor * columns, " " * (margin + 1) + below]
 
 
 def extent(values: Iterable[float]) -> Range:
@@ -92,11 +96,17 @@ def _cell(value: float, within: Range, count: int) -> int:
 
 
 def _points(panel: Panel, columns: int, rows: int, span: Range, within: Range) -> Iterator[tuple[int, int, int]]:
-    """The cells (run, column, row from above) that the lines of a panel touch, in between their points as well."""
+    """The cells (run, column, row from above) that the lines of a panel touch, in between their points as well.
+
+    Of points that are not joined to a line only their own cells, with the run _POINTS.
+    """
     for line in panel.lines:
         before = None
         for place, value in zip(line.x, line.y, strict=True):
             now = (_cell(place, span, columns), rows - 1 - _cell(_scaled(value, panel), within, rows))
+            if line.kind == "points":
+                yield (_POINTS, *now)
+                continue
             steps = 1 if before is None else max(abs(now[0] - before[0]), abs(now[1] - before[1]), 1)
             begin = now if before is None else before
             for k in range(steps + 1):
@@ -113,14 +123,14 @@ def _in_dots(panel: Panel, columns: int, height: int, span: Range, within: Range
     return ["".join(chr(0x2800 + cell) if cell else " " for cell in row) for row in grid]
 
 
-def _in_letters(panel: Panel, columns: int, height: int, span: Range, within: Range) -> list[str]:
+def _in_letters(panel: Panel, columns: int, height: int, span: Range, within: Range, point: str) -> list[str]:
     grid: list[list[set[int]]] = [[set() for _ in range(columns)] for _ in range(height)]
     for run, column, row in _points(panel, columns, height, span, within):
         grid[row][column].add(run)
-    return ["".join(_letter(cell) for cell in row) for row in grid]
+    return ["".join(_letter(cell, point) for cell in row) for row in grid]
 
 
-def _letter(cell: set[int]) -> str:
-    if not cell:
-        return " "
+def _letter(cell: set[int], point: str) -> str:
+    if not cell or _POINTS in cell:
+        return point if cell else " "
     return "*" if len(cell) > 1 else LETTERS[next(iter(cell)) % len(LETTERS)]

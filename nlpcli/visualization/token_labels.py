@@ -25,11 +25,11 @@ _SIGNS = {"\n": "↵", "\r": "↵", "\t": "⇥", " ": "␣"}
 _FIRST_EMOJI = 0x1F000
 
 
-class Lettering:
+class TokenLabels:
     """What is written in one figure: `families` are the fonts for matplotlib.
 
     tokens: are asked for with `label`, which cuts long ones; lines: all else, with `line`.
-    warn: told once which characters no installed font has; a box stands in their place.
+    warn: gets a sentence about characters that no installed font has; a box stands in their place.
     """
 
     def __init__(self, tokens: Iterable[str], lines: Iterable[str], warn: Callable[[str], None] | None = None) -> None:

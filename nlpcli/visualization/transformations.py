@@ -18,7 +18,7 @@ from nlpcli.visualization.attention_data import Attention, Side, Site
 
 _Value = TypeVar("_Value")
 MEAN = "mean"
-_OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of a text that looks at itself
+_OWN = ("encoder", "source-encoder", "decoder", "content", "query")  # sites of self-attention
 ROLLOUT = "rollout"
 _BYTES = re.compile("(?:<0x(?:[89A-F][0-9A-F])+>)+")
 
@@ -33,8 +33,8 @@ def without_special(attention: Attention, *, renormalize: bool = False) -> Atten
     with `renormalize` every row is divided by its sum (rows without weight stay zero, signed weights as they are).
     """
     sites = [_without_special(site, renormalize) for site in attention.sites]
-    told = "left out; each row is divided by its sum" if renormalize else "left out"
-    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", told)
+    note = "left out; each row is divided by its sum" if renormalize else "left out"
+    return _changed(attention, [site for site in sites if len(site.queries) and len(site.keys)], "special tokens", note)
 
 
 def merge_words(attention: Attention) -> Attention:
@@ -138,18 +138,18 @@ def select(
     A site that has none of the layers or heads goes; the order stays that of the model.
     Raises: NlpcliError for a site, layer or head that is nowhere in `attention`.
     """
-    kept = attention.sites
+    selected = attention.sites
     if sites is not None:
-        sites, names = list(sites), [site.name for site in kept]
+        sites, names = list(sites), [site.name for site in selected]
         for name in sites:
             if name not in names:
                 raise unknown("attention", name, names)
-        kept = tuple(site for site in kept if site.name in sites)
+        selected = tuple(site for site in selected if site.name in sites)
     if layers is not None:
-        kept = _with(kept, "layer", list(layers))
+        selected = _with(selected, "layer", list(layers))
     if heads is not None:
-        kept = _with(kept, "head", list(heads))
-    return replace(attention, sites=kept)
+        selected = _with(selected, "head", list(heads))
+    return replace(attention, sites=selected)
 
 
 def average(attention: Attention, over: str = "heads") -> Attention:
@@ -159,8 +159,8 @@ def average(attention: Attention, over: str = "heads") -> Attention:
     """
     if over not in ("heads", "layers", "both"):
         raise unknown("average", over, ("heads", "layers", "both"))
-    told = {"heads": "heads", "layers": "layers", "both": "heads and layers"}[over]
-    return _changed(attention, [_average(site, over) for site in attention.sites], "averaged", f"over {told}")
+    note = {"heads": "heads", "layers": "layers", "both": "heads and layers"}[over]
+    return _changed(attention, [_average(site, over) for site in attention.sites], "averaged", f"over {note}")
 
 
 def _with(sites: Sequence[Site], kind: str, wanted: list[int | str]) -> tuple[Site, ...]:
@@ -203,14 +203,14 @@ def _average(site: Site, over: str) -> Site:
 # --- through the layers ------------------------------------------------------------------------------------------
 
 
-def looks_at_itself(site: Site) -> bool:
+def is_self_attention(site: Site) -> bool:
     """Whether queries and keys are positions of one text; the keys may begin earlier (a memory).
 
-    That is said by the site's name, and where it is another one by the tokens, the rows being named by what they read
-    or, as a decoder's are, by what they predict.
+    The site's name shows it; for other names the tokens do: queries are named by the tokens that they read or, in a
+    decoder, by those that they predict.
     """
     n = len(site.queries)
-    if site.name in ("cross", "alignment") or not (n and len(site.keys)):
+    if site.name in ("cross", "alignment", "words", "sentences") or not (n and len(site.keys)):
         return False
     own, named = site.keys.tokens[-n:], site.queries.tokens
     return site.name in _OWN or own == named or (n > 1 and own[1:] == named[:-1])
@@ -221,13 +221,13 @@ def rollout(site: Site) -> Site:
 
         Ã_l = ½ · mean_h A_{l,h} + ½ · I,     R_l = Ã_l R_{l-1},     R_0 = I
 
-    with the rows of Ã divided by their sum, so that a query that may look at nothing passes itself on. Layer l of the
+    with the rows of Ã divided by their sum, so that a query that may attend to nothing passes itself on. Layer l of the
     result is R_l, its one head is called "rollout". `site` needs all its layers.
     Raises: NlpcliError where queries and keys are not the same positions (as after special tokens of a decoder were
     left out, of which rows and columns have others), or the weights are signed.
     Source: Abnar & Zuidema 2020, section 3, with the residual of their equation 1.
     """
-    if site.signed or site.queries.positions != site.keys.positions or not looks_at_itself(site):
+    if site.signed or site.queries.positions != site.keys.positions or not is_self_attention(site):
         raise NlpcliError(
             f"rollout needs the same tokens as queries and as keys, but those of '{site.name}' differ"
             if not site.signed
@@ -274,7 +274,7 @@ def mean_distance(site: Site) -> np.ndarray:
     the middle of its tokens. NaN where queries and keys are not positions of one text, no row has weight, or the
     weights are signed. Source: Vig & Belinkov 2019, section 4.3, with the absolute distance.
     """
-    if site.signed or not looks_at_itself(site):
+    if site.signed or not is_self_attention(site):
         return np.full((len(site.layers), len(site.heads)), np.nan)
     distances = np.abs(np.subtract.outer(site.queries.positions, site.keys.positions))
     values = []

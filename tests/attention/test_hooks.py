@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.attention.hooks import Recorder, apart, recorded, recording
+from nlpcli.attention.hooks import Recorder, StepRecording, apart, recorded, recording
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
 from nlpcli.attention.softmax import softmax_attention, softmax_weights
@@ -82,7 +82,10 @@ def check(layer, outputs, weights, value):
     d_value=st.sampled_from([4, 7]),
 )
 def test_recorded_weights_give_the_output_of_multi_head_attention(call, width, rotary, qk_norm, scale, d_value):
-    layer = MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=d_value, rotary=rotary, qk_norm=qk_norm, scale=scale)
+    settings = AttentionSettings(
+        HEADS, d_key=4, d_value=d_value, qk_norm=qk_norm, score="scaled-dot" if scale else "dot"
+    )
+    layer = MultiHeadAttention(D_MODEL, settings, rotary=rotary)
     scattered(layer, call["seed"])
     generator = torch.Generator().manual_seed(call["seed"])
     n, m = call["n"], call["n"] + call["before"]
@@ -111,23 +114,23 @@ def test_recorded_weights_give_the_output_of_relative_attention(call, segments, 
     memory = layer.project_memory(keys)
     causal = call["causal"] and not places
     positions = RelativePositions(D_MODEL)(m - 1, -1 if causal else -n)
-    allowed = torch.rand(2, n, m, generator=generator) < 0.6 if call["masked"] else None
+    attention_mask = torch.rand(2, n, m, generator=generator) < 0.6 if call["masked"] else None
     other = torch.rand(2, 1, n, m, generator=generator) < 0.5 if segments else None
     x, chosen = keys[:, m - n :], None
     if places:
         chosen = torch.stack([torch.randperm(n, generator=generator)[: max(n - 1, 1)] for _ in range(2)])
         rows = chosen[:, None, :, None]
         x = x.gather(1, chosen[:, :, None].expand(-1, -1, D_MODEL))
-        allowed = None if allowed is None else allowed.take_along_dim(rows[:, 0], 1)
+        attention_mask = None if attention_mask is None else attention_mask.take_along_dim(rows[:, 0], 1)
         other = None if other is None else other.take_along_dim(rows, 2)
-    mask = AttentionMask(Causal() if causal else Full(), permutation=allowed)
+    mask = AttentionMask(Causal() if causal else Full(), permutation=attention_mask)
     outputs, weights = both_ways(layer, lambda: layer(x, memory, positions, mask, other_segment=other, places=chosen))
     check(layer, outputs, weights, memory.value)
 
 
 def test_with_gradients_the_output_has_the_derivative_of_a_sum_weighted_by_them():
     torch.manual_seed(0)
-    layer = scattered(MultiHeadAttention(D_MODEL, HEADS), 5)
+    layer = scattered(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS)), 5)
     x = torch.randn(1, 4, D_MODEL)
     memory = layer.project_memory(x)
     layer.recorder = Recorder(gradients=True)
@@ -140,7 +143,7 @@ def test_with_gradients_the_output_has_the_derivative_of_a_sum_weighted_by_them(
 
 
 def test_weights_of_frozen_layers_have_gradients_too():
-    layer = scattered(MultiHeadAttention(D_MODEL, HEADS), 5).requires_grad_(False)
+    layer = scattered(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS)), 5).requires_grad_(False)
     x = torch.randn(1, 4, D_MODEL)
     layer.recorder = Recorder(gradients=True)
     total = layer(x).sum()
@@ -170,7 +173,7 @@ def test_rows_that_share_a_source_are_taken_apart_in_their_order(sources, width,
 
 
 def test_recording_ends_with_its_block_and_whoever_looked_first_looks_on():
-    layers = [MultiHeadAttention(D_MODEL, HEADS) for _ in range(2)]
+    layers = [MultiHeadAttention(D_MODEL, AttentionSettings(HEADS)) for _ in range(2)]
     states = torch.randn(1, 3, D_MODEL)
     with recording(*layers) as [first, second]:
         with pytest.raises(ValueError, match="stop"), recording(layers[0], layers[0], gradients=True) as [one, same]:
@@ -180,3 +183,28 @@ def test_recording_ends_with_its_block_and_whoever_looked_first_looks_on():
     assert one is same and one.gradients and not first.gradients
     assert [len(one), len(first), len(second)] == [1, 1, 0]
     assert [layer.recorder for layer in layers] == [None, None]
+
+
+@pytest.mark.parametrize("parts", [[5], [2, 2, 1]])
+def test_weights_that_are_found_in_steps_are_recorded_as_one_tensor_with_the_derivatives_of_all_steps(parts):
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(2, 1, 5, 3, generator=generator).softmax(-1)
+    value = torch.randn(2, 1, 3, 4, generator=generator)
+
+    def output(steps):
+        return torch.cat([(step @ value).square() for step in steps], dim=2).sum()
+
+    leaf = weights.clone().requires_grad_()
+    [right] = torch.autograd.grad(output([leaf]), [leaf])
+    for gradients in (False, True):
+        recorder = Recorder(gradients=gradients)
+        steps = StepRecording(recorder, weights.shape, value)
+        used = [steps.add(part) for part in weights.split(parts, dim=2)]
+        steps.finish()
+        [found] = recorder
+        assert torch.equal(torch.cat(used, dim=2), weights)
+        assert torch.equal(found.detach(), weights)
+        assert found.requires_grad is gradients
+        if gradients:
+            [slope] = torch.autograd.grad(output(used), [found])
+            assert torch.allclose(slope, right, atol=1e-6)

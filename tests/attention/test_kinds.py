@@ -10,9 +10,9 @@ import torch
 
 from nlpcli.attention.kinds import KINDS, AttentionKind, check_attention, parse_attention
 from nlpcli.attention.linear import LinearAttention
-from nlpcli.attention.patterns import Causal, Full, Global, RandomPast, Window
+from nlpcli.attention.patterns import Causal, Full, Global, Window
+from nlpcli.attention.random_patterns import RandomPast
 from nlpcli.attention.softmax import SoftmaxAttention
-from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
@@ -92,7 +92,7 @@ def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_t
     assert patterns(attention=["window:3"]) == [["window:3"] * 2, ["causal & window:3"] * 2]
     own = patterns(attention=["window:3"], decoder_attention=["full", "window:2"])
     assert own == [["window:3"] * 2, ["causal", "causal & window:2"]]
-    assert TransformerConfig(decoder_attention=["full"]) == ModelConfig()
+    assert TransformerConfig(decoder_attention=["full"]) == TransformerConfig()
     with pytest.raises(
         ValueError, match="needs a model of kind encoder-decoder; for one of kind decoder, set attention"
     ):

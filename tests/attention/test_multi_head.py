@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nlpcli.attention.hooks import Recorder
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
 from nlpcli.attention.states import KeyValue
 
@@ -30,7 +31,7 @@ def randomised(layer, seed=0):
     return layer.double()
 
 
-def equation(layer, x, memory, *, allowed, start=0):
+def equation(layer, x, memory, *, attention_mask, start=0):
     """Concat_i softmax(q_i k_iᵀ / √d_k) v_i · W^O, all heads at once; returns the output and the weights."""
     w = layer.state_dict()
 
@@ -51,7 +52,7 @@ def equation(layer, x, memory, *, allowed, start=0):
         return z
 
     query, key, value = prepare("query", x, start), prepare("key", memory, 0), project("value", memory)
-    powers = (query @ key.mT / math.sqrt(query.size(-1))).exp() * allowed
+    powers = (query @ key.mT / math.sqrt(query.size(-1))).exp() * attention_mask
     weights = powers / powers.sum(-1, keepdim=True)
     context = (weights @ value).transpose(1, 2).flatten(2)
     return context @ w["output.weight"].T + w.get("output.bias", 0.0), weights
@@ -64,14 +65,12 @@ def equation(layer, x, memory, *, allowed, start=0):
 def test_it_is_the_papers_equation_in_value_and_gradient(widths, bias, rotary, qk_norm, causal):
     d_key, d_value = widths
     pattern = Causal() if causal else Full()
-    layer = MultiHeadAttention(
-        D_MODEL, HEADS, d_key=d_key, d_value=d_value, bias=bias, rotary=rotary, qk_norm=qk_norm, pattern=pattern
-    )
-    layer = randomised(layer)
+    settings = AttentionSettings(HEADS, d_key=d_key, d_value=d_value, bias=bias, qk_norm=qk_norm)
+    layer = randomised(MultiHeadAttention(D_MODEL, settings, rotary=rotary, pattern=pattern))
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     output = layer(x)
-    expected, _ = equation(layer, x, x, allowed=visible)
+    expected, _ = equation(layer, x, x, attention_mask=visible)
     assert torch.allclose(output, expected, atol=1e-6)
     ours, theirs = (torch.autograd.grad(item.square().mean(), x)[0] for item in (output, expected))
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -79,15 +78,16 @@ def test_it_is_the_papers_equation_in_value_and_gradient(widths, bias, rotary, q
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_cross_attention_looks_at_another_sequence_through_its_mask(bias):
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, bias=bias))
+    layer = randomised(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS, bias=bias)))
     x, memory = torch.randn(BATCH, 4, D_MODEL).double(), torch.randn(BATCH, 7, D_MODEL).double()
     mask = torch.arange(7) < torch.tensor([7, 3])[:, None]
     output = layer(x, AttentionMask(keys=mask), memory=layer.project_memory(memory))
-    assert torch.allclose(output, equation(layer, x, memory, allowed=mask[:, None, None])[0], atol=1e-9)
+    assert torch.allclose(output, equation(layer, x, memory, attention_mask=mask[:, None, None])[0], atol=1e-9)
 
 
 def test_keys_and_values_are_the_same_in_one_go_and_piece_by_piece():
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, qk_norm=True, pattern=Causal()))
+    settings = AttentionSettings(HEADS, qk_norm=True)
+    layer = randomised(MultiHeadAttention(D_MODEL, settings, rotary=True, pattern=Causal()))
     x = torch.randn(BATCH, N, D_MODEL).double()
     whole = layer.project_memory(x)
     first, second = layer.project_memory(x[:, :2]), layer.project_memory(x[:, 2:], 2)
@@ -101,7 +101,7 @@ def test_keys_and_values_are_the_same_in_one_go_and_piece_by_piece():
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(width):
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=6))
+    layer = randomised(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS, d_key=4, d_value=6)))
     memory = layer.project_memory(torch.randn(2, 7, D_MODEL).double())
     mask = torch.arange(7) < torch.tensor([7, 4])[:, None]
     x = torch.randn(2 * width, 2, D_MODEL).double()
@@ -116,8 +116,9 @@ def test_rows_that_share_a_source_give_what_they_give_with_a_copy_of_it_each(wid
 
 @pytest.mark.parametrize("d_value", [4, 6])
 def test_heads_that_share_keys_and_values_are_heads_with_copies_of_them(d_value):
-    whole = randomised(MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=d_value, rotary=True, pattern=Causal()))
-    few = MultiHeadAttention(D_MODEL, HEADS, d_key=4, d_value=d_value, rotary=True, pattern=Causal(), kv_heads=1)
+    settings = AttentionSettings(HEADS, d_key=4, d_value=d_value)
+    whole = randomised(MultiHeadAttention(D_MODEL, settings, rotary=True, pattern=Causal()))
+    few = MultiHeadAttention(D_MODEL, replace(settings, kv_heads=1), rotary=True, pattern=Causal())
     few.double()
     weights = dict(whole.state_dict())
     for name, width in (("key", 4), ("value", d_value)):
@@ -136,7 +137,8 @@ def test_heads_that_share_keys_and_values_are_heads_with_copies_of_them(d_value)
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_what_is_recorded_are_the_weights_that_were_used(causal):
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, rotary=True, pattern=Causal() if causal else Full()))
+    pattern = Causal() if causal else Full()
+    layer = randomised(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS), rotary=True, pattern=pattern))
     x = torch.randn(BATCH, N, D_MODEL, dtype=torch.float64, requires_grad=True)
     memory = layer.project_memory(x)
     silent = layer(x)
@@ -145,13 +147,13 @@ def test_what_is_recorded_are_the_weights_that_were_used(causal):
     visible = torch.ones(N, N).tril() if causal else torch.ones(N, N)
     [weights] = layer.recorder
     assert not weights.requires_grad
-    assert torch.allclose(weights, equation(layer, x, x, allowed=visible)[1], atol=1e-6)
+    assert torch.allclose(weights, equation(layer, x, x, attention_mask=visible)[1], atol=1e-6)
     context = (weights @ memory.value).transpose(1, 2).flatten(2)
     assert torch.allclose(layer.output(context), silent, atol=1e-6)
 
 
 def test_attention_dropout_works_in_training_only():
-    layer = randomised(MultiHeadAttention(D_MODEL, HEADS, dropout=0.5))
+    layer = randomised(MultiHeadAttention(D_MODEL, AttentionSettings(HEADS, dropout=0.5)))
     x = torch.randn(BATCH, N, D_MODEL).double()
     assert not torch.allclose(layer(x), layer(x))
     layer.eval()

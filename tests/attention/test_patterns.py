@@ -11,22 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.pattern_base import Both, Either
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import (
     PATTERNS,
-    Both,
     Causal,
     Dilated,
-    Either,
     Fixed,
     Full,
     Global,
-    Random,
     Strided,
     Window,
     decoder_pattern,
     split_causal,
 )
+from nlpcli.attention.random_patterns import Random
 from nlpcli.attention.softmax import causal_mask, softmax_weights
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
@@ -147,8 +146,8 @@ def test_windows_and_causality_are_those_of_the_attention_that_is_trained(size, 
     assert torch.equal(Causal().dense(n, m), causal_mask(n, m))
     torch.manual_seed(m)
     query, key = (torch.randn(1, 2, length, 4, dtype=torch.float64) for length in (n, m))
-    ours = softmax_weights(query, key, allowed=parse(f"causal & window:{width}").dense(n, m))
-    theirs = softmax_weights(query, key, allowed=Window(width).dense(n, m), causal=True)
+    ours = softmax_weights(query, key, attention_mask=parse(f"causal & window:{width}").dense(n, m))
+    theirs = softmax_weights(query, key, attention_mask=Window(width).dense(n, m), causal=True)
     assert torch.equal(ours > 0, parse(f"causal & window:{width}").dense(n, m).expand(1, 2, n, m))
     assert torch.allclose(ours, theirs, atol=1e-6)
 
@@ -162,23 +161,10 @@ def test_a_model_with_a_window_computes_what_the_pattern_allows(width):
 
     text = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(1))
     windowed, plain = decoder(f"window:{width}"), decoder("full")
-    allowed = parse(f"causal & window:{width}").dense(11)
+    attention_mask = parse(f"causal & window:{width}").dense(11)
     assert torch.allclose(
-        windowed(text), plain.logits(plain.hidden(text, AttentionMask(permutation=allowed[None]))), atol=1e-6
+        windowed(text), plain.logits(plain.hidden(text, AttentionMask(permutation=attention_mask[None]))), atol=1e-6
     )
-
-
-@given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 5))
-def test_each_query_draws_its_number_of_random_keys_and_the_same_ones_again(length, count, seed):
-    drawn = Random(count, seed).dense(length)
-    assert (drawn.sum(1) == min(count, length)).all()
-    assert torch.equal(drawn, parse(f"random:{count}", seed=seed).dense(length))
-
-
-def test_other_seeds_draw_other_keys_and_all_keys_are_drawn_alike():
-    draws = torch.stack([Random(3, seed).dense(16) for seed in range(400)]).float()
-    assert not torch.equal(draws[0], draws[1])
-    assert (draws.mean(0) - 3 / 16).abs().max() < 0.1  # five standard deviations of 400 draws
 
 
 def test_bigbird_is_written_in_blocks():

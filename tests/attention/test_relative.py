@@ -82,20 +82,20 @@ def test_attention_both_ways_with_segments_and_a_mask_is_the_equation_too(n, m):
     module, (x, context) = attention(segments=True), inputs(n, m)
     generator = torch.Generator().manual_seed(3)
     segments = torch.randint(0, 2, (2, m), generator=generator)
-    allowed = torch.rand(2, 1, n, m, generator=generator) < 0.6
-    allowed[0, 0, 0] = False  # sees nothing: gives nothing
+    attention_mask = torch.rand(2, 1, n, m, generator=generator) < 0.6
+    attention_mask[0, 0, 0] = False  # sees nothing: gives nothing
     positions = RelativePositions(D_MODEL).double()(m - 1, -n)
     other = (segments[:, m - n :, None] != segments[:, None])[:, None]
     keys = module.project_memory(context)
-    found = module(x, keys, positions, AttentionMask(permutation=allowed[:, 0]), other_segment=other)
-    wanted = by_hand(module, x, context, lambda b, i, j: bool(allowed[b, 0, i, j]), segments)
+    found = module(x, keys, positions, AttentionMask(permutation=attention_mask[:, 0]), other_segment=other)
+    wanted = by_hand(module, x, context, lambda b, i, j: bool(attention_mask[b, 0, i, j]), segments)
     assert torch.allclose(found, wanted, atol=1e-6)
     assert not found[0, 0].any()
     places = torch.stack([torch.randperm(n, generator=generator)[: max(n - 1, 1)] for _ in range(2)])
     rows = places[:, None, :, None]
     some = module(
         x.gather(1, places[:, :, None].expand(-1, -1, D_MODEL)), keys, positions,
-        AttentionMask(permutation=allowed.take_along_dim(rows, 2)[:, 0]),
+        AttentionMask(permutation=attention_mask.take_along_dim(rows, 2)[:, 0]),
         other_segment=other.take_along_dim(rows, 2), places=places,
     )  # fmt: skip
     assert torch.allclose(some, wanted.take_along_dim(places[:, :, None], 1), atol=1e-6)

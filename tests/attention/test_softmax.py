@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from nlpcli.attention.softmax import causal_mask, softmax_attention, softmax_weights
 
 
-def explicit(query, key, value, *, allowed=None, causal=False, bias=None, scale=None):
-    """Context and weights by the equation, in float64: exp(s) over the allowed keys, divided by its sum or by one."""
+def explicit(query, key, value, *, attention_mask=None, causal=False, bias=None, scale=None):
+    """Context and weights by the equation, in float64: exp(s) over the visible keys, divided by its sum or by one."""
     query, key, value = query.double(), key.double(), value.double()
     n, m = query.size(2), key.size(2)
     scores = query @ key.transpose(2, 3) * (scale if scale is not None else 1 / math.sqrt(query.size(3)))
     if bias is not None:
         scores = scores + bias.double()
     visible = torch.ones_like(scores, dtype=torch.bool)
-    if allowed is not None:
-        visible = visible & allowed
+    if attention_mask is not None:
+        visible = visible & attention_mask
     if causal:
         visible = visible & (torch.arange(m) <= torch.arange(n)[:, None] + m - n)
     powers = (scores - scores.detach().amax(3, keepdim=True)).exp() * visible
@@ -46,10 +46,10 @@ def tensors(batch=2, heads=3, n=5, m=5, d_key=4, d_value=4, kind=torch.float32, 
 def test_it_is_the_equation_in_value_and_gradient(n, m, causal, masked, biased, d_value):
     query, key, value = tensors(n=n, m=m, d_value=d_value)
     generator = torch.Generator().manual_seed(9)
-    allowed = torch.rand(2, 1, n, m, generator=generator) < 0.6 if masked else None
+    attention_mask = torch.rand(2, 1, n, m, generator=generator) < 0.6 if masked else None
     bias = torch.randn(3, n, m, generator=generator).requires_grad_() if biased else None
-    context = softmax_attention(query, key, value, allowed=allowed, causal=causal, bias=bias, scale=0.7)
-    expected, _ = explicit(query, key, value, allowed=allowed, causal=causal, bias=bias, scale=0.7)
+    context = softmax_attention(query, key, value, attention_mask=attention_mask, causal=causal, bias=bias, scale=0.7)
+    expected, _ = explicit(query, key, value, attention_mask=attention_mask, causal=causal, bias=bias, scale=0.7)
     assert torch.allclose(context.double(), expected, atol=ROUNDED)
     leaves = [query, key, value] + ([bias] if biased else [])
     direction = torch.randn(context.shape, generator=generator)
@@ -60,16 +60,18 @@ def test_it_is_the_equation_in_value_and_gradient(n, m, causal, masked, biased, 
         assert torch.allclose(mine, right, atol=4 * ROUNDED)  # terms of order 4 may cancel
 
 
-@pytest.mark.parametrize("allowed", [torch.zeros(2, 1, 1, 5, dtype=torch.bool), torch.zeros(5, 5, dtype=torch.bool)])
+@pytest.mark.parametrize(
+    "attention_mask", [torch.zeros(2, 1, 1, 5, dtype=torch.bool), torch.zeros(5, 5, dtype=torch.bool)]
+)
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_query_that_may_see_nothing_gives_zeros_and_finite_gradients(allowed, biased):
+def test_a_query_that_may_see_nothing_gives_zeros_and_finite_gradients(attention_mask, biased):
     leaves = tensors()
     bias = torch.randn(3, 5, 5) if biased else None
-    context = softmax_attention(*leaves, allowed=allowed, bias=bias)
+    context = softmax_attention(*leaves, attention_mask=attention_mask, bias=bias)
     assert torch.equal(context, torch.zeros_like(context))
     context.sum().backward()
     assert all(bool(leaf.grad.isfinite().all()) for leaf in leaves)
-    weights = softmax_weights(*leaves[:2], allowed=allowed, bias=bias)
+    weights = softmax_weights(*leaves[:2], attention_mask=attention_mask, bias=bias)
     assert torch.equal(weights, torch.zeros_like(weights))
 
 
@@ -93,12 +95,12 @@ def test_the_last_query_of_a_causal_mask_sees_every_key_and_each_earlier_one_a_k
 @given(n=st.integers(1, 6), m=st.integers(1, 6), causal=st.booleans(), masked=st.booleans(), seed=st.integers(0, 1000))
 def test_weights_sum_to_one_where_anything_is_seen_and_times_the_values_are_the_context(n, m, causal, masked, seed):
     query, key, value = tensors(n=n, m=m, d_value=3, seed=seed)
-    allowed = torch.rand(2, 1, 1, m, generator=torch.Generator().manual_seed(seed)) < 0.5 if masked else None
-    weights = softmax_weights(query, key, allowed=allowed, causal=causal)
-    _, expected = explicit(query, key, value, allowed=allowed, causal=causal)
+    attention_mask = torch.rand(2, 1, 1, m, generator=torch.Generator().manual_seed(seed)) < 0.5 if masked else None
+    weights = softmax_weights(query, key, attention_mask=attention_mask, causal=causal)
+    _, expected = explicit(query, key, value, attention_mask=attention_mask, causal=causal)
     assert torch.allclose(weights.double(), expected, atol=ROUNDED)
     assert torch.allclose(weights.sum(3), (expected.sum(3) > 0).float(), atol=ROUNDED)
-    context = softmax_attention(query, key, value, allowed=allowed, causal=causal)
+    context = softmax_attention(query, key, value, attention_mask=attention_mask, causal=causal)
     assert torch.allclose(weights @ value, context, atol=ROUNDED)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.attention import states
-from nlpcli.attention.patterns import Horizon
+from nlpcli.attention.pattern_base import Horizon
 from nlpcli.attention.states import KeyValue, KeyValueCache
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nlpcli.attention import tiles as tiles_module
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_parser import parse
-from nlpcli.attention.patterns import Full, intersection, union
+from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.softmax import SoftmaxAttention, softmax_attention
 from nlpcli.attention.tiles import make_tiling, tiled_attention, tiling
@@ -89,7 +89,7 @@ def test_tiles_give_what_the_matrix_gives_in_value_and_gradient(executor, data, 
         mask = AttentionMask(pattern, keys=keys, documents=documents)
         leaves = tensors(n, m, d_value=data.draw(st.sampled_from([6, 4])), seed=seed)
         found = tiled_attention(*leaves, make_tiling(pattern, n, m), mask)
-        wanted = softmax_attention(*leaves, allowed=mask.dense(n, m))
+        wanted = softmax_attention(*leaves, attention_mask=mask.dense(n, m))
         assert_same(value_and_gradients(found, leaves), value_and_gradients(wanted, leaves))
 
 
@@ -105,18 +105,6 @@ def test_no_query_looks_outside_of_the_reach_and_ranges_rise_and_are_apart(text,
     for start, end in ranges:
         inside[start:end] = True
     assert not bool(pattern.dense(m)[first:last][:, ~inside].any())
-
-
-RANGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=5)
-
-
-@given(RANGES, RANGES)
-def test_ranges_are_joined_and_met_as_sets_are(left, right):
-    def places(ranges):
-        return {place for start, end in ranges for place in range(start, end)}
-
-    assert places(union(left)) == places(left)
-    assert places(intersection(union(left), union(right))) == places(left) & places(right)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -140,7 +128,7 @@ def test_a_learned_bias_goes_through_tiles_with_its_gradient(text):
     leaves.append(table.weight)
     mask = AttentionMask(pattern)
     found = tiled_attention(*leaves[:3], make_tiling(pattern, 30, 30), mask, bias=PassBias(table))
-    wanted = softmax_attention(*leaves[:3], allowed=mask.dense(30, 30), bias=table(30, 30))
+    wanted = softmax_attention(*leaves[:3], attention_mask=mask.dense(30, 30), bias=table(30, 30))
     assert_same(value_and_gradients(found, leaves), value_and_gradients(wanted, leaves))
 
 
@@ -177,7 +165,7 @@ def test_the_core_takes_tiles_for_long_texts_and_says_the_same(text, monkeypatch
         "nlpcli.attention.softmax.tiled_attention", lambda *a, **k: called.append(1) or tiled_attention(*a, **k)
     )
     found = SoftmaxAttention().forward(*leaves, mask)
-    wanted = softmax_attention(*leaves, allowed=mask.dense(400, 400))
+    wanted = softmax_attention(*leaves, attention_mask=mask.dense(400, 400))
     assert called
     assert_same(value_and_gradients(found, leaves), value_and_gradients(wanted, leaves), 1e-5)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.attention.multi_head import MultiHeadAttention
+from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
 from nlpcli.attention.worked_example import D_KEY, D_MODEL, MAX_CHARACTERS, MAX_TOKENS, worked_example
 from nlpcli.errors import NlpcliError
@@ -35,7 +35,7 @@ def test_every_number_follows_from_the_equations_in_plain_loops(text, causal, se
 def test_a_layer_with_these_weights_gives_this_context(text, causal):
     example = worked_example(text, causal=causal)
     pattern = Causal() if causal else Full()
-    layer = MultiHeadAttention(D_MODEL, 1, d_key=D_KEY, d_value=D_KEY, pattern=pattern).double()
+    layer = MultiHeadAttention(D_MODEL, AttentionSettings(1, d_key=D_KEY, d_value=D_KEY), pattern=pattern).double()
     with torch.no_grad():
         layer.query.weight.copy_(example.query_weight.T)
         layer.key.weight.copy_(example.key_weight.T)

@@ -10,7 +10,7 @@ import torch
 
 from nlpcli.cli.main import main
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import write_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.models.build import build_model
 from nlpcli.text import train_tokenizer
 
@@ -26,7 +26,7 @@ KINDS = {
     "bart": {"embedding_norm": True, "position_offset": 2, "scale_embeddings": False, **LEARNED},
     "marian": {"positions": "sinusoidal-halves"},
     "t5": {"norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
-           "attention_scale": False, "attention_bias": False, "feed_forward_bias": False,
+           "score": "dot", "attention_bias": False, "feed_forward_bias": False,
            "scale_embeddings": False, "norm_bias": False},
 }  # fmt: skip
 TASKS = {"gpt2": "language-model", "bert": "encoder"}

@@ -178,10 +178,10 @@ def test_what_can_not_be_written_whole_is_not_written(call, tmp_path):
     assert not (tmp_path / "found.json").exists()
 
 
-@pytest.mark.parametrize(("color", "coloured"), [("always", True), ("never", False), ("auto", False)])
-def test_colour_is_for_terminals_unless_it_is_asked_for(call, color, coloured):
+@pytest.mark.parametrize(("color", "colored"), [("always", True), ("never", False), ("auto", False)])
+def test_color_is_for_terminals_unless_it_is_asked_for(call, color, colored):
     _, out, _ = call("the dog", "--color", color, model="encoder")
-    assert ("\x1b[" in out) is coloured
+    assert ("\x1b[" in out) is colored
 
 
 def test_figures_of_an_encoder_show_all_heads_and_of_a_translator_the_alignment(call, tmp_path, monkeypatch):
@@ -345,6 +345,49 @@ def test_one_head_is_explained_in_numbers_without_a_model(call):
     assert status == 0 and json.loads(out)["weights"][0] == [1.0, 0.0, 0.0]
 
 
+def test_kernel_regression_is_drawn_without_a_model_and_without_standard_input(call):
+    status, out, err = call("--kernel-regression")
+    assert status == 0 and err == ""
+    assert "learned width" in out and "Attention weights" in out
+    status, out, _ = call("--kernel-regression", "--bandwidth", "0.5", "--seed", 3, "--json")
+    data = json.loads(out)
+    assert status == 0 and [fit["bandwidth"] for fit in data["fits"]] == [[None], [0.5]]
+    assert np.array(data["fits"][1]["weights"]).shape == (len(data["queries"]), len(data["points"]["y"])) == (101, 50)
+    assert json.loads(call("--kernel-regression", "--json")[1])["points"] != data["points"]
+
+
+def test_kernel_regression_reads_points_from_a_file_or_a_pipe(call, tmp_path):
+    (tmp_path / "p.csv").write_text("age,height\n1,80\n2,90\n4,100\n")
+    for arguments in (("--kernel-regression", "p.csv"), ("p.csv", "--kernel-regression")):
+        status, out, _ = call(*arguments, "--bandwidth", "learn", "--json")
+        data = json.loads(out)
+        assert status == 0 and data["columns"] == ["age", "height"] and data["points"]["y"] == [80, 90, 100]
+        assert [fit["name"] for fit in data["fits"]] == ["mean", "learned"] and data["truth"] is None
+    status, out, _ = call("--kernel-regression", "-", "--bandwidth", 1, stdin="1 2\n2 3\n")
+    assert status == 0 and "2 points of <stdin>" in out
+
+
+@pytest.mark.parametrize("subject", [("--kernel-regression",), ("--convolution", "3x3")])
+@pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_pictures_of_the_course_are_written(call, subject, suffix, begin, tmp_path):
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
+    assert call(*subject, "--out", f"a.{suffix}", "--theme", "dark", "--title", "A title")[0] == 0
+    assert (tmp_path / f"a.{suffix}").read_bytes().startswith(begin)
+
+
+def test_the_page_of_a_kernel_regression_is_written(call, tmp_path):
+    assert call("--kernel-regression", "--out", "a.html", "--title", "A & B")[0] == 0
+    assert "<title>A &amp; B</title>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_a_convolution_is_compared_with_attention(call):
+    status, out, err = call("--convolution", "5")
+    assert status == 0 and err == "" and "Convolution 5 as attention with 5 heads" in out
+    data = json.loads(call("--convolution", "3x3", "--seed", 2, "--json")[1])
+    assert data["levels"][-1]["alpha"] == 50 and data["levels"][-1]["error"] < 1e-4
+    assert np.array(data["levels"][0]["weights"]).shape == (9, 5, 5)
+
+
 @pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "relative"])
 def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
     size = ("--buckets", 8) if kind == "relative" else ("--d-model", 16)
@@ -436,6 +479,21 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--positions", "rotry"), "unknown positions 'rotry'"),
         (("--positions", "rotary", "--format", "html"), "--positions does not support the format html"),
         (("--positions", "rotary", "--words"), "--words needs a model"),
+        (("--kernel-regression", "a.tsv", "b.tsv"), "--kernel-regression takes one file of points, but 2 are given"),
+        (("--kernel-regression", "a.tsv"), "a.tsv: no such file"),
+        (("--kernel-regression", "a.tsv", "--seed", 1), "--seed has no effect, because the points come from a file"),
+        (("--kernel-regression", "--bandwidth", 0), "--bandwidth 0 is not possible"),
+        (("--kernel-regression", "--causal"), "--causal has no effect on --kernel-regression"),
+        (("--kernel-regression", "--view", "grid"), "--view has no effect on --kernel-regression"),
+        (("--kernel-regression", "--convolution", 3), "--convolution can't be used with --kernel-regression"),
+        (("--kernel-regression", "--format", "npz"), "--kernel-regression does not support the format npz"),
+        (("--kernel-regression", "--words"), "--words needs a model, but --kernel-regression uses none"),
+        (("--bandwidth", 1), "--bandwidth applies to kernel regression only"),
+        (("--pattern", "causal", "--bandwidth", 1), "--bandwidth applies to kernel regression only"),
+        (("--convolution", 4), "--convolution 4 is not possible"),
+        (("--convolution", 3, "a text"), "TEXT needs a model, but --convolution uses none"),
+        (("--convolution", 3, "--format", "html"), "--convolution does not support the format html"),
+        (("--convolution", 3, "--length", 9), "--length has no effect on --convolution"),
         ((), "no text is given"),
     ],
 )

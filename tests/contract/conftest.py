@@ -111,9 +111,12 @@ def _fits(case: Case) -> bool:
 
 
 def _task_cases() -> Iterator[Case]:
-    """Each task alone, all that can be learnt together, and those of them that write text."""
+    """Each task alone, one with each other family, all that can be learnt together, and those that write text."""
     for name in TASKS:
         yield _case(name, default_preset(name), {"task": name})
+    for family in set(FAMILIES) - {DEFAULT}:
+        chosen = {"task": "classify", "model": {"family": family}}
+        yield _case(f"classify {family}", default_preset("classify"), chosen)
     preset = default_preset(MIXTURE_TASK)
     kind = presets.load(preset)["model"]["kind"]
     mixing = [name for name in TASKS if TASKS.load(name).mixes and kind in TASKS.load(name).kinds]

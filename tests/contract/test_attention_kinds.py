@@ -17,6 +17,7 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.runs.model_cost import operations
@@ -149,7 +150,7 @@ def model_of(text, kind, **changes):
 def test_greedy_text_is_the_same_with_and_without_a_state(text):
     model = model_of(text, "decoder", positions="rotary")
     prefix, read = [4, 7, 9], [4, 7, 9]
-    [[found]] = greedy_search(model, model.init_state(1), [prefix], eos=None, max_length=20)
+    [[found]] = greedy_search(model, model.init_state(1), [prefix], StopConditions(None, 20))
     for _ in range(20):
         read.append(int(model(torch.tensor([read]))[0, -1].argmax()))
     assert list(found.ids) == read[3:]

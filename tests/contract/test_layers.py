@@ -58,6 +58,6 @@ def test_nothing_that_is_loaded_is_unpickled():
         if word in path.read_text(encoding="utf-8")
     ]
     # the one file a person may ask to have read, of which only tensors are taken
-    assert found == ["nlpcli/convert/huggingface_folder.py: torch.load("]
-    reader = (PACKAGE / "convert" / "huggingface_folder.py").read_text(encoding="utf-8")
+    assert found == ["nlpcli/convert/folder_files.py: torch.load("]
+    reader = (PACKAGE / "convert" / "folder_files.py").read_text(encoding="utf-8")
     assert re.findall(r"torch\.load\(.*", reader) == ['torch.load(file, map_location="cpu", weights_only=True)']

@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from model_settings import of_family  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from nlpcli.convert.huggingface_folder import write_huggingface  # noqa: E402
+from nlpcli.convert.huggingface_out import write_huggingface  # noqa: E402
 from nlpcli.models.build import build_model  # noqa: E402
 from nlpcli.models.model_folder import unshared  # noqa: E402
 from nlpcli.text import train_tokenizer  # noqa: E402
@@ -187,7 +187,7 @@ BERT = {**TINY, **LEARNED, "kind": "encoder", "embedding_norm": True, "activatio
 GPT2 = {**TINY, **LEARNED, "kind": "decoder", "norm_position": "pre", "activation": "gelu_tanh"}
 BART = {**TINY, **LEARNED, "embedding_norm": True, "position_offset": 2, "activation": "gelu"}
 T5 = {**TINY, "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative",
-      "attention_scale": False, "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
+      "score": "dot", "feed_forward_bias": False, "scale_embeddings": False}  # fmt: skip
 MARIAN = {**TINY, "positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
 LLAMA = {**TINY, "kind": "decoder", "norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "norm_bias": False,
          "activation": "swiglu", "positions": "rotary", "scale_embeddings": False, "feed_forward_bias": False,

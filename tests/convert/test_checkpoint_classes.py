@@ -6,7 +6,7 @@ import pytest
 from model_settings import of_family
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import FAMILIES, choose_family
+from nlpcli.convert.family_table import FAMILIES, choose_family
 from nlpcli.errors import NlpcliError
 
 

@@ -14,7 +14,7 @@ import transformers
 
 from nlpcli.commands.inspect.weight_statistics import header
 from nlpcli.config.files import sha256_file
-from nlpcli.convert.huggingface_folder import read_description, read_huggingface
+from nlpcli.convert.huggingface_in import read_description, read_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_weights, read_tensors, stored_shapes, unshared

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="needs CTranslate2")
 transformers = pytest.importorskip("transformers", reason="exchange is tested against the extra 'test'")
@@ -31,8 +32,8 @@ def test_converted_models_write_the_same(write, tokenizer, tmp_path, name):
     for ids in tokenizer.encode(TEXTS):
         source, target = [*ids, special.eos], ids[::-1]
         [[one]] = greedy_search(
-            ours, ours.init_state(ours.encode(torch.tensor([source]), None)), [[special.bos]], eos=special.eos,
-            max_length=9,
+            ours, ours.init_state(ours.encode(torch.tensor([source]), None)), [[special.bos]],
+            StopConditions(special.eos, 9),
         )  # fmt: skip
         result = theirs.translate_batch([spell(source)], beam_size=1, max_decoding_length=9)
         assert result[0].hypotheses[0] == spell(list(one.ids))

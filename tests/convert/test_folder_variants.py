@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from nlpcli.convert.huggingface_folder import read_description, read_huggingface
+from nlpcli.convert.huggingface_in import read_description, read_huggingface
 from nlpcli.convert.tokenizer_in import has_tokenizer, read_tokenizer
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model

@@ -96,7 +96,7 @@ def test_one_output_is_a_score_as_it_is(foreign):
         assert found["score"] == pytest.approx(logits(model, tokenizer, example).logits.item(), abs=1e-4)
     applied.task.check(Example(("a", "b"), "17.5"))
     (item,) = applied.task.encode([Example(("a", "b"), "17.5")])[0]
-    assert item.goal == 17.5
+    assert item.target == 17.5
 
 
 def test_labels_without_names_are_numbers_and_several_at_once_are_told_apart(foreign):

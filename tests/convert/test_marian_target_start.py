@@ -10,7 +10,9 @@ import torch
 import transformers
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import KEPT, read_huggingface, write_huggingface
+from nlpcli.convert.folder_files import ORIGINAL_WEIGHTS
+from nlpcli.convert.huggingface_in import read_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.convert.marian_target_start import ZeroStart
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
@@ -100,7 +102,7 @@ def test_ids_stay_and_pad_comes_last_with_every_tokenizer(settings, same_weights
 def test_a_folder_saved_by_transformers_computes_the_same(folder, tokenizer, tmp_path):
     ours, path = folder
     save_elsewhere(transformers.MarianMTModel.from_pretrained(path), path, tmp_path / "again")
-    assert not (tmp_path / "again" / KEPT).exists()
+    assert not (tmp_path / "again" / ORIGINAL_WEIGHTS).exists()
     found = read_huggingface(tmp_path / "again")
     special = found.tokenizer.special
     assert special.bos == special.pad == tokenizer.vocab_size
@@ -119,7 +121,7 @@ def test_a_folder_that_was_trained_elsewhere_is_not_undone(folder, tokenizer, tm
     with torch.no_grad():
         theirs.model.shared.weight[50] += 1
     save_elsewhere(theirs, path, tmp_path / "again")
-    shutil.copy(path / KEPT, tmp_path / "again" / KEPT)
+    shutil.copy(path / ORIGINAL_WEIGHTS, tmp_path / "again" / ORIGINAL_WEIGHTS)
     found = read_huggingface(tmp_path / "again")
     assert torch.equal(found.weights["encoder_embedding.tokens.weight"], theirs.model.shared.weight)
 
@@ -147,7 +149,7 @@ def test_a_folder_as_published_is_written_as_it_is(folder, tmp_path):
     write_huggingface(
         tmp_path / "again", config=found.config, weights=found.weights, tokenizer=found.tokenizer, info=found.info
     )
-    assert not (tmp_path / "again" / KEPT).exists()
+    assert not (tmp_path / "again" / ORIGINAL_WEIGHTS).exists()
     for name in ("vocab_size", "pad_token_id", "decoder_start_token_id", "eos_token_id"):
         assert described(tmp_path / "again")[name] == config[name]
 

@@ -13,6 +13,7 @@ from nlpcli.convert.tokenizer_in import read_tokenizer
 from nlpcli.convert.tokenizer_out import tokenizer_files
 from nlpcli.errors import NlpcliError
 from nlpcli.text import TOKENIZERS, train_tokenizer
+from nlpcli.text.tokenizer_training import CharacterSettings
 
 KINDS = list(TOKENIZERS)
 SIZES = {"unigram": 390, "bpe": 430, "wordpiece": 220, "byte-bpe": 420, "chars": None, "words": 30}
@@ -105,11 +106,11 @@ def test_what_stands_around_a_text_depends_on_the_model(ours, tmp_path, kind):
     ("kind", "settings"),
     [
         ("unigram", {"byte_fallback": False}),
-        ("bpe", {"byte_fallback": False, "normalization": "nfkc"}),
-        ("chars", {"byte_fallback": False, "lowercase": True}),
-        ("wordpiece", {"lowercase": True}),
-        ("wordpiece", {"normalization": "nfc"}),
-        ("byte-bpe", {"normalization": "nfkc", "lowercase": True}),
+        ("bpe", {"byte_fallback": False, "characters": CharacterSettings("nfkc")}),
+        ("chars", {"byte_fallback": False, "characters": CharacterSettings(lowercase=True)}),
+        ("wordpiece", {"characters": CharacterSettings(lowercase=True)}),
+        ("wordpiece", {"characters": CharacterSettings("nfc")}),
+        ("byte-bpe", {"characters": CharacterSettings("nfkc", lowercase=True)}),
     ],
 )
 def test_settings_go_with_it(training_lines, all_texts, tmp_path, kind, settings):
@@ -121,7 +122,7 @@ def test_settings_go_with_it(training_lines, all_texts, tmp_path, kind, settings
 
 
 def test_case_folding_can_not_be_written(training_lines):
-    tokenizer = train_tokenizer("chars", training_lines, normalization="nfkc_cf")
+    tokenizer = train_tokenizer("chars", training_lines, characters=CharacterSettings("nfkc_cf"))
     with pytest.raises(NlpcliError, match="does not support the tokenizer's normalization 'nfkc_cf'"):
         tokenizer_files(tokenizer, kind="encoder")
 

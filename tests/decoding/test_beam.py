@@ -12,6 +12,7 @@ from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 
 BOS, EOS = 0, 1
@@ -91,7 +92,7 @@ def test_a_beam_of_one_is_greedy_search(toy, seed, vocabulary, minimum):
     constraints = Constraints(min_length=minimum)
     beam = search(model, sources, [[BOS]] * 3, [5, 6, 7], beam_size=1, constraints=constraints)
     state = model.init_state(sources)
-    greedy = greedy_search(model, state, [[BOS]] * 3, eos=EOS, max_length=[5, 6, 7], constraints=constraints)
+    greedy = greedy_search(model, state, [[BOS]] * 3, StopConditions(EOS, [5, 6, 7]), constraints=constraints)
     assert [h[0].ids for h in beam] == [h[0].ids for h in greedy]
     assert [h[0].logprob for h in beam] == pytest.approx([h[0].logprob for h in greedy], abs=1e-4)
     assert [h[0].ended for h in beam] == [h[0].ended for h in greedy]

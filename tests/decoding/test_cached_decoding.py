@@ -8,6 +8,7 @@ import torch
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.build import build_model
 
 BOS, EOS, VOCABULARY = 2, 3, 90
@@ -52,7 +53,7 @@ def test_greedy_translation_is_the_argmax_of_the_teacher_forced_pass(shape):
     model, (source, mask) = build("encoder-decoder", shape), sources()
     prefixes = [[BOS], [BOS, 7, 8], [BOS], [BOS, 5], [BOS]]
     state = model.init_state(model.encode(source, mask))
-    found = greedy_search(model, state, prefixes, eos=EOS, max_length=12)
+    found = greedy_search(model, state, prefixes, StopConditions(EOS, 12))
     for row, (prefix, [hypothesis]) in enumerate(zip(prefixes, found, strict=True)):
         target = torch.tensor([[*prefix, *hypothesis.ids]])
         alone = source[row : row + 1, : int(mask[row].sum())]
@@ -64,7 +65,7 @@ def test_greedy_translation_is_the_argmax_of_the_teacher_forced_pass(shape):
 def test_greedy_text_is_the_argmax_of_the_teacher_forced_pass(shape):
     model = build("decoder", shape)
     prefixes = [[BOS], [BOS, 7, 8, 9], [11, 12]]
-    found = greedy_search(model, model.init_state(3), prefixes, eos=EOS, max_length=12)
+    found = greedy_search(model, model.init_state(3), prefixes, StopConditions(EOS, 12))
     for prefix, [hypothesis] in zip(prefixes, found, strict=True):
         assert_greedy(model(torch.tensor([[*prefix, *hypothesis.ids]]))[0], prefix, hypothesis)
 

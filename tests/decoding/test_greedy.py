@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 
 BOS, EOS = 0, 1
 
@@ -14,7 +15,7 @@ BOS, EOS = 0, 1
 def test_each_token_is_the_most_probable_one(toy, seed, forced, limit):
     model = toy(10, seed=seed)
     prefixes = [[BOS, *forced], [BOS]]
-    found = greedy_search(model, model.init_state([1, 2]), prefixes, eos=EOS, max_length=limit)
+    found = greedy_search(model, model.init_state([1, 2]), prefixes, StopConditions(EOS, limit))
     for source, prefix, [hypothesis] in zip([1, 2], prefixes, found, strict=True):
         tables = model.log_probabilities(source, prefix, hypothesis.ids)
         written = [*hypothesis.ids, EOS] if hypothesis.ended else hypothesis.ids
@@ -25,10 +26,10 @@ def test_each_token_is_the_most_probable_one(toy, seed, forced, limit):
 def test_a_stop_condition_ends_its_row_only(toy):
     model = toy(10, seed=1)
     state = model.init_state([1, 2, 3])
-    plain = greedy_search(model, state, [[BOS]] * 3, eos=None, max_length=8)
+    plain = greedy_search(model, state, [[BOS]] * 3, StopConditions(None, 8))
     last = plain[1][0].ids[2]
     state = model.init_state([1, 2, 3])
-    stopped = greedy_search(model, state, [[BOS]] * 3, eos=None, max_length=8, stop=lambda ids: ids[-1] == last)
+    stopped = greedy_search(model, state, [[BOS]] * 3, StopConditions(None, 8, stop=lambda ids: ids[-1] == last))
     for [whole], [short] in zip(plain, stopped, strict=True):
         end = whole.ids.index(last) + 1 if last in whole.ids else len(whole.ids)
         assert short.ids == whole.ids[:end]
@@ -40,8 +41,7 @@ def test_what_is_watched_is_what_comes_back(toy):
         model,
         model.init_state([1, 2]),
         [[BOS], [BOS, 4, 5]],
-        eos=EOS,
-        max_length=6,
+        StopConditions(EOS, 6),
         constraints=Constraints(min_length=2),
         watch=lambda row, token: seen[row].append(token),
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.decoding.autoregressive import Renewal
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.sampling import SamplingSettings, cut_tail, invert, sample
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 
 BOS, EOS = 0, 1
@@ -19,9 +20,8 @@ BOS, EOS = 0, 1
 def draw(model, sources, prefixes, limit, *, streams=None, renewal=None, **settings):
     settings = SamplingSettings(**settings)
     state = model.init_state(sources)
-    found = sample(
-        model, state, prefixes, eos=EOS, max_length=limit, settings=settings, streams=streams, renewal=renewal
-    )
+    conditions = StopConditions(EOS, limit)
+    found = sample(model, state, prefixes, conditions, settings=settings, streams=streams, renewal=renewal)
     return [hypotheses[0] for hypotheses in found]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.layers import vocabulary_loss as module
-from nlpcli.layers.vocabulary_loss import LossSettings, vocabulary_loss, vocabulary_nll
+from nlpcli.layers.vocabulary_loss import LossSettings, vocabulary_loss, vocabulary_losses, vocabulary_nll
 
 WIDTH, VOCABULARY = 12, 29
 
@@ -141,6 +141,20 @@ def test_the_loss_without_smoothing_has_no_gradient_of_its_own():
     hidden, weight, _, target = parts(4, bias=False)
     _, nll = vocabulary_loss(hidden, weight, target, settings=LossSettings(0.1))
     assert not nll.requires_grad
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_with_the_nll_of_each_position_is_the_loss(chunks, smoothing):
+    hidden, weight, offset, target = parts(97)
+    loss, nll = vocabulary_loss(hidden, weight, target, bias=offset, settings=LossSettings(smoothing))
+    same, each = vocabulary_losses(hidden, weight, target, bias=offset, settings=LossSettings(smoothing))
+    assert torch.equal(same, loss)
+    assert torch.allclose(each, vocabulary_nll(hidden, weight, target, bias=offset), atol=1e-5)
+    assert torch.allclose(each.sum(), nll, rtol=1e-6)
+    assert not each.requires_grad
+    for ours, theirs in zip(gradients(same, (hidden, weight, offset)), gradients(loss, (hidden, weight, offset)),
+                            strict=True):  # fmt: skip
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])

@@ -210,6 +210,7 @@ SIZES = {"d_model": 12, "heads": 2, "d_ff": 16, "encoder_layers": 2, "decoder_la
 PRETRAINED = {**SIZES, "kind": "encoder", "mlm_head": True, "pooler": True}
 COMMON = {key: value for key, value in SIZES.items() if not key.endswith("layers")}
 XL = {**COMMON, "decoder_layers": 2, "family": "transformer-xl", "kind": "decoder"}
+HIERARCHICAL = {"d_model": 12, "initialization": "normal", "family": "hierarchical", "kind": "encoder"}
 XLNET = {**COMMON, "encoder_layers": 2, "family": "xlnet", "kind": "encoder"}
 # another value than the default of each setting, with the settings without which it means nothing
 OTHERS = {
@@ -238,7 +239,8 @@ OTHERS = {
     "activation": ("gelu", {}),
     "attention": (["window:2"], {}),
     "decoder_attention": (["window:2"], {}),
-    "attention_scale": (False, {}),
+    "score": ("cosine", {}),
+    "head_aggregation": ("mean", {}),
     "positions": ("learned", {}),
     "max_length": (64, {"positions": "learned"}),
     "position_offset": (2, {"positions": "learned"}),
@@ -267,14 +269,23 @@ OTHERS = {
     "init_std": (0.1, {}),
     "source_layers": (1, {}),
     "source_vocab_size": (60, {"source_layers": 1}),
+    "cell": ("lstm", {}),
+    "word_layers": (2, {}),
+    "sentence_layers": (2, {}),
+    "d_attention": (6, {}),
+    "aggregation": ("max", {}),
+    "sentences": ("lines", {}),
 }
-FAMILIES = {"transformer": SIZES, "encoder": PRETRAINED, "transformer-xl": XL, "xlnet": XLNET}
+FAMILIES = {
+    "transformer": SIZES, "encoder": PRETRAINED, "transformer-xl": XL, "xlnet": XLNET, "hierarchical": HIERARCHICAL,
+}  # fmt: skip
 # settings of the other kind of stack, and how far `generate` and tokenizers go
 IDLE = {
     "transformer": set(),
     "encoder": {"decoder_layers", "output_bias", "scale_output"},
     "transformer-xl": {"max_length"},
     "xlnet": {"max_length"},
+    "hierarchical": {"max_length", "sentences"},
 }
 
 
@@ -325,7 +336,7 @@ def test_a_setting_changes_the_model_or_is_refused(setting, family):
     assert differ(*models) != (setting in IDLE[family])
 
 
-@pytest.mark.parametrize("family", ["transformer", "transformer-xl", "xlnet"])
+@pytest.mark.parametrize("family", ["transformer", "transformer-xl", "xlnet", "hierarchical"])
 def test_what_a_family_does_not_read_is_refused_by_name(family):
     own = type(ModelConfig.model_validate(FAMILIES[family])).model_fields
     for setting in OTHERS.keys() - own.keys():

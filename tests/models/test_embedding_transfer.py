@@ -20,11 +20,11 @@ from nlpcli.models.embedding_transfer import (
     same_pieces,
     wanted_by,
     with_roles,
-    words_of,
 )
 from nlpcli.models.model_folder import load_weights, unshared
 from nlpcli.text import SpecialTokens, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.huggingface_tokenizer import HuggingFaceModel
+from nlpcli.text.token_normalization import words_of
 from nlpcli.text.tokenizer import TokenizerSettings
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1}
@@ -35,6 +35,7 @@ MODELS = {
     "untied": {"kind": "encoder-decoder", "tie": "none"},
     "transformer-xl": {"family": "transformer-xl", "kind": "decoder"},
     "xlnet": {"family": "xlnet", "kind": "encoder"},
+    "hierarchical": {"family": "hierarchical", "kind": "encoder"},
 }
 WORDS = """\
 the and a of in to dogs dog cats cat sleeping sleeps sleep reads reading read unbelievable stories story
@@ -89,7 +90,7 @@ def test_shared_pieces_keep_their_rows_in_every_family_and_the_model_is_whole(na
     assert 20 < carried.shared < carried.total
     kept = [(id_, place) for id_, place in enumerate(places) if place is not None]
     after, before = zip(*kept, strict=True)
-    matrices = ["output_weight", *["output_bias"] * (getattr(model, "output_bias", None) is not None)]
+    matrices = [name for name in ("output_weight", "output_bias") if getattr(model, name, None) is not None]
     for matrix in matrices:
         assert torch.equal(getattr(other, matrix)[list(after)], getattr(model, matrix)[list(before)])
     for part in ("encoder_embedding", "decoder_embedding", "embedding"):

@@ -27,6 +27,7 @@ MODELS = {
     "transformer-xl": {"family": "transformer-xl", "kind": "decoder", "adaptive_cutoffs": [10], "tie": "all"},
     "transformer-xl pre": {"family": "transformer-xl", "kind": "decoder", "norm_position": "pre", "tie": "none"},
     "xlnet": {"family": "xlnet", "kind": "encoder"},
+    "hierarchical": {"family": "hierarchical", "kind": "encoder", "word_layers": 2},
 }  # fmt: skip
 
 
@@ -59,16 +60,17 @@ def test_every_parameter_stands_in_one_group_and_once(named):
 
 def test_groups_rise_from_the_embeddings_over_the_layers_to_the_head(named):
     _, groups = named
-    ranks = [{"embeddings": 0, "encoder": 1, "layers": 1, "decoder": 2, "final": 3, "head": 4}[name.split(".")[0]]
-             for name in groups]  # fmt: skip
+    order = [["embeddings"], ["encoder", "layers", "words"], ["decoder", "sentences"], ["final"], ["head"]]
+    ranks = [next(rank for rank, names in enumerate(order) if name.split(".")[0] in names) for name in groups]
     numbers = [(rank, int(name.partition(".")[2] or 0)) for rank, name in zip(ranks, groups, strict=True)]
     assert numbers == sorted(numbers)
     for name, paths in groups.items():
         stack, dot, number = name.partition(".")
         if dot:
-            inside = f"{stack}.layers.{number}." if stack != "layers" else f"{name}."
-            assert all(inside in path or path.endswith("encoder.norm.weight") or path.endswith("encoder.norm.bias")
-                       for path in paths)  # fmt: skip
+            inside = f"layers.{number}." if stack != "layers" else f"{name}."
+            beside = ("encoder.norm.weight", "encoder.norm.bias")  # the norm after an encoder, and attention
+            assert all(inside in path or path.endswith(beside) or f"{stack}.attention." in path for path in paths)
+            assert stack == "layers" or all(f"{stack}." in path for path in paths)
 
 
 def test_a_head_is_all_outside_the_body(named):
@@ -142,7 +144,7 @@ def test_every_layer_of_a_model_is_compiled_and_its_weights_keep_their_names(nam
         return called
 
     monkeypatch.setattr(torch, "compile", counting)
-    model = build_model(SMALL | MODELS[name], 20).eval()
+    model = build_model(of_family(SMALL | MODELS[name]), 20).eval()
     tokens = torch.randint(5, 20, (1, 6))
     plain, names = model.example(tokens), list(model.state_dict())
     compile_layers(model)

@@ -9,11 +9,13 @@ from torch import nn
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.build import build_model
 from nlpcli.models.layer_groups import depth_groups
 from nlpcli.models.model_folder import load_weights, unshared
 from nlpcli.models.source_encoder import add_source_encoder, first_stage
-from nlpcli.objectives.source_target_batches import PairBatch, pair_loss
+from nlpcli.objectives.source_target_batches import PairBatch
+from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.training.checkpoint import Progress
 from nlpcli.training.freezing import make_plan
 
@@ -74,7 +76,7 @@ def test_it_reads_ids_of_its_own_vocabulary_and_no_padding(name):
 def test_it_is_decoded_as_any_encoder_decoder(name):
     model = made(name)
     state = model.init_state(model.encode(SOURCE, MASK))
-    found = greedy_search(model, state, [[2], [2]], eos=1, max_length=[5, 5], constraints=BeamSettings().constraints)
+    found = greedy_search(model, state, [[2], [2]], StopConditions(1, [5, 5]), constraints=BeamSettings().constraints)
     for row, ((best,), source, mask) in enumerate(zip(found, SOURCE, MASK, strict=True)):
         target = torch.tensor([[2, *best.ids]])
         alone = model(source[mask][None], None, target)[0].argmax(-1).tolist()

@@ -90,7 +90,7 @@ def test_segments_change_what_is_read_and_default_to_the_first():
 def test_t5s_first_weights_follow_the_fan_in_of_each_matrix():
     model = build_model(
         {"d_model": 256, "d_ff": 512, "heads": 4, "encoder_layers": 2, "decoder_layers": 2, "positions": "relative",
-         "attention_scale": False, "initialization": "t5"}, 2000,
+         "score": "dot", "initialization": "t5"}, 2000,
     )  # fmt: skip
     layer = model.encoder.layers[0]
     assert layer.self_attention.query.weight.std().item() == pytest.approx((256 * 64) ** -0.5, rel=0.05)

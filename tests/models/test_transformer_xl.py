@@ -8,6 +8,7 @@ import torch
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.transformer_xl_settings import TransformerXLConfig
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.models.transformer_xl import TransformerXL
 
 VOCABULARY, LENGTH = 30, 6
@@ -124,7 +125,7 @@ def test_steps_remember_as_segments_do():
 @torch.inference_mode()
 def test_greedy_text_goes_on_without_end(settings):
     model = build(memory_length=6, **settings).float()
-    [[short], [long]] = greedy_search(model, model.init_state(2), [[1], [4, 5, 6]], eos=None, max_length=40)
+    [[short], [long]] = greedy_search(model, model.init_state(2), [[1], [4, 5, 6]], StopConditions(None, 40))
     assert len(short.ids) == len(long.ids) == 40
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from nlpcli.convert.huggingface_folder import read_huggingface
+from nlpcli.convert.huggingface_in import read_huggingface
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_weights
 

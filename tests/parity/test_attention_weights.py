@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli.visualization.capture import OWN, capture
+from nlpcli.models.backbone import OWN
+from nlpcli.visualization.capture import capture
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 

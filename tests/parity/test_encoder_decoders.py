@@ -11,6 +11,7 @@ from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.stop_conditions import StopConditions
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -154,16 +155,18 @@ def cut(row, end):
     return tuple(ids[: ids.index(end)] if end in ids else [token for token in ids if token != PAD])
 
 
-def search(ours, source, mask, function, **settings):
+def search(ours, source, mask, function, *conditions, **settings):
     state = ours.model.init_state(ours.model.encode(source, mask))
-    return function(ours.model, state, [[PAD]] * len(source), max_length=LIMIT, **settings)
+    return function(ours.model, state, [[PAD]] * len(source), *conditions, **settings)
 
 
 @torch.inference_mode()
 def test_greedy_output_is_theirs(theirs, ours, end):
     source, mask, _ = batch(2, rows=16)
     expected = [cut(row, end) for row in generate(theirs, source, mask, end, num_beams=1).sequences]
-    found = search(ours, source, mask, greedy_search, eos=end, constraints=Constraints(suppress=(PAD,)))
+    found = search(
+        ours, source, mask, greedy_search, StopConditions(end, LIMIT), constraints=Constraints(suppress=(PAD,))
+    )
     assert [row[0].ids for row in found] == expected
     assert len(set(expected)) > 3
 
@@ -179,7 +182,7 @@ def test_beams_are_theirs_where_the_conventions_agree(theirs, ours, end, early_s
     ranking, constraints = Ranking(0.6, normalization="average"), Constraints(suppress=(PAD,))
     settings = BeamSettings(beam_size=3, n_best=3, patience=patience, ranking=ranking, constraints=constraints)
     compared = 0
-    for i, row in enumerate(search(ours, source, mask, beam_search, eos=end, settings=settings)):
+    for i, row in enumerate(search(ours, source, mask, beam_search, eos=end, max_length=LIMIT, settings=settings)):
         mine = slice(3 * i, 3 * i + 3)
         ended = (generated.sequences[mine] == end).any(1)
         if bool(ended.all()) and all(hypothesis.ended for hypothesis in row):

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import FAMILIES, read_huggingface, write_huggingface
+from nlpcli.convert.family_table import FAMILIES
+from nlpcli.convert.huggingface_in import read_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.models.build import count_parameters, outline
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")

@@ -11,7 +11,7 @@ import torch
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
 from nlpcli.config.generation_settings import Generation  # noqa: E402
-from nlpcli.decoding.huggingface_generation import generate  # noqa: E402
+from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder  # noqa: E402
 from nlpcli.text import SpecialTokens  # noqa: E402
 
 transformers.logging.set_verbosity_error()
@@ -96,10 +96,9 @@ def test_any_settings_give_what_transformers_gives(pairs, family):
             state = ours.init_state(1)
         else:
             state = ours.init_state(ours.encode(torch.tensor([source]), None))
-        [[found, *_]] = generate(
-            ours, state, [prompt], wanted, limits=[wanted.new_tokens(len(prompt), 20)],
-            special=SPECIAL, sources=None if family == "gpt2" else [source],
-        )  # fmt: skip
+        limits = [wanted.new_tokens(len(prompt), 20)]
+        inputs = GenerationInputs([prompt], limits, sources=None if family == "gpt2" else [source])
+        [[found, *_]] = HuggingFaceDecoder(wanted, SPECIAL).generate(ours, state, inputs)
         written = [*prompt, *found.ids, *([found.end] if found.end in (0, 1, 2) else [])]
         expected = expected[: len(written)] + [i for i in expected[len(written) :] if i != 1]
         assert written == expected, settings

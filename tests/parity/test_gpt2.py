@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
 
@@ -72,5 +73,5 @@ def test_greedy_text_is_theirs(theirs, ours):
         eos_token_id=None,
         pad_token_id=0,
     )
-    found = greedy_search(ours.model, ours.model.init_state(6), prompt.tolist(), eos=None, max_length=15)
+    found = greedy_search(ours.model, ours.model.init_state(6), prompt.tolist(), StopConditions(None, 15))
     assert [list(row[0].ids) for row in found] == expected[:, 3:].tolist()

@@ -9,7 +9,7 @@ import torch
 from model_settings import of_family
 
 from nlpcli.commands.convert import Conversion, convert
-from nlpcli.convert.huggingface_folder import KEPT
+from nlpcli.convert.folder_files import ORIGINAL_WEIGHTS
 from nlpcli.convert.sentence_transformers_in import sentence_settings
 from nlpcli.data.examples import Example
 from nlpcli.errors import NlpcliError
@@ -408,7 +408,7 @@ def test_heads_that_no_class_can_express_are_refused_by_name(tuned, family, task
 def test_a_classifier_that_was_tuned_further_there_is_not_what_was_kept(tuned):
     run = tuned("GPT2", "regress")
     out, _ = exported(run)
-    assert (out / KEPT).exists()
+    assert (out / ORIGINAL_WEIGHTS).exists()
     model, tokenizer = read_by_transformers(out, "AutoModelForSequenceClassification")
     model.score.weight.mul_(1.5)
     model.save_pretrained(out)

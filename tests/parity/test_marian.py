@@ -14,6 +14,7 @@ import torch
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.greedy import greedy_search
 from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.layers.positions import sinusoids
 
 transformers = pytest.importorskip("transformers", reason="parity needs the extra 'test'")
@@ -135,9 +136,9 @@ def cut(row):
     return tuple(ids[: ids.index(EOS)] if EOS in ids else [token for token in ids if token != PAD])
 
 
-def translations(model, source, mask, search, **settings):
+def greedy_translations(model, source, mask):
     state = model.init_state(model.encode(source, mask))
-    found = search(model, state, [[PAD]] * len(source), eos=EOS, **settings)
+    found = greedy_search(model, state, [[PAD]] * len(source), StopConditions(EOS, 30))
     return [[hypothesis.ids for hypothesis in row] for row in found]
 
 
@@ -147,7 +148,7 @@ def test_greedy_translations_are_marians(marian, ours, restless):
     generated = marian.generate(
         input_ids=source, attention_mask=mask.long(), num_beams=1, do_sample=False, max_new_tokens=30
     )
-    found = translations(ours, source, mask, greedy_search, max_length=30)
+    found = greedy_translations(ours, source, mask)
     assert [row[0] for row in found] == [cut(row) for row in generated]
     assert len({row[0] for row in found}) > 4
 

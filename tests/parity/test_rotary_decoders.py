@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import FAMILIES, read_huggingface, write_huggingface
+from nlpcli.convert.family_table import FAMILIES
+from nlpcli.convert.huggingface_in import read_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import count_parameters, outline
 
@@ -110,7 +113,7 @@ def test_greedy_text_is_theirs(theirs, ours):
         eos_token_id=None,
         pad_token_id=0,
     )
-    found = greedy_search(ours.model, ours.model.init_state(6), prompt.tolist(), eos=None, max_length=25)
+    found = greedy_search(ours.model, ours.model.init_state(6), prompt.tolist(), StopConditions(None, 25))
     assert [list(row[0].ids) for row in found] == expected[:, 9:].tolist()
 
 

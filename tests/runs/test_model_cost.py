@@ -16,7 +16,9 @@ from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model, count_parameters
 from nlpcli.runs.model_cost import memory, operations
 
-SMALL = [name for name in presets.names() if name.endswith(("nano", "tiny", "mini", "t5-small", "gpt2", "bert-base"))]
+SMALL = [
+    name for name in presets.names() if name.endswith(("nano", "tiny", "mini", "t5-small", "gpt2", "bert-base", "han"))
+]
 SHAPES = st.fixed_dictionaries(
     {"heads": st.sampled_from([1, 2]), "d_model": st.sampled_from([8, 12]), "d_ff": st.sampled_from([8, 20]),
      "encoder_layers": st.integers(1, 2), "decoder_layers": st.integers(1, 2)}

@@ -17,6 +17,7 @@ SHAPES = {
     "encoder-decoder": {"kind": "encoder-decoder"},
     "xlnet": {"kind": "encoder", "family": "xlnet"},
     "transformer-xl": {"kind": "decoder", "family": "transformer-xl"},
+    "hierarchical": {"kind": "encoder", "family": "hierarchical"},
 }
 
 

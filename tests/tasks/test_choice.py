@@ -89,7 +89,7 @@ def test_each_candidate_is_read_beside_the_text(make_context, tokenizer):
     assert [list(row.ids) for row in item.rows] == [
         [special.cls, *text, special.sep, *candidate, special.sep] for candidate in candidates
     ]
-    assert item.goal == int(TEST[0].label)
+    assert item.target == int(TEST[0].label)
 
 
 def test_the_loss_is_cross_entropy_over_an_examples_own_candidates(make_context, make_model, tokenizer):
@@ -101,7 +101,7 @@ def test_the_loss_is_cross_entropy_over_an_examples_own_candidates(make_context,
     expected = 0.0
     for item in items:
         batch = task.collate([item])
-        expected -= model(batch.rows)[:, 0].log_softmax(dim=0)[item.goal].item()
+        expected -= model(batch.rows)[:, 0].log_softmax(dim=0)[item.target].item()
     assert loss.count == 6
     assert loss.total.item() == pytest.approx(expected, rel=1e-4)
     loss.total.backward()

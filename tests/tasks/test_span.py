@@ -70,12 +70,12 @@ def test_the_places_learnt_spell_the_answer_for_every_tokenizer_and_body(
 ):
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizers[kind], max_length), stride=9)
     for asked, items in zip(TEST, task.encode(TEST), strict=True):
-        goals = [item.goal for item in items if item.goal != (item.null, item.null)]
-        assert goals or len(items) > 1
+        targets = [item.target for item in items if item.target != (item.null, item.null)]
+        assert targets or len(items) > 1
         for item in items:
             assert item.size <= max_length
-            if item.goal != (item.null, item.null):
-                first, last = (item.places.tolist().index(place) for place in item.goal)
+            if item.target != (item.null, item.null):
+                first, last = (item.positions.tolist().index(place) for place in item.target)
                 said = asked.texts[1][item.spans[first, 0] : item.spans[last, 1]]
                 assert asked.label[0].text in said
                 if kind == "chars":
@@ -88,7 +88,7 @@ def test_an_answer_inside_a_word_is_found_to_the_character(make_context, tokeniz
     given = [Example(("a", context), (answer,), "x") for answer in answers]
     task = SpanExtraction.create(given, make_context("encoder", tokenizers["byte-bpe"], 80))
     for one, (item,) in zip(given, task.encode(given), strict=True):
-        first, last = (item.places.tolist().index(place) for place in item.goal)
+        first, last = (item.positions.tolist().index(place) for place in item.target)
         assert context[item.spans[first, 0] : item.spans[last, 1]] == one.label[0].text
 
 
@@ -110,12 +110,12 @@ def test_a_window_without_the_answer_points_to_the_summary(make_context, tokeniz
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizers["chars"], 24), stride=4)
     special = tokenizers["chars"].special
     items = [item for group in task.encode(TEST) for item in group]
-    elsewhere = [item for item in items if item.goal == (item.null, item.null)]
+    elsewhere = [item for item in items if item.target == (item.null, item.null)]
     assert elsewhere and len(elsewhere) < len(items)
     for item in items:
         expected = special.eos if shape == "encoder-decoder" else special.cls
         assert item.row.ids[item.null] == expected
-        assert item.null not in item.places
+        assert item.null not in item.positions
 
 
 @pytest.mark.parametrize("read_from", ["", "roberta", "bart"])
@@ -124,7 +124,7 @@ def test_places_are_those_of_the_pieces_in_what_the_model_reads(make_context, to
     task = SpanExtraction.create(TRAIN, make_context(shape, tokenizer, 24, read_from=read_from), stride=4)
     for asked, items in zip(TEST, task.encode(TEST), strict=True):
         for item in items:
-            spelled = tokenizer.decode([[int(id_)] for id_ in item.row.ids[item.places]])
+            spelled = tokenizer.decode([[int(id_)] for id_ in item.row.ids[item.positions]])
             assert spelled == [asked.texts[1][start:end] for start, end in item.spans]
             assert item.size == len(item.row.segments) <= 24
 
@@ -164,14 +164,15 @@ def test_the_prediction_is_the_best_of_all_windows(make_context, tokenizers, dat
     given = Example(("ab", "red  tree blue dog"))
     (items,) = task.encode([given])
     scores = [
-        data.draw(st.lists(numbers, min_size=2 * len(i.places) + 2, max_size=2 * len(i.places) + 2)) for i in items
+        data.draw(st.lists(numbers, min_size=2 * len(i.positions) + 2, max_size=2 * len(i.positions) + 2))
+        for i in items
     ]
     outputs = [np.array(values).reshape(-1, 2) for values in scores]
     best = max(
         (logits[1 + i, 0] + logits[1 + j, 1], int(item.spans[i, 0]), int(item.spans[j, 1]))
         for item, logits in zip(items, outputs, strict=True)
-        for i in range(len(item.places))
-        for j in range(i, min(len(item.places), i + max_answer))
+        for i in range(len(item.positions))
+        for j in range(i, min(len(item.positions), i + max_answer))
     )
     null = min(logits[0].sum() for logits in outputs)
     prediction = task.prediction(given, items, outputs)
@@ -219,9 +220,9 @@ def test_the_loss_is_cross_entropy_over_what_may_be_an_answer(make_context, make
     expected = 0.0
     for item in items:
         logits = model(task.collate([item]).rows)[0].detach()
-        places = [item.null, *item.places.tolist()]
+        places = [item.null, *item.positions.tolist()]
         for side in (0, 1):
-            expected -= logits[places, side].log_softmax(dim=0)[places.index(item.goal[side])].item() / 2
+            expected -= logits[places, side].log_softmax(dim=0)[places.index(item.target[side])].item() / 2
     assert loss.count == len(items)
     assert loss.total.item() == pytest.approx(expected, rel=1e-4)
     loss.total.backward()
@@ -273,8 +274,8 @@ def test_a_dev_question_whose_answer_is_nowhere_has_no_place_to_learn_and_no_fau
     second = Example(("red", "red tree"), (Answer("house", None), Answer("tree", 4)), "x")
     task.check(nowhere)
     ((none,), (found,)) = task.encode([nowhere, second])
-    assert none.goal == (none.null, none.null)
-    assert found.spans[found.places.tolist().index(found.goal[0])].tolist() == [4, 5]
+    assert none.target == (none.null, none.null)
+    assert found.spans[found.positions.tolist().index(found.target[0])].tolist() == [4, 5]
     with pytest.raises(NlpcliError, match="the start of the answer 'house' is missing"):
         SpanExtraction.create([nowhere], task.context)
 

@@ -171,11 +171,11 @@ def test_every_word_is_tagged_once_at_its_first_piece(make_context, tokenizers, 
     last = shape in ("decoder", "transformer-xl")
     for example, items in zip([*TEST, long], task.encode([*TEST, long]), strict=True):
         assert [n for item in items for n in range(*item.words)] == list(range(len(example.texts)))
-        assert [task.labels[goal] for item in items for goal in item.goals] == list(example.label)
+        assert [task.labels[target] for item in items for target in item.targets] == list(example.label)
         for item in items:
             assert item.size <= max_length
-            assert (np.diff(item.places) > 0).all()
-            for word, place in zip(range(*item.words), item.places, strict=True):
+            assert (np.diff(item.positions) > 0).all()
+            for word, place in zip(range(*item.words), item.positions, strict=True):
                 (spelled,) = tokenizer.decode([[int(item.row.ids[place])]])
                 spelled = spelled.strip().removeprefix("##")
                 assert spelled
@@ -233,7 +233,9 @@ def test_the_loss_is_cross_entropy_of_labelled_words(make_context, make_model, t
     for item in items:
         alone = task.collate([item])
         log_probs = model(alone.rows)[0].detach().log_softmax(dim=-1)
-        expected -= sum(float(log_probs[place, goal]) for place, goal in zip(item.places, item.goals, strict=True))
+        expected -= sum(
+            float(log_probs[place, target]) for place, target in zip(item.positions, item.targets, strict=True)
+        )
     assert loss.count == sum(len(example.texts) for example in TEST[:5])
     assert loss.total.item() == pytest.approx(expected, rel=1e-4)
 

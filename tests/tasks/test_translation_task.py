@@ -12,7 +12,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.objectives.source_target_batches import pad, source_ids
-from nlpcli.tasks.translation import Translation
+from nlpcli.tasks.translation import Translation, TranslationData, TranslationSides
 from nlpcli.text import SpecialTokens, Tokenizer, train_tokenizer
 from nlpcli.text.tokenizer import TokenizerSettings
 from nlpcli.text.tokenizer_model import TrainingOptions
@@ -41,9 +41,8 @@ def shards(tmp_path, tokenizer):
 def make(shards, tokenizer):
     def build(**settings):
         texts = list(zip(SOURCE, TARGET, strict=True)) if settings.get("sampling") else None
-        return Translation(
-            shards, shards, tokenizer, texts=texts, **{"batch_tokens": 50, "max_length": 40, "seed": 5} | settings
-        )
+        data, sides = TranslationData(shards, shards, texts), TranslationSides(tokenizer, tokenizer)
+        return Translation(data, sides, **{"batch_tokens": 50, "max_length": 40, "seed": 5} | settings)
 
     return build
 
@@ -80,7 +79,7 @@ def test_the_plan_is_a_function_of_seed_and_epoch(make):
 
 def test_a_length_counts_the_end_of_the_sentence(make, shards):
     longest = int(shards.lengths[3].max()) + 1
-    assert 3 in make(max_length=longest).kept and 3 not in make(max_length=longest - 1).kept
+    assert 3 in make(max_length=longest).selected and 3 not in make(max_length=longest - 1).selected
 
 
 def test_batches_hold_the_budget_on_either_side(make):
@@ -202,7 +201,8 @@ def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, 
     paths = [tmp_path / "text.en", tmp_path / "text.de"]
     both = ParallelShards.build(paths[0], paths[1], other, target_tokenizer=tokenizer, workers=1)
     texts = list(zip(SOURCE, TARGET, strict=True))
-    task = Translation(both, both, tokenizer, max_length=99, source_tokenizer=other, sampling=sampling, texts=texts)
+    sides = TranslationSides(other, tokenizer)
+    task = Translation(TranslationData(both, both, texts), sides, max_length=99, sampling=sampling)
     batch = task.collate(np.array([0, 1]), random())
     one_two, three = other.encode(SOURCE[:2])
     assert batch.source.tolist() == [[*one_two, special.eos], [*three, special.eos, special.pad]]
@@ -212,9 +212,9 @@ def test_sources_may_have_a_tokenizer_and_special_tokens_of_their_own(tmp_path, 
 
 def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_predicted(shards, tokenizer):
     eos = tokenizer.special.eos
-    starts = {"source_start": [5, 6], "target_start": [eos, 4, 7]}
-    task = Translation(shards, shards, tokenizer, max_length=99, **starts)
-    plain = Translation(shards, shards, tokenizer, max_length=99)
+    data, started = TranslationData(shards, shards), TranslationSides(tokenizer, tokenizer, (5, 6), (eos, 4, 7))
+    task = Translation(data, started, max_length=99)
+    plain = Translation(data, TranslationSides(tokenizer, tokenizer), max_length=99)
     assert (task.lengths - plain.lengths == 2).all()
     item = np.array([0, 1])
     batch, other = task.collate(item, random()), plain.collate(item, random())
@@ -222,5 +222,5 @@ def test_what_comes_before_sources_and_targets_counts_in_lengths_and_is_not_pred
     assert batch.target[:, :3].tolist() == [[eos, 4, 7]] * 2 and torch.equal(batch.target[:, 3:], other.target[:, 1:])
     assert torch.equal(batch.goal, other.goal)
     longest = int(task.lengths.max())
-    assert len(Translation(shards, shards, tokenizer, max_length=longest, **starts)) == len(task)
-    assert len(Translation(shards, shards, tokenizer, max_length=longest - 1, **starts)) < len(task)
+    assert len(Translation(data, started, max_length=longest)) == len(task)
+    assert len(Translation(data, started, max_length=longest - 1)) < len(task)

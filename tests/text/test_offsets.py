@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.text import TOKENIZERS, train_tokenizer
 from nlpcli.text.normalization import NORMALIZATIONS, normalizer
 from nlpcli.text.offsets import origins
+from nlpcli.text.tokenizer_training import CharacterSettings
 
 KINDS = list(TOKENIZERS)
 LOSSLESS = [kind for kind in KINDS if kind not in ("wordpiece", "words")]
@@ -95,7 +96,7 @@ def test_spans_are_of_the_text_before_its_normalisation(normalising, kind, text)
 def normalising(lines):
     sizes = {"unigram": 380, "byte-bpe": 380, "chars": None}
     return {
-        kind: train_tokenizer(kind, lines, vocab_size=size, normalization="nfkc", lowercase=True)
+        kind: train_tokenizer(kind, lines, vocab_size=size, characters=CharacterSettings("nfkc", lowercase=True))
         for kind, size in sizes.items()
     }
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text import TOKENIZERS, load_tokenizer, train_tokenizer
+from nlpcli.text.tokenizer_training import CharacterSettings
 
 KINDS = list(TOKENIZERS)
 LOSSLESS = [kind for kind in KINDS if kind not in ("wordpiece", "words")]
@@ -174,8 +175,8 @@ def test_fingerprints_differ_between_tokenizers(tokenizers, lines):
     plain = tokenizers["chars"]
     other = [
         train_tokenizer("chars", lines, sentinels=2),
-        train_tokenizer("chars", lines, sentinels=3, lowercase=True),
-        train_tokenizer("chars", lines, sentinels=3, normalization="nfkc"),
+        train_tokenizer("chars", lines, sentinels=3, characters=CharacterSettings(lowercase=True)),
+        train_tokenizer("chars", lines, sentinels=3, characters=CharacterSettings("nfkc")),
         train_tokenizer("chars", lines, sentinels=3, byte_fallback=False),
         *tokenizers.values(),
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from nlpcli.errors import NlpcliError
 from nlpcli.text import TOKENIZERS, train_tokenizer
-from nlpcli.text.tokenizer_training import sample_lines
+from nlpcli.text.tokenizer_training import CharacterSettings, sample_lines
 
 KINDS = list(TOKENIZERS)
 SIZES = {"unigram": 400, "bpe": 430, "wordpiece": 260, "byte-bpe": 400, "chars": None, "words": None}
@@ -110,11 +110,14 @@ def test_a_lone_surrogate_in_the_text_is_refused(kind):
 def test_wrong_settings_are_refused(lines):
     for settings, message in (
         ({"kind": "unigrm"}, "unknown tokenizer type 'unigrm'"),
-        ({"normalization": "nfck"}, "unknown normalization 'nfck'"),
+        ({"characters": CharacterSettings("nfck")}, "unknown normalization 'nfck'"),
         ({"vocab_size": None}, "a tokenizer of type unigram needs a vocabulary size"),
         ({"vocab_size": 0}, "the vocabulary size must be at least 1, not 0"),
         ({"sentinels": -1}, "the number of sentinel tokens can't be negative: -1"),
-        ({"character_coverage": 1.5}, "the character coverage must be greater than 0 and at most 1, not 1.5"),
+        (
+            {"characters": CharacterSettings(coverage=1.5)},
+            "the character coverage must be greater than 0 and at most 1, not 1.5",
+        ),
         ({"max_lines": 0}, "the maximum number of lines to train on must be at least 1, not 0"),
     ):
         with pytest.raises(NlpcliError, match=message):
@@ -146,7 +149,10 @@ def test_every_line_is_drawn_equally_often():
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "chars", "byte-bpe"])
 def test_normalisation_happens_before_everything(lines, kind):
     tokenizer = train_tokenizer(
-        kind, lines, vocab_size=SIZES[kind] and SIZES[kind] - 30, normalization="nfkc_cf", lowercase=True
+        kind,
+        lines,
+        vocab_size=SIZES[kind] and SIZES[kind] - 30,
+        characters=CharacterSettings("nfkc_cf", lowercase=True),
     )
     assert not tokenizer.lossless
     assert tokenizer.decode(tokenizer.encode(["ﬁt ＡBC Straße①"])) == ["fit abc strasse1"]
@@ -168,5 +174,5 @@ def test_without_byte_fallback_a_strange_character_is_unknown(lines, kind):
 def test_less_coverage_leaves_rare_characters_without_a_piece(kind):
     text = ["abcab" * 20 + " ω"] * 50 + ["abc ab a b ca bc"] * 10
     sizes = {"unigram": 272, "bpe": 275, "chars": None, "wordpiece": 20}
-    tokenizer = train_tokenizer(kind, text, vocab_size=sizes[kind], character_coverage=0.98)
+    tokenizer = train_tokenizer(kind, text, vocab_size=sizes[kind], characters=CharacterSettings(coverage=0.98))
     assert not any("ω" in tokenizer.id_to_piece(id_) for id_ in range(tokenizer.vocab_size))

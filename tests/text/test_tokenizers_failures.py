@@ -14,7 +14,7 @@ from nlpcli.text.special_tokens import SpecialTokens
 from nlpcli.text.tokenizers_failures import MOST_GROWTH, check_rules, is_charsmap
 
 PIECES = ["<unk>", "a", "b", "!"]
-ALL = SpecialTokens(**dict.fromkeys(("unk", "bos", "eos", "pad", "cls", "sep", "mask"), 0), names={0: "<unk>"})
+ALL = SpecialTokens(**dict.fromkeys(("unk", "bos", "eos", "pad", "cls", "sep", "mask"), 0), spellings=((0, "<unk>"),))
 
 
 def model(**rules):
@@ -57,7 +57,7 @@ def test_a_panic_of_the_library_is_a_sentence(rules):
 def test_an_exception_of_the_library_is_a_sentence_and_others_are_what_they_are():
     words = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "<none>"}
     found = model(model=words, pre_tokenizer={"type": "Whitespace"})
-    with pytest.raises(NlpcliError, match="unknown token|UNK|unk"):
+    with pytest.raises(NlpcliError, match=r"unknown token|UNK|unk"):
         found.encode(["b"])
     with pytest.raises(TypeError):
         found.encode([1])
@@ -72,7 +72,9 @@ def test_an_exception_of_the_library_is_a_sentence_and_others_are_what_they_are(
         replace({"Regex": "a"}, "a" * 2000),
         {"type": "Prepend", "prepend": "a" * 2000},
         sequence(*[replace({"String": "a"}, "a" * 10)] * 12),
-        sequence(sequence(replace({"String": "ab"}, "a" * 200)), {"type": "NFC"}, {"type": "Prepend", "prepend": "a" * 99}),
+        sequence(
+            sequence(replace({"String": "ab"}, "a" * 200)), {"type": "NFC"}, {"type": "Prepend", "prepend": "a" * 99}
+        ),
     ],
     ids=["a text", "a pattern", "a beginning", "step by step", "nested"],
 )  # fmt: skip
@@ -89,7 +91,9 @@ def test_rules_of_any_form_are_looked_at(rules):
 
 
 def test_usual_rules_stay_below_the_limit():
-    usual = sequence({"type": "Prepend", "prepend": "▁"}, replace({"String": " "}, "▁"), replace({"Regex": " {2,}"}, "▁"))
+    usual = sequence(
+        {"type": "Prepend", "prepend": "▁"}, replace({"String": " "}, "▁"), replace({"Regex": " {2,}"}, "▁")
+    )
     check_rules({"normalizer": usual, "decoder": {"type": "Sequence", "decoders": [replace({"String": "▁"}, " ")]}})
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("``", '"')])

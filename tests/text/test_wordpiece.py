@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from nlpcli.text import train_tokenizer
+from nlpcli.text.tokenizer_training import CharacterSettings
 from nlpcli.text.vocabulary_limits import VocabularyTooLarge
 
 TEXTS = st.text(
@@ -23,7 +24,7 @@ TEXTS = st.text(
 @pytest.fixture(scope="module", params=[False, True], ids=["cased", "uncased"])
 def pair(request, lines, tmp_path_factory):
     """Our tokenizer and BERT's with the same vocabulary."""
-    ours = train_tokenizer("wordpiece", lines, vocab_size=260, lowercase=request.param)
+    ours = train_tokenizer("wordpiece", lines, vocab_size=260, characters=CharacterSettings(lowercase=request.param))
     names = {f"{role}_token": f"<{role}>" for role in ("unk", "sep", "pad", "cls", "mask")}
     vocabulary = tmp_path_factory.mktemp("bert") / "vocab.txt"
     vocabulary.write_text("".join(f"{ours.id_to_piece(id_)}\n" for id_ in range(ours.vocab_size)), encoding="utf-8")
@@ -76,7 +77,10 @@ def test_a_word_is_cut_into_the_longest_pieces_from_the_left(uncased_and_cased, 
 
 @pytest.fixture(scope="module")
 def uncased_and_cased(lines):
-    return {low: train_tokenizer("wordpiece", lines, vocab_size=260, lowercase=low) for low in (False, True)}
+    return {
+        low: train_tokenizer("wordpiece", lines, vocab_size=260, characters=CharacterSettings(lowercase=low))
+        for low in (False, True)
+    }
 
 
 def test_the_uncased_form_strips_accents_and_the_cased_one_does_not(uncased_and_cased):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+from nlpcli.training.checkpoint import checkpoints
 from nlpcli.training.optimizer import OptimizerGroup, hidden_matrices, make_optimizer
 
 MUON = TrainingConfig(optimizer="muon", lr=0.01, weight_decay=0.1)

@@ -1,7 +1,7 @@
 """Golden images are in golden/; `python tests/visualization/test_attention_figures.py` draws them anew.
 
 Versions of matplotlib set letters and dots a little differently, so pictures are drawn large, scaled down and blurred
-before they are compared, with a tolerance that a transposed matrix or other colours exceed by far (tested below).
+before they are compared, with a tolerance that a transposed matrix or other colors exceed by far (tested below).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.visualization import attention_figures, figure_style
 from nlpcli.visualization.attention_data import Attention, Side, Site
 from nlpcli.visualization.position_matrices import Matrix
-from nlpcli.visualization.token_labels import Lettering
+from nlpcli.visualization.token_labels import TokenLabels
 
 pytest.importorskip("matplotlib")
 Image, ImageFilter = (pytest.importorskip(f"PIL.{name}") for name in ("Image", "ImageFilter"))
@@ -127,7 +127,7 @@ def golden(name: str) -> Image.Image:
 
 
 def difference(drawn: bytes, looked_at: Image.Image) -> float:
-    """Root mean square over the colours of both blurred pictures, moved onto each other; infinite for other sizes."""
+    """Root mean square over the colors of both blurred pictures, moved onto each other; infinite for other sizes."""
     ours = small(drawn)
     if any(abs(a - b) > 3 for a, b in zip(ours.size, looked_at.size, strict=True)):
         return float("inf")
@@ -148,7 +148,7 @@ def test_a_figure_is_the_one_that_was_looked_at(name):
     assert difference(CASES[name](), golden(name)) < TOLERANCE
 
 
-def test_the_tolerance_tells_a_transposed_matrix_and_other_colours():
+def test_the_tolerance_tells_a_transposed_matrix_and_other_colors():
     looked_at = golden("alignment")
     site = alignment().sites[0]
     turned = replace(alignment(), sites=(replace(site, weights=(site.weights[0].transpose(0, 2, 1),)),))
@@ -164,15 +164,15 @@ def test_the_tolerance_tells_a_transposed_matrix_and_other_colours():
 
 
 @pytest.mark.parametrize("theme", figure_style.THEMES)
-def test_each_square_has_the_colour_of_its_weight(theme):
+def test_each_square_has_the_color_of_its_weight(theme):
     site, dpi = alignment().sites[0], 200
     pixels = np.asarray(image(attention_figures.draw(alignment(), theme=theme, dpi=dpi)), dtype=int)
-    lettering = Lettering((*SOURCE.tokens, *TARGET.tokens), attention_figures._lines(alignment(), None))
+    labels = TokenLabels((*SOURCE.tokens, *TARGET.tokens), attention_figures._lines(alignment(), None))
     with figure_style.plain_settings(figure_style.THEMES[theme]):
         left, right, bottom, top = attention_figures._Sheet(
-            alignment(), figure_style.THEMES[theme], lettering, None
+            alignment(), figure_style.THEMES[theme], labels, None
         ).axes.images[0].get_extent()  # fmt: skip
-    cmap = figure_style.colour_map(figure_style.THEMES[theme], signed=False)
+    cmap = figure_style.color_map(figure_style.THEMES[theme], signed=False)
     for i, row in enumerate(site.weights[0][0]):
         for j, weight in enumerate(row):
             y, x = top + (i + 0.5) * (bottom - top) / len(TARGET), left + (j + 0.5) * (right - left) / len(SOURCE)
@@ -326,5 +326,5 @@ def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
 
 if __name__ == "__main__":
     for name, draw in CASES.items():
-        few_colours = small(draw()).quantize(64, dither=Image.Dither.NONE)
-        few_colours.save(GOLDEN / f"figure-{name}.png", optimize=True)
+        few_colors = small(draw()).quantize(64, dither=Image.Dither.NONE)
+        few_colors.save(GOLDEN / f"figure-{name}.png", optimize=True)

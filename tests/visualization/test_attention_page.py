@@ -7,6 +7,7 @@ import hashlib
 import json
 import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_nothing_in_the_page_is_loaded_from_elsewhere():
 
 
 def test_every_file_of_the_page_is_used():
-    folder = module.files("nlpcli.visualization") / "page"
+    folder = Path(module.__file__).with_name("page")
     used = {"page.html", "page.css", *(f"{name}.js" for name in module._SCRIPTS)}
     assert {file.name for file in folder.iterdir()} == used
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from model_settings import of_family
 
+from nlpcli.models.backbone import OWN
 from nlpcli.models.build import build_model
 from nlpcli.models.padded_batch import Row, stack
-from nlpcli.visualization.capture import OWN, capture, site_of
+from nlpcli.visualization.capture import capture
 
 VOCABULARY = 20
 SIZES = {
@@ -48,6 +49,9 @@ FAMILIES = {
         {OWN: 2},
     ),
     "xlnet": ({"family": "xlnet", "kind": "encoder"}, lambda m: m(TOKENS), {OWN: 3}),
+    "hierarchical": ({"family": "hierarchical", "kind": "encoder"}, lambda m: m(TOKENS), {"words": 1, "sentences": 1}),
+    "bahdanau": ({"family": "recurrent"}, lambda m: m(TOKENS, None, TOKENS[:, :3]), {"cross": 1}),
+    "luong": ({"family": "recurrent", "decoder": "luong"}, lambda m: m(TOKENS, None, TOKENS[:, :3]), {"cross": 1}),
     "head": (
         {"kind": "encoder", "head": HEAD},
         lambda m: m(stack([Row([4, 5, 6], [0, 0, 0])], 0)),
@@ -141,8 +145,17 @@ def test_an_error_ends_the_looking():
     assert looked_at.encoder.layers[0].self_attention.recorder is None
 
 
-def test_layers_of_models_to_come_have_a_site_of_their_own():
-    assert site_of("body.encoder.layers.3.self_attention") == "encoder"
-    assert site_of("layers.0.attention") == OWN
-    assert site_of("sentences.layers.1.attention") == "sentences.attention"
-    assert site_of("alignment") == "alignment"
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_layer_that_can_be_recorded_stands_at_one_site(name):
+    settings, _, _ = FAMILIES[name]
+    looked_at = model(**settings)
+    layers = [module for module in looked_at.modules() if hasattr(module, "recorder")]
+    sites = looked_at.body.attention_sites()
+    found = [layer for layers in sites.values() for layer in layers]
+    assert sorted(map(id, found)) == sorted(map(id, layers))
+    assert all(sites.values())
+
+
+def test_a_model_without_attention_has_no_site():
+    with capture(model(family="recurrent", decoder="fixed-context")) as found:
+        assert found == {}

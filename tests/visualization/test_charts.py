@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.errors import NlpcliError
-from nlpcli.visualization.charts import COLOURS, DASHES, MARKS, Line, Panel, draw, key_svg, panel_svg, short_number
+from nlpcli.visualization.charts import COLORS, DASHES, MARKS, Line, Panel, draw, key_svg, panel_svg, short_number
 from nlpcli.visualization.text_charts import extent, plot, sparkline
 
 
@@ -39,28 +39,28 @@ def test_one_panel_and_eighteen_runs_can_be_drawn():
         draw([panel()], ["a", "b"], theme="blue")
 
 
-def test_runs_are_told_apart_without_colour_by_dash_and_mark():
+def test_runs_are_told_apart_without_color_by_dash_and_mark():
     looks = {(DASHES[n % len(DASHES)], MARKS[(n + n // len(MARKS)) % len(MARKS)]) for n in range(49)}
     assert len(looks) == 49
     assert len({key_svg(n).replace(f"--run-{n % 7 + 1}", "") for n in range(14)}) == 14
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_of_runs_stand_out_from_the_paper(theme):
+def test_colors_of_runs_stand_out_from_the_paper(theme):
     """Contrast of at least 3 : 1, as WCAG 2.1 asks of graphics."""
 
-    def luminance(colour):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     paper = luminance("#ffffff" if theme == "light" else "#14171c")
-    for colour in COLOURS[theme]:
-        low, high = sorted((luminance(colour), paper))
+    for color in COLORS[theme]:
+        low, high = sorted((luminance(color), paper))
         assert (high + 0.05) / (low + 0.05) >= 3
 
 
-def test_a_panel_for_a_page_has_the_pages_colours_and_its_own_ids():
+def test_a_panel_for_a_page_has_the_pages_colors_and_its_own_ids():
     one, two = (panel_svg(panel(), identity=name) for name in ("x", "y"))
     for text in (one, two):
         ElementTree.fromstring(text)
@@ -94,9 +94,23 @@ def test_a_plot_fits_its_width_and_height_and_shows_every_run(runs, width, heigh
     lines = tuple(Line(str(r), r, (0.0, 1.0, 2.0), (1.0 + 9 * r, 2.0 + 9 * r, 1.5 + 9 * r)) for r in range(runs))
     drawn = plot(Panel("t", "steps", lines, logarithmic=logarithmic), width, height, unicode=unicode)
     assert len(drawn) == height + 2 and (unicode or "".join(drawn).isascii())
-    assert max(map(len, drawn[:-1])) <= width
+    assert max(map(len, drawn)) <= width
     if runs > 1 and not logarithmic and height > 5:
         assert all(letter in "".join(drawn[:height]) for letter in "abcd"[:runs])
+
+
+@pytest.mark.parametrize(("unicode", "mark"), [(True, "•"), (False, ".")])
+def test_points_are_not_joined_and_stand_in_front_of_curves(unicode, mark):
+    corners = Line("points", 0, (0.0, 9.0, 9.0), (0.0, 9.0, 0.0), "points")
+    curve = Line("curve", 0, (0.0, 9.0), (0.0, 9.0))
+    drawn = plot(Panel("t", "x", (corners, curve)), 40, 8, unicode=unicode)
+    text = "".join(line.partition("│" if unicode else "|")[2] for line in drawn[:8])
+    assert text.count(mark) == 3 and text.count("a") > 20
+
+
+def test_a_long_name_of_the_axis_does_not_widen_a_plot():
+    drawn = plot(Panel("t", "x" * 50, (Line("a", 0, (0.0, 1.0), (0.0, 1.0)),)), 30, 5)
+    assert max(map(len, drawn)) == 30 and drawn[-1].endswith("x…")
 
 
 def test_nothing_to_plot_is_no_line():

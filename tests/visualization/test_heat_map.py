@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.visualization import heat_map
 from nlpcli.visualization.heat_map import Ink, Scale
 
-PLAIN, COLOUR = Ink(colour=False, unicode=True), Ink(colour=True, unicode=True)
+PLAIN, COLOR = Ink(color=False, unicode=True), Ink(color=True, unicode=True)
 
 
 @given(st.integers(0, 2**32 - 1), *[st.integers(1, 9)] * 4)
@@ -49,30 +49,30 @@ def test_a_larger_weight_never_has_a_fainter_cell(a, b, signed):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_every_level_has_a_colour_of_its_own(signed):
-    scale = Scale(1.0, COLOUR, signed=signed)
+def test_every_level_has_a_color_of_its_own(signed):
+    scale = Scale(1.0, COLOR, signed=signed)
     values = np.linspace(-1 if signed else 0.001, 1, 200)
-    colours = [colour for colour, _ in itertools.groupby(map(scale.colour, values))]
-    assert len(colours) == len(set(colours)) and len(colours) >= 9
+    colors = [color for color, _ in itertools.groupby(map(scale.color, values))]
+    assert len(colors) == len(set(colors)) and len(colors) >= 9
 
 
 def test_half_cells_hold_two_weights_and_leave_blanks_unpainted():
-    scale = Scale(1.0, COLOUR)
+    scale = Scale(1.0, COLOR)
     assert scale.halves(0, 0) == (" ", "")
-    assert scale.halves(1, 0) == ("▀", f"38;5;{scale.colour(1)}")
-    assert scale.halves(0, 1) == ("▄", f"38;5;{scale.colour(1)}")
-    assert scale.halves(1, 1) == (" ", f"48;5;{scale.colour(1)}")
-    assert scale.halves(1, 0.1) == ("▀", f"38;5;{scale.colour(1)};48;5;{scale.colour(0.1)}")
+    assert scale.halves(1, 0) == ("▀", f"38;5;{scale.color(1)}")
+    assert scale.halves(0, 1) == ("▄", f"38;5;{scale.color(1)}")
+    assert scale.halves(1, 1) == (" ", f"48;5;{scale.color(1)}")
+    assert scale.halves(1, 0.1) == ("▀", f"38;5;{scale.color(1)};48;5;{scale.color(0.1)}")
 
 
 def test_an_odd_last_row_has_nothing_painted_below_it():
-    for line in heat_map.painted(np.full((3, 2), 0.5), Scale(1.0, COLOUR, hollow=False), 1, halves=True)[1:]:
+    for line in heat_map.painted(np.full((3, 2), 0.5), Scale(1.0, COLOR, hollow=False), 1, halves=True)[1:]:
         assert {text for text, _ in line} == {"▀"} and "48;" not in line[0][1]
 
 
 def test_lines_end_in_no_blank_and_no_style_is_left_open():
     lines = [[("a", "1"), ("b ", ""), ("  ", "")], [(" ", "48;5;17"), ("  ", "2")], [("", "1")], []]
     assert heat_map.written(lines, PLAIN) == "ab\n\n\n"
-    text = heat_map.written(lines, COLOUR)
+    text = heat_map.written(lines, COLOR)
     assert text == "\x1b[1ma\x1b[0mb\n\x1b[48;5;17m \x1b[0;2m  \x1b[0m\n\n"
     assert all(not re.search("\x1b\\[[^0][^m]*m[^\x1b]*$", line) for line in text.split("\n"))

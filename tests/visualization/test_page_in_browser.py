@@ -263,7 +263,7 @@ def test_a_single_matrix_has_no_needless_controls(open_page):
     assert opened.press("g", "3", "w", "s").text("#caption") == "Alignment"
 
 
-def test_negative_weights_have_another_colour_than_positive_ones(open_page):
+def test_negative_weights_have_another_color_than_positive_ones(open_page):
     side = Side(("a", "b"))
     site = Site(
         "encoder", "Gradient", side, side, (np.array([[[-1e-4, 0], [0, 1e-4]]], dtype=np.float32),), signed=True
@@ -272,7 +272,7 @@ def test_negative_weights_have_another_colour_than_positive_ones(open_page):
     opened.page.focus("#matrix")
     assert opened.press("ArrowRight").text("#tip .number") == "−0.000100"
     opened.press("Escape")
-    # The strongest colours of the canvas: orange for -1, blue for +1.
+    # The strongest colors of the canvas: orange for -1, blue for +1.
     count = """() => {
       const canvas = document.getElementById("matrix-canvas");
       const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

@@ -57,8 +57,8 @@ def test_the_page_of_a_report_is_quiet_fits_and_shows_text_as_text(tab, written,
     assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
     curves = page.locator(".charts svg path[style*='--run-2']")
     assert curves.count() > 0
-    colours = {curves.nth(i).evaluate("(p) => getComputedStyle(p).stroke") for i in range(curves.count())}
-    assert colours <= {"rgb(213, 94, 0)" if scheme == "light" else "rgb(255, 154, 77)", "none"} and len(colours) >= 1
+    colors = {curves.nth(i).evaluate("(p) => getComputedStyle(p).stroke") for i in range(curves.count())}
+    assert colors <= {"rgb(213, 94, 0)" if scheme == "light" else "rgb(255, 154, 77)", "none"} and len(colors) >= 1
     sizes = page.evaluate(
         "[...document.querySelectorAll('.charts svg text')].map((t) => t.getBoundingClientRect().height)"
     )

@@ -144,47 +144,47 @@ def numbers(**how) -> str:
 
 PICTURES: dict[str, tuple[Callable[..., str], dict]] = {
     "translation-80": (drawn(translation, links=True), {"width": 80}),
-    "translation-80-colour": (drawn(translation), {"width": 80, "colour": True}),
+    "translation-80-color": (drawn(translation), {"width": 80, "color": True}),
     "translation-80-ascii": (drawn(translation, links=True), {"width": 80, "unicode": False}),
     "translation-40": (drawn(translation, links=True), {"width": 40}),
     "model-40": (drawn(model), {"width": 40}),
     "model-80": (drawn(model), {"width": 80}),
     "model-80-ascii": (drawn(model), {"width": 80, "unicode": False}),
-    "model-120-colour": (drawn(model), {"width": 120, "colour": True}),
+    "model-120-color": (drawn(model), {"width": 120, "color": True}),
     "model-80-matrices": (drawn(lambda: transformations.select(model(), ["decoder"]), view="matrix"), {"width": 80}),
     "heads-80": (drawn(lambda: heads(2)), {"width": 80}),
     "single-80": (drawn(single, links=True), {"width": 80}),
     "signed-80": (drawn(signed, links=True), {"width": 80}),
     "signed-80-ascii": (drawn(signed), {"width": 80, "unicode": False}),
-    "signed-80-colour": (drawn(signed), {"width": 80, "colour": True}),
+    "signed-80-color": (drawn(signed), {"width": 80, "color": True}),
     "pattern-80": (drawn(pattern), {"width": 80}),
-    "pattern-80-colour": (drawn(pattern), {"width": 80, "colour": True}),
+    "pattern-80-color": (drawn(pattern), {"width": 80, "color": True}),
     "pattern-40-blocks": (drawn(lambda: pattern(64)), {"width": 40}),
     "memory-80": (drawn(memory, links=True), {"width": 80}),
     "scripts-80": (drawn(odd, links=True), {"width": 80}),
     "scripts-40": (drawn(odd), {"width": 40}),
     "scripts-80-ascii": (drawn(odd), {"width": 80, "unicode": False}),
-    "scripts-120-colour": (drawn(odd), {"width": 120, "colour": True}),
+    "scripts-120-color": (drawn(odd), {"width": 120, "color": True}),
     "words40-80": (drawn(lambda: words(40)), {"width": 80}),
     "words60-40-panels": (drawn(lambda: words(60)), {"width": 40}),
     "words512-80": (drawn(lambda: words(512)), {"width": 80}),
     "words512-80-ascii": (drawn(lambda: words(512)), {"width": 80, "unicode": False}),
-    "words512-120-colour": (drawn(lambda: words(512)), {"width": 120, "colour": True}),
+    "words512-120-color": (drawn(lambda: words(512)), {"width": 120, "color": True}),
     "positions-80": (positions, {"width": 80}),
-    "positions-80-colour": (positions, {"width": 80, "colour": True}),
+    "positions-80-color": (positions, {"width": 80, "color": True}),
     "buckets-80": (buckets, {"width": 80}),
-    "buckets-80-colour": (buckets, {"width": 80, "colour": True}),
+    "buckets-80-color": (buckets, {"width": 80, "color": True}),
     "buckets-36-shades": (buckets, {"width": 36}),
     "words512-by-60-80": (few_rows, {"width": 80}),
     "numbers-80": (numbers, {"width": 80}),
-    "numbers-80-colour": (numbers, {"width": 80, "colour": True}),
+    "numbers-80-color": (numbers, {"width": 80, "color": True}),
     "nothing-80": (drawn(lambda: Attention((), texts={"source": ""})), {"width": 80}),
 }
 
 
 def picture(name: str) -> str:
     make, how = PICTURES[name]
-    return make(**{"colour": False, **how}) + "\n"
+    return make(**{"color": False, **how}) + "\n"
 
 
 def lines_of(text: str) -> list[str]:
@@ -204,7 +204,7 @@ def test_every_picture_fits_its_width_and_ends_no_line_in_blanks(name):
     _, how = PICTURES[name]
     for line in lines_of(picture(name)):
         assert cells(line) <= how["width"]
-        assert how.get("colour") or line == line.rstrip(" ")
+        assert how.get("color") or line == line.rstrip(" ")
 
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if name.endswith("-ascii")])
@@ -241,10 +241,10 @@ def attentions(draw, least: int = 0) -> Attention:
 
 @settings(max_examples=50)
 @given(attentions(), st.integers(20, 200), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(terminal.VIEWS))
-def test_every_line_fits_the_width_whatever_the_tokens(attention, width, colour, unicode, links, view):
-    text = terminal.draw(attention, width=width, colour=colour, unicode=unicode, links=links, view=view)
+def test_every_line_fits_the_width_whatever_the_tokens(attention, width, color, unicode, links, view):
+    text = terminal.draw(attention, width=width, color=color, unicode=unicode, links=links, view=view)
     assert all(cells(line) <= width for line in lines_of(text))
-    assert colour or "\x1b" not in text
+    assert color or "\x1b" not in text
     assert unicode or text.isascii()
     text.encode("utf-8")
 
@@ -254,17 +254,17 @@ def test_every_line_of_a_plain_matrix_fits_the_width(seed, n, m, width, whole):
     values = np.random.default_rng(seed).standard_normal((n, m)) * 5
     values = np.abs(values).round() if whole else values
     text = terminal.draw_matrix(
-        values, list(map(str, range(n))), list(map(str, range(m))), title="any", width=width, colour=seed % 2 == 0
+        values, list(map(str, range(n))), list(map(str, range(m))), title="any", width=width, color=seed % 2 == 0
     )
     assert all(cells(line) <= width for line in lines_of(text))
 
 
 @settings(max_examples=40)
 @given(st.lists(TOKENS.filter(lambda token: "█" not in token), min_size=1, max_size=8), st.booleans())
-def test_every_row_begins_and_ends_in_the_same_column(tokens, colour):
+def test_every_row_begins_and_ends_in_the_same_column(tokens, color):
     side = Side(tuple(tokens))
     weights = np.ones((1, len(side), len(side)), np.float32)
-    text = terminal.draw(one("encoder", "", side, side, weights), width=100, colour=colour)
+    text = terminal.draw(one("encoder", "", side, side, weights), width=100, color=color)
     rows = text.split("\n\n")[1].split("\n")[-len(side) :]
     assert len({cells(ESCAPES.sub("", row)) for row in rows}) == 1
     labels = [cells(re.split("\x1b|█", row)[0]) for row in rows]
@@ -278,7 +278,7 @@ def test_darker_shades_are_larger_weights_and_nothing_is_blank():
     side = Side(tuple("abcdef"))
     weights = np.zeros((1, 6, 6), np.float32)
     weights[0, 0] = [0, 0.001, 0.25, 0.5, 0.75, 1]
-    row = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False).split("\n")[3]
+    row = terminal.draw(one("encoder", "", side, side, weights), width=80, color=False).split("\n")[3]
     assert row == "a   · ░░▒▒▓▓██"
 
 
@@ -286,42 +286,42 @@ def test_a_signed_weight_has_its_sign_and_its_hue():
     side = Side(tuple("abc"))
     weights = np.array([[[-1, 0.001, 1]] * 3], np.float32)
     attention = one("encoder", "", side, side, weights, signed=True)
-    assert "a -█· +█" in terminal.draw(attention, width=80, colour=False)
-    hues = re.findall("48;5;([0-9]+)m {2}", terminal.draw(attention, width=80, colour=True).split("\n")[3])
+    assert "a -█· +█" in terminal.draw(attention, width=80, color=False)
+    hues = re.findall("48;5;([0-9]+)m {2}", terminal.draw(attention, width=80, color=True).split("\n")[3])
     assert len(set(hues)) == 3
 
 
 def test_what_is_not_finite_is_left_blank():
     side = Side(tuple("abc"))
     weights = np.array([[[np.nan, np.inf, 1]] * 3], np.float32)
-    assert "\na     ██\n" in terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False)
+    assert "\na     ██\n" in terminal.draw(one("encoder", "", side, side, weights), width=80, color=False)
 
 
 def test_all_matrices_of_a_site_share_one_scale():
     side = Side(("a", "b"))
     strong, weak = np.full((1, 2, 2), 0.8, np.float32), np.full((1, 2, 2), 0.2, np.float32)
-    text = terminal.draw(one("encoder", "", side, side, strong, weak), width=80, colour=False)
+    text = terminal.draw(one("encoder", "", side, side, strong, weak), width=80, color=False)
     assert "a ████" in text and "a ░░░░" in text
 
 
 def test_a_pooled_cell_is_the_weight_farthest_from_zero():
     attention = words(512)
     attention.sites[0].weights[0][0, 100, 400] = 20
-    text = terminal.draw(attention, width=80, colour=False)
+    text = terminal.draw(attention, width=80, color=False)
     assert sum(line.count("█") for line in text.split("\n\n")[1].split("\n")) == 1
 
 
 def test_few_matrices_are_drawn_in_full_and_many_as_a_grid():
     few, many = heads(1, 4), heads(1, 5)
-    assert terminal.draw(few, width=80, colour=False).count("head ") == 4
-    assert "\n1 " in terminal.draw(many, width=80, colour=False)
-    assert terminal.draw(many, width=80, colour=False, view="matrix").count("head ") == 5
-    assert "4 heads" in terminal.draw(few, width=80, colour=False, view="grid")
+    assert terminal.draw(few, width=80, color=False).count("head ") == 4
+    assert "\n1 " in terminal.draw(many, width=80, color=False)
+    assert terminal.draw(many, width=80, color=False, view="matrix").count("head ") == 5
+    assert "4 heads" in terminal.draw(few, width=80, color=False, view="grid")
 
 
 def test_small_maps_are_named_by_what_differs():
     def first_lines(attention: Attention) -> tuple[str, list[str]]:
-        title, *_, names = terminal.draw(attention, width=120, colour=True, view="grid").split("\n")[:3]
+        title, *_, names = terminal.draw(attention, width=120, color=True, view="grid").split("\n")[:3]
         return ESCAPES.sub("", title), ESCAPES.sub("", names).split()
 
     title, names = first_lines(heads(2, 3))
@@ -337,33 +337,33 @@ def test_a_row_spread_over_many_keys_still_names_its_strongest():
     side = numbered(20)
     weights = np.full((1, 20, 20), 0.05, np.float32)
     weights[0, :, 7] = 0.06
-    text = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False, links=True)
+    text = terminal.draw(one("encoder", "", side, side, weights), width=80, color=False, links=True)
     assert " word1 ← word8 0.06\n" in text
 
 
 def test_small_weights_are_told_by_their_first_digit():
     side = Side(("a", "b"))
     weights = np.array([[[0.0003, 0], [-0.2, 0]]], np.float32)
-    text = terminal.draw(one("encoder", "", side, side, weights, signed=True), width=80, colour=False, links=True)
+    text = terminal.draw(one("encoder", "", side, side, weights, signed=True), width=80, color=False, links=True)
     assert "a ← a 0.0003\nb ← a -0.20\n" in text
 
 
 def test_a_sentence_from_right_to_left_is_set_apart_as_a_whole():
     sites = single().sites
-    text = terminal.draw(Attention(sites, texts={"source": "שלום עולם"}), width=80, colour=False)
+    text = terminal.draw(Attention(sites, texts={"source": "שלום עולם"}), width=80, color=False)
     assert text.startswith("source: \u2066שלום עולם\u2069\n")
 
 
 def test_a_patterns_name_is_not_said_twice():
     attention = pattern()
     named = Attention(attention.sites, texts={"pattern": attention.sites[0].title})
-    assert terminal.draw(named, width=80, colour=False).count("window:2+global:1") == 1
+    assert terminal.draw(named, width=80, color=False).count("window:2+global:1") == 1
 
 
 def test_links_name_the_strongest_keys_and_tell_repeated_tokens_apart():
     side = Side(("the", "cat", "the"))
     weights = np.array([[[0.95, 0.05, 0], [0.2, 0.3, 0.5], [0, 0, 0]]], np.float32)
-    text = terminal.draw(one("encoder", "", side, side, weights), width=80, colour=False, links=True)
+    text = terminal.draw(one("encoder", "", side, side, weights), width=80, color=False, links=True)
     assert "the(1) ← the(1) 0.95\n" in text
     assert "   cat ← the(3) 0.50, cat 0.30, the(1) 0.20\n" in text
     assert "the(3) ← no key\n" in text
@@ -371,7 +371,7 @@ def test_links_name_the_strongest_keys_and_tell_repeated_tokens_apart():
 
 def test_a_view_that_is_not_there_is_refused():
     with pytest.raises(NlpcliError, match="unknown view 'matrx'"):
-        terminal.draw(single(), width=80, colour=False, view="matrx")
+        terminal.draw(single(), width=80, color=False, view="matrx")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import pytest
 
 matplotlib = pytest.importorskip("matplotlib")
 
-from nlpcli.visualization.token_labels import Lettering  # noqa: E402
+from nlpcli.visualization.token_labels import TokenLabels  # noqa: E402
 
 
 def label(token: str) -> str:
-    return Lettering([token], []).label(token)
+    return TokenLabels([token], []).label(token)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_token_is_one_line_that_can_be_seen(token, shown):
 
 
 def test_titles_are_not_cut():
-    assert Lettering([], ["title " * 20]).line("title " * 20) == "title " * 20
+    assert TokenLabels([], ["title " * 20]).line("title " * 20) == "title " * 20
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_before_matplotlib_3_11_words_from_right_to_left_are_turned(monkeypatch,
 
 
 def test_only_fonts_that_are_needed_are_loaded_and_the_base_comes_first():
-    assert Lettering(["word", "слово", "λόγος", "שלום"], []).families == ("DejaVu Sans",)
-    assert Lettering(["中文"], []).families[0] == "DejaVu Sans"
+    assert TokenLabels(["word", "слово", "λόγος", "שלום"], []).families == ("DejaVu Sans",)
+    assert TokenLabels(["中文"], []).families[0] == "DejaVu Sans"
 
 
 def test_what_no_font_has_is_a_box_and_told_once_with_its_number():
     told: list[str] = []
-    lettering = Lettering(["a\U000f0000", "\U000f0001"], ["\U000f0000"], told.append)
-    assert lettering.label("a\U000f0000") == "a□" and lettering.line("\U000f0000") == "□"
+    labels = TokenLabels(["a\U000f0000", "\U000f0001"], ["\U000f0000"], told.append)
+    assert labels.label("a\U000f0000") == "a□" and labels.line("\U000f0000") == "□"
     assert len(told) == 1 and "U+F0000" in told[0] and "U+F0001" in told[0]
 
 
 def test_joiners_and_selectors_without_a_glyph_are_left_out_in_silence():
     told: list[str] = []
-    assert Lettering(["a\U000e0101"], [], told.append).label("a\U000e0101") == "a"
+    assert TokenLabels(["a\U000e0101"], [], told.append).label("a\U000e0101") == "a"
     assert told == []

@@ -305,11 +305,11 @@ def test_distance_counts_from_the_memorys_start_and_is_unknown_between_two_texts
 def test_a_decoder_named_by_what_it_predicts_looks_at_itself_and_a_single_query_need_not():
     keys, predicted = Side(("<s>", "a", "b")), Side(("a", "b", "</s>"))
     weights = (np.eye(3, dtype=np.float32)[None],)
-    assert transformations.looks_at_itself(Site("decoder", "", predicted, keys, weights))
+    assert transformations.is_self_attention(Site("decoder", "", predicted, keys, weights))
     np.testing.assert_array_equal(transformations.mean_distance(Site("decoder", "", predicted, keys, weights)), [[0]])
     one = (np.full((1, 1, 3), 1 / 3, np.float32),)
-    assert not transformations.looks_at_itself(Site("sentences", "", Side(("document",)), keys, one))
-    assert not transformations.looks_at_itself(
+    assert not transformations.is_self_attention(Site("sentences", "", Side(("document",)), keys, one))
+    assert not transformations.is_self_attention(
         Site("documents", "", keys, Side(("b",)), (np.ones((1, 3, 1), np.float32),))
     )
 

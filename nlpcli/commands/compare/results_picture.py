@@ -14,7 +14,7 @@ from nlpcli.visualization.figure_style import Theme, as_bytes, needed, new_figur
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = ("#4c5561", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#56b4e9", "#8a4fa3")
+_COLORS = ("#4c5561", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#56b4e9", "#8a4fa3")
 """One a group, told apart by people who are blind to red and green (after Okabe and Ito 2008)."""
 _PANELS = 2
 _ROW, _WIDTH = 0.24, 2.6  # inches
@@ -27,12 +27,12 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
 
     Raises: NlpcliError without matplotlib, and when no cell is finished.
     """
-    colours = theme_named(theme)
+    colors = theme_named(theme)
     panels = _panels(results)
     if not panels:
         raise NlpcliError("no cell is finished, so no figure can be drawn")
     bounded = {heading(name) for name in results.metrics if higher_is_better(name)}
-    with plain_settings(colours):
+    with plain_settings(colors):
         rows = _places(results.rows)
         named = {row.name: _label(row, results.is_product) for row in results.rows}
         group = max(len(row.group) for row in results.rows)
@@ -41,9 +41,9 @@ def picture(results: Results, *, format: str = "png", theme: str = "light", dpi:
         figure = new_figure(width, height)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (title, numbers) in zip(axes, panels, strict=True):
-            _panel(axis, title, numbers, results.rows, rows, colours)
+            _panel(axis, title, numbers, results.rows, rows, colors)
             _scale(axis, [number.mean for number in numbers.values()], bounded=title in bounded)
-        _label_rows(axes[0], results.rows, named, rows, colours)
+        _label_rows(axes[0], results.rows, named, rows, colors)
         figure.subplots_adjust(left=label / width, right=0.99, top=1 - 0.35 / height, bottom=0.35 / height, wspace=0.08)
         return as_bytes(figure, format, dpi)
 
@@ -119,7 +119,7 @@ def _panel(
 
 def _hues(rows: Sequence[Row]) -> dict[str, str]:
     groups = list(dict.fromkeys(row.group for row in rows))
-    return {group: _COLOURS[i % len(_COLOURS)] for i, group in enumerate(groups)}
+    return {group: _COLORS[i % len(_COLORS)] for i, group in enumerate(groups)}
 
 
 def _bar(number: Number) -> tuple[float, float]:

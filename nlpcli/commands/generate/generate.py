@@ -128,33 +128,35 @@ class Generator:
     def _continue(self, rows: list[tuple[int, str, int]], stream: Callable[[str], None] | None) -> list[Continuation]:
         from nlpcli.decoding.autoregressive import Renewal
         from nlpcli.decoding.greedy import greedy_search
-        from nlpcli.decoding.huggingface_generation import generate
+        from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
         from nlpcli.decoding.sampling import sample
+        from nlpcli.decoding.stop_conditions import StopConditions
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
         prefixes = [[*self.start, *self._fitting(ids, rows[i][0])] or self.nothing for i, ids in enumerate(prompts)]
         watch = None if stream is None else _Stream(self, prefixes[0], stream).take
         most = self.job.max_new_tokens or MOST_TOKENS
         streams = [(number, k) for number, _, k in rows]
-        arguments: dict[str, Any] = {
-            "stop": stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None,
-            "renewal": None if self.remembers else Renewal(self.model.init_state, self.window),
-            "watch": watch,
-        }
+        stop = stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None
+        renewal = None if self.remembers else Renewal(self.model.init_state, self.window)
         state = self.model.init_state(len(rows))
         if self.generation is not None:
             limits = [self.generation.new_tokens(len(prefix), most) for prefix in prefixes]
-            found = generate(
-                self.model, state, prefixes, self.generation, limits=limits, special=self.tokenizer.special,
-                seed=self._seed, streams=streams, **arguments,
-            )  # fmt: skip
+            inputs = GenerationInputs(prefixes, limits, streams=streams)
+            decoder = HuggingFaceDecoder(self.generation, self.tokenizer.special, seed=self._seed)
+            found = decoder.generate(self.model, state, inputs, stop=stop, renewal=renewal, watch=watch)
         else:
-            settings = self._settings()
-            arguments |= {"eos": self.eos, "max_length": most}
+            settings, conditions = self._settings(), StopConditions(self.eos, most, stop=stop)
             if self.job.greedy:
-                found = greedy_search(self.model, state, prefixes, constraints=settings.constraints, **arguments)
+                found = greedy_search(
+                    self.model, state, prefixes, conditions,
+                    constraints=settings.constraints, renewal=renewal, watch=watch,
+                )  # fmt: skip
             else:
-                found = sample(self.model, state, prefixes, settings=settings, streams=streams, **arguments)
+                found = sample(
+                    self.model, state, prefixes, conditions,
+                    settings=settings, streams=streams, renewal=renewal, watch=watch,
+                )  # fmt: skip
         return [
             self._continuation(row, prefix, hypotheses[0])
             for row, prefix, hypotheses in zip(rows, prefixes, found, strict=True)

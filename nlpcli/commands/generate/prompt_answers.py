@@ -64,6 +64,7 @@ class Writer:
         from nlpcli.decoding.constraints import Constraints, never_written
         from nlpcli.decoding.greedy import greedy_search
         from nlpcli.decoding.length_penalty import Ranking
+        from nlpcli.decoding.stop_conditions import StopConditions
 
         tokenizer, template = self.loaded.tokenizer, self.template
         prefixes = [question.prefix for question in questions]
@@ -72,9 +73,8 @@ class Writer:
         constraints = Constraints(suppress=never_written(tokenizer.special, end=self.eos is not None))
         if template.beam_size == 1:
             stop = stopper(tokenizer, prefixes[0][-_TAIL:], template.stops)
-            found = greedy_search(
-                self.loaded.model, state, prefixes, eos=self.eos, max_length=limit, constraints=constraints, stop=stop
-            )
+            conditions = StopConditions(self.eos, limit, stop=stop)
+            found = greedy_search(self.loaded.model, state, prefixes, conditions, constraints=constraints)
         else:
             settings = BeamSettings(
                 template.beam_size, ranking=Ranking(template.length_penalty), constraints=constraints

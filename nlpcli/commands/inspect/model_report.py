@@ -67,6 +67,7 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "signatures": info.get("signatures") or {},
         "step": info.get("step"),
         "layers": {_key(name): count for name, count in config.stacks.items()},
+        "layer_type": config.layer_type,
         **{name: shape.get(name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
         "kv_heads": shape.get("kv_heads") or (shape["heads"] if "kv_heads" in shape else None),
         "context_length": config.position_limit,
@@ -147,7 +148,8 @@ def _labels(info: Mapping[str, Any]) -> list[str]:
 
 
 def _what(facts: Mapping[str, Any]) -> Section:
-    layers = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts["layers"].items())
+    stacks = (f"{count} {name.replace('_', ' ')}" for name, count in facts["layers"].items() if count)
+    layers = " + ".join(stacks) or "none"
     context = (
         f"{counted(facts['context_length'], 'token')}"
         if facts["context_length"]
@@ -157,17 +159,17 @@ def _what(facts: Mapping[str, Any]) -> Section:
         context += f"; trained on up to {facts['trained_context_length']:,}"
     elif facts["max_source_length"]:
         context += f"; sources are truncated to {counted(facts['max_source_length'], 'token')}"
-    heads = counted(facts["heads"], "head")
-    if facts["kv_heads"] not in (None, facts["heads"]):
-        heads += f" ({facts['kv_heads']} of keys and values)"
+    sizes = [f"d_model {facts['d_model']}"]
+    if facts["heads"]:
+        few = f" ({facts['kv_heads']} of keys and values)" if facts["kv_heads"] not in (None, facts["heads"]) else ""
+        sizes.append(f"{counted(facts['heads'], 'head')}{few}")
+    if facts["d_ff"]:
+        sizes.append(f"d_ff {facts['d_ff']}")
     rows = [
         ("format", "Hugging Face" if facts["format"] == "huggingface" else "nlpcli, digest verified"),
         ("use", _USES.get(facts["task"], f"{facts['task']} (nlpcli predict, nlpcli evaluate)")),
-        (
-            "layers",
-            f"{layers}; d_model {facts['d_model']}, {heads}, d_ff {facts['d_ff']}",
-        ),
-        ("layer type", f"{facts['norm']}, {facts['activation']}, {facts['positions']} positions"),
+        ("layers", f"{layers}; {', '.join(sizes)}"),
+        ("layer type", facts["layer_type"]),
         ("context", context),
         ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
         ("equal presets", ", ".join(facts["presets"]) or "none"),
@@ -215,10 +217,10 @@ def _cost(facts: Mapping[str, Any]) -> Section:
         ("weights in memory", f"{size(used['weights'])} in float32, {size(used['weights'] / 2)} in 16 bits"),
         ("training memory", f"{size(used['training'])} with AdamW, without the activations of a batch"),
     ]
-    if "cache_per_token" in used:
-        source = (
-            f", {size(used['cache_per_source_token'])} per source token" if "cache_per_source_token" in used else ""
-        )
+    source = f", {size(used['cache_per_source_token'])} per source token" if "cache_per_source_token" in used else ""
+    if used.get("cache_window") and not used["cache_per_token"]:
+        rows.append(("decoding state", f"{size(used['cache_window'])}, however long the text is{source} (float32)"))
+    elif "cache_per_token" in used:
         window = f", at most {size(used['cache_window'])} for layers with windows" if "cache_window" in used else ""
         rows.append(
             ("key-value cache", f"{size(used['cache_per_token'])} per generated token{window}{source} (float32)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nlpcli.models.layer_groups import depth_groups
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -13,14 +15,20 @@ _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands 
     (r"^(head|tasks)\.|^layer_(weights|scale)$", "task head"),
     (r"embedding\.(tokens|projection)\.", "token embeddings"),
     (r"embedding\.positions\.|^(en|de)coder\.positions\.|\.encoder\.positions\.", "positions"),
+    (r"^words\.", "word encoder"),
+    (r"^sentences\.", "sentence encoder"),
     (r"embedding\.segments\.", "segment embeddings"),
     (r"embedding\.norm\.", "embedding norm"),
     (r"^query_embedding$", "initial query state"),
     (r"layers\.\d+\.self_attention\.", "{} self-attention"),
-    (r"layers\.\d+\.cross_attention\.", "{} cross-attention"),
+    (r"cross_attention\.", "{} cross-attention"),
     (r"layers\.\d+\.attention\.", "{} self-attention"),
     (r"layers\.\d+\.feed_forward\.", "{} feed-forward"),
-    (r"^output_weight_owner\.|^output_bias$|^adaptive_softmax\.", "vocabulary output"),
+    (r"layers\.\d+\.(weight|bias)_", "{} recurrent layers"),
+    (r"^decoder\.bridge\.", "decoder initial state"),
+    (r"^decoder\.(readout|combine)\.", "decoder output layer"),
+    (r"^output_weight_owner\.|^output(_bias)?$|^adaptive_softmax\.", "vocabulary output"),
+    (r"^documents$", "document vectors"),
     (r"^mlm_head\.", "masked-token head"),
     (r"^pooler\.", "pooler"),
     (r"^pair_head\.", "pair head"),
@@ -42,10 +50,17 @@ def part_of(name: str, kind: str = "encoder") -> str:
 
 
 def parameters_by_part(model: nn.Module, kind: str = "encoder") -> dict[str, int]:
-    """How many parameters each part has, shared matrices in the first place only; together they are all there are."""
+    """How many parameters each part has, shared matrices in the first place only; together they are all there are.
+
+    What no name tells is counted by its depth, as `nlpcli.models.layer_groups.depth_groups` says it.
+    """
+    depth = {id(p): group.name for group in depth_groups(model) for p in group.parameters}
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = part_of(name, kind)
+        if part == "other":
+            stack, _, layer = depth[id(parameter)].partition(".")
+            part = f"{stack} layers" if layer else stack
         found[part] = found.get(part, 0) + parameter.numel()
     return found
 

@@ -1,4 +1,4 @@
-"""A report for a terminal: curves in letters and blocks, readable without colour, as wide as the terminal."""
+"""A report for a terminal: curves in letters and blocks, readable without color, as wide as the terminal."""
 
 from __future__ import annotations
 

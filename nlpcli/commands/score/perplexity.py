@@ -86,6 +86,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: tor
     import torch
 
     from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.data.readers import TextSource
     from nlpcli.data.shards import build_shards
     from nlpcli.objectives.clm import CausalLanguageModelling
 
@@ -93,7 +94,7 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: tor
     context = _context(loaded, reading)
     remembers = _remembers(loaded, reading)
     documents = reading.documents or ("auto" if _knows_ends(loaded) else "file")
-    shards = build_shards([file], loaded.tokenizer, documents=documents, field=reading.field, column=reading.column)
+    shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
     eos = special.eos if documents != "file" and _knows_ends(loaded) else None
     if len(TokenStream(shards, eos=eos)) < 2:
         raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
@@ -172,6 +173,7 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
 
 def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
     """PPPL = exp(-1/N Σ_documents Σ_t log p(x_t | x without x_t)) (Salazar et al. 2020, eq. 2 and section 2.3)."""
+    from nlpcli.data.readers import TextSource
     from nlpcli.data.shards import build_shards
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 
@@ -189,7 +191,7 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.devi
     special.check("cls", "sep", "mask", "pad")
     context = _context(loaded, reading)
     documents = reading.documents or "auto"
-    shards = build_shards([file], loaded.tokenizer, documents=documents, field=reading.field, column=reading.column)
+    shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
     nats = _pseudo_nats(loaded, shards, context, max(1, reading.batch_tokens // context), device)
     scores = perplexity(
         nats,

@@ -62,7 +62,9 @@ class Looker:
         gradient = self.opened.job.gradient
         with torch.set_grad_enabled(gradient):
             seen = self._read(self.opened, given)
-        weights = [[layer[0].detach() for layer in view.weights] for view in seen.views]
+        if not seen.views:
+            raise not_possible(self.opened, "a picture of attention", "it computes its output without attention")
+        weights = [[layer.detach() for layer in view.weights] for view in seen.views]
         if gradient:
             weights = _times_gradients(seen, weights)
         sites = [_site(view, layers, gradient) for view, layers in zip(seen.views, weights, strict=True)]
@@ -123,6 +125,7 @@ def _task(info: dict[str, Any], loaded: LoadedModel) -> Any:
 def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
     """How this kind of model reads. Raises: NlpcliError for settings that mean nothing to it."""
     from nlpcli.commands.visualize_attention import (
+        document_inputs,
         encoder_inputs,
         language_model_inputs,
         permutation_inputs,
@@ -144,6 +147,8 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
         raise not_possible(
             opened, "a factorization order", "only XLNet without a task head has one", "leave out --order"
         )
+    if not bare and config.sentence_splitting is not None:
+        return document_inputs.read_document
     if not bare or (config.kind == "encoder" and not opened.body.permutes):
         return encoder_inputs.read_rows
     if opened.body.permutes:
@@ -158,7 +163,7 @@ def _reader(opened: Opened) -> Callable[[Opened, Given], Seen]:
 def _site(view: View, weights: list[torch.Tensor], signed: bool) -> Site:
     from nlpcli.visualization.attention_data import Site
 
-    arrays = tuple(layer.float().cpu().numpy() for layer in weights)
+    arrays = tuple(view.arrange(layer).float().cpu().numpy() for layer in weights)
     return Site(view.name, view.title, view.queries, view.keys, arrays, signed=signed)
 
 
@@ -174,4 +179,4 @@ def _times_gradients(seen: Seen, weights: list[list[torch.Tensor]]) -> list[list
     assert seen.goal is not None  # a pass with gradients has one
     found = iter(torch.autograd.grad(seen.goal, flat, allow_unused=True))
     pairs = [[(layer, next(found)) for layer in layers] for layers in weights]
-    return [[torch.zeros_like(a) if g is None else a * g[0] for a, g in layers] for layers in pairs]
+    return [[torch.zeros_like(a) if g is None else a * g for a, g in layers] for layers in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,12 @@ from nlpcli.commands.visualize_attention.readable_tokens import Part, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, truncated, view
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
+from nlpcli.models.backbone import OWN
 from nlpcli.models.padded_batch import Rows, stack
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.input_layout import Layout, cut
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.capture import OWN, capture
+from nlpcli.visualization.capture import capture
 
 
 def read_rows(opened: Opened, given: Given) -> Seen:
@@ -31,7 +33,7 @@ def read_rows(opened: Opened, given: Given) -> Seen:
             goal, goal_name = _own_goal(opened, states, rows.ids, tokens)
         else:
             output = opened.model(rows)
-            goal, goal_name = _head_goal(opened, output, tokens)
+            goal, goal_name = head_goal(opened, output, ordinary(tokens))
     read = tokens
     if opened.body.direction == "source-to-target" and opened.model.side == "decoder":
         start = side(opened.loaded.tokenizer, [Part([opened.model.start], special=True)])
@@ -55,21 +57,26 @@ def laid_out(opened: Opened, given: Given) -> list[Part]:
     """One text or two with the special tokens of the model's layout; too long ones lose their ends, which is told."""
     tokenizer = opened.loaded.tokenizer
     layout = Layout.of(opened.loaded.config, tokenizer.special, opened.loaded.info)
-    texts = [given.text] if given.second is None else [given.text, given.second]
-    ids = tokenizer.encode(texts)
-    room = layout.room(len(texts), opened.limit)
-    total = sum(map(len, ids))
-    if total > room:
-        opened.warn(truncated(given.place, total, room))
-    kept = cut(ids, room)
-    first, last = ("", "") if len(texts) == 1 else ("a", "b")
+    kept = read_texts(opened, given, layout)
+    first, last = ("", "") if len(kept) == 1 else ("a", "b")
     parts = [Part(layout.start, True, first), Part(kept[0], False, first)]
-    if len(texts) > 1:
+    if len(kept) > 1:
         parts += [Part(layout.between, True, first), Part(kept[1], False, last)]
     parts.append(Part(layout.end, True, last))
     if not any(part.ids for part in parts):
         return [Part(layout.empty or (tokenizer.special.eos,), True)]
     return parts
+
+
+def read_texts(opened: Opened, given: Given, layout: Layout) -> list[Sequence[int]]:
+    """The ids of one text or two, without special tokens around them; too long ones lose their ends, which is told."""
+    texts = [given.text] if given.second is None else [given.text, given.second]
+    ids = layout.encode(opened.loaded.tokenizer, texts)
+    room = layout.room(len(texts), opened.limit)
+    total = sum(map(len, ids))
+    if total > room:
+        opened.warn(truncated(given.place, total, room))
+    return cut(ids, room)
 
 
 def rows_of(opened: Opened, parts: list[Part]) -> Rows:
@@ -106,8 +113,11 @@ def _own_goal(opened: Opened, states: torch.Tensor, ids: torch.Tensor, tokens: S
     return log_probability(logits, ids[0], ordinary(tokens)), "log-probability of the tokens"
 
 
-def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any, str]:
-    """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions."""
+def head_goal(opened: Opened, output: torch.Tensor, words: Sequence[int]) -> tuple[Any, str]:
+    """Of what a head gives: the logit of the predicted or chosen label, a score, or the logits of all predictions.
+
+    words: the places of tokens that are not special.
+    """
     job = opened.job
     if not job.gradient:
         return None, ""
@@ -127,7 +137,7 @@ def _head_goal(opened: Opened, output: torch.Tensor, tokens: Side) -> tuple[Any,
     if head.output_of == "tokens":
         if not TASKS.load(opened.loaded.info["task"]).by_words:  # start and end of an answer
             return output[0].amax(dim=0).sum(), "logits of the answer's first and last token"
-        return output[0][ordinary(tokens)].amax(dim=-1).sum(), "logits of the predicted tags"
+        return output[0][words].amax(dim=-1).sum(), "logits of the predicted tags"
     raise not_possible(opened, "gradient times attention", "the model computes vectors and makes no prediction")
 
 

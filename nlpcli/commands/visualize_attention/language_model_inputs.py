@@ -15,9 +15,10 @@ from nlpcli.commands.visualize_attention.readable_tokens import Part, readable, 
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
+from nlpcli.models.backbone import OWN
 from nlpcli.runs.decoding_settings import beginning, text_start, window_of
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.capture import OWN, capture
+from nlpcli.visualization.capture import capture
 
 MEMORY, TEXT = "memory", "text"
 

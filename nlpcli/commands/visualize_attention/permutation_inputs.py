@@ -9,8 +9,9 @@ from nlpcli.commands.visualize_attention.encoder_inputs import laid_out, log_pro
 from nlpcli.commands.visualize_attention.language_model_inputs import after, memory_text, remembered
 from nlpcli.commands.visualize_attention.readable_tokens import side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, view
+from nlpcli.models.backbone import OWN
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.capture import OWN, capture
+from nlpcli.visualization.capture import capture
 
 
 def read_in_order(opened: Opened, given: Given) -> Seen:

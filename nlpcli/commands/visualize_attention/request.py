@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -108,13 +109,17 @@ class Opened:
 
 @dataclass
 class View:
-    """One site as it was seen: the tokens on its sides, and for each layer the weights (1, heads, n, m)."""
+    """One site as it was seen: the tokens on its sides, and for each layer the weights that it recorded.
+
+    arrange: makes (heads, n, m) of what a layer recorded, (1, heads, n, m) unless said otherwise.
+    """
 
     name: str
     title: str
     queries: Side
     keys: Side
     weights: list[torch.Tensor]
+    arrange: Callable[[torch.Tensor], torch.Tensor] = operator.itemgetter(0)
 
 
 @dataclass
@@ -135,6 +140,8 @@ TITLES = {
     "cross": "Cross-attention",
     "content": "Content stream",
     "query": "Query stream",
+    "words": "Words of each sentence",
+    "sentences": "Sentences of the document",
 }
 
 

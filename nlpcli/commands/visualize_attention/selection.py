@@ -107,8 +107,18 @@ def _rollout(site: Site) -> Site:
 
 def has_chosen(attention: Attention, shown: Attention, showing: Showing) -> bool:
     """Whether something of an attention is not shown without having been left out by `showing`."""
-    layers = showing.layers or showing.average in ("layers", "both")
-    heads = showing.heads or showing.average is not None or showing.rollout
+    whole = [(site, attention.site(site.name)) for site in shown.sites]
+    layers = (
+        showing.layers
+        or showing.average in ("layers", "both")
+        or all(len(site.layers) == len(all_of.layers) for site, all_of in whole)
+    )
+    heads = (
+        showing.heads
+        or showing.average is not None
+        or showing.rollout
+        or all(len(site.heads) == len(all_of.heads) for site, all_of in whole)
+    )
     sites = showing.sites or len(shown.sites) == len(attention.sites)
     return not (layers and heads and sites)
 

@@ -18,7 +18,7 @@ from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, tru
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
 from nlpcli.decoding.beam import beam_search
-from nlpcli.decoding.huggingface_generation import generate
+from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 from nlpcli.decoding.translator import TranslatorSettings
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.source_target_batches import source_ids
@@ -38,7 +38,7 @@ class _Pair:
 
 
 def read_pair(opened: Opened, given: Given) -> Seen:
-    """Sites: "encoder", "decoder", "cross", and "source-encoder" where the model has one."""
+    """Sites: "encoder", "decoder", "cross" and "source-encoder", those that the model has."""
     writes, reads = opened.writes, opened.reads
     pair = _tuned_pair(opened, given) if opened.task is not None else _pair(opened, given)
     source = opened.tensor([*pair.source_start, *source_ids(pair.source, reads.special)])
@@ -53,9 +53,9 @@ def read_pair(opened: Opened, given: Given) -> Seen:
     rows = side(writes, [Part(pair.target_start[1:], True), Part(pair.target), Part([end], True)])
     views = [
         *view("source-encoder", sources, sources, recorded.get("source-encoder", [])),
-        *view("encoder", sources, sources, recorded["encoder"]),
-        *view("decoder", rows, columns, recorded["decoder"]),
-        *view("cross", rows, sources, recorded["cross"]),
+        *view("encoder", sources, sources, recorded.get("encoder", [])),
+        *view("decoder", rows, columns, recorded.get("decoder", [])),
+        *view("cross", rows, sources, recorded.get("cross", [])),
     ]
     goal = None
     if opened.job.gradient:
@@ -107,8 +107,8 @@ def _written(
     state = model.init_state(model.encode(opened.tensor(read)))
     most = math.ceil(usual.length_factor * len(source)) + usual.length_constant
     if generation is not None:
-        limits, first = [generation.new_tokens(1, most + 1)], target_start[:1]
-        [[best, *_]] = generate(model, state, [first], generation, limits=limits, special=special, sources=[read])
+        inputs = GenerationInputs([target_start[:1]], [generation.new_tokens(1, most + 1)], [read])
+        [[best, *_]] = HuggingFaceDecoder(generation, special).generate(model, state, inputs)
         return list(best.ids[len(target_start) - 1 :])  # which begin with what is forced
     [hypotheses] = beam_search(
         model,

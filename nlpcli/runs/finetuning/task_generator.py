@@ -81,9 +81,10 @@ class BeamGenerator:
         """
         from nlpcli.decoding.beam import beam_search
         from nlpcli.decoding.greedy import greedy_search
+        from nlpcli.decoding.stop_conditions import StopConditions
 
-        kept = source == source if mask is None else mask
-        sources = [row[own].tolist() for row, own in zip(source, kept, strict=True)]
+        tokens = source == source if mask is None else mask
+        sources = [row[own].tolist() for row, own in zip(source, tokens, strict=True)]
         if self.in_stream:
             state, prefixes = model.init_state(len(source)), sources
         else:
@@ -91,11 +92,14 @@ class BeamGenerator:
             prefixes = [self.start] * len(source)
         if self.generation is not None:
             return self._generated(model, state, sources, prefixes)
-        given: dict[str, Any] = {"eos": self.special.eos, "max_length": self.most, "room_for_end": True}
-        if self.settings.beam_size == 1:
-            found = greedy_search(model, state, prefixes, constraints=self.settings.constraints, **given)
+        eos, settings = self.special.eos, self.settings
+        if settings.beam_size == 1:
+            conditions = StopConditions(eos, self.most, room_for_end=True)
+            found = greedy_search(model, state, prefixes, conditions, constraints=settings.constraints)
         else:
-            found = beam_search(model, state, prefixes, settings=self.settings, **given)
+            found = beam_search(
+                model, state, prefixes, eos=eos, max_length=self.most, settings=settings, room_for_end=True
+            )
         return [list(hypotheses[0].ids) if hypotheses else [] for hypotheses in found]
 
     def _generated(
@@ -105,14 +109,13 @@ class BeamGenerator:
         sources: list[list[int]],
         prefixes: list[list[int]],
     ) -> list[list[int]]:
-        from nlpcli.decoding.huggingface_generation import generate
+        from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
 
         settings = self.generation
         assert settings is not None
         if not self.in_stream:
             prefixes = [[self.special.bos if settings.start is None else settings.start]] * len(sources)
-        found = generate(
-            model, state, prefixes, settings, limits=[settings.new_tokens(len(p), self.most + 1) for p in prefixes],
-            special=self.special, sources=sources,
-        )  # fmt: skip
+        limits = [settings.new_tokens(len(prefix), self.most + 1) for prefix in prefixes]
+        inputs = GenerationInputs(prefixes, limits, sources)
+        found = HuggingFaceDecoder(settings, self.special).generate(model, state, inputs)
         return [list(hypotheses[0].ids[: self.most]) if hypotheses else [] for hypotheses in found]

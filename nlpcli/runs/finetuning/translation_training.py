@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import torch
 
     from nlpcli.models.transformer import EncoderDecoder
+    from nlpcli.objectives.scheduled_sampling import ScheduledSampling
+    from nlpcli.tasks.translation import Translation, TranslationSides
     from nlpcli.text import Tokenizer
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
@@ -61,10 +63,11 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
     from nlpcli.layers.vocabulary_loss import LossSettings
-    from nlpcli.tasks.translation import Translation
+    from nlpcli.tasks.translation import Translation, TranslationData, TranslationSides
     from nlpcli.training.device import prepare
 
     tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
+    _check_sampling(config)
     source, target = config.data.train
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
@@ -78,25 +81,20 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
     preparation = ModelPreparation(config, start, tokenizer, listener)
     info = _conventions(config, start, run, separate)
-    sides = Sides.of(tokenizer, separate, info)
+    sides = TranslationSides.of(tokenizer, separate, info)
     encoding: dict[str, Any] = {"target_tokenizer": sides.target, "workers": config.data.workers}
     shards = ParallelShards.build(source, target, sides.source, **encoding)
     dev_source, dev_target = config.data.dev
     dev = ParallelShards.build(dev_source, dev_target, sides.source, **encoding)
     sampling = config.data.subword_sampling
     task = Translation(
-        shards,
-        dev,
-        sides.target,
+        TranslationData(shards, dev, list(read_parallel(source, target)) if sampling else None),
+        sides,
         batch_tokens=config.training.batch_tokens,
         max_length=config.data.max_length,
         loss_settings=LossSettings.of(config.training),
         seed=config.training.seed,
         sampling=sampling,
-        texts=list(read_parallel(source, target)) if sampling else None,
-        source_tokenizer=sides.source,
-        source_start=sides.source_start,
-        target_start=sides.target_start,
     )
     if config.model.position_limit:
         _check_positions(config, dev.lengths + task.around)
@@ -121,7 +119,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         return metrics
 
     outcome = train(
-        request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
+        request=request, config=config, run=run, task=_objective(task, config), tokenizer=tokenizer, machine=machine,
         info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
@@ -130,20 +128,26 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     return run, outcome
 
 
-@dataclass(frozen=True)
-class Sides:
-    """How sources and targets become ids: their tokenizers, and the ids that come before them."""
+def _check_sampling(config: RunConfig) -> None:
+    """Raises: NlpcliError for scheduled sampling with a model that samples positions in training."""
+    if config.training.scheduled_sampling != "none" and config.model.samples_attention:
+        raise NlpcliError(
+            "training.scheduled_sampling can't be used with hard attention that samples positions",
+            hint="set model.hard_attention to gumbel or none, or leave out training.scheduled_sampling",
+        )
 
-    source: Any
-    target: Any
-    source_start: tuple[int, ...]
-    target_start: tuple[int, ...] | None  # None: bos
 
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, separate: Tokenizer | None, info: dict[str, Any]) -> Sides:
-        """separate: the tokenizer of sources that have one of their own; info: what is known of the model."""
-        start = tuple(info.get("source_start") or ()), tuple(info.get("target_start") or ()) or None
-        return cls(separate or tokenizer, tokenizer.for_targets(), *start)
+def _objective(task: Translation, config: RunConfig) -> Translation | ScheduledSampling:
+    """The task, with scheduled sampling where it is configured."""
+    from nlpcli.objectives.scheduled_sampling import SamplingSchedule, ScheduledSampling
+
+    training = config.training
+    if training.scheduled_sampling == "none":
+        return task
+    schedule = SamplingSchedule(
+        training.scheduled_sampling, training.scheduled_sampling_batches, training.scheduled_sampling_floor
+    )
+    return ScheduledSampling(task, schedule)
 
 
 def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, run: Path, listener: Listener) -> Any:
@@ -206,7 +210,7 @@ class DevTranslations:
     They are as many as BLEU is measured on, with its beam; or, where it isn't, as few as are shown, greedily.
     """
 
-    def __init__(self, config: RunConfig, sides: Sides, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:
         from nlpcli.data.readers import read_parallel
         from nlpcli.decoding.beam import BeamSettings
         from nlpcli.decoding.constraints import Constraints, never_written

@@ -41,7 +41,9 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
     check_kind(config, "encoder")
     check_positions(config, config.data.context)
     _masking(config)
-    if _paired(config, weights):
+    pairs = _paired(config, weights)
+    with_heads(config.model, weights, pairs=pairs)  # raises for a model that can't have them
+    if pairs:
         check_context(config, 5, "two segments with three special tokens must fit")
     else:
         check_context(config, 3, "a text with two special tokens must fit")

@@ -60,6 +60,7 @@ def continuations(
     """
     from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.sampling import SamplingSettings, sample
+    from nlpcli.decoding.stop_conditions import StopConditions
 
     new = _NEW_CHARACTERS if tokenizer.kind == "chars" else _NEW
     prompts = [text for text in _beginnings(task, tokenizer, count, new) if text[0]]
@@ -70,7 +71,7 @@ def continuations(
     settings = SamplingSettings(temperature=0.8, top_k=50, seed=1, constraints=Constraints(suppress=suppress))
     prefixes = [prompt for prompt, _ in prompts]
     state = model.init_state(len(prefixes))
-    found = sample(model, state, prefixes, eos=task.eos, max_length=new, settings=settings)
+    found = sample(model, state, prefixes, StopConditions(task.eos, new), settings=settings)
     return [
         {
             "text": spelled(prompt[task.eos is not None :], tokenizer),
@@ -116,6 +117,7 @@ def restored(
 
     from nlpcli.decoding.constraints import Constraints, never_written
     from nlpcli.decoding.greedy import greedy_search
+    from nlpcli.decoding.stop_conditions import StopConditions
     from nlpcli.objectives.source_target_batches import pad, source_ids
 
     special = tokenizer.special
@@ -129,8 +131,8 @@ def restored(
     written = {token for text in texts for token in text.target} | set(special.sentinels)  # T5 writes its sentinels
     suppress = tuple(token for token in never_written(special) if token not in written)
     found = greedy_search(
-        model, model.init_state(model.encode(source, mask)), [[special.bos]] * len(texts), eos=special.eos,
-        max_length=_WRITTEN, constraints=Constraints(suppress=suppress),
+        model, model.init_state(model.encode(source, mask)), [[special.bos]] * len(texts),
+        StopConditions(special.eos, _WRITTEN), constraints=Constraints(suppress=suppress),
     )  # fmt: skip
     return [
         {

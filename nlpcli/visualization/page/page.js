@@ -11,7 +11,7 @@ async function render() {
   showControls();
   writeHash();
   try {
-    await { head: drawHead, model: drawModel, matrix: drawMatrix }[state.view](current);
+    await { text: drawText, head: drawHead, model: drawModel, matrix: drawMatrix }[state.view](current);
     if (current()) await showHeadNumbers(current);
   } catch (error) {
     tell(`The weights can't be read: ${error.message}`);
@@ -28,20 +28,22 @@ function showControls() {
     tab.tabIndex = name === view ? 0 : -1;
     byId(`view-${name}`).hidden = name !== view;
   }
+  byId("tab-text").hidden = !hasText();
   byId("tab-model").hidden = !hasGrid();
   byId("panel").setAttribute("aria-labelledby", `tab-${view}`);
   byId("panel").tabIndex = -1;
   toggle("only-head", view === "head");
-  toggle("not-head", view !== "head");
+  toggle("not-head", view === "model" || view === "matrix");
   toggle("only-model", view === "model");
   byId("text-field").hidden = texts.length === 1;
-  byId("site-field").hidden = attention().sites.length === 1;
-  byId("layer-field").hidden = site().layers.length === 1;
-  byId("head-field").hidden = site().heads.length === 1 && site().signed;
+  byId("site-field").hidden = view === "text" || attention().sites.length === 1;
+  byId("layer-field").hidden = view === "text" || site().layers.length === 1;
+  byId("head-field").hidden = view === "text" || (site().heads.length === 1 && site().signed);
   byId("head-field").classList.toggle("no-distance", !site().self);
   byId("head-field").classList.toggle("no-numbers", site().signed);
-  byId("words-field").hidden = !site().queries.pieces && !site().keys.pieces;
-  byId("special-field").hidden = ![...site().queries.special, ...site().keys.special].some(Boolean);
+  byId("display-field").hidden = view === "text";
+  byId("words-field").hidden = view === "text" || !site().queries.pieces && !site().keys.pieces;
+  byId("special-field").hidden = view === "text" || ![...site().queries.special, ...site().keys.special].some(Boolean);
   byId("caption").textContent = caption();
   fillChoices();
   byId("words").checked = state.words;
@@ -60,6 +62,7 @@ function toggle(name, on) {
 }
 
 function caption() {
+  if (state.view === "text") return "Sentences of the document and their words";
   const parts = [site().title];
   if (state.view === "model") return [...parts, `${site().layers.length} × ${site().heads.length}`].join(" · ");
   if (site().layers.length > 1) parts.push(layerName(state.layer));
@@ -204,6 +207,7 @@ function toggleMean() {
 }
 
 const SHORTCUTS = {
+  t: () => { if (hasText()) change({ view: "text" }); },
   h: () => change({ view: "head" }),
   g: () => { if (hasGrid()) change({ view: "model" }); },
   m: () => change({ view: "matrix" }),
@@ -306,6 +310,8 @@ function repaintForPaper(begins) {
   if (state.view === "head" && lines) {
     colourLines();
     paintLines();
+  } else if (state.view === "text") {
+    drawText();
   } else if (state.view === "model") {
     for (const button of thumbs.keys()) colourThumb(button);
   } else if (state.view === "matrix" && matrix) {
@@ -331,6 +337,7 @@ fromHash(location.hash);
 applyTheme();
 byId("controls").open = innerWidth > 760;
 listen();
+listenToText();
 listenToTokens();
 listenToGrid();
 listenToMatrix();

@@ -1,6 +1,6 @@
 // What is shown: the settings, their place in the address, and the matrices they stand for.
 
-const VIEWS = ["head", "model", "matrix"];
+const VIEWS = ["text", "head", "model", "matrix"];
 const SCALES = ["largest", "root", "row", "absolute"];
 const MINIMA = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5];
 
@@ -33,6 +33,7 @@ function settle() {
   }
   if (site().heads.length === 1) state.heads = [0];
   if (state.view === "model" && !hasGrid()) state.view = "head";
+  if (state.view === "text" && !hasText()) state.view = "head";
 }
 
 const LONG = 64; // tokens
@@ -41,6 +42,7 @@ let start = { ...state }; // what the address needn't tell
 // Where to begin: of a translator's cross-attention the last layer but one aligns best (Garg et al. 2019).
 function begin() {
   state.site = firstSite(texts[0].sites);
+  if (hasText()) state.view = "text";
   const last = site().layers.length - 1;
   state.layer = site().name === "cross" ? Math.max(0, last - 1) : last;
   // In a long text the lines of many heads are a tangle, and most weights are small beside the largest.
@@ -51,6 +53,7 @@ function begin() {
 }
 
 const everyHead = () => site().heads.map((_, place) => place);
+const hasText = () => attention().sentences.length > 0;
 const hasGrid = () => site().layers.length * site().heads.length > 1;
 
 function toHash() {

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from nlpcli.commands.inspect import inspect
 from nlpcli.config.model_settings import ModelConfig
-from nlpcli.convert.huggingface_folder import write_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model, count_parameters
 from nlpcli.models.model_folder import save_model

@@ -14,7 +14,7 @@ from nlpcli.decoding.cross_attention import choose_layer, cross_attentions
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.open_model import open_model
 from nlpcli.visualization.attention_data import Side
-from nlpcli.visualization.transformations import looks_at_itself
+from nlpcli.visualization.transformations import is_self_attention
 
 LABELS = {"problem": {"labels": ["bad", "good"], "truncate": "longest", "both_orders": False}, "max_length": 32}
 TEXT_HEAD = {"kind": "text", "outputs": 2, "pooling": "first"}
@@ -93,7 +93,7 @@ def test_a_row_of_a_language_model_is_the_step_that_predicts_the_token_that_name
     assert site.queries.tokens[:-1] == site.keys.tokens[1:]
     assert site.queries.tokens[-1].endswith("?")
     assert site.queries.special == (False,) * (len(site.queries) - 1) + (True,)
-    assert looks_at_itself(site)
+    assert is_self_attention(site)
     loaded = open_model(path)
     ids = torch.tensor(loaded.tokenizer.encode(["the dog sleeps"]))
     guess = loaded.tokenizer.id_to_piece(int(loaded.model(ids)[0, -1].argmax()))
@@ -115,7 +115,7 @@ def test_a_row_of_a_translator_is_named_by_what_it_predicts_and_the_end_comes_la
     assert plain(cross.queries.tokens[:-1]) == "der mann" and cross.queries.tokens[-1] == "<eos>"
     assert decoder.queries == cross.queries
     assert decoder.keys.tokens == ("<bos>", *cross.queries.tokens[:-1])
-    assert looks_at_itself(decoder) and not looks_at_itself(cross)
+    assert is_self_attention(decoder) and not is_self_attention(cross)
     assert found.texts == {"source": "a man", "target": "der mann"}
     assert found.notes == {"target": "given"}
     check_weights(found)
@@ -250,7 +250,7 @@ def test_a_memory_stands_before_the_text_and_has_its_tokens(write_model, see, to
     assert site.queries.positions == site.keys.positions[6:] == tuple(range(6, len(site.keys)))
     assert site.weights[0].shape[1:] == (len(site.keys) - 6, len(site.keys))
     assert sorted(set(site.keys.words)) == list(range(max(site.keys.words) + 1))
-    assert looks_at_itself(site)
+    assert is_self_attention(site)
     assert found.texts["memory"] == "a man and a child in the house"
     alone = see(path, "the dog").sites[0]
     assert alone.keys.groups == () and len(alone.keys) == len(site.keys) - 6

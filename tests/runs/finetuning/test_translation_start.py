@@ -11,7 +11,7 @@ import sentencepiece
 import torch
 
 from nlpcli.config.transformer_settings import TransformerConfig
-from nlpcli.convert.huggingface_folder import write_huggingface
+from nlpcli.convert.huggingface_out import write_huggingface
 from nlpcli.decoding.beam import BeamSettings
 from nlpcli.decoding.constraints import Constraints, never_written
 from nlpcli.decoding.translator import Translator, TranslatorSettings
@@ -31,7 +31,7 @@ PAIRS = [("ab", "x y x y"), ("b", "y y x y x"), ("aab ba", "x x x x"), ("ba", "y
 SMALL = {"d_model": 16, "heads": 2, "d_ff": 32, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
 BART = {"positions": "learned", "max_length": 24, "scale_embeddings": False, "attention_bias": True,
         "embedding_norm": True, "position_offset": 2, "activation": "gelu"}  # fmt: skip
-T5 = {"norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative", "attention_scale": False,
+T5 = {"norm": "rmsnorm", "norm_position": "pre", "norm_eps": 1e-6, "positions": "relative", "score": "dot",
       "feed_forward_bias": False, "scale_embeddings": False, "initialization": "t5"}  # fmt: skip
 MARIAN = {"positions": "sinusoidal-halves", "attention_bias": True, "output_bias": True, "max_length": 24}
 MODELS = {"bart": BART, "t5": T5, "marian": MARIAN}

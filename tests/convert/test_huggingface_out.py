@@ -7,7 +7,7 @@ import shutil
 import torch
 import transformers
 
-from nlpcli.convert.huggingface_folder import read_huggingface
+from nlpcli.convert.huggingface_in import read_huggingface
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_weights, unshared
 
