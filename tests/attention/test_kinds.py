@@ -13,7 +13,6 @@ from nlpcli.attention.linear import LinearAttention
 from nlpcli.attention.patterns import Causal, Full, Global, Window
 from nlpcli.attention.random_patterns import RandomPast
 from nlpcli.attention.softmax import SoftmaxAttention
-from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
