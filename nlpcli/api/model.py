@@ -370,8 +370,8 @@ def embed(
 
     A list of n texts, or one string, gives an array of float32, (n, width); an iterator gives an iterator over vectors,
     (width,). model: as in `translate`; None: the newest run of a similarity task, or else of an encoder.
-    pooling: mean, first, max or last state; normalize: to the length 1; layers: last, concat:N or mean:N; max_length:
-    most tokens of a text. None: the model's own way.
+    pooling: mean, first, max or last state, or sif or paragraph of word vectors; normalize: to the length 1; layers:
+    last, concat:N or mean:N; max_length: most tokens of a text. None: the model's own way.
 
     Raises: NlpcliError for a model that makes no vectors and for wrong options.
     """

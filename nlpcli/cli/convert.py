@@ -1,4 +1,4 @@
-"""`nlpcli convert`: models to and from Hugging Face folders."""
+"""`nlpcli convert`: models to and from Hugging Face folders and files of word vectors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ class Command(convention.Command):
 
 
 def command(
-    source: Path = typer.Argument(..., metavar="MODEL", help="Folder of a run or of a Hugging Face model."),
+    source: Path = typer.Argument(
+        ..., metavar="MODEL", help="Folder of a run or of a Hugging Face model, or a file of word vectors."
+    ),
     folder: Path = typer.Argument(None, metavar="OUT", help="The same as --out."),
-    out: Path = typer.Option(None, "--out", metavar="DIR", help="Folder to write."),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="Folder to write, or file of word vectors."),
     to: str = typer.Option(
         None,
         "--to",
         metavar="FORMAT",
-        help="Format to write: huggingface or nlpcli. Default: huggingface for a run, nlpcli for a Hugging Face model.",
+        help="Format to write: huggingface, nlpcli, or word2vec (a text file with a word and its vector on each line). "
+        "Default: huggingface for a run, nlpcli for a Hugging Face model or a file of word vectors.",
     ),
     allow_pickle: bool = typer.Option(
         False,
@@ -39,6 +42,9 @@ def command(
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
     """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
+
+    Files of word vectors (word2vec, GloVe, fastText, in the text format) become models, and the token embeddings of a
+    model become such a file, with the tokens that are words or begin one.
 
     These families are supported: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, GPT, GPT-2, GPT-NeoX,
     Llama, Mistral, Qwen3, BART, T5, PEGASUS, XLNet and Marian.
@@ -53,6 +59,8 @@ def command(
       nlpcli convert --to huggingface runs/ende ende-hf/
       nlpcli convert opus-mt-en-de/ runs/opus
       nlpcli convert --to huggingface runs/classifier classifier-hf/
+      nlpcli convert --to word2vec runs/words words.txt
+      nlpcli convert glove.6B.300d.txt runs/glove
     """
     from nlpcli.commands.convert import Conversion, convert
 

@@ -34,7 +34,9 @@ def command(
         None,
         "--pooling",
         help="How the hidden states of the tokens become one vector: mean, max (of each dimension), first (state of "
-        "the first token) or last. Default: as the model was trained, or else mean.",
+        "the first token) or last. For word vectors also sif (smooth inverse frequency: a mean in which frequent words "
+        "have little weight, without the first principal component of the first 10,000 lines); for paragraph vectors "
+        "paragraph (inferred for each line). Default: as the model was trained, or else mean.",
     ),
     normalize: bool = typer.Option(
         None,
@@ -102,6 +104,7 @@ def command(
     Examples:
       nlpcli embed --model runs/similarity --out corpus.npy corpus.txt
       echo "A dog runs." | nlpcli embed --model runs/encoder --pooling first
+      nlpcli embed --model glove.6B.300d.txt --pooling sif --out corpus.npy corpus.txt
       nlpcli embed --model runs/encoder --tokens --word plane --similarity --static lines.txt
     """
     from nlpcli.commands.embed import embed, json_line

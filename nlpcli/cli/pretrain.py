@@ -35,6 +35,8 @@ def command(
         help="Training objective: clm (causal language modeling; the default), mlm (masked language modeling), "
         "nsp (next sentence prediction), sop (sentence order prediction), denoise (text denoising, as in BART and T5), "
         "gap-sentences (gap sentence generation, as in PEGASUS), plm (permutation language modeling, as in XLNet), "
+        "word2vec (word vectors by negative sampling), paragraph-vector (vectors of documents, as in Doc2Vec), "
+        "skip-thought (write the sentences before and after a sentence), "
         "or a weighted sum such as mlm=1+nsp=0.5.",
         autocompletion=shell_completion.objectives,
     ),

@@ -29,9 +29,9 @@ def command(
         None,
         "--model",
         metavar="DIR",
-        help="Model: the folder of a run or a Hugging Face folder. Default: the model of the saved index (--vectors "
-        "DIR); "
-        "without a saved index, the latest similarity run in runs/, or else the latest encoder run.",
+        help="Model: the folder of a run, a Hugging Face folder, or a text file of word vectors. Default: the model of "
+        "the saved index (--vectors DIR); without one, the latest similarity run in runs/, or else the latest encoder "
+        "run.",
     ),
     corpus: list[str] = typer.Option(
         [], "--corpus", metavar="FILE", help="File with the lines to search (repeatable)."

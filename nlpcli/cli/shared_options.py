@@ -32,8 +32,8 @@ VECTOR_MODEL = typer.Option(
     None,
     "--model",
     metavar="DIR",
-    help="Model: the folder of a run or a Hugging Face folder. Default: the latest similarity run in runs/, "
-    "or else the latest encoder run.",
+    help="Model: the folder of a run, a Hugging Face folder, or a text file of word vectors (word2vec, GloVe or "
+    "fastText). Default: the latest similarity run in runs/, or else the latest encoder run.",
 )
 MAX_LENGTH = typer.Option(
     None, "--max-length", min=1, help="Truncate lines to this many tokens; see 'nlpcli embed --help'."

@@ -14,7 +14,7 @@ from nlpcli.data.open_text import STDIN
 from nlpcli.data.vector_files import finite_vectors, unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
 
 MOST_COMPARED = 20_000  # lines of which all distances fit in memory
 
@@ -97,7 +97,7 @@ def _read(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str], 
     embedder = Embedder(job.settings, say=say)
     say(f"vectors: {embedder.describe()}")
     texts, blocks = [], [np.empty((0, embedder.width), dtype=np.float32)]
-    for window in windows(lines):
+    for window in windows(fitted(embedder, lines, lambda line: line.text)):
         texts += [line.text for line in window]
         blocks.append(embedder.vectors([line.text for line in window]))
     tell_cut(embedder, warn)

@@ -1,4 +1,4 @@
-"""Exchange with Hugging Face: a model folder in either form, out of one in either form."""
+"""Exchange with Hugging Face and with files of word vectors: a model folder in either form, out of one in either."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
 from nlpcli.runs.open_model import is_huggingface, open_model
 
-OURS, HUGGINGFACE = "nlpcli", "huggingface"
-FORMS = (HUGGINGFACE, OURS)
+OURS, HUGGINGFACE, WORD2VEC = "nlpcli", "huggingface", "word2vec"
+FORMS = (HUGGINGFACE, OURS, WORD2VEC)
 SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
 
 
@@ -21,6 +21,7 @@ SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
 class Conversion:
     """From the folder `source` to the folder `out`, in the form `to`; None: in the form that `source` doesn't have.
 
+    source may be a file of word vectors; with `to` word2vec, out is one.
     allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
     """
 
@@ -51,12 +52,14 @@ def convert(job: Conversion) -> Converted:
     from nlpcli.models.build import count_parameters
     from nlpcli.models.model_folder import save_model, unshared
 
-    theirs = is_huggingface(job.source)
+    theirs = is_huggingface(job.source) or job.source.is_file()
     form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs else HUGGINGFACE)
     if form not in FORMS:
         raise unknown("value of --to", form, FORMS)
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
+    if form == WORD2VEC:
+        return _vectors_file(job)
     replace = _may_replace(job)
     loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
     info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
@@ -84,6 +87,19 @@ def convert(job: Conversion) -> Converted:
         vocab_size=loaded.vocab_size,
         left_out=loaded.info.get("left_out", []),
     )
+
+
+def _vectors_file(job: Conversion) -> Converted:
+    from nlpcli.convert.word2vec_text import write_token_vectors
+
+    if job.out.is_dir():
+        raise NlpcliError(f"{job.out} is a folder, but the vectors are written to a file", hint="name a file")
+    if job.out.exists() and not job.overwrite:
+        raise NlpcliError(f"{job.out} already exists", hint="name another file, or add --overwrite to replace it")
+    loaded = open_model(job.source, allow_pickle=job.allow_pickle)
+    weight = loaded.model.body.token_embedding.weight.detach()
+    count = write_token_vectors(job.out, weight, loaded.tokenizer)
+    return Converted(job.out, WORD2VEC, "word vectors", weight.size(1) * count, count, [])
 
 
 _WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer", "sha256", "left_out")

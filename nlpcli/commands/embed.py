@@ -15,7 +15,7 @@ from nlpcli.config.counting import counted
 from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Span
-from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
 from nlpcli.runs.text_inputs import Input, check_first
 
 MOST_COMPARED = 1000  # words in one table
@@ -54,7 +54,7 @@ class Compared(NamedTuple):
 
 def embed_texts(embedder: Embedder, texts: Iterator[str], *, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
     """The vectors of texts, (n, width) for each portion that is ready."""
-    for window in windows(texts):
+    for window in windows(fitted(embedder, texts, str)):
         yield embedder.vectors(window)
     tell_cut(embedder, warn)
 
@@ -75,11 +75,15 @@ def embed(
     say(f"vectors: {embedder.describe()}")
 
     def portions() -> Iterator[tuple[list[Input], np.ndarray]]:
-        for window in windows(read_texts(job, added)):
+        for window in windows(fitted(embedder, read_texts(job, added), _text)):
             yield window, embedder.vectors([line.text for line in window])
         tell_cut(embedder, warn)
 
     return embedder.width, portions()
+
+
+def _text(line: Input) -> str:
+    return line.text
 
 
 def json_line(line: Input, vector: np.ndarray, output_field: str = "vector") -> str:

@@ -19,7 +19,7 @@ from nlpcli.data.vector_files import finite_vectors, write_vectors
 from nlpcli.data.vector_index import EXACT, KINDS, make_index, unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.embedder import Embedder, Vectors
-from nlpcli.runs.embedding_inputs import Embedding, check_files, read_texts, tell_cut, windows
+from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
 
 DESCRIPTION, VECTORS, TEXTS = "index.yaml", "vectors.npy", "texts.txt"
 WINDOW = 256  # queries answered together
@@ -121,6 +121,7 @@ class Search:
         if given is None:
             given = self._embedded(warn)
         else:
+            self.embedder.fit(given[1])
             self._check_model(*given, saved)
         self.vectors, self.texts = given
         self.kind = job.index or (saved.index if saved else EXACT)
@@ -176,7 +177,8 @@ class Search:
 
     def _embedded(self, warn: Callable[[str], None]) -> tuple[np.ndarray, list[str]]:
         blocks, texts = [np.empty((0, self.embedder.width), dtype=np.float32)], []
-        for window in windows(read_texts(Embedding(tuple(self.job.corpus)))):
+        corpus = read_texts(Embedding(tuple(self.job.corpus)))
+        for window in windows(fitted(self.embedder, corpus, lambda line: line.text)):
             lines = [line.text for line in window]
             blocks.append(self.embedder.vectors(lines))
             texts += [line.replace("\n", " ") for line in lines]

@@ -15,7 +15,6 @@ class HierarchicalConfig(ModelConfig):
     """A hierarchical attention network (Yang et al. 2016): words make up sentences, sentences make up a document."""
 
     build: ClassVar = "nlpcli.models.hierarchical:HierarchicalNetwork"
-    text_state: ClassVar = "first"
 
     kind: Literal["encoder"] = Field("encoder", description="the model is an encoder")
     cell: Literal["rnn", "lstm", "gru"] = Field("gru", description="recurrent layers: Elman network, LSTM or GRU")
@@ -43,6 +42,11 @@ class HierarchicalConfig(ModelConfig):
         if self.d_model % 2:
             raise ValueError(f"layers that read both ways need an even d_model, not {self.d_model}")
         return self
+
+    @property
+    def text_pooling(self) -> str:
+        """See `ModelConfig.text_pooling`."""
+        return "first"
 
     @property
     def stacks(self) -> Mapping[str, int]:

@@ -24,6 +24,8 @@ FAMILIES = LazyTable(
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
         "hierarchical": "nlpcli.config.hierarchical_settings:HierarchicalConfig",
+        "recurrent-encoder": "nlpcli.config.recurrent_encoder_settings:RecurrentEncoderConfig",
+        "word-vectors": "nlpcli.config.word_vectors_settings:WordVectorsConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
@@ -55,17 +57,22 @@ class ModelConfig(Strict):
 
     build: "module:class" (or function) that makes the model, a `nlpcli.models.backbone.Backbone`, of these settings
     and the size of the vocabulary. has_memory: the model remembers the hidden states of earlier segments. permutes:
-    it predicts tokens in any order of factorization. text_state: which hidden state, or mean of all, is the vector of a
-    text when the model was not trained to make one.
+    it predicts tokens in any order of factorization. head_side: the stack of an encoder-decoder whose states a head for
+    a text reads; text_summary: which of them stands for the text, see `nlpcli.models.heads.pooled`. static: the state
+    of a token does not depend on other tokens, so texts are read without special tokens, and unknown words left out.
     """
 
     build: ClassVar[str]
     has_memory: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
-    text_state: ClassVar[Literal["first", "mean"]] = "mean"
+    head_side: ClassVar[str] = "decoder"
+    text_summary: ClassVar[str] = "last"
+    static: ClassVar[bool] = False
 
     family: Annotated[str, AfterValidator(_known)] = Field(
-        DEFAULT, description="BERT, GPT, BART, T5 and similar models are settings of 'transformer'"
+        DEFAULT,
+        description="BERT, GPT, BART, T5 and similar models are settings of 'transformer', translators with RNN, LSTM "
+        "or GRU those of 'recurrent'",
     )
     kind: Literal["encoder", "decoder", "encoder-decoder"] = Field(
         "encoder-decoder", description="stacks of the model: encoder, decoder or both"
@@ -142,7 +149,17 @@ class ModelConfig(Strict):
     @property
     def layer_type(self) -> str:
         """How the layers work, in a few words."""
-        raise NotImplementedError
+        return self.family
+
+    @property
+    def samples_attention(self) -> bool:
+        """Whether the model samples positions of its source in training."""
+        return False
+
+    @property
+    def text_pooling(self) -> str | None:
+        """How the states of a text become one vector, where the architecture says it: first, last, mean or max."""
+        return None
 
     @property
     def without_effect(self) -> frozenset[str]:

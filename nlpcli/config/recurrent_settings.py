@@ -15,9 +15,11 @@ class RecurrentConfig(ModelConfig):
     """A recurrent encoder-decoder; defaults follow Bahdanau et al. 2015, but for its size."""
 
     build: ClassVar = "nlpcli.models.recurrent:RecurrentEncoderDecoder"
+    head_side: ClassVar[str] = "encoder"
+    text_summary: ClassVar[str] = "max"
 
     kind: Literal["encoder-decoder"] = Field("encoder-decoder", description="the model is an encoder-decoder")
-    cell: Literal["rnn", "lstm", "gru"] = Field("gru", description="recurrent layers: Elman network, LSTM or GRU")
+    rnn_type: Literal["rnn", "lstm", "gru"] = Field("gru", description="recurrent layers: Elman network, LSTM or GRU")
     d_embedding: Size | None = Field(
         None, description="size of the embeddings, and of the states that predict tokens; null: d_model"
     )
@@ -74,7 +76,7 @@ class RecurrentConfig(ModelConfig):
     @property
     def layer_type(self) -> str:
         """See `ModelConfig.layer_type`."""
-        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.cell]
+        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.rnn_type]
         read = f"{'bidirectional ' * self.bidirectional}{cell} encoder"
         if self.decoder == "fixed-context":
             return f"{read}, {cell} decoder without attention"
@@ -87,6 +89,11 @@ class RecurrentConfig(ModelConfig):
         if self.decoder == "luong" and self.input_feeding:
             how.append("input feeding")
         return f"{read}, {cell} decoder with {kind} attention ({', '.join(how)})"
+
+    @property
+    def samples_attention(self) -> bool:
+        """See `ModelConfig.samples_attention`."""
+        return self.hard_attention == "sample"
 
     @property
     def without_effect(self) -> frozenset[str]:
@@ -105,7 +112,7 @@ class RecurrentConfig(ModelConfig):
 
     def cached_numbers(self) -> CachedNumbers:
         """See `ModelConfig.cached_numbers`. The state is that of the layers, and what is fed to the next step."""
-        state = self.decoder_layers * self.d_model * (2 if self.cell == "lstm" else 1)
+        state = self.decoder_layers * self.d_model * (2 if self.rnn_type == "lstm" else 1)
         if self.decoder == "fixed-context":
             return CachedNumbers(window=state + self.d_model)
         if self.decoder == "luong" and self.input_feeding:

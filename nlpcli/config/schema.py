@@ -87,6 +87,17 @@ class NoiseConfig(Strict):
     gap_selection: Literal["independent", "sequential"] = "independent"
     gap_counts: Literal["original", "unique"] = Field("original", description="how ROUGE counts repeated words")
     predict_one_of: Positive = Field(6, description="K of XLNet: one of K tokens is predicted")
+    window: Positive = Field(
+        5, description="largest number of words on each side that predict a word (word2vec, paragraph-vector)"
+    )
+    negatives: Positive = Field(5, description="noise words for each predicted word (word2vec, paragraph-vector)")
+    power: Annotated[float, Field(ge=0)] = Field(
+        0.75, description="noise words are sampled in proportion to count^power (word2vec, paragraph-vector)"
+    )
+    subsample: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1e-3,
+        description="words with a larger share of the text are often left out (word2vec, paragraph-vector); 0: none",
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> NoiseConfig:
@@ -141,6 +152,19 @@ class TrainingConfig(Strict):
         None,
         description="weight of ||A Aᵀ - I||², a penalty on attention heads that attend to the same keys; 0: only their "
         "mean cosine is logged; null: neither",
+    )
+    scheduled_sampling: Literal["none", "linear", "exponential", "inverse-sigmoid"] = Field(
+        "none",
+        description="how the share of reference tokens that the decoder reads decays; the others are its own "
+        "predictions (translation; Bengio et al. 2015)",
+    )
+    scheduled_sampling_batches: Positive = Field(
+        10000,
+        description="scheduled sampling after i batches: 1 - i/k (linear), exp(-i/k) (exponential), "
+        "k/(k + exp(i/k)) (inverse-sigmoid), with this number as k",
+    )
+    scheduled_sampling_floor: Fraction = Field(
+        0.0, description="smallest share of reference tokens in scheduled sampling"
     )
     ema_decay: Fraction = Field(
         0.0, description="decay of the exponential moving average of the weights, which is evaluated and saved; 0: none"

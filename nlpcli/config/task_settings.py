@@ -70,6 +70,9 @@ class HeadConfig(Strict):
     objective: Literal["auto", "softmax", "cosine", "contrastive", "multiple-negatives"] = Field(
         "auto", description="training objective of similarity; auto: by the labels"
     )
+    product: bool = Field(
+        False, description="the softmax also sees the product of both vectors, as in InferSent (similarity)"
+    )
     margin: Annotated[float, Field(gt=0)] = Field(
         0.5, description="margin: smallest cosine distance of dissimilar texts without loss (contrastive)"
     )

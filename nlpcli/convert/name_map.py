@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlpcli.config.model_settings import DEFAULT
+
 Config = Mapping[str, Any]
 Weights = Mapping[str, Tensor]
 
@@ -94,7 +96,7 @@ def modules(names: Mapping[str, str], ours: str = "", theirs: str = "", *, bias:
 def has(config: Config, name: str) -> bool:
     """Whether a model of this configuration has the weight `name`; only asked for what may be left out."""
     part, _, kind = name.rpartition(".")
-    if config["family"] != "transformer":
+    if config.get("family", DEFAULT) != DEFAULT:
         return True
     if name.endswith("embedding.segments.weight"):
         return bool(config["segments"])

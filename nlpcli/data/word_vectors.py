@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from nlpcli.config.counting import counted
+from nlpcli.config.files import write_lines
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.open_text import open_bytes, shown
 from nlpcli.errors import NlpcliError
@@ -76,6 +78,16 @@ def read_word_vectors(path: Path | str, wanted: Callable[[str], bool] = lambda w
     if not seen:
         raise NlpcliError(f"{name} contains no vectors", hint=_FORM)
     return WordVectors(places, np.stack(rows) if rows else np.zeros((0, width), dtype=np.float32), name)
+
+
+def write_word_vectors(path: Path, words: Sequence[str], matrix: np.ndarray) -> None:
+    """Writes word2vec's text format: a line with the number of words and the width, then each word with its vector.
+
+    matrix (words, width): float32, in nine digits, so that each number is read back as the same one.
+    """
+    head = f"{len(words)} {matrix.shape[1]}"
+    rows = (f"{word} {' '.join(f'{x:.9g}' for x in row.tolist())}" for word, row in zip(words, matrix, strict=True))
+    write_lines(path, chain([head], rows))
 
 
 def _lines(path: Path | str) -> Iterator[tuple[int, bytes]]:

@@ -38,7 +38,9 @@ def cross_attentions(model: TranslationModel) -> list[Recordable]:
     """
     layers = list(model.attention_sites().get(CROSS, ()))
     if not layers:
-        raise NlpcliError("this model has no cross-attention, so it can't align words")
+        raise NlpcliError(
+            "this model has no attention to its source, which word alignments and the coverage penalty need"
+        )
     return layers
 
 

@@ -22,9 +22,7 @@ class Embedding(nn.Module):
         self,
         tokens: nn.Embedding,
         *,
-        positions: str = "sinusoidal",
-        max_length: int = 1024,
-        position_offset: int = 0,
+        positions: nn.Module | None = None,
         scale: bool = True,
         segments: int = 0,
         norm: nn.Module | None = None,
@@ -35,11 +33,7 @@ class Embedding(nn.Module):
         width = tokens.embedding_dim
         self.tokens = tokens
         self.scale = math.sqrt(width) if scale else 1.0
-        self.positions: nn.Module | None = None
-        if positions.startswith("sinusoidal"):
-            self.positions = SinusoidalPositions(width, halves=positions == "sinusoidal-halves")
-        elif positions == "learned":
-            self.positions = LearnedPositions(max_length, width, offset=position_offset)
+        self.positions = positions
         self.segments = nn.Embedding(segments, width) if segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
@@ -62,3 +56,11 @@ class Embedding(nn.Module):
             x = self.norm(x)
         x = self.dropout(x)
         return x if self.projection is None else self.projection(x)
+
+
+def added_positions(kind: str, width: int, *, max_length: int = 1024, offset: int = 0) -> nn.Module | None:
+    """The positions that are added to embeddings: sinusoidal (sine and cosine in turn), sinusoidal-halves (sines first)
+    or learned, for at most `max_length` tokens after `offset` unused ones; None for every other kind."""
+    if kind == "learned":
+        return LearnedPositions(max_length, width, offset=offset)
+    return SinusoidalPositions(width, halves=kind == "sinusoidal-halves") if kind.startswith("sinusoidal") else None

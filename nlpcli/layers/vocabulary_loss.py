@@ -6,6 +6,7 @@ for some positions at a time and turned into gradients at once, while they are s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -94,6 +95,85 @@ def _rows(count: int, vocab: int, *, on_gpu: bool) -> int:
     return max(_LEAST_ROWS, min(count, (_CHUNK_NUMBERS_GPU if on_gpu else _CHUNK_NUMBERS) // vocab))
 
 
+@dataclass
+class _Gradients:
+    """The gradients of hidden states, matrix and bias, as they are summed over chunks; None: not needed."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, hidden: Tensor, weight: Tensor, needs: Sequence[bool], kind: torch.dtype) -> _Gradients:
+        """Zeros, where they are needed; kind: in which products are computed."""
+        exact = torch.promote_types(kind, torch.float32)
+        return cls(
+            torch.empty_like(hidden) if needs[0] else None,
+            torch.zeros(weight.shape, dtype=exact, device=hidden.device) if needs[1] else None,
+            torch.zeros(weight.size(0), dtype=exact, device=hidden.device) if needs[2] else None,
+        )
+
+    @property
+    def needed(self) -> bool:
+        return any(part is not None for part in (self.hidden, self.weight, self.bias))
+
+    def add(self, slope: Tensor, part: Tensor, w: Tensor, rows: slice) -> None:
+        """slope: of the logits of these rows, whose hidden states are `part`."""
+        if self.bias is not None:
+            self.bias += slope.sum(dim=0)
+        slope = slope.to(part.dtype)
+        if self.hidden is not None:
+            self.hidden[rows] = slope @ w
+        if self.weight is not None:
+            if self.weight.dtype == slope.dtype:
+                self.weight.addmm_(slope.t(), part)
+            else:
+                self.weight += slope.t() @ part
+
+
+def _in_chunks(
+    x: Tensor, w: Tensor, bias: Tensor | None, target: Tensor, settings: LossSettings, grads: _Gradients
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss, the negative log-likelihood and that of each row; the gradients are added to `grads`."""
+    epsilon, z_loss = settings.label_smoothing, settings.z_loss
+    count, vocab = x.size(0), w.size(0)
+    rows = _rows(count, vocab, on_gpu=x.is_cuda)
+    exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
+    loss = x.new_zeros((), dtype=exact)
+    nll = x.new_zeros((), dtype=exact)
+    each = x.new_empty(count, dtype=exact)
+    for start in range(0, count, rows):
+        part = x[start : start + rows]
+        goal = target[start : start + rows, None]
+        logits = (part @ w.t()).to(exact)
+        if bias is not None:
+            logits += bias
+        chosen = logits.gather(1, goal).squeeze(1)
+        top = logits.amax(dim=1, keepdim=True)
+        average = logits.mean(dim=1) if epsilon else 0.0
+        logits.sub_(top).exp_()
+        total = logits.sum(dim=1, keepdim=True)
+        log_total = total.squeeze(1).log() + top.squeeze(1)
+        part_nll = log_total - chosen
+        nll += part_nll.sum()
+        each[start : start + rows] = part_nll
+        if epsilon:
+            loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
+        elif z_loss:
+            loss += part_nll.sum()
+        if z_loss:
+            loss += z_loss * log_total.square().sum()
+        if grads.needed:
+            slope = logits.div_(total)  # the softmax, from here on the gradient of the logits
+            if z_loss:
+                slope.mul_((1 + 2 * z_loss * log_total)[:, None])
+            if epsilon:
+                slope.sub_(epsilon / vocab)
+            slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
+            grads.add(slope, part, w, slice(start, start + rows))
+    return (loss if epsilon or z_loss else nll.clone()), nll, each
+
+
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -110,73 +190,11 @@ class _VocabularyLoss(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             x = hidden.to(kind) if kind else hidden
             w = weight.to(kind) if kind else weight.to(hidden.dtype)
-            return _VocabularyLoss._in_chunks(ctx, x, w, hidden, weight, bias, target, settings, needs)
-
-    @staticmethod
-    def _in_chunks(
-        ctx: Any,  # as above
-        x: Tensor,
-        w: Tensor,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        settings: LossSettings,
-        needs: list[bool],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        epsilon, z_loss = settings.label_smoothing, settings.z_loss
-        count, vocab = x.size(0), w.size(0)
-        rows = _rows(count, vocab, on_gpu=x.is_cuda)
-        exact = torch.promote_types(x.dtype, torch.float32)  # of sums and of the softmax
-        grad_hidden = torch.empty_like(hidden) if needs[0] else None
-        grad_weight = torch.zeros(weight.shape, dtype=exact, device=x.device) if needs[1] else None
-        grad_bias = torch.zeros(vocab, dtype=exact, device=x.device) if needs[2] else None
-        loss = x.new_zeros((), dtype=exact)
-        nll = x.new_zeros((), dtype=exact)
-        each = x.new_empty(count, dtype=exact)
-        for start in range(0, count, rows):
-            part = x[start : start + rows]
-            goal = target[start : start + rows, None]
-            logits = (part @ w.t()).to(exact)
-            if bias is not None:
-                logits += bias
-            chosen = logits.gather(1, goal).squeeze(1)
-            top = logits.amax(dim=1, keepdim=True)
-            average = logits.mean(dim=1) if epsilon else 0.0
-            logits.sub_(top).exp_()
-            total = logits.sum(dim=1, keepdim=True)
-            log_total = total.squeeze(1).log() + top.squeeze(1)
-            part_nll = log_total - chosen
-            nll += part_nll.sum()
-            each[start : start + rows] = part_nll
-            if epsilon:
-                loss += ((1 - epsilon) * part_nll + epsilon * (log_total - average)).sum()
-            elif z_loss:
-                loss += part_nll.sum()
-            if z_loss:
-                loss += z_loss * log_total.square().sum()
-            if not any(needs):
-                continue
-            slope = logits.div_(total)  # the softmax, from here on the gradient of the logits
-            if z_loss:
-                slope.mul_((1 + 2 * z_loss * log_total)[:, None])
-            if epsilon:
-                slope.sub_(epsilon / vocab)
-            slope.scatter_add_(1, goal, slope.new_full((1, 1), epsilon - 1.0).expand_as(goal))
-            if grad_bias is not None:
-                grad_bias += slope.sum(dim=0)
-            slope = slope.to(x.dtype)
-            if grad_hidden is not None:
-                grad_hidden[start : start + rows] = slope @ w
-            if grad_weight is not None:
-                if grad_weight.dtype == slope.dtype:
-                    grad_weight.addmm_(slope.t(), part)
-                else:
-                    grad_weight += slope.t() @ part
-        if not epsilon and not z_loss:
-            loss = nll.clone()
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+            grads = _Gradients.of(hidden, weight, needs, x.dtype)
+            found = _in_chunks(x, w, bias, target, settings, grads)
+        ctx.save_for_backward(grads.hidden, grads.weight, grads.bias)
         ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        loss, nll, each = found
         ctx.mark_non_differentiable(nll, each)
         return loss, nll, each
 

@@ -75,6 +75,11 @@ class Backbone(nn.Module):
         """The vectors of tokens that the model begins with; of sources, where there are two."""
         raise NotImplementedError
 
+    @property
+    def token_frequencies(self) -> Tensor | None:
+        """The share of each token in the training text (vocab,), None where it is unknown."""
+        return None
+
     def layer_groups(self) -> Iterator[tuple[str, Part]]:
         """Parts with the names of their groups, bottom up; see `nlpcli.models.layer_groups.depth_groups`."""
         raise NotImplementedError

@@ -13,11 +13,12 @@ from torch import Tensor
 from nlpcli.data.word_vectors import WordVectors
 from nlpcli.errors import NlpcliError
 from nlpcli.text.special_tokens import ROLES, SpecialTokens
-from nlpcli.text.token_normalization import START, spellings
+from nlpcli.text.token_normalization import spellings, words_of
 from nlpcli.text.tokenizer import Tokenizer
 
 _ROWS = re.compile(
-    r"(?:body\.)?(?:(?:(?:en|de)coder_)?embedding\.tokens\.weight|output_weight_owner\.weight|output_bias)"
+    r"(?:body\.)?(?:(?:(?:en|de)coder_)?embedding\.tokens\.weight|output_weight_owner\.weight|output_bias"
+    r"|output|frequencies)"  # of word vectors
 )
 
 
@@ -147,15 +148,6 @@ def embed_from(vectors: WordVectors, tokenizer: Tokenizer, weight: Tensor) -> in
     if ids:
         weight[ids] = torch.from_numpy(vectors.matrix[places]).to(weight)
     return len(ids)
-
-
-def words_of(tokenizer: Tokenizer) -> dict[int, str]:
-    """The ids whose pieces are the start of a word, and with luck all of it, with their text."""
-    found = {}
-    for id_, spelling in enumerate(spellings(tokenizer)):
-        if spelling is not None and spelling.place == START and spelling.text:
-            found[id_] = spelling.text.decode("utf-8", "replace")
-    return found
 
 
 def wanted_by(tokenizer: Tokenizer) -> Callable[[str], bool]:

@@ -127,26 +127,31 @@ class TokenHead(nn.Module):
 class VectorHead(nn.Module):
     """A text's vector: its pooled state, of length 1 if `normalize` (Reimers and Gurevych 2019, section 3).
 
-    (rows, n, width) -> (rows, width). classes: of pairs of texts, which `compare` tells apart; 0 for none.
+    (rows, n, width) -> (rows, width). classes: of pairs of texts, which `compare` tells apart; 0 for none. product:
+    by u * v, too (Conneau et al. 2017, figure 1).
     """
 
     output_of: ClassVar[str] = "vector"
 
-    def __init__(self, width: int, *, pooling: str, normalize: bool = False, classes: int = 0) -> None:
+    def __init__(
+        self, width: int, *, pooling: str, normalize: bool = False, classes: int = 0, product: bool = False
+    ) -> None:
         super().__init__()
         self.width = width
         self.pooling = pooling
         self.normalize = normalize
-        self.classes = nn.Linear(3 * width, classes) if classes else None
+        self.product = product
+        self.classes = nn.Linear((3 + product) * width, classes) if classes else None
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = pooled(states, rows, self.pooling)
         return nn.functional.normalize(x, dim=-1) if self.normalize else x
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        """W [u; v; |u - v|] + b: vectors (n, width) of two texts each -> (n, classes)."""
+        """W [u; v; |u - v|] + b, or W [u; v; |u - v|; u * v] + b: vectors (n, width) of two texts -> (n, classes)."""
         assert self.classes is not None
-        return self.classes(torch.cat((u, v, (u - v).abs()), dim=-1))
+        features = (u, v, (u - v).abs(), *([u * v] if self.product else []))
+        return self.classes(torch.cat(features, dim=-1))
 
 
 def pooled(states: Tensor, rows: Rows, pooling: str) -> Tensor:

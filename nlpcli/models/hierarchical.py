@@ -79,7 +79,7 @@ class HierarchicalNetwork(Backbone):
     def __init__(self, settings: HierarchicalConfig, vocab_size: int) -> None:
         super().__init__()
         c, d_embedding = settings, settings.d_embedding or settings.d_model
-        self.embedding = Embedding(nn.Embedding(vocab_size, d_embedding), positions="none", dropout=c.dropout)
+        self.embedding = Embedding(nn.Embedding(vocab_size, d_embedding), dropout=c.dropout)
         self.words = Level(d_embedding, c.word_layers, c)
         self.sentences = Level(c.d_model, c.sentence_layers, c)
         self.d_model = c.d_model

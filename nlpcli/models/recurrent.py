@@ -41,11 +41,11 @@ class RecurrentEncoderDecoder(WithVocabulary):
         c, d_embedding = settings, settings.d_embedding or settings.d_model
         source = nn.Embedding(vocab_size, d_embedding)
         target = source if c.tie in ("all", "source-target") else nn.Embedding(vocab_size, d_embedding)
-        self.encoder_embedding = Embedding(source, positions="none", dropout=c.dropout)
+        self.encoder_embedding = Embedding(source, dropout=c.dropout)
         self.encoder = RecurrentEncoder(
-            c.cell, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
+            c.rnn_type, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
         )
-        self.decoder_embedding = Embedding(target, positions="none", dropout=c.dropout)
+        self.decoder_embedding = Embedding(target, dropout=c.dropout)
         self.decoder = decoder_of(c)
         self.dropout = Dropout(c.dropout)
         self.add_vocabulary(target, tied=c.tie in ("all", "target-output"), bias=c.output_bias)
@@ -155,7 +155,7 @@ class RecurrentEncoderDecoder(WithVocabulary):
 def decoder_of(settings: RecurrentConfig) -> RecurrentDecoder:
     """The decoder that the settings name."""
     c = settings
-    sizes = DecoderSizes(c.cell, c.d_embedding or c.d_model, c.d_model, c.decoder_layers)
+    sizes = DecoderSizes(c.rnn_type, c.d_embedding or c.d_model, c.d_model, c.decoder_layers)
     if c.decoder == "fixed-context":
         return FixedContextDecoder(sizes, dropout=c.dropout)
     own: dict[str, int] = {"positions": c.max_length} if c.score == "location" else {}

@@ -14,7 +14,7 @@ from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
-from nlpcli.layers.embeddings import Embedding
+from nlpcli.layers.embeddings import Embedding, added_positions
 from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Backbone, Direction, Part, grouped
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
@@ -396,9 +396,7 @@ def embedding_of(tokens: nn.Embedding, settings: TransformerConfig) -> Embedding
     c, width = settings, tokens.embedding_dim
     return Embedding(
         tokens,
-        positions=c.positions,
-        max_length=c.max_length,
-        position_offset=c.position_offset,
+        positions=added_positions(c.positions, width, max_length=c.max_length, offset=c.position_offset),
         scale=c.scale_embeddings,
         segments=c.segments,
         norm=norm_of(c, width) if c.embedding_norm else None,

@@ -101,7 +101,7 @@ class TransformerXL(Backbone):
         self.memory_length = c.memory_length
         self.max_length = None
         tokens = nn.Embedding(vocab_size, c.d_model)
-        self.embedding = Embedding(tokens, positions="none", scale=True, dropout=c.dropout)
+        self.embedding = Embedding(tokens, scale=True, dropout=c.dropout)
         self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
         made = nn.ModuleList(RelativeLayer(c, norm_position=c.norm_position) for _ in range(c.decoder_layers))
         self.layers = cast("Sequence[RelativeLayer]", made)  # modules of this class alone

@@ -44,7 +44,7 @@ class XLNet(Backbone):
         self.memory_length = c.memory_length
         self.max_length = None
         tokens = nn.Embedding(vocab_size, c.d_model)
-        self.embedding = Embedding(tokens, positions="none", scale=False, dropout=c.dropout)
+        self.embedding = Embedding(tokens, scale=False, dropout=c.dropout)
         self.query_embedding = nn.Parameter(torch.randn(c.d_model) * 0.02)  # what the query stream begins with
         self.positions = RelativePositions(c.d_model, clamp=c.clamp_length)
         made = nn.ModuleList(RelativeLayer(c, segments=True) for _ in range(c.encoder_layers))

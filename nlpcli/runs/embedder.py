@@ -13,9 +13,11 @@ import numpy as np
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
 from nlpcli.convert.sentence_transformers_in import sentence_settings
+from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import newest_run
 from nlpcli.runs.open_model import check_one_tokenizer, folder_of, open_model
+from nlpcli.runs.text_pooling import FITTED, PARAGRAPH, SIF, paragraph_of, sif_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +26,14 @@ if TYPE_CHECKING:
     from nlpcli.models.padded_batch import Row
     from nlpcli.models.with_head import WithHead
 
-POOLINGS = ("mean", "first", "max", "last")
+POOLINGS = ("mean", "first", "max", "last", SIF, PARAGRAPH)
 DEFAULT_LENGTH = 512
+_DESCRIPTIONS = {
+    "mean": "mean of all tokens, {states}",
+    "max": "maximum over all tokens, {states}",
+    SIF: "mean of all words weighted by smooth inverse frequency, without the first principal component",
+    PARAGRAPH: "paragraph vector, inferred",
+}
 Span = tuple[int, int]
 
 
@@ -33,8 +41,9 @@ Span = tuple[int, int]
 class Vectors:
     """How texts become vectors.
 
-    model: a run or a Hugging Face folder; None stands for the newest run of a similarity task, or else of an encoder.
-    pooling: which state stands for a text, `first`, `last`, `mean` or `max`. normalize: whether vectors get the length
+    model: a run, a Hugging Face folder or a file of word vectors; None stands for the newest run of a similarity task,
+    or else of an encoder. pooling: which state stands for a text, `first`, `last`, `mean` or `max`; or `sif` or
+    `paragraph`, see `nlpcli.runs.text_pooling`. normalize: whether vectors get the length
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
     is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
     mean of the last layer's states, or the one that stands for a text in the model's family, as they are.
@@ -91,14 +100,24 @@ class Embedder:
         trained = trained if trained.get("kind") == "vector" else {}
         self.path, self.device, self.batch_tokens = loaded.path, machine.device, settings.batch_tokens
         self.tokenizer, self.config = loaded.tokenizer, loaded.config
-        known = sentence.pooling or trained.get("pooling") or loaded.info.get("pooling")
-        self.pooling = known or self.config.text_state
+        self.pooling: str = (
+            sentence.pooling
+            or trained.get("pooling")
+            or loaded.info.get("pooling")
+            or ("paragraphs" in loaded.info and PARAGRAPH)
+            or loaded.config.text_pooling
+            or "mean"
+        )
         self.normalize = (
             trained.get("normalize", sentence.normalize) if settings.normalize is None else settings.normalize
         )
         self.layers = settings.layers or trained.get("layers", "last")
         self.model: Any = self._with_head(loaded, trained)
         self.width: int = self.model.head.width
+        self._sif = sif_of(loaded.model.body) if self.pooling == SIF else None
+        self._pool: Callable[[torch.Tensor, Any], torch.Tensor] = self._sif or self.model.head
+        if self.pooling == PARAGRAPH:
+            self._pool = paragraph_of(loaded.model.body, loaded.info)
         self.max_length = self._longest(settings.max_length, loaded.info, sentence.max_length)
         self.layout = self._layout(loaded.info, bool(trained))
         self.room = self.layout.room(1, self.max_length)
@@ -106,10 +125,9 @@ class Embedder:
 
     def describe(self) -> str:
         """How a vector is made, in words."""
-        of = {"mean": "mean of all tokens", "max": "maximum over all tokens"}.get(self.pooling, f"{self.pooling} token")
+        of = _DESCRIPTIONS.get(self.pooling, f"{self.pooling} token, {self.states}").format(states=self.states)
         length = ", normalized to length 1" if self.normalize else ""
-        states = f"{self.states}{length}"
-        return f"dimension {self.width}, {of}, {states}; texts are truncated to {counted(self.max_length, 'token')}"
+        return f"dimension {self.width}, {of}{length}; texts are truncated to {counted(self.max_length, 'token')}"
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
@@ -124,15 +142,42 @@ class Embedder:
     @property
     def states(self) -> str:
         """Whose states are taken, in words."""
+        if self.config.static:
+            return "the word vectors"
         return "the last layer" if self.layers == "last" else self.layers
+
+    @property
+    def depends_on_texts(self) -> bool:
+        """Whether vectors depend on the texts as a whole, which `fit` must see before `vectors`."""
+        return self._sif is not None
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Takes from the first `FITTED` texts, or all, what the vectors depend on, if they depend on any.
+
+        Raises: NlpcliError for too few texts.
+        """
+        if self._sif is not None:
+            cut = self.cut
+            self._sif.fit(self._pooled(texts[:FITTED]))
+            self.cut = cut
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float32, of n texts."""
-        rows = [self._row(ids) for ids in self.layout.encode(self.tokenizer, list(texts))]
+        found = self._pooled(texts)
+        if self._sif is not None:
+            found = self._sif.without_component(found)
+        return unit(found) if self.normalize else found
+
+    def _pooled(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [self._row(self._known(ids)) for ids in self.layout.encode(self.tokenizer, list(texts))]
         found = np.empty((len(rows), self.width), dtype=np.float32)
         for places, states, batch in self._states(rows):
-            found[places] = self.model.head(states, batch).float().cpu().numpy()
+            found[places] = self._pool(states, batch).float().cpu().numpy()
         return found
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """Without unknown words, where each word stands for itself."""
+        return [id_ for id_ in ids if id_ != self.tokenizer.special.unk] if self.config.static else ids
 
     def word_vectors(
         self, texts: Sequence[str], find: Callable[[str], Sequence[Span]], *, how: str = "mean"
@@ -186,9 +231,9 @@ class Embedder:
         from nlpcli.models.with_head import WithHead
 
         if trained and self.layers == trained.get("layers", "last"):
-            return _with_pooling(loaded.model, self.pooling, self.normalize)
+            return _with_pooling(loaded.model, self.pooling)
         body = loaded.model.body
-        head: dict[str, Any] = {"kind": "vector", "pooling": self.pooling, "normalize": self.normalize}
+        head: dict[str, Any] = {"kind": "vector", "pooling": self.pooling}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
 
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
@@ -207,10 +252,10 @@ class Embedder:
         return Layout.of(self.config, self.tokenizer.special, info)
 
 
-def _with_pooling(model: WithHead, pooling: str, normalize: bool) -> Any:
-    """The same model, its weights shared, with a head that pools in this way."""
+def _with_pooling(model: WithHead, pooling: str) -> Any:
+    """The same model, its weights shared, with a head that pools in this way, to vectors of any length."""
     head, found = copy.copy(model.head), copy.copy(model)
-    head.pooling, head.normalize = pooling, normalize
+    head.pooling, head.normalize = pooling, False
     found.__dict__["_modules"] = {**model._modules, "head": head}
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from nlpcli.config.counting import counted
@@ -12,6 +12,7 @@ from nlpcli.data.open_text import STDIN, check_opens
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.text_inputs import Input, check_field, read_inputs
+from nlpcli.runs.text_pooling import FITTED
 
 _Item = TypeVar("_Item")
 
@@ -74,6 +75,18 @@ def check_files(files: Sequence[str]) -> None:
 def windows(items: Iterator[_Item], size: int = WINDOW) -> Iterator[list[_Item]]:
     while window := list(islice(items, size)):
         yield window
+
+
+def fitted(embedder: Embedder, items: Iterator[_Item], text: Callable[[_Item], str]) -> Iterator[_Item]:
+    """The same items; where vectors depend on the texts as a whole, the embedder has seen the first of them.
+
+    Raises: NlpcliError for too few.
+    """
+    if not embedder.depends_on_texts:
+        return items
+    first = list(islice(items, FITTED))
+    embedder.fit([text(item) for item in first])
+    return chain(first, items)
 
 
 def tell_cut(embedder: Embedder, warn: Callable[[str], None]) -> None:

@@ -1,4 +1,5 @@
-"""Opening a model wherever it comes from: a folder of this program, or a Hugging Face checkpoint folder."""
+"""Opening a model wherever it comes from: a folder of this program, a Hugging Face checkpoint folder, or a file of word
+vectors."""
 
 from __future__ import annotations
 
@@ -53,6 +54,7 @@ def open_model(
 ) -> LoadedModel:
     """The model in the folder `source`, in evaluation mode on `device`. allow_pickle: see `read_huggingface`.
 
+    A file is read as vectors of words in the text format, which make a model, too.
     Of a loaded one the weights are shared and its settings are not: who changes those changes them for itself.
     needs_tokenizer: refuse a model that came without one.
     Raises: NlpcliError as `load_model` and `read_huggingface`.
@@ -60,6 +62,8 @@ def open_model(
     if isinstance(source, LoadedModel):
         return replace(source, model=copy.copy(source.model).to(device).eval())
     path = Path(source)
+    if path.is_file():
+        return _vectors_model(path, device)
     if not is_huggingface(path):
         return load_model(path, device, needs_tokenizer=needs_tokenizer)
     from nlpcli.convert.huggingface_in import read_huggingface
@@ -73,6 +77,17 @@ def open_model(
     model = build_model(found.config, found.vocab_size, found.info.get("head"))
     load_weights(model, found.weights, str(path))
     return LoadedModel(model.to(device).eval(), found.tokenizer, config, info, path)
+
+
+def _vectors_model(path: Path, device: str) -> LoadedModel:
+    from nlpcli.convert.word2vec_text import read_vectors_model
+    from nlpcli.models.build import build_model
+
+    found = read_vectors_model(path)
+    config = ModelConfig.model_validate(found.config)
+    model = build_model(config, found.tokenizer.vocab_size)
+    load_weights(model, found.weights, str(path))
+    return LoadedModel(model.to(device).eval(), found.tokenizer, config, found.info, path)
 
 
 def check_one_tokenizer(loaded: LoadedModel) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
+_OF_A_MODEL = ("description", "source", "model", "tokenizer", "head")
+"""The sections of a preset that a task takes, which is trained in a way of its own."""
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {"dropout", "attention_dropout", "activation_dropout"},
@@ -158,7 +160,7 @@ def _preset(request: Request) -> tuple[dict[str, Any], str]:
     data, source = presets.load(name), f"preset '{name}'"
     if request.base is None:
         return data, source
-    kept: dict[str, Any] = {key: data[key] for key in ("description", "source", "model", "tokenizer") if key in data}
+    kept: dict[str, Any] = {key: data[key] for key in _OF_A_MODEL if key in data}
     return merge(kept, request.base), source
 
 
@@ -287,6 +289,10 @@ def check_same_task(base: RunConfig, config: RunConfig) -> None:
 
 def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+SCHEDULED_SAMPLING = tuple(f"training.scheduled_sampling{part}" for part in ("", "_batches", "_floor"))
+"""The settings that only translation reads."""
 
 
 def tell_unused(config: RunConfig, keys: Iterable[str], listener: Listener) -> None:

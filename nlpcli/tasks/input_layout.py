@@ -7,6 +7,7 @@
     BART         bos A eos           bos A eos eos B eos
     T5           A eos               A eos B eos
     hierarchical cls A sep A sep     cls A sep A sep B sep      a sep behind each sentence
+    word2vec     A                   A B
 
 Sources: Devlin et al. 2019, figure 4; Liu et al. 2019; Yang et al. 2019, section 2.5; Radford et al. 2018, figure 1;
 Lewis et al. 2020; Raffel et al. 2020.
@@ -36,8 +37,9 @@ _DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
 class Layout:
     """The special tokens before, between and after texts. segments: of each text, and of what stands after the last.
 
-    summary: the token whose state stands for the text. empty: what is read where there is nothing else. sentences:
-    for a model that tells the sentences of a text apart, of which each ends with the token that is also `end`.
+    summary: which state stands for the text, see `nlpcli.models.heads.pooled`. empty: what is read where there is
+    nothing else. sentences: for a model that tells the sentences of a text apart, of which each ends with the token
+    that is also `end`.
     """
 
     start: tuple[int, ...]
@@ -60,6 +62,8 @@ class Layout:
                 name: tuple(value) if isinstance(value, list) else value for name, value in stored
             }
             return cls(**fields)
+        if model.static:
+            return cls((), (), (), summary="mean", empty=(special.unk,))
         doubled = 2 if info.get("read_from") in _DOUBLED else 1
         if model.permutes:
             special.check("sep", "cls")
@@ -70,13 +74,14 @@ class Layout:
                 borders = SentenceBorders(special.sep, model.sentence_splitting)
                 return cls((special.cls,), (special.sep,), (special.sep,), sentences=borders)
             second = 1 if model.segment_count > 1 else 0
-            return cls((special.cls,), (special.sep,) * doubled, (special.sep,), (0, second, second))
+            end, summary = (special.sep,), model.text_pooling or "first"
+            return cls((special.cls,), (special.sep,) * doubled, end, (0, second, second), summary)
         if model.kind == "decoder":
             special.check("sep", "cls")
             start = () if "bos" in special.absent else (special.bos,)
             return cls(start, (special.sep,), (special.cls,), summary="last")
         start = tuple(info.get("source_start", ()))
-        return cls(start, (special.eos,) * doubled, (special.eos,), summary="last")
+        return cls(start, (special.eos,) * doubled, (special.eos,), summary=model.text_summary)
 
     def encode(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without the special tokens around it; a model that needs them has sentences marked."""

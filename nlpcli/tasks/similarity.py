@@ -4,7 +4,7 @@ u and v are the pooled states of two texts, each read by itself. Objectives (Rei
 last one Henderson et al. 2017, section 4.4):
 
     cosine               (cos(u, v) - y)²                                   y: the score, brought from its range to 0..1
-    softmax              -log softmax(W [u; v; |u - v|] + b)_c              c: the label
+    softmax              -log softmax(W [u; v; |u - v|] + b)_c              c: the label; with `product` also u * v
     contrastive          ½ [y d² + (1 - y) max(0, margin - d)²]             d = 1 - cos(u, v), y: 1 for alike, 0 for not
     multiple-negatives   -log softmax_j(scale · cos(u_i, v_j))_i            v_j: the second texts of the whole batch
 
@@ -60,7 +60,7 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
     use: ClassVar[str] = "nlpcli embed --model {run} FILE"
     ranks: bool = True  # where labels were learned, which an instance knows
     options: ClassVar[frozenset[str]] = frozenset(
-        {"pooling", "layers", "objective", "minimum", "maximum", "margin", "scale"}
+        {"pooling", "layers", "product", "objective", "minimum", "maximum", "margin", "scale"}
     )
     possible_measures: ClassVar[tuple[str, ...]] = tuple(
         dict.fromkeys(name for names in MEASURES.values() for name in names)
@@ -87,15 +87,16 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         *,
         pooling: str = "auto",
         layers: str = "last",
+        product: bool = False,
         **comparison: Any,
     ) -> Similarity:
-        """comparison: the arguments of `Comparison.for_examples`."""
+        """product: see `VectorHead`. comparison: the arguments of `Comparison.for_examples`."""
         compared = Comparison.for_examples(examples, **comparison)
         if pooling == "auto":
-            pooling = context.info.get("pooling") or context.model.text_state
+            pooling = context.info.get("pooling") or context.model.text_pooling or "mean"
         head = {"kind": "vector", "pooling": pooling, **side(context, layers, "encoder")}
         if compared.objective == "softmax":
-            head["classes"] = len(compared.labels)
+            head |= {"classes": len(compared.labels), **({"product": True} if product else {})}
         return cls(context, compared, head=head)
 
     @classmethod

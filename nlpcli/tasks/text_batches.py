@@ -140,12 +140,12 @@ def prediction(context: Context) -> dict[str, Any]:
     return {"prediction": {**layer, "bias": model.mlm_head_bias}}
 
 
-def side(context: Context, layers: str, which: str = "decoder") -> dict[str, Any]:
-    """The settings that say whose states a head reads; `which` of an encoder-decoder's stacks."""
+def side(context: Context, layers: str, which: str | None = None) -> dict[str, Any]:
+    """The settings that say whose states a head reads; `which` of an encoder-decoder's stacks, None: the usual one."""
     settings: dict[str, Any] = {"layers": layers}
     if context.model.kind == "encoder-decoder":
         start = context.info.get("target_start") or [context.tokenizer.special.bos]
-        settings |= {"side": which, "start": int(start[0])}
+        settings |= {"side": which or context.model.head_side, "start": int(start[0])}
     return settings
 
 

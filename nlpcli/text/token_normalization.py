@@ -39,6 +39,15 @@ def spellings(tokenizer: Tokenizer) -> list[Spelling | None]:
     return found + [None] * (tokenizer.vocab_size - len(pieces))
 
 
+def words_of(tokenizer: Tokenizer) -> dict[int, str]:
+    """The ids whose pieces are the start of a word, and with luck all of it, with their text."""
+    return {
+        id_: spelling.text.decode("utf-8", "replace")
+        for id_, spelling in enumerate(spellings(tokenizer))
+        if spelling is not None and spelling.place == START and spelling.text
+    }
+
+
 def _reader(tokenizer: Tokenizer) -> Callable[[str], Spelling]:
     if tokenizer.kind == "wordpiece":
         return lambda piece: _prefixed(piece, CONTINUATION)

@@ -104,7 +104,7 @@ def test_a_product_score_goes_through_the_fused_kernel_exactly_with_gradients(na
     query, key = (x.to(kind).requires_grad_() for x in inputs(heads=2, n=4, m=7))
     value = torch.randn(ROWS, 2, 7, 3, dtype=kind, generator=torch.Generator().manual_seed(1))
     allowed = torch.rand(ROWS, 1, 4, 7, generator=torch.Generator().manual_seed(2)) < 0.7
-    fused = softmax_attention(score.queries(query), score.keys(key), value, allowed=allowed, scale=1.0)
+    fused = softmax_attention(score.queries(query), score.keys(key), value, attention_mask=allowed, scale=1.0)
     explicit = score(query, key).masked_fill(~allowed, -torch.inf).softmax(-1) @ value
     rounded = ROUNDED if kind is torch.float32 else 1e-14
     assert torch.allclose(fused, explicit, atol=rounded)

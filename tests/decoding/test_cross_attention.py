@@ -38,7 +38,7 @@ def test_the_layer_is_the_last_but_one_unless_it_is_chosen(transformer):
 
 
 def test_a_model_without_cross_attention_is_refused(transformer):
-    with pytest.raises(NlpcliError, match="has no cross-attention"):
+    with pytest.raises(NlpcliError, match="has no attention to its source"):
         cross_attentions(transformer(kind="decoder"))
 
 

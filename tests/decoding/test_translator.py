@@ -287,6 +287,7 @@ class Renumbering(torch.nn.Module):
 
     def __init__(self, embedding, last):
         super().__init__()
+        self.encoder = SimpleNamespace(layers=[])
         self.embedding, self.last = embedding, last
 
     def forward(self, source, allowed=None):

@@ -20,11 +20,11 @@ from nlpcli.models.embedding_transfer import (
     same_pieces,
     wanted_by,
     with_roles,
-    words_of,
 )
 from nlpcli.models.model_folder import load_weights, unshared
 from nlpcli.text import SpecialTokens, Tokenizer, load_tokenizer, train_tokenizer
 from nlpcli.text.huggingface_tokenizer import HuggingFaceModel
+from nlpcli.text.token_normalization import words_of
 from nlpcli.text.tokenizer import TokenizerSettings
 
 SMALL = {"d_model": 8, "heads": 2, "d_ff": 16, "encoder_layers": 1, "decoder_layers": 1}

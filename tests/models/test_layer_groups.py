@@ -144,7 +144,7 @@ def test_every_layer_of_a_model_is_compiled_and_its_weights_keep_their_names(nam
         return called
 
     monkeypatch.setattr(torch, "compile", counting)
-    model = build_model(SMALL | MODELS[name], 20).eval()
+    model = build_model(of_family(SMALL | MODELS[name]), 20).eval()
     tokens = torch.randint(5, 20, (1, 6))
     plain, names = model.example(tokens), list(model.state_dict())
     compile_layers(model)

@@ -103,7 +103,6 @@ def trained(weight, steps=180):
 
 def test_heads_differ_by_a_third_more_at_the_same_loss():
     (plain_loss, plain), (loss, cosine) = trained(0.0), trained(0.05)
-    print(plain_loss, plain, loss, cosine)
     assert cosine <= 0.7 * plain
     assert loss <= plain_loss * 1.02
 

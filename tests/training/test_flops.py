@@ -49,3 +49,31 @@ def test_compiled_layers_count_as_much_as_plain_ones():
             function(x).sum().backward()
         found.append(operations())
     assert found[0] == found[1] > 0
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+@pytest.mark.parametrize("padded", [False, True])
+def test_recurrent_layers_count_as_the_products_of_their_steps(kind, padded):
+    rows, n, d_in, d = 2, 5, 4, 3
+    layer = kind(d_in, d, batch_first=True, bidirectional=True)
+    x = torch.ones(rows, n, d_in, requires_grad=True)
+    lengths = torch.tensor([n, n - 2])
+    tokens = int(lengths.sum()) if padded else rows * n
+    gates = {torch.nn.LSTM: 4, torch.nn.GRU: 3, torch.nn.RNN: 1}[kind]
+    with counted() as operations:
+        read = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True) if padded else x
+        found = layer(read)[0]
+        forward = operations()
+        (found.data if padded else found).sum().backward()
+    assert forward == 2 * 2 * tokens * gates * d * (d_in + d)
+    assert operations() == pytest.approx(3 * forward, rel=0.25)  # the first step's state gets no gradient
+
+
+def test_fused_recurrent_layers_of_a_gpu_count_as_much():
+    from nlpcli.training.flops import _FUSED
+
+    weights = [torch.Size(shape) for shape in ((12, 4), (12, 3), (12,), (12,))] * 2
+    for packed in (torch.Size((10, 4)), torch.Size((2, 5, 4))):
+        forward = _FUSED[torch.ops.aten._cudnn_rnn](packed, weights, 4, None, out_shape=())
+        assert forward == 2 * 2 * 10 * 12 * (4 + 3)
+        assert _FUSED[torch.ops.aten._cudnn_rnn_backward](packed, weights, 4, out_shape=()) == 2 * forward

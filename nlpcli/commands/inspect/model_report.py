@@ -148,7 +148,8 @@ def _labels(info: Mapping[str, Any]) -> list[str]:
 
 
 def _what(facts: Mapping[str, Any]) -> Section:
-    layers = " + ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts["layers"].items())
+    stacks = (f"{count} {name.replace('_', ' ')}" for name, count in facts["layers"].items() if count)
+    layers = " + ".join(stacks) or "none"
     context = (
         f"{counted(facts['context_length'], 'token')}"
         if facts["context_length"]

@@ -28,7 +28,15 @@ from nlpcli.runs.finetuning.example_reading import (
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation
-from nlpcli.runs.training_run import Listener, Request, check_metric, choose_run, tell_unused, train
+from nlpcli.runs.training_run import (
+    SCHEDULED_SAMPLING,
+    Listener,
+    Request,
+    check_metric,
+    choose_run,
+    tell_unused,
+    train,
+)
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from nlpcli.tasks.text_to_text import TextToText
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
-           "data.format", "data.document_mask", "data.subword_sampling")  # fmt: skip
+           "data.format", "data.document_mask", "data.subword_sampling", *SCHEDULED_SAMPLING)  # fmt: skip
 
 
 class Scoring(Protocol):

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     import torch
 
     from nlpcli.models.transformer import EncoderDecoder
-    from nlpcli.tasks.translation import TranslationSides
+    from nlpcli.objectives.scheduled_sampling import ScheduledSampling
+    from nlpcli.tasks.translation import Translation, TranslationSides
     from nlpcli.text import Tokenizer
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
@@ -66,6 +67,7 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     from nlpcli.training.device import prepare
 
     tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
+    _check_sampling(config)
     source, target = config.data.train
     check_metric(config, (*MEASURED, "bleu"))
     _check_parallel(config.data.train, config.data.dev, warner(listener))
@@ -117,13 +119,35 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         return metrics
 
     outcome = train(
-        request=request, config=config, run=run, task=task, tokenizer=tokenizer, machine=machine,
+        request=request, config=config, run=run, task=_objective(task, config), tokenizer=tokenizer, machine=machine,
         info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
         evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
         signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
         preparation=preparation, source_tokenizer=separate, shown=shown,
     )  # fmt: skip
     return run, outcome
+
+
+def _check_sampling(config: RunConfig) -> None:
+    """Raises: NlpcliError for scheduled sampling with a model that samples positions in training."""
+    if config.training.scheduled_sampling != "none" and config.model.samples_attention:
+        raise NlpcliError(
+            "training.scheduled_sampling can't be used with hard attention that samples positions",
+            hint="set model.hard_attention to gumbel or none, or leave out training.scheduled_sampling",
+        )
+
+
+def _objective(task: Translation, config: RunConfig) -> Translation | ScheduledSampling:
+    """The task, with scheduled sampling where it is configured."""
+    from nlpcli.objectives.scheduled_sampling import SamplingSchedule, ScheduledSampling
+
+    training = config.training
+    if training.scheduled_sampling == "none":
+        return task
+    schedule = SamplingSchedule(
+        training.scheduled_sampling, training.scheduled_sampling_batches, training.scheduled_sampling_floor
+    )
+    return ScheduledSampling(task, schedule)
 
 
 def _source_tokenizer(request: Request, config: RunConfig, start: Start | None, run: Path, listener: Listener) -> Any:

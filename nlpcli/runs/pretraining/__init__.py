@@ -22,6 +22,9 @@ OBJECTIVES = LazyTable(
         "denoise": "nlpcli.runs.pretraining.denoising:DENOISE",
         "gap-sentences": "nlpcli.runs.pretraining.denoising:GAP_SENTENCES",
         "plm": "nlpcli.runs.pretraining.permutation_lm:PLM",
+        "word2vec": "nlpcli.runs.pretraining.word_vectors:WORD2VEC",
+        "paragraph-vector": "nlpcli.runs.pretraining.word_vectors:PARAGRAPH_VECTOR",
+        "skip-thought": "nlpcli.runs.pretraining.skip_thought:SKIP_THOUGHT",
     },
 )
 """Name -> the `ObjectiveSpec` of the objective, on which all stands that the program needs to know of it."""

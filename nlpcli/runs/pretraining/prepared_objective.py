@@ -37,7 +37,7 @@ class PreparedObjective:
 
     model: the configuration of the model, with the heads the objective needs. info: what `model.yaml` says of it.
     evaluate(model, device) gives the metrics; `signatures` says how, and is filled meanwhile, as is `shown` with
-    outputs.
+    outputs. prime(model): puts into a new model what is known of the text before training.
     """
 
     task: Objective[Any, Any]
@@ -48,6 +48,7 @@ class PreparedObjective:
     summary: str
     signatures: dict[str, str] = field(default_factory=dict)
     shown: Shown = field(default_factory=Shown)
+    prime: Callable[[Any], None] = lambda model: None
 
 
 Weights = Mapping[str, float]

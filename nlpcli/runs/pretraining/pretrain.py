@@ -18,6 +18,7 @@ from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
 from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
 from nlpcli.runs.training_run import (
+    SCHEDULED_SAMPLING,
     Listener,
     Request,
     check_metric,
@@ -30,7 +31,8 @@ from nlpcli.runs.training_run import (
 from nlpcli.runs.training_tokenizer import tokenizer_of
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
-           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize")  # fmt: skip
+           "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
+           *SCHEDULED_SAMPLING)  # fmt: skip
 _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
 
@@ -52,12 +54,18 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
         listener.note(prepared.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
         preparation = ModelPreparation(config, _start(request, config), inputs.tokenizer, listener)
+
+        def build() -> Any:
+            model = preparation.build(prepared.model)
+            prepared.prime(model)
+            return model
+
         outcome = train(
             request=request, config=config.model_copy(update={"model": prepared.model}), run=run, task=prepared.task,
             tokenizer=inputs.tokenizer, machine=machine, info=prepared.info, measured=measures,
             evaluate=lambda model: prepared.evaluate(model, machine.device), signatures=prepared.signatures,
             listener=listener, data_fingerprint=prepared.fingerprint,
-            build=lambda: preparation.build(prepared.model), preparation=preparation, shown=prepared.shown,
+            build=build, preparation=preparation, shown=prepared.shown,
         )  # fmt: skip
     return run, outcome
 
@@ -149,6 +157,8 @@ def use_of(run: Path) -> str:
         return f'nlpcli generate --model {place} --prompt "…"'
     if _can_be_exchanged(run, info["model"]):
         return f"nlpcli convert --to huggingface {place} DIR"
+    if info["task"] == "encoder":
+        return f"nlpcli embed --model {place} FILE"
     return f"nlpcli pretrain --resume --out {place} --max-steps N"
 
 
