@@ -266,7 +266,7 @@ class Trainer:
                 self._logged[name] = before[0] + value, before[1] + number
 
     def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, Tallies, Any]:
-        """The total of the loss, its nll, what is logged of it, and the carry: tensors where `TrainingModule` wants them."""
+        """The total of the loss, its nll, what is logged of it, and the carry, for `TrainingModule`."""
         loss, carry = self.task.loss(model, batch, carry)
         return loss.total, loss.nll.detach(), loss.logged, carry
 
