@@ -148,6 +148,11 @@ class TrainingConfig(Strict):
         0.0,
         description="weight of (log Z)² in the loss over the vocabulary, against large logits (PaLM: 1e-4); 0: none",
     )
+    head_penalty: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="weight of ||A Aᵀ - I||², a penalty on attention heads that attend to the same keys; 0: only their "
+        "mean cosine is logged; null: neither",
+    )
     scheduled_sampling: Literal["none", "linear", "exponential", "inverse-sigmoid"] = Field(
         "none",
         description="how the share of reference tokens that the decoder reads decays; the others are its own "

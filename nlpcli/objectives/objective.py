@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+Tallies = dict[str, tuple[Tensor | float, int]]
+"""Measures by name, each a sum and what it is divided by."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -17,13 +20,14 @@ class Loss:
 
     `total` carries the gradient; `nll` is the same without smoothing, for perplexities. `tallies` are further measures
     by name, each a sum and what it is divided by: parts of a data set add up both before they divide, so that
-    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %.
+    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %. `logged` are measures of training for the log.
     """
 
     total: Tensor
     nll: Tensor
     count: int
-    tallies: dict[str, tuple[Tensor | float, int]] = field(default_factory=dict)
+    tallies: Tallies = field(default_factory=dict)
+    logged: Tallies = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -492,6 +492,7 @@ def train(
     from nlpcli.models.build import build_model, count_parameters
     from nlpcli.models.layer_groups import compile_layers
     from nlpcli.models.model_folder import SOURCE_TOKENIZER, save_model, save_tokenizer
+    from nlpcli.objectives.head_penalty import HeadPenalty
     from nlpcli.runs.model_size import check_size
     from nlpcli.training.training_loop import Trainer
 
@@ -525,6 +526,8 @@ def train(
         )  # fmt: skip
         write_outputs(run, shown, progress.step)
 
+    if config.training.head_penalty is not None:
+        task = HeadPenalty(task, config.training.head_penalty)
     trainer = Trainer(
         model=model, task=task, settings=config.training, machine=machine, run=run, evaluate=evaluate, keep=keep,
         observer=listener, d_model=config.model.d_model, data=data_fingerprint,

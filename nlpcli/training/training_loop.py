@@ -20,7 +20,7 @@ from nlpcli.config.files import write_again, write_atomic
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.layers.lora import merged
-from nlpcli.objectives.objective import Batch, Objective
+from nlpcli.objectives.objective import Batch, Objective, Tallies
 from nlpcli.training.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint, tensors_of
 from nlpcli.training.device import Machine
 from nlpcli.training.flops import counted
@@ -109,6 +109,7 @@ class Trainer:
         self.metrics: dict[str, float] = {}
         self._nll = self._grad_norm = torch.zeros((), device=machine.device)
         self._count = 0
+        self._logged: Tallies = {}
         self._plan: tuple[int, Sequence[Any] | np.ndarray] | None = None  # an epoch and its plan
         self._plan_length = 0
         if settings.tensorboard:
@@ -257,14 +258,17 @@ class Trainer:
         """Adds the gradients of the mean loss over the `count` predictions of `group`."""
         for batch in group:
             with self.machine.autocast():
-                total, nll, self.carry = self.module(self._loss, batch.to(self.machine.device), self.carry)
+                total, nll, logged, self.carry = self.module(self._loss, batch.to(self.machine.device), self.carry)
             (total / count).backward()
             self._nll = self._nll + nll
+            for name, (value, number) in logged.items():
+                before = self._logged.get(name, (0.0, 0))
+                self._logged[name] = before[0] + value, before[1] + number
 
-    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, Any]:
-        """The total of the loss, its nll, and the carry: tensors where `TrainingModule` wants them."""
+    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, Tallies, Any]:
+        """The total of the loss, its nll, what is logged of it, and the carry, for `TrainingModule`."""
         loss, carry = self.task.loss(model, batch, carry)
-        return loss.total, loss.nll.detach(), carry
+        return loss.total, loss.nll.detach(), loss.logged, carry
 
     def _log(self) -> None:
         loss, norm = self._loss_and_norm()
@@ -274,10 +278,10 @@ class Trainer:
         self.log.write(
             "train", progress.step, epoch=progress.epoch, loss=loss, lr=self.lr, grad_norm=norm,
             tokens_per_second=round(speed, 1), tokens=progress.tokens, seconds=round(progress.seconds, 2),
-            flops=progress.flops,
+            flops=progress.flops, **{name: float(sum_) / max(n, 1) for name, (sum_, n) in self._logged.items()},
         )  # fmt: skip
         self.observer.stepped(progress, self._share(), loss, self.lr, speed)
-        self._nll, self._count = torch.zeros_like(self._nll), 0
+        self._nll, self._count, self._logged = torch.zeros_like(self._nll), 0, {}
         self._window = (now, progress.tokens)
 
     def _loss_and_norm(self) -> tuple[float, float]:
