@@ -123,13 +123,13 @@ def test_a_run_with_muon_that_is_resumed_ends_with_the_same_bits(run_clm, quiet,
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state, name: state.pop(name),
+        lambda state, name: state.update({f"{name.split('.')[0]}.x": state.pop(name)}),
         lambda state, name: state.update({name: torch.zeros(3, 2)}),
         lambda state, name: state.update({name: state[name].to(torch.complex64)}),
-        lambda state, name: state.update({f"999{name}": state[name]}),
-        lambda state, name: state.update({f"x{name}": state[name]}),
+        lambda state, name: state.update({f"999{name}": state[name].clone()}),
+        lambda state, name: state.update({f"x{name}": state[name].clone()}),
     ],
-    ids=["missing", "another shape", "another type", "another parameter", "no parameter"],
+    ids=["another name", "another shape", "another type", "another parameter", "no parameter"],
 )
 def test_a_state_that_is_not_the_optimizers_is_refused(run_clm, kind, change):
     """The kernels would read and write beyond its end."""
