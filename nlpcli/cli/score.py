@@ -20,7 +20,8 @@ _RATES, _ROUGE = "WER, CER, MER and WIL", "ROUGE"
 _LABELS, _TAGS, _ANSWERS = "F1 of labels", "Entity F1", "Exact match and F1 of answers"
 _LINKS = "Alignment error rate (AER)"
 _PERPLEXITY = "Perplexity"
-_OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "documents", "field", "device", "threads")
+_OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay",
+                  "documents", "field", "device", "threads")  # fmt: skip
 _WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "decimals", *_OF_PERPLEXITY)
 
 
@@ -314,7 +315,32 @@ def command(
         None,
         "--memory-length",
         help="For Transformer-XL and XLNet: number of earlier tokens whose hidden states the model keeps in memory. "
-        "Default: the memory length of the model.",
+        "For recurrent language models: 0 (each window is read without earlier tokens). "
+        "Default: the memory length of the model; a recurrent model remembers the whole text before the window.",
+        rich_help_panel=_PERPLEXITY,
+    ),
+    streams: int = typer.Option(
+        None,
+        "--streams",
+        metavar="N",
+        help="For models with memory: number of equal parts into which the text is split. The parts are read side by "
+        "side, which is faster, and each without the text before it. Default: as in the evaluation during training.",
+        rich_help_panel=_PERPLEXITY,
+    ),
+    dynamic_evaluation: float = typer.Option(
+        None,
+        "--dynamic-evaluation",
+        metavar="RATE",
+        help="Dynamic evaluation: after each window has been scored, the model is trained on it with this learning "
+        "rate (one step of SGD). The model in the folder does not change.",
+        rich_help_panel=_PERPLEXITY,
+    ),
+    dynamic_decay: float = typer.Option(
+        None,
+        "--dynamic-decay",
+        metavar="DECAY",
+        help="For --dynamic-evaluation: share of the distance to the trained weights that each step goes back. "
+        "Default: 0.",
         rich_help_panel=_PERPLEXITY,
     ),
     documents: str = typer.Option(
@@ -405,6 +431,7 @@ def command(
       nlpcli score rouge hyp.txt --ref ref.txt --rouge-stemmer porter
       nlpcli score aer alignments.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
+      nlpcli score perplexity --model runs/lstm text.txt --context 5 --dynamic-evaluation 0.01
     """
     from nlpcli.commands.score import score as recipe
 
@@ -414,8 +441,9 @@ def command(
         from nlpcli.commands.score.perplexity import Reading
 
         reading = Reading(
-            window, stride, memory_length, documents, field or "text", device=device or "auto", threads=threads
-        )
+            window, stride, memory_length, streams, dynamic_evaluation, dynamic_decay or 0.0,
+            documents=documents, field=field or "text", device=device or "auto", threads=threads,
+        )  # fmt: skip
         _write_perplexity(texts, model, reading, json=json, score_only=score_only, decimals=decimals)
         return
     options = {

@@ -23,6 +23,7 @@ FAMILIES = LazyTable(
         "transformer-xl": "nlpcli.config.transformer_xl_settings:TransformerXLConfig",
         "xlnet": "nlpcli.config.xlnet_settings:XLNetConfig",
         "recurrent": "nlpcli.config.recurrent_settings:RecurrentConfig",
+        "recurrent-lm": "nlpcli.config.recurrent_lm_settings:RecurrentLMConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
@@ -111,6 +112,11 @@ class ModelConfig(Strict):
     def carried_states(self) -> int:
         """The hidden states of earlier segments that each layer remembers."""
         return 0
+
+    @property
+    def memory_signature(self) -> str:
+        """What the signature of a perplexity says of the memory: how many positions it holds; empty: there is none."""
+        return str(self.carried_states or "")
 
     @property
     def source_encoder_layers(self) -> int:

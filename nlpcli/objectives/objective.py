@@ -17,13 +17,15 @@ class Loss:
 
     `total` carries the gradient; `nll` is the same without smoothing, for perplexities. `tallies` are further measures
     by name, each a sum and what it is divided by: parts of a data set add up both before they divide, so that
-    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %.
+    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %. The learning rate of a step is multiplied with the mean
+    `rate` of its batches.
     """
 
     total: Tensor
     nll: Tensor
     count: int
     tallies: dict[str, tuple[Tensor | float, int]] = field(default_factory=dict)
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)

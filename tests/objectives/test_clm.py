@@ -16,7 +16,7 @@ from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.objectives import token_loss
-from nlpcli.objectives.clm import CausalLanguageModelling, document_numbers
+from nlpcli.objectives.clm import CausalLanguageModelling, EvaluationReading, document_numbers
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 8
@@ -49,7 +49,7 @@ def objective(shards, tokenizer, *, stride=None, batch_tokens=24, label_smoothin
         windows,
         TokenStream(shards, eos=eos),
         context=CONTEXT,
-        stride=stride,
+        reading=EvaluationReading(stride),
         batch_tokens=batch_tokens,
         loss_settings=LossSettings(label_smoothing),
     )
@@ -219,7 +219,7 @@ def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer
 
 def test_settings_that_contradict_a_memory_or_a_document_mask_are_refused_at_once(shards, tokenizer):
     with pytest.raises(NlpcliError, match="reads each token once"):
-        with_memory(shards, tokenizer, stride=4)
+        with_memory(shards, tokenizer, reading=EvaluationReading(4))
     with pytest.raises(NlpcliError, match="attends across documents"):
         with_memory(shards, tokenizer, document_mask=True)
     windows = PackedWindows(shards, CONTEXT, eos=None, batch_size=3)
