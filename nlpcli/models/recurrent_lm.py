@@ -90,9 +90,7 @@ class RecurrentLM(WithVocabulary):
         hidden, _, state = self._read(tokens, self._state(memory))
         return hidden, [part.detach() for part in state.tensors]
 
-    def regularized(
-        self, tokens: Tensor, memory: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor], Tensor]:
+    def regularized(self, tokens: Tensor, memory: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
         """As `hidden`, and the penalty α · mean(h²) + β · mean((s_{t+1} - s_t)²) on the states h that predict tokens,
         after dropout, and on the states s of the top layer, before it (Merity et al. 2017)."""
         hidden, states, state = self._read(tokens, self._state(memory))

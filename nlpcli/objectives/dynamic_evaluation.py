@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from nlpcli.data.packing import evaluation_windows
-from nlpcli.objectives.clm import CausalLanguageModelling, LanguageBatch, LanguageModel
+from nlpcli.objectives.clm import CausalLanguageModelling, LanguageBatch
 from nlpcli.objectives.objective import Loss
+
+if TYPE_CHECKING:
+    from nlpcli.objectives.clm import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,15 @@ LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens", "max_flops")
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
     "model": {
-        "dropout", "attention_dropout", "activation_dropout", "input_dropout", "hidden_dropout", "embedding_dropout",
-        "weight_dropout", "activation_regularization", "temporal_activation_regularization",
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "input_dropout",
+        "hidden_dropout",
+        "embedding_dropout",
+        "weight_dropout",
+        "activation_regularization",
+        "temporal_activation_regularization",
     },
     "tokenizer": set(),
     "data": {"train", "dev", "mixture", "field", "column", "max_length", "subword_sampling", "workers"},

@@ -83,7 +83,7 @@ class TriggeredAverage(WeightAverage):
     def update(self, progress: Progress) -> None:
         if not self.interval and not progress.averaged_from:
             progress.averaged_from = progress.step
-        if progress.averaged_from:
+        if self.is_running(progress):
             self._mix(1.0 / (progress.step - progress.averaged_from + 1))
 
     def is_running(self, progress: Progress) -> bool:
