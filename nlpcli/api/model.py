@@ -24,6 +24,7 @@ from nlpcli.api.options import (
     EmbedOptions,
     EvaluateOptions,
     GenerateOptions,
+    PerplexityOptions,
     PredictOptions,
     TranslateOptions,
     takes,
@@ -101,16 +102,8 @@ class Model:
         """As the function `evaluate`."""
         return evaluate(data, model=self, **options)
 
-    def perplexity(
-        self,
-        file: PathLike,
-        *,
-        context: int | None = None,
-        stride: int | None = None,
-        memory_length: int | None = None,
-        documents: str | None = None,
-        field: str | None = None,
-    ) -> dict[str, Score]:
+    @takes(PerplexityOptions)
+    def perplexity(self, file: PathLike, **options: Unpack[PerplexityOptions]) -> dict[str, Score]:
         """How well the model predicts the text of a file: what `nlpcli score perplexity` gives, by name.
 
         The names are `loss`, `perplexity` (for each token), `word_perplexity`, `byte_perplexity` and `bits_per_byte`.
@@ -121,10 +114,7 @@ class Model:
             from nlpcli.commands.score.perplexity import Reading, perplexity_of
 
             name = str(Path(file))
-            options = given(
-                context=context, stride=stride, memory_length=memory_length, documents=documents, field=field
-            )
-            found = perplexity_of(self._loaded, (name,), Reading(**options, device=self.device), say=say)
+            found = perplexity_of(self._loaded, (name,), Reading(**given(**options), device=self.device), say=say)
             return {score.name: score for score in found[name]}
 
 

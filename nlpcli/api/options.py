@@ -98,6 +98,19 @@ class EvaluateOptions(_Placed, total=False):
     batch_tokens: int | None
 
 
+class PerplexityOptions(TypedDict, total=False):
+    """The options of `Model.perplexity`: those of `nlpcli score perplexity`."""
+
+    context: int | None
+    stride: int | None
+    memory_length: int | None
+    streams: int | None
+    dynamic_evaluation: float | None
+    dynamic_decay: float | None
+    documents: str | None
+    field: str | None
+
+
 class ScoreOptions(TypedDict, total=False):
     """The options of `score`; each belongs to some metrics, and is refused for others."""
 

@@ -82,6 +82,9 @@ def command(
     window: int = score_options.CONTEXT,
     stride: int = score_options.STRIDE,
     memory_length: int = score_options.MEMORY_LENGTH,
+    streams: int = score_options.STREAMS,
+    dynamic_evaluation: float = score_options.DYNAMIC_EVALUATION,
+    dynamic_decay: float = score_options.DYNAMIC_DECAY,
     documents: str = score_options.DOCUMENTS,
     field: str = score_options.FIELD,
     device: str = score_options.DEVICE,
@@ -153,6 +156,7 @@ def command(
       nlpcli score rouge hyp.txt --ref ref.txt --rouge-stemmer porter
       nlpcli score aer alignments.txt --ref ref.talp --one-based ref
       nlpcli score perplexity --model runs/lm text.txt --stride 32
+      nlpcli score perplexity --model runs/lstm text.txt --context 5 --dynamic-evaluation 0.01
     """
     given = dict(locals())
     from nlpcli.commands.score import score as recipe
@@ -163,8 +167,9 @@ def command(
         from nlpcli.commands.score.perplexity import Reading
 
         reading = Reading(
-            window, stride, memory_length, documents, field or "text", device=device or "auto", threads=threads
-        )
+            window, stride, memory_length, streams, dynamic_evaluation, dynamic_decay or 0.0,
+            documents=documents, field=field or "text", device=device or "auto", threads=threads,
+        )  # fmt: skip
         _write_perplexity(texts, model, reading, json=json, score_only=score_only, decimals=decimals)
         return
     names, files = recipe.parse_metrics(metrics), tuple(arguments or ())

@@ -278,7 +278,31 @@ MEMORY_LENGTH = typer.Option(
     None,
     "--memory-length",
     help="For Transformer-XL and XLNet: number of earlier tokens whose hidden states the model keeps in memory. "
-    "Default: the memory length of the model.",
+    "For recurrent language models: 0 (each window is read without earlier tokens). "
+    "Default: the memory length of the model; a recurrent model remembers the whole text before the window.",
+    rich_help_panel=_PERPLEXITY,
+)
+STREAMS = typer.Option(
+    None,
+    "--streams",
+    metavar="N",
+    help="For models with memory: number of equal parts into which the text is split. The parts are read side by "
+    "side, which is faster, and each without the text before it. Default: as in the evaluation during training.",
+    rich_help_panel=_PERPLEXITY,
+)
+DYNAMIC_EVALUATION = typer.Option(
+    None,
+    "--dynamic-evaluation",
+    metavar="RATE",
+    help="Dynamic evaluation: after each window has been scored, the model is trained on it with this learning "
+    "rate (one step of SGD). The model in the folder does not change.",
+    rich_help_panel=_PERPLEXITY,
+)
+DYNAMIC_DECAY = typer.Option(
+    None,
+    "--dynamic-decay",
+    metavar="DECAY",
+    help="For --dynamic-evaluation: share of the distance to the trained weights that each step goes back. Default: 0.",
     rich_help_panel=_PERPLEXITY,
 )
 DOCUMENTS = typer.Option(
@@ -337,7 +361,8 @@ OF_METRICS = (
 )
 """The parameters that are settings of a metric."""
 
-OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "documents", "field", "device", "threads")
+OF_PERPLEXITY = ("model", "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay",
+                 "documents", "field", "device", "threads")  # fmt: skip
 """The parameters that have an effect only on the metric perplexity."""
 
 WITH_PERPLEXITY = ("arguments", "metrics", "json", "results", "score_only", "decimals", *OF_PERPLEXITY)

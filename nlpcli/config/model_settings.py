@@ -26,6 +26,7 @@ FAMILIES = LazyTable(
         "hierarchical": "nlpcli.config.hierarchical_settings:HierarchicalConfig",
         "recurrent-encoder": "nlpcli.config.recurrent_encoder_settings:RecurrentEncoderConfig",
         "word-vectors": "nlpcli.config.word_vectors_settings:WordVectorsConfig",
+        "recurrent-lm": "nlpcli.config.recurrent_lm_settings:RecurrentLMConfig",
     },
 )
 """Family -> its settings, a subclass of `ModelConfig`. A new family is a line here and the two files that it names."""
@@ -130,6 +131,11 @@ class ModelConfig(Strict):
     def carried_states(self) -> int:
         """The hidden states of earlier segments that each layer remembers."""
         return 0
+
+    @property
+    def memory_signature(self) -> str:
+        """What the signature of a perplexity says of the memory: how many positions it holds; empty: there is none."""
+        return str(self.carried_states or "")
 
     @property
     def source_encoder_layers(self) -> int:

@@ -46,6 +46,12 @@ class DataConfig(Strict):
     eval_stride: Positive | None = Field(
         None, description="step between evaluation windows in tokens; null: the context"
     )
+    eval_streams: Positive = Field(
+        1, description="parts of the dev set that a model with memory reads side by side, each without earlier text"
+    )
+    variable_context: bool = Field(
+        False, description="vary the length of windows around the context, for a model with memory (Merity et al. 2018)"
+    )
     max_length: Positive = Field(
         256,
         description="longest text in tokens, special tokens included; longer pairs are left out, other texts truncated",
@@ -123,7 +129,14 @@ class TrainingConfig(Strict):
         None, description="largest number of examples per batch (all tasks except translation)"
     )
     accumulate: Positive = Field(1, description="number of batches whose gradients are summed for one step")
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd", "asgd"] = Field(
+        "adamw", description="adamw, muon, sgd, or asgd (sgd whose weights are averaged: NT-ASGD)"
+    )
+    nonmonotone_interval: Annotated[int, Field(ge=0)] = Field(
+        5,
+        description="asgd averages the weights from the evaluation on that is worse than the best of all but so many "
+        "before it; 0: from the first step on",
+    )
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate; with the schedule 'noam' a factor")
     schedule: Literal["inverse-sqrt", "noam", "linear", "cosine", "wsd", "constant"] = "inverse-sqrt"
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
@@ -195,6 +208,12 @@ class TrainingConfig(Strict):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Threads | None = Field(None, description="number of CPU threads; null: PyTorch decides")
     compile: bool = Field(False, description="use torch.compile, which takes about half a minute at the start")
+
+    @model_validator(mode="after")
+    def _one_running_average(self) -> TrainingConfig:
+        if self.optimizer == "asgd" and self.ema_decay:
+            raise ValueError("the optimizer 'asgd' averages the weights itself, so ema_decay must be 0")
+        return self
 
 
 class DecodingConfig(Strict):

@@ -13,6 +13,8 @@ from nlpcli.config.counting import counted
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 
+_LEAST, _USUAL, _DEVIATION = 5, 0.95, 5.0  # of `VariableWindows`
+
 
 class TokenStream:
     """The documents of a shard set one after another, `eos` after each of them unless it is None.
@@ -57,7 +59,26 @@ class TokenStream:
         return bisect.bisect_right(range(self.shards.documents), place, key=lambda d: int(offsets[d + 1]) + d + 1)
 
 
-class PackedWindows:
+class _Windows:
+    """Windows of `context` + 1 tokens of a stream: inputs are the first `context`, targets the last."""
+
+    stream: TokenStream
+    context: int
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
+        raise NotImplementedError
+
+    def batch(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
+        return self.stream.windows(starts, self.context + 1)
+
+    def some(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """So many windows of the first epoch: (count, context + 1), int64."""
+        return self.stream.windows(rng.choice(self.plan(0).ravel(), count), self.context + 1)
+
+
+class PackedWindows(_Windows):
     """Training windows of `context` + 1 tokens: inputs are the first `context`, targets the last.
 
     An epoch's windows tile the stream from an offset drawn anew, so that (but for fewer than `context` tokens at its
@@ -76,7 +97,6 @@ class PackedWindows:
         self.context, self.batch_size, self.seed = context, batch_size, seed
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
         random = np.random.default_rng([self.seed, epoch])
         spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
         offset = int(random.integers(min(self.context, spare + 1)))
@@ -85,17 +105,13 @@ class PackedWindows:
             starts = np.resize(starts, self.batch_size)
         return starts[: len(starts) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
 
-    def batch(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
-        return self.stream.windows(starts, self.context + 1)
-
     @cached_property
     def batches_per_epoch(self) -> int:
         """The least number of batches an epoch has; the random offset may add one."""
         return max((len(self.stream) - self.context) // self.context // self.batch_size, 1)
 
 
-class StreamedWindows:
+class StreamedWindows(_Windows):
     """Training windows for a model with memory: row r of a batch goes on where row r of the batch before ended.
 
     The stream is cut into `batch_size` parts of equal length, read side by side, `context` tokens at a time; inputs and
@@ -115,17 +131,45 @@ class StreamedWindows:
         self.batch_size = max(min(batch_size, (len(self.stream) - context) // context), 1)
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Where the windows of an epoch begin, (batches, batch_size), int64; depends on nothing but seed and epoch."""
-        random = np.random.default_rng([self.seed, epoch])
-        spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
-        offset = int(random.integers(min(self.context, spare + 1)))
+        offset, _ = self._offset(epoch)
         batches = (len(self.stream) - 1 - offset) // (self.context * self.batch_size)
         starts = offset + self.context * np.arange(batches * self.batch_size)
         return starts.reshape(self.batch_size, batches).T.copy()
 
+    def _offset(self, epoch: int) -> tuple[int, np.random.Generator]:
+        """Where an epoch begins, and the generator that it is drawn from."""
+        random = np.random.default_rng([self.seed, epoch])
+        spare = len(self.stream) - self.context - 1  # the last place at which a window may begin
+        return int(random.integers(min(self.context, spare + 1))), random
+
+
+class VariableWindows(StreamedWindows):
+    """As `StreamedWindows`, but the windows of each batch have a length of their own, drawn anew in each epoch.
+
+    length = max(5, N(c, 5)) with c = `context` in 95 % of the batches and half of it in the others, so that a token
+    does not stand at the border of a window in every epoch. The last batch takes what is left.
+    Source: Merity et al. 2018, section 4.1, and the authors' code.
+    """
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Where the windows of each batch begin, and in the last column their length: (batches, batch_size + 1)."""
+        offset, random = self._offset(epoch)
+        tokens = (len(self.stream) - 1 - offset) // self.batch_size  # of each row
+        most = tokens // _LEAST + 1
+        centers = np.where(random.random(most) < _USUAL, self.context, self.context / 2)
+        ends = np.maximum(_LEAST, random.normal(centers, _DEVIATION).astype(np.int64)).cumsum()
+        ends = np.append(ends[ends < tokens], tokens)
+        begins = np.insert(ends[:-1], 0, 0)
+        starts = offset + begins[:, None] + tokens * np.arange(self.batch_size)
+        return np.concatenate((starts, (ends - begins)[:, None]), axis=1)
+
     def batch(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The windows that begin at `starts` (rows,): (rows, context + 1), int64."""
-        return self.stream.windows(starts, self.context + 1)
+        """The windows of an entry of the plan: (rows, length + 1), int64."""
+        return self.stream.windows(starts[:-1], int(starts[-1]) + 1)
+
+    def some(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        places = rng.integers(len(self.stream) - self.context, size=count)
+        return self.stream.windows(places, self.context + 1)
 
 
 def _stream_of_windows(shards: ShardSet, context: int, eos: int | None, batch_size: int) -> TokenStream:

@@ -24,14 +24,17 @@ class Protocol:
 
     window: tokens the model sees at once; None: a whole sentence, scored alone. stride: tokens from one window's start
     to the next; equal to the window there is no overlap, smaller strides give each scored token more context.
-    tokenizer: what a token is, such as `unigram-8000` or `chars`. memory: positions before the window that a layer
-    remembers.
+    tokenizer: what a token is, such as `unigram-8000` or `chars`. memory: what a model with memory knows of the text
+    before the window: a number of positions, or "state" of a recurrent network. streams: equal parts of the text, each
+    read without memory of the one before. dynamic: how the model is adapted to the text.
     """
 
     window: int | None
     stride: int | None
     tokenizer: str | None = None
-    memory: int = 0
+    memory: str = ""
+    streams: int = 1
+    dynamic: str = ""
 
     def __post_init__(self) -> None:
         if self.window is not None and (self.stride is None or not 1 <= self.stride <= self.window):
@@ -75,8 +78,10 @@ def perplexity(
 def _score(name: str, level: str, value: float, count: int, protocol: Protocol) -> Score:
     tokenizer = f"|tok:{protocol.tokenizer}" if protocol.tokenizer else ""
     cut = "window:sentence" if protocol.window is None else f"window:{protocol.window}|stride:{protocol.stride}"
-    memory = f"|memory:{protocol.memory}" if protocol.memory else ""
-    signature = f"{name}|level:{level}|{cut}{memory}{tokenizer}|nlpcli:{__version__}"
+    cut += f"|memory:{protocol.memory}" if protocol.memory else ""
+    cut += f"|streams:{protocol.streams}" if protocol.streams > 1 else ""
+    cut += f"|dynamic:{protocol.dynamic}" if protocol.dynamic else ""
+    signature = f"{name}|level:{level}|{cut}{tokenizer}|nlpcli:{__version__}"
     return Score(name, value, signature, summary=f"({counted(count, level)})", details={"count": count})
 
 

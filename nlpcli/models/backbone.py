@@ -68,6 +68,11 @@ class Backbone(nn.Module):
         """Whether positions of a source are sampled in training, whose probabilities need a gradient of their own."""
         return False
 
+    @property
+    def regularizes_activations(self) -> bool:
+        """Whether the training loss has a penalty on hidden states, which `regularized` gives."""
+        return False
+
     # --- for fine-tuning and vectors
 
     @property

@@ -56,6 +56,7 @@ class _Description(BaseModel):
     signatures: dict[str, str] | None = None
     step: Annotated[int, Field(ge=0)] | None = None
     context: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    eval_streams: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_length: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     document_end: bool | None = None
     source_start: list[int] | None = None

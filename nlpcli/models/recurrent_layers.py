@@ -39,13 +39,33 @@ def initialize_layer(layer: nn.RNNBase) -> None:
                 fill(gate)
 
 
-def run_layer(layer: nn.RNNBase, x: Tensor, carry: Carry | None = None) -> tuple[Tensor, Carry]:
+def run_layer(
+    layer: nn.RNNBase, x: Tensor, carry: Carry | None = None, *, recurrent: Tensor | None = None
+) -> tuple[Tensor, Carry]:
     """Whole texts x (rows, n, d_in) after `carry`, None: from the beginning -> (rows, n, d_out), and the state after
-    them, of a layer with one direction."""
+    them, of a layer with one direction. recurrent: stands in for the layer's recurrent matrix (gates · d_out, d_out).
+    """
     x = _cast(x)
     before = None if carry is None else tuple(_cast(part)[None] for part in carry)
+    if recurrent is not None:
+        return _run_with(layer, recurrent, x, before)
     found, after = layer(x, before[0] if before is not None and len(before) == 1 else before)
     return found, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
+
+
+def _run_with(layer: nn.RNNBase, recurrent: Tensor, x: Tensor, before: Carry | None) -> tuple[Tensor, Carry]:
+    """The kernel that the layer calls, with another recurrent matrix. before: as the kernel takes it, (1, rows, d)."""
+    weight, _, bias, recurrent_bias = layer.parameters()
+    parts = 2 if isinstance(layer, nn.LSTM) else 1
+    state = before or tuple(x.new_zeros(1, x.size(0), layer.hidden_size) for _ in range(parts))
+    weights = [weight, recurrent, bias, recurrent_bias]
+    rest = (True, 1, 0.0, layer.training, False, True)  # biases, layers, dropout, training, both ways, rows first
+    if isinstance(layer, nn.LSTM):
+        found, hidden, cell = torch.lstm(x, state, weights, *rest)
+        return found, (hidden[0], cell[0])
+    kernel = torch.gru if isinstance(layer, nn.GRU) else torch.rnn_tanh
+    found, hidden = kernel(x, state[0], weights, *rest)
+    return found, (hidden[0],)
 
 
 def run_packed(layer: nn.RNNBase, x: PackedSequence) -> PackedSequence:

@@ -20,7 +20,8 @@ class Loss:
 
     `total` carries the gradient; `nll` is the same without smoothing, for perplexities. `tallies` are further measures
     by name, each a sum and what it is divided by: parts of a data set add up both before they divide, so that
-    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %. `logged` are measures of training for the log.
+    {"accuracy": (30, 40)} and {"accuracy": (0, 10)} make 60 %. `logged` are measures of training for the log. The
+    learning rate of a step is multiplied with the mean `rate` of its batches.
     """
 
     total: Tensor
@@ -28,6 +29,7 @@ class Loss:
     count: int
     tallies: Tallies = field(default_factory=dict)
     logged: Tallies = field(default_factory=dict)
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,17 @@ _OF_A_MODEL = ("description", "source", "model", "tokenizer", "head")
 """The sections of a preset that a task takes, which is trained in a way of its own."""
 FALLING = ("linear", "cosine", "wsd")
 _FREE = {  # what a resumed run may change: nothing that decides what is learnt, and by what it is measured
-    "model": {"dropout", "attention_dropout", "activation_dropout"},
+    "model": {
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "input_dropout",
+        "hidden_dropout",
+        "embedding_dropout",
+        "weight_dropout",
+        "activation_regularization",
+        "temporal_activation_regularization",
+    },
     "tokenizer": set(),
     "data": {"train", "dev", "mixture", "field", "column", "max_length", "subword_sampling", "workers"},
     "noise": set(),
@@ -414,12 +424,13 @@ def text_metrics(
     *,
     window: int | None = None,
     stride: int | None = None,
-    memory: int = 0,
+    memory: str = "",
+    streams: int = 1,
 ) -> dict[str, float]:
     """Loss, perplexity per token, word and byte, and bits per byte of the text in `shards`; `signatures` says how.
 
-    losses: the `Loss` parts that together cover the text once; window, stride, memory: how it was cut and what was
-    remembered, see `Protocol`.
+    losses: the `Loss` parts that together cover the text once; window, stride, memory, streams: how it was cut and what
+    was remembered, see `Protocol`.
     """
     from nlpcli.evaluation.perplexity import Protocol, perplexity
 
@@ -427,7 +438,7 @@ def text_metrics(
     for loss in losses:
         nats += float(loss.nll)
         tokens += loss.count
-    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}", memory)
+    protocol = Protocol(window, stride, f"{tokenizer.kind}-{tokenizer.vocab_size}", memory, streams)
     scores = perplexity(
         nats, tokens=tokens, words=max(1, shards.text_words), bytes=max(1, shards.text_bytes), protocol=protocol
     )
@@ -494,6 +505,7 @@ def train(
     from nlpcli.models.model_folder import SOURCE_TOKENIZER, save_model, save_tokenizer
     from nlpcli.objectives.head_penalty import HeadPenalty
     from nlpcli.runs.model_size import check_size
+    from nlpcli.training.optimizer import OPTIMIZERS
     from nlpcli.training.training_loop import Trainer
 
     shown = shown or Shown()
@@ -507,7 +519,7 @@ def train(
     def begin() -> None:
         open_run(run, request, config)
         listener.opened(run)
-        optimizer = "fused AdamW" if config.training.optimizer == "adamw" else "Muon and fused AdamW"
+        optimizer = OPTIMIZERS[config.training.optimizer]
         parameters = counted(count_parameters(model), "parameter")
         listener.note(f"model: {parameters}; device: {machine.describe()}; optimizer: {optimizer}")
         save_tokenizer(run, tokenizer)

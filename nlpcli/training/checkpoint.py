@@ -45,6 +45,8 @@ class Progress:
     kept: dict[str, int | float] = field(default_factory=dict)  # all metrics of the weights that were kept
     stale: int = 0  # evaluations since the deciding metric improved
     evaluated: int = -1  # step of the last evaluation
+    averaged_from: int = 0  # the first step whose weights are in the average of the optimizer asgd; 0: not known yet
+    history: list[float] = field(default_factory=list)  # the deciding metric of all evaluations, of the same optimizer
     data: str = ""  # fingerprint of what was trained on
 
 
@@ -171,7 +173,10 @@ class _State(Strict):
     @model_validator(mode="after")
     def _is_possible(self) -> _State:
         progress = self.progress
-        counts = (progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning)
+        counts = (
+            progress.step, progress.epoch, progress.position, progress.tokens, progress.stale, progress.learning,
+            progress.averaged_from,
+        )  # fmt: skip
         if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
             raise ValueError("its progress is not valid")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):

@@ -1,4 +1,4 @@
-"""The optimiser: decoupled weight decay on matrices only, fused kernels where there are any."""
+"""The optimizer: decoupled weight decay on matrices only, fused kernels where there are any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from torch import nn
 from nlpcli.config.schema import TrainingConfig
 
 Scales = Mapping[nn.Parameter, float]
+OPTIMIZERS = {
+    "adamw": "fused AdamW",
+    "muon": "Muon and fused AdamW",
+    "sgd": "fused SGD",
+    "asgd": "fused SGD with averaged weights",
+}
+"""`training.optimizer` -> what it is called in messages."""
 
 
 def make_optimizer(
@@ -21,12 +28,15 @@ def make_optimizer(
     adamw: AdamW (Loshchilov and Hutter 2019). muon: Muon (Jordan et al. 2024) for the matrices of hidden layers, whose
     gradient's momentum is replaced by the nearest orthogonal matrix, and AdamW for the rest: embeddings, the output
     projection, vectors. Both take the same learning rate, because Muon's updates are scaled by 0.2 √max(rows, columns)
-    to the size of AdamW's (Liu et al. 2025, section 2.2).
+    to the size of AdamW's (Liu et al. 2025, section 2.2). sgd: w ← w - lr · (gradient + weight_decay · w). asgd: the
+    same; the average of its weights is `nlpcli.training.weight_averaging.TriggeredAverage`.
 
     scales: what each parameter's learning rate is multiplied with (`nlpcli.models.layer_groups.layer_scales`), 1 for
     all when None. The groups of the optimiser say theirs under `scale`; whoever sets `lr` multiplies.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer in ("sgd", "asgd"):
+        return torch.optim.SGD(_by_decay(parameters, settings, scales), lr=settings.lr, fused=True)
     hidden = hidden_matrices(model) if settings.optimizer == "muon" else []
     if not hidden:
         return _adamw(parameters, settings, scales)
@@ -125,17 +135,23 @@ def _size(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _adamw(parameters: Sequence[nn.Parameter], settings: TrainingConfig, scales: Scales | None) -> torch.optim.AdamW:
-    matrices = _by_scale([p for p in parameters if p.dim() >= 2], scales)
-    vectors = _by_scale([p for p in parameters if p.dim() < 2], scales)
-    groups = [{**group, "weight_decay": settings.weight_decay} for group in matrices]
-    groups += [{**group, "weight_decay": 0.0} for group in vectors]
     return torch.optim.AdamW(
-        groups,
+        _by_decay(parameters, settings, scales),
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
         fused=True,  # exists for CPU and CUDA from torch 2.4 on; up to 18 % of a small model's step
     )
+
+
+def _by_decay(
+    parameters: Sequence[nn.Parameter], settings: TrainingConfig, scales: Scales | None
+) -> list[dict[str, Any]]:
+    """Groups of matrices, which decay, and of vectors, which do not."""
+    matrices = _by_scale([p for p in parameters if p.dim() >= 2], scales)
+    vectors = _by_scale([p for p in parameters if p.dim() < 2], scales)
+    groups = [{**group, "weight_decay": settings.weight_decay} for group in matrices]
+    return groups + [{**group, "weight_decay": 0.0} for group in vectors]
 
 
 def _by_scale(parameters: Sequence[nn.Parameter], scales: Scales | None) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from nlpcli.training.schedule import learning_rate
 from nlpcli.training.stopping_criteria import limit_reached, share_done
 from nlpcli.training.training_log import MetricsLog, check_tensorboard
 from nlpcli.training.training_module import TrainingModule
-from nlpcli.training.weight_averaging import RunningAverage, Snapshots
+from nlpcli.training.weight_averaging import Snapshots, average_of
 
 
 class Observer(Protocol):
@@ -100,7 +100,7 @@ class Trainer:
         self.plan = plan
         self.samples = samples
         self.optimizer = make_optimizer(self.model, settings, scales)
-        self.average = RunningAverage(self.model, settings.ema_decay) if settings.ema_decay else None
+        self.average = average_of(self.model, settings)
         self.snapshots = Snapshots(run, settings.average_last) if settings.average_last else None
         self.progress = Progress()
         self.carry: Any = None  # a model's memory of the batch before; None at the start of an epoch
@@ -229,20 +229,20 @@ class Trainer:
         count = sum(batch.count for batch in group)
         tokens = sum(batch.tokens for batch in group)
         if progress.flops_per_token:
-            self._backward(group, count)
+            rate = self._backward(group, count)
         else:
             with counted() as flops:
-                self._backward(group, count)
+                rate = self._backward(group, count)
             progress.flops_per_token = flops() / tokens
         limit = settings.max_grad_norm or math.inf
         self._grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)
         progress.step += 1
         self.lr = learning_rate(settings, progress.step, self._share(), d_model=self.d_model)
-        set_rate(self.optimizer, self.lr)
+        set_rate(self.optimizer, self.lr * rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(progress.step)
+            self.average.update(progress)
         progress.tokens += tokens
         progress.flops += tokens * progress.flops_per_token
         progress.seconds = time.perf_counter() - self._clock
@@ -254,21 +254,26 @@ class Trainer:
         if learning != self.progress.learning:
             self.progress.learning, self.progress.flops_per_token = learning, 0.0
 
-    def _backward(self, group: list[Batch], count: int) -> None:
-        """Adds the gradients of the mean loss over the `count` predictions of `group`."""
+    def _backward(self, group: list[Batch], count: int) -> float:
+        """Adds the gradients of the mean loss over the `count` predictions of `group`, whose mean `Loss.rate` it gives."""
+        rates = []
         for batch in group:
             with self.machine.autocast():
-                total, nll, logged, self.carry = self.module(self._loss, batch.to(self.machine.device), self.carry)
+                total, nll, (logged, rate), self.carry = self.module(
+                    self._loss, batch.to(self.machine.device), self.carry
+                )
             (total / count).backward()
             self._nll = self._nll + nll
+            rates.append(rate)
             for name, (value, number) in logged.items():
                 before = self._logged.get(name, (0.0, 0))
                 self._logged[name] = before[0] + value, before[1] + number
+        return sum(rates) / len(rates)
 
-    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, Tallies, Any]:
-        """The total of the loss, its nll, what is logged of it, and the carry, for `TrainingModule`."""
+    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, tuple[Tallies, float], Any]:
+        """The total of the loss, its nll, what is logged of it with its rate, and the carry, for `TrainingModule`."""
         loss, carry = self.task.loss(model, batch, carry)
-        return loss.total, loss.nll.detach(), loss.logged, carry
+        return loss.total, loss.nll.detach(), (loss.logged, loss.rate), carry
 
     def _log(self) -> None:
         loss, norm = self._loss_and_norm()
@@ -306,6 +311,7 @@ class Trainer:
             if self.snapshots is not None:
                 self.snapshots.add(self.model, self.progress.step)
             improved = self._remember_best()
+            changed = self.average and self.average.evaluated(self.progress, self.settings.metric, self.metrics)
             self.progress.seconds = time.perf_counter() - self._clock
             self.log.write("dev", self.progress.step, epoch=self.progress.epoch,
                            seconds=round(self.progress.seconds, 2), **self.metrics)  # fmt: skip
@@ -313,6 +319,8 @@ class Trainer:
             if improved:
                 self.keep(merged(self.model), self.metrics, self.progress)
         self.observer.evaluated(self.progress, self.metrics, improved)
+        if changed:
+            self.observer.note(changed)
         then, tokens = self._window
         self._window = (then + time.perf_counter() - pause, tokens)  # speed is told of training alone
 
@@ -367,8 +375,8 @@ class Trainer:
         self.progress.seconds = time.perf_counter() - self._clock
         save_checkpoint(
             self.run, model=self.model, optimizer=self.optimizer, progress=self.progress,
-            average=self.average.weights if self.average else None, carry=self.carry,
-            keep=self.settings.keep_checkpoints,
+            average=self.average.weights if self.average and self.average.is_running(self.progress) else None,
+            carry=self.carry, keep=self.settings.keep_checkpoints,
         )  # fmt: skip
         self.saved_at = self.progress.step
 
@@ -386,7 +394,7 @@ class Trainer:
     @contextmanager
     def _weights_to_keep(self) -> Iterator[None]:
         """The running average's weights inside, the trained ones again afterwards."""
-        if self.average is None:
+        if self.average is None or not self.average.is_running(self.progress):
             yield
         else:
             with self.average.applied():

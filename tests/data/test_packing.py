@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, evaluation_windows
+from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, VariableWindows, evaluation_windows
 from nlpcli.errors import NlpcliError
 
 EOS = 3
@@ -141,3 +141,38 @@ def test_a_stride_that_would_skip_tokens_is_refused(stride):
 def test_a_text_of_one_token_has_nothing_to_score():
     with pytest.raises(NlpcliError, match="1 token, but a prediction needs at least 2"):
         list(evaluation_windows(1, 4))
+
+
+@given(st.integers(8, 3000), st.integers(1, 90), st.integers(1, 4), st.integers(0, 3))
+def test_windows_of_variable_length_read_on_and_predict_every_token_of_their_rows_once(tokens, context, rows, epoch):
+    if tokens <= context:
+        return
+    windows = VariableWindows(shards_of([list(range(tokens))]), context, eos=None, batch_size=rows, seed=5)
+    plan = windows.plan(epoch)
+    assert np.array_equal(plan, windows.plan(epoch))
+    starts, lengths = plan[:, :-1], plan[:, -1]
+    assert np.array_equal(starts[1:], starts[:-1] + lengths[:-1, None])
+    ends = starts[-1] + lengths[-1]
+    assert ends[-1] < tokens and np.array_equal(ends[:-1], starts[0, 1:])
+    assert tokens - (ends[-1] - starts[0, 0]) <= context + windows.batch_size + 1
+    assert (lengths[:-1] >= 5).all() and lengths[-1] >= 1
+    for item in plan:
+        batch = windows.batch(item)
+        assert batch.shape == (windows.batch_size, item[-1] + 1) and batch[:, 0].tolist() == item[:-1].tolist()
+
+
+def test_lengths_vary_around_the_context_and_now_and_then_around_half_of_it():
+    windows = VariableWindows(shards_of([[1] * 200_000]), 70, eos=None, batch_size=1, seed=5)
+    lengths = np.concatenate([windows.plan(epoch)[:-1, -1] for epoch in range(3)])
+    short = lengths < 52
+    assert short.mean() == pytest.approx(0.05, abs=0.012)
+    assert lengths[~short].mean() == pytest.approx(69.5, abs=0.3) and lengths[~short].std() == pytest.approx(5, abs=0.3)
+    assert lengths[short].mean() == pytest.approx(34.5, abs=1)
+    assert not np.array_equal(windows.plan(0), windows.plan(1)[: len(windows.plan(0))])
+
+
+def test_windows_to_look_at_are_as_long_as_the_context():
+    for kind in (PackedWindows, StreamedWindows, VariableWindows):
+        windows = kind(shards_of([list(range(400))]), 16, eos=None, batch_size=3, seed=5)
+        found = windows.some(4, np.random.default_rng(0))
+        assert found.shape == (4, 17) and (np.diff(found) == 1).all()

@@ -48,8 +48,10 @@ def test_the_signature_names_level_window_and_stride():
     assert scores["perplexity"].signature.startswith("perplexity|level:token|window:64|stride:32|tok:chars|nlpcli:")
     assert scores["word_perplexity"].signature.startswith("word_perplexity|level:word|window:64|stride:32|")
     assert scores["perplexity"].details["count"] == 2
-    scores = perplexity(1.0, tokens=2, protocol=Protocol(64, 64, "chars", memory=32))
+    scores = perplexity(1.0, tokens=2, protocol=Protocol(64, 64, "chars", memory="32"))
     assert scores["loss"].signature.startswith("loss|level:token|window:64|stride:64|memory:32|tok:chars|nlpcli:")
+    scores = perplexity(1.0, tokens=2, protocol=Protocol(5, 5, "chars", "state", streams=4, dynamic="sgd:0.1"))
+    assert "|stride:5|memory:state|streams:4|dynamic:sgd:0.1|tok:chars|" in scores["loss"].signature
 
 
 def test_a_perplexity_beyond_any_float_is_infinite():

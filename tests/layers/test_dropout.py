@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.dropout import Dropout, TokenDropout, VariationalDropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
@@ -70,3 +70,35 @@ def test_views_and_empty_tensors_are_dropped_like_any_other():
 def test_a_p_that_rounds_to_one_still_gives_numbers():
     y = Dropout(1 - 1e-7)(torch.ones(1000))
     assert bool(y.isfinite().all())
+
+
+def test_a_variational_mask_is_one_per_sequence():
+    torch.manual_seed(4)
+    y = VariationalDropout(0.5)(torch.ones(6, 20, 50))
+    assert torch.equal(y, y[:, :1].expand_as(y))  # the same at every position
+    masks = {tuple(row) for row in (y[:, 0] == 0).tolist()}
+    assert len(masks) == 6  # and another for every sequence
+    assert float((y == 0).float().mean()) == pytest.approx(0.5, abs=0.15)
+    assert torch.allclose(y[y != 0], torch.tensor(2.0), rtol=1e-3)
+
+
+def test_a_token_is_dropped_wherever_it_occurs_and_as_a_row_of_the_matrix_would_be():
+    matrix, ids = torch.randn(40, 5), torch.randint(40, (4, 30), generator=torch.Generator().manual_seed(1))
+    dropout = TokenDropout(40, 0.3)
+    torch.manual_seed(4)
+    found = dropout.of(matrix[ids], ids)
+    torch.manual_seed(4)
+    rows = Dropout(0.3)(torch.ones(40, 1))
+    assert torch.equal(found, (matrix * rows)[ids])
+    dropped = {int(id_) for id_ in ids[(found == 0).all(dim=-1)]}
+    assert dropped == {int(id_) for id_ in ids.unique() if rows[id_] == 0} and dropped
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_in_evaluation_or_without_a_share_nothing_is_dropped(p):
+    x, ids = torch.randn(2, 3, 4), torch.randint(9, (2, 3))
+    variational, tokens = VariationalDropout(p), TokenDropout(9, p)
+    if p:
+        variational.eval()
+        tokens.eval()
+    assert variational(x) is x and tokens.of(x, ids) is x

@@ -96,3 +96,19 @@ def test_a_layer_runs_and_learns_in_bfloat16_on_a_cpu(cell):
     assert all(bool(weight.grad.isfinite().all()) for weight in layer.parameters())
     assert torch.allclose(found.float(), exact, atol=0.05)
     assert torch.allclose(first.float(), exact[:, 0], atol=0.05)
+
+
+@pytest.mark.parametrize("carried", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_another_recurrent_matrix_takes_the_place_of_the_layers_own(cell, carried):
+    layer, x, carry = layer_and_inputs(cell)
+    carry = carry if carried else None
+    own, other = layer.weight_hh_l0, torch.randn_like(layer.weight_hh_l0)
+    same, same_last = run_layer(layer, x, carry, recurrent=own)
+    assert torch.equal(same, run_layer(layer, x, carry)[0])
+    found, last = run_layer(layer, x, carry, recurrent=other)
+    with torch.no_grad():
+        own.copy_(other)
+    wanted, wanted_last = run_layer(layer, x, carry)
+    assert torch.equal(found, wanted) and not torch.equal(found, same)
+    assert all(map(torch.equal, last, wanted_last)) and len(last) == len(same_last) == CARRIED[cell]

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.transformer_xl_settings import TransformerXLConfig
-from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, VariableWindows
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
 from nlpcli.models.transformer_xl import TransformerXL
 from nlpcli.objectives import token_loss
-from nlpcli.objectives.clm import CausalLanguageModelling, document_numbers
+from nlpcli.objectives.clm import CausalLanguageModelling, EvaluationReading, document_numbers
 from nlpcli.text import train_tokenizer
 
 CONTEXT = 8
@@ -49,7 +49,7 @@ def objective(shards, tokenizer, *, stride=None, batch_tokens=24, label_smoothin
         windows,
         TokenStream(shards, eos=eos),
         context=CONTEXT,
-        stride=stride,
+        reading=EvaluationReading(stride),
         batch_tokens=batch_tokens,
         loss_settings=LossSettings(label_smoothing),
     )
@@ -167,6 +167,56 @@ def test_evaluation_with_a_memory_scores_each_token_once_from_all_before_it(shar
     )
 
 
+@pytest.fixture
+def recurrent(tokenizer):
+    torch.manual_seed(1)
+    settings = {"family": "recurrent-lm", "d_model": 16, "past_states": 2, "dropout": 0.5}
+    regularized = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    return build_model({**settings, **regularized}, tokenizer.vocab_size).eval()
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3, 5, 100])
+@torch.inference_mode()
+def test_streams_are_read_side_by_side_each_from_its_beginning(shards, tokenizer, recurrent, streams):
+    task = with_memory(shards, tokenizer, reading=EvaluationReading(streams=streams))
+    ids = torch.from_numpy(task.dev.read(0, len(task.dev)))
+    starts, longest = task.stream_starts()
+    assert len(starts) == {100: 21}.get(streams, streams)  # 185 tokens have room for 20 streams of 9 and a shorter one
+    wanted = 0.0
+    for start in starts.tolist():
+        part = ids[start : start + longest + 1]
+        wanted += float(F.cross_entropy(recurrent(part[None, :-1])[0], part[1:], reduction="sum"))
+    parts = list(task.evaluate(recurrent, torch.device("cpu")))
+    assert sum(part.count for part in parts) == len(ids) - 1
+    assert sum(float(part.nll) for part in parts) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_penalty_of_activations_is_in_the_training_loss_alone(shards, tokenizer, recurrent):
+    task = with_memory(shards, tokenizer)
+    batch = task.collate(task.plan(0)[0], np.random.default_rng(0))
+    found, _ = task.loss(recurrent, batch, None)
+    assert torch.equal(found.total, found.nll)
+    recurrent.train()
+    torch.manual_seed(4)
+    found, _ = task.loss(recurrent, batch, None)
+    torch.manual_seed(4)
+    _, _, penalty = recurrent.regularized(batch.ids[:, :-1])
+    assert penalty.item() > 0
+    assert found.total.item() == pytest.approx(found.nll.item() + found.count * penalty.item(), rel=1e-5)
+
+
+def test_a_batch_of_another_length_learns_at_a_rate_in_proportion(shards, tokenizer, recurrent):
+    eos = tokenizer.special.eos
+    windows = VariableWindows(shards, CONTEXT, eos=eos, batch_size=2, seed=3)
+    task = CausalLanguageModelling(windows, None, context=CONTEXT)
+    plan, carry = task.plan(0), None
+    for item in plan:
+        batch = task.collate(item, np.random.default_rng(0))
+        loss, carry = task.loss(recurrent, batch, carry)
+        assert loss.rate == item[-1] / CONTEXT and loss.count == 2 * item[-1]
+    assert len(set(plan[:, -1].tolist())) > 1
+
+
 def test_an_adaptive_softmax_takes_the_place_of_the_vocabularys_matrix(shards, tokenizer):
     shape = {"d_model": 16, "heads": 2, "d_ff": 16, "decoder_layers": 1, "memory_length": 4, "dropout": 0.0}
     model = TransformerXL(TransformerXLConfig(**shape, adaptive_cutoffs=[5]), tokenizer.vocab_size)
@@ -219,7 +269,7 @@ def test_the_document_mask_is_what_training_and_evaluation_use(shards, tokenizer
 
 def test_settings_that_contradict_a_memory_or_a_document_mask_are_refused_at_once(shards, tokenizer):
     with pytest.raises(NlpcliError, match="reads each token once"):
-        with_memory(shards, tokenizer, stride=4)
+        with_memory(shards, tokenizer, reading=EvaluationReading(4))
     with pytest.raises(NlpcliError, match="attends across documents"):
         with_memory(shards, tokenizer, document_mask=True)
     windows = PackedWindows(shards, CONTEXT, eos=None, batch_size=3)

@@ -28,6 +28,25 @@ def test_the_count_of_a_decoder_is_that_of_its_equation():
     assert operations() == forward + products + attention * 5 // 2  # scores are computed once more
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, False), (2, True)])
+@pytest.mark.parametrize(("kind", "gates"), [(torch.nn.LSTM, 4), (torch.nn.GRU, 3), (torch.nn.RNN, 1)])
+def test_a_recurrent_layer_counts_as_its_products_on_the_meta_device_too(kind, gates, layers, bidirectional, device):
+    directions, n, rows, d_in, d = 1 + bidirectional, 5, 3, 8, 16
+    with torch.device(device):
+        layer = kind(d_in, d, layers, batch_first=True, bidirectional=bidirectional)
+        x = torch.zeros(rows, n, d_in, requires_grad=True)
+    with counted() as operations:
+        found, state = layer(x)
+        forward = operations()
+        found.sum().backward()
+    widths = [d_in, *[d * directions] * (layers - 1)]
+    assert forward == sum(2 * rows * n * directions * gates * d * (width + d) for width in widths)
+    assert operations() == pytest.approx(3 * forward, rel=0.1)  # loops leave out what the first state would need
+    assert found.shape == (rows, n, d * directions)
+    assert (state[0] if kind is torch.nn.LSTM else state).shape == (layers * directions, rows, d)
+
+
 @pytest.mark.parametrize("setting", ["training.max_tokens=20000", "training.max_flops=4e8"])
 def test_a_run_ends_with_the_step_that_reaches_its_tokens_or_operations(run_clm, setting):
     name, limit = setting.removeprefix("training.max_").split("=")

@@ -25,6 +25,7 @@ _PARTS = (  # the first that fits a parameter's name; {} is the stack it stands 
     (r"layers\.\d+\.attention\.", "{} self-attention"),
     (r"layers\.\d+\.feed_forward\.", "{} feed-forward"),
     (r"layers\.\d+\.(weight|bias)_", "{} recurrent layers"),
+    (r"^attention\.", "attention to past states"),
     (r"^decoder\.bridge\.", "decoder initial state"),
     (r"^decoder\.(readout|combine)\.", "decoder output layer"),
     (r"^output_weight_owner\.|^output(_bias)?$|^adaptive_softmax\.", "vocabulary output"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,18 @@ if TYPE_CHECKING:
 
     from nlpcli.data.shards import ShardSet
     from nlpcli.models.model_folder import LoadedModel
+    from nlpcli.objectives.clm import CausalLanguageModelling
+    from nlpcli.objectives.objective import Loss
     from nlpcli.runs.open_model import Source
 
 _ENCODER = "encoder"
+_NOT_OF_ENCODERS = {
+    "stride": "stride",
+    "memory_length": "memory-length",
+    "streams": "streams",
+    "dynamic_evaluation": "dynamic-evaluation",
+}
+"""Fields of `Reading` -> their options."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,10 @@ class Reading:
     """How a text is cut for a model, and where this is computed.
 
     context: tokens seen at once; None: the model's own in training. stride: tokens from one window to the next; None:
-    the context, without overlap. memory_length: positions that a model with memory looks back; None: its own number.
+    the context, without overlap. memory_length: positions that a model with memory looks back; None: its own number; 0:
+    none. streams: equal parts of the text that such a model reads side by side, each from its beginning; None: as many
+    as in the evaluation of its training. dynamic_evaluation: the rate at which the model learns from each window after
+    it was scored; None: not at all. dynamic_decay: how far each such step goes back towards the trained weights.
     documents: how documents stand in the text, as for pretraining; None: the text is one stream for a model that knows
     no end of documents or comes from elsewhere, and `auto` for others, which then predict the ends too.
     """
@@ -36,6 +49,9 @@ class Reading:
     context: int | None = None
     stride: int | None = None
     memory_length: int | None = None
+    streams: int | None = None
+    dynamic_evaluation: float | None = None
+    dynamic_decay: float = 0.0
     documents: str | None = None
     field: str = "text"
     column: int = 1
@@ -44,10 +60,16 @@ class Reading:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("context", 1), ("stride", 1), ("memory_length", 0), ("batch_tokens", 1)):
+        for name, least in (("context", 1), ("stride", 1), ("memory_length", 0), ("streams", 1), ("batch_tokens", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise NlpcliError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+        if self.dynamic_evaluation is not None and not 0 < self.dynamic_evaluation < math.inf:
+            raise NlpcliError(f"--dynamic-evaluation needs a learning rate above 0, not {self.dynamic_evaluation:g}")
+        if not 0 <= self.dynamic_decay <= 1:
+            raise NlpcliError(f"--dynamic-decay must be from 0 to 1, not {self.dynamic_decay:g}")
+        if self.dynamic_evaluation is None and self.dynamic_decay:
+            raise NlpcliError("--dynamic-decay has no effect without --dynamic-evaluation")
 
 
 def perplexity_of(
@@ -85,41 +107,76 @@ def _signed(scores: list[Score], reading: Reading) -> list[Score]:
 def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: torch.device) -> list[Score]:
     import torch
 
-    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
-    from nlpcli.data.readers import TextSource
-    from nlpcli.data.shards import build_shards
-    from nlpcli.objectives.clm import CausalLanguageModelling
+    from nlpcli.evaluation.perplexity import Protocol, perplexity
+    from nlpcli.objectives.dynamic_evaluation import Adaptation, evaluate_dynamically
 
-    model, special = loaded.model, loaded.tokenizer.special
     context = _context(loaded, reading)
     remembers = _remembers(loaded, reading)
-    documents = reading.documents or ("auto" if _knows_ends(loaded) else "file")
-    shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
-    eos = special.eos if documents != "file" and _knows_ends(loaded) else None
-    if len(TokenStream(shards, eos=eos)) < 2:
-        raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
-    # windows to train on, of which there are none: the least that any text has room for
-    windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
-    task = CausalLanguageModelling(
-        windows,
-        TokenStream(shards, eos=eos),
-        context=context,
-        stride=None if remembers else reading.stride,
-        batch_tokens=reading.batch_tokens,
-    )
-    with torch.inference_mode():
-        losses = [(float(loss.nll), loss.count) for loss in followed(task.evaluate(model, device), "evaluating")]
-    from nlpcli.evaluation.perplexity import Protocol, perplexity
-
-    memory = model.memory_length if remembers else 0
+    task, shards = _task(loaded, file, reading, context, remembers=remembers)
+    dynamic = ""
+    if reading.dynamic_evaluation is None:
+        with torch.inference_mode():
+            losses = _summed(task.evaluate(loaded.model, device))
+    else:
+        adaptation = Adaptation(reading.dynamic_evaluation, reading.dynamic_decay)
+        losses = _summed(evaluate_dynamically(task, loaded.model, device, adaptation))
+        dynamic = str(adaptation)
+    protocol = Protocol(
+        context, task.stride, _name(loaded), _memory(loaded, reading) if remembers else "",
+        streams=len(task.stream_starts()[0]) if remembers else 1,
+        dynamic=dynamic,
+    )  # fmt: skip
     scores = perplexity(
         sum(nats for nats, _ in losses),
         tokens=sum(count for _, count in losses),
         words=max(1, shards.text_words),
         bytes=max(1, shards.text_bytes),
-        protocol=Protocol(context, task.stride, _name(loaded), memory),
+        protocol=protocol,
     )
     return list(scores.values())
+
+
+def _summed(losses: Iterable[Loss]) -> list[tuple[float, int]]:
+    return [(float(loss.nll), loss.count) for loss in followed(losses, "evaluating")]
+
+
+def _task(
+    loaded: LoadedModel, file: str, reading: Reading, context: int, *, remembers: bool
+) -> tuple[CausalLanguageModelling, ShardSet]:
+    """The text as it is to be read, and how long it is. Raises: NlpcliError where nothing of it can be predicted."""
+    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.data.readers import TextSource
+    from nlpcli.data.shards import build_shards
+    from nlpcli.objectives.clm import CausalLanguageModelling, EvaluationReading
+
+    documents = reading.documents or ("auto" if _knows_ends(loaded) else "file")
+    shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
+    eos = loaded.tokenizer.special.eos if documents != "file" and _knows_ends(loaded) else None
+    if len(TokenStream(shards, eos=eos)) < 2:
+        raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
+    # windows to train on, of which there are none: the least that any text has room for
+    windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
+    streams = _streams(loaded, reading) if remembers else 1
+    task = CausalLanguageModelling(
+        windows,
+        TokenStream(shards, eos=eos),
+        context=context,
+        reading=EvaluationReading(None if remembers else reading.stride, streams),
+        batch_tokens=reading.batch_tokens,
+    )
+    return task, shards
+
+
+def _streams(loaded: LoadedModel, reading: Reading) -> int:
+    """A text that the model learns from is read from its beginning to its end."""
+    if reading.dynamic_evaluation is not None:
+        return 1
+    return reading.streams or loaded.info.get("eval_streams") or 1
+
+
+def _memory(loaded: LoadedModel, reading: Reading) -> str:
+    """What the signature says of the model's memory."""
+    return loaded.config.memory_signature if reading.memory_length is None else str(reading.memory_length)
 
 
 def _name(loaded: LoadedModel) -> str:
@@ -151,13 +208,21 @@ def _context(loaded: LoadedModel, reading: Reading) -> int:
 
 def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
     """Whether a memory takes the place of overlapping windows; the model is given the one that was asked for."""
+    _check_adaptation(reading)
     if not loaded.model.has_memory:
-        if reading.memory_length is not None:
-            raise NlpcliError(
-                f"--memory-length has no effect on {loaded.path}, because this model has no memory",
-                hint="use --context and --stride instead",
-            )
+        for name in ("memory_length", "streams"):
+            if getattr(reading, name) is not None:
+                raise NlpcliError(
+                    f"--{name.replace('_', '-')} has no effect on {loaded.path}, because this model has no memory",
+                    hint="use --context and --stride instead",
+                )
         return False
+    if reading.memory_length and loaded.config.memory_signature == "state":
+        raise NlpcliError(
+            f"--memory-length {reading.memory_length} can't be used with {loaded.path}, whose state sums up all "
+            "earlier tokens",
+            hint="leave out --memory-length, or use --memory-length 0 to read each window without earlier tokens",
+        )
     if reading.memory_length is not None:
         loaded.model.memory_length = reading.memory_length
     if loaded.model.memory_length and reading.stride is not None:
@@ -166,6 +231,16 @@ def _remembers(loaded: LoadedModel, reading: Reading) -> bool:
             hint="leave out --stride, or add --memory-length 0",
         )
     return bool(loaded.model.memory_length)
+
+
+def _check_adaptation(reading: Reading) -> None:
+    """Raises: NlpcliError for what a dynamic evaluation, which reads window after window, has no use for."""
+    for name in ("stride", "streams"):
+        if reading.dynamic_evaluation is not None and getattr(reading, name) is not None:
+            raise NlpcliError(
+                f"--{name} can't be used with --dynamic-evaluation, which reads one window after the other",
+                hint=f"leave out --{name}",
+            )
 
 
 # --- masked language models --------------------------------------------------------------------------------------
@@ -182,9 +257,8 @@ def _masked(loaded: LoadedModel, file: str, reading: Reading, device: torch.devi
         raise NlpcliError(
             f"{loaded.path} is an encoder that can't predict tokens", hint="use one that was pretrained with mlm"
         )
-    for name in ("stride", "memory_length"):
+    for name, option in _NOT_OF_ENCODERS.items():
         if getattr(reading, name) is not None:
-            option = name.replace("_", "-")
             raise NlpcliError(
                 f"--{option} has no effect on a masked language model, which scores each document separately"
             )

@@ -48,6 +48,13 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
             "data.eval_stride has no effect on a model with memory, which reads each token once",
             hint="leave out data.eval_stride",
         )
+    if not model.carried_states:
+        for name in ("variable_context", "eval_streams"):
+            if getattr(data, name) != type(data).model_fields[name].default:
+                raise NlpcliError(
+                    f"data.{name} has an effect only on a model with memory, which reads the text in order",
+                    hint=f"leave out data.{name}, or choose a preset such as lstm-lm",
+                )
 
 
 def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
@@ -61,15 +68,17 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
 
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """A left-to-right language model over documents laid end to end."""
-    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream
+    from nlpcli.data.packing import PackedWindows, StreamedWindows, TokenStream, VariableWindows
     from nlpcli.layers.vocabulary_loss import LossSettings
-    from nlpcli.objectives.clm import CausalLanguageModelling
+    from nlpcli.objectives.clm import CausalLanguageModelling, EvaluationReading
 
     config, tokenizer = inputs.config, inputs.tokenizer
     data, training = config.data, config.training
     train_shards, dev_shards = inputs.corpus.shards(tokenizer)
     eos = None if data.documents == "file" else tokenizer.special.eos
-    cut = StreamedWindows if config.model.carried_states else PackedWindows
+    cut: type[PackedWindows | StreamedWindows] = PackedWindows
+    if config.model.carried_states:
+        cut = VariableWindows if data.variable_context else StreamedWindows
     windows = cut(
         train_shards,
         data.context,
@@ -81,11 +90,12 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         windows,
         TokenStream(dev_shards, eos=eos),
         context=data.context,
-        stride=data.eval_stride,
+        reading=EvaluationReading(data.eval_stride, data.eval_streams),
         batch_tokens=training.batch_tokens,
         loss_settings=LossSettings.of(training),
         document_mask=data.document_mask,
     )
+    streams = len(task.stream_starts()[0]) if config.model.carried_states else 1
     signatures: dict[str, str] = {}
     shown = Shown(training.samples)
 
@@ -93,7 +103,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         parts = Parts()
         metrics = text_metrics(
             parts.watch(task.evaluate(model, device)), dev_shards, tokenizer, signatures, window=task.context,
-            stride=task.stride, memory=config.model.carried_states,
+            stride=task.stride, memory=config.model.memory_signature, streams=streams,
         )  # fmt: skip
         samples = continuations(task, tokenizer, model, shown.count)
         shown.fill(samples, parts.outputs, parts.measures(perplexity=True), dev_shards.fingerprint)
@@ -102,7 +112,12 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     return PreparedObjective(
         task=task,
         model=config.model,
-        info={"task": "language-model", "context": data.context, "document_end": eos is not None},
+        info={
+            "task": "language-model",
+            "context": data.context,
+            "document_end": eos is not None,
+            **({"eval_streams": data.eval_streams} if data.eval_streams > 1 else {}),
+        },
         evaluate=evaluate,
         fingerprint=train_shards.fingerprint,
         summary=f"{sized(train_shards)}; {counted(dev_shards.tokens, 'token')} in the dev set, "
@@ -114,7 +129,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
 
 
 def reads(config: RunConfig, weights: Mapping[str, float]) -> tuple[str, ...]:
-    return ("data.document_mask", "data.eval_stride")
+    return ("data.document_mask", "data.eval_stride", "data.eval_streams", "data.variable_context")
 
 
 CLM = ObjectiveSpec(
