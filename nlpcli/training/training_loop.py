@@ -255,7 +255,7 @@ class Trainer:
             self.progress.learning, self.progress.flops_per_token = learning, 0.0
 
     def _backward(self, group: list[Batch], count: int) -> float:
-        """Adds the gradients of the mean loss over the `count` predictions of `group`, whose mean `Loss.rate` it gives."""
+        """Adds the gradients of the mean loss over the `count` predictions of `group`; gives its mean `Loss.rate`."""
         rates = []
         for batch in group:
             with self.machine.autocast():

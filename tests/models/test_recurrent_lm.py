@@ -8,6 +8,7 @@ from torch import nn
 
 from nlpcli.config.recurrent_lm_settings import RecurrentLMConfig
 from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.layers.dropout import Dropout
 from nlpcli.models.build import build_model
 from nlpcli.models.padded_batch import Row, stack
@@ -117,7 +118,7 @@ def test_no_gradient_flows_into_the_memory_and_none_comes_from_a_later_token(sha
 @torch.inference_mode()
 def test_greedy_search_is_the_most_probable_token_of_the_whole_text_again_and_again():
     model, ids = build(past_states=3), text(4, rows=1)[0].tolist()
-    [[found]] = greedy_search(model, model.init_state(1), [ids], eos=None, max_length=6)
+    [[found]] = greedy_search(model, model.init_state(1), [ids], StopConditions(None, 6))
     for token in found.ids:
         assert token == int(model(torch.tensor([ids]))[0, -1].argmax())
         ids.append(token)
