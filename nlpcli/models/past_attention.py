@@ -15,9 +15,10 @@ _BLOCK = 16  # queries at a time at least, where scores are no products
 
 
 class PastAttention(nn.Module):
-    """h~_t = Σ_τ α(t, τ) h_{t-τ} with α(t, ·) = softmax over τ = 0 … w of score(h_t, h_{t-τ}).
+    """h_t + C (h~_t - h_t) with h~_t = Σ_τ α(t, τ) h_{t-τ}, α(t, ·) = softmax over τ = 0 … w of score(h_t, h_{t-τ}).
 
-    The first states see fewer: those there are. All n queries are computed at once. With w = 0 it is h~_t = h_t.
+    C is 0 before training, so that the network begins as one without attention; with C = 1 the output is h~_t, and
+    with w = 0 it is h_t. The first states see fewer: those there are. All n queries are computed at once.
     score: one of `nlpcli.attention.scores.SCORES` without positions. `recorder` is None, or is given the weights
     (rows, 1, n, m) of each call. Sources: Cheng et al. 2016 and Daniluk et al. 2017, whose windows are without τ = 0.
     """
@@ -26,6 +27,7 @@ class PastAttention(nn.Module):
         super().__init__()
         self.past_states = past_states
         self.score = SCORES[score](width, width)
+        self.readout = nn.Parameter(torch.zeros(width, width))
         self.core = SoftmaxAttention(scale=False)
         self.mask = AttentionMask(Causal() & Window(past_states + 1))
         self.recorder: Recorder | None = None
@@ -36,9 +38,11 @@ class PastAttention(nn.Module):
         query = self.score.queries(states[:, None])  # (rows, heads = 1, n, d)
         key, value = self.score.keys(held[:, None]), held[:, None]
         if self.recorder is None:
-            return self._context(query, key, value)[:, 0]
-        weights = self._weights(query, key)
-        return recorded(self.recorder, weights, value, lambda: self._context(query, key, value))[:, 0]
+            context = self._context(query, key, value)
+        else:
+            weights = self._weights(query, key)
+            context = recorded(self.recorder, weights, value, lambda: self._context(query, key, value))
+        return states + nn.functional.linear(context[:, 0] - states, self.readout)
 
     def remembered(self, states: Tensor, past: Tensor | None) -> Tensor:
         """What the next call needs of these states and those before them: at most `past_states` of each row."""

@@ -148,7 +148,7 @@ def test_inspect_tells_layers_parameters_costs_and_the_decoding_state(call, run)
     assert parts["decoder_recurrent_layers"] == layers + sum(8 * d for d in sizes)
     assert ("attention_to_past_states" in parts) == (run == "lstm-lm-attention") and "other" not in parts
     vocabulary = 16 * facts["vocab_size"]
-    attention = 16 * 16 + 2 * 16 * 32 if run == "lstm-lm-attention" else 0  # one product, scores and contexts
+    attention = 2 * 16 * 16 + 2 * 16 * 32 if run == "lstm-lm-attention" else 0  # two products, scores and contexts
     assert facts["flops_per_token"]["forward"] == 2 * (layers + vocabulary + attention)
     state = 2 * sum(sizes) + (16 if run == "lstm-lm-attention" else 0)
     assert facts["memory_bytes"]["cache_window"] == 4 * state and facts["memory_bytes"]["cache_per_token"] == 0

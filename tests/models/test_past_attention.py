@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from nlpcli.attention.hooks import recording
 from nlpcli.models.past_attention import PastAttention
@@ -15,8 +16,11 @@ ROWS, D = 2, 6
 
 
 def made(score, past_states):
+    """Its output is the weighted mean itself."""
     torch.manual_seed(3)
-    return PastAttention(D, past_states, score=score).double()
+    attention = PastAttention(D, past_states, score=score).double()
+    nn.init.eye_(attention.readout)
+    return attention
 
 
 def states(n, seed=1):
@@ -59,6 +63,7 @@ def test_each_state_becomes_the_weighted_mean_of_those_of_its_window(score, n, m
 @pytest.mark.parametrize("score", SCORES)
 def test_a_window_of_0_leaves_the_states_as_they_are_to_the_bit(score):
     attention, x = made(score, 0).float(), states(7).float()
+    nn.init.normal_(attention.readout)
     assert torch.equal(attention(x, None), x)
 
 
@@ -88,3 +93,12 @@ def test_a_state_that_leaves_the_window_has_no_part_in_what_follows():
     attention, x = made("general", 3), states(8).requires_grad_()
     [slope] = torch.autograd.grad(attention(x, None)[:, 6].sum(), x)
     assert (slope.abs().sum((0, 2)) > 0).tolist() == [False, False, False, True, True, True, True, False]
+
+
+def test_the_output_is_the_state_and_a_matrix_times_what_attention_adds_to_it():
+    attention, x = made("general", 3), states(8)
+    mean = attention(x, None)
+    nn.init.zeros_(attention.readout)
+    assert torch.equal(attention(x, None), x) and not PastAttention(D, 3, score="general").readout.any()
+    nn.init.normal_(attention.readout)
+    assert torch.allclose(attention(x, None), x + (mean - x) @ attention.readout.T, atol=1e-12)
