@@ -50,7 +50,7 @@ class _Look(TypedDict):
 
 
 @dataclass(frozen=True)
-class Canvas:
+class AttentionOutput:
     """A format, the file that is written, None for standard output, and how it is drawn."""
 
     format: str
@@ -64,7 +64,7 @@ class Canvas:
     title: str | None
 
     @classmethod
-    def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Unpack[_Look]) -> Canvas:
+    def of(cls, format: str | None, out: Path | None, *, color: str | None, **given: Unpack[_Look]) -> AttentionOutput:
         """Raises: NlpcliError for an unknown format or color, for a file named like another format, for options that
         mean nothing to the format, and for bytes on a terminal."""
         format = _format(format, out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import Options, useless
-from nlpcli.cli.attention_output import FIGURES, Canvas, has_unicode
+from nlpcli.cli.attention_output import FIGURES, AttentionOutput, has_unicode
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LENGTH = 32
 
 
-def draw_without_model(canvas: Canvas, options: Options) -> None:
+def draw_without_model(output: AttentionOutput, options: Options) -> None:
     """Draws the subject of the options. Raises: NlpcliError for a format that has no form for it."""
     given = options.drawing
     subject, value = options.subject
@@ -27,119 +27,119 @@ def draw_without_model(canvas: Canvas, options: Options) -> None:
     if subject == "--explain":
         from nlpcli.attention.worked_example import worked_example
 
-        _write_example(canvas, worked_example(value, causal=given["--causal"], seed=seed))
+        _write_example(output, worked_example(value, causal=given["--causal"], seed=seed))
     elif subject == "--kernel-regression":
-        _refuse(canvas, subject, ("terminal", *FIGURES, "html", "json"))
+        _refuse(output, subject, ("terminal", *FIGURES, "html", "json"))
         from nlpcli.commands.visualize_attention.kernel_regression import example_regression, file_regression
 
         files, bandwidth = options.reading["TEXT"], given["--bandwidth"]
         _write_regression(
-            canvas, file_regression(files[0], bandwidth) if files else example_regression(bandwidth, seed=seed)
+            output, file_regression(files[0], bandwidth) if files else example_regression(bandwidth, seed=seed)
         )
     elif subject == "--convolution":
-        _refuse(canvas, subject, ("terminal", *FIGURES, "json"))
+        _refuse(output, subject, ("terminal", *FIGURES, "json"))
         from nlpcli.commands.visualize_attention.convolution import compare_convolution
 
-        _write_convolution(canvas, compare_convolution(value, seed=seed))
+        _write_convolution(output, compare_convolution(value, seed=seed))
     else:
-        _draw_positions(canvas, subject, value, given)
+        _draw_positions(output, subject, value, given)
 
 
-def _draw_positions(canvas: Canvas, subject: str, value: str, given: Any) -> None:
+def _draw_positions(output: AttentionOutput, subject: str, value: str, given: Any) -> None:
     """Who may look at whom, or how positions are encoded."""
     from nlpcli.commands.visualize_attention.write_figures import pattern_attention, position_matrix
 
     length, causal = given["--length"] or _LENGTH, given["--causal"]
     if subject == "--pattern":
-        canvas.write(iter([pattern_attention(value, length, causal=causal, seed=given["--seed"] or 0)]))
+        output.write(iter([pattern_attention(value, length, causal=causal, seed=given["--seed"] or 0)]))
         return
     sizes = {"d_model": given["--d-model"], "buckets": given["--buckets"], "distance": given["--distance"]}
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    _write_matrix(canvas, position_matrix(value, length, causal=causal, **chosen))
+    _write_matrix(output, position_matrix(value, length, causal=causal, **chosen))
 
 
-def _refuse(canvas: Canvas, subject: str, formats: tuple[str, ...]) -> None:
+def _refuse(output: AttentionOutput, subject: str, formats: tuple[str, ...]) -> None:
     """Raises: NlpcliError for a format that is none of these."""
-    if canvas.format not in formats:
+    if output.format not in formats:
         named = f"{', '.join(formats[:-1])} or {formats[-1]}"
-        raise NlpcliError(f"{subject} does not support the format {canvas.format}", hint=f"use --format {named}")
+        raise NlpcliError(f"{subject} does not support the format {output.format}", hint=f"use --format {named}")
 
 
-def _write_json(canvas: Canvas, value: object) -> None:
+def _write_json(output: AttentionOutput, value: object) -> None:
     import json
 
-    canvas.write_lines([json.dumps(value, ensure_ascii=False, allow_nan=False)])
+    output.write_lines([json.dumps(value, ensure_ascii=False, allow_nan=False)])
 
 
-def _write_matrix(canvas: Canvas, matrix: Matrix) -> None:
-    _refuse(canvas, "--positions", ("terminal", *FIGURES, "json"))
-    if canvas.format in FIGURES:
+def _write_matrix(output: AttentionOutput, matrix: Matrix) -> None:
+    _refuse(output, "--positions", ("terminal", *FIGURES, "json"))
+    if output.format in FIGURES:
         from nlpcli.visualization.attention_figures import draw_matrix
 
-        useless({"--title": canvas.title}, "has no effect on positions")
-        canvas.write_bytes(draw_matrix(matrix, format=canvas.format, theme=canvas.theme, dpi=canvas.dpi))
-    elif canvas.format == "terminal":
+        useless({"--title": output.title}, "has no effect on positions")
+        output.write_bytes(draw_matrix(matrix, format=output.format, theme=output.theme, dpi=output.dpi))
+    elif output.format == "terminal":
         from nlpcli.visualization.terminal import draw_matrix as draw
 
         rows, columns = (tuple(map(str, range(count))) for count in matrix.values.shape)
-        useless({"--view": canvas.view != "auto", "--links": canvas.links}, "applies to attention, not to positions")
-        canvas.write_lines([
+        useless({"--view": output.view != "auto", "--links": output.links}, "applies to attention, not to positions")
+        output.write_lines([
             draw(
                 matrix.values, rows, columns, title=f"{matrix.title} ({matrix.rows} by {matrix.columns})",
-                width=canvas.width, color=canvas.color, unicode=has_unicode(),
+                width=output.width, color=output.color, unicode=has_unicode(),
             )
         ])  # fmt: skip
     else:
-        _write_json(canvas, {**asdict(matrix), "values": matrix.values.tolist()})
+        _write_json(output, {**asdict(matrix), "values": matrix.values.tolist()})
 
 
-def _write_example(canvas: Canvas, example: WorkedExample) -> None:
+def _write_example(output: AttentionOutput, example: WorkedExample) -> None:
     """One head in numbers."""
     from nlpcli.visualization.worked_example_text import example_data, example_lines
 
-    _refuse(canvas, "--explain", ("terminal", "json"))
-    if canvas.format == "json":
-        _write_json(canvas, example_data(example))
+    _refuse(output, "--explain", ("terminal", "json"))
+    if output.format == "json":
+        _write_json(output, example_data(example))
     else:
-        canvas.write_lines(example_lines(example))
+        output.write_lines(example_lines(example))
 
 
-def _write_regression(canvas: Canvas, regression: Regression) -> None:
-    if canvas.format in FIGURES:
+def _write_regression(output: AttentionOutput, regression: Regression) -> None:
+    if output.format in FIGURES:
         from nlpcli.visualization.kernel_regression_figure import draw as figure
 
-        canvas.write_bytes(
+        output.write_bytes(
             figure(
-                regression, format=canvas.format, theme=canvas.theme, dpi=canvas.dpi, title=canvas.title,
+                regression, format=output.format, theme=output.theme, dpi=output.dpi, title=output.title,
                 warn=terminal.warn,
             )
         )  # fmt: skip
-    elif canvas.format == "html":
+    elif output.format == "html":
         from nlpcli.visualization.kernel_regression_page import page
 
-        canvas.write_text(page(regression, title=canvas.title or "Kernel regression"))
-    elif canvas.format == "json":
+        output.write_text(page(regression, title=output.title or "Kernel regression"))
+    elif output.format == "json":
         from nlpcli.visualization.kernel_regression_data import as_json
 
-        _write_json(canvas, as_json(regression))
+        _write_json(output, as_json(regression))
     else:
         from nlpcli.visualization.kernel_regression_text import draw
 
-        canvas.write_lines([draw(regression, width=canvas.width, color=canvas.color, unicode=has_unicode())])
+        output.write_lines([draw(regression, width=output.width, color=output.color, unicode=has_unicode())])
 
 
-def _write_convolution(canvas: Canvas, comparison: ConvolutionComparison) -> None:
-    if canvas.format in FIGURES:
+def _write_convolution(output: AttentionOutput, comparison: ConvolutionComparison) -> None:
+    if output.format in FIGURES:
         from nlpcli.visualization.convolution_figure import draw as figure
 
-        canvas.write_bytes(
-            figure(comparison, format=canvas.format, theme=canvas.theme, dpi=canvas.dpi, title=canvas.title)
+        output.write_bytes(
+            figure(comparison, format=output.format, theme=output.theme, dpi=output.dpi, title=output.title)
         )
-    elif canvas.format == "json":
+    elif output.format == "json":
         from nlpcli.visualization.convolution_data import as_json
 
-        _write_json(canvas, as_json(comparison))
+        _write_json(output, as_json(comparison))
     else:
         from nlpcli.visualization.convolution_text import draw
 
-        canvas.write_lines([draw(comparison, width=canvas.width, color=canvas.color, unicode=has_unicode())])
+        output.write_lines([draw(comparison, width=output.width, color=output.color, unicode=has_unicode())])

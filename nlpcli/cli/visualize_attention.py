@@ -12,7 +12,7 @@ from nlpcli.cli import shared_options, terminal
 from nlpcli.cli.attention_options import Command, Options, numbers
 
 if TYPE_CHECKING:
-    from nlpcli.cli.attention_output import Canvas
+    from nlpcli.cli.attention_output import AttentionOutput
     from nlpcli.commands.visualize_attention.request import Given, Looking
     from nlpcli.commands.visualize_attention.selection import Showing
     from nlpcli.commands.visualize_attention.text_arguments import Texts
@@ -250,10 +250,10 @@ def command(
       nlpcli visualize-attention --explain "The cat sat"
       nlpcli visualize-attention --kernel-regression points.tsv --out curve.png
     """
-    from nlpcli.cli.attention_output import Canvas
+    from nlpcli.cli.attention_output import AttentionOutput
     from nlpcli.commands.visualize_attention.text_arguments import Texts
 
-    canvas = Canvas.of(
+    output = AttentionOutput.of(
         "json" if json else format,
         out,
         width=width,
@@ -286,17 +286,17 @@ def command(
         viewing={"--view": view, "--links": links},
         machine={"--device": None if device == "auto" else device, "--threads": threads},
     )  # fmt: skip
-    options.check(canvas.format)
+    options.check(output.format)
     if options.without_model:
         from nlpcli.cli.draw_without_model import draw_without_model
 
-        draw_without_model(canvas, options)
+        draw_without_model(output, options)
         return
     given = Texts((text_a,) if text_a is not None else tuple(texts or ()), text_b, target, target_file)
     if not given.texts:
         terminal.announce_stdin()
-    if canvas.format == "pharaoh":
-        _align(canvas, given, options, device=device, threads=threads)
+    if output.format == "pharaoh":
+        _align(output, given, options, device=device, threads=threads)
         return
     from nlpcli.commands.visualize_attention.request import Looking
     from nlpcli.commands.visualize_attention.selection import Showing
@@ -309,10 +309,10 @@ def command(
         model=model, memory=memory, order=order, seed=seed or 0, gradient=gradient, label=label,
         part=part, device=device, threads=threads,
     )  # fmt: skip
-    _draw(canvas, job, showing, given.read(warn=terminal.warn), stats)
+    _draw(output, job, showing, given.read(warn=terminal.warn), stats)
 
 
-def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
+def _draw(output: AttentionOutput, job: Looking, showing: Showing, given: Iterator[Given], stats: bool) -> None:
     """Looks at each text, and draws what is shown of it."""
     from nlpcli.commands.visualize_attention.collect_maps import look
     from nlpcli.commands.visualize_attention.selection import has_chosen, mean_numbers, shown, told
@@ -322,12 +322,12 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
         from nlpcli.visualization.transformations import statistics
 
         numbers = [statistics(shown(attention, showing, few=False)) for attention in attentions]
-        canvas.write_numbers(mean_numbers(numbers), len(numbers))
+        output.write_numbers(mean_numbers(numbers), len(numbers))
         return
 
     def drawn() -> Iterator[Attention]:
         for number, attention in enumerate(attentions):
-            few = canvas.shows_few(attention, showing)
+            few = output.shows_few(attention, showing)
             found = shown(attention, showing, few=few)
             if few and number == 0 and has_chosen(attention, found, showing):
                 terminal.say(
@@ -336,10 +336,10 @@ def _draw(canvas: Canvas, job: Looking, showing: Showing, given: Iterator[Given]
                 )
             yield found
 
-    canvas.write(drawn())
+    output.write(drawn())
 
 
-def _align(canvas: Canvas, given: Texts, options: Options, *, device: str, threads: int | None) -> None:
+def _align(output: AttentionOutput, given: Texts, options: Options, *, device: str, threads: int | None) -> None:
     """Links of words, each text with its target."""
     from nlpcli.commands.visualize_attention.word_alignment import Aligning, align, parse_layer
 
@@ -351,4 +351,4 @@ def _align(canvas: Canvas, given: Texts, options: Options, *, device: str, threa
             layer=parse_layer(",".join(layers) if layers else None), step=aligning["--step"] or "predict",
             device=device, threads=threads,
         )  # fmt: skip
-        canvas.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)
+        output.write_lines(line for lines in align(job, say=terminal.say, warn=terminal.warn) for line in lines)

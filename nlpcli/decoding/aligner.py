@@ -55,7 +55,7 @@ class Pair:
 class AlignerSettings:
     """How pairs are batched and what stands around texts; the size of a batch changes the speed, not the alignments.
 
-    `batch_tokens`: tokens of both sides in a batch, padding included; `max_source_length`: pieces of a source, longer
+    `batch_tokens`: tokens of both sides in a batch, padding included; `max_source_length`: tokens of a source, longer
     ones are cut, as are targets longer than the model writes; `source_start` and `target_start`: as in
     `TranslatorSettings`.
     """
@@ -72,7 +72,7 @@ class AlignerSettings:
 
 @dataclass(frozen=True)
 class _Side:
-    """The pieces of a text as a model reads them, and the number of the word of each."""
+    """The tokens of a text as a model reads them, and the number of the word of each."""
 
     ids: list[int]
     words: list[int]
@@ -105,7 +105,7 @@ class Aligner:
     def shares(self, pairs: Sequence[Pair], looks: Sequence[Look]) -> list[list[np.ndarray]]:
         """For each look and each pair how much of what a target word looks at lies on each source word.
 
-        Arrays (target words, source words); rows sum to 1, or to 0 for words that were cut off or have no pieces.
+        Arrays (target words, source words); rows sum to 1, or to 0 for words that were cut off or have no tokens.
 
         Raises: NlpcliError for a layer that is not there.
         """

@@ -23,7 +23,7 @@ Alignment = tuple[tuple[int, int], ...]
 
 PREDICT, READ = "predict", "read"
 STEPS = (PREDICT, READ)
-"""The step at which a decoder's attention aligns a target piece: that which predicts it, or that which has read it."""
+"""The step at which a decoder's attention aligns a target token: that which predicts it, or that which has read it."""
 
 NO_WORD = -1
 """The word of special tokens, padding, and blanks that belong to none."""
@@ -90,9 +90,9 @@ def forced_weights(
 ) -> list[Tensor]:
     """Where a decoder looks while it is made to write `targets`, by one pass over source and target together.
 
-    source, source_mask (batch, m); targets: their pieces, which come after `start`; layers: as `choose_layer` takes
+    source, source_mask (batch, m); targets: their tokens, which come after `start`; layers: as `choose_layer` takes
     them; fill: an id for padding. Returns for each layer (batch, n + 1, m), averaged over heads, n the length of the
-    longest target: row t is of the step that has read t pieces of it, and predicts the next.
+    longest target: row t is of the step that has read t tokens of it, and predicts the next.
     """
     prefixes = pad([[*start, *ids] for ids in targets], fill).to(source.device)
     with recording(*(choose_layer(model, layer) for layer in layers)) as recorded:
@@ -113,7 +113,7 @@ def gradient_weights(
     """How much each look at the source helps to write `targets`: gradient times attention, by one pass and back.
 
     Σ over layers and heads of max(0, A ⊙ ∂ log p(target | source) / ∂A), the weights A of a row being those of the step
-    that predicts a piece. Source: Chefer et al. 2021, eq. 5, whose layers are multiplied and here added.
+    that predicts a token. Source: Chefer et al. 2021, eq. 5, whose layers are multiplied and here added.
 
     As `forced_weights`, but layers: () for all; and one tensor (batch, n + 1, m), whose last row is that of the end.
     """
@@ -135,10 +135,10 @@ def gradient_weights(
 
 
 def word_weights(weights: Tensor, source_words: Tensor, target_words: Tensor, *, step: str = PREDICT) -> Tensor:
-    """Weights between pieces, summed over the pieces of each word: (batch, target words, source words).
+    """Weights between tokens, summed over the tokens of each word: (batch, target words, source words).
 
     weights (batch, n + 1, m) as `forced_weights` gives them; source_words (batch, m), target_words (batch, n): the
-    number of the word to which each piece belongs, or `NO_WORD`; what falls on no word is left out. A piece's weights
+    number of the word to which each token belongs, or `NO_WORD`; what falls on no word is left out. A token's weights
     are those of the step that predicts it (Garg et al. 2019), or of the one that reads it (Chen et al. 2020).
 
     Raises: NlpcliError for an unknown step.
@@ -151,14 +151,14 @@ def word_weights(weights: Tensor, source_words: Tensor, target_words: Tensor, *,
 
 
 def _summed(weights: Tensor, words: Tensor) -> Tensor:
-    """(batch, k, pieces) -> (batch, k, words): summed over the pieces of each word; words (batch, pieces)."""
+    """(batch, k, tokens) -> (batch, k, words): summed over the tokens of each word; words (batch, tokens)."""
     count = int(words.max()) + 1 if words.numel() else 0
     index = words.where(words >= 0, count)[:, None].expand_as(weights)
     return weights.new_zeros(*weights.shape[:2], count + 1).scatter_add_(2, index, weights)[..., :count]
 
 
 def words_of_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """The number of the word to which each piece belongs, `NO_WORD` for blanks before the first."""
+    """The number of the word to which each token belongs, `NO_WORD` for blanks before the first."""
     return [number - 1 for number in accumulate(tokenizer.word_starts(ids))]
 
 

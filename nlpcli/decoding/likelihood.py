@@ -46,7 +46,7 @@ def split_completions(
     """The ids that a prompt has in common with all its completions, and the rest of each completion.
 
     Prompt and candidate are encoded as one text, as they would stand in it: a merge over the border belongs to the
-    candidate, and then the last piece of the prompt is predicted again in each, so that all are measured from the same
+    candidate, and then the last token of the prompt is predicted again in each, so that all are measured from the same
     place. start: the id to read where nothing is in common.
     Raises: NlpcliError for a candidate that adds nothing to the prompt.
     """

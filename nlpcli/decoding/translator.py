@@ -1,6 +1,6 @@
 """Lines in, translations out, in order and in constant memory: what stands between text and a search.
 
-A window of lines is read ahead, cut into pieces, sorted longest first and searched in batches of like length. One
+A window of lines is read ahead, tokenized, sorted longest first and searched in batches of like length. One
 translation comes out for every line that went in.
 
 Neither the batch nor the window enters a decision: padding is masked exactly, and every rule of the search looks at one
@@ -194,7 +194,7 @@ class Translator:
 
     def _jobs(self, window: Sequence[Request], start: int) -> list[_Job]:
         filled = [i for i, request in enumerate(window) if request.text.strip()]
-        pieces = self.source_tokenizer.encode([window[i].text for i in filled])
+        encoded = self.source_tokenizer.encode([window[i].text for i in filled])
         prefixes = self.tokenizer.encode([window[i].prefix for i in filled])
         start_ids = self.settings.source_start
         longest = self.settings.max_source_length
@@ -202,7 +202,7 @@ class Translator:
             longest = min(longest, self.model.max_length)
         longest -= len(start_ids) + 1  # and the end
         jobs = []
-        for i, ids, prefix in zip(filled, pieces, prefixes, strict=True):
+        for i, ids, prefix in zip(filled, encoded, prefixes, strict=True):
             if not ids:  # nothing but characters the tokenizer leaves out
                 continue
             place = window[i].place or f"line {start + i + 1}"
@@ -295,8 +295,8 @@ class Translator:
     def _limit(self, job: _Job) -> int:
         if self.settings.max_length is not None:
             return self.settings.max_length - len(job.prefix)
-        pieces = len(job.source) - len(self.settings.source_start) - 1
-        return math.ceil(self.settings.length_factor * pieces) + self.settings.length_constant
+        tokens = len(job.source) - len(self.settings.source_start) - 1
+        return math.ceil(self.settings.length_factor * tokens) + self.settings.length_constant
 
     def _align(
         self, jobs: Sequence[_Job], source: torch.Tensor, mask: torch.Tensor, texts: list[list[list[int]]]
@@ -315,9 +315,9 @@ class Translator:
             fill=self.tokenizer.special.pad,
         )
         before = [NO_WORD] * len(self.settings.source_start)
-        pieces = [job.source[len(before) : -1] for job in jobs]
+        sources = [job.source[len(before) : -1] for job in jobs]
         source_words = pad(
-            [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in pieces], NO_WORD
+            [[*before, *words_of_pieces(self.source_tokenizer, ids), NO_WORD] for ids in sources], NO_WORD
         )
         target_words = pad([self._target_words(ids) for ids in flat], NO_WORD)
         looked = word_weights(weights, source_words[rows].to(self.device), target_words.to(self.device))

@@ -1,6 +1,6 @@
 """Tagging: one of several tags for each word, such as entities or parts of speech.
 
-p(t | word) = softmax(W h)_t with the state h of the word's first piece (Devlin et al. 2019, section 5.3).
+p(t | word) = softmax(W h)_t with the state h of the word's first token (Devlin et al. 2019, section 5.3).
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> list[list[ItemT]]:
-        """The items of each example: one, or several where an example is read in pieces."""
+        """The items of each example: one, or several where an example is read in windows."""
         ...
 
     @abstractmethod

@@ -255,12 +255,12 @@ class TextToText(Task[TextItem, PairBatch, list[int]]):
         texts = list(texts)
         while True:
             [ids] = self.tokenizer.encode([self.wording.source(texts)])
-            pieces = self.tokenizer.encode(texts)
-            longest = max(range(len(texts)), key=lambda i: len(pieces[i]))
-            if len(ids) <= room or not pieces[longest]:
+            encoded = self.tokenizer.encode(texts)
+            longest = max(range(len(texts)), key=lambda i: len(encoded[i]))
+            if len(ids) <= room or not encoded[longest]:
                 return ids
-            left = max(len(pieces[longest]) - (len(ids) - room), 0)
-            [shorter] = self.tokenizer.decode([pieces[longest][:left]])
+            left = max(len(encoded[longest]) - (len(ids) - room), 0)
+            [shorter] = self.tokenizer.decode([encoded[longest][:left]])
             texts[longest] = shorter if len(shorter) < len(texts[longest]) else ""
 
     def collate(self, items: Sequence[TextItem]) -> PairBatch:

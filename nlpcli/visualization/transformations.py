@@ -1,4 +1,4 @@
-"""Reading aids: what makes many matrices of weights readable. Pure functions of what is drawn.
+"""Transformations of attention maps, which make many matrices of weights readable. Pure functions.
 
 Each takes an `Attention` or one of its sites and gives the same form back, or numbers by layer and head.
 """
@@ -38,7 +38,7 @@ def without_special(attention: Attention, *, renormalize: bool = False) -> Atten
 
 
 def merge_words(attention: Attention) -> Attention:
-    """Subwords become words: the weights at a word's pieces are summed, those of its pieces' rows averaged.
+    """Subwords become words: the weights at a word's tokens are summed, those of its tokens' rows averaged.
 
     So rows keep their sum. Neighbours are merged that have the same word number and the same part of the text; special
     tokens and those of no word stay on their own. Source: Clark et al. 2019, section 4.1.

@@ -23,8 +23,9 @@ from nlpcli.convert.rotary import GPT_NEOX
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_weights, unshared
 
-COMPLETE = {"norm_bias": True, "norm": "layernorm", "attention_bias": True, "feed_forward_bias": True, "segments": 0,
-            "output_bias": True, "kind": "decoder", "decoder_layers": 1, "heads": 2, "tie": "all"}  # fmt: skip
+COMPLETE = {"family": "transformer", "norm_bias": True, "norm": "layernorm", "attention_bias": True,
+            "feed_forward_bias": True, "segments": 0, "output_bias": True, "kind": "decoder", "decoder_layers": 1,
+            "heads": 2, "tie": "all"}  # fmt: skip
 
 
 def numbers(*shape):
