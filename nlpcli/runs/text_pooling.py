@@ -85,6 +85,6 @@ def paragraph_of(body: Backbone, info: Mapping[str, Any]) -> InferredParagraph:
     if "paragraphs" not in info:
         raise NlpcliError(
             "the pooling paragraph needs a model of paragraph vectors, which this model is not",
-            hint="train one with: nlpcli pretrain --objective paragraph-vector, or choose another --pooling",
+            hint="choose another --pooling, or train one with: nlpcli pretrain --objective paragraph-vector",
         )
     return InferredParagraph(cast("WordVectors", body), info["paragraphs"])  # the only family with paragraphs

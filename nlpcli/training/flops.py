@@ -59,14 +59,17 @@ def _products(
     """What a recurrent kernel gives for rows x (rows, n, d_in), by the same products, its values aside."""
     per_direction = 4 if has_biases else 2
     directions = len(weights) // per_direction // layers
+    last: list[Tensor] = []
     for start in range(0, len(weights), per_direction * directions):
         found = []
         for direction in range(directions):
             matrix, recurrent = weights[start + direction * per_direction :][:2]
             gates = linear(x, matrix)
             found.append(linear(gates[..., : recurrent.size(1)], recurrent)[..., : recurrent.size(1)])
+        last += [states[:, -1] for states in found]
         x = torch.cat(found, dim=-1)
-    return (x, *(state if is_lstm else (state,)))
+    final = torch.stack(last)
+    return (x, final, final) if is_lstm else (x, final)
 
 
 def _forward(query: Size, key: Size, value: Size, *_: object, out_shape: object = None, **__: object) -> int:

@@ -266,7 +266,10 @@ def test_vectors_of_a_trained_head_keep_their_pooling_after_another_was_asked_fo
 def test_a_memory_asked_for_a_perplexity_is_not_kept(folder):
     run = nlpcli.pretrain(
         "clm", preset="transformer-xl-nano", data="train.en", dev="dev.en", max_steps=1, out="xl", overwrite=True,
-        settings={**MODEL, "training.precision": "float32", "data.context": 32, "training.batch_tokens": 512},
+        settings={
+            **{name: value for name, value in MODEL.items() if name != "model.encoder_layers"},
+            "training.precision": "float32", "data.context": 32, "training.batch_tokens": 512,
+        },
     )  # fmt: skip
     model = nlpcli.load(run)
     before = model.perplexity("dev.en")

@@ -108,8 +108,9 @@ def test_attention_gives_alignments_and_coverage(preset, runs, files, nlpcli):
         pairs = [tuple(map(int, link.split("-"))) for link in links.split()]
         assert all(0 <= source < 4 for source, _ in pairs)
         assert {target for _, target in pairs} == set(range(len(text.split())))
-    scores = nlpcli(*translate, "--scores", "--coverage-penalty", 0.5)
-    assert scores != nlpcli(*translate, "--scores")
+    scored = (*translate, "--scores", "--min-length", 2)
+    penalized = nlpcli(*scored, "--coverage-penalty", 0.5)
+    assert penalized != nlpcli(*scored) or preset == "hard-attention"  # the position that it looks at may be one
     aligned = nlpcli(
         "visualize-attention", "--model", runs[preset], "eins zwei", "--target", "EINS ZWEI", "--format", "pharaoh"
     )
@@ -167,7 +168,11 @@ def test_each_preset_is_inspected(preset, runs, nlpcli):
     assert ("decoder_cross_attention" in parts) is (preset != "rnn-seq2seq")
     assert {"encoder_recurrent_layers", "decoder_recurrent_layers", "decoder_output_layer"} <= parts.keys()
     assert "other" not in parts
-    assert facts["flops_per_token"]["training"] == pytest.approx(3 * facts["flops_per_token"]["forward"], rel=0.1)
+    training, forward = facts["flops_per_token"]["training"], facts["flops_per_token"]["forward"]
+    if preset == "hard-attention":  # no gradient goes through the position that was sampled
+        assert 2 * forward < training < 3 * forward
+    else:
+        assert training == pytest.approx(3 * forward, rel=0.1)
     text = nlpcli("inspect", runs[preset])
     assert "decoding state" in text and "decoder with" in text.replace("\n", " ")
 

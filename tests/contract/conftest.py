@@ -149,7 +149,7 @@ _SELECTED = {
     "all": _cases,
     "few": _few,
     "of each kind": _of_each_kind,
-    "with memory": lambda: [case for case in _cases() if case.settings["model"].get("memory_length")],
+    "with memory": lambda: [c for c in _cases() if c.task is None and c.settings["model"].get("memory_length")],
 }
 
 

@@ -111,7 +111,7 @@ class AlsoSharded(TrainingModule):
         """The metrics, or the loss and its gradients."""
         if not module.training:
             return result
-        total, nll, _ = result
+        total, nll, *_ = result
         total.backward()
         grads = {name: parameter.grad for name, parameter in module.model.named_parameters()}
         module.zero_grad()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nlpcli import presets
 from nlpcli.commands.report.output_scores import final_scores
 from nlpcli.commands.report.read_runs import read_run
+from nlpcli.config.model_settings import DEFAULT, FAMILIES
 from nlpcli.evaluation import Resampling
 from nlpcli.runs.finetuning.finetune import finetune
 from nlpcli.runs.pretraining.pretrain import pretrain
@@ -48,12 +50,19 @@ def tuned(**settings):
     return read_run(run)
 
 
+def own_sizes(preset):
+    """The sizes of the models without those that the preset's family has not."""
+    own = FAMILIES.load(presets.load(preset)["model"].get("family", DEFAULT)).model_fields
+    return {name: value for name, value in MODEL.items() if name in own}
+
+
 def pretrained(objective, preset, **settings):
     training = {**TRAINING, "batch_tokens": 128}
     data = {"train": ["text.txt"], "documents": "paragraphs", "context": 24, **settings.pop("data", {})}
     tokenizer = {"vocab_size": 330, "sentinels": 20}
     settings = {
-        "objective": objective, "model": MODEL, "training": training, "tokenizer": tokenizer, "data": data, **settings
+        "objective": objective, "model": own_sizes(preset), "training": training, "tokenizer": tokenizer, "data": data,
+        **settings,
     }  # fmt: skip
     run, _ = pretrain(Request(default=preset, settings=settings, out=Path("run")), Quiet())
     return read_run(run)
