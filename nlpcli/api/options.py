@@ -107,9 +107,6 @@ class PerplexityOptions(TypedDict, total=False):
     streams: int | None
     dynamic_evaluation: float | None
     dynamic_decay: float | None
-    streams: int | None
-    dynamic_evaluation: float | None
-    dynamic_decay: float | None
     documents: str | None
     field: str | None
 
