@@ -77,7 +77,8 @@ WITHOUT = {
     "evaluate": {"files", "results", "json", "suite", "only", "predictions"},
     "score": {
         "arguments", "results", "json", "metrics", "sentence", "alignment", "score_only", "decimals", "format",
-        "model", "window", "stride", "memory_length", "documents", "field", "device", "threads",
+        "model", "window", "stride", "memory_length", "streams", "dynamic_evaluation", "dynamic_decay", "documents",
+        "field", "device", "threads",
     },
 }  # fmt: skip
 MORE = {
