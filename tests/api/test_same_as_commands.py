@@ -263,7 +263,8 @@ def test_vectors_of_a_trained_head_keep_their_pooling_after_another_was_asked_fo
     assert np.array_equal(model.embed(TEXTS), before)
 
 
-def test_a_memory_asked_for_a_perplexity_is_not_kept(folder):
+def test_neither_a_memory_asked_for_a_perplexity_nor_what_was_learnt_from_the_text_is_kept(folder):
+    sizes = {name: value for name, value in MODEL.items() if name != "model.encoder_layers"}
     run = nlpcli.pretrain(
         "clm", preset="transformer-xl-nano", data="train.en", dev="dev.en", max_steps=1, out="xl", overwrite=True,
         settings={
@@ -274,6 +275,7 @@ def test_a_memory_asked_for_a_perplexity_is_not_kept(folder):
     model = nlpcli.load(run)
     before = model.perplexity("dev.en")
     assert model.perplexity("dev.en", memory_length=1) != before
+    assert model.perplexity("dev.en", dynamic_evaluation=0.1) != before
     assert model.perplexity("dev.en") == before
 
 
