@@ -268,7 +268,7 @@ def test_neither_a_memory_asked_for_a_perplexity_nor_what_was_learnt_from_the_te
     run = nlpcli.pretrain(
         "clm", preset="transformer-xl-nano", data="train.en", dev="dev.en", max_steps=1, out="xl", overwrite=True,
         settings={
-            **{name: value for name, value in MODEL.items() if name != "model.encoder_layers"},
+            **sizes,
             "training.precision": "float32", "data.context": 32, "training.batch_tokens": 512,
         },
     )  # fmt: skip
