@@ -94,7 +94,7 @@ def _objective_cases() -> Iterator[Case]:
         if not _fits(usual):  # a sum that is none
             continue
         yield usual
-        for family in set(FAMILIES) - {DEFAULT, usual.family}:
+        for family in sorted(set(FAMILIES) - {DEFAULT, usual.family}):
             models = ({"family": family, "kind": kind} for kind in ("encoder", "decoder", "encoder-decoder"))
             others = [_case(f"{name} {family}", preset, {**chosen, "model": m}) for m in models]
             yield from [case for case in others if _fits(case)][:1]
@@ -114,7 +114,7 @@ def _task_cases() -> Iterator[Case]:
     """Each task alone, one with each other family, all that can be learnt together, and those that write text."""
     for name in TASKS:
         yield _case(name, default_preset(name), {"task": name})
-    for family in set(FAMILIES) - {DEFAULT}:
+    for family in sorted(set(FAMILIES) - {DEFAULT}):
         chosen = {"task": "classify", "model": {"family": family}}
         yield _case(f"classify {family}", default_preset("classify"), chosen)
     preset = default_preset(MIXTURE_TASK)
