@@ -94,6 +94,8 @@ def _objective_cases() -> Iterator[Case]:
         if not _fits(usual):  # a sum that is none
             continue
         yield usual
+        if (objective, noise) not in alone:  # the usual family is enough
+            continue
         for family in sorted(set(FAMILIES) - {DEFAULT, usual.family}):
             models = ({"family": family, "kind": kind} for kind in ("encoder", "decoder", "encoder-decoder"))
             others = [_case(f"{name} {family}", preset, {**chosen, "model": m}) for m in models]

@@ -61,9 +61,14 @@ def resume_with(train, monkeypatch):
     return resumed
 
 
-@pytest.mark.parametrize("fault", [another_batch, another_epoch])
-def test_other_data_after_a_resumption_would_be_noticed(case, fault, whole, stopped, resume_with, differing):
-    resume_with(fault, case, stopped)
+def test_another_batch_after_a_resumption_would_be_noticed(case, whole, stopped, resume_with, differing):
+    resume_with(another_batch, case, stopped)
+    assert "log" in differing(whole, stopped)
+
+
+@pytest.mark.cases("of each kind")
+def test_another_epoch_after_a_resumption_would_be_noticed(case, whole, stopped, resume_with, differing):
+    resume_with(another_epoch, case, stopped)
     assert "log" in differing(whole, stopped)
 
 
