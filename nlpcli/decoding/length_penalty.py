@@ -30,6 +30,8 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.normalization not in NORMALIZATIONS:
             raise unknown("length normalization", self.normalization, NORMALIZATIONS)
+        if not -10 <= self.length_penalty <= 10:
+            raise NlpcliError(f"the length penalty must be between -10 and 10, not {self.length_penalty:g}")
         if self.coverage_penalty < 0:
             raise NlpcliError(f"the coverage penalty must be at least 0, not {self.coverage_penalty}")
 

@@ -221,3 +221,9 @@ def test_the_coverage_penalty_is_that_of_the_attention_received(toy):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(NlpcliError, match=message):
         BeamSettings(**settings)
+
+
+@pytest.mark.parametrize("alpha", [1e9, -1e9, float("nan")])
+def test_a_length_penalty_that_no_number_can_hold_is_refused(alpha):
+    with pytest.raises(NlpcliError, match="the length penalty must be between -10 and 10"):
+        Ranking(alpha)
