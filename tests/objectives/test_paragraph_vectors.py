@@ -40,7 +40,7 @@ def trained(request, corpus):
     model = build_model(config, tokenizer.vocab_size)
     task.prime(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for epoch in range(12):
+    for epoch in range(20):
         for place, item in enumerate(task.plan(epoch)):
             loss, _ = task.loss(model, task.collate(item, np.random.default_rng([1, epoch, place])))
             (loss.total / loss.count).backward()
