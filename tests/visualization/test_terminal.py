@@ -385,3 +385,10 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in PICTURES:
         (GOLDEN / f"{name}.txt").write_text(picture(name), encoding="utf-8")
+
+
+@settings(max_examples=20)
+@given(attentions())
+def test_the_text_view_needs_words_of_sentences(attention):
+    with pytest.raises(NlpcliError, match="the view 'text' needs the weights of the words of sentences"):
+        terminal.draw(attention, width=80, color=False, view="text")
