@@ -102,7 +102,8 @@ class _Search:
         self.width = 1
         self.logprobs = torch.zeros(len(prefixes), 1, device=self.device)  # (sentences, width), summed
         self.history = self.prefixes.first  # (rows, position)
-        self.received: Tensor | None = None  # attention summed over steps: (rows, source positions)
+        # attention summed over steps, 1 from the start where there is padding: (rows, source positions)
+        self.received: Tensor | None = getattr(model, "padding", None)
         self.attends: Attends | None = getattr(model, "step_with_attention", None)
         if settings.ranking.coverage_penalty and self.attends is None:
             raise NlpcliError(

@@ -58,9 +58,13 @@ def choose_layer(model: TranslationModel, layer: int | None) -> Recordable:
 
 
 class Attending:
-    """A `Decodable` with `step_with_attention`, which gives the attention weights of an encoder–decoder's steps."""
+    """A `Decodable` with `step_with_attention`, which gives the attention weights of an encoder–decoder's steps.
 
-    def __init__(self, model: TranslationModel, layer: int | None = None) -> None:
+    padding (sources, source positions): 1 where there is padding and 0 elsewhere; None where there is none.
+    """
+
+    def __init__(self, model: TranslationModel, layer: int | None = None, padding: Tensor | None = None) -> None:
+        self.padding = padding
         self.model = model
         self.attention = choose_layer(model, layer)
         self.max_length = model.max_length

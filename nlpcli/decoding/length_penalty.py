@@ -56,6 +56,7 @@ class Ranking:
 def log_coverage(received: Tensor) -> Tensor:
     """Σ_i log min(c_i, 1) of the attention each source position received: (rows, positions) -> (rows,).
 
-    Positions that received exactly nothing are padding, since a softmax gives every real one something.
+    A position that received nothing, as hard or local attention leaves some, counts as the smallest number there is, so
+    that the sum stays finite. Padding counts as covered: it must have received 1.
     """
-    return torch.where(received > 0, received.clamp(max=1.0), 1.0).log().sum(-1)
+    return received.clamp(torch.finfo(received.dtype).tiny, 1.0).log().sum(-1)

@@ -26,6 +26,7 @@ from nlpcli.decoding.cross_attention import (
     NO_WORD,
     Alignment,
     Attending,
+    choose_layer,
     forced_weights,
     word_weights,
     words_of_pieces,
@@ -153,12 +154,13 @@ class Translator:
         self.settings = settings or TranslatorSettings()
         self.warn = warn or (lambda text: None)
         self._start = list(self.settings.target_start or (tokenizer.special.bos,))
-        self._searched: Decodable = model
+        self._covers = False
         search = self.settings.search
         counted = replace(search.constraints, counted_from=len(self._start))  # a prefix is part of a translation
         self._search_settings = search = replace(search, constraints=counted)
         if isinstance(search, BeamSettings) and search.ranking.coverage_penalty:
-            self._searched = Attending(model, self.settings.alignment_layer)
+            self._covers = True
+            choose_layer(model, self.settings.alignment_layer)  # raises where there is none
 
     def translate(self, lines: Iterable[Request | str]) -> Iterator[Translation]:
         """A translation for each line, in order. An error of `lines` is passed on after all that came before it."""
@@ -267,8 +269,13 @@ class Translator:
                 constraints=search.constraints,
             )
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
+        searched: Decodable = self.model
+        if self._covers:
+            lengths = torch.tensor([len(job.source) for job in jobs])
+            padding = (torch.arange(int(lengths.max())) >= lengths[:, None]).float().to(self.device)
+            searched = Attending(self.model, self.settings.alignment_layer, padding)
         return beam_search(
-            self._searched, state, prefixes, eos=special.eos, max_length=limits, settings=search, room_for_end=True
+            searched, state, prefixes, eos=special.eos, max_length=limits, settings=search, room_for_end=True
         )
 
     def _generated(self, generation: Generation, jobs: Sequence[_Job], state: object) -> list[list[Hypothesis]]:

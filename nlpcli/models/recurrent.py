@@ -145,6 +145,14 @@ class RecurrentEncoderDecoder(WithVocabulary):
         """See `Backbone.example`."""
         return self(tokens, None, tokens)
 
+    def trained_example(self, tokens: Tensor) -> Tensor:
+        """See `Backbone.trained_example`: with what gives hard attention its gradients, added to the logits."""
+        hidden, choices = self.hidden_and_choices(tokens, None, tokens)
+        logits = self.logits(hidden)
+        if choices is None:
+            return logits
+        return logits + (choices.log_probability + choices.entropy + choices.baseline)[..., None]
+
     def state_after(self, tokens: Tensor) -> RecurrentState:
         """See `Backbone.state_after`."""
         source = nn.functional.pad(tokens, (0, 1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nlpcli.decoding.beam import BeamSettings, beam_search
 from nlpcli.decoding.constraints import Constraints
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.length_penalty import Ranking
+from nlpcli.decoding.length_penalty import Ranking, log_coverage
 from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.errors import NlpcliError
 
@@ -227,3 +227,10 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 def test_a_length_penalty_that_no_number_can_hold_is_refused(alpha):
     with pytest.raises(NlpcliError, match="the length penalty must be between -10 and 10"):
         Ranking(alpha)
+
+
+def test_padding_counts_as_covered_and_what_received_nothing_counts_as_nearly_nothing():
+    received = torch.tensor([[0.5, 2.0, 1.0], [0.5, 0.0, 1.0]])
+    first, second = log_coverage(received).tolist()
+    assert first == pytest.approx(math.log(0.5))
+    assert second == pytest.approx(math.log(0.5) + math.log(torch.finfo(torch.float32).tiny))
