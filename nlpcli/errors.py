@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -24,6 +25,20 @@ class ExitStatus(IntEnum):
     FAILED = 1  # the call was fine, the run was not
     BAD_INPUT = 2  # a wrong call, a wrong file, a wrong value
     INTERRUPTED = 130  # 128 + SIGINT
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal asks the process to end. number: of the signal."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
+
+
+def interrupt_status(error: BaseException) -> int:
+    """The exit status of a command that `error` has interrupted: 128 + the number of the signal."""
+    return 128 + (error.number if isinstance(error, Interruption) else signal.SIGINT)
 
 
 class NlpcliError(Exception):

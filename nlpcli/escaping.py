@@ -1,6 +1,7 @@
 """Text from outside as a terminal, a sentence or a page in Markdown can take it: controls spelled out, length bounded.
 
-Everything from an input that is shown to people goes through here. What a filter writes for the next program doesn't.
+Everything from an input that is shown to people goes through here, and so does what a filter writes, where it writes to
+a terminal. What it writes for the next program doesn't.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ SENTENCE, HINT = 800, 1100
 """The most characters of a sentence, and of a hint below it."""
 
 # C0, DEL and C1 steer terminals (but the tab, which only moves on); the others end lines or turn the reading direction
-_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]")
+_STEERING = "\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff"
+_CONTROLS = re.compile(f"[{_STEERING}\u2066-\u2069]")
+_CONTROLS_IN_PAGES = re.compile(f"[{_STEERING}]")
 _LONG_WORD = re.compile(rf"\S{{{VALUE + 1},}}")
 _MARKDOWN = re.compile(r"[\\`*_\[\]>|#~$&]|<(?!\s)")
 _CUT = " … "
@@ -27,6 +30,14 @@ _ITEMS = 50
 def printable(text: str) -> str:
     """`text` on one line with what could steer a terminal spelled out: `<U+001B>`."""
     return _CONTROLS.sub(_code, text)
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its line ends, and with all else that could steer a terminal spelled out.
+
+    Isolates stay, which keep the reading directions of texts in a report apart.
+    """
+    return "\n".join(_CONTROLS_IN_PAGES.sub(_code, line) for line in text.split("\n"))
 
 
 def visible(text: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypedDict, TypeVar
 
+from nlpcli.api.arguments import PathLike
 from nlpcli.errors import nearest
 
 _Arguments = ParamSpec("_Arguments")
@@ -18,6 +19,57 @@ class _Placed(TypedDict, total=False):
 
     device: str | None
     threads: int | None
+
+
+class _TrainingOptions(_Placed, total=False):
+    """The options of all training. attention: the pattern of all layers, or one for each."""
+
+    config: PathLike | None
+    tokenizer: PathLike | None
+    resume: bool
+    overwrite: bool
+    attention: str | Iterable[str] | None
+    max_steps: int | None
+    max_epochs: float | None
+    max_minutes: float | None
+    max_tokens: int | None
+    batch_tokens: int | None
+    lr: float | None
+    seed: int | None
+    precision: str | None
+
+
+class PretrainOptions(_TrainingOptions, total=False):
+    """The options of `pretrain`."""
+
+    noise: str | None
+    documents: str | None
+    field: str | None
+    sentences: str | None
+    context: int | None
+    document_mask: bool | None
+
+
+class FinetuneOptions(_TrainingOptions, total=False):
+    """The options of `finetune`."""
+
+    text: str | None
+    text2: str | None
+    label: str | None
+    choices: Iterable[str] | None
+    format: str | None
+    header: str | None
+    objective: str | None
+    prefix: str | None
+    mixture: PathLike | None
+    source_layers: int | None
+    source_tokenizer: PathLike | None
+    tune: str | None
+    lora: int | None
+    layer_decay: float | None
+    fresh: bool
+    batch_size: int | None
+    patience: int | None
 
 
 class TranslateOptions(_Placed, total=False):

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.api.arguments import PathLike, assignments, exclusive, given, path, paths, python_names, say
+from nlpcli.api.options import FinetuneOptions, PretrainOptions, takes
 from nlpcli.api.results import Progress, Run
 from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from nlpcli.training.checkpoint import Progress as LoopProgress
-    from nlpcli.training.training_loop import Outcome
+    from nlpcli.training.trainer_values import Outcome
 
 
+@takes(PretrainOptions)
 def pretrain(
     objective: str | None = None,
     *,
@@ -22,30 +26,10 @@ def pretrain(
     dev: PathLike | Iterable[PathLike] | None = None,
     preset: PathLike | None = None,
     model: PathLike | None = None,
-    config: PathLike | None = None,
-    tokenizer: PathLike | None = None,
     out: PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    noise: str | None = None,
-    documents: str | None = None,
-    field: str | None = None,
-    sentences: str | None = None,
-    context: int | None = None,
-    document_mask: bool | None = None,
-    attention: str | Iterable[str] | None = None,
-    max_steps: int | None = None,
-    max_epochs: float | None = None,
-    max_minutes: float | None = None,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
-    lr: float | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[PretrainOptions],
 ) -> Run:
     """Trains a model on raw text with a self-supervised objective, as `nlpcli pretrain` does.
 
@@ -57,24 +41,20 @@ def pretrain(
     Raises: NlpcliError for wrong arguments or data; RunFailed when training diverges; KeyboardInterrupt after it saved.
     """
     exclusive(model=model, preset=preset)
-    exclusive(config=config, preset=preset)
-    options = given(
-        attention=[attention] if isinstance(attention, str) else list(attention or []) or None,
-        objective=objective, data=paths(data), dev=paths(dev), preset=_text(preset), model=path(model),
-        config=path(config), tokenizer=path(tokenizer), out=path(out), resume=resume or None,
-        overwrite=overwrite or None, noise=noise, documents=documents, field=field, sentences=sentences,
-        context=context, document_mask=document_mask, max_steps=max_steps, max_epochs=max_epochs,
-        max_minutes=max_minutes, max_tokens=max_tokens, batch_tokens=batch_tokens, lr=lr, seed=seed, device=device,
-        precision=precision, threads=threads, overrides=assignments(settings) or None,
+    exclusive(config=options.get("config"), preset=preset)
+    asked = given(
+        objective=objective, data=paths(data), dev=paths(dev), preset=_text(preset), model=path(model), out=path(out),
+        overrides=assignments(settings) or None, **_as_typed(options),
     )  # fmt: skip
     with python_names():
         from nlpcli.runs.pretraining.pretrain import pretrain as recipe
-        from nlpcli.runs.training_requests import pretraining_request
+        from nlpcli.runs.request_from_options import pretraining_request
 
-        request = pretraining_request(options, command=_call("pretrain", options, settings), say=say)
+        request = pretraining_request(asked, command=_call("pretrain", asked, settings), say=say)
         return _run(*recipe(request, _Listener(progress)))
 
 
+@takes(FinetuneOptions)
 def finetune(
     task: str | None = None,
     *,
@@ -82,41 +62,10 @@ def finetune(
     dev: PathLike | Iterable[PathLike] | None = None,
     model: PathLike | None = None,
     preset: PathLike | None = None,
-    config: PathLike | None = None,
-    tokenizer: PathLike | None = None,
     out: PathLike | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    text: str | None = None,
-    text2: str | None = None,
-    label: str | None = None,
-    choices: Iterable[str] | None = None,
-    format: str | None = None,
-    header: str | None = None,
-    objective: str | None = None,
-    prefix: str | None = None,
-    mixture: PathLike | None = None,
-    source_layers: int | None = None,
-    source_tokenizer: PathLike | None = None,
-    tune: str | None = None,
-    lora: int | None = None,
-    layer_decay: float | None = None,
-    fresh: bool = False,
-    batch_size: int | None = None,
-    patience: int | None = None,
-    attention: str | Iterable[str] | None = None,
-    max_steps: int | None = None,
-    max_epochs: float | None = None,
-    max_minutes: float | None = None,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
-    lr: float | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[FinetuneOptions],
 ) -> Run:
     """Trains a model for a task on examples, as `nlpcli finetune` does.
 
@@ -129,27 +78,38 @@ def finetune(
     Raises: NlpcliError for wrong arguments or data; RunFailed when training diverges; KeyboardInterrupt after it saved.
     """
     exclusive(model=model, preset=preset)
-    exclusive(mixture=mixture, train=train)
-    exclusive(resume=resume, fresh=fresh)
+    exclusive(mixture=options.get("mixture"), train=train)
+    exclusive(resume=options.get("resume"), fresh=options.get("fresh"))
     if preset is not None and Path(preset).is_dir():
         raise NlpcliError(f"{preset} is a folder, not a preset", hint="give the folder as model")
-    options = given(
-        attention=[attention] if isinstance(attention, str) else list(attention or []) or None,
-        task=task, train=paths(train), dev=paths(dev), model=_text(model if preset is None else preset),
-        config=path(config), tokenizer=path(tokenizer), out=path(out), resume=resume or None,
-        overwrite=overwrite or None, text=text, text2=text2, label=label, choices=list(choices or []) or None,
-        format=format, header=header, objective=objective, prefix=prefix, mixture=path(mixture),
-        source_layers=source_layers, source_tokenizer=path(source_tokenizer), tune=tune, lora=lora,
-        layer_decay=layer_decay, fresh=fresh or None, batch_size=batch_size, patience=patience, max_steps=max_steps,
-        max_epochs=max_epochs, max_minutes=max_minutes, max_tokens=max_tokens, batch_tokens=batch_tokens, lr=lr,
-        seed=seed, device=device, precision=precision, threads=threads, overrides=assignments(settings) or None,
+    asked = given(
+        task=task, train=paths(train), dev=paths(dev), model=_text(model if preset is None else preset), out=path(out),
+        overrides=assignments(settings) or None, **_as_typed(options),
     )  # fmt: skip
     with python_names():
         from nlpcli.runs.finetuning.finetune import finetune as recipe
-        from nlpcli.runs.training_requests import finetuning_request
+        from nlpcli.runs.request_from_options import finetuning_request
 
-        request = finetuning_request(options, command=_call("finetune", options, settings), say=say)
+        request = finetuning_request(asked, command=_call("finetune", asked, settings), say=say)
         return _run(*recipe(request, _Listener(progress)))
+
+
+_FILES = ("config", "tokenizer", "mixture")
+_LISTS = ("attention", "choices")
+_SWITCHES = ("resume", "overwrite", "fresh")
+
+
+def _as_typed(options: Mapping[str, object]) -> dict[str, Any]:
+    """Options as the command line would have them: files as paths, one or several values as a list, switches that are
+    off left out."""
+    typed: dict[str, Any] = dict(options)
+    typed |= {name: path(typed[name]) for name in _FILES if name in typed}
+    for name in _LISTS:
+        if name in typed:
+            value = typed[name]
+            typed[name] = ([value] if isinstance(value, str) else list(value or [])) or None
+    typed |= {name: typed[name] or None for name in _SWITCHES if name in typed}
+    return typed
 
 
 class _Listener:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nlpcli.attention.key_value_cache import Positions
 from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
-from nlpcli.attention.states import Positions
 
 
 class QuadraticScores:

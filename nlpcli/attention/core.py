@@ -6,8 +6,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from nlpcli.attention.key_value_cache import Positions
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.states import Positions
 
 
 def for_heads(x: Tensor, heads: int) -> Tensor:

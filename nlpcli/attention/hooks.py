@@ -57,14 +57,30 @@ def recorded(
     its heads the same number of consecutive heads; context: computes the context without the weights.
     Returns: (rows, heads, n, d_value).
     """
+    return recorded_parts(recorder, [(weights, value)], context, dropout=dropout)
+
+
+def recorded_parts(
+    recorder: Recorder,
+    parts: Sequence[tuple[Tensor, Tensor]],
+    context: Callable[[], Tensor],
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """As `recorded`, for queries in consecutive parts, each with its weights and its own values."""
+    sizes = [weights.size(2) for weights, _ in parts]
+    weights = torch.cat([weights for weights, _ in parts], dim=2) if len(parts) > 1 else parts[0][0]
     if not recorder.gradients:
         recorder.append(weights.detach())
         return context()
     if not weights.requires_grad:
         weights.requires_grad_()
     recorder.append(weights)
-    value = value.repeat_interleave(weights.size(0) // value.size(0), dim=0)
-    return F.dropout(weights, dropout) @ for_heads(value, weights.size(1))
+    found = []
+    for own, (_, value) in zip(weights.split(sizes, dim=2), parts, strict=True):
+        value = value.repeat_interleave(own.size(0) // value.size(0), dim=0)
+        found.append(F.dropout(own, dropout) @ for_heads(value, own.size(1)))
+    return torch.cat(found, dim=2) if len(found) > 1 else found[0]
 
 
 class StepRecording:

@@ -57,6 +57,23 @@ class AttentionMask:
             return causal, self._padding
         return causal, _both(self._by_position(rest, n, m, device), self.content(n, m))
 
+    def lengths(self) -> Tensor:
+        """(sources,): how far the tokens of each row reach, where there is padding."""
+        assert self.keys is not None
+        places = torch.arange(1, self.keys.size(1) + 1, device=self.keys.device)
+        return (self.keys * places).amax(dim=1)
+
+    def behind(self, count: int) -> AttentionMask:
+        """The same for `count` more tokens before each text, which belong to all of it."""
+        assert self.documents is None and self.permutation is None
+        keys = None if self.keys is None else torch.nn.functional.pad(self.keys, (count, 0), value=True)
+        return replace(self, keys=keys)
+
+    def cut(self, rows: Tensor, length: int) -> AttentionMask:
+        """The mask of some rows, of which only the first `length` positions are there."""
+        keys, documents = (None if x is None else x[rows, :length] for x in (self.keys, self.documents))
+        return AttentionMask(self.pattern, None if keys is None or bool(keys.all()) else keys, documents)
+
     def content(self, n: int, m: int) -> Tensor | None:
         """What the other parts than the pattern allow, as `dense` gives it."""
         found = self._padding
@@ -72,15 +89,13 @@ class AttentionMask:
             return None
         if not pattern.counts_on_length or self.keys is None:
             return dense_pattern(pattern, n, m, torch.device(device))
-        # Padding is no part of a text, so that each row is as long as its tokens reach.
-        places = torch.arange(1, m + 1, device=self.keys.device)
-        lengths = (self.keys * places).amax(dim=1).clamp(min=1).tolist()
+        # Padding is no part of a text, and sees nothing.
+        lengths = self.lengths().tolist()
         found = {length: dense_pattern(pattern, length, length, torch.device(device)) for length in set(lengths)}
-        rows = torch.ones(len(lengths), 1, m, m, dtype=torch.bool, device=device)
+        rows = torch.zeros(len(lengths), 1, m, m, dtype=torch.bool, device=device)
         for row, length in enumerate(lengths):
             own = found[length]
-            if own is not None:
-                rows[row, 0, :length, :length] = own
+            rows[row, 0, :length, :length] = True if own is None else own
         return rows[:, :, m - n :]
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
 from nlpcli.attention.hooks import Recorder, apart, recorded
+from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.patterns import Full
 from nlpcli.attention.scored import ScoredAttention
 from nlpcli.attention.scores import SCORES, Score
 from nlpcli.attention.softmax import SoftmaxAttention
-from nlpcli.attention.states import KeyValue
 from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import Rotary, RotaryPositions
 
@@ -53,7 +54,9 @@ class MultiHeadAttention(nn.Module):
 
     rotary: how queries and keys are turned by their positions; True: as in the paper. pattern: which keys a query may
     attend to in self-attention, besides what a call's mask says. core: what turns queries, keys and values into
-    contexts; None: softmax attention.
+    contexts; None: softmax attention. own_keys: False: the keys of self-attention are its queries; own_queries: False:
+    it has neither, and the core gets queries and keys without numbers. gates: how many numbers each head of keys gets
+    for each token besides; they stand behind the key.
     `recorder` is None, or gets the weights (rows, heads, n, m) of each call, to record them.
     """
 
@@ -65,6 +68,9 @@ class MultiHeadAttention(nn.Module):
         rotary: bool | Rotary | None = None,
         pattern: Pattern = Full(),
         core: AttentionCore[Any] | None = None,
+        own_queries: bool = True,
+        own_keys: bool = True,
+        gates: int = 0,
     ) -> None:
         super().__init__()
         bias = settings.bias
@@ -73,17 +79,18 @@ class MultiHeadAttention(nn.Module):
         self.d_key = settings.d_key or d_model // settings.heads
         whole = settings.aggregation == "mean"
         self.d_value = settings.d_value or (d_model if whole else d_model // settings.heads)
-        self.query = nn.Linear(d_model, self.heads * self.d_key, bias=bias)
-        self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias)
+        self.query = nn.Linear(d_model, self.heads * self.d_key, bias=bias) if own_queries else None
+        self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias) if own_queries and own_keys else None
+        self.gates = nn.Linear(d_model, self.kv_heads * gates, bias=bias) if gates else None
         self.value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=bias)
         self.output: nn.Linear | None = None
         if settings.aggregation == "projection":
             self.output = nn.Linear(self.heads * self.d_value, d_model, bias=bias)
         self.averages = whole
         turning = Rotary() if rotary is True else rotary
-        self.rotary = RotaryPositions(self.d_key, turning) if turning else None
-        self.query_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
-        self.key_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm else None
+        self.rotary = RotaryPositions(self.d_key, turning) if turning and self.query is not None else None
+        self.query_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm and self.query else None
+        self.key_norm = RMSNorm(self.d_key, eps=settings.norm_eps) if settings.qk_norm and self.key else None
         self.dropout = settings.dropout
         self.score: Score | None = None
         if settings.score not in ("dot", "scaled-dot"):
@@ -98,14 +105,16 @@ class MultiHeadAttention(nn.Module):
 
     def project_memory(self, memory: Tensor, start: int = 0) -> KeyValue:
         """Keys and values of `memory` (batch, m, d_model), whose first position is `start`."""
-        key = _split(self.key(memory), self.kv_heads)
+        if self.key is None:
+            return self._with_values(self._query(memory, start), memory)
+        key = split_heads(self.key(memory), self.kv_heads)
         if self.key_norm is not None:
             key = self.key_norm(key)
         if self.rotary is not None:
             key = self.rotary(key, start)
         if self.score is not None:
             key = self.score.keys(key)
-        return KeyValue(key, _split(self.value(memory), self.kv_heads))
+        return self._with_values(key, memory)
 
     def forward(
         self,
@@ -122,10 +131,10 @@ class MultiHeadAttention(nn.Module):
         beam of one source sentence); then the mask has no pattern, documents or permutation.
         """
         given = _NO_MASK if mask is None else mask
-        if memory is None:
-            memory = self.project_memory(x)
-            given = self._mask if mask is None else mask.within(self.pattern)
         query = self._query(x, 0)
+        if memory is None:
+            memory = self.project_memory(x) if self.key is not None else self._with_values(query, x)
+            given = self._mask if mask is None else mask.within(self.pattern)
         rows, heads, n, d_key = query.shape
         if width > 1:
             query = query.view(rows // width, width, heads, n, d_key).transpose(1, 2)
@@ -148,15 +157,25 @@ class MultiHeadAttention(nn.Module):
 
     def step(self, x: Tensor, state: DecodingState, *, bias: ScoreBias | None = None) -> tuple[Tensor, DecodingState]:
         """The positions x (rows, n, d_model) after those of `state`, and the state after them."""
-        query, new = self._query(x, state.length), self.project_memory(x, state.length)
+        query = self._query(x, state.length)
+        new = self.project_memory(x, state.length) if self.key is not None else self._with_values(query, x)
         if self.recorder is not None:
             weights = self.core.weights(query, new.key, self._mask, bias=bias, state=state)
             self.recorder.append(weights.detach())
         context, after = self.core.step(query, new.key, new.value, state, self._mask, bias=bias)
         return self._merged(context), after
 
-    def _query(self, x: Tensor, start: int) -> Tensor:
-        query = _split(self.query(x), self.heads)
+    def _with_values(self, key: Tensor, memory: Tensor) -> KeyValue:
+        if self.gates is not None:
+            key = torch.cat((key, split_heads(self.gates(memory), self.kv_heads)), dim=-1)
+        return KeyValue(key, split_heads(self.value(memory), self.kv_heads))
+
+    def _query(self, x: Tensor, start: int, by: nn.Linear | None = None) -> Tensor:
+        """The queries of x, whose first position is `start`. by: the projection; None: `query`."""
+        projection = by or self.query
+        if projection is None:
+            return x.new_empty(x.size(0), self.heads, x.size(1), 0)
+        query = split_heads(projection(x), self.heads)
         if self.query_norm is not None:
             query = self.query_norm(query)
         if self.rotary is not None:
@@ -169,6 +188,7 @@ class MultiHeadAttention(nn.Module):
         return merged if self.output is None else self.output(merged)
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, length, heads · width) -> (batch, heads, length, width)"""
     batch, length, width = x.shape
     return x.view(batch, length, heads, width // heads).transpose(1, 2)  # (batch, heads, length, width)

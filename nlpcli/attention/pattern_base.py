@@ -90,22 +90,23 @@ class Pattern(ABC):
 
 @dataclass(frozen=True)
 class Numbered(Pattern):
-    """A name and whole numbers, the first `required` of which must be given."""
+    """A name and whole numbers, the first `required` of which must be given; those of `may_be_zero` may be 0."""
 
     form: ClassVar[str]
     required: ClassVar[int] = 1
+    may_be_zero: ClassVar[tuple[str, ...]] = ("SEED",)
 
     def __post_init__(self) -> None:
         names = self.form.replace("[", "").replace("]", "").split(":")[1:]
         for name, field in zip(names, fields(self), strict=True):
-            least = 0 if name == "SEED" else 1
+            least = 0 if name in self.may_be_zero else 1
             number = getattr(self, field.name)
             if not least <= number <= LARGEST:
                 raise ValueError(f"{name} is {number}, but must be a whole number from {least} to {LARGEST}")
 
     def __str__(self) -> str:
         numbers = [getattr(self, field.name) for field in fields(self)]
-        if len(numbers) > self.required and numbers[-1] == fields(self)[-1].default:
+        while len(numbers) > self.required and numbers[-1] == fields(self)[len(numbers) - 1].default:
             numbers.pop()
         return ":".join([self.form.partition(":")[0], *map(str, numbers)])
 

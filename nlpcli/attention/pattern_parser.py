@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from nlpcli.attention.pattern_base import Both, Either, Numbered, Pattern, joined
-from nlpcli.attention.patterns import PATTERNS, Blockwise, Causal, Full, Global
-from nlpcli.attention.random_patterns import Random, RandomPast
+from nlpcli.attention.patterns import PATTERNS, Blockwise, Causal, Full, Global, GlobalRandom
+from nlpcli.attention.random_patterns import BigBird, Random, RandomPast
 from nlpcli.errors import NlpcliError, unknown
 
 _DEEPEST = 50
@@ -99,8 +99,10 @@ class _Reader:
         try:
             if sign == "@":
                 return Global(positions=values)
-            if kind in (Random, RandomPast) and len(values) == 1:
+            if kind in (Random, RandomPast, GlobalRandom) and len(values) == 1:
                 return kind(values[0], self.seed)
+            if kind is BigBird and len(values) < 3:
+                return replace(BigBird(*values), seed=self.seed)
             return kind(*values)
         except ValueError as error:
             raise self.wrong(f"'{word}': {error}", place, _example(kind)) from None

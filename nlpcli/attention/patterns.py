@@ -12,14 +12,21 @@ and; `&` binds tighter, as in Python, and parentheses group. `causal & window:4+
     prefix:K           all see the first K; causal+prefix:K is a prefix language model (Raffel et al. 2020, fig. 3)
     window:W           |i - j| < W: W keys each way, the own one counted in both, so 2 W - 1 keys in a row, and W where
                        it is causal. Longformer's window w is window:W with W = w/2 + 1 (Beltagy et al. 2020, fig. 2b)
+    restricted:R       |i - j| <= R: R keys on each side and the own one, window:R+1 (Vaswani et al. 2017, section 4). A
+                       window w with w/2 keys on each side is restricted:R with R = w/2
     dilated:W:D        a window with gaps: W keys each way, each D from the next (fig. 2c there)
     global:K           the first K tokens see all, and all see them (fig. 2d there); global@0,5,-1 names the positions,
-                       negative ones from the end
+                       negative ones from the end; global-random:K, or global-random:K:SEED, draws K positions of the
+                       text
     random:R           R different keys for each query, all equally likely (BigBird; Zaheer et al. 2020, fig. 1a);
                        random:R:SEED is another draw. The draw changes with the number of keys
     random-past:R      the same among the keys up to the query's own, whatever comes later: random:R in a decoder
     blockwise:B        i and j lie in the same block of B tokens; blockwise:B(pattern) is a pattern of blocks instead of
-                       tokens: BigBird is blockwise:64(window:2+global@0,-1+random:3)
+                       tokens
+    bigbird:B          blocks of B tokens: a block sees itself, its two neighbors, the first and the last block and
+                       3 random other ones, bigbird:B:R R of them; the first and the last block see all (BigBird,
+                       Zaheer et al. 2020, fig. 1d). bigbird:B:R:SEED is another draw. Texts of at most (5 + 2 R) B
+                       tokens are full attention
     strided:S          every S-th key, counted from the query: one of the two heads of Child et al. 2019 (fig. 3b);
                        both together are causal & (window:S+strided:S)
     fixed:S            the last key of each block of S, fixed:S:C the last C (fig. 3c there);
@@ -34,8 +41,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from nlpcli.attention.key_ranges import Range, intersection, of_positions, within
-from nlpcli.attention.pattern_base import LARGEST, Both, Horizon, Numbered, Pattern, joined
-from nlpcli.attention.random_patterns import Random, RandomPast
+from nlpcli.attention.pattern_base import LARGEST, Both, Either, Horizon, Numbered, Pattern, joined
+from nlpcli.attention.random_patterns import BigBird, Random, RandomPast, draw_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,6 +114,24 @@ class Window(Numbered):
 
 
 @dataclass(frozen=True)
+class Restricted(Numbered):
+    """|i - j| <= radius."""
+
+    form: ClassVar[str] = "restricted:R"
+    radius: int
+
+    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
+        return (query - key).abs() <= self.radius
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return [(max(0, first - self.radius), min(length, last + self.radius))]
+
+    @property
+    def horizon(self) -> Horizon:
+        return Horizon(0, self.radius + 1)
+
+
+@dataclass(frozen=True)
 class Dilated(Numbered):
     """|i - j| = k · gap for some k < width (Beltagy et al. 2020, section 3.1)."""
 
@@ -114,6 +139,16 @@ class Dilated(Numbered):
     required: ClassVar[int] = 2
     width: int
     gap: int
+
+    @property
+    def divisor(self) -> int:
+        """Queries see keys whose positions leave the same remainder."""
+        return self.gap
+
+    @property
+    def places_away(self) -> int | None:
+        """How many places among these keys are seen to each side."""
+        return self.width - 1
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         away = (query - key).abs()
@@ -134,6 +169,16 @@ class Strided(Numbered):
 
     form: ClassVar[str] = "strided:S"
     step: int
+
+    @property
+    def divisor(self) -> int:
+        """Queries see keys whose positions leave the same remainder."""
+        return self.step
+
+    @property
+    def places_away(self) -> int | None:
+        """All of these keys are seen."""
+        return None
 
     def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
         return (query - key) % self.step == 0
@@ -225,6 +270,31 @@ class Global(Pattern):
 
 
 @dataclass(frozen=True)
+class GlobalRandom(Numbered):
+    """Global tokens at `count` positions of the text, or at all, the same for the same seed and length."""
+
+    form: ClassVar[str] = "global-random:K[:SEED]"
+    count: int
+    seed: int = 0
+
+    def _drawn(self, length: int) -> Global:
+        return Global(positions=draw_positions(self.count, self.seed, length))
+
+    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
+        return self._drawn(length).allows(query, key, length)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        return self._drawn(length).reach(first, last, length)
+
+    def breaks(self, length: int) -> set[int]:
+        return self._drawn(length).breaks(length)
+
+    @property
+    def counts_on_length(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
 class Blockwise(Pattern):
     """`inner` between the blocks of `size` tokens in which i and j lie; without it, both lie in the same block."""
 
@@ -272,18 +342,36 @@ def split_causal(pattern: Pattern) -> tuple[bool, Pattern]:
     return Causal() in parts, joined(Both, *rest) if rest else Full()
 
 
+def split_by_remainder(pattern: Pattern) -> tuple[Pattern | None, Strided | Dilated] | None:
+    """Of "strided:S+rest" or "dilated:W:S+rest", causal or not, the rest, causal as well, and that part; None of other
+    patterns."""
+    causal, rest = split_causal(pattern)
+    parts = rest.parts if isinstance(rest, Either) else (rest,)
+    found = [part for part in parts if isinstance(part, (Strided, Dilated))]
+    if len(found) != 1:
+        return None
+    others = [part for part in parts if part is not found[0]]
+    if not others:
+        return None, found[0]
+    near = joined(Either, *others)
+    return Causal() & near if causal else near, found[0]
+
+
 def decoder_pattern(pattern: Pattern) -> Pattern:
     """What a decoder whose setting is `pattern` attends to: `pattern` so far as it lies in the past.
 
-    Raises: ValueError for a pattern that counts from the end of the text, which a decoder doesn't know.
+    Raises: ValueError for a pattern that depends on the length of the text, which a decoder doesn't know.
     """
     _, rest = split_causal(pattern.left_to_right())
     if rest.counts_on_length:
-        raise ValueError(f"'{rest}' counts from the end of the text, which a decoder does not know")
+        raise ValueError(f"'{rest}' depends on the length of the text, which a decoder does not know")
     return Causal() & rest if rest != Full() else Causal()
 
 
 PATTERNS: dict[str, type[Pattern]] = {
     kind.form.partition(":")[0]: kind
-    for kind in (Full, Causal, Prefix, Window, Dilated, Global, Random, RandomPast, Blockwise, Strided, Fixed)
-}
+    for kind in (
+        Full, Causal, Prefix, Window, Restricted, Dilated, Global, GlobalRandom, Random, RandomPast, Blockwise, BigBird,
+        Strided, Fixed,
+    )
+}  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from nlpcli.attention.states import Positions
+from nlpcli.attention.key_value_cache import Positions
 
 
 class PositionBias(Protocol):
@@ -21,8 +21,9 @@ class PositionBias(Protocol):
         """(1, heads, n, m) for the positions of n queries and m keys."""
         ...
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As of any module: what is trained."""
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are."""
         ...
 
 
@@ -46,7 +47,7 @@ class PassBias:
             (query.start - key.start, len(query), len(key)) if key.first == 0 else (query, key)
         )  # only distances count
         if name not in self._known:
-            device = next(iter(self.module.parameters())).device
+            device = self.module.device
             self._known[name] = self.at(query.tensor(device), key.tensor(device))
         return self._known[name]
 

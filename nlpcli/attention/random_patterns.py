@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nlpcli.attention.key_ranges import Range, of_positions
+from nlpcli.attention.key_ranges import Range, of_positions, union
 from nlpcli.attention.pattern_base import Numbered, Pattern
 
 if TYPE_CHECKING:
@@ -58,6 +58,64 @@ class RandomPast(Numbered):
         return _drawn_past(min(self.count, rows), self.seed, rows)
 
 
+@functools.lru_cache(maxsize=64)
+def draw_positions(count: int, seed: int, length: int) -> tuple[int, ...]:
+    """`count` different positions of a text, or all, in rising order."""
+    return tuple(sorted(random.Random(f"{seed}:{length}").sample(range(length), min(count, length))))
+
+
+@dataclass(frozen=True)
+class BigBird(Numbered):
+    """Blocks of `size` tokens: a block sees itself, its two neighbors, the first and the last block and `count` others.
+
+    The first and the last block see all blocks. The others are drawn, all equally likely, for each block and number of
+    blocks, and are the same for the same seed. Texts of at most (5 + 2 · count) · size tokens are too short for that:
+    there all see all (Zaheer et al. 2020, section 2 and appendix D, and the authors' code, which sets this border).
+    """
+
+    form: ClassVar[str] = "bigbird:B[:R[:SEED]]"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("R", "SEED")
+    size: int
+    count: int = 3
+    seed: int = 0
+
+    def allows(self, query: Tensor, key: Tensor, length: int) -> Tensor:
+        if self._is_short(length):
+            return (query >= 0) & (key >= 0)
+        last = self._blocks(length) - 1
+        query, key = query // self.size, key // self.size
+        near = (query - key).abs() < 2
+        wide = (query == 0) | (query == last) | (key == 0) | (key == last)
+        return near | wide | _among(self.drawn(last + 1), query, key)
+
+    def reach(self, first: int, last: int, length: int) -> list[Range]:
+        blocks = self._blocks(length)
+        first, last = first // self.size, (last - 1) // self.size + 1
+        if self._is_short(length) or first == 0 or last == blocks:
+            return [(0, length)]
+        seen = [*_key_ranges(self.drawn(blocks)[first:last]), (first - 1, last + 1), (0, 1), (blocks - 1, blocks)]
+        return [(start * self.size, min(end * self.size, length)) for start, end in union(seen)]
+
+    def breaks(self, length: int) -> set[int]:
+        if self._is_short(length):
+            return set()
+        return {self.size, (self._blocks(length) - 1) * self.size}
+
+    def drawn(self, blocks: int) -> Tensor:
+        """(blocks, count): the random blocks of each block, in rising order; those of the first and last one are 0."""
+        return _drawn_blocks(self.count, self.seed, blocks)
+
+    @property
+    def counts_on_length(self) -> bool:
+        return True
+
+    def _blocks(self, length: int) -> int:
+        return -(-length // self.size)
+
+    def _is_short(self, length: int) -> bool:
+        return length <= (5 + 2 * self.count) * self.size
+
+
 def _among(drawn: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Whether the key is in the query's row of `drawn`."""
     drawn = drawn.to(query.device)
@@ -76,6 +134,21 @@ def _drawn(count: int, seed: int, length: int) -> Tensor:
     drawn = [sorted(source.sample(range(length), min(count, length))) for _ in range(length)]
     with torch.inference_mode(False):
         return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(length, min(count, length))
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn_blocks(count: int, seed: int, blocks: int) -> Tensor:
+    """See `BigBird.drawn`; there are more blocks than 5 + count."""
+    import torch
+
+    source = random.Random(seed)
+    drawn = [[0] * count]
+    for block in range(1, blocks - 1):
+        others = [other for other in range(1, blocks - 1) if abs(other - block) > 1]
+        drawn.append(sorted(source.sample(others, count)))
+    drawn.append([0] * count)
+    with torch.inference_mode(False):
+        return torch.tensor(drawn, dtype=torch.long, device="cpu").reshape(blocks, count)
 
 
 @functools.lru_cache(maxsize=64)

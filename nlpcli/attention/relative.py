@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recorder, recorded
+from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.softmax import softmax_attention, softmax_weights
-from nlpcli.attention.states import KeyValue
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.positions import SinusoidalPositions
 

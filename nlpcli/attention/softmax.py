@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nlpcli.attention.core import ScoreBias
+from nlpcli.attention.key_value_cache import KeyValueCache, Positions
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.patterns import Full
-from nlpcli.attention.states import KeyValueCache, Positions
-from nlpcli.attention.tiles import HALVES, LEAST, tiled_attention, tiling
+from nlpcli.attention.tiled_attention import HALVES, can_merge, tiled_attention
+from nlpcli.attention.tiles import LEAST, tiling
 
 _FULL = Full()
 
@@ -21,8 +23,11 @@ _FULL = Full()
 class SoftmaxAttention:
     """softmax(Q Kᵀ · scale + bias) V over the keys that the mask allows: an `AttentionCore`.
 
-    scale: whether scores are divided by √d_key.
+    scale: whether scores are divided by √d_key. Other scores are subclasses with a `context` and `shares` of their own.
     """
+
+    tiles: ClassVar[bool] = True
+    """Whether a local pattern may be computed in tiles."""
 
     def __init__(self, *, scale: bool = True) -> None:
         self.scale = None if scale else 1.0
@@ -39,22 +44,40 @@ class SoftmaxAttention:
     ) -> Tensor:
         n, m = query.size(-2), key.size(-2)
         tiles = None
-        if n >= LEAST and mask.permutation is None and not (mask.pattern.counts_on_length and mask.keys is not None):
-            tiles = tiling(mask.pattern, n, m)
+        if self.tiles and n >= LEAST and mask.permutation is None:
+            own_lengths = mask.pattern.counts_on_length and mask.keys is not None
+            if own_lengths and n == m and bias is None and bool((mask.lengths() < n).any()):
+                return self._by_length(query, key, value, mask, dropout)
+            merges = bias is None and not dropout and can_merge(query, value)
+            tiles = None
+            if not (own_lengths and (n < m or bias is not None)):
+                tiles = tiling(mask.pattern, n, m, merges=merges)
         if tiles is not None:
             return tiled_attention(query, key, value, tiles, mask, bias=bias, scale=self.scale, dropout=dropout)
         causal, visible = mask.split(n, m, device=query.device)
         added = None if bias is None else bias.dense(n, m)
-        return softmax_attention(
-            query,
-            key,
-            value,
-            attention_mask=visible,
-            causal=causal,
-            bias=added,
-            scale=self.scale,
-            dropout=dropout,
-        )
+        return self.context(query, key, value, visible, added, causal=causal, dropout=dropout)
+
+    def _by_length(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: AttentionMask,
+        dropout: float,
+    ) -> Tensor:
+        """The context of padded rows whose pattern depends on their lengths: rows of one length at a time."""
+        lengths = mask.lengths()
+        parts, order = [], []
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            found = value.new_zeros(len(rows), query.size(1), length, value.size(-1))
+            if length:
+                own, keys, values = (x[rows, :, :length] for x in (query, key, value))
+                found = self.forward(own, keys, values, mask.cut(rows, length), dropout=dropout)
+            parts.append(F.pad(found, (0, 0, 0, query.size(2) - length)))
+            order.append(rows)
+        return torch.cat(parts)[torch.cat(order).argsort()]
 
     def start(self, mask: AttentionMask) -> KeyValueCache:
         return KeyValueCache(mask.pattern.horizon)
@@ -73,8 +96,7 @@ class SoftmaxAttention:
         if not state.length:
             return self.forward(query, key, value, mask, bias=bias), after
         visible, added = self._of_step(query, state, mask, bias)
-        context = softmax_attention(query, held.key, held.value, attention_mask=visible, bias=added, scale=self.scale)
-        return context, after
+        return self.context(query, held.key, held.value, visible, added), after
 
     def weights(
         self,
@@ -89,15 +111,37 @@ class SoftmaxAttention:
             n, m = query.size(-2), key.size(-2)
             causal, visible = mask.split(n, m, device=query.device)
             added = None if bias is None else bias.dense(n, m)
-            return softmax_weights(query, key, attention_mask=visible, causal=causal, bias=added, scale=self.scale)
+            return self.shares(query, key, visible, added, causal=causal)
         held, _ = state.append(key, key)
         positions = state.seen_after(key.size(-2))
         visible, added = self._of_step(query, state, mask, bias)
-        found = softmax_weights(query, held.key, attention_mask=visible, bias=added, scale=self.scale)
+        found = self.shares(query, held.key, visible, added)
         if len(positions) == positions.end:
             return found
         places = positions.tensor(query.device)
         return found.new_zeros(*found.shape[:-1], positions.end).index_copy(-1, places, found)
+
+    def context(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible: Tensor | None,
+        bias: Tensor | None,
+        *,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """The context over keys of which some are visible; bias: what is added to the scores."""
+        return softmax_attention(
+            query, key, value, attention_mask=visible, causal=causal, bias=bias, scale=self.scale, dropout=dropout
+        )
+
+    def shares(
+        self, query: Tensor, key: Tensor, visible: Tensor | None, bias: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
+        """The weights of the same."""
+        return softmax_weights(query, key, attention_mask=visible, causal=causal, bias=bias, scale=self.scale)
 
     def _of_step(
         self, query: Tensor, state: KeyValueCache, mask: AttentionMask, bias: ScoreBias | None

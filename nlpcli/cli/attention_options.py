@@ -123,6 +123,11 @@ class Options:
                 hint="leave one of them out",
             )
 
+    @property
+    def positions_of_model(self) -> bool:
+        """Whether positions are drawn that a model has learned."""
+        return self.subjects["--positions"] == "learned"
+
     def _drawing(self, *names: str) -> dict[str, Any]:
         return {name: self.drawing[name] for name in names}
 
@@ -131,8 +136,11 @@ class Options:
         useless(
             {other: self.subjects[other] for other in others}, f"can't be used with {name}", hint="give one of them"
         )
-        reading = {what: value for what, value in self.reading.items() if what != "TEXT" or name != _POINTS}
-        useless({**reading, **self.choosing, **self.machine}, f"needs a model, but {name} uses none")
+        used = {_POINTS: "TEXT", "--positions": "--model" if self.positions_of_model else None}.get(name)
+        given = {**self.reading, **self.choosing, **self.machine}
+        unused = {what: value for what, value in given.items() if what != used}
+        learned = "has no effect on --positions learned"
+        useless(unused, learned if self.positions_of_model else f"needs a model, but {name} uses none")
         if name == "--pattern":
             self._check_pattern()
         elif name == "--positions":
@@ -149,8 +157,13 @@ class Options:
 
     def _check_positions(self) -> None:
         useless(self._drawing("--seed"), "has no effect, because positions are not random")
-        if self.subjects["--positions"] == "relative":
+        if self.positions_of_model:
+            useless(self._drawing(*_OF_VECTORS, *_OF_RELATIVE, "--causal"), "has no effect on --positions learned")
+        elif self.subjects["--positions"] == "relative":
             useless(self._drawing(*_OF_VECTORS), "applies to vectors, but relative positions are buckets")
+        elif self.subjects["--positions"] == "alibi":
+            useless(self._drawing(*_OF_VECTORS), "applies to vectors, but alibi is a number for each distance")
+            useless(self._drawing(*_OF_RELATIVE, "--causal"), "applies to relative positions only")
         else:
             useless(self._drawing(*_OF_RELATIVE, "--causal"), "applies to relative positions only")
 

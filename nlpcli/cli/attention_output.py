@@ -81,7 +81,8 @@ class AttentionOutput:
             format,
             out,
             width=given["width"] or _terminal_width(),
-            color=color == "always" or (color in (None, "auto") and out is None and _has_color()),
+            color=format == "terminal"
+            and (color == "always" or (color in (None, "auto") and out is None and _has_color())),
             view=given["view"] or "auto",
             links=bool(given["links"]),
             theme=given["theme"] or "light",
@@ -205,11 +206,14 @@ class AttentionOutput:
             write_atomic(self.out, (f"{line}\n" for line in lines))
             return
         for line in lines:
-            terminal.write_line(line, flush=True)
+            if self.color:
+                terminal.write_colored(f"{line}\n")
+            else:
+                terminal.write_line(line, flush=True)
 
     def write_text(self, text: str) -> None:
         if self.out is None:
-            terminal.stdout().write(text)
+            (terminal.write_colored if self.color else terminal.stdout().write)(text)
         else:
             _write_file(text.encode("utf-8"), self.out)
 

@@ -31,7 +31,7 @@ def command(
         "--to",
         metavar="FORMAT",
         help="Format to write: huggingface, nlpcli, or word2vec (a text file with a word and its vector on each line). "
-        "Default: huggingface for a run, nlpcli for a Hugging Face model or a file of word vectors.",
+        "Default: huggingface for a run, nlpcli for a Hugging Face model, a file of word vectors, or a changed model.",
     ),
     allow_pickle: bool = typer.Option(
         False,
@@ -39,6 +39,21 @@ def command(
         help="Allow weights in pytorch_model.bin, which is a pickle file (only its tensors are loaded).",
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model in OUT, if there is one."),
+    max_length: int = typer.Option(
+        None,
+        "--max-length",
+        metavar="N",
+        min=1,
+        help="Make the model read texts of up to N tokens: its learned positions are copied over and over.",
+    ),
+    attention: list[str] = typer.Option(
+        [],
+        "--attention",
+        metavar="PATTERN",
+        help="Give the model other self-attention, as 'nlpcli pretrain --attention' does, such as longformer:512 or "
+        "bigbird:64; of an encoder-decoder, to its encoder. The weights stay as they are. If the option is repeated, "
+        "the patterns alternate from layer to layer.",
+    ),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
     """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
@@ -46,8 +61,11 @@ def command(
     Files of word vectors (word2vec, GloVe, fastText, in the text format) become models, and the token embeddings of a
     model become such a file, with the tokens that are words or begin one.
 
-    These families are supported: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, GPT, GPT-2, GPT-NeoX,
-    Llama, Mistral, Qwen3, BART, T5, PEGASUS, XLNet and Marian.
+    With --max-length or --attention the model itself is changed, as Longformer was made from RoBERTa; train it further
+    on long texts. Such a model is written in the format of nlpcli, unless --to says otherwise.
+
+    These families are supported: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, ModernBERT, MPNet, Longformer, BigBird,
+    GPT, GPT-2, GPT-NeoX, Llama, Mistral, Qwen3, BART, T5, PEGASUS, XLNet and Marian.
 
     A fine-tuned model is written as the class for its task, with its labels. For example, a BERT classifier becomes
     BertForSequenceClassification. A model for sentence similarity becomes a sentence-transformers folder.
@@ -59,6 +77,7 @@ def command(
       nlpcli convert --to huggingface runs/ende ende-hf/
       nlpcli convert opus-mt-en-de/ runs/opus
       nlpcli convert --to huggingface runs/classifier classifier-hf/
+      nlpcli convert roberta-base/ runs/long --max-length 4096 --attention longformer:512
       nlpcli convert --to word2vec runs/words words.txt
       nlpcli convert glove.6B.300d.txt runs/glove
     """
@@ -67,7 +86,7 @@ def command(
     target = out or folder
     if target is None:
         raise NlpcliError("no output folder is given", hint=f"add it: nlpcli convert {source} OUT")
-    done = convert(Conversion(source, target, to, allow_pickle, overwrite))
+    done = convert(Conversion(source, target, to, allow_pickle, overwrite, max_length, tuple(attention)))
     terminal.say(
         f"{done.out}: {done.model}, {counted(done.parameters, 'parameter')}, {counted(done.vocab_size, 'token')}"
     )

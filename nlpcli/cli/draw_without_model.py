@@ -1,9 +1,9 @@
-"""What `visualize-attention` draws without a model: where it comes from, and the formats that each drawing has."""
+"""What `visualize-attention` draws without a text: where it comes from, and the formats that each drawing has."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlpcli.cli import terminal
 from nlpcli.cli.attention_options import Options, useless
@@ -42,13 +42,17 @@ def draw_without_model(output: AttentionOutput, options: Options) -> None:
 
         _write_convolution(output, compare_convolution(value, seed=seed))
     else:
-        _draw_positions(output, subject, value, given)
+        _draw_positions(output, subject, value, options)
 
 
-def _draw_positions(output: AttentionOutput, subject: str, value: str, given: Any) -> None:
+def _draw_positions(output: AttentionOutput, subject: str, value: str, options: Options) -> None:
     """Who may look at whom, or how positions are encoded."""
-    from nlpcli.commands.visualize_attention.write_figures import pattern_attention, position_matrix
+    from nlpcli.commands.visualize_attention.write_figures import learned_matrix, pattern_attention, position_matrix
 
+    given = options.drawing
+    if options.positions_of_model:
+        _write_matrix(output, learned_matrix(options.reading["--model"], given["--length"], say=terminal.say))
+        return
     length, causal = given["--length"] or _LENGTH, given["--causal"]
     if subject == "--pattern":
         output.write(iter([pattern_attention(value, length, causal=causal, seed=given["--seed"] or 0)]))

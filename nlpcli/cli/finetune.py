@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
-from nlpcli.cli import shell_completion, suite_options, terminal, training_options
+from nlpcli.cli import forecast_output, shell_completion, suite_options, terminal, training_options
 from nlpcli.cli.convention import LABELED_LINES
 from nlpcli.cli.multiple_values import Spreading
 
 if TYPE_CHECKING:
-    from nlpcli.runs.training_run import Request
+    from nlpcli.runs.training_request import Request
 
 _TRAIN = (
     "Training examples: TSV, CSV, JSON lines, CoNLL or SQuAD files; for translation two parallel files, SOURCE TARGET."
@@ -27,6 +27,9 @@ class Command(Spreading):
         ("suite", "mixture"),
         ("mixture", "train"),
         ("resume", "fresh"),
+        ("resume", "dry_run"),
+        ("suite", "dry_run"),
+        ("seeds", "dry_run"),
     )
     needed: ClassVar = {"only": ("suite",)}
 
@@ -163,6 +166,7 @@ def command(
     fresh: bool = typer.Option(
         False, "--fresh", help="Start from random weights; use only the architecture and the tokenizer of --model."
     ),
+    dry_run: bool = forecast_output.DRY_RUN,
     seeds: int = typer.Option(
         None,
         "--seeds",
@@ -204,8 +208,9 @@ def command(
     device: str = training_options.DEVICE,
     precision: str = training_options.PRECISION,
     threads: int = training_options.THREADS,
+    processes: int = training_options.PROCESSES,
     json: bool = training_options.JSON,
-) -> None:
+) -> int | None:
     """Train a model for a task on labeled examples.
 
     \b
@@ -224,21 +229,31 @@ def command(
     ignored, and training stops at the first of your limits that is reached.
     """
     given = dict(locals())
+    single = "--suite" if suite else "--seeds" if seeds else "--dry-run" if dry_run else None
+    status = training_options.launched(processes, alone=single)
+    if status is not None:
+        return status
     from nlpcli.runs.finetuning.finetune import finetune, use_of
-    from nlpcli.runs.training_requests import finetuning_request, suite_request
+    from nlpcli.runs.request_from_options import finetuning_request, suite_request
 
     line = training_options.command_line()
     if suite is not None:
         suite_options.finetune(given, lambda kind: suite_request(given, kind, command=line))
-        return
+        return None
     suite_options.refuse_only(only)
     request = finetuning_request({**given, "task": task or task_name}, command=line, say=terminal.say)
-    with training_options.watched("finetune") as watcher:
+    with training_options.watched("finetune", seeds=seeds) as watcher:
         if seeds is not None:
             _seeds(request, seeds, watcher, json=json)
-            return
+            return None
+        if dry_run:
+            from nlpcli.runs.run_forecast import forecast
+
+            forecast_output.write(forecast(request, watcher, finetunes=True), json=json)
+            return None
         run, outcome = finetune(request, watcher)
     training_options.report(run, outcome, json=json, use=use_of(run))
+    return None
 
 
 def _seeds(request: Request, count: int, watcher: training_options.Watcher, *, json: bool) -> None:

@@ -37,6 +37,7 @@ def command(
         None,
         "--length",
         min=1,
+        max=1_000_000,
         help="For a model: sequence length in tokens for which FLOPs (floating-point operations) are counted. "
         "Default: 128.",
     ),
@@ -44,6 +45,12 @@ def command(
         False,
         "--weights",
         help="For a model: list each weight with its shape, data type, mean, standard deviation, minimum and maximum.",
+    ),
+    verify: bool = typer.Option(
+        False,
+        "--verify",
+        help="For a trained model: compute the parts of its signature again, from its files and the training data. "
+        "Exit with status 1 if one differs.",
     ),
     text: list[str] = typer.Option(
         [],
@@ -110,10 +117,10 @@ def command(
                                  languages=languages)  # fmt: skip
             from nlpcli.commands.inspect import inspect
 
-            found = inspect(paths[0], as_kind=as_kind, length=length, weights=weights, text=text, show=show,
-                            limit=limit, on_line=count)  # fmt: skip
+            found = inspect(paths[0], as_kind=as_kind, length=length, weights=weights, verify=verify,
+                            text=text, show=show, limit=limit, on_line=count)  # fmt: skip
         else:
-            _refuse_single_options(paths, as_kind=as_kind, length=length, weights=weights, text=text)
+            _refuse_single_options(paths, as_kind=as_kind, length=length, weights=weights, verify=verify, text=text)
             from nlpcli.commands.inspect.parallel_report import Corpus, inspect_parallel
 
             corpus = Corpus((paths[0], paths[1]), dev=dev, test=test, tokenizer=tokenizer,
@@ -124,7 +131,7 @@ def command(
         terminal.write_json(found.as_dict())
     else:
         _write(found)
-    return int(strict and found.has_problems)
+    return int((strict or verify) and found.has_problems)
 
 
 def _refuse_pair_options(**given: object) -> None:

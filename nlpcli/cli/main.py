@@ -10,9 +10,10 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn, TextIO
 
-from nlpcli.errors import ExitStatus, NlpcliError, RunFailed, nearest
+from nlpcli.errors import ExitStatus, Interruption, NlpcliError, RunFailed, interrupt_status, nearest
 from nlpcli.escaping import HINT, sentence
 
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
@@ -47,6 +48,9 @@ _SENTENCES = {
 }
 """Sentences of Typer about a call, as patterns, and what is reported instead."""
 
+_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+"""The words of torch's allocator for the CPU, and of C++."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -59,15 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # OpenMP's spinning barriers slow every process on a busy machine; the choice must stand before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if whole_process and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         status = _status_of(arguments)
     finally:
         if whole_process:
-            # Nothing is left to save: from here on Ctrl-C just ends the process, without a traceback.
+            # Nothing is left to save: from here on a signal just ends the process, without a traceback.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if whole_process and status == ExitStatus.INTERRUPTED:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if whole_process and status in (ExitStatus.INTERRUPTED, ExitStatus.TERMINATED):
         _leave(status)
     return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a command as Ctrl-C does: what has to be tidied up is."""
+    raise Interruption(number)
 
 
 def _leave(status: int) -> NoReturn:
@@ -85,16 +97,27 @@ def _status_of(arguments: list[str]) -> int:
             from nlpcli.cli.terminal import prepare_streams
 
             prepare_streams()
+            _let_first_process_talk()
             status = _run(arguments)
             sys.stdout.flush()
             return status
         except BaseException as error:
             return _tell(error, arguments)
-    except KeyboardInterrupt:  # a second Ctrl-C while the first was being answered
-        return ExitStatus.INTERRUPTED
+    except KeyboardInterrupt as error:  # a second Ctrl-C while the first was being answered
+        return interrupt_status(error)
     except OSError:  # nobody listens on stderr
         _drop(sys.stderr)
         return ExitStatus.FAILED
+
+
+def _let_first_process_talk() -> None:
+    """Of several processes that run a command together, the others write nothing but their errors."""
+    from nlpcli.training.distributed.environment import process_count, process_rank
+
+    if process_count() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its advice on unused parameters is not for users
+    if process_rank():
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _run(arguments: list[str]) -> int:
@@ -126,11 +149,18 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         _drop_unwritable()
         if sys.stderr.isatty():
             print(file=sys.stderr)  # past the ^C that the terminal shows
-        return ExitStatus.INTERRUPTED
+        return interrupt_status(error)
     shown = _in_words(error, arguments)
+    who = ""
+    if getattr(sys.stderr, "name", None) == os.devnull:  # one of several processes, see above
+        from nlpcli.training.distributed.environment import have_met, process_rank
+
+        if type(error).__name__ == "PeerLost" or not have_met():  # the first process has the same to say
+            return shown.status
+        sys.stderr, who = sys.__stderr__, f"process {process_rank()}: "
     _show_traceback(error)
     _drop_unwritable()
-    print(f"nlpcli: {sentence(shown.message)}", file=sys.stderr)
+    print(f"nlpcli: {who}{sentence(shown.message)}", file=sys.stderr)
     if shown.hint:
         print(f"  hint: {sentence(shown.hint, HINT)}", file=sys.stderr)
     return shown.status
@@ -161,7 +191,7 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
     if isinstance(error, RecursionError):
         return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or "can't allocate memory" in str(error):  # the words of torch's allocator for the CPU
+    if no_memory or any(words in str(error) for words in _NO_MEMORY):
         return RunFailed("there is not enough memory", hint="use smaller batches or a smaller model")
     text = " ".join(str(error).split())
     return RunFailed(

@@ -49,6 +49,7 @@ def command(
     ),
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
+    processes: int = shared_options.PROCESSES,
 ) -> None:
     """Predict with a fine-tuned model: one output line for each example, in the same order.
 
@@ -92,6 +93,7 @@ def command(
         line_buffered=line_buffered or ("-" in names and sys.stdin is not None and sys.stdin.isatty()),
         device=device,
         threads=threads,
+        processes=processes,
     )
     if "-" in names:
         terminal.announce_stdin()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import typer
 
-from nlpcli.cli import shell_completion, terminal, training_options
+from nlpcli.cli import forecast_output, shell_completion, terminal, training_options
 from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD
 from nlpcli.cli.multiple_values import Spreading
 
@@ -22,6 +22,8 @@ class Command(Spreading):
         ("objective_name", "objective"),
         ("model", "preset"),
         ("resume", "show"),
+        ("resume", "dry_run"),
+        ("show", "dry_run"),
     )
 
 
@@ -106,6 +108,7 @@ def command(
         metavar="N",
         help="Print N training examples (inputs and targets) and exit without training.",
     ),
+    dry_run: bool = forecast_output.DRY_RUN,
     config: Path = training_options.CONFIG,
     overrides: list[str] = training_options.SET,
     tokenizer: Path = training_options.TOKENIZER,
@@ -122,8 +125,9 @@ def command(
     device: str = training_options.DEVICE,
     precision: str = training_options.PRECISION,
     threads: int = training_options.THREADS,
+    processes: int = training_options.PROCESSES,
     json: bool = training_options.JSON,
-) -> None:
+) -> int | None:
     """Train a model on raw text with a self-supervised objective.
 
     \b
@@ -141,16 +145,25 @@ def command(
     --config and in the preset are ignored, and training stops at the first of your limits that is reached.
     """
     given = {**locals(), "objective": objective or objective_name}
+    status = training_options.launched(processes, alone="--show" if show else "--dry-run" if dry_run else None)
+    if status is not None:
+        return status
     from nlpcli.runs.pretraining import pretrain as recipe
-    from nlpcli.runs.training_requests import pretraining_request
+    from nlpcli.runs.request_from_options import pretraining_request
 
     request = pretraining_request(given, command=training_options.command_line(), say=terminal.say)
-    with training_options.watched("pretrain") as watcher:
+    with training_options.watched("pretrain", trains=show is None) as watcher:
         if show is not None:
             _print(recipe.show(request, show, watcher), json=json)
-            return
+            return None
+        if dry_run:
+            from nlpcli.runs.run_forecast import forecast
+
+            forecast_output.write(forecast(request, watcher, finetunes=False), json=json)
+            return None
         run, outcome = recipe.pretrain(request, watcher)
     training_options.report(run, outcome, json=json, use=recipe.use_of(run))
+    return None
 
 
 _STYLES = {"text": "", "special": "bold cyan", "changed": "bold red"}

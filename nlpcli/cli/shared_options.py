@@ -47,3 +47,11 @@ NO_REPEAT_NGRAM = typer.Option(
     help="Never generate the same n-gram of N tokens twice; 0 means no limit. Default: 0.",
 )
 JSON_AS_FORMAT = typer.Option(False, "--json", help="The same as --format json.")
+PROCESSES = typer.Option(
+    1,
+    "--processes",
+    min=1,
+    max=1024,
+    help="Divide the input among N processes of this machine, each with a copy of the model. The output is in "
+    "the same order.",
+)

@@ -13,7 +13,7 @@ from nlpcli.cli import terminal, training_options
 if TYPE_CHECKING:
     from nlpcli.commands.evaluate import Evaluating
     from nlpcli.runs.suites.suite import SuiteReport
-    from nlpcli.runs.training_run import Request
+    from nlpcli.runs.training_request import Request
 
 _SET_BY_SUITE = (
     "task", "task_name", "dev", "text", "text2", "label", "choices", "format", "header", "objective", "prefix",
@@ -36,9 +36,9 @@ def finetune(given: Mapping[str, Any], request_for: Callable[[str], Request]) ->
     Raises: NlpcliError for a wrong call, RunFailed when a task could not be learnt, after the others were.
     """
     from nlpcli.errors import NlpcliError, RunFailed
+    from nlpcli.runs.request_from_options import tell_suite_model
     from nlpcli.runs.suites.suite import choose_folder, evaluate_suite, finetune_suite
     from nlpcli.runs.task_evaluation import Evaluating
-    from nlpcli.runs.training_requests import tell_suite_model
 
     name, folder = given["suite"], _folder(given)
     out = given["out"] or choose_folder(name)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from nlpcli.config.counting import counted
-from nlpcli.escaping import printable, sentence
+from nlpcli.escaping import printable, printable_lines, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,16 +54,60 @@ _LEAST_LAST = 30  # columns of a table's last column, below which it has lines o
 # --- results -----------------------------------------------------------------------------------------------------
 
 
-def stdout() -> TextIO:
-    """The stream for results; text in it is UTF-8 with LF."""
-    return sys.stdout
+class Results(Protocol):
+    """Where results go."""
+
+    def write(self, text: str, /) -> int:
+        """Writes `text`."""
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        """Writes each of `lines`, which have their line ends."""
+
+    def flush(self) -> None:
+        """Hands on what was written."""
+
+    def isatty(self) -> bool:
+        """Whether a person looks at it."""
+
+
+class _ForAPerson:
+    """Standard output that is a terminal: what could steer it is spelled out, and lines end as they do."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.flush = stream.flush
+
+    def write(self, text: str, /) -> int:
+        self._stream.write(printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def isatty(self) -> bool:
+        return True
+
+
+def stdout() -> Results:
+    """The stream for results; text in it is UTF-8 with LF.
+
+    It is data for the next program and passed on as it is, unless standard output is a terminal.
+    """
+    return _ForAPerson(sys.stdout) if sys.stdout.isatty() else sys.stdout
 
 
 def write_line(text: str = "", *, flush: bool = False) -> None:
-    """One line of results on stdout, as it is: data for the next program."""
-    sys.stdout.write(text + "\n")
+    """One line of results on stdout, see `stdout`."""
+    stdout().write(text + "\n")
     if flush:
         sys.stdout.flush()
+
+
+def write_colored(text: str) -> None:
+    """Text on stdout as it is, with codes for colors; what comes from an input must be printable in it."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_report(text: str = "") -> None:

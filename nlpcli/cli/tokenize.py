@@ -6,9 +6,10 @@ from pathlib import Path
 
 import typer
 
-from nlpcli.cli import shell_completion, terminal
+from nlpcli.cli import shared_options, shell_completion, terminal
 from nlpcli.cli.convention import DOCUMENTS, JSON_FIELD, OUT_FILE, STANDARD_INPUT, Command
 from nlpcli.config.counting import counted
+from nlpcli.errors import NlpcliError
 
 app = typer.Typer(no_args_is_help=False)
 
@@ -149,6 +150,7 @@ def encode(
     ),
     seed: int = typer.Option(0, "--seed", help="Random seed for --sampling."),
     line_buffered: bool = _LINE_BUFFERED,
+    processes: int = shared_options.PROCESSES,
     json: bool = typer.Option(
         False, "--json", help="Write one JSON object for each line, with the text and the ids or tokens."
     ),
@@ -164,9 +166,15 @@ def encode(
     from nlpcli.runs.open_tokenizer import open_tokenizer
 
     tokenizer = open_tokenizer(directory)
-    lines = recipe.encode_lines(
-        tokenizer, _inputs(files), form=form, sampling=sampling, seed=seed, line_buffered=line_buffered
-    )
+    if processes > 1:
+        if sampling or line_buffered:
+            other = "--sampling" if sampling else "--line-buffered"
+            raise NlpcliError(f"--processes and {other} can't be used together", hint="leave one of them out")
+        lines = recipe.encode_in_processes(directory, _inputs(files), form=form, processes=processes)
+    else:
+        lines = recipe.encode_lines(
+            tokenizer, _inputs(files), form=form, sampling=sampling, seed=seed, line_buffered=line_buffered
+        )
     for text, symbols in lines:
         if json:
             terminal.write_json({"text": text, form: symbols})

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from nlpcli.cli import shared_options, terminal
+from nlpcli.errors import NlpcliError
 
 if TYPE_CHECKING:
     from nlpcli.training.checkpoint import Progress
-    from nlpcli.training.training_loop import Outcome
+    from nlpcli.training.trainer_values import Outcome
 
 CONFIG = typer.Option(
     None,
@@ -79,7 +80,33 @@ PRECISION = typer.Option(
     help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
 )
 THREADS = shared_options.THREADS
+PROCESSES = typer.Option(
+    None,
+    "--processes",
+    min=1,
+    max=1024,
+    help="Train with N processes of this machine, one for each GPU, or for a share of the CPU cores. They compute the "
+    "steps of one process together (docs/scaling.md).",
+)
 JSON = typer.Option(False, "--json", help="At the end, print the folder of the run and its results as JSON.")
+
+
+def launched(count: int | None, *, alone: str | None = None) -> int | None:
+    """Runs this very call in `count` processes. Returns: the exit status; None where the call continues here.
+
+    alone: an option of the call that is for one process. Raises: NlpcliError where processes are started already.
+    """
+    from nlpcli.training.distributed.environment import process_count
+    from nlpcli.training.distributed.launcher import launch
+
+    there = process_count()
+    if alone is not None and max(there, count or 1) > 1:
+        raise NlpcliError(f"{alone} can't be used with several processes", hint=f"leave out --processes or {alone}")
+    if there > 1 and count not in (None, there):
+        raise NlpcliError(f"--processes {count} is given to one of {there} processes", hint="leave out --processes")
+    if there > 1 or count is None or count == 1:
+        return None
+    return launch(sys.argv[1:], count, terminal.say)
 
 
 def command_line() -> str:
@@ -97,7 +124,6 @@ class Watcher:
         self._bar: terminal.Progress | None = None
         self._place = (0.0, "")  # the share of the run that is done, and its step
         self._steps: dict[str, int] = {}  # of each part of an evaluation, as the one before had them
-        self.saved = False
 
     def note(self, text: str) -> None:
         terminal.say(text)
@@ -133,7 +159,6 @@ class Watcher:
 
     def stopped(self, progress: Progress, reason: str) -> None:
         self.close()
-        self.saved = True
         terminal.say(f"stopped after step {progress.step:,}, {terminal.duration(progress.seconds)}: {reason}")
 
     def close(self) -> None:
@@ -141,10 +166,13 @@ class Watcher:
 
 
 @contextmanager
-def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
+def watched(
+    command: str, again: str | None = None, *, seeds: int | None = None, trains: bool = True
+) -> Iterator[Watcher]:
     """A watcher for one run of `nlpcli COMMAND`; an interrupt shows the command that resumes the run.
 
-    again: that command, where it does not resume the run that was interrupted.
+    again: that command, where it does not resume the run that was interrupted. seeds: of the runs that are one call;
+    each has a folder below that of all. trains: whether anything is to be resumed.
     """
     from nlpcli.data.progress import following
 
@@ -154,12 +182,19 @@ def watched(command: str, again: str | None = None) -> Iterator[Watcher]:
             yield watcher
     except KeyboardInterrupt:
         watcher.close()
-        if watcher.saved:
-            own = f"nlpcli {command} --resume --out {shlex.quote(str(watcher.run))}"
-            terminal.say(f"resume with: {again or own}")
+        if trains and watcher.run is None:
+            terminal.say(f"training had not begun; start it with: {again or command_line()}")
+        elif trains:
+            terminal.say(f"resume with: {again or _resuming(command, watcher.run, seeds)}")
         raise
     finally:
         watcher.close()
+
+
+def _resuming(command: str, run: Path | None, seeds: int | None) -> str:
+    folder = run.parent if run is not None and seeds is not None else run
+    more = "" if seeds is None else f" --seeds {seeds}"
+    return f"nlpcli {command} --resume{more} --out {shlex.quote(str(folder))}"
 
 
 def report(run: Path, outcome: Outcome, *, json: bool, use: str) -> None:
@@ -167,7 +202,7 @@ def report(run: Path, outcome: Outcome, *, json: bool, use: str) -> None:
     terminal.say(f"best checkpoint: {outcome.kept}, in {run}")
     terminal.say(f"use it: {use}")
     if json:
-        from nlpcli.runs.training_run import record_of
+        from nlpcli.runs.train import record_of
 
         terminal.write_json(record_of(run, outcome))
     else:

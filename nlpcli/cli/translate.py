@@ -29,6 +29,7 @@ class Command(convention.Command):
         ("sample", "coverage_penalty"),
         ("sample", "beam_patience"),
         ("target_prefix", "target_prefix_file"),
+        ("line_buffered", "processes"),
     )
     needed: ClassVar = {
         **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "seed"), ("sample",)),
@@ -174,6 +175,7 @@ def command(
     ),
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
+    processes: int = shared_options.PROCESSES,
 ) -> None:
     """Translate text with a translation model: one output line for each input line, in the same order.
 
@@ -238,6 +240,7 @@ def command(
         line_buffered=line_buffered or ("-" in files and sys.stdin is not None and sys.stdin.isatty()),
         device=device,
         threads=threads,
+        processes=processes,
     )
     if "-" in job.files:
         terminal.announce_stdin()

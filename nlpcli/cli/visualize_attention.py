@@ -158,8 +158,8 @@ def command(
         "--pattern",
         metavar="PATTERN",
         help="Draw an attention mask, such as window:4+global:1. Parts are full, causal, prefix:N, window:N, "
-        "dilated:N:D, "
-        "global:N, random:N, random-past:N, blockwise:N, strided:N and fixed:N; + means 'or', & means 'and'. "
+        "restricted:N, dilated:N:D, global:N, global-random:N, random:N, random-past:N, blockwise:N, strided:N and "
+        "fixed:N; + means 'or', & means 'and'. "
         "docs/figures.md describes them. This needs no model.",
     ),
     positions: str = typer.Option(
@@ -167,8 +167,9 @@ def command(
         "--positions",
         metavar="NAME",
         help="Draw positional encodings: sinusoidal (sines and cosines alternate), sinusoidal-halves (first all sines, "
-        "then "
-        "all cosines, as in Marian and PEGASUS), rotary (RoPE) or relative (the buckets of T5). This needs no model.",
+        "then all cosines, as in Marian and PEGASUS), rotary (RoPE), transformer-xl (sines and cosines of the "
+        "distance), relative (the buckets of T5), alibi (a number for each distance), or learned (the vectors of "
+        "--model). This needs no text, and a model for learned ones only.",
     ),
     explain: str = typer.Option(
         None,
@@ -200,7 +201,11 @@ def command(
         "(Cordonnier et al. 2020). This needs no model.",
     ),
     length: int = typer.Option(
-        None, "--length", min=1, help="For --pattern and --positions: number of tokens. Default: 32."
+        None,
+        "--length",
+        min=1,
+        help="For --pattern and --positions: number of tokens. Default: 32; for --positions learned: all "
+        "that the model has vectors for.",
     ),
     causal: bool = typer.Option(
         False,

@@ -11,7 +11,7 @@ import numpy as np
 from nlpcli.config.counting import counted
 from nlpcli.config.optional_packages import optional
 from nlpcli.data.open_text import STDIN
-from nlpcli.data.vector_files import finite_vectors, unit
+from nlpcli.data.vector_files import finite_vectors, unit_float32
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows
@@ -77,7 +77,7 @@ def cluster(job: Clustering, *, say: Callable[[str], None], warn: Callable[[str]
     texts, vectors = _read(job, say=say, warn=warn)
     if not texts:
         raise NlpcliError(f"there are no lines to cluster in {', '.join(job.files)}")
-    rows = unit(vectors.astype(np.float32))
+    rows = unit_float32(vectors)
     labels = _k_means(rows, job.k, job.seed) if job.k is not None else _joined(rows, job)
     return _ordered(texts, rows, labels)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.files import new_directory
+from nlpcli.config.files import new_directory, real_path
 from nlpcli.config.leftovers import is_free
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
@@ -22,6 +22,8 @@ class Conversion:
     """From the folder `source` to the folder `out`, in the form `to`; None: in the form that `source` doesn't have.
 
     source may be a file of word vectors; with `to` word2vec, out is one.
+    max_length, attention: changes of the model (`nlpcli.models.length_and_attention`), which is ours then unless `to`
+    says otherwise.
     allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
     """
 
@@ -30,6 +32,13 @@ class Conversion:
     to: str | None = None
     allow_pickle: bool = False
     overwrite: bool = False
+    max_length: int | None = None
+    attention: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether the model is changed, and not only its form."""
+        return self.max_length is not None or bool(self.attention)
 
 
 @dataclass(frozen=True)
@@ -53,15 +62,21 @@ def convert(job: Conversion) -> Converted:
     from nlpcli.models.model_folder import save_model, unshared
 
     theirs = is_huggingface(job.source) or job.source.is_file()
-    form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs else HUGGINGFACE)
+    form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs or job.changes else HUGGINGFACE)
     if form not in FORMS:
         raise unknown("value of --to", form, FORMS)
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
     if form == WORD2VEC:
+        if job.changes:
+            raise NlpcliError("--max-length and --attention have no effect on a file of word vectors")
         return _vectors_file(job)
     replace = _may_replace(job)
     loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
+    if job.changes:
+        from nlpcli.models.length_and_attention import with_length_and_attention
+
+        loaded = with_length_and_attention(loaded, max_length=job.max_length, attention=job.attention)
     info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
     weights = unshared(loaded.model.state_dict())
     model: str = loaded.config.kind
@@ -120,7 +135,7 @@ def _may_replace(job: Conversion) -> bool:
         return False
     if not job.out.is_dir():
         raise NlpcliError(f"{job.out} is a file, not a folder", hint="name another folder")
-    if job.out.resolve() == job.source.resolve():
+    if real_path(job.out) == real_path(job.source):
         raise NlpcliError(f"{job.out} is the folder of the model itself", hint="name another folder")
     if is_free(job.out):
         return True

@@ -16,7 +16,7 @@ from nlpcli.config.files import write_atomic
 from nlpcli.config.leftovers import is_free
 from nlpcli.data.readers import read_lines
 from nlpcli.data.sample_data import sample_file
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import Interruption, NlpcliError
 
 SOURCE, TARGET = "en", "de"
 SPLITS = ("train", "dev", "test")
@@ -52,7 +52,9 @@ class Step:
             )
             try:
                 return process.wait()
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
+                if isinstance(error, Interruption):  # sent to this process alone, as SIGTERM is
+                    process.terminate()
                 _end(process)
                 raise
 

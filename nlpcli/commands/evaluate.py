@@ -36,7 +36,7 @@ def evaluate(job: Evaluating, *, say: Callable[[str], None], warn: Callable[[str
     check_columns(task, job.columns)
     _check_confusion(task, job)
     applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=cuts)
-    columns = columns_of(applied.loaded.info, job.columns, job.format)
+    columns = columns_of(applied.loaded, job.columns, job.format)
     read = (read_labelled(applied.task, name, columns, warn, learnt=False) for name in job.data)
     examples = list(itertools.chain.from_iterable(read))
     if not examples:

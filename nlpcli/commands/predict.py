@@ -14,6 +14,7 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import locate_task
 from nlpcli.runs.finetuning.example_reading import check_columns, has_text
 from nlpcli.runs.task_model import WINDOW, Applied, columns_of, open_task, task_class
+from nlpcli.runs.worker_processes import device_of, in_processes
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example
@@ -52,6 +53,7 @@ class Predicting:
     line_buffered: bool = False
     device: str = "auto"
     threads: int | None = None
+    processes: int = 1
 
 
 def predict(
@@ -66,9 +68,44 @@ def predict(
     """
     if list(job.files).count(STDIN) > 1:
         raise NlpcliError("standard input can be read only once")
+    if job.processes > 1 and not job.line_buffered:
+        yield from _in_processes(job, say=say, warn=warn)
+        return
     predictor = Predictor(job, say=say, warn=warn)
     for window in predictor.windows(read_unlabelled(predictor.applied, job, say=say)):
         yield predictor.applied.task, window
+
+
+def _in_processes(
+    job: Predicting, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[tuple[Any, list[tuple[Example, dict]]]]:
+    """As `predict`, by several processes, each of which predicts whole windows. The model here only reads examples."""
+    reader = Predictor(replace(job, device="cpu"), say=say, warn=warn)
+    job = replace(job, model=reader.applied.loaded.path)
+    examples = read_unlabelled(reader.applied, job, say=say)
+    windows = iter(lambda: list(islice(examples, WINDOW)), [])
+    for window, warnings in in_processes(windows, _PredictionWork(job), job.processes):
+        for warning in warnings:
+            warn(warning)
+        yield reader.applied.task, window
+
+
+@dataclass(frozen=True)
+class _PredictionWork:
+    """Predicts windows of examples; gives warnings with them."""
+
+    job: Predicting
+
+    def open(self, number: int, threads: int) -> Callable[[list[Example]], Any]:
+        warnings: list[str] = []
+        job = replace(self.job, device=device_of(self.job.device, number), threads=self.job.threads or threads)
+        predictor = Predictor(job, say=lambda text: None, warn=warnings.append)
+
+        def predict_window(window: list[Example]) -> tuple[list[tuple[Example, dict]], list[str]]:
+            warnings.clear()
+            return predictor.window(window), list(warnings)
+
+        return predict_window
 
 
 class Predictor:
@@ -94,10 +131,14 @@ class Predictor:
         """Examples with their predictions, {} for those without text, in the portions in which they are ready."""
         rest = iter(examples)
         while window := list(islice(rest, 1 if self._job.line_buffered else WINDOW)):
-            texts = [example for example in window if has_text(example)]
-            predictions = iter(self.applied.predict(texts, batch_tokens=self._job.batch_tokens))
-            yield [(example, next(predictions) if has_text(example) else {}) for example in window]
-            self._cut.clear()
+            yield self.window(window)
+
+    def window(self, window: Sequence[Example]) -> list[tuple[Example, dict]]:
+        """Examples that are read together, with their predictions."""
+        self._cut.clear()
+        texts = [example for example in window if has_text(example)]
+        predictions = iter(self.applied.predict(texts, batch_tokens=self._job.batch_tokens))
+        return [(example, next(predictions) if has_text(example) else {}) for example in window]
 
     def _on_cut(self, example: Example, room: int, tokens: int) -> None:
         if example.place not in self._cut:  # once, however many candidates stand beside a text
@@ -145,7 +186,7 @@ def read_unlabelled(applied: Applied, job: Predicting, *, say: Callable[[str], N
         if format == "lines":
             yield from parse_lines(applied.task, _lines(path))
             continue
-        columns = replace(columns_of(applied.loaded.info, job.columns, format), blank_lines=True)
+        columns = replace(columns_of(applied.loaded, job.columns, format), blank_lines=True)
         if note := separator_note(path, format):
             say(note)
         for example in applied.task.read(path, columns, labelled=False):

@@ -15,8 +15,8 @@ from nlpcli.config.files import new_directory
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.data.readers import read_lines
-from nlpcli.data.vector_files import finite_vectors, write_vectors
-from nlpcli.data.vector_index import EXACT, KINDS, make_index, unit
+from nlpcli.data.vector_files import finite_vectors, unit, write_vectors
+from nlpcli.data.vector_index import EXACT, KINDS, make_index
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.embedder import Embedder, Vectors
 from nlpcli.runs.embedding_inputs import Embedding, check_files, fitted, read_texts, tell_cut, windows

@@ -182,8 +182,40 @@ def encode_lines(
     rng = np.random.default_rng(seed)
     lines_of_files = (line for path in files for line in read_lines(path))
     for lines in _batches(lines_of_files, 1 if line_buffered else _BATCH):
-        for line, ids in zip(lines, tokenizer.encode(lines, sampling=sampling, rng=rng), strict=True):
-            yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
+        yield from _encoded(tokenizer, lines, tokenizer.encode(lines, sampling=sampling, rng=rng), form)
+
+
+def encode_in_processes(
+    directory: Path, files: Sequence[str], *, form: str, processes: int
+) -> Iterator[tuple[str, list[int] | list[str]]]:
+    """As `encode_lines` without sampling, with the tokenizer in `directory`, by several processes."""
+    from nlpcli.runs.worker_processes import in_processes
+
+    _check_form(form)
+    for lines in in_processes(_batches(_lines_of(files), _BATCH), _EncodingWork(directory, form), processes):
+        yield from lines
+
+
+@dataclass(frozen=True)
+class _EncodingWork:
+    """Encodes batches of lines."""
+
+    directory: Path
+    form: str
+
+    def open(self, number: int, threads: int) -> Callable[[list[str]], list[tuple[str, list[int] | list[str]]]]:
+        from nlpcli.runs.open_tokenizer import open_tokenizer
+
+        tokenizer = open_tokenizer(self.directory)
+        return lambda lines: list(_encoded(tokenizer, lines, tokenizer.encode(lines), self.form))
+
+
+def _encoded(
+    tokenizer: Tokenizer, lines: Sequence[str], found: Sequence[Sequence[int]], form: str
+) -> Iterator[tuple[str, list[int] | list[str]]]:
+    """Lines with their ids, which were found, or tokens."""
+    for line, ids in zip(lines, found, strict=True):
+        yield line, list(ids) if form == "ids" else [tokenizer.id_to_piece(id_) for id_ in ids]
 
 
 def _lines_of(files: Sequence[str]) -> Iterator[str]:

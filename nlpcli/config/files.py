@@ -213,7 +213,7 @@ def new_directory(path: Path, *, replace: bool | Callable[[], bool] = False) -> 
                 elif entry.is_dir():
                     sync_directory(entry)
             sync_directory(aside)
-            _put_in_place(aside, Path(os.path.realpath(path)) if path.is_symlink() else path, may_replace)
+            _put_in_place(aside, real_path(path) if path.is_symlink() else path, may_replace)
         sync_directory(path.parent)
 
 
@@ -268,6 +268,27 @@ def check_regular(path: Path) -> None:
     """Raises: NlpcliError for a pipe or a device, which would be read forever, where a file with content belongs."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise NlpcliError(f"{path}: this is a pipe or a device, but a regular file is needed here")
+
+
+_LARGEST = 2**30  # bytes of a file that is read as a whole; the largest vocabularies have some ten million
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file that belongs to a folder of a model or a run.
+
+    Raises: NlpcliError for a pipe, a device and a file of more than 1 GiB, OSError for what can't be read.
+    """
+    check_regular(path)
+    size = os.stat(path).st_size
+    if size > _LARGEST:
+        raise NlpcliError(f"{path}: the file has {size:,} bytes, but a file of this kind can have at most {_LARGEST:,}")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def real_path(path: Path) -> Path:
+    """`path` as an absolute one without links; links in a circle stay, for which `Path.resolve` may raise."""
+    return Path(os.path.realpath(path))
 
 
 def sha256_file(path: Path) -> str:

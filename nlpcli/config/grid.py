@@ -166,7 +166,7 @@ def load_grid(path: Path | str) -> GridConfig:
 
     Raises: NlpcliError for what can't be read, is unknown or contradicts itself.
     """
-    data = load_yaml(Path(path))
+    data = load_yaml(Path(path), pipe=True)
     grid = parse(GridConfig, data, str(path))
     if not grid.name:
         grid = grid.model_copy(update={"name": Path(path).stem})

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -95,11 +96,11 @@ def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 @contextmanager
-def temporary_folder(path: Path) -> Iterator[Path]:
+def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
     """A new folder beside `path`, locked; whoever fills it renames it, otherwise it is gone afterwards."""
 
     def create(aside: Path) -> int | None:
-        os.mkdir(aside)
+        os.mkdir(aside, mode)
         if not hasattr(os, "O_DIRECTORY"):
             return None
         return os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -111,6 +112,18 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """A new folder below `$TMPDIR` that only this user can read and that is gone afterwards.
+
+    What killed processes left under the same name is swept.
+    """
+    place = Path(tempfile.gettempdir(), name)
+    sweep(place.parent, name)
+    with temporary_folder(place, 0o700) as folder:
+        yield folder
 
 
 def _create(path: Path, create: Callable[[Path], _Handle]) -> tuple[_Handle, Path]:

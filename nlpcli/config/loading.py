@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from nlpcli.config.files import check_regular
 from nlpcli.config.numbers import parse_int
 from nlpcli.config.setting_errors import mistake
 from nlpcli.errors import NlpcliError
@@ -146,8 +147,13 @@ def _from_yaml(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises: NlpcliError with file and line when it can't be read as one."""
+def load_yaml(path: Path, *, pipe: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises: NlpcliError with file and line when it can't be read as one.
+
+    pipe: whether the file may be a pipe, as may one that the user names.
+    """
+    if not pipe:
+        check_regular(path)
     text = _text_of(Path(path), "YAML")
     try:
         data = _from_yaml(text)
@@ -198,6 +204,7 @@ def _text_of(path: Path, form: str) -> str:
 
 def load_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of settings. Raises: NlpcliError when it can't be read as one."""
+    check_regular(path)
     data = from_json(_text_of(Path(path), "JSON"), str(path))
     if not isinstance(data, dict):
         raise NlpcliError(f"{path}: the file must contain a JSON object, not {_value_of(data)}")

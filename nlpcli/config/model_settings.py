@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import PydanticKnownError
 
 from nlpcli.config.lazy_tables import LazyTable
@@ -113,6 +114,11 @@ class ModelConfig(Strict):
         raise NotImplementedError
 
     @property
+    def compiles(self) -> bool:
+        """Whether torch.compile can make a kernel of each layer."""
+        return True
+
+    @property
     def position_limit(self) -> int | None:
         """The most tokens that the model has positions for; None: no limit."""
         return None
@@ -143,13 +149,19 @@ class ModelConfig(Strict):
         return 0
 
     @property
+    def global_token_count(self) -> int:
+        """The learned vectors that an encoder's layers read before the text."""
+        return 0
+
+    @property
     def vocabulary_borders(self) -> Sequence[int]:
         """The ids at which the groups of an adaptive softmax begin; empty: a full softmax."""
         return ()
 
     @property
     def head_style(self) -> str | None:
-        """The kind of models after which a task's head is made, where the architecture says it: electra, modernbert."""
+        """The kind of models after which a task's head is made, where the architecture says it: electra, modernbert,
+        big_bird."""
         return None
 
     @property

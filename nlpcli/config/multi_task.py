@@ -94,4 +94,4 @@ def load_mixture(path: Path | str) -> MixtureConfig:
 
     Raises: NlpcliError for what can't be read, is unknown or contradicts itself.
     """
-    return parse(MixtureConfig, load_yaml(Path(path)), str(path))
+    return parse(MixtureConfig, load_yaml(Path(path), pipe=True), str(path))

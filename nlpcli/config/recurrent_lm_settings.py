@@ -7,25 +7,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.model_settings import CachedNumbers, ModelConfig
+from nlpcli.config.model_settings import CachedNumbers
 from nlpcli.config.quantities import Fraction, Layers, Size, SizeOrNone
+from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 from nlpcli.errors import NlpcliError
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class RecurrentLMConfig(ModelConfig):
+class RecurrentLMConfig(RecurrentLayersConfig):
     """A decoder of RNN, LSTM or GRU layers, which carries its state from segment to segment."""
 
     build: ClassVar = "nlpcli.models.recurrent_lm:RecurrentLM"
     has_memory: ClassVar[bool] = True
+    usual_widths: ClassVar[tuple[str, ...]] = ("d_hidden", "d_embedding")
 
     kind: Literal["decoder"] = Field("decoder", description="the model is a decoder")
-    cell: Literal["rnn", "lstm", "gru"] = Field("lstm", description="recurrent layers: Elman network, LSTM or GRU")
+    rnn_type: Literal["rnn", "lstm", "gru"] = Field("lstm", description="recurrent layers: Elman network, LSTM or GRU")
     decoder_layers: Layers = 2
     d_model: Size = Field(512, description="size of the top layer's states")
     d_hidden: Size | None = Field(None, description="size of the states of the layers below; null: d_model")
-    d_embedding: Size | None = Field(None, description="size of the embeddings; null: d_model")
     past_states: SizeOrNone = Field(
         0, description="number of the top layer's earlier states that attention reads; 0: no attention"
     )
@@ -52,15 +53,6 @@ class RecurrentLMConfig(ModelConfig):
     temporal_activation_regularization: Weight = Field(
         0.0, description="weight of the mean square of the changes of the top layer's states, in the same loss (TAR)"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _says_the_usual_width_in_one_way(cls, data: object) -> object:
-        if not isinstance(data, dict):
-            return data
-        width = data.get("d_model", cls.model_fields["d_model"].default)
-        usual = [name for name in ("d_hidden", "d_embedding") if data.get(name) == width]
-        return data | dict.fromkeys(usual)
 
     @model_validator(mode="after")
     def _widths_fit(self) -> RecurrentLMConfig:
@@ -100,11 +92,10 @@ class RecurrentLMConfig(ModelConfig):
     @property
     def layer_type(self) -> str:
         """See `ModelConfig.layer_type`."""
-        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.cell]
         sizes = self.widths
         widths = "" if len(set(sizes)) == 1 else f"; embeddings {sizes[0]}, states {', '.join(map(str, sizes[1:]))}"
         attends = f", attention to {self.past_states} past states (score {self.score})" if self.past_states else ""
-        return f"{cell}{attends}{widths}"
+        return f"{self.rnn_name}{attends}{widths}"
 
     @property
     def without_effect(self) -> frozenset[str]:
@@ -121,5 +112,5 @@ class RecurrentLMConfig(ModelConfig):
 
     def cached_numbers(self) -> CachedNumbers:
         """See `ModelConfig.cached_numbers`."""
-        states = sum(self.widths[1:]) * (2 if self.cell == "lstm" else 1)
+        states = sum(self.widths[1:]) * self.state_parts
         return CachedNumbers(window=states + self.past_states * self.d_model)

@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nlpcli.config.model_settings import CachedNumbers, ModelConfig
+from nlpcli.config.model_settings import CachedNumbers
 from nlpcli.config.quantities import Layers, Positive, Size
+from nlpcli.config.recurrent_layers_settings import RecurrentLayersConfig
 
 
-class RecurrentConfig(ModelConfig):
+class RecurrentConfig(RecurrentLayersConfig):
     """A recurrent encoder-decoder; defaults follow Bahdanau et al. 2015, but for its size."""
 
     build: ClassVar = "nlpcli.models.recurrent:RecurrentEncoderDecoder"
@@ -19,7 +20,6 @@ class RecurrentConfig(ModelConfig):
     text_summary: ClassVar[str] = "max"
 
     kind: Literal["encoder-decoder"] = Field("encoder-decoder", description="the model is an encoder-decoder")
-    rnn_type: Literal["rnn", "lstm", "gru"] = Field("gru", description="recurrent layers: Elman network, LSTM or GRU")
     d_embedding: Size | None = Field(
         None, description="size of the embeddings, and of the states that predict tokens; null: d_model"
     )
@@ -49,17 +49,10 @@ class RecurrentConfig(ModelConfig):
     )
     output_bias: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _says_the_usual_width_in_one_way(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("d_embedding") == data.get("d_model", 512):
-            return data | {"d_embedding": None}
-        return data
-
     @model_validator(mode="after")
     def _parts_fit(self) -> RecurrentConfig:
-        if self.bidirectional and self.d_model % 2:
-            raise ValueError(f"a bidirectional encoder needs an even d_model, not {self.d_model}")
+        if self.bidirectional:
+            self.check_halves()
         if self.decoder == "fixed-context":
             for name in ("attention_window", "hard_attention"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -76,10 +69,9 @@ class RecurrentConfig(ModelConfig):
     @property
     def layer_type(self) -> str:
         """See `ModelConfig.layer_type`."""
-        cell = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[self.rnn_type]
-        read = f"{'bidirectional ' * self.bidirectional}{cell} encoder"
+        read = f"{'bidirectional ' * self.bidirectional}{self.rnn_name} encoder"
         if self.decoder == "fixed-context":
-            return f"{read}, {cell} decoder without attention"
+            return f"{read}, {self.rnn_name} decoder without attention"
         kind = {"bahdanau": "Bahdanau's", "luong": "Luong's"}[self.decoder]
         how = [f"score {self.score}"]
         if self.attention_window != "global":
@@ -88,7 +80,7 @@ class RecurrentConfig(ModelConfig):
             how.append(f"hard, {self.hard_attention}")
         if self.decoder == "luong" and self.input_feeding:
             how.append("input feeding")
-        return f"{read}, {cell} decoder with {kind} attention ({', '.join(how)})"
+        return f"{read}, {self.rnn_name} decoder with {kind} attention ({', '.join(how)})"
 
     @property
     def samples_attention(self) -> bool:
@@ -112,7 +104,7 @@ class RecurrentConfig(ModelConfig):
 
     def cached_numbers(self) -> CachedNumbers:
         """See `ModelConfig.cached_numbers`. The state is that of the layers, and what is fed to the next step."""
-        state = self.decoder_layers * self.d_model * (2 if self.rnn_type == "lstm" else 1)
+        state = self.decoder_layers * self.d_model * self.state_parts
         if self.decoder == "fixed-context":
             return CachedNumbers(window=state + self.d_model)
         if self.decoder == "luong" and self.input_feeding:

@@ -156,6 +156,14 @@ class TrainingConfig(Strict):
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(
         1.0, description="gradients with a larger norm are scaled down to this norm; 0: no limit"
     )
+    non_finite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what is done at a step whose loss or gradient is not finite: stop the run, or skip the step (on a "
+        "GPU, skip makes the CPU wait for each step); the batch is written to the folder non-finite/ of the run",
+    )
+    max_loss: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="mean loss of a step above which non_finite applies as well; null: none"
+    )
     label_smoothing: Fraction = 0.0
     z_loss: Annotated[float, Field(ge=0)] = Field(
         0.0,
@@ -165,6 +173,9 @@ class TrainingConfig(Strict):
         None,
         description="weight of ||A Aᵀ - I||², a penalty on attention heads that attend to the same keys; 0: only their "
         "mean cosine is logged; null: neither",
+    )
+    redraw_features: Positive | None = Field(
+        None, description="steps after which Performer's attention draws new random features; null: never"
     )
     scheduled_sampling: Literal["none", "linear", "exponential", "inverse-sigmoid"] = Field(
         "none",
@@ -200,9 +211,18 @@ class TrainingConfig(Strict):
         5, description="number of dev examples whose outputs are written to samples.jsonl at each evaluation"
     )
     save_every: Positive | None = Field(None, description="steps between checkpoints; null: at each evaluation")
-    keep_checkpoints: Positive = 1
+    keep_checkpoints: Positive = Field(
+        2, description="number of last checkpoints; a run is resumed from the one before where the last is damaged"
+    )
     log_every: Positive = Field(50, description="steps between lines of metrics.jsonl")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra 'tensorboard')")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="several processes: each has the whole model (ddp), or a part of its weights and optimizer (fsdp)",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="compute each Transformer layer again in the backward pass instead of storing it"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -246,3 +266,11 @@ class RunConfig(Strict):
     examples: ExamplesConfig = ExamplesConfig()
     head: HeadConfig = HeadConfig()
     tuning: TuningConfig = TuningConfig()
+
+    @model_validator(mode="after")
+    def _layers_can_be_compiled(self) -> RunConfig:
+        if self.training.compile and not self.model.compiles:
+            raise ValueError(
+                "training.compile can't be used with model.reversible, whose layers are computed in halves"
+            )
+        return self

@@ -46,6 +46,11 @@ class TransformerConfig(ModelConfig):
     parallel_residual: bool = Field(
         False, description="attention and feed-forward layer read the same input (GPT-NeoX)"
     )
+    reversible: bool = Field(
+        False,
+        description="training computes the states of layers again in the place of keeping them (Reformer); needs "
+        "norm_position pre",
+    )
     first_norm: bool = Field(
         True, description="a pre-norm model's first layer normalizes its input (ModernBERT does not)"
     )
@@ -59,6 +64,11 @@ class TransformerConfig(ModelConfig):
         min_length=1,
         description="attention of each layer, in a cycle: a pattern such as full or window:128+global:2, or linear",
     )
+    global_tokens: SizeOrNone = Field(
+        0,
+        description="learned vectors that an encoder's layers read before the text (ETC); a pattern counts positions "
+        "from the first of them, so that global:K names K",
+    )
     decoder_attention: list[str] | None = Field(
         None, min_length=1, description="attention of the decoder layers of an encoder-decoder; null: as in attention"
     )
@@ -68,9 +78,10 @@ class TransformerConfig(ModelConfig):
     head_aggregation: Literal["projection", "concat", "mean"] = Field(
         "projection", description="heads become one vector: concatenated and projected, concatenated, or their mean"
     )
-    positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "none"] = Field(
+    positions: Literal["sinusoidal", "sinusoidal-halves", "learned", "rotary", "relative", "alibi", "none"] = Field(
         "sinusoidal",
-        description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5",
+        description="sinusoidal: sine and cosine in turn; sinusoidal-halves: sines first (Marian); relative: T5; "
+        "alibi: scores fall with the distance",
     )
     rope_theta: Annotated[float, Field(gt=1)] = Field(10000.0, description="base of the angles of rotary positions")
     rope_local_theta: Annotated[float, Field(gt=1)] | None = Field(
@@ -143,10 +154,20 @@ class TransformerConfig(ModelConfig):
             )
         if self.parallel_residual and (self.norm_position != "pre" or self.kind == "encoder-decoder"):
             raise ValueError("parallel_residual needs norm_position 'pre' and a model of kind encoder or decoder")
+        if self.reversible and (self.norm_position != "pre" or self.kind == "encoder-decoder"):
+            raise ValueError("reversible needs norm_position 'pre' and a model of kind encoder or decoder")
+        if self.global_tokens and self.kind == "decoder":
+            raise ValueError("global_tokens needs a model of kind encoder or encoder-decoder, not decoder")
+        if self.reversible and self.parallel_residual:
+            raise ValueError(
+                "reversible can't be used with parallel_residual; a reversible layer needs one sublayer after the other"
+            )
         if (self.mlm_head or self.pooler or self.pair_head or not self.mlm_head_bias) and self.kind != "encoder":
             raise ValueError("mlm_head, mlm_head_bias, pooler and pair_head need a model of kind encoder")
         if self.relative_bias and self.positions == "relative":
             raise ValueError("relative_bias has no effect with positions 'relative', which are the same")
+        if self.relative_bias and self.positions == "alibi":
+            raise ValueError("relative_bias can't be used with positions 'alibi': both are added to the scores")
         if not self.first_norm and self.norm_position != "pre":
             raise ValueError("first_norm has no effect with norm_position 'post'; it needs 'pre'")
         if self.source_layers and self.kind != "encoder-decoder":
@@ -165,6 +186,11 @@ class TransformerConfig(ModelConfig):
         return {"source encoder": self.source_layers, **found} if self.source_layers else found
 
     @property
+    def compiles(self) -> bool:
+        """See `ModelConfig.compiles`."""
+        return not self.reversible
+
+    @property
     def layer_type(self) -> str:
         """See `ModelConfig.layer_type`."""
         return f"{self.norm}, {self.activation}, {self.positions} positions"
@@ -172,7 +198,10 @@ class TransformerConfig(ModelConfig):
     @property
     def position_limit(self) -> int | None:
         """See `ModelConfig.position_limit`."""
-        return self.max_length if self.positions == "learned" else None
+        fixed = any(
+            parse_attention(text).kind.fixed_length for text in [*self.attention, *(self.decoder_attention or [])]
+        )
+        return self.max_length if self.positions == "learned" or fixed else None
 
     @property
     def segment_count(self) -> int:
@@ -185,8 +214,15 @@ class TransformerConfig(ModelConfig):
         return self.source_layers
 
     @property
+    def global_token_count(self) -> int:
+        """See `ModelConfig.global_token_count`."""
+        return self.global_tokens
+
+    @property
     def head_style(self) -> str | None:
         """See `ModelConfig.head_style`."""
+        if any(str(parse_attention(text).pattern).startswith("bigbird:") for text in self.attention):
+            return "big_bird"
         return "electra" if self.d_embedding else None if self.first_norm else "modernbert"
 
     @property
@@ -211,15 +247,17 @@ class TransformerConfig(ModelConfig):
         return self.model_copy(update={"mlm_head": False, "pooler": False, "pair_head": False})
 
     def cached_numbers(self) -> CachedNumbers:
-        """See `ModelConfig.cached_numbers`. Layers that keep sums instead of keys and values are not counted."""
+        """See `ModelConfig.cached_numbers`."""
         key, value = self.d_key or self.d_model // self.heads, self.value_width
         layer = (self.kv_heads or self.heads) * (key + value)
         entries = [parse_attention(text) for text in self.decoder_attention or self.attention]
         chosen = [entries[number % len(entries)] for number in range(self.decoder_layers)]
-        horizons = [entry.pattern_of(causal=True).horizon for entry in chosen if not entry.kind.constant_state]
+        horizons = [entry.pattern_of(causal=True).horizon for entry in chosen if entry.kind.state is None]
+        states = (entry.kind.state(*entry.numbers, key, self.value_width) for entry in chosen if entry.kind.state)
         return CachedNumbers(
             per_token=layer * sum(horizon.last is None for horizon in horizons),
-            window=layer * sum(horizon.first + horizon.last for horizon in horizons if horizon.last),
+            window=layer * sum(horizon.first + horizon.last for horizon in horizons if horizon.last)
+            + self.heads * sum(states),
             per_source_token=self.decoder_layers * layer if self.kind == "encoder-decoder" else 0,
         )
 
@@ -263,7 +301,12 @@ class TransformerConfig(ModelConfig):
             raise ValueError(
                 f"the score '{self.score}' can't be used with kv_heads; its parameters are those of one head"
             )
-        wanted = {"bias": self.relative, "groups": self.kv_heads, "dropout": self.attention_dropout, "scores": other}
+        wanted = {
+            "bias": self.relative or self.positions == "alibi",
+            "groups": self.kv_heads,
+            "dropout": self.attention_dropout,
+            "scores": other,
+        }
         needs = [ability for ability, needed in wanted.items() if needed]
         try:
             if self.kind != "decoder":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,7 @@ _PLAIN = {
     "scale_output": False, "mlm_head": False, "pooler": False, "pair_head": False, "clamp_length": 0,
     "adaptive_cutoffs": [], "source_layers": 0, "rope_theta": 10000.0, "rope_local_theta": None, "rope_share": 1.0,
     "rope_scaling": RopeScalingConfig().model_dump(), "first_norm": True, "mlm_head_bias": True,
-    "relative_bias": False,
+    "relative_bias": False, "reversible": False, "global_tokens": 0,
 }  # fmt: skip
 _ZERO_WILL_DO = ("attention_bias", "feed_forward_bias", "norm_bias")  # absent is as good as zero
 
@@ -56,7 +56,8 @@ class Family:
     settings of ours that don't fit.
     pairs(ours, theirs) -> the tensors; architecture(ours) -> the class in `transformers`.
     otherwise(their tensors) -> what those are that a model without heads lacks.
-    ignored: ends of names of tensors that say nothing new.
+    ignored: ends of names of tensors that say nothing new. checked: their settings that must be what `write` gives for
+    the configuration that this program left in the folder; otherwise they were changed since, and count.
     """
 
     model_type: str
@@ -75,6 +76,7 @@ class Family:
     handled: tuple[str, ...] = ()
     only: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
 
     def misfits(self, ours: Config) -> list[str]:
         """Our settings that this family can't express."""
@@ -142,6 +144,12 @@ def activation_in(name: str) -> str:
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"its activation is {name!r}")
     return ACTIVATIONS[name]
+
+
+def in_turn(layers: Sequence[str]) -> list[str]:
+    """The shortest list that, repeated, begins with `layers`."""
+    sizes = range(1, len(layers) + 1)
+    return list(layers[: next(n for n in sizes if all(layers[i] == layers[i % n] for i in range(len(layers))))])
 
 
 def _shown(value: object) -> str:

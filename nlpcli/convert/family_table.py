@@ -22,6 +22,8 @@ FAMILIES = LazyTable(
         "xlm-roberta": "nlpcli.convert.bert:XLM_ROBERTA",
         "electra": "nlpcli.convert.bert:ELECTRA",
         "mpnet": "nlpcli.convert.bert:MPNET",
+        "longformer": "nlpcli.convert.longformer:LONGFORMER",
+        "big_bird": "nlpcli.convert.big_bird:BIG_BIRD",
         "modernbert": "nlpcli.convert.modernbert:MODERNBERT",
         "distilbert": "nlpcli.convert.distilbert:DISTILBERT",
         "gpt_neox": "nlpcli.convert.rotary:GPT_NEOX",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
 def _unpickled(file: Path) -> dict[str, Tensor]:
     check_regular(file)
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the version of the format: it is read or not
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # the library raises many kinds
         raise NlpcliError(f"{file}: the file is damaged or contains more than tensors") from None
     if not isinstance(loaded, dict) or not all(

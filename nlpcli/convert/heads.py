@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlpcli.convert.family import activation_in
+from nlpcli.convert.family import WRITTEN_ACTIVATIONS, activation_in
 from nlpcli.convert.name_map import Config, Pair, Weights, modules, same, to_ours, to_theirs
 from nlpcli.errors import NlpcliError
 
@@ -94,11 +94,29 @@ def _llama(name: str) -> tuple[HeadClass, ...]:
     )
 
 
+def _big_bird() -> tuple[HeadClass, ...]:
+    """The inner layer of its head for texts has the activation of all its layers."""
+    name = "BigBirdForSequenceClassification"
+    return (
+        *(
+            HeadClass(
+                name, TEXTS, "classifier.out_proj", "classifier.dense", "first", activation=ours,
+                more={"hidden_act": theirs},
+            )
+            for ours, theirs in sorted(WRITTEN_ACTIVATIONS.items(), key=lambda pair: pair[0] != "gelu_tanh")
+        ),
+        HeadClass("BigBirdForTokenClassification", ("tag",), "classifier"),
+        HeadClass("BigBirdForMultipleChoice", ("choice",), "classifier", "bert.pooler", "first"),
+    )  # fmt: skip
+
+
 CLASSES: dict[str, tuple[HeadClass, ...]] = {
     "bert": _bert("Bert", "bert.pooler.dense", "classifier", "bert.pooler.dense"),
     "roberta": _bert("Roberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
     "xlm-roberta": _bert("XLMRoberta", "classifier.dense", "classifier.out_proj", "roberta.pooler.dense"),
     "mpnet": _bert("MPNet", "classifier.dense", "classifier.out_proj", "mpnet.pooler.dense"),
+    "longformer": _bert("Longformer", "classifier.dense", "classifier.out_proj", "longformer.pooler.dense"),
+    "big_bird": _big_bird(),
     "modernbert": (
         *(
             HeadClass(

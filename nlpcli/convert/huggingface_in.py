@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.config.loading import parse
+from nlpcli.config.model_facts import ModelFacts
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert import heads
 from nlpcli.convert.family import Family
@@ -178,6 +179,7 @@ def _described(path: Path) -> tuple[dict[str, Any], Family]:
         )
     if not isinstance(own["info"].get("task", ""), str):
         raise NlpcliError(f"{path / CONFIG}: the task in '{OWN}' is not a name", hint=f"remove '{OWN}' from the file")
+    parse(ModelFacts, own["info"], f"{path / CONFIG}: {OWN}.info")
     if not heads.still_holds(own["info"], theirs):
         own["info"] = {}
     return theirs, FAMILIES.load(kind)
@@ -192,6 +194,10 @@ def _own_config(
     ours = parse(ModelConfig, theirs[OWN]["model"], f"{place}: {OWN}.model").model_dump()
     sizes = ("d_model", "heads", "d_ff", "encoder_layers", "decoder_layers", "norm_eps", "activation")
     if any(ours[name] != derived[name] for name in sizes if name in derived and name not in _other_stack(family)):
+        return None
+    if family.checked and family.misfits(ours):
+        return None
+    if any(family.write(ours)[name] != whole.get(name) for name in family.checked):
         return None
     for pair in family.pairs(ours, whole):
         here = [has(ours, name) for name in pair.ours]

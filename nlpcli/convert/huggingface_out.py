@@ -32,6 +32,8 @@ _WITHOUT_HEADS = (
     "DistilBertModel",
     "ModernBertModel",
     "MPNetModel",
+    "LongformerModel",
+    "BigBirdModel",
 )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from nlpcli.convert.family import Family
+from nlpcli.convert.family import Family, in_turn
 from nlpcli.convert.name_map import Config, Pair, Weights, fused, modules, same
 from nlpcli.convert.rotary import windows
 
@@ -64,7 +63,7 @@ def _read(theirs: Config, weights: Weights) -> dict[str, Any]:
         "activation": _GATED[activation],
         "mlm_head": head,
         "tie": "none" if "decoder.weight" in weights and not theirs["tie_word_embeddings"] else "all",
-        "attention": _in_turn(["full" if kind == _FULL else window for kind in kinds]),
+        "attention": in_turn(["full" if kind == _FULL else window for kind in kinds]),
         "rope_theta": theta,
         "rope_local_theta": local,
     }
@@ -77,12 +76,6 @@ def _theta(theirs: Config, kind: str) -> float:
         raise ValueError(f"rope_type {scaling!r} (only 'default' is supported)")
     named = {_FULL: "global_rope_theta", _SLIDING: "local_rope_theta"}[kind]
     return float(parameters.get("rope_theta", theirs[named]))
-
-
-def _in_turn(layers: Sequence[str]) -> list[str]:
-    """The shortest list that, repeated, begins with `layers`."""
-    sizes = range(1, len(layers) + 1)
-    return list(layers[: next(n for n in sizes if all(layers[i] == layers[i % n] for i in range(len(layers))))])
 
 
 # --- ours -> theirs ----------------------------------------------------------------------------------------------

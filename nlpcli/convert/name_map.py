@@ -100,6 +100,8 @@ def has(config: Config, name: str) -> bool:
         return True
     if name.endswith("embedding.segments.weight"):
         return bool(config["segments"])
+    if part == "pooler.dense":
+        return bool(config["pooler"])
     if name == "output_bias":
         return bool(config["output_bias"] or config["kind"] == "encoder")
     if kind != "bias":
@@ -123,10 +125,13 @@ def to_theirs(pairs: Iterable[Pair], weights: Weights, config: Config) -> dict[s
 
 def _zeros(name: str, weights: Weights, config: Config) -> Tensor:
     part, _, kind = name.rpartition(".")
-    if kind == "bias":
+    if kind == "bias" and f"{part}.weight" in weights:
         like = weights[f"{part}.weight"]
         return like.new_zeros(like.size(0))
     like = next(tensor for other, tensor in weights.items() if other.endswith("tokens.weight"))
+    if part == "pooler.dense":
+        width = config["d_model"]
+        return like.new_zeros(width) if kind == "bias" else like.new_zeros(width, width)
     return like.new_zeros(1, like.size(1)) if kind == "weight" else like.new_zeros(like.size(0))
 
 

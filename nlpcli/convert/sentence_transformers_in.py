@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.files import plain_name
+from nlpcli.config.files import plain_name, read_regular
 from nlpcli.errors import NlpcliError
 
 _MODULES = "modules.json"
@@ -71,7 +71,7 @@ def _list(file: Path) -> list[dict[str, Any]]:
     import json
 
     try:
-        modules = json.loads(file.read_text("utf-8-sig"))
+        modules = json.loads(read_regular(file).decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise NlpcliError(f"{file} can't be read ({error})") from None
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):

@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 
+from nlpcli.config.files import read_regular, real_path
 from nlpcli.convert.marian_target_start import ZeroStart
 from nlpcli.convert.sentencepiece_file import UNIGRAM, SentencePieceFile, parse_spm
 from nlpcli.errors import NlpcliError
@@ -36,8 +37,10 @@ _TOKENS: dict[str, dict[str, str]] = {  # what each family calls its special tok
     "distilbert": _BRACKETS,
     "electra": _BRACKETS,
     "modernbert": _BRACKETS,
+    "big_bird": {**_ANGLES, "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
     "mpnet": {**_ANGLES, "unk": "[UNK]", "cls": "<s>", "sep": "</s>"},
     "roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
+    "longformer": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "xlm-roberta": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "bart": {**_ANGLES, "cls": "<s>", "sep": "</s>"},
     "gpt2": dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>"),
@@ -89,7 +92,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
         return _read_marian(folder, config, {role: name for role, name in tokens.items() if name}, zero_start)
     path = folder / TOKENIZER_JSON
     try:
-        data = path.read_bytes() if path.exists() else _built(folder, config, settings)
+        data = read_regular(path) if path.exists() else _built(folder, config, settings)
         content = parse(data)
         if zero_start is not None:
             zero_start.content_before(content)
@@ -114,7 +117,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], zero_start: ZeroStar
 
 def _tokenizer(kind: str, model: PieceModel, special: SpecialTokens, folder: Path) -> Tokenizer:
     settings = TokenizerSettings(kind=kind, byte_fallback=False)
-    return Tokenizer(settings, model, special, {"read from": folder.resolve().name})
+    return Tokenizer(settings, model, special, {"read from": real_path(folder).name})
 
 
 def _special_settings(folder: Path) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def _spelling(token: dict[str, Any] | str | None) -> str | None:
 def read_json(path: Path) -> dict[str, Any]:
     """Raises: NlpcliError when the file is not a JSON object."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = json.loads(read_regular(Path(path)).decode("utf-8-sig"))
     except RecursionError:
         raise NlpcliError(f"{path}: the JSON in this file is nested too deeply") from None
     except (OSError, ValueError) as error:
@@ -214,17 +217,17 @@ def _built(folder: Path, config: Mapping[str, Any], settings: Mapping[str, Any])
 
 def _core(folder: Path, model_type: str, settings: Mapping[str, Any]) -> Core:
     if (folder / "vocab.txt").exists():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        lines = read_regular(folder / "vocab.txt").decode().split("\n")
         return _wordpiece([line.rstrip("\r") for line in lines], settings)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         vocab = read_json(folder / "vocab.json")
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        lines = read_regular(folder / "merges.txt").decode().split("\n")
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
         merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines) if right]
         return _gpt(vocab, merges) if model_type == "openai-gpt" else _byte_level(vocab, merges, settings)
     for name in _SPM_FILES:
         if (folder / name).exists():
-            spm = parse_spm((folder / name).read_bytes())
+            spm = parse_spm(read_regular(folder / name))
             if model_type not in _SENTENCE_PIECES or spm.model_type != UNIGRAM:
                 raise NlpcliError(f"{folder / name}: this file is not supported for the model type '{model_type}'")
             return _SENTENCE_PIECES[model_type](spm, settings)
@@ -323,6 +326,17 @@ def _xlm_roberta(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
     return core
 
 
+def _big_bird(spm: SentencePieceFile, settings: Mapping[str, Any]) -> Core:
+    """The rules of the file's normalizer are not used."""
+    core = Core(models.Unigram(spm.pieces, unk_id=spm.unk, byte_fallback=False))
+    core.normalizer = normalizers.Sequence([normalizers.Replace(Regex(" {2,}"), "▁")])
+    core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    core.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    names = dict.fromkeys(_TOKENS["big_bird"].values())
+    core.add_special_tokens([name for name in names if core.token_to_id(name) is not None])
+    return core
+
+
 def _number_with_comma(piece: str) -> bool:
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
@@ -332,6 +346,7 @@ _SENTENCE_PIECES: dict[str, Callable[[SentencePieceFile, Mapping[str, Any]], Cor
     "pegasus": _pegasus,
     "xlnet": _xlnet,
     "xlm-roberta": _xlm_roberta,
+    "big_bird": _big_bird,
 }
 
 
@@ -348,7 +363,7 @@ def _read_marian(
         pieces[id_] = piece
     special = _special(pieces, vocab, tokens, set(), config)
     try:
-        source, target = ((folder / name).read_bytes() for name in ("source.spm", "target.spm"))
+        source, target = (read_regular(folder / name) for name in ("source.spm", "target.spm"))
         model = MarianModel(vocab, source, target, special)
     except (OSError, RuntimeError) as error:
         raise NlpcliError(f"{folder}: the tokenizer can't be read: {error}") from None

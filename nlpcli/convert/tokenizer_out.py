@@ -73,7 +73,7 @@ def tokenizer_files(
     if tokenizer.kind == "huggingface":
         data = tokenizer.model.to_bytes()
         if layout is not None:
-            core = Core.from_str(data.decode())
+            core = _core_of(data)
             if with_template(core, layout, special.names):
                 data = core.to_str(pretty=True).encode()
         return {"tokenizer.json": data} | _json(spelled)
@@ -199,6 +199,14 @@ def _characters(tokenizer: Tokenizer) -> Core:
     _normalize(core, _rules(tokenizer))
     core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return core
+
+
+def _core_of(data: bytes) -> Core:
+    """The tokenizer in a file of the `tokenizers` library. Raises: NlpcliError for one that it can't read."""
+    try:
+        return Core.from_str(data.decode())
+    except Exception as error:  # the library raises nothing more exact
+        raise NlpcliError(f"the tokenizer can't be written, because its file is damaged ({error})") from None
 
 
 def _byte_bpe(tokenizer: Tokenizer) -> Core:

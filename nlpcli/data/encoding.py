@@ -7,7 +7,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from nlpcli.config.leftovers import scratch_folder
 from nlpcli.data.readers import Piece
 from nlpcli.errors import RunFailed
 
@@ -84,7 +84,7 @@ def encode_all(pieces: Iterable[Piece], tokenizer: Tokenizer, *, workers: int) -
     if workers <= 1:
         yield from (encode_pieces(chunk, tokenizer) for chunk in chunks)
         return
-    with tempfile.TemporaryDirectory(prefix="nlpcli-tokenizer-") as folder, _pool(workers) as pool:
+    with scratch_folder("nlpcli-tokenizer") as folder, _pool(workers) as pool:
         directory = Path(folder, "tokenizer")
         tokenizer.save(directory)
         encode = partial(_encode_in_worker, directory=str(directory))

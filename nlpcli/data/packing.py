@@ -21,18 +21,28 @@ class TokenStream:
 
     With `eos`, token t of document d stands at place t + d of the stream; nothing is copied to make it so. Where the
     set begins or ends inside a document, the part that is there counts as one.
+
+    before: ids at the beginning of the stream.
     """
 
-    def __init__(self, shards: ShardSet, *, eos: int | None) -> None:
+    def __init__(self, shards: ShardSet, *, eos: int | None, before: Sequence[int] = ()) -> None:
         self.shards, self.eos = shards, eos
+        self.before = np.array(before, dtype=np.int64)
 
     def __len__(self) -> int:
-        return self.shards.tokens + (self.shards.documents if self.eos is not None else 0)
+        return len(self.before) + self.shards.tokens + (self.shards.documents if self.eos is not None else 0)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Places `start` to `stop`, (stop - start,), int64."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"places {start} to {stop} of {len(self)}")
+        shift = len(self.before)
+        if not shift:
+            return self._read(start, stop)
+        return np.concatenate((self.before[start:stop], self._read(max(0, start - shift), max(0, stop - shift))))
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """As `read`, without what stands before the documents."""
         if self.eos is None:
             return self.shards.read(start, stop).astype(np.int64)
         first, last = self._ended_before(start), self._ended_before(stop)
@@ -48,7 +58,8 @@ class TokenStream:
         return np.stack([self.read(int(start), int(start) + length) for start in starts])
 
     def document_at(self, place: int) -> int:
-        """The document a place belongs to; its eos belongs to it too."""
+        """The document a place belongs to; its eos belongs to it too, and to the first what stands before it."""
+        place = max(0, place - len(self.before))
         if self.eos is None:
             return bisect.bisect_right(self.shards.offsets, place) - 1
         return self._ended_before(place)

@@ -91,7 +91,12 @@ def read_lines(path: Path | str, *, ends: bool = False, longest: int | None = LO
         yield from _lines(lines, path, ends=ends)
 
 
-def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int) -> Iterator[bytes]:
+_LONGEST_DOCUMENT = 128 * 2**20  # bytes of a line of training text
+_AS_A_FILE = "split it into shorter lines, or read the file as one document: --documents file"
+_SPLIT = "split it into shorter lines, for example into sentences"
+
+
+def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int, *, hint: str = _SPLIT) -> Iterator[bytes]:
     """The lines of a stream, none of which is held in memory beyond the bound. Raises: NlpcliError for a longer one."""
     number = 0
     while raw := stream.readline(longest + 1):
@@ -99,7 +104,7 @@ def bounded(stream: io.BufferedIOBase, path: Path | str, longest: int) -> Iterat
         if len(raw) > longest:
             raise NlpcliError(
                 f"{shown(path)}:{number}: the line is too long: it has more than {longest:,} bytes",
-                hint="split it into shorter lines, for example into sentences",
+                hint=hint,
             )
         yield raw
 
@@ -215,7 +220,7 @@ def blank(text: str) -> bool:
 
 
 def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = False) -> Iterator[Piece]:
-    """The documents of one file in pieces of bounded length (except that a line of `lines`, `jsonl` or `tsv` is one).
+    """The documents of one file in pieces of bounded length.
 
     keep_empty: give an empty document for each blank line of `lines`, so that documents and lines are aligned.
     """
@@ -223,7 +228,8 @@ def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = Fals
         if source.format == "file":
             yield from _whole(stream, path)
             return
-        format, lines = source.format_of(path), _lines(stream, path)
+        lines = _lines(bounded(stream, path, _LONGEST_DOCUMENT, hint=_AS_A_FILE), path)
+        format = source.format_of(path)
         if format == "auto":
             beginning = list(itertools.islice(lines, _LOOK_AHEAD_LINES))
             format = "paragraphs" if _has_inner_blank(beginning) else "lines"
@@ -231,11 +237,11 @@ def read_pieces(path: Path | str, source: TextSource, *, keep_empty: bool = Fals
         if format == "paragraphs":
             yield from _paragraphs(lines)
         elif format == "jsonl":
-            yield from _json_lines(lines, path, source.field)
+            yield from _in_pieces(_json_lines(lines, path, source.field))
         elif format == "tsv":
-            yield from _column(lines, path, source.column)
+            yield from _in_pieces(_column(lines, path, source.column))
         else:
-            yield from ((line, True) for line in lines if keep_empty or not blank(line))
+            yield from _in_pieces(line for line in lines if keep_empty or not blank(line))
 
 
 def _has_inner_blank(lines: list[str]) -> bool:
@@ -317,12 +323,23 @@ def _not_utf8_in_block(path: Path | str, error: UnicodeDecodeError, rest: str, l
     return _not_utf8(path, number, raw + error.object[error.start : error.start + 1], len(raw))
 
 
-def _json_lines(lines: Iterable[str], path: Path | str, field: str) -> Iterator[Piece]:
+def _in_pieces(documents: Iterable[str]) -> Iterator[Piece]:
+    """Documents that are whole in memory, cut after the last space within reach, or else anywhere."""
+    for text in documents:
+        start = 0
+        while len(text) - start > PIECE_CHARACTERS:
+            end = text.rfind(" ", start, start + PIECE_CHARACTERS) + 1 or start + PIECE_CHARACTERS
+            yield text[start:end], False
+            start = end
+        yield text[start:], True
+
+
+def _json_lines(lines: Iterable[str], path: Path | str, field: str) -> Iterator[str]:
     for record, place in read_objects(enumerate(lines, start=1), path, numbers=True):
-        yield text_member(record, field, place), True
+        yield text_member(record, field, place)
 
 
-def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Piece]:
+def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if blank(line):
             continue
@@ -332,7 +349,7 @@ def _column(lines: Iterable[str], path: Path | str, column: int) -> Iterator[Pie
                 f"{shown(path)}:{number}: there is no column {column}; the line has {counted(len(columns), 'column')}",
                 hint="columns are separated by tabs",
             )
-        yield columns[column - 1], True
+        yield columns[column - 1]
 
 
 def _text_files_below(folder: Path) -> list[Path]:

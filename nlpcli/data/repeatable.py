@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from nlpcli.config.files import writing
+from nlpcli.config.leftovers import scratch_folder
 from nlpcli.data.open_text import inner_suffix, open_bytes, shown
 from nlpcli.data.readers import find_files
 from nlpcli.errors import NlpcliError
@@ -24,10 +24,11 @@ def repeatable(paths: Iterable[Path | str] | Path | str) -> Iterator[list[Path]]
     Raises: NlpcliError as `find_files`, RunFailed when there is no room for a copy.
     """
     files = find_files(paths)
-    with tempfile.TemporaryDirectory(prefix="nlpcli-input-") as folder:
+    with _room(files) as folder:
         copies: dict[int, Path] = {}
         for number, path in enumerate(files):
-            if isinstance(path, str) or not path.is_file():
+            if _is_read_once(path):
+                assert folder is not None  # one of the files is to be copied
                 copies[number] = Path(folder, f"input-{number}{inner_suffix(path)}")
                 with open_bytes(path) as stream, writing(copies[number]), open(copies[number], "wb") as copy:
                     shutil.copyfileobj(stream, copy, 1 << 20)
@@ -40,3 +41,12 @@ def repeatable(paths: Iterable[Path | str] | Path | str) -> Iterator[list[Path]]
             if message == error.message:
                 raise
             raise type(error)(message, hint=error.hint) from error
+
+
+def _room(files: Iterable[Path | str]) -> AbstractContextManager[Path | None]:
+    """A folder for the copies, where some are needed."""
+    return scratch_folder("nlpcli-input") if any(map(_is_read_once, files)) else nullcontext()
+
+
+def _is_read_once(path: Path | str) -> bool:
+    return isinstance(path, str) or not path.is_file()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.config.files import plain_name, sha256_file
+from nlpcli.config.files import plain_name, read_regular, sha256_file
 from nlpcli.data.encoding import OFFSETS, SIZES, TABLE_DTYPE
 from nlpcli.errors import NlpcliError
 
@@ -241,7 +241,7 @@ class _Files:
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = json.loads((path / INDEX).read_bytes())
+        index = json.loads(read_regular(path / INDEX))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NlpcliError(f"{path} is not a complete shard set ({INDEX} is missing)") from error
     except ValueError as error:

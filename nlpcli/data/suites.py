@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from nlpcli.config.files import real_path
 from nlpcli.data import suite_records
 from nlpcli.data.columns import Columns, squashed
 from nlpcli.data.examples import Example, examples_in, parse_record
@@ -126,7 +127,7 @@ def read_suite(suite: str, folder: Path | str) -> list[FoundTask]:
     if not folder.is_dir():
         raise NlpcliError(f"{folder}{' is a file, not a folder' if folder.exists() else ' does not exist'}")
     below = {squashed(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    places = {squashed(folder.resolve().name): folder} | below | {"": folder}
+    places = {squashed(real_path(folder).name): folder} | below | {"": folder}
     found = [task for task in (_find(task, places) for task in SUITES[suite]) if task is not None]
     if not found:
         raise NlpcliError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -46,7 +47,9 @@ def open_vectors(path: Path) -> np.ndarray:
     if not path.is_file():
         raise NlpcliError(f"{path}{' is a folder, not a file' if path.is_dir() else ': no such file'}")
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a header that NumPy only reads with a warning is none that it wrote
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises what it likes for a damaged header
         raise NlpcliError(f"{path} is not a valid .npy file ({_one_line(error)})", hint=_MAKING) from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
@@ -81,5 +84,17 @@ def _one_line(error: Exception) -> str:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors (n, width) brought to the length 1; one of length 0 stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all():  # the squares of large numbers are beyond their type
+            largest = np.abs(vectors).max(axis=1, keepdims=True)
+            vectors = vectors / np.where(largest > 0, largest, 1)
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def unit_float32(vectors: np.ndarray) -> np.ndarray:
+    """The same in 32-bit numbers, also for vectors whose numbers are too large for those."""
+    with np.errstate(over="ignore"):
+        single = vectors.astype(np.float32)
+    return unit(single) if np.isfinite(single).all() else unit(vectors).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nlpcli.config.optional_packages import optional
-from nlpcli.data.vector_files import unit
+from nlpcli.data.vector_files import unit_float32
 from nlpcli.errors import NlpcliError
 
 EXACT, FAISS, HNSW = KINDS = ("exact", "faiss", "hnsw")
@@ -122,7 +122,7 @@ def unit_blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Vectors of length 1, block by block, as float32, each block with the place of its first."""
     size = max(_BLOCK // max(vectors.shape[1], 1), 1)
     for start in range(0, len(vectors), size):
-        yield start, unit(np.asarray(vectors[start : start + size], dtype=np.float32))
+        yield start, unit_float32(np.asarray(vectors[start : start + size]))
 
 
 def _best(places: np.ndarray, cosines: np.ndarray, k: int) -> Found:

@@ -15,6 +15,7 @@ from nlpcli.config.counting import counted
 from nlpcli.config.files import write_lines
 from nlpcli.config.numbers import parse_float, parse_int
 from nlpcli.data.open_text import open_bytes, shown
+from nlpcli.data.readers import LONGEST_LINE, bounded
 from nlpcli.errors import NlpcliError
 
 _HEADER = re.compile(rb"(\d+)[ \t]+(\d+)[ \t]*")
@@ -93,7 +94,7 @@ def write_word_vectors(path: Path, words: Sequence[str], matrix: np.ndarray) -> 
 def _lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     """The lines with vectors, and their numbers."""
     with open_bytes(path) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(bounded(stream, path, LONGEST_LINE), 1):
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if number <= _LOOKED_AT:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.constraints import Constraints, seen
 from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.logits_processors import GenerationRules
 from nlpcli.decoding.stop_conditions import Stop, StopConditions
@@ -56,6 +56,26 @@ def roll_out(
     return [hypothesis for hypothesis in roll.done if hypothesis is not None]
 
 
+class _Written:
+    """Tokens (rows, length) in a buffer that doubles, so that what one more costs does not grow with the text."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        self._buffer, self._length = tokens, tokens.shape[1]
+
+    @property
+    def tokens(self) -> Tensor:
+        return self._buffer[:, : self._length]
+
+    def append(self, tokens: Tensor) -> None:
+        if self._length == self._buffer.shape[1]:
+            self._buffer = torch.cat((self._buffer, torch.zeros_like(self._buffer)), dim=1)
+        self._buffer[:, self._length] = tokens
+        self._length += 1
+
+    def select(self, rows: Tensor) -> None:
+        self._buffer = self._buffer[rows]
+
+
 class _RollOut:
     def __init__(
         self,
@@ -85,10 +105,16 @@ class _RollOut:
         self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end), device=device)
         self.done: list[Hypothesis | None] = [None] * len(prefixes)
         self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that are still written
-        self.history = self.prefixes.first  # (rows, position)
+        self._written = _Written(self.prefixes.first)
+        self.seen: Tensor | None = None  # (rows, vocabulary): the tokens of each row, where they are asked for
         self.logprobs = torch.zeros(len(prefixes), device=device, dtype=torch.float64)
         self.unread = self.history  # what the model has not been given yet
         self.held = 0  # tokens in the state
+
+    @property
+    def history(self) -> Tensor:
+        """The tokens of the rows that are still written: (rows, position)."""
+        return self._written.tokens
 
     def advance(self, choose: Choose, stop: Stop | None, watch: Watch | None) -> None:
         """One more token for every row; rows that end leave."""
@@ -104,7 +130,9 @@ class _RollOut:
             ended &= free
         too_many = (self.ends[self.rows] <= position) & ~ended  # where nothing but the end had room
         self.logprobs = self.logprobs + logprobs.masked_fill(too_many, 0.0)
-        self.history = torch.cat((self.history, tokens[:, None]), 1)
+        self._written.append(tokens)
+        if self.seen is not None:
+            self.seen.scatter_(1, tokens[:, None], True)
         self.unread = tokens[:, None]
         if watch is not None:
             written = (~(ended | too_many) if forced is None else ~(ended | too_many) & free).tolist()
@@ -127,10 +155,14 @@ class _RollOut:
         return logits
 
     def _choose(self, logits: Tensor, choose: Choose, position: int) -> tuple[Tensor, Tensor]:
+        if self.seen is None and self.constraints.repetition_penalty != 1.0:
+            self.seen = seen(self.history, logits.shape[1])
         if isinstance(self.constraints, GenerationRules):
-            tokens = choose(self.constraints.apply(logits.float(), self.history, self.rows), self.rows, position)
+            scores = self.constraints.apply(logits.float(), self.history, self.rows, self.seen)
+            tokens = choose(scores, self.rows, position)
             return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - log_normalizer(logits)
-        logits = self.constraints.penalize(logits, self.history)
+        if self.seen is not None:
+            logits = self.constraints.penalize(logits, self.seen)
         normalizer = log_normalizer(logits)
         minimum = self.constraints.min_length
         start = self.constraints.counted_from
@@ -140,9 +172,10 @@ class _RollOut:
         return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - normalizer
 
     def _stopped(self, stop: Stop) -> Tensor:
-        starts = [self.prefixes.lengths[row] for row in self.rows.tolist()]
-        texts = self.history.tolist()
-        found = [len(text) > start and stop(text[start:]) for text, start in zip(texts, starts, strict=True)]
+        length = self.history.shape[1]
+        new = [length - self.prefixes.lengths[row] for row in self.rows.tolist()]
+        tails = self.history[:, -stop.looks_back :].tolist()
+        found = [count > 0 and stop.found(tail[-count:]) for tail, count in zip(tails, new, strict=True)]
         return torch.tensor(found, device=self.rows.device)
 
     def _leave(self, leaving: Tensor, ended: Tensor, without_last: Tensor) -> None:
@@ -153,7 +186,9 @@ class _RollOut:
             ids = tuple(text[self.prefixes.lengths[row] : len(text) - shorter])
             self.done[row] = Hypothesis(ids, logprob, logprob, complete, text[-1] if complete else None)
         stay = (~leaving).nonzero()[:, 0]
-        self.rows, self.history, self.unread = self.rows[stay], self.history[stay], self.unread[stay]
-        self.logprobs = self.logprobs[stay]
+        self.rows, self.unread, self.logprobs = self.rows[stay], self.unread[stay], self.logprobs[stay]
+        self._written.select(stay)
+        if self.seen is not None:
+            self.seen = self.seen[stay]
         if len(stay):
             self.state = self.model.reorder(self.state, stay)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.constraints import Constraints, seen
 from nlpcli.decoding.hypothesis import Hypothesis, Prefixes, device_of, end_steps, length_limits
 from nlpcli.decoding.length_penalty import Ranking, log_coverage
 from nlpcli.decoding.top_k_selection import log_normalizer, top_candidates
@@ -28,6 +28,9 @@ from nlpcli.models.decodable import Decodable
 
 Attends = Callable[[Tensor, object], tuple[Tensor, object, Tensor]]
 """`nlpcli.decoding.cross_attention.Attending.step_with_attention`."""
+
+
+LARGEST_BEAM = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class BeamSettings:
     def __post_init__(self) -> None:
         if self.beam_size < 1:
             raise NlpcliError(f"the beam size must be at least 1, not {self.beam_size}")
+        if self.beam_size > LARGEST_BEAM:
+            raise NlpcliError(f"the beam size must be at most {LARGEST_BEAM:,}, not {self.beam_size:,}")
         if not 1 <= self.n_best <= self.beam_size:
             raise NlpcliError(
                 f"--n-best must lie between 1 and the beam size {self.beam_size}, not {self.n_best}",
@@ -54,7 +59,8 @@ class BeamSettings:
     @property
     def enough(self) -> float:
         """So many finished hypotheses end a sentence."""
-        return max(self.n_best, math.ceil(self.patience * self.beam_size)) if self.patience < math.inf else math.inf
+        wanted = self.patience * self.beam_size
+        return max(self.n_best, math.ceil(wanted)) if wanted < math.inf else math.inf
 
 
 @torch.inference_mode()
@@ -135,7 +141,8 @@ class _Search:
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The 2 · beam_size best continuations of each sentence: summed log-probabilities, beams, tokens."""
         constraints = self.settings.constraints
-        logits = constraints.penalize(logits, self.history)
+        if constraints.repetition_penalty != 1.0:
+            logits = constraints.penalize(logits, seen(self.history, logits.shape[1]))
         base = self.logprobs - log_normalizer(logits).view_as(self.logprobs)
         constraints.ban_(logits, self.history, self.eos, self._too_early())
         per_sentence = logits.view(len(self.sentences), self.width, -1)

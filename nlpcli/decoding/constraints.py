@@ -41,13 +41,12 @@ class Constraints:
         if not self.repetition_penalty > 0:
             raise NlpcliError(f"the repetition penalty must be positive, not {self.repetition_penalty}")
 
-    def penalize(self, logits: Tensor, history: Tensor) -> Tensor:
-        """The model's logits (rows, vocabulary) after the repetition penalty, given `history` (rows, n)."""
+    def penalize(self, logits: Tensor, written: Tensor) -> Tensor:
+        """The model's logits (rows, vocabulary) after the repetition penalty on tokens that are there, see `seen`."""
         if self.repetition_penalty == 1.0:
             return logits
-        seen = logits.gather(1, history)
-        seen = torch.where(seen > 0, seen / self.repetition_penalty, seen * self.repetition_penalty)
-        return logits.scatter(1, history, seen)
+        lower = torch.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
+        return torch.where(written, lower, logits)
 
     def ban_(self, logits: Tensor, history: Tensor, eos: int | None, early: Tensor | None) -> Tensor:
         """Sets what may not follow `history` (rows, n) to -inf in `logits` (rows, vocabulary), in place.
@@ -71,6 +70,12 @@ def never_written(special: SpecialTokens, *, unknown: bool = False, end: bool = 
     """
     allowed = ({special.unk} if unknown else set()) | ({special.eos} if end else set())
     return tuple(sorted(special.all() - allowed))
+
+
+def seen(history: Tensor, size: int) -> Tensor:
+    """(rows, size) boolean, True for the tokens that are in `history` (rows, n); ids below 0 are none."""
+    found = torch.zeros(len(history), size + 1, dtype=torch.bool, device=history.device)
+    return found.scatter_(1, torch.where(history < 0, size, history), True)[:, :size]
 
 
 @lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nlpcli.config.generation_settings import Generation
-from nlpcli.decoding.constraints import repeated_ngrams
+from nlpcli.decoding.constraints import repeated_ngrams, seen
 
 
 class GenerationRules:
@@ -40,14 +40,24 @@ class GenerationRules:
         banned = [(tuple(ids), -math.inf) for ids in settings.bad_words_ids if tuple(ids) not in single]
         self.biases = [[(tuple(ids), bias) for ids, bias in settings.sequence_bias], banned]
 
-    def apply(self, scores: Tensor, history: Tensor, rows: Tensor) -> Tensor:
-        """New scores (n, vocabulary) of what follows `history` (n, length); rows (n,): their places in the batch."""
+    @property
+    def repetition_penalty(self) -> float:
+        """As of `Constraints`."""
+        return self.settings.repetition_penalty
+
+    def apply(self, scores: Tensor, history: Tensor, rows: Tensor, written: Tensor | None = None) -> Tensor:
+        """New scores (n, vocabulary) of what follows `history` (n, length); rows (n,): their places in the batch.
+
+        written (n, vocabulary): the tokens in `history`, where they are known already.
+        """
         settings = self.settings
         scores = self._biased(scores, history, self.biases[0])
         if settings.encoder_repetition_penalty != 1.0:
-            scores = _penalized(scores, self.sources[rows], 1 / settings.encoder_repetition_penalty)
+            sources = seen(self.sources[rows], scores.shape[1])
+            scores = _penalized(scores, sources, 1 / settings.encoder_repetition_penalty)
         if settings.repetition_penalty != 1.0:
-            scores = _penalized(scores, history, settings.repetition_penalty)
+            written = seen(history, scores.shape[1]) if written is None else written
+            scores = _penalized(scores, written, settings.repetition_penalty)
         scores = self._without_repeated_ngrams(scores, history, rows)
         scores = self._biased(scores, history, self.biases[1])
         scores = self._of_the_right_length(scores, history.shape[1], rows)
@@ -118,11 +128,9 @@ def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
     return table
 
 
-def _penalized(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:
-    """Negative scores of the tokens `ids` (n, length) times the penalty, others divided by it; ids below 0: none."""
-    some = torch.where(ids < 0, ids[:, :1], ids)
-    own = scores.gather(1, some)
-    return scores.scatter(1, some, torch.where(own < 0, own * penalty, own / penalty))
+def _penalized(scores: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Negative scores of the tokens (n, vocabulary) that are True times the penalty, others divided by it."""
+    return torch.where(tokens, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
 def _banned(scores: Tensor, ids: Sequence[int]) -> Tensor:

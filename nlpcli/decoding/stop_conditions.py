@@ -11,7 +11,13 @@ from torch import Tensor
 from nlpcli.models.decodable import Decodable
 from nlpcli.text import Tokenizer
 
-Stop = Callable[[Sequence[int]], bool]
+
+@dataclass(frozen=True)
+class Stop:
+    """found(ids) tells whether a text ends there, from its last new ids, at most `looks_back` of them."""
+
+    found: Callable[[Sequence[int]], bool]
+    looks_back: int
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class StopConditions:
     - eos: the id that ends a text, or several;
     - max_length: the most new tokens, of all texts or of each;
     - room_for_end: the end comes on top of `max_length`, otherwise it is one of the tokens;
-    - stop(new ids): True ends a text there, its last tokens included.
+    - stop: what else ends a text, its last tokens included.
     """
 
     eos: int | Sequence[int] | None

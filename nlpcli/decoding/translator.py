@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 
@@ -39,6 +40,7 @@ from nlpcli.decoding.stop_conditions import StopConditions
 from nlpcli.decoding.translation_model import TranslationModel
 from nlpcli.errors import NlpcliError
 from nlpcli.models.decodable import Decodable
+from nlpcli.models.packed_decoder import packed
 from nlpcli.objectives.source_target_batches import pad, source_ids
 from nlpcli.text import Tokenizer
 
@@ -161,6 +163,7 @@ class Translator:
         if isinstance(search, BeamSettings) and search.ranking.coverage_penalty:
             self._covers = True
             choose_layer(model, self.settings.alignment_layer)  # raises where there is none
+        self._decoder = model if self._covers else cast("TranslationModel", packed(model))
 
     def translate(self, lines: Iterable[Request | str]) -> Iterator[Translation]:
         """A translation for each line, in order. An error of `lines` is passed on after all that came before it."""
@@ -170,18 +173,11 @@ class Translator:
     def windows(self, lines: Iterable[Request | str]) -> Iterator[list[Translation]]:
         """As `translate`, in the portions in which translations are ready."""
         requests = (line if isinstance(line, Request) else Request(line) for line in lines)
-        start = 0
-        while True:
-            window, error = _take(requests, self.settings.window)
-            if window:
-                yield self._translate_window(window, start)
-            if error is not None:
-                raise error
-            if len(window) < self.settings.window:
-                return
-            start += len(window)
+        for start, window in windows_of(requests, self.settings.window):
+            yield self.translate_window(window, start)
 
-    def _translate_window(self, window: Sequence[Request], start: int) -> list[Translation]:
+    def translate_window(self, window: Sequence[Request], start: int) -> list[Translation]:
+        """The translations of requests that are translated together. start: the number of the first line, from 0."""
         results = [Translation(request, (self._blank(),)) for request in window]
         jobs = self._jobs(window, start)
         batches = cut_batches([len(job.source) for job in jobs], self.settings.batch_tokens)
@@ -232,7 +228,7 @@ class Translator:
         source = pad([job.source for job in jobs], self.source_tokenizer.special.pad).to(self.device)
         lengths = torch.tensor([len(job.source) for job in jobs], device=self.device)
         mask = torch.arange(source.shape[1], device=self.device) < lengths[:, None]
-        state = self.model.init_state(self.model.encode(source, mask))
+        state = self._decoder.init_state(self.model.encode(source, mask))
         found = self._hypotheses(jobs, state)
         texts = [[[*job.prefix, *h.ids] for h in hypotheses] for job, hypotheses in zip(jobs, found, strict=True)]
         alignments = self._align(jobs, source, mask, texts) if self.settings.alignments else None
@@ -252,8 +248,8 @@ class Translator:
             n = settings.samples
             index = torch.arange(len(jobs), device=self.device).repeat_interleave(n)
             found = sample(
-                self.model,
-                self.model.reorder(state, index, n) if n > 1 else state,
+                self._decoder,
+                self._decoder.reorder(state, index, n) if n > 1 else state,
                 [prefix for prefix in prefixes for _ in range(n)],
                 StopConditions(special.eos, [limit for limit in limits for _ in range(n)], room_for_end=True),
                 settings=search,
@@ -262,14 +258,14 @@ class Translator:
             return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
         if search.beam_size == 1 and search.enough == 1 and not search.ranking.coverage_penalty:
             found = greedy_search(
-                self.model,
+                self._decoder,
                 state,
                 prefixes,
                 StopConditions(special.eos, limits, room_for_end=True),
                 constraints=search.constraints,
             )
             return [[_ranked(h, search) for h in hypotheses] for hypotheses in found]
-        searched: Decodable = self.model
+        searched: Decodable = self._decoder
         if self._covers:
             lengths = torch.tensor([len(job.source) for job in jobs])
             padding = (torch.arange(int(lengths.max())) >= lengths[:, None]).float().to(self.device)
@@ -296,7 +292,7 @@ class Translator:
             streams=[(job.line, k) for job in jobs for k in range(n)],
         )
         decoder = HuggingFaceDecoder(generation, self.tokenizer.special, self.settings.samples, self.settings.seed)
-        found = decoder.generate(self.model, self.model.reorder(state, index, n) if n > 1 else state, inputs)
+        found = decoder.generate(self._decoder, self._decoder.reorder(state, index, n) if n > 1 else state, inputs)
         return [[h for group in found[i : i + n] for h in group] for i in range(0, len(found), n)]
 
     def _limit(self, job: _Job) -> int:
@@ -373,6 +369,23 @@ def _ranked(hypothesis: Hypothesis, search: BeamSettings) -> Hypothesis:
     length = len(hypothesis.ids) + hypothesis.ended
     score = search.ranking.score(hypothesis.logprob, length)
     return Hypothesis(hypothesis.ids, score, hypothesis.logprob, hypothesis.ended)
+
+
+def windows_of(requests: Iterator[Request], size: int) -> Iterator[tuple[int, list[Request]]]:
+    """Requests in windows of `size`, each with the number of its first line, from 0.
+
+    An error of `requests` is passed on after all that came before it.
+    """
+    start = 0
+    while True:
+        window, error = _take(requests, size)
+        if window:
+            yield start, window
+        if error is not None:
+            raise error
+        if len(window) < size:
+            return
+        start += len(window)
 
 
 def _take(requests: Iterator[Request], count: int) -> tuple[list[Request], NlpcliError | None]:

@@ -19,9 +19,10 @@ from nlpcli.errors import NlpcliError
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.naming import fitting
 
+_OF_GLOBAL_TOKENS = ("global_query", "global_key", "global_value")  # Longformer's
 _NAMED = {
-    "attention": ("query", "value"),
-    "all": ("query", "key", "value", "output", "position", "inner", "gate", "outer"),
+    "attention": ("query", "value", *_OF_GLOBAL_TOKENS[::2]),
+    "all": ("query", "key", "value", "output", "position", "inner", "gate", "outer", *_OF_GLOBAL_TOKENS),
 }
 
 

@@ -140,10 +140,13 @@ class RelativeBias(nn.Module):
         self.causal = causal
         self.weight = nn.Parameter(torch.empty(buckets, heads))
 
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
     def forward(self, n: int, m: int, start: int = 0) -> Tensor:
         """(1, heads, n, m) for queries at the positions from `start` on and keys at those from 0 on."""
-        device = self.weight.device
-        return self.between(torch.arange(start, start + n, device=device), torch.arange(m, device=device))
+        return self.between(*_positions(n, m, start, self.device))
 
     def between(self, query: Tensor, key: Tensor) -> Tensor:
         """(1, heads, n, m) for queries at the positions (n,) and keys at the positions (m,)."""
@@ -163,3 +166,43 @@ class RelativeBias(nn.Module):
         ratio = torch.log(away.clamp(min=1).float() / exact) / math.log(self.distance / exact)
         far = exact + (ratio * (buckets - exact)).long()
         return base + torch.where(away < exact, away, far.clamp(max=buckets - 1))
+
+
+class LinearBias(nn.Module):
+    """ALiBi (Press et al. 2022): scores fall with the distance, −slope · |i − j|, by a slope for each head.
+
+    The slopes are 2^(−8/H), 2^(−16/H), … 2^(−8) for H heads; where H is no power of two, those of the next smaller
+    power and every second one of the next greater, as in the authors' code. Nothing is trained.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.register_buffer("slopes", torch.tensor(slopes(heads)), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.slopes.device
+
+    def forward(self, n: int, m: int, start: int = 0) -> Tensor:
+        """(1, heads, n, m) for queries at the positions from `start` on and keys at those from 0 on."""
+        return self.between(*_positions(n, m, start, self.device))
+
+    def between(self, query: Tensor, key: Tensor) -> Tensor:
+        """(1, heads, n, m) for queries at the positions (n,) and keys at the positions (m,)."""
+        distance = (key[None, :] - query[:, None]).abs()
+        return (-self.slopes[:, None, None] * distance)[None]
+
+
+def slopes(heads: int) -> list[float]:
+    """The slopes of ALiBi, steepest first where `heads` is a power of two."""
+    power: int = 1 << (heads.bit_length() - 1)
+    own = [2.0 ** (-8 * (head + 1) / power) for head in range(power)]
+    between = [2.0 ** (-4 * (head + 1) / power) for head in range(0, 2 * power, 2)]
+    return own + between[: heads - power]
+
+
+def _positions(n: int, m: int, start: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Those of n queries from `start` on, and of m keys."""
+    return torch.arange(start, start + n, device=device), torch.arange(m, device=device)

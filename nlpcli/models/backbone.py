@@ -116,6 +116,7 @@ def grouped(
     """`Backbone.layer_groups` of stacks that follow one another; all but the last include their norm."""
     yield from _present(EMBEDDINGS, embeddings)
     yield from _present(EMBEDDINGS, (stack.positions for stack in stacks.values()))
+    yield from _present(EMBEDDINGS, (stack.global_tokens for stack in stacks.values()))
     last = len(stacks) - 1
     for place, (name, stack) in enumerate(stacks.items()):
         yield from ((f"{name}.{number}", layer) for number, layer in enumerate(stack.layers))

@@ -52,7 +52,7 @@ class Level(nn.Module):
     def __init__(self, d_in: int, layers: int, settings: HierarchicalConfig) -> None:
         super().__init__()
         c = settings
-        self.encoder = RecurrentEncoder(c.cell, d_in, c.d_model, layers, dropout=c.dropout)
+        self.encoder = RecurrentEncoder(c.rnn_type, d_in, c.d_model, layers, dropout=c.dropout)
         self.attention = (
             AttentionPooling(c.d_model, c.d_attention or c.d_model) if c.aggregation == "attention" else None
         )

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from nlpcli.attention.longformer import LongformerAttention
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.positions import LearnedPositions, RelativeBias
@@ -38,6 +39,8 @@ def initialize(model: nn.Module, *, scheme: str = "xavier", std: float = 0.02, l
             initialize_layer(module)
         elif isinstance(module, (LearnedPositions, RelativeBias)):
             _normal(module.weight, std, scheme)
+        elif isinstance(module, Stack) and module.global_tokens is not None:
+            _normal(module.global_tokens, std, scheme)
     if scheme == "t5":
         _by_fan_in(model)
 
@@ -52,16 +55,19 @@ def _normal(weight: Tensor, std: float, scheme: str) -> None:
 def _by_fan_in(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, MultiHeadAttention):
-            nn.init.normal_(module.query.weight, std=(module.query.in_features * module.d_key) ** -0.5)
+            if module.query is not None:
+                nn.init.normal_(module.query.weight, std=(module.query.in_features * module.d_key) ** -0.5)
             for matrix in (module.key, module.value, module.output):
                 if matrix is not None:
                     nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
+            if isinstance(module, LongformerAttention):
+                module.begin_as_local()
         elif isinstance(module, FeedForward):
             for part in (module.inner, module.gate, module.outer):
                 if part is not None:
                     nn.init.normal_(part.weight, std=part.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1.0)
-        elif isinstance(module, Stack) and module.positions is not None:
-            width = module.layers[0].self_attention.query.in_features
+        elif isinstance(module, Stack) and isinstance(module.positions, RelativeBias):
+            width = module.layers[0].self_attention.value.in_features
             nn.init.normal_(module.positions.weight, std=width**-0.5)

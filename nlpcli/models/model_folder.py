@@ -11,14 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import BaseModel, Field
+from typing import TYPE_CHECKING, Any
 
 from nlpcli import __version__
 from nlpcli.config.counting import counted
 from nlpcli.config.files import AlreadyThere, check_regular, new_directory, sha256_file, write_together
 from nlpcli.config.loading import dump_yaml, load_yaml, parse
+from nlpcli.config.model_facts import ModelFacts
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import shortened
@@ -33,11 +32,11 @@ WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer"
 _ADAPTER = "adapter_config.json"  # of the library peft
 SOURCE_TOKENIZER = "source-tokenizer"
-FORMAT = 2
+FORMAT = 3
 """The form of model folders that this version writes and reads; 1 had all settings of all families in one list."""
 
 
-class _Description(BaseModel):
+class _Description(ModelFacts):
     """What `model.yaml` must say; whoever saves a model may add to it."""
 
     task: str
@@ -45,25 +44,6 @@ class _Description(BaseModel):
     vocab_size: int
     tokenizer: str | None
     sha256: str
-    source_tokenizer: str | None = None
-    head: dict[str, Any] | None = None
-    problem: dict[str, Any] | None = None
-    columns: dict[str, Any] | None = None
-    layout: dict[str, Any] | None = None
-    parts: dict[str, Any] | None = None
-    decoding: dict[str, Any] | None = None
-    metrics: dict[str, float] | None = None
-    signatures: dict[str, str] | None = None
-    step: Annotated[int, Field(ge=0)] | None = None
-    context: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    eval_streams: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    max_length: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    document_end: bool | None = None
-    source_start: list[int] | None = None
-    text_start: list[int] | None = None
-    target_start: list[int] | None = None
-    read_from: str | None = None
-    pooling: str | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,16 @@ class Rows:
             None if self.sentences is None else moved(self.sentences),
         )
 
+    def part(self, start: int, stop: int) -> Rows:
+        """The rows from `start` up to `stop`."""
+        return Rows(
+            self.ids[start:stop],
+            None if self.mask is None else self.mask[start:stop],
+            None if self.segments is None else self.segments[start:stop],
+            self.ends[start:stop],
+            None if self.sentences is None else self.sentences[start:stop],
+        )
+
     @property
     def tokens(self) -> int:
         """Padding not counted."""

@@ -13,6 +13,7 @@ from nlpcli.config.recurrent_settings import RecurrentConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.models.backbone import CROSS, EMBEDDINGS, FINAL, Direction, Part
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.recurrent_attention import Choices, MonotonicWindow, PredictiveWindow, SourceAttention
 from nlpcli.models.recurrent_decoder import (
@@ -25,7 +26,7 @@ from nlpcli.models.recurrent_decoder import (
     RecurrentState,
 )
 from nlpcli.models.recurrent_encoder import RecurrentEncoder
-from nlpcli.models.transformer import Memory, WithVocabulary
+from nlpcli.models.transformer import WithVocabulary
 
 
 class RecurrentEncoderDecoder(WithVocabulary):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nlpcli.attention.hooks import Recorder, StepRecording, apart
 from nlpcli.attention.scores import Score
 from nlpcli.attention.softmax import softmax_attention
-from nlpcli.models.transformer import Memory
+from nlpcli.models.decoder_state import Memory
 
 
 @dataclass(frozen=True)

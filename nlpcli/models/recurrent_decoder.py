@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from nlpcli.attention.hooks import StepRecording
 from nlpcli.layers.dropout import Dropout
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import AttendedSource, Choices, SourceAttention
 from nlpcli.models.recurrent_layers import CARRIED, Carry, StepLayer, recurrent_layer, run_layer
-from nlpcli.models.transformer import Memory
 
 
 @dataclass(frozen=True)

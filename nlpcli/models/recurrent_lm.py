@@ -65,7 +65,7 @@ class RecurrentLM(WithVocabulary):
         self.embedding = Embedding(tokens, scale=False)
         self.layers = cast(
             "Sequence[nn.RNNBase]",  # modules of this class alone
-            nn.ModuleList(recurrent_layer(c.cell, d_in, d_out) for d_in, d_out in pairwise(widths)),
+            nn.ModuleList(recurrent_layer(c.rnn_type, d_in, d_out) for d_in, d_out in pairwise(widths)),
         )
         self.attention = PastAttention(c.d_model, c.past_states, score=c.score) if c.past_states else None
         kind = VariationalDropout if c.variational_dropout else Dropout
@@ -76,7 +76,7 @@ class RecurrentLM(WithVocabulary):
         self.weight_dropout = Dropout(c.weight_dropout)
         self.output_weight_owner = tokens if c.is_tied else nn.Linear(c.d_model, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if c.output_bias else None
-        self.parts = CARRIED[c.cell]
+        self.parts = CARRIED[c.rnn_type]
         self.uniform = len(set(widths)) == 1
         self.penalties = (c.activation_regularization, c.temporal_activation_regularization)
         self.memory_length = c.carried_states

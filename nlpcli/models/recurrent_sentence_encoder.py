@@ -47,7 +47,7 @@ class RecurrentSentenceEncoder(Backbone):
         tokens = nn.Embedding(vocab_size, d_embedding)
         self.embedding = Embedding(tokens, scale=False, dropout=c.dropout)
         self.encoder = RecurrentEncoder(
-            c.cell, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
+            c.rnn_type, d_embedding, c.d_model, c.encoder_layers, bidirectional=c.bidirectional, dropout=c.dropout
         )
         self.before: NeighborDecoder | None = None
         self.after: NeighborDecoder | None = None

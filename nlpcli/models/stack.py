@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.core import AttentionCore, DecodingState, ScoreBias
-from nlpcli.attention.kinds import parse_attention
+from nlpcli.attention.key_value_cache import KeyValue
+from nlpcli.attention.kinds import AttentionEntry, parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
-from nlpcli.attention.pattern_base import Pattern
 from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
-from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import FeedForward
 from nlpcli.layers.norms import make_norm
-from nlpcli.layers.positions import RelativeBias, Rotary
+from nlpcli.layers.positions import LinearBias, RelativeBias, Rotary
 from nlpcli.layers.rope_scaling import RopeScaling
+from nlpcli.models.reversible import Sublayer, reversible
 
 
 class TransformerLayer(nn.Module):
@@ -29,28 +30,23 @@ class TransformerLayer(nn.Module):
     post-norm: x = norm(x + dropout(f(x)));  pre-norm: x = x + dropout(f(norm(x))) (Xiong et al. 2020).
     parallel_residual: both sublayers of a pre-norm layer without cross-attention read the same x, and their sum is
     added to it (Wang and Komatsuzaki 2021).
+    `attend` and `feed` are the sublayers of a pre-norm layer for reversible stacks.
     """
 
     def __init__(
         self,
         settings: TransformerConfig,
         *,
+        self_attention: MultiHeadAttention,
         cross: bool = False,
-        pattern: Pattern = Full(),
-        core: AttentionCore | None = None,
-        rotary: Rotary | None = None,
     ) -> None:
         super().__init__()
         c = settings
-        attention = AttentionSettings(
-            c.heads, c.kv_heads, c.d_key, c.d_value, bias=c.attention_bias, dropout=c.attention_dropout,
-            qk_norm=c.qk_norm, norm_eps=c.norm_eps, score=c.score, aggregation=c.head_aggregation,
-        )  # fmt: skip
         self.pre_norm = c.norm_position == "pre"
         self.parallel_residual = c.parallel_residual
-        self.self_attention = MultiHeadAttention(c.d_model, attention, rotary=rotary, pattern=pattern, core=core)
+        self.self_attention = self_attention
         self.self_attention_norm = norm_of(c)
-        self.cross_attention = MultiHeadAttention(c.d_model, attention) if cross else None
+        self.cross_attention = MultiHeadAttention(c.d_model, attention_of(c)) if cross else None
         self.cross_attention_norm = norm_of(c) if cross else None
         self.feed_forward = FeedForward(
             c.d_model, c.d_ff, activation=c.activation, bias=c.feed_forward_bias, dropout=c.activation_dropout
@@ -96,8 +92,23 @@ class TransformerLayer(nn.Module):
         x = self._add(x, y, self.self_attention_norm)
         return self._above(x, memory, memory_mask, width), state
 
+    def attend(self, x: Tensor, mask: AttentionMask | None = None, *, bias: ScoreBias | None = None) -> Tensor:
+        """What self-attention of a pre-norm layer adds."""
+        return self.dropout(self.self_attention(self.self_attention_norm(x), mask, bias=bias))
+
+    def attend_step(
+        self, x: Tensor, state: DecodingState, *, bias: ScoreBias | None = None
+    ) -> tuple[Tensor, DecodingState]:
+        """The same for the positions after those of `state`, and the state after them."""
+        y, state = self.self_attention.step(self.self_attention_norm(x), state, bias=bias)
+        return self.dropout(y), state
+
+    def feed(self, x: Tensor) -> Tensor:
+        """What the feed-forward layer of a pre-norm layer adds."""
+        return self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
     def _parallel(self, x: Tensor, attended: Tensor) -> Tensor:
-        return x + self.dropout(attended) + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + self.dropout(attended) + self.feed(x)
 
     def _above(self, x: Tensor, memory: KeyValue | None, memory_mask: AttentionMask | None, width: int) -> Tensor:
         """Cross-attention, where there is one, and the feed-forward layer."""
@@ -122,6 +133,8 @@ class Stack(nn.Module):
     Relative positions of T5 have one table for all layers. Without `first_norm` the first layer of a pre-norm stack
     does not normalize what its self-attention reads. Layers whose pattern is not full may have rotary positions of
     their own (`rope_local_theta`).
+    global_tokens: so many learned vectors stand before each text (Ainslie et al. 2020); the layers read and change them
+    as tokens, and the stack leaves out their states.
     """
 
     def __init__(
@@ -132,6 +145,7 @@ class Stack(nn.Module):
         attention: Sequence[str] | None = None,
         cross: bool = False,
         causal: bool = False,
+        global_tokens: int = 0,
     ) -> None:
         super().__init__()
         c = settings
@@ -139,27 +153,28 @@ class Stack(nn.Module):
         local = _rotary(c, c.rope_local_theta) if c.rope_local_theta else rotary
         entries = [parse_attention(text) for text in attention or c.attention]
         layers: list[TransformerLayer] = []
+        shared: dict[AttentionEntry, AttentionCore[Any]] = {}
         for number in range(count):
             entry = entries[number % len(entries)]
-            layers.append(
-                TransformerLayer(
-                    c,
-                    cross=cross,
-                    pattern=entry.pattern_of(causal=causal),
-                    core=entry.core(scale=c.score != "dot"),
-                    rotary=rotary if entry.pattern == Full() else local,
-                )
+            turned = rotary if entry.pattern == Full() else local
+            own = self_attention_of(
+                c, entry, layer=number, length=c.max_length + global_tokens, causal=causal, rotary=turned
             )
+            if entry.kind.one_core:
+                own.core = shared.setdefault(entry, own.core)
+            layers.append(TransformerLayer(c, self_attention=own, cross=cross))
         self.layers = cast("Sequence[TransformerLayer]", nn.ModuleList(layers))  # modules of this class alone
         if not c.first_norm:
             self.layers[0].self_attention_norm = nn.Identity()
-        self.positions: RelativeBias | None = None
+        self.positions: RelativeBias | LinearBias | None = LinearBias(c.heads) if c.positions == "alibi" else None
         if c.relative:
             self.positions = RelativeBias(
                 c.heads, buckets=c.relative_buckets, distance=c.relative_distance, causal=causal
             )
         self.norm = norm_of(c) if c.norm_position == "pre" else None
         self.dropout = Dropout(c.dropout if c.output_dropout else 0.0)
+        self.reversible = c.reversible
+        self.global_tokens = nn.Parameter(torch.zeros(global_tokens, c.d_model)) if global_tokens else None
 
     def forward(
         self,
@@ -175,6 +190,29 @@ class Stack(nn.Module):
         memory: for each layer what its cross-attention looks at. kept: is given what enters each layer, from the bottom
         to the top, and then what the stack gives.
         """
+        if self.global_tokens is None:
+            return self._through(x, mask, memory=memory, memory_mask=memory_mask, kept=kept)
+        count = self.global_tokens.size(0)
+        x = torch.cat([self.global_tokens.to(x.dtype).expand(x.size(0), -1, -1), x], dim=1)
+        mask = None if mask is None else mask.behind(count)
+        states: list[Tensor] | None = None if kept is None else []
+        x = self._through(x, mask, memory=memory, memory_mask=memory_mask, kept=states)
+        if kept is not None and states is not None:
+            kept += [state[:, count:] for state in states]
+        return x[:, count:]
+
+    def _through(
+        self,
+        x: Tensor,
+        mask: AttentionMask | None,
+        *,
+        memory: Sequence[KeyValue] | None,
+        memory_mask: AttentionMask | None,
+        kept: list[Tensor] | None,
+    ) -> Tensor:
+        """As `forward`, for global tokens and text."""
+        if self.reversible:
+            return self._reversible(x, mask, kept)
         bias = self._bias()
         for number, layer in enumerate(self.layers):
             if kept is not None:
@@ -205,11 +243,47 @@ class Stack(nn.Module):
         """
         bias = self._bias()
         after: list[DecodingState] = []
+        if self.reversible:
+            other = x
+            for layer, state in zip(self.layers, states, strict=True):
+                y, state = layer.attend_step(other, state, bias=bias)
+                x = x + y
+                other = other + layer.feed(x)
+                after.append(state)
+            return self.finish((x + other) / 2), after
         for number, layer in enumerate(self.layers):
             own = None if memory is None else memory[number]
             x, state = layer.step(x, states[number], bias=bias, memory=own, memory_mask=memory_mask, width=width)
             after.append(state)
         return self.finish(x), after
+
+    def _reversible(self, x: Tensor, mask: AttentionMask | None, kept: list[Tensor] | None) -> Tensor:
+        """As `forward`. States are not kept for the backward pass, unless somebody looks at them or at weights."""
+        looked_at = kept is not None or any(layer.self_attention.recorder is not None for layer in self.layers)
+        if torch.is_grad_enabled() and not looked_at:
+            first, second = reversible(x, x, [self._sublayers(layer, mask) for layer in self.layers])
+            return self.finish((first + second) / 2)
+        bias, other = self._bias(), x
+        for layer in self.layers:
+            if kept is not None:
+                kept.append((x + other) / 2)
+            x = x + layer.attend(other, mask, bias=bias)
+            other = other + layer.feed(x)
+        x = self.finish((x + other) / 2)
+        if kept is not None:
+            kept.append(x)
+        return x
+
+    def _sublayers(self, layer: TransformerLayer, mask: AttentionMask | None) -> tuple[Sublayer, Sublayer]:
+        """Attention and feed-forward layer, each of which may be computed again: with a bias of its own."""
+        of_attention = [*layer.self_attention.parameters(), *layer.self_attention_norm.parameters()]
+        if self.positions is not None:
+            of_attention += self.positions.parameters()
+        of_feeding = [*layer.feed_forward.parameters(), *layer.feed_forward_norm.parameters()]
+        return (
+            Sublayer(lambda x: layer.attend(x, mask, bias=self._bias()), of_attention),
+            Sublayer(layer.feed, of_feeding),
+        )
 
     def _bias(self) -> ScoreBias | None:
         """What relative positions add to the scores, for one pass."""
@@ -217,6 +291,45 @@ class Stack(nn.Module):
 
     def finish(self, x: Tensor) -> Tensor:
         return self.dropout(x if self.norm is None else self.norm(x))
+
+
+def attention_of(settings: TransformerConfig) -> AttentionSettings:
+    """The settings of multi-head attention that self-attention and cross-attention share."""
+    c = settings
+    return AttentionSettings(
+        c.heads, c.kv_heads, c.d_key, c.d_value, bias=c.attention_bias, dropout=c.attention_dropout,
+        qk_norm=c.qk_norm, norm_eps=c.norm_eps, score=c.score, aggregation=c.head_aggregation,
+    )  # fmt: skip
+
+
+def self_attention_of(
+    settings: TransformerConfig,
+    entry: AttentionEntry,
+    *,
+    layer: int,
+    length: int,
+    causal: bool,
+    rotary: Rotary | None,
+) -> MultiHeadAttention:
+    """The self-attention of layer number `layer`, as an entry of `model.attention` says.
+
+    length: the most positions it reads.
+    """
+    c = settings
+    if entry.kind.layer:
+        return entry.layer(d_model=c.d_model, settings=attention_of(c), rotary=rotary)
+    width = c.d_key or c.d_model // c.heads
+    core = entry.core(layer=layer, length=length, heads=c.heads, d_key=width, scale=c.score != "dot")
+    return MultiHeadAttention(
+        c.d_model,
+        attention_of(c),
+        rotary=rotary,
+        pattern=entry.pattern_of(causal=causal),
+        core=core,
+        own_queries=entry.kind.own_queries,
+        own_keys=entry.kind.own_keys,
+        gates=entry.kind.gates,
+    )
 
 
 def norm_of(settings: TransformerConfig, width: int | None = None) -> nn.Module:

@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from nlpcli.attention.core import DecodingState
 from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
-from nlpcli.attention.states import KeyValue
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.embeddings import Embedding, added_positions
 from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Backbone, Direction, Part, grouped
+from nlpcli.models.decoder_state import CrossMemory, DecoderState, Memory
 from nlpcli.models.heads import MaskedHead, Pooler
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.stack import Stack, norm_of
 
 HIDDEN_SHARE = 0.15
 """Of the tokens, for which an encoder that is trained by masking predicts the vocabulary."""
-
-
-@dataclass
-class Memory:
-    """What the encoder hands over: states (batch, m, d_model), mask (batch, m) True where there is a token, or None."""
-
-    states: Tensor
-    mask: Tensor | None
-
-
-@dataclass
-class CrossMemory:
-    """What a decoder looks at of its sources: for each layer keys and values, and the mask of padding."""
-
-    layers: list[KeyValue]
-    mask: AttentionMask | None
-    width: int = 1  # consecutive rows that share one source
-
-    def select(self, index: Tensor, width: int) -> CrossMemory:
-        sources = torch.div(index[::width], self.width, rounding_mode="floor")
-        unchanged = sources.numel() == self.layers[0].key.size(0) and bool(
-            (sources == torch.arange(sources.numel(), device=sources.device)).all()
-        )
-        if unchanged:
-            return CrossMemory(self.layers, self.mask, width)
-        mask = self.mask
-        if mask is not None:
-            assert mask.keys is not None  # it is that of padding
-            mask = AttentionMask(keys=mask.keys.index_select(0, sources))
-        return CrossMemory([item.select(sources) for item in self.layers], mask, width)
-
-
-@dataclass
-class DecoderState:
-    """What a decoder has read: the state of each layer's self-attention, and what it looks at of the sources."""
-
-    length: int
-    layers: list[DecodingState]
-    memory: CrossMemory | None = None
-
-    def select(self, index: Tensor, width: int) -> DecoderState:
-        layers = [state.select(index) for state in self.layers]
-        return DecoderState(self.length, layers, None if self.memory is None else self.memory.select(index, width))
-
-    def bytes(self) -> int:
-        """The memory that the target read so far takes."""
-        return sum(state.bytes() for state in self.layers)
 
 
 class WithVocabulary(Backbone):
@@ -162,7 +113,7 @@ class EncoderDecoder(_WithDecoder):
         source = nn.Embedding(vocab_size, c.d_model)
         target = source if c.tie in ("all", "source-target") else nn.Embedding(vocab_size, c.d_model)
         self.encoder_embedding = embedding_of(source, c)
-        self.encoder = Stack(c.encoder_layers, c)
+        self.encoder = Stack(c.encoder_layers, c, global_tokens=c.global_tokens)
         self.source_encoder: nn.Module | None = None
         self._add_decoder(c, target, cross=True)
 
@@ -314,7 +265,7 @@ class Encoder(WithVocabulary):
         inner = c.d_embedding or c.d_model
         tokens = nn.Embedding(vocab_size, inner)
         self.encoder_embedding = embedding_of(tokens, c)
-        self.encoder = Stack(c.encoder_layers, c)
+        self.encoder = Stack(c.encoder_layers, c, global_tokens=c.global_tokens)
         self.mlm_head = self.pooler = self.pair_head = None
         if c.mlm_head:
             self.mlm_head = MaskedHead(

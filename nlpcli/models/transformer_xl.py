@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recordable
+from nlpcli.attention.key_value_cache import KeyValue, KeyValueCache
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_base import Horizon
 from nlpcli.attention.patterns import Causal
 from nlpcli.attention.relative import RelativeAttention, RelativePositions
-from nlpcli.attention.states import KeyValue, KeyValueCache
 from nlpcli.config.transformer_xl_settings import SegmentRecurrentConfig, TransformerXLConfig
 from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from nlpcli.attention.hooks import Recordable
+from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.relative import RelativePositions
-from nlpcli.attention.states import KeyValue
 from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding

@@ -85,6 +85,11 @@ class CausalLanguageModelling:
                 hint="leave out data.eval_stride",
             )
 
+    @property
+    def reads_on(self) -> bool:
+        """See `Objective`."""
+        return self.train.reads_on
+
     def plan(self, epoch: int) -> np.ndarray:
         return self.train.plan(epoch)
 
@@ -191,7 +196,12 @@ class LanguageBatch:
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
+        self.size = ids.size(0)
         self.tokens = self.count = ids.size(0) * (ids.size(1) - 1)
+
+    def part(self, start: int, stop: int) -> LanguageBatch:
+        """The rows from `start` up to `stop`."""
+        return LanguageBatch(self.ids[start:stop])
 
     def to(self, device: torch.device) -> LanguageBatch:
         return LanguageBatch(self.ids.to(device, non_blocking=True))

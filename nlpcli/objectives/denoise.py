@@ -22,9 +22,10 @@ from nlpcli.data.even_sample import spread
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.noise import Noise, Noised, Symbols, Text
 from nlpcli.objectives.noise_parser import parse_noise
-from nlpcli.objectives.objective import Loss, Sample
+from nlpcli.objectives.objective import Loss, Sample, places_of_rows
 from nlpcli.objectives.source_target_batches import PairBatch, pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss
 from nlpcli.objectives.text_windows import Stretches, Windows
@@ -44,6 +45,15 @@ class DenoisingBatch(PairBatch):
 
     hidden: Tensor | None = None
     hidden_places: Tensor | None = None
+    per_hidden: float | None = None  # goals for each hidden token of the batch that this one is a part of
+
+    def part(self, start: int, stop: int) -> DenoisingBatch:
+        """The rows from `start` up to `stop`; the weights of its losses are those in the whole batch."""
+        places, hidden = places_of_rows(self.hidden_places, self.hidden, start, stop, self.source.size(1))
+        per_hidden = self.per_hidden
+        if per_hidden is None and self.hidden is not None and self.hidden.numel():
+            per_hidden = self.count / self.hidden.numel()
+        return replace(super().part(start, stop), hidden=hidden, hidden_places=places, per_hidden=per_hidden)
 
 
 class Denoising:
@@ -70,21 +80,20 @@ class Denoising:
         tokenizer: Tokenizer,
         *,
         noise: str | Noise = "infill:0.3,permute",
-        context: int = 512,
-        batch_tokens: int = 4096,
+        batching: Batching = Batching(),  # frozen
         loss_settings: LossSettings = CROSS_ENTROPY,
-        seed: int = 1,
     ) -> None:
         self.noise = parse_noise(noise) if isinstance(noise, str) else noise
+        context = batching.context
         if context < 2:
             raise NlpcliError(f"the context must be at least 2 tokens (text and the end token), not {context}")
         self.special = tokenizer.special
         self.special.check("bos", "eos")
         self.symbols = Symbols.of(tokenizer)
         self.context = context
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batching.batch_tokens
         self.loss_settings = loss_settings
-        self.seed = seed
+        self.seed = batching.seed
         self.mlm = getattr(self.noise, "mlm", 0.0)
         self.joint = {"gap": 1.0, "mlm": self.mlm} if self.mlm else {}
         self.noise.check(self.special, self.noise.text_length(context))
@@ -139,7 +148,7 @@ class Denoising:
     def loss(self, model: EncoderDecoder, batch: DenoisingBatch, carry: None = None) -> tuple[Loss, None]:
         if not self.mlm:
             return pair_loss(model, batch, self.loss_settings), None
-        return self._joined(*self._parts(model, batch, *self._states(model, batch))), None
+        return self._joined(*self._parts(model, batch, *self._states(model, batch)), batch.per_hidden), None
 
     def _states(self, model: EncoderDecoder, batch: DenoisingBatch) -> tuple[Tensor, Tensor | None]:
         """What predicts the target (k, d_model), and with MLM what tells the hidden tokens of the source."""
@@ -160,11 +169,15 @@ class Denoising:
             return loss, None
         return loss, token_loss(model, encoded, batch.hidden, self.loss_settings)
 
-    def _joined(self, loss: Loss, told: Loss | None) -> Loss:
-        """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy."""
+    def _joined(self, loss: Loss, told: Loss | None, per_hidden: float | None = None) -> Loss:
+        """The target's loss; with MLM the total has the mean loss of the hidden tokens in it, `mlm` times as heavy.
+
+        per_hidden: goals for each hidden token; those of the losses when None.
+        """
         if told is None:
             return loss
-        return replace(loss, total=loss.total + self.mlm * told.total * (loss.count / told.count))
+        share = loss.count / told.count if per_hidden is None else per_hidden
+        return replace(loss, total=loss.total + self.mlm * told.total * share)
 
     def evaluate(self, model: EncoderDecoder, device: torch.device) -> Iterator[Loss]:
         """Losses without smoothing and tallies of the held-out texts, each once."""

@@ -20,11 +20,12 @@ from nlpcli.data.next_sentence_pairs import Example
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.masking import Masked, Masking
 from nlpcli.objectives.mlm import masked_loss, most_frequent
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.nsp import label_loss
-from nlpcli.objectives.objective import Guess, Loss, Sample
+from nlpcli.objectives.objective import Guess, Loss, Sample, places_of_rows
 from nlpcli.objectives.token_loss import best_tokens
 from nlpcli.text import Tokenizer
 
@@ -53,10 +54,28 @@ class EncoderBatch:
     goal: Tensor | None
     labels: Tensor | None
     tokens: int  # padding not counted
+    per_row: float | None = None  # goals for each row of the batch that this one is a part of
 
     @property
     def count(self) -> int:
         return len(self.ids) if self.goal is None else self.goal.numel()
+
+    @property
+    def size(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> EncoderBatch:
+        """The rows from `start` up to `stop`; the weights of its losses are those in the whole batch."""
+        ids, mask = self.ids[start:stop], None if self.mask is None else self.mask[start:stop]
+        places, goal = places_of_rows(self.places, self.goal, start, stop, self.ids.size(1))
+        return EncoderBatch(
+            ids, mask,
+            None if self.segments is None else self.segments[start:stop],
+            places, goal,
+            None if self.labels is None else self.labels[start:stop],
+            ids.numel() if mask is None else int(mask.sum()),
+            self.count / self.size if self.per_row is None else self.per_row,
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> EncoderBatch:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -64,6 +83,16 @@ class EncoderBatch:
             name: value.to(device, non_blocking=True) for name, value in values if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class EncoderBatching(Batching):
+    """format: how text becomes examples, see `nlpcli.data.encoder_batches`; `auto`: segment-pair with nsp and sop,
+    full-sentences with mlm alone. copies: 0 draws noise anew whenever a text is read; more are fixed noises that take
+    turns from epoch to epoch, with fixed pairs."""
+
+    format: str = "auto"
+    copies: int = 0
 
 
 class EncoderPretraining:
@@ -74,10 +103,7 @@ class EncoderPretraining:
     pairs where they are alone. joint: the parts and their weights, where there are two.
 
     train, dev: shards; pair formats need such that were built with sentences.
-    weights: of the parts, among mlm, nsp, sop. format: see `nlpcli.data.encoder_batches`; `auto`: segment-pair with nsp
-        and sop, full-sentences with mlm alone. context: the most tokens of an example, special ones included.
-    masking: what is hidden, and how. copies: 0 draws noise anew whenever a text is read; more are fixed noises that
-        take turns from epoch to epoch, with fixed pairs.
+    weights: of the parts, among mlm, nsp, sop. masking: what is hidden, and how.
 
     `evaluate` reads the held-out text in the same way every time, whatever the seed. Its tallies: `mlm_accuracy` and
     `mlm_baseline`, of always guessing the token that is most frequent in training; `nsp_accuracy` (`sop_accuracy`) and
@@ -94,18 +120,15 @@ class EncoderPretraining:
         tokenizer: Tokenizer,
         *,
         weights: Mapping[str, float] | None = None,
-        format: str = "auto",
-        context: int = 512,
-        batch_tokens: int = 4096,
         masking: Masking | None = None,
-        copies: int = 0,
+        batching: EncoderBatching | None = None,
         loss_settings: LossSettings = CROSS_ENTROPY,
-        seed: int = 1,
     ) -> None:
+        batching = batching or EncoderBatching()
         self.weights = _checked(weights or {"mlm": 1.0})
         self.joint = self.weights if len(self.weights) > 1 else {}
         self.pair = _pair(self.weights)
-        self.format = format_for(format, self.weights)
+        self.format = format_for(batching.format, self.weights)
         self.masking = (masking or Masking()) if "mlm" in self.weights else None
         self.loss_settings = loss_settings
         self.special = tokenizer.special
@@ -114,10 +137,10 @@ class EncoderPretraining:
         self._train = train
 
         def inputs(shards: ShardSet, seed: int, copies: int) -> Inputs:
-            cut = make_format(self.format, shards, self.special, context=context, order=self.pair == "sop")
-            return Inputs(cut, batch_tokens=batch_tokens, seed=seed, copies=copies)
+            cut = make_format(self.format, shards, self.special, context=batching.context, order=self.pair == "sop")
+            return Inputs(cut, batch_tokens=batching.batch_tokens, seed=seed, copies=copies)
 
-        self.train = inputs(train, seed, copies)
+        self.train = inputs(train, batching.seed, batching.copies)
         self.dev = None if dev is None else inputs(dev, _EVALUATION_SEED, 1)
 
     def plan(self, epoch: int) -> list[Item]:
@@ -180,7 +203,9 @@ class EncoderPretraining:
             guess = self._majority if measured else None
             parts[self.pair] = label_loss(model, states, batch.labels, self.pair, guess=guess)
         first = next(iter(parts.values()))
-        terms = (self.weights[name] * (first.count / part.count) * part.total for name, part in parts.items())
+        per_row = first.count / batch.size if batch.per_row is None else batch.per_row
+        shares = {name: 1.0 if part is first else per_row for name, part in parts.items()}
+        terms = (self.weights[name] * shares[name] * part.total for name, part in parts.items())
         tallies = {name: tally for part in parts.values() for name, tally in part.tallies.items()}
         if measured:
             tallies |= {f"{name}_loss": (parts[name].nll, parts[name].count) for name in self.joint}

@@ -35,6 +35,16 @@ class HeadPenalty:
         self.objective = objective
         self.weight = weight
 
+    @property
+    def divisible(self) -> bool:
+        """See `Objective`: the penalty is a mean over the batch."""
+        return not self.weight and getattr(self.objective, "divisible", True)
+
+    @property
+    def reads_on(self) -> bool:
+        """See `Objective`."""
+        return getattr(self.objective, "reads_on", False)
+
     def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:
         """See `Objective.plan`."""
         return self.objective.plan(epoch)

@@ -74,6 +74,17 @@ class Batch(Protocol):
     def to(self, device: torch.device) -> Batch: ...
 
 
+def places_of_rows(
+    places: Tensor | None, goal: Tensor | None, start: int, stop: int, width: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of `places` (k) in flattened rows of `width` that lie in the rows from `start` up to `stop`, as they are in
+    these rows alone, and what of `goal` (k) belongs to them."""
+    if places is None or goal is None:
+        return None, None
+    inside = (places >= start * width) & (places < stop * width)
+    return places[inside] - start * width, goal[inside]
+
+
 ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 BatchT = TypeVar("BatchT", bound=Batch)
 
@@ -82,6 +93,10 @@ class Objective(Protocol[ModelT, BatchT]):
     """A source of batches together with its loss for one kind of model.
 
     All chance comes from the `rng` handed in.
+
+    Two attributes say what several processes may do with a batch; they may be left out. divisible (True): whether the
+    loss of a batch is the sum of the losses of its rows, so that `batch.part` divides it. reads_on (False): whether a
+    batch needs the carry of the batch before it.
     """
 
     def plan(self, epoch: int) -> Sequence[Any] | np.ndarray:

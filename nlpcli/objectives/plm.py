@@ -25,6 +25,7 @@ from nlpcli.data.packing import StreamedWindows, TokenStream
 from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.noise import Symbols
 from nlpcli.objectives.objective import Guess, Loss, Sample
 from nlpcli.objectives.token_loss import best_tokens, token_loss
@@ -68,6 +69,15 @@ class PermutationBatch:
         """The tokens predicted: (count,)."""
         return self.ids.gather(1, self.targets)[self.valid]
 
+    @property
+    def size(self) -> int:
+        return self.ids.size(0)
+
+    def part(self, start: int, stop: int) -> PermutationBatch:
+        """The rows from `start` up to `stop`."""
+        ids, rank, targets, valid = (x[start:stop] for x in (self.ids, self.rank, self.targets, self.valid))
+        return PermutationBatch(ids, rank, targets, valid, count=int(valid.sum()))
+
     def to(self, device: torch.device) -> PermutationBatch:
         names = ("ids", "rank", "targets", "valid")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
@@ -84,18 +94,19 @@ class PermutationLanguageModelling:
     tokenizer has no end of text.
     """
 
+    reads_on = True
+
     def __init__(
         self,
         train: ShardSet,
         dev: ShardSet | None,
         tokenizer: Tokenizer,
         *,
-        context: int = 512,
         one_of: int = 6,
-        batch_tokens: int = 4096,
+        batching: Batching = Batching(),  # frozen
         loss_settings: LossSettings = CROSS_ENTROPY,
-        seed: int = 1,
     ) -> None:
+        context = batching.context
         if one_of < 1 or context < one_of:
             raise NlpcliError(
                 f"one of {one_of} tokens is predicted, so the context must be at least {one_of} tokens, not {context}"
@@ -105,9 +116,9 @@ class PermutationLanguageModelling:
         eos = tokenizer.special.eos
         self.context = context
         self.one_of = one_of
-        self.rows = max(1, batch_tokens // context)
+        self.rows = max(1, batching.batch_tokens // context)
         self.loss_settings = loss_settings
-        self.train = StreamedWindows(train, context, eos=eos, batch_size=self.rows, seed=seed)
+        self.train = StreamedWindows(train, context, eos=eos, batch_size=self.rows, seed=batching.seed)
         self.dev = None if dev is None else TokenStream(dev, eos=eos)
 
     def plan(self, epoch: int) -> np.ndarray:

@@ -53,6 +53,11 @@ class ScheduledSampling:
         self.objective = objective
         self.schedule = schedule
 
+    @property
+    def divisible(self) -> bool:
+        """See `Objective`."""
+        return getattr(self.objective, "divisible", True)
+
     def plan(self, epoch: int) -> list[tuple[Any, int]]:
         """The batches, with the number of each in the run; epochs count as if all were as long as this one."""
         items = self.objective.plan(epoch)

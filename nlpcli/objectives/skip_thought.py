@@ -23,6 +23,7 @@ from nlpcli.data.shard_set import ShardSet
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.models.padded_batch import Row, Rows, stack
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.objective import Loss, Sample
 from nlpcli.objectives.token_loss import token_loss
 from nlpcli.text import Tokenizer
@@ -90,9 +91,11 @@ class NeighborBatch:
 class SkipThought:
     """Sentences with their neighbors as an `Objective`.
 
-    train, dev: shards that were built with sentences. context: the most tokens of a sentence, special ones included,
-    longer ones are cut. A sentence is read between cls and sep, a neighbor written from bos to eos.
+    train, dev: shards that were built with sentences; longer ones than the context are cut. A sentence is read between
+    cls and sep, a neighbor written from bos to eos.
     """
+
+    divisible = False  # its batches have no parts
 
     def __init__(
         self,
@@ -100,17 +103,15 @@ class SkipThought:
         dev: ShardSet,
         tokenizer: Tokenizer,
         *,
-        context: int = 64,
-        batch_tokens: int = 4096,
+        batching: Batching = Batching(context=64),  # frozen
         loss_settings: LossSettings = CROSS_ENTROPY,
-        seed: int = 1,
     ) -> None:
         self.special = tokenizer.special
         self.special.check("pad", "bos", "eos", "cls", "sep")
-        self.train, self.dev = (Sentences(shards, context - 2) for shards in (train, dev))
-        self.batch_tokens = batch_tokens
+        self.train, self.dev = (Sentences(shards, batching.context - 2) for shards in (train, dev))
+        self.batch_tokens = batching.batch_tokens
         self.loss_settings = loss_settings
-        self.seed = seed
+        self.seed = batching.seed
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         return token_budget_batches(self.train.lengths + 2, max_tokens=self.batch_tokens, seed=self.seed, epoch=epoch)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlpcli.objectives.objective import places_of_rows
 from nlpcli.text import SpecialTokens
 
 if TYPE_CHECKING:
@@ -55,6 +56,25 @@ class PairBatch:
     @property
     def count(self) -> int:
         return self.goal.numel()
+
+    @property
+    def size(self) -> int:
+        return len(self.source)
+
+    def part(self, start: int, stop: int) -> Self:
+        """The rows from `start` up to `stop`; `tokens` are its share of those of all rows."""
+        places, goal = places_of_rows(self.places, self.goal, start, stop, self.target.size(1))
+        assert places is not None and goal is not None  # of every batch
+        return replace(
+            self,
+            source=self.source[start:stop],
+            source_mask=None if self.source_mask is None else self.source_mask[start:stop],
+            target=self.target[start:stop],
+            goal=goal,
+            places=places,
+            tokens=self.tokens * (stop - start) // self.size,
+            own=None if self.own is None else self.own[start:stop],
+        )
 
     def to(self, device: torch.device) -> Self:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))

@@ -76,6 +76,18 @@ class WindowBatch:
     count: int
     tokens: int
 
+    @property
+    def size(self) -> int:
+        return len(self.targets)
+
+    def part(self, start: int, stop: int) -> WindowBatch:
+        """The words from `start` up to `stop`; counts are their shares of those of all words."""
+        rows, share = slice(start, stop), (stop - start) / max(self.size, 1)
+        return WindowBatch(
+            self.contexts[rows], self.mask[rows], self.targets[rows], self.told[rows], self.documents[rows],
+            count=round(self.count * share), tokens=round(self.tokens * share),
+        )  # fmt: skip
+
     def to(self, device: torch.device) -> WindowBatch:
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)

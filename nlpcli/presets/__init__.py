@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.files import real_path
 from nlpcli.errors import NlpcliError, unknown
 
 _FOLDER = Path(__file__).parent
@@ -39,9 +40,9 @@ def _find(name: str, folder: Path) -> Path:
 def _load(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
     from nlpcli.config.loading import load_yaml, merge
 
-    if path.resolve() in [item.resolve() for item in within]:
+    if real_path(path) in map(real_path, within):
         raise NlpcliError(f"{path}: the file extends itself ({' -> '.join(map(str, (*within, path)))})")
-    data = load_yaml(path)
+    data = load_yaml(path, pipe=True)
     base = data.pop("extends", None)
     if base is None:
         return data

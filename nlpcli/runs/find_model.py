@@ -12,7 +12,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import DESCRIPTION, read_info
 from nlpcli.runs.model_card import read_card
 from nlpcli.runs.open_model import Source, description_of, folder_of, task_of
-from nlpcli.runs.training_run import CONFIG
+from nlpcli.runs.run_folder import CONFIG
 
 TRANSLATION, LANGUAGE_MODEL = "translation", "language-model"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.files import real_path
 from nlpcli.config.leftovers import find_finished
 from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError
@@ -45,7 +46,7 @@ def open_start(path: str) -> Start:
     folder = Path(path)
     files = [file for file in find_finished(folder, "*") if file.is_file()]
     changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in files))
-    return _opened(path, folder.resolve(), changed)
+    return _opened(path, real_path(folder), changed)
 
 
 @functools.lru_cache(maxsize=1)  # asked for its shape first, then for its weights

@@ -90,7 +90,8 @@ def memory(config: ModelConfig, parameters: int) -> dict[str, int]:
     """Bytes, in 32-bit numbers: weights; training with AdamW (weights, gradients, two moments; states not counted).
 
     cache_per_token: keys and values of one more generated token, in the layers that keep those of all tokens.
-    cache_window: the most that layers with a window keep. cache_per_source_token: keys and values of a source token.
+    cache_window: the most that layers with a window or a state of constant size keep, however long the text is.
+    cache_per_source_token: keys and values of a source token.
     Half of each in 16-bit numbers.
     """
     found = {"weights": _BYTES * parameters, "training": _COPIES * _BYTES * parameters}

@@ -10,7 +10,7 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.init_from_model import Start, begin_with, without_source
-from nlpcli.runs.training_run import Listener
+from nlpcli.runs.training_request import Listener
 
 if TYPE_CHECKING:
     from nlpcli.models.build import AnyModel

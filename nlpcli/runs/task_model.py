@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.config.loading import parse
 from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.errors import described_by
 
@@ -86,11 +87,15 @@ def task_class(source: Source, part: str | None) -> Any:
         return TASKS.load(part_of(description_of(source), part)["task"])
 
 
-def columns_of(info: dict[str, Any], given: dict[str, Any], format: str) -> Columns:
-    """The columns a model was trained with, as far as `given` names no others."""
-    from nlpcli.data.examples import Columns
+def columns_of(loaded: LoadedModel, given: dict[str, Any], format: str) -> Columns:
+    """The columns a model was trained with, as far as `given` names no others.
 
-    saved = ExamplesConfig(**(info.get("columns") or {})).model_dump()
+    Raises: NlpcliError for a description of the model that was changed.
+    """
+    from nlpcli.data.examples import Columns
+    from nlpcli.models.model_folder import DESCRIPTION
+
+    saved = parse(ExamplesConfig, loaded.info.get("columns") or {}, str(loaded.path / DESCRIPTION)).model_dump()
     chosen = {**saved, **{name: value for name, value in given.items() if value not in (None, [], ())}}
     chosen["format"] = saved["format"] if format == "auto" else format
     return Columns(**{**chosen, "choices": tuple(chosen["choices"])})

@@ -10,7 +10,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import no_tokenizer
 from nlpcli.runs.init_from_model import Start
-from nlpcli.runs.training_run import Listener, Request, get_tokenizer
+from nlpcli.runs.training_request import Listener, Request
 
 if TYPE_CHECKING:
     from nlpcli.text import Tokenizer
@@ -51,3 +51,19 @@ def tokenizer_of(
             hint="leave out --tokenizer, or replace the tokenizer with --set tuning.new_tokenizer=true",
         )
     return given
+
+
+def get_tokenizer(
+    request: Request, texts: Callable[[], Iterable[str]], config: RunConfig, run: Path, listener: Listener
+) -> Tokenizer:
+    """The tokenizer that was given, the run's own when it is resumed, or one trained on `texts`."""
+    from nlpcli.models.model_folder import TOKENIZER
+    from nlpcli.runs.open_tokenizer import open_tokenizer
+    from nlpcli.runs.tokenizer_cache import trained_tokenizer
+    from nlpcli.text import load_tokenizer
+
+    if request.resume:
+        return load_tokenizer(run / TOKENIZER)
+    if request.tokenizer is not None:
+        return open_tokenizer(Path(request.tokenizer))
+    return trained_tokenizer(texts, config.tokenizer, listener.note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,8 +13,9 @@ from nlpcli.data.readers import read_lines
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.decoding_settings import check_lengths, generation_of
 from nlpcli.runs.find_model import TRANSLATION, locate
-from nlpcli.runs.open_model import open_model
+from nlpcli.runs.open_model import folder_of, open_model
 from nlpcli.runs.text_inputs import check_field, check_first, read_inputs
+from nlpcli.runs.worker_processes import device_of, in_processes
 
 if TYPE_CHECKING:
     from nlpcli.config.generation_settings import Generation
@@ -100,6 +101,7 @@ class Translating:
     line_buffered: bool = False
     device: str = "auto"
     threads: int | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -131,7 +133,45 @@ def translate(
     for path in paths:
         check_opens(path)
     check_first(job.files, job.format, job.input_field, job.added)
+    if job.processes > 1 and not job.line_buffered:
+        yield from _in_processes(job, say=say, warn=warn)
+        return
     yield from open_translator(job, say=say, warn=warn).windows(read_requests(job))
+
+
+def _in_processes(
+    job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[list[Translation]]:
+    """As `translate`, by several processes, each of which translates whole windows."""
+    from nlpcli.decoding.translator import windows_of
+
+    job = replace(job, model=folder_of(locate(TRANSLATION, job.model, say=say)))
+    work = _TranslationWork(job)
+    for translations, warnings in in_processes(windows_of(read_requests(job), WINDOW), work, job.processes):
+        for warning in warnings:
+            warn(warning)
+        yield translations
+
+
+@dataclass(frozen=True)
+class _TranslationWork:
+    """Translates windows of requests, each with the number of its first line; gives warnings with them."""
+
+    job: Translating
+
+    def open(self, number: int, threads: int) -> Callable[[tuple[int, list[Request]]], Any]:
+        warnings: list[str] = []
+        job = replace(self.job, device=device_of(self.job.device, number), threads=self.job.threads or threads)
+        translator = open_translator(job, say=lambda text: None, warn=warnings.append)
+        opened = list(warnings)
+
+        def translate_window(window: tuple[int, list[Request]]) -> tuple[list[Translation], list[str]]:
+            start, requests = window
+            warnings.clear()
+            translations = translator.translate_window(requests, start)
+            return translations, [*([] if start else opened), *warnings]
+
+        return translate_window
 
 
 def open_translator(job: Translating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Translator:

@@ -19,7 +19,7 @@ from nlpcli.data.label_text import UnknownLabel
 from nlpcli.errors import NlpcliError
 from nlpcli.objectives.objective import Loss
 from nlpcli.tasks.task import TEXT_COLUMNS, Context, Prediction, Stored, Task
-from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, text_head
+from nlpcli.tasks.text_batches import HEAD_OPTIONS, RowsBatch, RowsItem, TextReader, head_family, text_head
 
 if TYPE_CHECKING:
     from nlpcli.evaluation import Resampling, Score
@@ -52,6 +52,8 @@ class Choice(Task[RowsItem, RowsBatch, Tensor]):
     ) -> Choice:
         style = style_of(examples)
         settings = text_head(context, 1, **head)
+        if head_family(context) == "big_bird":
+            settings.pop("activation", None)  # it scores choices through its pooler, which has tanh
         return cls(context, style, head=settings, truncate=truncate)
 
     @classmethod

@@ -130,6 +130,10 @@ class Classification(Task[RowsItem, RowsBatch, torch.Tensor]):
         targets = [item.target for item in items]
         return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
+    @property
+    def divisible(self) -> bool:
+        return not self.lm_weight  # the language model's loss is a mean over the batch
+
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
         assert batch.targets is not None, "examples without labels have no loss"
         headed = cast("WithHead", model)  # `head` gives it one

@@ -30,7 +30,7 @@ from nlpcli.text.special_tokens import SpecialTokens
 if TYPE_CHECKING:
     from nlpcli.text import Tokenizer
 
-_DOUBLED = ("roberta", "xlm-roberta", "mpnet", "bart")
+_DOUBLED = ("roberta", "xlm-roberta", "mpnet", "longformer", "bart")
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ class Mixture(Supervised[MixedBatch]):
         keys = [_key(index, part) for index, part in enumerate(parts)]
         self._leaders = [keys.index(key) for key in keys]  # the first part of each part's group
 
+    @property
+    def divisible(self) -> bool:
+        """See `Objective`: the weight of each task depends on the whole batch."""
+        return False
+
     def order(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
         drawn = []
         for start, part, count in zip(self._starts, self.parts, rng.multinomial(len(self), self.rates), strict=False):

@@ -191,6 +191,10 @@ class Similarity(Task[RowsItem, RowsBatch, tuple[Tensor, Tensor | None]]):
         targets = [item.target for item in items]
         return self.reader.collate(items, None if None in targets else torch.tensor(targets))
 
+    @property
+    def divisible(self) -> bool:
+        return self.objective != "multiple-negatives"  # which compares each example with all of the batch
+
     def loss(self, model: nn.Module, batch: RowsBatch) -> Loss:
         """Of no examples where held-out data isn't labeled as the training data was."""
         if batch.targets is None:

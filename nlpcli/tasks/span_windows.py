@@ -52,6 +52,16 @@ class SpanBatch:
     def count(self) -> int:
         return len(self.items)
 
+    @property
+    def size(self) -> int:
+        return len(self.items)
+
+    def part(self, start: int, stop: int) -> SpanBatch:
+        """The windows from `start` up to `stop`."""
+        targets = None if self.targets is None else self.targets[start:stop]
+        rows = self.rows.part(start, stop)
+        return SpanBatch(rows, self.possible[start:stop], targets, self.items[start:stop], rows.tokens)
+
     def to(self, device: torch.device) -> SpanBatch:
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         possible = self.possible.to(device, non_blocking=True)

@@ -49,6 +49,11 @@ class Supervised(Generic[BatchT]):
         self.seed = seed
         self._chances = None if classes is None else _balanced(classes)
 
+    @property
+    def divisible(self) -> bool:
+        """See `Objective`."""
+        return self.task.divisible
+
     def __len__(self) -> int:
         return len(self.items)
 

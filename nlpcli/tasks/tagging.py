@@ -59,6 +59,19 @@ class TagBatch:
     count: int
     tokens: int
 
+    @property
+    def size(self) -> int:
+        return len(self.counts)
+
+    def part(self, start: int, stop: int) -> TagBatch:
+        """The rows from `start` up to `stop`."""
+        words = slice(sum(self.counts[:start]), sum(self.counts[:stop]))
+        targets = None if self.targets is None else self.targets[words]
+        count = words.stop - words.start if targets is None else int((targets >= 0).sum())
+        rows = self.rows.part(start, stop)
+        row, position = self.row[words] - start, self.position[words]
+        return TagBatch(rows, row, position, self.counts[start:stop], targets, count, rows.tokens)
+
     def to(self, device: torch.device) -> TagBatch:
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         row, position = (field.to(device, non_blocking=True) for field in (self.row, self.position))

@@ -141,6 +141,11 @@ class Task(TrainingDefaults, ABC, Generic[ItemT, BatchT, OutputT]):
     notes: Sequence[str] = ()
 
     @property
+    def divisible(self) -> bool:
+        """Whether the loss of a batch is the sum of the losses of its examples."""
+        return True
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """The names of the metrics on data labeled as the training data was, the deciding one first."""
         return self.possible_measures

@@ -45,6 +45,16 @@ class RowsBatch:
     def count(self) -> int:
         return len(self.counts)
 
+    @property
+    def size(self) -> int:
+        return len(self.counts)
+
+    def part(self, start: int, stop: int) -> RowsBatch:
+        """The examples from `start` up to `stop`."""
+        rows = self.rows.part(sum(self.counts[:start]), sum(self.counts[:stop]))
+        targets = None if self.targets is None else self.targets[start:stop]
+        return RowsBatch(rows, self.counts[start:stop], targets, rows.tokens)
+
     def to(self, device: torch.device) -> RowsBatch:
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         return replace(self, rows=self.rows.to(device), targets=targets)
@@ -95,7 +105,12 @@ HEAD_OPTIONS = frozenset({"pooling", "dense", "dropout", "layers"})
 
 _INNER = {"distilbert": "relu", "electra": "gelu"}
 """The activation of a head's inner layer in families where it is not tanh, by what a model was read from. Embeddings
-with a width of their own are ELECTRA's, wherever they come from."""
+with a width of their own are ELECTRA's, wherever they come from; BigBird's is that of its feed-forward layers."""
+
+
+def head_family(context: Context) -> str:
+    """The family after which heads are made: as the architecture says it, or else where the model was read from."""
+    return context.model.head_style or context.info.get("read_from", "")
 
 
 def text_head(
@@ -113,7 +128,8 @@ def text_head(
     if dense is None:
         dense = context.model.kind != "decoder" and chosen == summary
     settings = {"kind": "text", "outputs": outputs, "pooling": chosen, "dense": dense, "dropout": dropout}
-    inner = _INNER.get(context.model.head_style or context.info.get("read_from", ""))
+    style = head_family(context)
+    inner = cast("TransformerConfig", context.model).activation if style == "big_bird" else _INNER.get(style)
     if predicted := prediction(context):
         settings |= {"dense": False} | predicted
     elif dense and inner:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.config.files import write_atomic
+from nlpcli.config.files import read_regular, write_atomic
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError
 from nlpcli.text.normalization import normalizer
@@ -263,7 +263,7 @@ def _options(settings: TokenizerSettings, special: SpecialTokens) -> TrainingOpt
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise _damaged(path, error.strerror or "the file can't be read") from None
 

@@ -32,6 +32,9 @@ class CharacterSettings:
     coverage: float = 1.0
 
 
+LARGEST_VOCABULARY = 1 << 24
+
+
 def train_tokenizer(
     kind: str,
     texts: Iterable[str],
@@ -119,6 +122,8 @@ def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage
         )
     if vocab_size is not None and vocab_size < 1:
         raise NlpcliError(f"the vocabulary size must be at least 1, not {vocab_size}")
+    if vocab_size is not None and vocab_size > LARGEST_VOCABULARY:
+        raise NlpcliError(f"the vocabulary size must be at most {LARGEST_VOCABULARY:,}, not {vocab_size:,}")
     if not 0.0 < character_coverage <= 1.0:
         raise NlpcliError(f"the character coverage must be greater than 0 and at most 1, not {character_coverage:g}")
     if sentinels < 0:

@@ -6,7 +6,9 @@ Tensors are safetensors, the rest is YAML. A checkpoint folder is written aside 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,12 +23,26 @@ from torch import nn
 
 from nlpcli.config.files import new_directory, plain_name, sha256_file, write_atomic
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
-from nlpcli.errors import NlpcliError
+from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
 from nlpcli.training.optimizer import OptimizerGroup, memories
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
+
+
+@dataclass
+class LogWindow:
+    """What was measured since the last line of the log, so that a resumed run writes the line of an unbroken one.
+
+    loss: sum over `count` predictions. grad_norm, lr: of the last step. sums: further measures, [sum, divisor].
+    """
+
+    loss: float = 0.0
+    count: int = 0
+    grad_norm: float = 0.0
+    lr: float = 0.0
+    sums: dict[str, list[int | float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,6 +64,9 @@ class Progress:
     averaged_from: int = 0  # the first step whose weights are in the average of the optimizer asgd; 0: not known yet
     history: list[float] = field(default_factory=list)  # the deciding metric of all evaluations, of the same optimizer
     data: str = ""  # fingerprint of what was trained on
+    skipped: int = 0  # steps without a change of the weights, because the loss or the gradient was not finite
+    skipped_in_a_row: int = 0
+    window: LogWindow = field(default_factory=LogWindow)
 
 
 def tensors_of(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -84,15 +103,30 @@ def save_checkpoint(
     with new_directory(path, replace=True) as folder:
         digests = {}
         for name, tensors in parts.items():
-            file = folder / f"{name}.safetensors"
-            file.write_bytes(save(tensors))
-            digests[name] = sha256_file(file)
+            content = save(tensors)
+            digests[name] = hashlib.sha256(content).hexdigest()
+            _write_verified(folder / f"{name}.safetensors", content, digests[name])
         write_atomic(folder / "state.yaml", dump_yaml({"progress": asdict(progress), "sha256": digests}))
     there = checkpoints(run)
     place = there.index(path)
     for other in there[: max(place + 1 - keep, 0)] + there[place + 1 :]:
         shutil.rmtree(other, ignore_errors=True)
     return path
+
+
+def _write_verified(file: Path, content: bytes, digest: str) -> None:
+    """Writes a file and reads it again from the disk. Raises: RunFailed when it is not what was written."""
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+        if hasattr(os, "posix_fadvise"):  # what is read next comes from the disk, not from memory
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if sha256_file(file) != digest:
+        raise RunFailed(
+            f"{file.parent.parent}: the new checkpoint can't be read again as it was written, so the one before stays",
+            hint="check the disk, then resume the run",
+        )
 
 
 def _name(step: int) -> str:
@@ -102,6 +136,11 @@ def _name(step: int) -> str:
 def checkpoints(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
     return sorted((Path(run) / FOLDER).glob("step-[0-9]*"))
+
+
+def newer_checkpoints(run: Path, step: int) -> list[Path]:
+    """The checkpoints of later steps, which `load_checkpoint` passed over because they are damaged."""
+    return [path for path in checkpoints(run) if path.name > _name(step)]
 
 
 def load_checkpoint(

@@ -14,6 +14,7 @@ import torch
 from nlpcli.config.counting import counted
 from nlpcli.config.quantities import MOST_THREADS
 from nlpcli.errors import NlpcliError
+from nlpcli.training.distributed.environment import local_rank, process_count
 
 # On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches
 # of sentences have ever new shapes: in an hour that comes to a gigabyte. One step needs a few dozen.
@@ -63,11 +64,31 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def own_device(device: torch.device, *, named: str) -> torch.device:
+    """The GPU of this process, where several train together on GPUs. Raises: NlpcliError where there is none for it."""
+    if process_count() == 1 or device.type != "cuda":
+        return device
+    if device.index is not None:
+        raise NlpcliError(
+            f"device '{named}' names one GPU, but {process_count()} processes need one each",
+            hint="use --device cuda, and choose GPUs with the environment variable CUDA_VISIBLE_DEVICES",
+        )
+    number, there = local_rank(), torch.cuda.device_count()
+    if number >= there:
+        found = counted(there, "GPU")
+        raise NlpcliError(
+            f"this machine has {found}, too few for process {number + 1} on it", hint="start fewer processes"
+        )
+    own = torch.device("cuda", number)
+    torch.cuda.set_device(own)
+    return own
+
+
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
     """Sets torch up for this machine: threads, denormals flushed to zero, and a precision that was probed."""
     if threads is not None and threads > MOST_THREADS:
         raise NlpcliError(f"{threads:,} CPU threads are too many", hint=f"choose at most {MOST_THREADS:,}")
-    chosen = choose_device(device)
+    chosen = own_device(choose_device(device), named=device)
     for name, value in _KERNELS_KEPT.items():
         os.environ.setdefault(name, value)  # read at the first product
     if threads:

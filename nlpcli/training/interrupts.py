@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from nlpcli.errors import Interruption
 
-class Interrupted(KeyboardInterrupt):
+
+class Interrupted(Interruption):
     """The wish is met: the work stands between two steps, and can be saved."""
 
 
 class Interrupts:
-    """Inside the `with`, the first Ctrl-C or SIGTERM is noted, and a second one raises KeyboardInterrupt at once.
+    """Inside the `with`, the first Ctrl-C or SIGTERM is noted, and a second one raises Interruption at once.
 
     Signals reach the main thread only; in another one nothing is changed and nothing is ever noted.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._number = int(signal.SIGINT)  # of the first signal
         self._meet_at_once = False
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
@@ -36,7 +39,7 @@ class Interrupts:
     def check(self) -> None:
         """Raises: Interrupted when it was asked for."""
         if self.asked:
-            raise Interrupted
+            raise Interrupted(self._number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -51,6 +54,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = self.asked, True
         if again:
-            raise KeyboardInterrupt
+            raise Interruption(number)
+        self._number = number
         if self._meet_at_once:
-            raise Interrupted
+            raise Interrupted(number)

@@ -29,6 +29,11 @@ def learning_rate(settings: TrainingConfig, step: int, progress: float, *, d_mod
     return peak * min(rise, low + (1.0 - low) * _remaining(settings, min(progress, 1.0)))
 
 
+def is_rising(settings: TrainingConfig, step: int) -> bool:
+    """Whether the rate has not been at its peak up to this step."""
+    return not settings.warmup_fraction and step < settings.warmup_steps
+
+
 def _remaining(settings: TrainingConfig, progress: float) -> float:
     """What is left of the way from the peak to min_lr, 1 … 0."""
     if settings.schedule == "linear":

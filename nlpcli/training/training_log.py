@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nlpcli.config.files import write_atomic, writing
+from nlpcli.config.files import read_regular, write_atomic, writing
 from nlpcli.errors import NlpcliError
 
 FILE = "metrics.jsonl"
@@ -22,7 +22,7 @@ class MetricsLog:
     """Appends to a run's metrics and samples.
 
     After a resume at `from_step`, what was logged beyond that step is dropped, and so are measures of averages: the end
-    they were made for was none.
+    they were made for was none. last_train: the step of the last line about training, or -1.
     """
 
     def __init__(self, run: Path, *, from_step: int = 0, tensorboard: bool = False) -> None:
@@ -33,10 +33,14 @@ class MetricsLog:
             kept = [line for line in lines if line["step"] <= from_step and line["kind"] != "average"]
             if kept or path.exists() or path == self.path:
                 write_atomic(path, b"".join(map(_written, kept)))
+            if path == self.path:
+                self.last_train = max((line["step"] for line in kept if line["kind"] == "train"), default=-1)
         self._board = _summary_writer(run, from_step) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: object) -> None:
         _append(self.path, {"kind": kind, "step": step, **values})
+        if kind == "train":
+            self.last_train = step
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
@@ -81,7 +85,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     lines = []
     if path.exists():
         # not splitlines: JSON leaves characters as they are that other programs take for the end of a line
-        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        for text in read_regular(path).decode("utf-8", "replace").split("\n"):
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:

@@ -24,4 +24,4 @@ class Matrix:
 
     @property
     def signed(self) -> bool:
-        return self.low < 0
+        return self.low < 0 < self.high

@@ -231,7 +231,7 @@ def rollout(site: Site) -> Site:
         raise NlpcliError(
             f"rollout needs the same tokens as queries and as keys, but those of '{site.name}' differ"
             if not site.signed
-            else f"rollout needs attention weights, but '{site.name}' contains gradients",
+            else f"rollout needs weights that are not negative, but some of '{site.name}' are",
             hint="use the self-attention of the encoder or the decoder, without a memory and with special tokens",
         )
     identity = np.eye(len(site.queries))

@@ -66,10 +66,21 @@ def test_results_can_not_be_changed():
 
 # --- arguments ---------------------------------------------------------------------------------------------------
 
-OF_A_FILTER = {"files", "results", "json", "format", "field", "output_field", "line_buffered", "scores", "echo"}
+OF_A_FILTER = {
+    "files",
+    "processes",
+    "results",
+    "json",
+    "format",
+    "field",
+    "output_field",
+    "line_buffered",
+    "scores",
+    "echo",
+}
 WITHOUT = {
-    "pretrain": {"objective_name", "show", "json"},
-    "finetune": {"task_name", "suite", "only", "seeds", "json"},
+    "pretrain": {"objective_name", "show", "processes", "json"},
+    "finetune": {"task_name", "suite", "only", "seeds", "processes", "json"},
     "translate": {*OF_A_FILTER, "target_prefix_file"},
     "generate": {*OF_A_FILTER, "template", "data", "shots", "examples", "text", "text2", "label", "header"},
     "predict": {*OF_A_FILTER, "top", "text", "text2", "choices"},
@@ -86,7 +97,7 @@ MORE = {
     "translate": {"texts"}, "generate": {"prompts"}, "predict": {"texts"}, "embed": {"texts"}, "evaluate": set(),
     "score": {"metric", "hypotheses"},
 }  # fmt: skip
-RENAMED = {"overrides": None, "prompt": None, "samples": "bootstrap_samples"}
+RENAMED = {"overrides": None, "prompt": None, "dry_run": None, "samples": "bootstrap_samples"}
 
 
 @pytest.mark.parametrize("name", WITHOUT)

@@ -12,7 +12,7 @@ from torch import nn
 
 from nlpcli.attention.convolution import ConvolutionalAttention, QuadraticScores
 from nlpcli.attention.hooks import recording
-from nlpcli.attention.states import Positions
+from nlpcli.attention.key_value_cache import Positions
 
 ALPHAS = (1, 2, 5, 10, 20, 50)
 KERNELS = ((1,), (3,), (5,), (1, 1), (3, 3), (1, 5), (5, 3))

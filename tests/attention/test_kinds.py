@@ -10,12 +10,26 @@ import torch
 
 from nlpcli.attention.kinds import KINDS, AttentionKind, check_attention, parse_attention
 from nlpcli.attention.linear import LinearAttention
+from nlpcli.attention.linformer import LinformerAttention
+from nlpcli.attention.lsh import LSHAttention
 from nlpcli.attention.patterns import Causal, Full, Global, Window
-from nlpcli.attention.random_patterns import RandomPast
+from nlpcli.attention.performer import HyperbolicPerformerAttention, PerformerAttention
+from nlpcli.attention.random_patterns import BigBird, RandomPast
+from nlpcli.attention.routing import RoutingAttention
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+
+CORES = {
+    "softmax": SoftmaxAttention,
+    "linear": LinearAttention,
+    "performer": PerformerAttention,
+    "performer-hyperbolic": HyperbolicPerformerAttention,
+    "linformer": LinformerAttention,
+    "lsh": LSHAttention,
+    "routing": RoutingAttention,
+}
 
 
 @pytest.mark.parametrize(
@@ -27,12 +41,16 @@ from nlpcli.models.build import build_model
         ("softmax & window:3+global:1", "softmax", Window(3) | Global(1)),
         (" linear ", "linear", Full()),
         ("linear & causal", "linear", Causal()),
+        ("performer:64", "performer", Full()),
+        ("linformer:64", "linformer", Full()),
+        ("bigbird:64:2", "softmax", BigBird(64, 2)),
+        ("performer-hyperbolic:64 & causal", "performer-hyperbolic", Causal()),
     ],
 )
 def test_an_entry_is_a_pattern_a_kind_or_both(text, name, pattern):
     entry = parse_attention(text)
     assert (entry.name, entry.pattern) == (name, pattern)
-    assert isinstance(entry.core(), {"softmax": SoftmaxAttention, "linear": LinearAttention}[name])
+    assert type(entry.core()) is CORES[name]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +95,9 @@ def test_a_kind_that_looks_one_way_only_is_refused_where_the_other_is_needed(mon
     TransformerConfig(attention=["around"], decoder_attention=["onward"])
     with pytest.raises(NlpcliError) as caught:
         check_attention(["around"], setting="here", needs=["causal"])
-    assert caught.value.hint == "choose one that supports it: softmax, linear, onward"
+    able = caught.value.hint.removeprefix("choose one that supports it: ").split(", ")
+    assert able == [name for name, kind in KINDS.items() if kind.causal] and able[-1] == "onward"
+    assert "softmax" in able and not {"linformer", "longformer", "around"} & set(able)
 
 
 def test_the_decoder_of_an_encoder_decoder_attends_as_the_encoder_unless_it_is_told_otherwise():

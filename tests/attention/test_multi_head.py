@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from nlpcli.attention.hooks import Recorder
+from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention
 from nlpcli.attention.patterns import Causal, Full
-from nlpcli.attention.states import KeyValue
 
 D_MODEL, HEADS, BATCH, N = 12, 3, 2, 5
 

@@ -35,11 +35,25 @@ ATOMS = st.one_of(
     st.sampled_from(["full", "causal"]),
     st.builds(
         "{}:{}".format,
-        st.sampled_from(["window", "prefix", "global", "random", "random-past", "blockwise", "strided", "fixed"]),
+        st.sampled_from(
+            [
+                "window",
+                "restricted",
+                "prefix",
+                "global",
+                "global-random",
+                "random",
+                "random-past",
+                "blockwise",
+                "strided",
+                "fixed",
+            ]
+        ),
         NUMBER,
     ),
     st.builds("dilated:{}:{}".format, NUMBER, NUMBER),
     st.builds("random:{}:{}".format, NUMBER, st.integers(0, 5)),
+    st.builds("bigbird:{}:{}:{}".format, st.integers(1, 2), st.integers(0, 2), st.integers(0, 3)),
     st.builds(lambda size, last: f"fixed:{size}:{min(size, last)}", NUMBER, NUMBER),
     st.builds(
         lambda places: "global@" + ",".join(map(str, places)), st.lists(st.integers(-6, 12), min_size=1, max_size=3)
@@ -72,6 +86,7 @@ def test_each_part_is_its_definition(size, a, b):
         "causal": lambda i, j: j <= i,
         f"prefix:{a}": lambda i, j: j < a,
         f"window:{a}": lambda i, j: abs(i - j) < a,
+        f"restricted:{a}": lambda i, j: abs(i - j) <= a,
         f"dilated:{a}:{b}": lambda i, j: any(abs(i - j) == step * b for step in range(a)),
         f"global:{a}": lambda i, j: i < a or j < a,
         f"global@{a},{-b}": lambda i, j: {i, j} & {a, m - b},
@@ -134,6 +149,17 @@ def test_and_binds_tighter_than_or():
     assert isinstance(parse("full & causal + random:1"), Either) and isinstance(parse("full & (causal+full)"), Both)
 
 
+@given(st.integers(1, 18), NUMBER, st.integers(0, 5))
+def test_global_tokens_at_random_positions_are_global_tokens_somewhere(m, count, seed):
+    matrix = parse(f"global-random:{count}:{seed}").dense(m)
+    places = [i for i in range(m) if matrix[i].all()]
+    assert len(places) >= min(count, m)
+    drawn = {tuple(parse(f"global-random:1:{seed}").dense(30).all(1).nonzero()[:, 0].tolist()) for seed in range(8)}
+    assert len(drawn) > 3 and all(len(place) == 1 for place in drawn)
+    if 0 < min(count, m) < m - 1:
+        assert torch.equal(matrix, Global(positions=tuple(places)).dense(m))
+
+
 @given(SIZES)
 def test_a_window_as_wide_as_the_text_equals_full_attention(size):
     n, m = size
@@ -167,7 +193,7 @@ def test_a_model_with_a_window_computes_what_the_pattern_allows(width):
     )
 
 
-def test_bigbird_is_written_in_blocks():
+def test_a_pattern_of_blocks_is_one_of_tokens_in_blocks():
     pattern = parse("blockwise:4(window:2+global@0,-1+random:2)")
     assert str(pattern) == "blockwise:4(window:2+global@0,-1+random:2)"
     blocks = (Window(2) | Global(positions=(0, -1)) | Random(2)).dense(6)
@@ -193,7 +219,15 @@ def test_a_dilated_window_without_gaps_is_a_window():
 
 
 @pytest.mark.parametrize(
-    "text", ["window:2147483647", "dilated:2147483647:2147483647", "random:2147483647", "fixed:99"]
+    "text",
+    [
+        "window:2147483647",
+        "dilated:2147483647:2147483647",
+        "random:2147483647",
+        "fixed:99",
+        "bigbird:2147483647",
+        "bigbird:1:2147483647",
+    ],
 )
 def test_numbers_beyond_the_text_do_no_harm(text):
     assert parse(text).dense(5).shape == (5, 5)
@@ -210,6 +244,8 @@ def test_numbers_beyond_the_text_do_no_harm(text):
         ("global:0", 1, "K is 0", "global@0,5"),
         ("random:3:-1", 1, "SEED is -1", "random:3:7"),
         ("fixed:2:3", 1, "C is 3, but must be at most S, the 2 keys of a block", "fixed:8:2"),
+        ("bigbird:0", 1, "B is 0", "bigbird:8:3:7"),
+        ("bigbird:8:3:7:1", 1, "is not of the form bigbird:B[:R[:SEED]]", "bigbird:8:3:7"),
         ("blockwise:0", 1, "B is 0", "blockwise:8"),
         ("causal:3", 1, "is not of the form causal", "for example causal"),
         ("window@3", 1, "is not of the form window:W", "window:4"),
@@ -254,7 +290,7 @@ def test_more_queries_than_keys_are_refused():
 @given(PARSED, st.integers(1, 14))
 def test_a_decoder_sees_the_past_of_its_pattern_and_a_longer_text_changes_nothing(pattern, length):
     if split_causal(pattern.left_to_right())[1].counts_on_length:
-        with pytest.raises(ValueError, match="counts from the end"):
+        with pytest.raises(ValueError, match="depends on the length of the text"):
             decoder_pattern(pattern)
         return
     own = decoder_pattern(pattern)

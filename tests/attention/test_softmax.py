@@ -10,7 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.attention.softmax import causal_mask, softmax_attention, softmax_weights
+from nlpcli.attention import masks
+from nlpcli.attention.masks import AttentionMask
+from nlpcli.attention.pattern_parser import parse
+from nlpcli.attention.softmax import SoftmaxAttention, causal_mask, softmax_attention, softmax_weights
 
 
 def explicit(query, key, value, *, attention_mask=None, causal=False, bias=None, scale=None):
@@ -132,3 +135,23 @@ def test_dropout_leaves_the_mean_and_is_off_unless_asked_for():
         < 5 * float((dropped - plain).std().detach()) / plain.numel() ** 0.5
     )
     assert torch.equal(plain, softmax_attention(query, key, value, dropout=0.0))
+
+
+def test_a_padded_batch_whose_pattern_depends_on_the_lengths_has_no_matrix_of_all_pairs(monkeypatch):
+    pattern, lengths, n = parse("bigbird:16:1"), [1500, 700, 700, 300, 5, 0], 1500
+    keys = torch.arange(n) < torch.tensor(lengths)[:, None]
+    keys[1, 3] = False  # a hole, which no batch of ours has
+    generator = torch.Generator().manual_seed(4)
+    query, key, value = (
+        torch.randn(6, heads, n, 8, generator=generator, dtype=torch.float64).requires_grad_() for heads in (2, 1, 1)
+    )
+    expected = softmax_attention(query, key, value, attention_mask=AttentionMask(pattern, keys).dense(n, n))
+    ours = (query, key, value)
+    sizes = []
+    dense = masks.dense_pattern
+    monkeypatch.setattr(masks, "dense_pattern", lambda *given: sizes.append(given[1] * given[2]) or dense(*given))
+    found = SoftmaxAttention().forward(*ours, AttentionMask(pattern, keys))
+    assert max(sizes, default=0) <= 300**2
+    assert torch.allclose(found, expected, atol=1e-8) and not found[5].any()
+    for mine, right in zip(*(torch.autograd.grad(x.square().sum(), ours) for x in (found, expected)), strict=True):
+        assert torch.allclose(mine, right, atol=1e-6)

@@ -86,6 +86,7 @@ def raising(error: BaseException):
         ),
         (OSError(errno.EIO, "Input/output error"), 1, "nlpcli: input/output error\n"),
         (MemoryError(), 1, "nlpcli: there is not enough memory\n"),
+        (RuntimeError("std::bad_alloc"), 1, "nlpcli: there is not enough memory\n"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
             1,

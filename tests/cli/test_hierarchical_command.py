@@ -13,7 +13,7 @@ from nlpcli.cli.main import main
 FILLER = ["the", "a", "room", "table", "street", "day", "we", "they", "went", "saw", "house", "tree", "river", "near"]
 TELLING = {"good": ["great", "lovely"], "bad": ["awful", "poor"]}
 SIZES = ["model.d_model=16", "model.d_embedding=16", "model.d_attention=16", "model.dropout=0", "training.threads=1",
-         "training.precision=float32", "training.log_every=5"]  # fmt: skip
+         "training.precision=float32", "training.log_every=5", "tokenizer.type=words"]  # fmt: skip
 SETTINGS = [part for size in SIZES for part in ("--set", size)]
 
 
@@ -119,6 +119,17 @@ def test_the_weights_of_words_and_sentences_are_drawn_over_the_text(call, data, 
     for name in ("x.html", "x.png", "x.svg", "x.npz"):
         call("visualize-attention", TEXT, "--model", run, "--out", data[2] / name)
         assert (data[2] / name).stat().st_size > 500
+
+
+def test_the_sentence_that_tells_the_label_weighs_most(call, run):
+    told = {word for words in TELLING.values() for word in words}
+    found = []
+    for _, text in documents(12, 3):
+        attention = json.loads(call("visualize-attention", text, "--model", run, "--json"))
+        share = np.array(attention["sites"][1]["weights"])[0, 0, 0]
+        place = next(i for i, sentence in enumerate(text.split(" .")) if told & {*sentence.lower().split()})
+        found.append((share.argmax() == place, share[place]))
+    assert np.mean([first for first, _ in found]) >= 0.75  # 0.2 by chance
 
 
 def test_gradient_times_attention_is_that_of_the_label(call, run):

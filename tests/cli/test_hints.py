@@ -28,8 +28,10 @@ OWNERS = {
     "training/": TRAINING,
     "objectives/": ("pretrain",),
     "evaluation/": ("score",),
-    "runs/training_run.py": TRAINING,
-    "runs/training_requests.py": TRAINING,
+    "runs/resolve_settings.py": TRAINING,
+    "runs/run_folder.py": TRAINING,
+    "runs/training_tokenizer.py": TRAINING,
+    "runs/request_from_options.py": TRAINING,
     "runs/init_from_model.py": TRAINING,
     "runs/dev_samples.py": TRAINING,
     "runs/corpus.py": ("pretrain",),
@@ -59,10 +61,11 @@ OWNERS = {
     "commands/score/score": ("score",),
 }
 OTHERS = {  # what is told where another command's option is spoken of, or what is no option at all
-    ("runs/training_run.py", "--source-tokenizer"),  # of finetune
-    ("runs/training_requests.py", "--train"),  # of finetune
+    ("runs/resolve_settings.py", "--source-tokenizer"),  # of finetune
+    ("runs/request_from_options.py", "--train"),  # of finetune
     ("commands/report/read_runs.py", "--out"),  # of training
     ("runs/finetuning/task_training.py", "--set"),
+    ("cli/training_options.py", "--seeds"),  # of finetune
 }
 
 
@@ -107,7 +110,7 @@ def owners(place: str) -> tuple[str, ...]:
 def wrong_in(place: str, text: str) -> Iterator[str]:
     """What a text names that is not there: options of a call `nlpcli COMMAND --x`, and options alone."""
     known = options()
-    whole = set().union(*known.values(), {"--version", "--traceback"})
+    whole = set().union(*known.values(), {"--version", "--traceback", "--max-restarts"})  # the last one is torchrun's
     calls = list(CALL.finditer(text))
     starts = [call.start() for call in calls] + [len(text)]
     for number, part in enumerate([text[: starts[0]], *(text[a:b] for a, b in pairwise(starts))]):

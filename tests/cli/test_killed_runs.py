@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from nlpcli.cli.main import main
+from nlpcli.config.folder_lock import LOCK, locked_folder
 from nlpcli.config.loading import load_yaml
-from nlpcli.runs import training_run as runs
+from nlpcli.errors import Interruption
+from nlpcli.runs import tokenizer_cache
+from nlpcli.runs import train as runs
+from nlpcli.runs.run_folder import has_checkpoint
+from nlpcli.training import device
 
 LEFT = [".config.yaml.tmp-999", ".config.yaml.tmp-0123456789ab", ".tokenizer.tmp-0123456789ab/", ".cell.json.tmp-1"]
 SMALL = [
@@ -24,6 +32,13 @@ SMALL = [
 PRETRAIN = ["pretrain", "--objective", "clm", "--data", "text.txt", "--max-steps", "2", *SMALL]
 CLASSIFY = ["finetune", "--task", "classify", "--model", "bert-nano", "--train", "rows.tsv", "--dev", "rows.tsv",
             "--max-steps", "2", *SMALL]  # fmt: skip
+
+
+GRID = (
+    "base: {extends: gpt-mini, objective: clm, model: {d_model: 16, heads: 2, d_ff: 16, decoder_layers: 1},\n"
+    "  tokenizer: {type: chars}, training: {batch_tokens: 256, warmup_steps: 0, precision: float32}}\n"
+    "data: {train: [text.txt], context: 16}\nequal: {steps: 2}\nrows: [{name: a}]\n"
+)
 
 
 @pytest.fixture
@@ -162,14 +177,111 @@ def test_a_seed_that_had_not_begun_is_trained_as_the_others_when_all_are_resumed
 
 
 def test_a_cell_killed_in_its_first_write_is_trained(call):
-    Path("grid.yaml").write_text(
-        "base: {extends: gpt-mini, objective: clm, model: {d_model: 16, heads: 2, d_ff: 16, decoder_layers: 1},\n"
-        "  tokenizer: {type: chars}, training: {batch_tokens: 256, warmup_steps: 0, precision: float32}}\n"
-        "data: {train: [text.txt], context: 16}\nequal: {steps: 2}\nrows: [{name: a}]\n",
-        encoding="utf-8",
-    )
+    Path("grid.yaml").write_text(GRID, encoding="utf-8")
     leave("out", ".results.json.tmp-0123456789ab", ".table.md.tmp-1")
     leave("out/a", *LEFT)
     status, err = call("compare", "grid.yaml", "--out", "out")
     assert status == 0, err
     assert Path("out/a/README.md").exists() and hidden("out") == []
+
+
+@pytest.mark.parametrize("command", [PRETRAIN, CLASSIFY], ids=["pretrain", "finetune"])
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(call, command):
+    assert call(*command, "--out", "whole")[0] == 0
+    assert call(*command, "--out", "run")[0] == 0
+    for name in ("README.md", "model.safetensors", "model.yaml", "metrics.jsonl", "outputs.jsonl"):
+        Path("run", name).unlink(missing_ok=True)
+    shutil.rmtree("run/checkpoints")
+    status, err = call(command[0], "--resume", "--out", "run")
+    assert status == 0, err
+    assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert Path("run/config.yaml").read_text() == Path("whole/config.yaml").read_text()
+
+
+@pytest.mark.parametrize("made", ["README.md", "model.safetensors"])
+def test_a_run_with_weights_and_without_a_checkpoint_is_not_trained_anew(call, made):
+    assert call(*PRETRAIN, "--out", "run")[0] == 0
+    shutil.rmtree("run/checkpoints")
+    for name in {"README.md", "model.safetensors"} - {made}:
+        Path("run", name).unlink()
+    status, err = call("pretrain", "--resume", "--out", "run")
+    assert status == 2 and "run contains no checkpoint to resume from" in err
+    assert Path("run", made).exists()
+
+
+def test_no_weights_are_there_before_a_checkpoint(call, monkeypatch):
+    def killed(*_, **__):
+        assert has_checkpoint(Path("run"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_keep", killed)
+    assert call(*PRETRAIN, "--out", "run")[0] == 130
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"]])
+def test_a_run_that_another_process_writes_is_refused_and_stays(call, more):
+    assert call(*PRETRAIN, "--out", "run")[0] == 0
+    before = Path("run/metrics.jsonl").read_bytes()
+    command = ["pretrain", "--max-steps", 4] if more == ["--resume"] else PRETRAIN
+    with locked_folder(Path("run")):
+        status, err = call(*command, "--out", "run", *more)
+        assert status == 2 and f"run is in use: process {os.getpid()} on " in err and "writing this run" in err
+    assert Path("run/metrics.jsonl").read_bytes() == before
+
+
+def test_runs_of_several_seeds_and_a_grid_that_another_process_writes_are_refused(call):
+    Path("grid.yaml").write_text(GRID, encoding="utf-8")
+    with locked_folder(Path("out")):
+        status, err = call("compare", "grid.yaml", "--out", "out")
+        assert status == 2 and "out is in use" in err and "writing this grid" in err
+        status, err = call(*CLASSIFY, "--seeds", 2, "--out", "out")
+        assert status == 2 and "out is in use" in err and "writing this group of runs" in err
+        assert os.listdir("out") == [LOCK]
+
+
+def test_the_precision_that_was_chosen_is_kept_when_a_run_is_resumed(call, monkeypatch):
+    monkeypatch.setattr(device, "_bfloat16_speed", lambda: 2.0)
+    chosen = [word for word in PRETRAIN if "precision" not in word]
+    assert call(*chosen, "--precision", "auto", "--out", "run")[0] == 0
+    assert load_yaml(Path("run/config.yaml"))["training"]["precision"] == "bfloat16"
+    monkeypatch.setattr(device, "_bfloat16_speed", lambda: 0.5)
+    status, err = call("pretrain", "--resume", "--out", "run", "--max-steps", 3)
+    assert status == 0 and "device: cpu, bfloat16" in err, err
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_between_the_folder_and_the_first_step_saves_and_ends_with_its_status(
+    call, monkeypatch, number, status
+):
+    plain = runs._begin
+
+    def begin(*arguments):
+        plain(*arguments)
+        os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_begin", begin)
+        got, err = call(*PRETRAIN, "--out", "run")
+    assert got == status and "stopped after step 0" in err and "resume with: nlpcli pretrain --resume --out run" in err
+    assert call("pretrain", "--resume", "--out", "run")[0] == 0
+
+
+def test_an_interrupt_before_training_tells_how_to_start_it(call, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interruption(signal.SIGTERM)
+
+    monkeypatch.setattr(tokenizer_cache, "_trained", interrupted)
+    monkeypatch.setattr(sys, "argv", ["nlpcli", *PRETRAIN, "--out", "run"])
+    status, err = call(*PRETRAIN, "--out", "run")
+    assert status == 143 and "training had not begun; start it with: nlpcli pretrain --objective clm" in err
+    assert not Path("run").exists()
+
+
+def test_an_interrupt_of_several_seeds_tells_how_all_are_resumed(call, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_keep", interrupted)
+    status, err = call(*CLASSIFY, "--seeds", 2, "--out", "out")
+    assert status == 130 and "resume with: nlpcli finetune --resume --seeds 2 --out out\n" in err

@@ -12,7 +12,7 @@ from nlpcli.commands.score.perplexity import Reading, perplexity_of
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import load_model, save_model
-from nlpcli.runs.training_run import MEASURED
+from nlpcli.runs.text_metrics import MEASURED
 from nlpcli.text import train_tokenizer
 
 TEXT = "the cat sat on the mat\n" * 4

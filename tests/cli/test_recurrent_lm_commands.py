@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from nlpcli.cli.main import main
+from nlpcli.commands.score.perplexity import Reading, perplexity_of
 from nlpcli.config.loading import load_yaml
+from nlpcli.data.progress import following
 
 PRESETS = ["lstm-lm", "lstm-lm-attention", "awd-lstm"]
 SIZES = {
@@ -105,6 +107,17 @@ def test_a_text_is_read_as_one_stream_or_in_windows_or_learnt_from(call, run):
     assert loss("--memory-length", 0, "--stride", 4)[1].startswith("loss|level:token|window:16|stride:4|tok:")
     learnt, signature = loss("--dynamic-evaluation", 0.5, "--dynamic-decay", 0.01)
     assert learnt < whole and "|memory:state|dynamic:sgd:0.5:0.01|tok:" in signature
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [{}, {"streams": 1}, {"memory_length": 0, "stride": 4}, {"dynamic_evaluation": 0.5}, {"context": 500}],
+)
+def test_the_share_of_a_text_that_is_read_is_known(call, run, reading):
+    steps = []
+    with following(lambda what, done, total: steps.append((done, total))):
+        perplexity_of(run, ["dev.txt"], Reading(device="cpu", **reading), say=print)
+    assert steps == [(done, len(steps) - 1) for done in range(len(steps))]
 
 
 @pytest.mark.parametrize(

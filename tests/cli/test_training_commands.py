@@ -161,7 +161,7 @@ def test_a_translator_attends_as_it_is_told_on_both_sides(call, pairs):
     ("attention", "said"),
     [
         ("windw:3", "attention: pattern 'windw:3', character 1: unknown pattern 'windw'"),
-        ("global@-1", "counts from the end of the text"),
+        ("global@-1", "depends on the length of the text"),
         ("linear & window:3", "linear does not support patterns"),
     ],
 )
@@ -353,7 +353,7 @@ def test_evaluating_says_how_far_it_is(call, pairs, bars):
     assert status == 0 and bars[-1].texts[-1] == (1.0, "evaluating 100 %"), err
     call(*pretrain(steps=2))
     call("score", "perplexity", "train.en", "--model", "runs/lm")
-    assert bars[-1].texts[-1][1].startswith("evaluating, ")
+    assert bars[-1].texts[-1] == (1.0, "evaluating 100 %")
 
 
 def test_a_run_without_a_name_gets_a_new_one(call, pairs):

@@ -17,6 +17,7 @@ from nlpcli.cli.main import main
 from nlpcli.cli.visualize_attention import Command
 from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import save_model
+from nlpcli.runs.open_model import open_model
 from nlpcli.text import train_tokenizer
 from nlpcli.visualization.attention_export import from_json_lines, from_npz
 
@@ -30,8 +31,10 @@ KINDS = {
     "xl": {"family": "transformer-xl", "kind": "decoder", "memory_length": 8},
     "xlnet": {"family": "xlnet", "kind": "encoder"},
     "classify": {"kind": "encoder"},
+    "learned-positions": {"kind": "encoder", "positions": "learned", "position_offset": 2},
+    "global-tokens": {"kind": "encoder", "attention": ["window:3+global:2"], "global_tokens": 2},
 }
-TASKS = {"xl": "language-model", "xlnet": "encoder"}
+TASKS = {"xl": "language-model", "xlnet": "encoder", "learned-positions": "encoder", "global-tokens": "encoder"}
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,15 @@ def test_every_kind_of_model_is_drawn(call, model, tmp_path):
         data = (tmp_path / f"found.{suffix}").read_bytes()
         assert data.lower().startswith(begin) or data.startswith(begin)
         assert len(data) > 200
+
+
+def test_global_tokens_of_the_model_are_named_before_the_text(call, tmp_path):
+    status, _, err = call("the dog sleeps", "--out", "found.json", model="global-tokens")
+    assert (status, err) == (0, "")
+    [maps] = from_json_lines((tmp_path / "found.json").read_text().splitlines()[:1], "found.json")
+    site = maps.sites[0]
+    assert site.keys.tokens[:2] == ("<global 1>", "<global 2>") and site.keys.special[:2] == (True, True)
+    assert site.keys.words[:2] == (-1, -1) and len(site.keys) == site.weights[0].shape[-1]
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
@@ -388,16 +400,32 @@ def test_a_convolution_is_compared_with_attention(call):
     assert np.array(data["levels"][0]["weights"]).shape == (9, 5, 5)
 
 
-@pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "relative"])
+@pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "transformer-xl", "relative", "alibi"])
 def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
-    size = ("--buckets", 8) if kind == "relative" else ("--d-model", 16)
+    size = {"relative": ("--buckets", 8), "alibi": ()}.get(kind, ("--d-model", 16))
     status, out, _ = call("--positions", kind, "--length", 10, *size)
-    assert status == 0 and kind in out
+    assert status == 0 and kind in out.lower()
     status, out, _ = call("--positions", kind, "--length", 10, *size, "--format", "json")
     assert np.array(json.loads(out)["values"]).shape[0] == 10
     pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
     assert call("--positions", kind, "--length", 10, *size, "--out", "p.png")[0] == 0
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_learned_positions_are_the_vectors_of_the_model(call, models):
+    status, out, _ = call("--positions", "learned", "--length", 9, "--json", model="learned-positions")
+    matrix = json.loads(out)
+    weights = open_model(models / "learned-positions").model.get_parameter("encoder_embedding.positions.weight")
+    assert status == 0 and np.allclose(matrix["values"], weights[2:11].detach().numpy())
+    status, out, _ = call("--positions", "learned", "--json", model="learned-positions")
+    assert np.array(json.loads(out)["values"]).shape == (24, 16)
+
+
+def test_the_newest_run_with_learned_positions_is_drawn(call, models, tmp_path):
+    (tmp_path / "runs").symlink_to(models)
+    status, out, err = call("--positions", "learned", "--length", 4)
+    assert status == 0 and "model: runs/learned-positions (the newest run with learned positions" in err
+    assert "learned positions (position by dimension)" in out
 
 
 # --- wrong calls -------------------------------------------------------------------------------------------------
@@ -434,6 +462,7 @@ def test_positions_are_drawn_without_a_model(call, tmp_path, kind):
         (("a", "--seed", "2"), "--seed applies to a random order only"),
         (("a", "--seed", "0"), "--seed applies to a random order only"),
         (("a", "--length", "2"), "--length applies to drawings without a model only"),
+        (("--positions", "learned"), "encoder has no learned positions"),
         (("a", "--align", "argmax"), "--align applies to word alignments only"),
         (("a", "--text-a", "b"), "--text-a and another text can't be used together"),
         (("--text-b", "b"), "the first text is missing"),
@@ -476,6 +505,11 @@ def test_what_is_wrong_is_told_in_a_sentence(call, arguments, message):
         (("--positions", "rotary", "--seed", 8), "--seed has no effect, because positions are not random"),
         (("--positions", "rotary", "--causal"), "--causal applies to relative positions only"),
         (("--positions", "relative", "--d-model", 8), "--d-model applies to vectors"),
+        (("--positions", "alibi", "--d-model", 8), "--d-model applies to vectors, but alibi is a number"),
+        (("--positions", "alibi", "--causal"), "--causal applies to relative positions only"),
+        (("--positions", "learned"), "no model is given, and no run in runs/ has learned positions"),
+        (("--positions", "learned", "--d-model", 8), "--d-model has no effect on --positions learned"),
+        (("--positions", "learned", "--device", "cpu"), "--device has no effect on --positions learned"),
         (("--positions", "rotry"), "unknown positions 'rotry'"),
         (("--positions", "rotary", "--format", "html"), "--positions does not support the format html"),
         (("--positions", "rotary", "--words"), "--words needs a model"),

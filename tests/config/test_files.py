@@ -16,6 +16,8 @@ from nlpcli.config.files import (
     AlreadyThere,
     new_directory,
     plain_name,
+    read_regular,
+    real_path,
     sha256_file,
     write_again,
     write_atomic,
@@ -334,3 +336,24 @@ def test_a_name_that_leads_elsewhere_is_refused_with_its_place(name):
     with pytest.raises(NlpcliError, match=r"^grid\.yaml: name: .* can't be the name of a file or folder$") as caught:
         plain_name(name, "grid.yaml: name")
     assert len(caught.value.message) < 200 and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_would_be_read_forever_is_refused_before_it_is_opened(tmp_path, put):
+    put(tmp_path / "a")
+    with pytest.raises(NlpcliError, match="a regular file is needed here"):
+        read_regular(tmp_path / "a")
+
+
+def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "a", "wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(NlpcliError, match="1,073,741,825 bytes"):
+        read_regular(tmp_path / "a")
+
+
+def test_a_path_whose_links_go_in_a_circle_is_a_path(tmp_path):
+    (tmp_path / "a").symlink_to("a")
+    assert real_path(tmp_path / "a").name == "a"
+    (tmp_path / "b").symlink_to(tmp_path / "c")
+    assert real_path(tmp_path / "b") == real_path(tmp_path) / "c"

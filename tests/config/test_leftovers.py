@@ -12,7 +12,15 @@ import pytest
 
 from nlpcli.config import leftovers
 from nlpcli.config.files import atomic_file, new_directory, write_again, write_atomic, write_together
-from nlpcli.config.leftovers import entries, find_finished, is_free, is_temporary, sweep, temporary_folder
+from nlpcli.config.leftovers import (
+    entries,
+    find_finished,
+    is_free,
+    is_temporary,
+    scratch_folder,
+    sweep,
+    temporary_folder,
+)
 
 LEFT = ".config.yaml.tmp-999"
 
@@ -210,3 +218,12 @@ def test_folders_that_are_being_made_are_not_found(tmp_path):
     leave(tmp_path / "runs" / ".b.tmp-0123456789ab", "model.yaml")
     for pattern in ("*/model.yaml", "**/model.yaml"):
         assert find_finished(tmp_path / "runs", pattern) == [tmp_path / "runs" / "a" / "model.yaml"]
+
+
+def test_a_scratch_folder_is_for_this_user_alone_and_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(leftovers.tempfile, "tempdir", str(tmp_path))
+    leave(tmp_path, ".copies.tmp-0123456789ab/", ".others.tmp-0123456789ab/")
+    with scratch_folder("copies") as one, scratch_folder("copies") as two:  # the second leaves the first
+        assert one.stat().st_mode & 0o777 == two.stat().st_mode & 0o777 == 0o700
+        assert len(list(tmp_path.iterdir())) == 3
+    assert names(tmp_path) == [".others.tmp-0123456789ab"]

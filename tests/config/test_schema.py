@@ -41,10 +41,17 @@ ROTARY = {"positions": "rotary"}
         ({"kv_heads": 16}, "8 heads can't share 16 kv_heads evenly"),
         ({"parallel_residual": True, "kind": "decoder"}, "parallel_residual needs norm_position 'pre'"),
         ({"parallel_residual": True, "norm_position": "pre"}, "and a model of kind encoder or decoder"),
+        ({"reversible": True, "kind": "decoder"}, "reversible needs norm_position 'pre'"),
+        ({"reversible": True, "norm_position": "pre"}, "and a model of kind encoder or decoder"),
+        (
+            {"reversible": True, "norm_position": "pre", "parallel_residual": True, "kind": "decoder"},
+            "reversible can't be used with parallel_residual",
+        ),
         ({"first_norm": False}, "first_norm has no effect with norm_position 'post'; it needs 'pre'"),
         ({"mlm_head_bias": False}, "mlm_head, mlm_head_bias, pooler and pair_head need a model of kind encoder"),
         ({"rope_local_theta": 5.0}, "rope_local_theta has no effect with positions 'sinusoidal'"),
         ({"relative_bias": True, "positions": "relative"}, "relative_bias has no effect with positions 'relative'"),
+        ({"relative_bias": True, "positions": "alibi"}, "relative_bias can't be used with positions 'alibi'"),
         (
             {"relative_bias": True, "attention": ["linear"], "kind": "encoder"},
             "linear does not support relative positions",

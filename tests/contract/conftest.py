@@ -34,7 +34,8 @@ from nlpcli.runs.pretraining import OBJECTIVES, spec_of, synonyms
 from nlpcli.runs.pretraining import default_preset as preset_of
 from nlpcli.runs.pretraining import parse as parse_objective
 from nlpcli.runs.pretraining.pretrain import pretrain
-from nlpcli.runs.training_run import LIMITS, Request
+from nlpcli.runs.resolve_settings import LIMITS
+from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 from nlpcli.training.checkpoint import checkpoints
 from nlpcli.training.training_log import read_metrics
@@ -291,8 +292,13 @@ def _once(
 
 
 def _left_by(run: Path) -> dict[Any, Any]:
-    """All that a run leaves but times: files by their names."""
-    files = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    """All that a run leaves but times, and the newest of its checkpoints alone: files by their names."""
+    older = checkpoints(run)[:-1]  # one more where the run was stopped
+    files = {
+        path.relative_to(run): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.parent not in older
+    }
     for name in ("README.md", "metrics.jsonl"):
         del files[next(path for path in files if path.name == name)]
     clocks = {"seconds", "tokens_per_second"}

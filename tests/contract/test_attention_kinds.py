@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpcli.attention import softmax, states, tiles
+from nlpcli.attention import gated_delta, key_value_cache, linear, pieces, softmax, tiles
 from nlpcli.attention.kinds import KINDS, check_attention, parse_attention
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.model_settings import ModelConfig
@@ -35,7 +35,8 @@ PATTERNS = [
     "blockwise:3",
     "blockwise:2(window:2+random:1)",
 ]
-FROM_THE_END = ["global@0,-1", "blockwise:2(global@-1)"]
+FEW_PATTERNS = ["window:3", "window:2+global@3,1", "random:2"]  # for kinds that leave patterns to the softmax's core
+BY_LENGTH = ["global@0,-1", "blockwise:2(global@-1)", "global-random:2", "bigbird:2:1", "bigbird:1:0"]
 
 
 def named(name):
@@ -44,12 +45,16 @@ def named(name):
 
 
 def entries(ability, *, patterns=PATTERNS):
-    able = [name for name, kind in KINDS.items() if getattr(kind, ability)]
+    """Of kinds that are cores; `test_attention_layers.py` runs over the layers of all kinds."""
+    able = [name for name, kind in KINDS.items() if getattr(kind, ability) and not kind.layer]
     return [
         entry
         for name in able
         for entry in (
-            [named(name), *(f"{named(name)} & ({pattern})" for pattern in patterns)]
+            [
+                named(name),
+                *(f"{named(name)} & ({pattern})" for pattern in (patterns if name == "softmax" else FEW_PATTERNS)),
+            ]
             if KINDS[name].patterns
             else [named(name)]
         )
@@ -57,7 +62,7 @@ def entries(ability, *, patterns=PATTERNS):
 
 
 CAUSAL = entries("causal")
-BOTH_WAYS = entries("bidirectional", patterns=[*PATTERNS, *FROM_THE_END])
+BOTH_WAYS = entries("bidirectional", patterns=[*PATTERNS, *BY_LENGTH])
 
 
 @pytest.fixture(autouse=True)
@@ -65,22 +70,35 @@ def tiles_for_short_texts(monkeypatch):
     """Texts of a dozen tokens are long enough for tiles, so that both ways of computing are tried."""
     for module in (softmax, tiles):
         monkeypatch.setattr(module, "LEAST", 8)
-    monkeypatch.setattr(states, "_SHORT", 4)  # and so for caches that are written in place
+    monkeypatch.setattr(key_value_cache, "_SHORT", 4)  # and so for caches that are written in place
     monkeypatch.setattr(tiles, "_BLOCK", 4)
     monkeypatch.setattr(tiles, "_NEAR", 1)
+    monkeypatch.setattr(tiles, "_CLASS", 1)
+    for module in (linear, gated_delta):
+        monkeypatch.setattr(module, "_CHUNK", 4)
+    monkeypatch.setattr(pieces, "PIECE", 8)
     tiles.tiling.cache_clear()
     yield
     tiles.tiling.cache_clear()
 
 
-def core_and_mask(text, *, causal, **parts):
+def core_and_mask(text, *, causal, heads=2, d_key=6, length=64, **parts):
     entry = parse_attention(text)
-    return entry.core(), AttentionMask(entry.pattern_of(causal=causal), **parts)
+    torch.manual_seed(7)
+    core = entry.core(heads=heads, d_key=d_key, length=length)
+    return core, AttentionMask(entry.pattern_of(causal=causal), **parts)
 
 
-def tensors(n, *, rows=2, seed=0, kind=torch.float64):
+def gradients(x, leaves, **how):
+    """Of the sum of squares; zeros of what has no part in it, such as the keys of a kind that has none."""
+    return torch.autograd.grad(x.square().sum(), leaves, allow_unused=True, materialize_grads=True, **how)
+
+
+def tensors(text, n, *, rows=2, seed=0, kind=torch.float64):
+    """Queries, keys, with the gates of this entry's kind behind them, and values."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(rows, 2, n, 6, generator=generator, dtype=kind).requires_grad_() for _ in range(3)]
+    widths = (6, 6 + parse_attention(text).kind.gates, 6)
+    return [torch.randn(rows, 2, n, width, generator=generator, dtype=kind).requires_grad_() for width in widths]
 
 
 def in_steps(core, mask, query, key, value, cuts):
@@ -103,14 +121,14 @@ def in_steps(core, mask, query, key, value, cuts):
 @given(n=st.integers(1, 24), cuts=st.sets(st.integers(1, 23)), seed=st.integers(0, 99))
 def test_every_cut_of_a_text_into_steps_gives_what_the_whole_gives(text, n, cuts, seed):
     core, mask = core_and_mask(text, causal=True)
-    leaves = tensors(n, seed=seed)
+    leaves = tensors(text, n, seed=seed)
     cuts = [*sorted(cut for cut in cuts if cut < n), n]
     whole = core.forward(*leaves, mask)
     with torch.inference_mode():
         found, _ = in_steps(core, mask, *leaves, cuts)
     assert torch.allclose(found, whole, atol=1e-6)
     recorded, _ = in_steps(core, mask, *leaves, cuts)  # where gradients are recorded
-    ours, theirs = (torch.autograd.grad(x.square().sum(), leaves) for x in (recorded, whole))
+    ours, theirs = (gradients(x, leaves) for x in (recorded, whole))
     for mine, right in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, right, atol=1e-5)
 
@@ -119,7 +137,7 @@ def test_every_cut_of_a_text_into_steps_gives_what_the_whole_gives(text, n, cuts
 @torch.inference_mode()
 def test_selecting_rows_and_stepping_may_change_places_and_no_step_changes_a_state(text):
     core, mask = core_and_mask(text, causal=True)
-    query, key, value = tensors(20, rows=3)
+    query, key, value = tensors(text, 20, rows=3)
     index = torch.tensor([2, 0, 0, 1])
     _, state = in_steps(core, mask, query, key, value, [4, 9, 10])
     rest = (query[:, :, 10:], key[:, :, 10:], value[:, :, 10:])
@@ -179,13 +197,13 @@ def test_beams_are_as_probable_as_the_whole_pass_says(text):
 def test_a_causal_position_knows_nothing_of_what_comes_later(text, n, data):
     core, mask = core_and_mask(text, causal=True)
     place = data.draw(st.integers(1, n - 1))
-    leaves = tensors(n)
+    leaves = tensors(text, n)
     context = core.forward(*leaves, mask)
     changed = [x.detach().clone() for x in leaves]
     for x in changed:
         x[:, :, place:] = torch.randn_like(x[:, :, place:])
     assert torch.equal(core.forward(*changed, mask)[:, :, :place], context[:, :, :place])
-    for gradient in torch.autograd.grad(context[:, :, :place].square().sum(), leaves):
+    for gradient in gradients(context[:, :, :place], leaves):
         assert not gradient[:, :, place:].any()
 
 
@@ -196,12 +214,12 @@ def test_padding_changes_nothing(text, n, rows, data):
     lengths = torch.tensor(data.draw(st.lists(st.integers(1, n), min_size=rows, max_size=rows)))
     keys = torch.arange(n) < lengths[:, None]
     core, mask = core_and_mask(text, causal=False, keys=keys)
-    leaves = tensors(n, rows=rows)
+    leaves = tensors(text, n, rows=rows)
     context = core.forward(*leaves, mask)
     changed = [x.detach().where(keys[:, None, :, None], torch.full_like(x, 9.0)) for x in leaves]
     own = keys[:, None, :, None].expand_as(context)
     assert torch.equal(core.forward(*changed, mask)[own], context[own])
-    for gradient in torch.autograd.grad(context[own].square().sum(), leaves):
+    for gradient in gradients(context[own], leaves):
         assert gradient.isfinite().all() and not gradient[~own].any()
     for row, length in enumerate(lengths.tolist()):  # as if it were alone
         alone = [x[row : row + 1, :, :length] for x in leaves]
@@ -215,13 +233,13 @@ def test_padding_changes_nothing(text, n, rows, data):
 def test_documents_of_one_row_know_nothing_of_each_other(text, causal, n, seed):
     documents = torch.randint(0, 4, (2, n), generator=torch.Generator().manual_seed(seed)).sort(1).values
     core, mask = core_and_mask(text, causal=causal, documents=documents)
-    leaves = tensors(n)
+    leaves = tensors(text, n)
     context = core.forward(*leaves, mask)
     for number in range(4):
         own = (documents == number)[:, None, :, None].expand_as(context)
         changed = [x.detach().where(own, torch.full_like(x, 9.0)) for x in leaves]
         assert torch.equal(core.forward(*changed, mask)[own], context[own])
-        for gradient in torch.autograd.grad(context[own].square().sum(), leaves, retain_graph=True):
+        for gradient in gradients(context[own], leaves, retain_graph=True):
             assert not gradient[~own].any()
 
 
@@ -246,7 +264,7 @@ def test_heads_that_share_keys_give_what_each_gives_with_a_copy_of_them(text, n,
     leaves, copies = shared(n, seed)
     found, expected = core.forward(*leaves, mask), core.forward(*copies, mask)
     assert torch.allclose(found, expected, atol=1e-6)
-    ours, theirs = (torch.autograd.grad(x.square().sum(), leaves, retain_graph=True) for x in (found, expected))
+    ours, theirs = (gradients(x, leaves, retain_graph=True) for x in (found, expected))
     assert all(torch.allclose(mine, right, atol=1e-5) for mine, right in zip(ours, theirs, strict=True))
     weights = core.weights(*leaves[:2], mask)
     assert torch.allclose(weights, core.weights(*copies[:2], mask), atol=1e-6)
@@ -280,14 +298,15 @@ def test_a_model_whose_heads_share_keys_decodes_as_it_reads(text):
 def test_weights_times_values_are_the_context_at_every_length(text, causal, n, padded):
     keys = torch.arange(n) < torch.tensor([n, max(1, n // 2)])[:, None] if padded and not causal else None
     core, mask = core_and_mask(text, causal=causal, keys=keys)
-    query, key, value = tensors(n)
+    query, key, value = tensors(text, n)
     context = core.forward(query, key, value, mask)
     weights = core.weights(query, key, mask)
     assert weights.shape == (2, 2, n, n) and weights.requires_grad
     sums = weights.sum(-1)
-    assert bool((((sums - 1).abs() < 1e-6) | (sums == 0)).all())
+    if not KINDS[parse_attention(text).name].mixes:
+        assert bool((((sums - 1).abs() < 1e-6) | (sums == 0)).all())
     assert torch.allclose(weights @ value, context, atol=1e-6)
-    ours, theirs = (torch.autograd.grad(x.square().sum(), (query, key)) for x in (weights @ value, context))
+    ours, theirs = (gradients(x, (query, key)) for x in (weights @ value, context))
     for mine, right in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, right, atol=1e-5)
 
@@ -295,7 +314,7 @@ def test_weights_times_values_are_the_context_at_every_length(text, causal, n, p
 @pytest.mark.parametrize("text", [text for text in CAUSAL if not KINDS[parse_attention(text).name].constant_state])
 def test_the_weights_of_a_step_are_those_of_the_whole(text):
     core, mask = core_and_mask(text, causal=True)
-    query, key, value = tensors(20)
+    query, key, value = tensors(text, 20)
     _, state = in_steps(core, mask, query, key, value, [3, 13])
     found = core.weights(query[:, :, 13:], key[:, :, 13:], mask, state=state)
     assert torch.allclose(found, core.weights(query, key, mask)[:, :, 13:], atol=1e-6)
@@ -307,10 +326,10 @@ def test_a_row_that_may_see_nothing_gives_zeros_and_finite_gradients(text, kind)
     keys = torch.zeros(2, 13, dtype=torch.bool)
     keys[0, :5] = True
     core, mask = core_and_mask(text, causal=False, keys=keys)
-    leaves = tensors(13, kind=kind)
+    leaves = tensors(text, 13, kind=kind)
     context = core.forward(*leaves, mask)
     assert context.dtype == kind and not context[1].any()
-    for gradient in torch.autograd.grad(context.float().square().sum(), leaves):
+    for gradient in gradients(context.float(), leaves):
         assert bool(gradient.isfinite().all())
 
 
@@ -323,19 +342,21 @@ def settings_for(ability):
         "causal": {"kind": "decoder"},
         "bidirectional": {"kind": "encoder"},
         "bias": {"positions": "relative"},
+        "distance": {"positions": "alibi"},
         "groups": {"kv_heads": 1},
         "dropout": {"attention_dropout": 0.2},
     }[ability]
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("ability", ["causal", "bidirectional", "bias", "groups", "dropout"])
+@pytest.mark.parametrize("ability", ["causal", "bidirectional", "bias", "distance", "groups", "dropout"])
 def test_an_ability_that_is_claimed_works_and_another_is_refused_when_settings_are_read(name, ability):
     kind = KINDS[name]
+    ability, asked = "bias" if ability == "distance" else ability, settings_for(ability)
     stack = "decoder" if kind.causal else "encoder"
     config = {
         "kind": stack, "d_model": 16, "heads": 2, "d_ff": 24, "encoder_layers": 1, "decoder_layers": 1,
-        "attention": [named(name)], **settings_for(ability),
+        "attention": [named(name)], **asked,
     }  # fmt: skip
     if not getattr(kind, ability):
         with pytest.raises(ValueError, match=f"{name} does not support"):
@@ -348,6 +369,9 @@ def test_an_ability_that_is_claimed_works_and_another_is_refused_when_settings_a
     first.square().sum().backward()
     if ability == "bias":
         assert all(p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "positions" in n)
+        without = build_model({"dropout": 0.0, **config, "positions": "none"}, 20)
+        without.load_state_dict({n: p for n, p in model.state_dict().items() if "positions" not in n})
+        assert not torch.allclose(first, without(ids))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -364,9 +388,9 @@ def test_patterns_and_documents_are_refused_by_kinds_that_can_not_keep_to_them(n
         assert "softmax" in caught.value.hint and KINDS[name].why in caught.value.message
 
 
-@pytest.mark.parametrize("text", FROM_THE_END)
-def test_what_counts_from_the_end_of_a_text_is_refused_in_a_decoder(text):
-    with pytest.raises(ValueError, match="counts from the end of the text"):
+@pytest.mark.parametrize("text", BY_LENGTH)
+def test_what_depends_on_the_length_of_a_text_is_refused_in_a_decoder(text):
+    with pytest.raises(ValueError, match="depends on the length of the text"):
         TransformerConfig(kind="decoder", attention=[text])
     TransformerConfig(kind="encoder", attention=[text])
 
@@ -384,19 +408,22 @@ def test_its_operations_can_be_counted_without_numbers(text):
 @pytest.mark.parametrize("text", CAUSAL)
 @torch.inference_mode()
 def test_a_state_that_is_said_not_to_grow_does_not(text):
-    core, mask = core_and_mask(text, causal=True)
-    bounded = KINDS[parse_attention(text).name].constant_state or mask.pattern.horizon.last is not None
+    kind = KINDS[parse_attention(text).name]
+    core, mask = core_and_mask(text, causal=True, heads=1, d_key=2, length=1_040)
+    bounded = kind.constant_state or mask.pattern.horizon.last is not None
     sizes = []
-    for length in (1_000, 100_000 if bounded else 2_000):
-        read = torch.randn(1, 1, length, 2)
-        _, state = core.step(read, read, read, core.start(mask), mask)
+    for length in (500, 1_000) if kind.fixed_length else (1_000, 100_000 if bounded else 2_000):
+        read = torch.randn(1, 1, length, 2 + kind.gates)
+        _, state = core.step(read[..., :2], read, read[..., :2], core.start(mask), mask)
         most = 0
         for _ in range(40):
-            one = torch.randn(1, 1, 1, 2)
-            _, state = core.step(one, one, one, state, mask)
+            one = torch.randn(1, 1, 1, 2 + kind.gates)
+            _, state = core.step(one[..., :2], one, one[..., :2], state, mask)
             most = max(most, state.bytes())
         sizes.append(most)
     assert (sizes[0] == sizes[1] > 0) == bounded
+    if kind.state is not None:  # what inspect says
+        assert sizes[0] == 4 * kind.state(*parse_attention(text).numbers, 2, 2)
 
 
 @pytest.mark.parametrize("text", CAUSAL)

@@ -226,11 +226,13 @@ def test_an_encoder_decoder_learns_with_it(score):
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("score", SCORES[2:])
 def test_a_kind_that_takes_no_other_scores_is_refused_in_words(name, score):
+    entry = ":".join([name, *["4"] * KINDS[name].form.count(":")])
+    stack = "encoder" if KINDS[name].bidirectional else "decoder"
     if KINDS[name].scores:
-        assert TransformerConfig(attention=[name], score=score).score == score
+        assert TransformerConfig(kind=stack, attention=[entry], score=score).score == score
         return
     with pytest.raises(ValueError, match=rf"{name} does not support other scores.*model.score.*softmax"):
-        TransformerConfig(attention=[name], score=score)
+        TransformerConfig(kind=stack, attention=[entry], score=score)
 
 
 @pytest.mark.parametrize(

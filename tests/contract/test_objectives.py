@@ -15,7 +15,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.pretraining import OBJECTIVES, default_preset, spec_of, synonyms
 from nlpcli.runs.pretraining import parse as parse_objective
-from nlpcli.runs.training_requests import pretraining_request
+from nlpcli.runs.request_from_options import pretraining_request
 
 ROOT = Path(nlpcli.__file__).parent
 

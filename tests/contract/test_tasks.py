@@ -16,7 +16,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.config.task_settings import HeadConfig
 from nlpcli.data.sample_data import sample_file
 from nlpcli.runs.finetuning.finetune import default_preset, defaults, finetune, use_of
-from nlpcli.runs.training_run import Request
+from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 from nlpcli.tasks.classification import Classification
 from nlpcli.tasks.task import Task

@@ -125,6 +125,12 @@ def xlm_roberta(folder: Path) -> None:
     transformers.XLMRobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
 
 
+def big_bird(folder: Path) -> None:
+    controls = ["[CLS]", "[SEP]", "[MASK]"]
+    spm(folder, "spiece.model", pad_id=0, eos_id=1, bos_id=2, unk_id=3, control_symbols=controls)
+    transformers.BigBirdTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
 def marian(folder: Path) -> None:
     spm(folder, "source.spm")
     spm(folder, "target.spm", vocab_size=250)
@@ -149,6 +155,8 @@ MAKE = {
     "xlnet": xlnet,
     "marian": marian,
     "xlm-roberta": xlm_roberta,
+    "longformer": lambda folder: byte_pairs(folder, "LongformerTokenizer", ROBERTA),
+    "big_bird": big_bird,
 }
 
 
@@ -230,6 +238,29 @@ OURS = {  # name -> (our settings, the class that is written, what is known of w
     "mpnet": (
         {**BERT, "position_offset": 2, "segments": 0, "pooler": False, "pair_head": False, "relative_bias": True},
         "MPNetForMaskedLM",
+    ),
+    "longformer": (
+        {**BERT, "position_offset": 2, "segments": 1, "pooler": False, "pair_head": False,
+         "attention": ["longformer:4:2", "longformer:8:2"]},
+        "LongformerForMaskedLM",
+    ),
+    "longformer-bare": (
+        {**BERT, "position_offset": 2, "segments": 0, "mlm_head": False, "pair_head": False, "attention_bias": False,
+         "attention": ["longformer:4"]},
+        "LongformerModel",
+    ),
+    "bigbird": (
+        {**BERT, "attention": ["bigbird:3:1:0", "bigbird:3:1:5"], "activation": "gelu_tanh"},
+        "BigBirdForPreTraining",
+    ),
+    "bigbird-mlm": (
+        {**BERT, "attention": ["bigbird:4:0"], "pooler": False, "pair_head": False, "scale_embeddings": True},
+        "BigBirdForMaskedLM",
+    ),
+    "bigbird-plain": (
+        {**BERT, "mlm_head": False, "pair_head": False, "attention_bias": False},
+        "BigBirdModel",
+        {"read_from": "big_bird"},
     ),
     "modernbert": (
         {**TINY, "kind": "encoder", "norm_position": "pre", "first_norm": False, "embedding_norm": True,

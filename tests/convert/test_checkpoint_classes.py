@@ -15,6 +15,8 @@ from nlpcli.errors import NlpcliError
     [
         ("bert", {"positions": "rotary"}, "BERT does not support model.positions 'rotary'"),
         ("bert", {"qk_norm": True}, "BERT does not support model.qk_norm true"),
+        ("bert", {"score": "cosine"}, "BERT does not support model.score 'cosine'"),
+        ("gpt2", {"head_aggregation": "mean"}, "GPT-2 does not support model.head_aggregation 'mean'"),
         ("gpt2", {"attention": ["full", "window:4"]}, r"GPT-2 does not support model.attention \['full', 'window:4'\]"),
         ("gpt2", {"output_bias": True}, "GPT-2 does not support model.output_bias true"),
         ("gpt2", {"d_key": 4, "d_value": 4}, "GPT-2 does not support model.d_key 4, model.d_value 4"),
@@ -63,6 +65,8 @@ def test_every_preset_of_a_published_family_has_its_class():
         "pegasus-large": "PegasusForConditionalGeneration", "marian-base": "MarianMTModel",
         "xlnet-base": "XLNetLMHeadModel", "transformer-base": "MarianMTModel",
         "transformer-tiny": "PegasusForConditionalGeneration",
+        "longformer-base": "LongformerForMaskedLM", "longformer-nano": "LongformerForMaskedLM",
+        "bigbird-base": "BigBirdForMaskedLM", "bigbird-nano": "BigBirdForMaskedLM",
         "gpt-mini": "GPTNeoXForCausalLM",
         "modern-decoder": "Qwen3ForCausalLM",
     }  # fmt: skip

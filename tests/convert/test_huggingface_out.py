@@ -42,8 +42,11 @@ def test_transformers_computes_the_same_numbers(written, tokenizer):
         assert torch.allclose(theirs.eval()(**given).logits[mask], ours(ids)[mask], atol=1e-4)
         return
     segments = segments if config.get("segments", 2) == 2 else torch.zeros_like(segments)
-    if architecture.startswith(("Bert", "Roberta", "Electra", "XLNet")):
+    if architecture.startswith(("Bert", "BigBird", "Roberta", "Electra", "XLNet")):
         given["token_type_ids"] = segments
+    if architecture.startswith("Longformer"):
+        tokens = ours.encoder.layers[0].self_attention.global_tokens
+        given["global_attention_mask"] = (torch.arange(15) < tokens).long().expand_as(ids)
     output = theirs(**given, output_hidden_states=True)
     states = ours(ids, mask, segments if config.get("segments", 2) == 2 else None)
     assert torch.allclose(output.hidden_states[-1][mask], states[mask], atol=1e-4)
@@ -53,7 +56,7 @@ def test_transformers_computes_the_same_numbers(written, tokenizer):
     if config.get("pair_head"):
         logits = output.seq_relationship_logits if "PreTraining" in architecture else output.logits
         assert torch.allclose(ours.pair_logits(states), logits, atol=1e-4)
-    if architecture in ("BertModel", "RobertaModel"):
+    if architecture in ("BertModel", "RobertaModel", "LongformerModel", "BigBirdModel"):
         assert torch.allclose(ours.pooled(states), output.pooler_output, atol=1e-4)
 
 
@@ -61,6 +64,7 @@ def test_automodel_and_autotokenizer_find_the_class(written, tokenizer):
     folder, family = written[3], written[0].split("-")[0]
     classes = {"bert": "BertModel", "roberta": "RobertaModel", "gpt2": "GPT2Model", "gpt": "OpenAIGPTModel",
                "bart": "BartModel", "t5": "T5Model", "marian": "MarianModel", "pegasus": "PegasusModel",
+               "longformer": "LongformerModel", "bigbird": "BigBirdModel",
                "xlnet": "XLNetModel", "electra": "ElectraModel", "mpnet": "MPNetModel",
                "modernbert": "ModernBertModel", "llama": "LlamaModel", "mistral": "MistralModel"}  # fmt: skip
     found = type(transformers.AutoModel.from_pretrained(folder)).__name__

@@ -17,7 +17,8 @@ from nlpcli.convert.tokenizer_in import read_tokenizer
 from nlpcli.errors import NlpcliError
 from nlpcli.text import load_tokenizer
 
-KINDS = ["bert", "roberta", "bart", "gpt2", "openai-gpt", "t5", "pegasus", "xlnet", "marian", "xlm-roberta"]
+KINDS = ["bert", "roberta", "bart", "gpt2", "openai-gpt", "t5", "pegasus", "xlnet", "marian", "xlm-roberta",
+         "longformer", "big_bird"]  # fmt: skip
 OLD_FILES = [kind for kind in KINDS if kind not in ("pegasus", "marian")]  # these two have nothing else
 STARTS_WITH_PAD = {"is_encoder_decoder": True, "decoder_start_token_id": 0}
 CONFIGS = {"t5": STARTS_WITH_PAD, "pegasus": STARTS_WITH_PAD}

@@ -288,6 +288,29 @@ def test_pieces_of_long_documents_join_to_the_same_documents(tmp_path_factory, p
             assert "".join(text for text, _ in pieces) == "".join(parts)
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.tsv"])
+@pytest.mark.parametrize("document", ["word " * 20, "w" * 99, "ab c", " " * 30, "x" * 8, ""])
+def test_a_long_document_in_one_line_comes_in_pieces(tmp_path, monkeypatch, name, document):
+    lines = [json.dumps({"text": text}) if name == "a.jsonl" else text for text in (document, "b")]
+    path = write(tmp_path / name, "\n".join(lines))
+    monkeypatch.setattr(readers, "PIECE_CHARACTERS", 8)
+    *pieces, last = read_pieces(path, TextSource("lines" if name == "a.txt" else "auto"), keep_empty=name == "a.txt")
+    assert last == ("b", True)
+    assert all(len(text) <= 8 for text, _ in pieces)
+    if pieces:
+        assert "".join(text for text, _ in pieces) == document
+        assert [ends for _, ends in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_a_line_of_training_text_has_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_LONGEST_DOCUMENT", 8)
+    path = write(tmp_path / "a.txt", "12345678\n")
+    with pytest.raises(NlpcliError, match=r"a.txt:1: the line is too long") as error:
+        list(read_pieces(path, TextSource("lines")))
+    assert "--documents file" in error.value.hint
+    assert [text for text, _ in read_pieces(path, TextSource("file"))] == ["12345678\n"]
+
+
 def test_json_lines_give_their_field(tmp_path):
     text = '{"text": "one\\ntwo", "id": 1}\n\n{"id": 2, "text": "three"}\n'
     assert documents(tmp_path / "a.jsonl", text) == ["one\ntwo", "three"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.data.vector_files import open_vectors, write_vectors
+from nlpcli.data.vector_files import open_vectors, unit, unit_float32, write_vectors
 from nlpcli.errors import NlpcliError
 
 
@@ -69,3 +69,12 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path):
         open_vectors(path)
     with pytest.raises(NlpcliError, match="is a folder"):
         open_vectors(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "large"), [(np.float32, 1e38), (np.float64, 1e308)])
+def test_vectors_of_very_large_numbers_get_the_length_1_without_a_warning(kind, large, recwarn):
+    vectors = np.array([[large, large], [3.0, 4.0], [0.0, 0.0]], kind)
+    for found in (unit(vectors), unit_float32(vectors)):
+        np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5], [0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert unit_float32(vectors).dtype == np.float32
+    assert not recwarn.list

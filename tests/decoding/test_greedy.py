@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.decoding.constraints import Constraints
+from nlpcli.decoding.constraints import Constraints, seen
 from nlpcli.decoding.greedy import greedy_search
-from nlpcli.decoding.stop_conditions import StopConditions
+from nlpcli.decoding.stop_conditions import Stop, StopConditions
 
 BOS, EOS = 0, 1
 
@@ -29,7 +29,9 @@ def test_a_stop_condition_ends_its_row_only(toy):
     plain = greedy_search(model, state, [[BOS]] * 3, StopConditions(None, 8))
     last = plain[1][0].ids[2]
     state = model.init_state([1, 2, 3])
-    stopped = greedy_search(model, state, [[BOS]] * 3, StopConditions(None, 8, stop=lambda ids: ids[-1] == last))
+    stopped = greedy_search(
+        model, state, [[BOS]] * 3, StopConditions(None, 8, stop=Stop(lambda ids: ids[-1] == last, 1))
+    )
     for [whole], [short] in zip(plain, stopped, strict=True):
         end = whole.ids.index(last) + 1 if last in whole.ids else len(whole.ids)
         assert short.ids == whole.ids[:end]
@@ -50,5 +52,5 @@ def test_what_is_watched_is_what_comes_back(toy):
 
 def test_repetition_costs_as_much_as_it_is_said_to():
     logits = torch.tensor([[2.0, -2.0, 1.0]])
-    penalized = Constraints(repetition_penalty=2.0).penalize(logits, torch.tensor([[0, 1, 1]]))
+    penalized = Constraints(repetition_penalty=2.0).penalize(logits, seen(torch.tensor([[0, 1, 1]]), logits.shape[1]))
     assert penalized.tolist() == [[1.0, -4.0, 1.0]]

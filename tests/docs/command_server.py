@@ -3,8 +3,8 @@
     python command_server.py SOCKET            serves
     python command_server.py SOCKET ARGUMENT…  calls: same arguments, folder, environment and streams as a real call
 
-A call costs the start of a bare Python, not an import of torch. `smaller` makes trainings short; the rest of a command
-line is run as it stands.
+A call costs the start of a bare Python, not an import of torch and of all that commands import when they need it.
+`smaller` makes trainings short; the rest of a command line is run as it stands.
 """
 
 from __future__ import annotations
@@ -38,13 +38,30 @@ def smaller(arguments: list[str]) -> list[str]:
     return [*kept, *(_FEW_STEPS if "--resume" not in kept else ("--max-steps", "3"))]
 
 
+_SLOW_IMPORTS = (
+    "torch._dynamo",  # by the first optimizer
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "matplotlib.figure",
+)
+
+
+def _import_everything() -> None:
+    """All modules of nlpcli, with what they import at their top, and what is imported late and takes long."""
+    import importlib
+    import pkgutil
+
+    import nlpcli
+
+    for module in pkgutil.walk_packages(nlpcli.__path__, "nlpcli."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in _SLOW_IMPORTS:
+        importlib.import_module(name)
+
+
 def serve(path: str) -> None:
-    import torch  # noqa: F401 - what makes a call slow
-
-    import nlpcli.cli.app
-    import nlpcli.models.transformer
-    import nlpcli.training.training_loop  # noqa: F401
-
+    _import_everything()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
@@ -72,8 +89,10 @@ def _answer(connection: socket.socket) -> None:
     from nlpcli.cli.main import main
 
     status = 1
+    arguments = smaller(call["arguments"])
+    sys.argv = ["nlpcli", *arguments]
     try:
-        status = int(main(smaller(call["arguments"])))
+        status = int(main(arguments))
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

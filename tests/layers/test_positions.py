@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.layers.positions import LearnedPositions, Rotary, RotaryPositions, SinusoidalPositions, sinusoids
+from nlpcli.layers.positions import (
+    LearnedPositions,
+    LinearBias,
+    Rotary,
+    RotaryPositions,
+    SinusoidalPositions,
+    sinusoids,
+    slopes,
+)
 from nlpcli.layers.rope_scaling import RopeScaling
 
 
@@ -119,3 +127,22 @@ def test_dynamic_scaling_leaves_texts_alone_that_are_as_long_as_those_in_trainin
     longer = dynamic(x)
     assert not torch.allclose(longer, plain(x)) and torch.equal(longer[:, :, 0], x[:, :, 0])
     assert torch.equal(dynamic(x[:, :, :16]), plain(x[:, :, :16]))  # nothing is left of the longer text
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20])
+def test_the_slopes_of_alibi_are_those_of_bloom(heads):
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
+    theirs = build_alibi_tensor(torch.ones(1, 7, dtype=torch.long), heads, torch.float32)  # (heads, 1, 7): slope · key
+    assert torch.allclose(torch.tensor(slopes(heads)) * 6, theirs[:, 0, 6])
+    if heads & (heads - 1) == 0:
+        assert slopes(heads) == [2.0 ** (-8 * (head + 1) / heads) for head in range(heads)]
+
+
+@given(n=st.integers(1, 9), before=st.integers(0, 9))
+def test_alibi_falls_with_the_distance_wherever_a_text_is_cut(n, before):
+    bias, m = LinearBias(4), n + before
+    whole, place = bias(m, m), torch.arange(m)
+    assert torch.equal(whole[0], -torch.tensor(slopes(4))[:, None, None] * (place[:, None] - place).abs())
+    assert torch.equal(bias(n, m, before), whole[:, :, before:])
+    assert not list(bias.parameters()) and bias.state_dict() == {}

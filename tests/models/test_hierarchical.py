@@ -56,7 +56,7 @@ def level(part, x, aggregation):
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_states_are_those_of_the_papers_equations_on_each_sentence_alone(aggregation, cell, layers):
-    network = model(aggregation=aggregation, cell=cell, word_layers=layers, sentence_layers=layers)
+    network = model(aggregation=aggregation, rnn_type=cell, word_layers=layers, sentence_layers=layers)
     found = read(network, DOCUMENTS)
     for number, sentences in enumerate(DOCUMENTS):
         vectors, place = [], 1

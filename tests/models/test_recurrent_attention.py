@@ -10,8 +10,8 @@ import torch
 
 from nlpcli.attention.hooks import Recorder
 from nlpcli.attention.scores import SCORES
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import MonotonicWindow, PredictiveWindow, SourceAttention
-from nlpcli.models.transformer import Memory
 
 D, M, N, LENGTHS = 4, 9, 5, (9, 6, 1)
 MASK = torch.arange(M) < torch.tensor(LENGTHS)[:, None]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nlpcli.attention.scores import SCORES
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import MonotonicWindow, SourceAttention
 from nlpcli.models.recurrent_decoder import (
     BahdanauDecoder,
@@ -17,7 +18,6 @@ from nlpcli.models.recurrent_decoder import (
     LuongDecoder,
     RecurrentDecoder,
 )
-from nlpcli.models.transformer import Memory
 
 ROUNDED = 256 * 2**-23
 E, D, ROWS, M, N = 3, 4, 2, 5, 6

@@ -17,8 +17,8 @@ from nlpcli.models.past_attention import PastAttention
 VOCABULARY = 30
 SHAPES = [
     {},
-    {"cell": "gru", "past_states": 3},
-    {"cell": "rnn", "decoder_layers": 1, "d_embedding": 5, "tie": "none", "output_bias": False},
+    {"rnn_type": "gru", "past_states": 3},
+    {"rnn_type": "rnn", "decoder_layers": 1, "d_embedding": 5, "tie": "none", "output_bias": False},
     {"decoder_layers": 3, "d_hidden": 12, "past_states": 4, "score": "additive"},
 ]
 AWD = {
@@ -46,7 +46,7 @@ def text(length, rows=3, seed=0):
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @torch.inference_mode()
 def test_without_attention_it_is_the_network_of_pytorch_to_the_bit(cell):
-    model, tokens = build(cell=cell, d_embedding=5, tie="none"), text(9)
+    model, tokens = build(rnn_type=cell, d_embedding=5, tie="none"), text(9)
     theirs = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](5, 8, num_layers=2, batch_first=True)
     for number, layer in enumerate(model.layers):
         theirs.load_state_dict(
@@ -129,13 +129,13 @@ def test_greedy_search_is_the_most_probable_token_of_the_whole_text_again_and_ag
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_weight_dropout_is_the_network_with_a_mask_on_its_recurrent_weights(cell):
-    model, tokens = build(cell=cell, weight_dropout=0.5).train(), text(7)
+    model, tokens = build(rnn_type=cell, weight_dropout=0.5).train(), text(7)
     torch.manual_seed(5)
     hidden, _ = model.hidden(tokens)
     slopes = torch.autograd.grad(hidden.square().sum(), [layer.weight_hh_l0 for layer in model.layers])
     torch.manual_seed(5)
     masks = [Dropout(0.5)(torch.ones_like(layer.weight_hh_l0)) for layer in model.layers]
-    plain = build(cell=cell)
+    plain = build(rnn_type=cell)
     with torch.no_grad():
         for layer, mask in zip(plain.layers, masks, strict=True):
             layer.weight_hh_l0.mul_(mask)

@@ -41,7 +41,7 @@ def plain_lstm(model, layers=1):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_infersents_vector_is_the_maximum_over_the_states_of_a_plain_bidirectional_lstm(layers):
-    model = model_of(cell="lstm", encoder_layers=layers)
+    model = model_of(rnn_type="lstm", encoder_layers=layers)
     vectors = WithHead(model, width=8, kind="vector", pooling="max")(rows_of(TEXTS))
     lstm = plain_lstm(model, layers)
     for text, vector in zip(TEXTS, vectors, strict=True):
@@ -49,7 +49,9 @@ def test_infersents_vector_is_the_maximum_over_the_states_of_a_plain_bidirection
         torch.testing.assert_close(vector, states[0].amax(dim=0))
 
 
-@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"cell": "gru", "bidirectional": False}, {"cell": "rnn"}])
+@pytest.mark.parametrize(
+    "settings", [{"rnn_type": "lstm"}, {"rnn_type": "gru", "bidirectional": False}, {"rnn_type": "rnn"}]
+)
 def test_padding_changes_nothing_neither_vectors_nor_gradients(settings):
     model = model_of(**settings)
     vectors = model.vectors(rows_of(TEXTS))
@@ -117,7 +119,7 @@ def test_layers_can_be_put_together_where_embeddings_are_as_wide_as_states():
 
 @pytest.mark.parametrize(
     "change",
-    [{"cell": "lstm"}, {"d_model": 10}, {"d_embedding": 4}, {"encoder_layers": 2}, {"bidirectional": False},
+    [{"rnn_type": "lstm"}, {"d_model": 10}, {"d_embedding": 4}, {"encoder_layers": 2}, {"bidirectional": False},
      {"neighbor_decoders": True}, {"dropout": 0.5}, {"initialization": "bert"}, {"init_std": 0.3}],
 )  # fmt: skip
 def test_a_setting_changes_the_model(change):

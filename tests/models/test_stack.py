@@ -105,3 +105,62 @@ def test_berts_first_weights_are_cut_off_at_twice_their_deviation():
     weight = model.encoder_embedding.tokens.weight
     assert weight.abs().max().item() <= 0.04
     assert weight.std().item() == pytest.approx(0.02 * 0.88, rel=0.05)
+
+
+# --- global tokens -----------------------------------------------------------------------------------------------
+
+ENCODER = {"kind": "encoder", "d_model": 16, "heads": 2, "d_ff": 32, "encoder_layers": 3, "max_length": 24}
+
+
+def encoder(**changes):
+    torch.manual_seed(5)
+    return build_model({**ENCODER, **changes}, VOCABULARY).double().eval()
+
+
+@pytest.mark.parametrize("attention", ["full", "window:3+global:2", "linear", "linformer:4", "longformer:4:2"])
+def test_global_tokens_are_tokens_before_the_text_whose_states_are_left_out(attention):
+    model = encoder(attention=[attention], global_tokens=2)
+    stack, text = model.encoder, tokens(9)
+    x = model.encoder_embedding(text)
+    found = stack(x)
+    learned, stack.global_tokens = stack.global_tokens, None
+    assert learned.shape == (2, 16) and learned.std() > 0
+    by_hand = stack(torch.cat([learned.expand(2, -1, -1), x], dim=1))
+    assert torch.allclose(found, by_hand[:, 2:], atol=1e-12)
+
+
+def test_global_tokens_connect_what_windows_do_not():
+    @torch.no_grad()
+    def moved(model):
+        first, second = tokens(20, rows=1), tokens(20, rows=1)
+        second[0, -1] = (second[0, -1] + 1) % VOCABULARY
+        return float((model(first) - model(second))[0, 0].abs().max())
+
+    assert moved(encoder(attention=["window:2"])) == 0
+    assert moved(encoder(attention=["window:2+global:1"], global_tokens=1)) > 1e-4
+
+
+@pytest.mark.parametrize("attention", ["full", "window:3+global:2", "linear", "linformer:4"])
+def test_padding_changes_nothing_beside_global_tokens(attention):
+    model, text = encoder(attention=[attention], global_tokens=2), tokens(9)
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[:, 9:] = False
+    padded = model(torch.nn.functional.pad(text, (0, 3), value=1), mask)
+    assert torch.allclose(padded[:, :9], model(text), atol=1e-6)
+
+
+def test_the_states_of_all_layers_are_those_of_the_text_alone():
+    model, kept = encoder(attention=["window:3+global:2"], global_tokens=2), []
+    last = model(tokens(9), kept=kept)
+    assert [state.shape for state in kept] == [(2, 9, 16)] * 4 and torch.equal(kept[-1], last)
+
+
+def test_all_weights_beside_global_tokens_and_they_themselves_get_gradients():
+    model = encoder(attention=["window:3+global:2"], global_tokens=2)
+    model(tokens(9)).square().sum().backward()
+    assert model.encoder.global_tokens.grad.abs().min(dim=1).values.gt(0).all()
+
+
+def test_global_tokens_of_a_decoder_are_refused():
+    with pytest.raises(ValueError, match="global_tokens needs a model of kind encoder"):
+        decoder(global_tokens=2)

@@ -15,7 +15,7 @@ from nlpcli.models.build import build_model
 
 VOCABULARY, WIDTH, HEADS = 11, 8, 2
 SHAPE = {"d_model": WIDTH, "heads": HEADS, "d_ff": 12, "encoder_layers": 2, "decoder_layers": 2, "max_length": 16}
-POSITIONS = ["sinusoidal", "learned", "rotary", "none"]
+POSITIONS = ["sinusoidal", "learned", "rotary", "alibi", "none"]
 ACTIVATIONS = {
     "relu": torch.relu,
     "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
@@ -68,7 +68,12 @@ class Paper:
             key = key / (key.square().mean(-1, keepdim=True) + 1e-5).sqrt() * self.w[f"{name}.key_norm.weight"]
         if self.c["positions"] == "rotary" and "cross" not in name:
             query, key = self.rotated(query), self.rotated(key)
-        scores = (query @ key.mT / math.sqrt(query.size(-1))).masked_fill(~allowed, -torch.inf)
+        scores = query @ key.mT / math.sqrt(query.size(-1))
+        if self.c["positions"] == "alibi" and "cross" not in name:
+            slopes = 2.0 ** (-8 * torch.arange(1, HEADS + 1).double() / HEADS)  # HEADS is a power of two
+            place = torch.arange(query.size(2)).double()
+            scores = scores - slopes[:, None, None] * (place[:, None] - place).abs()
+        scores = scores.masked_fill(~allowed, -torch.inf)
         context = torch.softmax(scores, -1) @ value
         return self.linear(f"{name}.output", context.transpose(1, 2).flatten(2))
 

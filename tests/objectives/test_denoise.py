@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from nlpcli.data.document_sentences import SentenceDocuments
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
-from nlpcli.layers.vocabulary_loss import LossSettings
+from nlpcli.layers.vocabulary_loss import CROSS_ENTROPY, LossSettings
 from nlpcli.models.build import build_model
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.denoise import Denoising
 from nlpcli.objectives.gap_sentences import GapSentences
 from nlpcli.objectives.noise import Noised, Text
@@ -43,8 +44,11 @@ def built(tmp_path_factory, tokenizer):
 def make(built, tokenizer):
     def build(noise, **settings):
         shards = built[parse_noise(noise).needs_sentences if isinstance(noise, str) else noise.needs_sentences]
+        loss_settings = settings.pop("loss_settings", CROSS_ENTROPY)
         settings = {"context": CONTEXT, "batch_tokens": 4 * CONTEXT, "seed": 5} | settings
-        return Denoising(shards, shards, tokenizer, noise=noise, **settings)
+        return Denoising(
+            shards, shards, tokenizer, noise=noise, batching=Batching(**settings), loss_settings=loss_settings
+        )
 
     return build
 
@@ -299,21 +303,22 @@ def test_documents_end_with_eos_for_bart_and_are_joined_for_t5(make, tokenizer):
 
 
 def test_shards_built_with_sentences_are_read_as_sentences(built, make, tokenizer):
-    wrapped = Denoising(SentenceDocuments(built[1]), None, tokenizer, noise="permute", context=CONTEXT)
+    wrapped = Denoising(SentenceDocuments(built[1]), None, tokenizer, noise="permute", batching=Batching(CONTEXT))
     assert np.array_equal(wrapped.train.table, make("permute").train.table)
-    assert Denoising(built[1], None, tokenizer, noise="spans", context=CONTEXT).train.read(0).sentences is not None
+    spans = Denoising(built[1], None, tokenizer, noise="spans", batching=Batching(CONTEXT))
+    assert spans.train.read(0).sentences is not None
 
 
 @pytest.mark.parametrize("noise", ["permute", "infill,permute", "gap-sentences"])
 def test_noises_that_need_sentences_ask_for_them(built, tokenizer, noise):
     with pytest.raises(NlpcliError, match="not split into sentences") as told:
-        Denoising(built[0], None, tokenizer, noise=noise, context=CONTEXT)
+        Denoising(built[0], None, tokenizer, noise=noise, batching=Batching(CONTEXT))
     assert "data.sentences" in told.value.hint
 
 
 def test_a_tokenizer_with_too_few_sentinels_is_refused_at_once(built, tokenizer):
     with pytest.raises(NlpcliError, match="needs 29 sentinel tokens") as told:
-        Denoising(built[0], None, tokenizer, noise="spans", context=512)
+        Denoising(built[0], None, tokenizer, noise="spans", batching=Batching(512))
     assert "tokenizer.sentinels=100" in told.value.hint
 
 

@@ -13,7 +13,7 @@ from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.vocabulary_loss import LossSettings
 from nlpcli.models.build import build_model
-from nlpcli.objectives.encoder_objectives import EncoderPretraining
+from nlpcli.objectives.encoder_objectives import EncoderBatching, EncoderPretraining
 from nlpcli.objectives.masking import UNITS, Masking
 from nlpcli.text import TOKENIZERS, train_tokenizer
 
@@ -65,9 +65,12 @@ def sets(texts, tokenizers):
 @pytest.fixture
 def make(sets, tokenizers):
     def made(weights=None, format="auto", *, kind="wordpiece", **options):
-        options = {"context": CONTEXT, "batch_tokens": 6 * CONTEXT, "seed": 3, **options}
+        own = {name: options.pop(name) for name in ("masking", "loss_settings") if name in options}
+        own["batching"] = EncoderBatching(
+            **{"format": format, "context": CONTEXT, "batch_tokens": 6 * CONTEXT, "seed": 3, **options}
+        )
         train, dev = sets[kind, "train"], sets[kind, "dev"]
-        return EncoderPretraining(train, dev, tokenizers[kind], weights=weights, format=format, **options)
+        return EncoderPretraining(train, dev, tokenizers[kind], weights=weights, **own)
 
     return made
 
@@ -146,7 +149,7 @@ def test_about_fifteen_per_cent_are_hidden_whatever_the_tokenizer(make, tokenize
 def test_full_sentences_need_neither_sentences_nor_segments(tmp_path, texts, tokenizers):
     tokenizer = tokenizers["wordpiece"]
     plain = build_shards(texts / "train", tokenizer, out=tmp_path / "plain", documents="paragraphs", workers=1)
-    task = EncoderPretraining(plain, None, tokenizer, context=CONTEXT)
+    task = EncoderPretraining(plain, None, tokenizer, batching=EncoderBatching(CONTEXT))
     for batch in batches(task):
         assert batch.segments is None and batch.labels is None and batch.count == len(batch.goal)
         assert batch.ids.size(1) <= CONTEXT
@@ -292,7 +295,7 @@ def test_learning_beats_the_trivial_guesses(tokenizers, tmp_path):
     tokenizer = train_tokenizer("words", text.split("\n"))
     shards = build_shards(tmp_path / "text", tokenizer, documents="paragraphs", sentences="lines", workers=1)
     task = EncoderPretraining(
-        *shards.split(0.2), tokenizer, weights={"mlm": 1.0, "nsp": 1.0}, context=20, batch_tokens=640
+        *shards.split(0.2), tokenizer, weights={"mlm": 1.0, "nsp": 1.0}, batching=EncoderBatching(20, 640)
     )
     torch.manual_seed(0)
     shape = {

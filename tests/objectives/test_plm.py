@@ -14,6 +14,7 @@ from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.initialization import initialize
 from nlpcli.models.xlnet import XLNet
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.plm import PermutationLanguageModelling, target_spans
 from nlpcli.text import train_tokenizer
 
@@ -46,7 +47,7 @@ def model(tokenizer):
 
 def objective(shards, tokenizer, **options):
     return PermutationLanguageModelling(
-        shards, shards, tokenizer, **{"context": CONTEXT, "batch_tokens": 96, **options}
+        shards, shards, tokenizer, batching=Batching(**{"context": CONTEXT, "batch_tokens": 96, **options})
     )
 
 
@@ -179,7 +180,7 @@ def test_a_held_out_text_shorter_than_the_context_is_one_window(shards, tokenize
     path = tmp_path / "short.txt"
     path.write_text("a bad cab\n")
     short = build_shards([path], tokenizer, out=tmp_path / "short", documents="lines", workers=1)
-    task = PermutationLanguageModelling(shards, short, tokenizer, context=CONTEXT, batch_tokens=96)
+    task = PermutationLanguageModelling(shards, short, tokenizer, batching=Batching(CONTEXT, 96))
     [loss] = task.evaluate(model, torch.device("cpu"))
     assert loss.count == 1
 

@@ -10,8 +10,8 @@ import torch
 from nlpcli.attention.scores import LocationScore
 from nlpcli.models import recurrent_attention
 from nlpcli.models.build import build_model
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import Choices, SourceAttention
-from nlpcli.models.transformer import Memory
 from nlpcli.objectives.sampled_attention import choice_loss, sampled_attention_loss
 from nlpcli.objectives.source_target_batches import pair_batch
 from nlpcli.objectives.source_target_loss import pair_loss

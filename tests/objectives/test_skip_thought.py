@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from nlpcli.data.shards import build_shards
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
+from nlpcli.objectives.batching import Batching
 from nlpcli.objectives.skip_thought import Sentences, SkipThought
 from nlpcli.text import train_tokenizer
 
@@ -34,7 +35,7 @@ def small(tmp_path):
 
 
 def objective(shards, tokenizer, **options):
-    return SkipThought(shards, shards, tokenizer, **{"context": 12, "batch_tokens": 40, **options})
+    return SkipThought(shards, shards, tokenizer, batching=Batching(**{"context": 12, "batch_tokens": 40, **options}))
 
 
 def model_for(tokenizer, width=8):

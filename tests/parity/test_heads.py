@@ -56,6 +56,8 @@ QWEN = {
     "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 6,
     "num_key_value_heads": 4, "intermediate_size": 40, "max_position_embeddings": 24, "pad_token_id": PAD,
 }  # fmt: skip
+LONGFORMER = {**BERT, "attention_window": [4, 8], "sep_token_id": END}
+BIG_BIRD = {**BERT, "block_size": 4, "num_random_blocks": 1, "sep_token_id": END}
 XLNET = {"vocab_size": VOCABULARY, "d_model": 24, "n_layer": 2, "n_head": 4, "d_inner": 40, "pad_token_id": PAD}
 CONFIGS = {
     "Bert": ("BertConfig", BERT),
@@ -63,6 +65,8 @@ CONFIGS = {
     "XLMRoberta": ("XLMRobertaConfig", BERT),
     "MPNet": ("MPNetConfig", {key: value for key, value in BERT.items() if key != "type_vocab_size"}),
     "ModernBert": ("ModernBertConfig", MODERNBERT),
+    "Longformer": ("LongformerConfig", LONGFORMER),
+    "BigBird": ("BigBirdConfig", BIG_BIRD),
     "Electra": ("ElectraConfig", {**BERT, "embedding_size": 12}),
     "DistilBert": ("DistilBertConfig", DISTILBERT),
     "GPT2": ("GPT2Config", GPT),
@@ -74,7 +78,7 @@ CONFIGS = {
     "Llama": ("LlamaConfig", {**QWEN, "num_key_value_heads": 2}),
     "Mistral": ("MistralConfig", {**QWEN, "num_key_value_heads": 1, "sliding_window": 5}),
 }
-BERTS = ("Bert", "Roberta", "XLMRoberta", "MPNet", "Electra", "DistilBert")
+BERTS = ("Bert", "Roberta", "XLMRoberta", "MPNet", "Electra", "DistilBert", "Longformer")
 CLASSES = [
     *((name, "ForSequenceClassification", {"num_labels": 3}) for name in CONFIGS),
     *(
@@ -84,6 +88,8 @@ CLASSES = [
             "Roberta",
             "Electra",
             "DistilBert",
+            "Longformer",
+            "BigBird",
             "GPT2",
             "XLNet",
             "GPTNeoX",
@@ -94,7 +100,8 @@ CLASSES = [
     ),
     *((name, "ForQuestionAnswering", {}) for name in (*BERTS, "GPT2", "Bart", "GPTNeoX")),
     ("XLNet", "ForQuestionAnsweringSimple", {}),
-    *((name, "ForMultipleChoice", {}) for name in (*BERTS, "XLNet")),
+    *((name, "ForMultipleChoice", {}) for name in (*BERTS, "BigBird", "XLNet")),
+    ("BigBird", "ForSequenceClassification", {"num_labels": 2, "hidden_act": "relu"}),
     ("Bert", "ForSequenceClassification", {"num_labels": 1}),
     ("ModernBert", "ForTokenClassification", {"num_labels": 5}),
     ("ModernBert", "ForQuestionAnswering", {}),
@@ -133,6 +140,8 @@ def logits(model, batch: Rows) -> torch.Tensor:
     fields = {"input_ids": batch.ids, "attention_mask": mask.long()}
     if batch.segments is not None and not name.startswith(("Bart", "GPT", "OpenAI", "Qwen", "Llama", "Mistral")):
         fields["token_type_ids"] = batch.segments
+    if name.startswith("Longformer"):
+        fields["global_attention_mask"] = first_token(batch.ids)
     left = name.startswith("XLNet")
     if left:
         fields = {key: turned(value, batch.ends) for key, value in fields.items()}
@@ -146,6 +155,11 @@ def logits(model, batch: Rows) -> torch.Tensor:
     if "MultipleChoice" in name:
         return found.T
     return turned(found, batch.ends, back=True) if left and found.ndim == 3 else found
+
+
+def first_token(ids: torch.Tensor) -> torch.Tensor:
+    """The global tokens of a Longformer of ours, which `transformers` chooses otherwise unless it is told."""
+    return (torch.arange(ids.size(1)) < 1).long().expand_as(ids)
 
 
 def turned(tensor: torch.Tensor, ends: torch.Tensor, back: bool = False) -> torch.Tensor:
@@ -183,6 +197,8 @@ MODELS = {  # preset, what is known of the folder it began with, tokenizer
     "MPNet": ("roberta-base", {"read_from": "mpnet"}, "wordpiece"),
     "Electra": ("bert-tiny", {}, "wordpiece"),
     "ModernBert": ("bert-tiny", {}, "wordpiece"),
+    "Longformer": ("roberta-base", {"read_from": "longformer"}, "byte-bpe"),
+    "BigBird": ("bigbird-base", {}, "unigram"),
     "DistilBert": ("bert-tiny", {"read_from": "distilbert"}, "wordpiece"),
     "GPT2": ("gpt2", {}, "byte-bpe"),
     "OpenAIGPT": ("gpt", {}, "bpe"),
@@ -195,6 +211,8 @@ CHANGES = {  # of the preset
     "DistilBert": {"segments": 0},
     "Electra": {"d_embedding": 16},
     "MPNet": {"segments": 0, "relative_bias": True},
+    "Longformer": {"attention": ["longformer:8", "longformer:16"]},
+    "BigBird": {"attention": ["bigbird:8:2"]},
     "ModernBert": {
         "segments": 0, "norm_position": "pre", "first_norm": False, "positions": "rotary", "activation": "geglu",
         "norm_bias": False, "attention": ["full", "window:4"], "rope_local_theta": 50.0, "mlm_head_bias": False,
@@ -301,7 +319,7 @@ def test_predictions_for_texts_and_pairs_are_the_same_there(tuned, family, task)
     assert same_model(run, out)
 
 
-@pytest.mark.parametrize("family", [*BERTS, "ModernBert", "GPT2", "XLNet", "Qwen3"])
+@pytest.mark.parametrize("family", [*BERTS, "BigBird", "ModernBert", "GPT2", "XLNet", "Qwen3"])
 @torch.inference_mode()
 def test_tags_of_words_are_the_same_there(tuned, family):
     run = tuned(family, "tag")
@@ -323,6 +341,10 @@ def test_starts_and_ends_of_answers_are_the_same_there(tuned, family):
     assert same_model(run, out)
 
 
+def _global_tokens(model, ids):
+    return {"global_attention_mask": first_token(ids)} if type(model).__name__.startswith("Longformer") else {}
+
+
 def _same_logits(run, model, tokenizer, examples):
     from nlpcli.tasks.text_batches import TextReader
 
@@ -332,13 +354,13 @@ def _same_logits(run, model, tokenizer, examples):
         (row,) = reader.rows([example])[0]
         fields = tokenizer(*example.texts, return_tensors="pt")
         assert fields["input_ids"][0].tolist() == list(row.ids)
-        found = model(**fields)
+        found = model(**fields, **_global_tokens(model, fields["input_ids"]))
         theirs = found.logits if hasattr(found, "logits") else torch.stack((found.start_logits, found.end_logits), -1)
         ours = loaded.model(stack([row], loaded.tokenizer.special.pad, segments=reader.segments))
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", [*BERTS, "XLNet"])
+@pytest.mark.parametrize("family", [*BERTS, "BigBird", "XLNet"])
 @torch.inference_mode()
 def test_choices_are_the_same_there(tuned, family):
     run = tuned(family, "choice")
@@ -347,6 +369,7 @@ def test_choices_are_the_same_there(tuned, family):
     examples = [Example((text, *TEXTS[:3])) for text in TEXTS]
     for example, prediction in zip(examples, open_task(out, device="cpu").predict(examples), strict=True):
         pairs = tokenizer([example.texts[0]] * 3, list(example.texts[1:]), padding=True, return_tensors="pt")
+        pairs |= _global_tokens(model, pairs["input_ids"])
         found = model(**{key: value[None] for key, value in pairs.items()}).logits[0]
         assert prediction["probabilities"] == pytest.approx(found.softmax(-1).tolist(), abs=1e-4)
     assert same_model(run, out)

@@ -14,6 +14,8 @@ PUBLISHED = {
     "bert-base": 110_106_428,
     "bert-large": 336_226_108,
     "roberta-base": 124_697_433,
+    "longformer-base": 148_711_257,
+    "bigbird-base": 127_520_694,  # without the pooler that the reference implementation always has
     "gpt": 116_534_784,
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nlpcli.commands.visualize_attention.collect_maps import _newest
 from nlpcli.commands.visualize_attention.request import Looking
 from nlpcli.errors import NlpcliError
+from nlpcli.models.model_folder import FORMAT
 from nlpcli.runs import embedder
 from nlpcli.runs.find_model import LANGUAGE_MODEL, TRANSLATION, Newest, locate, locate_task, newest_run
 
@@ -17,7 +18,8 @@ from nlpcli.runs.find_model import LANGUAGE_MODEL, TRANSLATION, Newest, locate, 
 def write_run(path, task, *, age=0, **changes):
     """As much of a model folder as is looked at."""
     path.mkdir(parents=True)
-    description = {"task": task, "model": "{}", "vocab_size": 1, "tokenizer": "x", "sha256": "x", "format": 2} | changes
+    description = {"task": task, "model": "{}", "vocab_size": 1, "tokenizer": "x", "sha256": "x", "format": FORMAT}
+    description |= changes
     text = "".join(f"{key}: {value}\n" for key, value in description.items() if value is not None)
     (path / "model.yaml").write_text(text, encoding="utf-8")
     os.utime(path / "model.yaml", (1e9 - age, 1e9 - age))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from nlpcli.config.schema import RunConfig
-from nlpcli.runs.model_card import CARD, card_of, read_card
+from nlpcli.runs.model_card import CARD, CardFacts, card_of, read_card
 
 
 def card(run, **changes):
@@ -13,7 +13,8 @@ def card(run, **changes):
     outcome = SimpleNamespace(progress=progress, metrics={"bleu": 12.5}, kept="step 900", reason="1200 steps done")
     machine = SimpleNamespace(describe=lambda: "cpu, float32")
     config = RunConfig(task="translation", **changes)
-    return card_of("nlpcli finetune --lr 1", config, run, outcome, 1_234_567, machine, "abc", {"bleu": "BLEU|beam:1"})
+    facts = CardFacts("nlpcli finetune --lr 1", 1_234_567, machine, "abc", {"bleu": "BLEU|beam:1"}, "seed:1")
+    return card_of(config, run, outcome, facts)
 
 
 def test_what_is_written_on_a_card_is_read_from_it_again(tmp_path):
@@ -22,6 +23,7 @@ def test_what_is_written_on_a_card_is_read_from_it_again(tmp_path):
     assert "A model trained with nlpcli. Task: translation. The model has 1,234,567 parameters.\n" in text
     found = read_card(tmp_path)
     assert found.pop("stopped").startswith("1200 steps done, 20")
+    assert found.pop("versions").startswith("python 3.")
     assert found == {
         "command": "`nlpcli finetune --lr 1`", "data": "``, fingerprint `abc`", "machine": "cpu, float32",
         "trained": "1,200 steps, 3,456,789 tokens, 1.5 minutes", "best checkpoint": "step 900", "parameters": "1234567",

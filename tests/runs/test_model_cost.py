@@ -147,13 +147,13 @@ def test_heads_that_share_keys_remember_so_many_fewer_of_them(kv_heads):
     assert 7 * memory(config, 0)["cache_per_token"] == state.bytes() == 7 * 3 * kv_heads * 2 * 8 * 4
 
 
-def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_no_keys():
+def test_layers_with_a_window_remember_no_more_than_it_and_linear_ones_a_matrix_and_a_sum_per_head():
     shape = {"kind": "decoder", "d_model": 32, "heads": 2, "decoder_layers": 4}
     token = 2 * 32 * 4
     windows = memory(TransformerConfig(**shape, attention=["full", "window:8+global:2"]), 0)
     assert windows["cache_per_token"] == 2 * token and windows["cache_window"] == 2 * (8 + 2) * token
     linear = memory(TransformerConfig(**shape, attention=["linear"]), 0)
-    assert linear["cache_per_token"] == 0 and "cache_window" not in linear
+    assert linear["cache_per_token"] == 0 and linear["cache_window"] == 4 * 2 * (16 * 16 + 16) * 4
 
 
 @pytest.mark.parametrize("attention", ["window:8", "window:8+global:2", "linear", "softmax & dilated:4:2"])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from nlpcli.attention.hooks import Recordable, Recorder
 from nlpcli.config.model_settings import CachedNumbers, ModelConfig
 from nlpcli.models.backbone import CROSS, EMBEDDINGS, Backbone, Direction, Part
+from nlpcli.models.decoder_state import Memory
 from nlpcli.models.padded_batch import Rows
-from nlpcli.models.transformer import Memory
 
 
 class TrialConfig(ModelConfig):

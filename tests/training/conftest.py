@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nlpcli.runs.pretraining.pretrain import pretrain
-from nlpcli.runs.training_run import Request
+from nlpcli.runs.training_request import Request
 
 
 class Quiet:

@@ -16,6 +16,7 @@ from nlpcli.text import train_tokenizer
 from nlpcli.training.checkpoint import checkpoints, load_checkpoint
 from nlpcli.training.device import prepare
 from nlpcli.training.optimizer import make_optimizer
+from nlpcli.training.trainer_values import Evaluation, ModelToTrain
 from nlpcli.training.training_loop import Trainer
 
 CONTEXT, ROWS = 16, 4
@@ -45,9 +46,9 @@ def trainer(tmp_path, corpus, quiet):
         model = TransformerXL(settings_, tokenizer.vocab_size)
         common = {"max_steps": 40, "evaluate_every": 20, "log_every": 1, "precision": "float32", "device": "cpu"}
         return Trainer(
-            model=model, task=task, settings=TrainingConfig(**{**common, **settings}), run=tmp_path / name,
-            machine=prepare("cpu", "float32", None), evaluate=lambda model: {"loss": 1.0},
-            keep=lambda weights, metrics, progress: None, observer=quiet(interrupt_at), d_model=16,
+            ModelToTrain(model, 16), task, TrainingConfig(**{**common, **settings}),
+            Evaluation(lambda model: {"loss": 1.0}, lambda weights, metrics, progress: None),
+            machine=prepare("cpu", "float32", None), run=tmp_path / name, observer=quiet(interrupt_at),
         )  # fmt: skip
 
     return make
@@ -74,7 +75,7 @@ def test_an_interrupted_run_goes_on_with_the_very_memory_and_ends_with_the_very_
     whole.fit()
     with pytest.raises(KeyboardInterrupt):
         trainer("broken", 27, **settings).fit()
-    [kept] = checkpoints(whole.run.parent / "broken")
+    kept = checkpoints(whole.run.parent / "broken")[-1]
     assert load_file(kept / "carry.safetensors")["0"].shape == (ROWS, 20, 16)
     resumed = trainer("broken", **settings)
     resumed.fit(resume=True)

@@ -22,6 +22,7 @@ from nlpcli.training.checkpoint import Progress, checkpoints
 from nlpcli.training.device import prepare
 from nlpcli.training.freezing import freeze, make_plan
 from nlpcli.training.metric_direction import higher_is_better
+from nlpcli.training.trainer_values import Evaluation, ModelToTrain
 from nlpcli.training.training_log import read_metrics
 from nlpcli.training.training_loop import Trainer
 
@@ -102,9 +103,9 @@ def trainer(tmp_path, quiet):
             return {"loss": float(nn.functional.cross_entropy(model(batch.ids), batch.labels))}
 
         made = Trainer(
-            model=model, task=Classes(), settings=TrainingConfig(**{**common, **settings}), run=tmp_path / name,
-            machine=prepare("cpu", "float32", None), evaluate=evaluate, keep=keep, observer=quiet(interrupt_at),
-            d_model=8, plan=plan(model), scales=None if decay is None else layer_scales(model, decay),
+            ModelToTrain(model, 8, None if decay is None else layer_scales(model, decay), plan(model)),
+            Classes(), TrainingConfig(**{**common, **settings}), Evaluation(evaluate, keep),
+            machine=prepare("cpu", "float32", None), run=tmp_path / name, observer=quiet(interrupt_at),
         )  # fmt: skip
         made.kept = kept
         return made
@@ -378,7 +379,7 @@ def test_the_weights_best_by_other_metrics_are_kept_beside(trainer):
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return next(given)
 
-    one.evaluate_model = evaluate
+    one.evaluation = replace(one.evaluation, evaluate=evaluate)
     outcome = one.fit()
     assert outcome.kept == "step 2" and torch.equal(one.kept["head.3.weight"], seen[1]["head.3.weight"])
     files = {path.name for path in (one.run / "checkpoints").glob("best-*")}

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from nlpcli.errors import interrupt_status
 from nlpcli.training.interrupts import Interrupted, Interrupts
 
 
@@ -20,11 +21,13 @@ def test_the_first_signal_is_noted_and_the_second_interrupts(number):
         interrupts.check()
         send(number)
         assert interrupts.asked
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted) as met:
             interrupts.check()
+        assert interrupt_status(met.value) == 128 + number
         with pytest.raises(KeyboardInterrupt) as caught:
             send(number)
         assert not isinstance(caught.value, Interrupted)
+        assert interrupt_status(caught.value) == 128 + number
 
 
 @pytest.mark.processes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.objectives.clm import CausalLanguageModelling
+from nlpcli.training import checkpoint, training_loop
 from nlpcli.training.checkpoint import checkpoints
 from nlpcli.training.training_log import read_metrics
 
@@ -23,14 +25,15 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def measures(run):
+def everything(run):
     """What the metrics tell, but for times."""
     clocks = ("seconds", "tokens_per_second")
-    return [
-        {name: value for name, value in line.items() if name not in clocks}
-        for line in read_metrics(run)
-        if line["kind"] != "train"
-    ]
+    return [{name: value for name, value in line.items() if name not in clocks} for line in read_metrics(run)]
+
+
+def measures(run):
+    """The same, of evaluations."""
+    return [line for line in everything(run) if line["kind"] != "train"]
 
 
 @pytest.fixture
@@ -128,9 +131,78 @@ def test_what_follows_a_damaged_checkpoint_is_not_removed_in_its_favour(run_clm)
     assert outcome.progress.step == 33
 
 
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(run_clm, quiet):
+    run, _ = run_clm("run", None, "training.save_every=10")
+    _, damaged = checkpoints(run)
+    (damaged / "optimizer.safetensors").write_bytes(b"cut")
+    listener = quiet()
+    run_clm("run", listener, resume=True)
+    said = f"warning: the checkpoint {damaged} is damaged; training resumes from the one of step 30"
+    assert said in listener.notes
+    listener = quiet()
+    run_clm("run", listener, resume=True)
+    assert not any("damaged" in note for note in listener.notes)
+
+
+def test_a_checkpoint_that_can_not_be_read_again_does_not_replace_the_one_before(run_clm, monkeypatch):
+    run, _ = run_clm("run", None, "training.max_steps=20")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "sha256_file", lambda path: "0")
+        with pytest.raises(RunFailed, match="can't be read again as it was written"):
+            checkpoint.save_checkpoint(
+                run, model=torch.nn.Linear(1, 1), optimizer=torch.optim.SGD([torch.ones(1)]),
+                progress=checkpoint.Progress(30), average=None, carry=None, keep=1,
+            )  # fmt: skip
+    assert [path.name for path in checkpoints(run)] == ["step-00000020"]
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+@pytest.fixture
+def interrupt_step(monkeypatch):
+    """The n-th step of the process gets a Ctrl-C."""
+
+    def at(number):
+        plain, calls = training_loop.Trainer._step, []
+
+        def step(self, *given):
+            calls.append(1)
+            plain(self, *given)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(training_loop.Trainer, "_step", step)
+
+    return at
+
+
+@pytest.mark.parametrize(("every", "stop"), [(7, 11), (100, 11), (7, 23)])
+def test_the_log_of_a_resumed_run_is_that_of_an_unbroken_one(run_clm, interrupt_step, every, stop):
+    settings = (f"training.log_every={every}", "training.max_steps=23", "training.head_penalty=0.1")
+    whole, _ = run_clm("whole", None, *settings)
+    interrupt_step(stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_clm("run", None, *settings)
+    run = whole.with_name("run")
+    assert len(read_metrics(run)) < len(read_metrics(whole))
+    run_clm("run", None, resume=True)
+    assert everything(run) == everything(whole)
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+def test_a_run_whose_folder_is_gone_stops_with_a_sentence_and_makes_no_new_one(run_clm, quiet, tmp_path, how):
+    class Gone(quiet):
+        def stepped(self, progress, *_):
+            if progress.step == 5:
+                shutil.rmtree(tmp_path / "run") if how == "deleted" else (tmp_path / "run").rename(tmp_path / "new")
+
+    with pytest.raises(RunFailed, match=f"run was {how}"):
+        run_clm("run", Gone())
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("step", ["31", "99999999999999999999"])
 def test_a_checkpoint_whose_description_is_that_of_another_step_is_damaged(run_clm, step):
-    run, _ = run_clm("run", None)
+    run, _ = run_clm("run", None, "training.keep_checkpoints=1")
     state = checkpoints(run)[-1] / "state.yaml"
     text = state.read_text()
     number = int(checkpoints(run)[-1].name.removeprefix("step-"))
@@ -158,7 +230,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(run_clm, when):
     wild = ("training.lr=1e30", "training.max_grad_norm=0", "training.log_every=1000", "training.max_steps=50")
     with pytest.raises(RunFailed, match="the loss or the gradient is not finite at step"):
         run_clm("run", None, *wild, when.replace("41", "43"), resume=True)
-    assert [path.name for path in checkpoints(run)] == ["step-00000040"]
+    assert [path.name for path in checkpoints(run)] == ["step-00000020", "step-00000040"]
     assert same(before, weights(run))
     tame = ("training.lr=0.01", "training.max_steps=42", "training.evaluate_every=20")
     assert run_clm("run", None, *tame, resume=True)[1].progress.step == 42

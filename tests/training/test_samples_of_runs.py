@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from nlpcli.commands.report.output_scores import measured_again
 from nlpcli.commands.report.read_runs import read_run
 from nlpcli.models.model_folder import read_info
-from nlpcli.runs.training_run import Request, open_run, resolve
+from nlpcli.runs.resolve_settings import resolve
+from nlpcli.runs.run_folder import open_run
+from nlpcli.runs.training_request import Request
 from nlpcli.training.checkpoint import checkpoints
 from nlpcli.training.training_log import SAMPLES, MetricsLog, read_metrics, read_samples
 

@@ -111,7 +111,7 @@ def test_an_interrupted_run_with_averaged_weights_ends_with_the_same_bits(run_cl
     whole, outcome = run_clm("whole", listener := quiet(), *settings)
     with pytest.raises(KeyboardInterrupt):
         run_clm("broken", quiet(interrupt_at=31), *settings)
-    [kept] = checkpoints(whole.parent / "broken")
+    kept = checkpoints(whole.parent / "broken")[-1]
     began = load_yaml(kept / "state.yaml")["progress"]["averaged_from"]
     assert (kept / "average.safetensors").exists() == (0 < began <= 31)
     broken, again = run_clm("broken", quiet(), resume=True)

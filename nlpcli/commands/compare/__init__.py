@@ -12,8 +12,9 @@ from nlpcli.commands.compare.results_files import write_report, write_results
 from nlpcli.commands.compare.results_picture import picture
 from nlpcli.commands.compare.run_cells import look, run
 from nlpcli.commands.compare.score_test_sets import check_test
+from nlpcli.config.folder_lock import locked_folder
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.training_run import Listener
+from nlpcli.runs.training_request import Listener
 
 __all__ = ["Comparing", "Plan", "Results", "compare", "make_plan", "picture", "preview", "write_report"]
 
@@ -34,8 +35,9 @@ def compare(job: Comparing, listener: Listener) -> Results:
             hint="add --train FILE, or the section 'data' to the grid file",
         )
     check_test(plan)
-    standings = look(plan)
-    run(plan, standings, listener)
-    results = Results.of(plan, standings, job.command)
-    write_results(results, plan.out, listener)
+    with locked_folder(plan.out, "grid"):
+        standings = look(plan)
+        run(plan, standings, listener)
+        results = Results.of(plan, standings, job.command)
+        write_results(results, plan.out, listener)
     return results

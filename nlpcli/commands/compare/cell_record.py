@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.commands.compare.cells import Cell
-from nlpcli.config.files import sha256_file, write_atomic
+from nlpcli.config.files import read_regular, real_path, sha256_file, write_atomic
 from nlpcli.config.grid import flat
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.multi_task import load_mixture
@@ -18,7 +18,7 @@ from nlpcli.config.schema import RunConfig
 from nlpcli.data.open_text import STDIN
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.model_card import CARD, read_card
-from nlpcli.runs.training_run import CONFIG, has_checkpoint
+from nlpcli.runs.run_folder import CONFIG, has_checkpoint
 
 RECORD = "cell.json"
 
@@ -84,7 +84,7 @@ def digest(paths: tuple[str, ...]) -> str:
     for path in found:
         try:
             state = Path(path).stat()
-            whole.update(_content(Path(path).resolve(), state.st_size, state.st_mtime_ns).encode())
+            whole.update(_content(real_path(Path(path)), state.st_size, state.st_mtime_ns).encode())
         except OSError as error:
             raise NlpcliError(f"{path} can't be read ({(error.strerror or str(error)).lower()})") from None
     return whole.hexdigest()[:16]
@@ -98,7 +98,7 @@ def _content(path: Path, size: int, changed: int) -> str:
 def read_record(run: Path) -> dict[str, Any] | None:
     """What is recorded of a cell, None where there is nothing."""
     try:
-        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        found = json.loads(read_regular(run / RECORD))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

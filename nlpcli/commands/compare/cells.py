@@ -18,7 +18,9 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.escaping import quoted
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE
-from nlpcli.runs.training_run import MEASURED, Request, check_one_vocabulary, resolve
+from nlpcli.runs.resolve_settings import check_one_vocabulary, resolve
+from nlpcli.runs.text_metrics import MEASURED
+from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "picture.png"

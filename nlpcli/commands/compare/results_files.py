@@ -14,7 +14,7 @@ from nlpcli.config.files import write_together
 from nlpcli.config.leftovers import sweep
 from nlpcli.errors import NlpcliError
 from nlpcli.escaping import escaped
-from nlpcli.runs.training_run import Listener
+from nlpcli.runs.training_request import Listener
 
 
 def write_results(results: Results, out: Path, listener: Listener) -> None:

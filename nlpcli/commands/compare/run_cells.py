@@ -15,7 +15,8 @@ from nlpcli.commands.compare.cells import Cell, Plan, parameters
 from nlpcli.commands.compare.score_test_sets import OUTPUT, p_values, score_test
 from nlpcli.config.grid import flat, nested
 from nlpcli.errors import NlpcliError, RunFailed
-from nlpcli.runs.training_run import CONFIG, Listener
+from nlpcli.runs.run_folder import CONFIG
+from nlpcli.runs.training_request import Listener
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 from nlpcli.commands.compare.cells import Cell, Plan
 from nlpcli.config.grid import HeldOut
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.training_run import Listener
+from nlpcli.runs.training_request import Listener
 from nlpcli.tasks import TASKS
 
 OUTPUT = "test-output.txt"

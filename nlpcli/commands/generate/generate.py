@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlpcli.commands.generate.text_stream import CONTEXT, TextStream, added_text, before_stop
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.decoding_settings import beginning, check_lengths, end_of, generation_of, text_start, window_of
@@ -16,6 +17,7 @@ from nlpcli.runs.open_model import open_model
 
 if TYPE_CHECKING:
     from nlpcli.decoding.hypothesis import Hypothesis
+    from nlpcli.decoding.stop_conditions import Stop
     from nlpcli.models.model_folder import LoadedModel
     from nlpcli.text import Tokenizer
 
@@ -123,9 +125,13 @@ class Generator:
         """
         wanted = ((i, prompt, k) for i, prompt in enumerate(prompts) for k in range(self.job.samples))
         while rows := list(islice(wanted, self.job.rows if stream is None else 1)):
-            yield self._continue(rows, stream)
+            growing = None if stream is None else TextStream(self.tokenizer, self.job.stop, stream)
+            found = self._continue(rows, growing)
+            if growing is not None:
+                growing.finish(found[0].text)
+            yield found
 
-    def _continue(self, rows: list[tuple[int, str, int]], stream: Callable[[str], None] | None) -> list[Continuation]:
+    def _continue(self, rows: list[tuple[int, str, int]], stream: TextStream | None) -> list[Continuation]:
         from nlpcli.decoding.autoregressive import Renewal
         from nlpcli.decoding.greedy import greedy_search
         from nlpcli.decoding.huggingface_generation import GenerationInputs, HuggingFaceDecoder
@@ -134,7 +140,7 @@ class Generator:
 
         prompts = self.tokenizer.encode([prompt for _, prompt, _ in rows])
         prefixes = [[*self.start, *self._fitting(ids, rows[i][0])] or self.nothing for i, ids in enumerate(prompts)]
-        watch = None if stream is None else _Stream(self, prefixes[0], stream).take
+        watch = None if stream is None else stream.after(prefixes[0])
         most = self.job.max_new_tokens or MOST_TOKENS
         streams = [(number, k) for number, _, k in rows]
         stop = stopper(self.tokenizer, prefixes[0], self.job.stop) if self.job.stop else None
@@ -203,41 +209,15 @@ class Generator:
         )
 
 
-def added_text(tokenizer: Tokenizer, prefix: Sequence[int], ids: Iterable[int]) -> str:
-    """What `ids` add to the text of `prefix`; spaces between the two are part of it."""
-    before, both = tokenizer.decode([prefix, [*prefix, *ids]])
-    return both[len(before) :]
-
-
-def stopper(tokenizer: Tokenizer, prefix: Sequence[int], stops: Sequence[str]) -> Callable[[Sequence[int]], bool]:
+def stopper(tokenizer: Tokenizer, prefix: Sequence[int], stops: Sequence[str]) -> Stop:
     """Tells from the ids added to a prefix whether one of the texts `stops` has just been written."""
-    longest = max(map(len, stops))
+    from nlpcli.decoding.stop_conditions import Stop
 
-    def stop(ids: Sequence[int]) -> bool:
-        # A token has at least one character, or is part of one of at most four bytes.
-        tail = added_text(tokenizer, prefix, ids[-4 * longest - 4 :])
+    before = prefix[-CONTEXT:]
+
+    def found(ids: Sequence[int]) -> bool:
+        tail = added_text(tokenizer, before, ids)
         return any(text in tail for text in stops)
 
-    return stop
-
-
-def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first of `stops` in it, and whether there is one."""
-    ends = [place for place in (text.find(stop) for stop in stops) if place >= 0]
-    return (text[: min(ends)], True) if ends else (text, False)
-
-
-class _Stream:
-    """Tells a growing text bit by bit, never half a character."""
-
-    def __init__(self, generator: Generator, prefix: list[int], tell: Callable[[str], None]) -> None:
-        self.generator, self.prefix, self.tell = generator, prefix, tell
-        self.ids: list[int] = []
-        self.told = ""
-
-    def take(self, row: int, token: int) -> None:
-        self.ids.append(token)
-        text = added_text(self.generator.tokenizer, self.prefix, self.ids)
-        if text.startswith(self.told) and not text.endswith("\ufffd"):
-            self.tell(text[len(self.told) :])
-            self.told = text
+    # a token has at least one character, or is part of one of at most four bytes
+    return Stop(found, 4 * max(map(len, stops)) + 4)

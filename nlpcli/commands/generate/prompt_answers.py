@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlpcli.commands.generate.generate import added_text, before_stop, stopper
+from nlpcli.commands.generate.generate import stopper
 from nlpcli.commands.generate.prompt_template import Template
+from nlpcli.commands.generate.text_stream import added_text, before_stop
 from nlpcli.decoding.hypothesis import device_of
 from nlpcli.decoding.likelihood import Completions
 from nlpcli.decoding.stop_conditions import EndingAtTexts

@@ -196,7 +196,7 @@ class Template(Strict):
 
 def read_template(path: Path) -> Template:
     """The template in a YAML file. Raises: NlpcliError with the file and what is wrong in it."""
-    return parse(Template, load_yaml(path), str(path))
+    return parse(Template, load_yaml(path, pipe=True), str(path))
 
 
 def placeholders(text: str) -> list[str]:

@@ -15,8 +15,8 @@ from nlpcli.errors import NlpcliError, unknown
 __all__ = ["KINDS", "Inspection", "Settings", "inspect", "kind_of"]
 
 _INSPECTORS = {  # kind -> where it is inspected, and the settings that are read there
-    "run": ("run_report:inspect_run", ("length", "weights")),
-    "model": ("model_report:inspect_model", ("length", "weights")),
+    "run": ("run_report:inspect_run", ("length", "weights", "verify")),
+    "model": ("model_report:inspect_model", ("length", "weights", "verify")),
     "tokenizer": ("tokenizer_report:inspect_tokenizer", ("text", "show", "on_line")),
     "checkpoint": ("run_report:inspect_checkpoint", ()),
     "runs": ("run_report:inspect_runs", ()),
@@ -37,12 +37,14 @@ class Settings:
     """How to look; None: as the kind does by default.
 
     length: tokens of an example for which a model's FLOPs are counted. weights: each weight with its statistics.
+    verify: compute the parts of the signature again.
     text: files to measure a tokenizer on. show: examples of each finding. limit: the most lines of a text. on_line:
     told how many lines were read.
     """
 
     length: int | None = None
     weights: bool | None = None
+    verify: bool | None = None
     text: Sequence[str] | None = None
     show: int | None = None
     limit: int | None = None

@@ -15,6 +15,7 @@ from nlpcli.commands.inspect.findings import Inspection, Section, finding, size
 from nlpcli.commands.inspect.line_scan import lengths
 from nlpcli.commands.inspect.text_report import histogram, length_cells
 from nlpcli.config.counting import counted
+from nlpcli.config.files import read_regular
 from nlpcli.config.loading import load_yaml
 from nlpcli.data.readers import read_lines
 from nlpcli.data.shard_set import INDEX, ShardSet
@@ -31,7 +32,7 @@ _FEW_TASKS = 2  # that make a folder one of a suite
 def inspect_shards(path: Path) -> Inspection:
     """A finished shard set, its digests checked. Raises: NlpcliError when it is damaged."""
     shards = ShardSet.open(path)
-    index = json.loads((path / INDEX).read_bytes())
+    index = json.loads(read_regular(path / INDEX))
     found = lengths(shards.lengths)
     facts = {
         **{name: getattr(shards, name) for name in ("documents", "tokens", "text_bytes", "text_words", "vocab_size")},
@@ -72,10 +73,11 @@ def inspect_vectors(path: Path) -> Inspection:
     vectors = open_vectors(path)
     norms, wrong = [np.empty(0)], []
     for start in range(0, len(vectors), _BLOCK):
-        block = np.asarray(vectors[start : start + _BLOCK], dtype=np.float64)
-        bad = ~np.isfinite(block).all(axis=1)
-        wrong += (np.flatnonzero(bad) + start + 1).tolist()
-        norms.append(np.linalg.norm(np.where(np.isfinite(block), block, 0), axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are none are reported below
+            block = np.asarray(vectors[start : start + _BLOCK], dtype=np.float64)
+            bad = ~np.isfinite(block).all(axis=1)
+            wrong += (np.flatnonzero(bad) + start + 1).tolist()
+            norms.append(np.linalg.norm(np.where(np.isfinite(block), block, 0), axis=1))
     length = np.concatenate(norms)
     zero = (np.flatnonzero(length == 0) + 1).tolist()
     facts: dict[str, Any] = {

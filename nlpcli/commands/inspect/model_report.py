@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli import presets
-from nlpcli.commands.inspect.findings import Inspection, Section, amount, percent, size
+from nlpcli.attention.faster_than_full import LONGEST, faster_from, is_full
+from nlpcli.commands.inspect.findings import Finding, Inspection, Section, amount, percent, size
 from nlpcli.commands.inspect.parameter_groups import parameters_by_part, shared_matrices
 from nlpcli.commands.inspect.weight_statistics import (
     header,
@@ -22,6 +23,9 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.runs.model_cost import as_facts, memory, operations
 from nlpcli.runs.open_model import is_huggingface, open_model
+from nlpcli.runs.signature import signature
+from nlpcli.runs.verify_signature import DIFFERENT, NOT_CHECKED
+from nlpcli.runs.verify_signature import verify as verified
 
 LENGTH = 128
 """Tokens of an example for which FLOPs are counted, by default."""
@@ -39,10 +43,11 @@ _USES = {
 
 
 @reads_description
-def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
+def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False, verify: bool = False) -> Inspection:
     """The model in a folder of this program or of Hugging Face; its digest and its tokenizer are checked.
 
     length: tokens of an example for which FLOPs are counted. weights: every weight with its statistics.
+    verify: the parts of the signature are computed again.
     Raises: NlpcliError for a model that is damaged, incomplete, or of a kind that is not known here.
     """
     path = Path(path)
@@ -66,9 +71,11 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
         "metrics": info.get("metrics") or {},
         "signatures": info.get("signatures") or {},
         "step": info.get("step"),
+        "signature": signature(info, config),
         "layers": {_key(name): count for name, count in config.stacks.items()},
         "layer_type": config.layer_type,
         **{name: shape.get(name) for name in ("d_model", "heads", "d_ff", "norm", "activation", "positions")},
+        "attention": _attention(shape),
         "kv_heads": shape.get("kv_heads") or (shape["heads"] if "kv_heads" in shape else None),
         "context_length": config.position_limit,
         "trained_context_length": info.get("context") or info.get("max_length"),
@@ -90,9 +97,64 @@ def inspect_model(path: Path, *, length: int = LENGTH, weights: bool = False) ->
     if weights:
         facts["weights"] = list(statistics(files))
         sections.append(weight_section(facts["weights"]))
+    findings = [*not_finite(files), *_slower(facts)]
+    if verify:
+        findings += _verify(path, facts, sections)
     title = f"a model: {facts['model_type']} " if "model_type" in facts else "a model: "
     title += f"{config.family} {config.kind}, {amount(total)} parameters"
-    return Inspection("model", title, str(path), facts, sections, not_finite(files))
+    return Inspection("model", title, str(path), facts, sections, findings)
+
+
+def _verify(path: Path, facts: dict[str, Any], sections: list[Section]) -> list[Finding]:
+    """Adds what was found of the parts of the signature to `facts` and `sections`. Returns: those that differ."""
+    checked = verified(path)
+    facts["verified"] = [part.as_dict() for part in checked]
+    rows = [(part.name, part.stated or "none", part.result + (f": {part.reason}" if part.reason else ""))
+            for part in checked]  # fmt: skip
+    sections.append(Section("Signature", rows, ("part", "stated", "computed again")))
+    texts = {
+        DIFFERENT: "the {0.name} of the signature is {0.stated}, but computed again it is {0.found}",
+        NOT_CHECKED: "the {0.name} of the signature was not checked: {0.reason}",
+    }
+    return [
+        Finding(f"signature_{part.result.replace(' ', '_')}", texts[part.result].format(part), 1,
+                problem=part.result == DIFFERENT)
+        for part in checked if part.result in texts
+    ]  # fmt: skip
+
+
+def _attention(shape: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The different entries of `model.attention`, those of an encoder first, and from which length on they pay."""
+    found: dict[tuple[str, bool], dict[str, Any]] = {}
+    kind = shape.get("kind")
+    stacks = [(shape.get("attention"), kind == "decoder")]
+    if kind == "encoder-decoder":
+        stacks.append((shape.get("decoder_attention") or shape.get("attention"), True))
+    for entries, causal in stacks:
+        for text in entries or []:
+            faster = None if is_full(text) else faster_from(text, causal=causal)
+            found[text, causal] = {"entry": text, "full": is_full(text), "faster_from": faster}
+    return list(found.values())
+
+
+def _slower(facts: Mapping[str, Any]) -> list[Finding]:
+    """Attention that full attention would be faster than at the lengths of the training."""
+    length = facts["trained_context_length"]
+    found = []
+    for one in facts["attention"] if length else []:
+        if not one["full"] and (one["faster_from"] is None or length < one["faster_from"]):
+            text = (
+                f"attention '{one['entry']}' is {_faster(one)}, and this model was trained on texts of up to "
+                f"{length:,} tokens"
+            )
+            found.append(Finding("attention_slower_than_full", text, 1))
+    return found
+
+
+def _faster(one: Mapping[str, Any]) -> str:
+    if one["faster_from"] is None:
+        return f"not faster than full attention up to {LONGEST:,} tokens"
+    return f"faster than full attention from about {one['faster_from']:,} tokens on"
 
 
 def _key(name: str) -> str:
@@ -121,7 +183,7 @@ def _shape(config: ModelConfig, skipped: set[str]) -> dict[str, Any]:
 def _objective(path: Path) -> str | None:
     """What a run's configuration beside the model says it was trained on."""
     from nlpcli.config.loading import load_yaml
-    from nlpcli.runs.training_run import CONFIG
+    from nlpcli.runs.run_folder import CONFIG
 
     if is_huggingface(path) or not (path / CONFIG).is_file():
         return None
@@ -174,6 +236,9 @@ def _what(facts: Mapping[str, Any]) -> Section:
         ("vocabulary", f"{counted(facts['vocab_size'], 'token')} ({facts['tokenizer'] or 'no tokenizer'})"),
         ("equal presets", ", ".join(facts["presets"]) or "none"),
     ]
+    for one in facts["attention"]:
+        if not one["full"]:
+            rows.insert(-3, ("attention", f"{one['entry']}: {_faster(one)}"))
     if facts["objective"] and facts["objective"] != facts["task"]:
         rows.insert(2, ("trained on", facts["objective"]))
     if facts["head"]:
@@ -184,6 +249,8 @@ def _what(facts: Mapping[str, Any]) -> Section:
     if facts["labels"]:
         shown = ", ".join(map(str, facts["labels"][:12]))
         rows.insert(3, ("labels", f"{len(facts['labels'])} ({shown}" + (", …)" if len(facts["labels"]) > 12 else ")")))
+    if facts["signature"]:
+        rows.append(("signature", facts["signature"]))
     if facts["unused_weights"]:
         rows.append(
             (

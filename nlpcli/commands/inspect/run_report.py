@@ -14,13 +14,14 @@ from nlpcli.commands.inspect.findings import Finding, Inspection, Section, amoun
 from nlpcli.commands.inspect.model_report import LENGTH, inspect_model
 from nlpcli.commands.inspect.weight_statistics import header
 from nlpcli.config.counting import counted
-from nlpcli.config.files import plain_name, sha256_file
+from nlpcli.config.files import plain_name, read_regular, sha256_file
 from nlpcli.config.leftovers import entries
 from nlpcli.config.loading import load_yaml
 from nlpcli.errors import NlpcliError, reads_description
 from nlpcli.models.model_folder import DESCRIPTION, read_info
 from nlpcli.runs.model_card import read_card
-from nlpcli.runs.training_run import CONFIG, LIMITS
+from nlpcli.runs.resolve_settings import LIMITS
+from nlpcli.runs.run_folder import CONFIG
 
 STATE, METRICS = "state.yaml", "metrics.jsonl"
 _SETTINGS = ("optimizer", "lr", "schedule", "batch_tokens", "batch_size", "accumulate", "precision", "seed", "metric")
@@ -30,7 +31,7 @@ _SETTINGS = ("optimizer", "lr", "schedule", "batch_tokens", "batch_size", "accum
 
 
 @reads_description
-def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False) -> Inspection:
+def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False, verify: bool = False) -> Inspection:
     """A run's folder, and the model it has kept so far. Raises: NlpcliError as `inspect_model`, and for a damaged
     configuration."""
     config = load_yaml(path / CONFIG)
@@ -49,7 +50,7 @@ def inspect_run(path: Path, *, length: int = LENGTH, weights: bool = False) -> I
     sections = [_what(facts), *_best(facts), _on_disk(facts)]
     findings: list[Finding] = []
     if (path / DESCRIPTION).exists():
-        model = inspect_model(path, length=length, weights=weights)
+        model = inspect_model(path, length=length, weights=weights, verify=verify)
         facts["model"] = model.facts
         sections += model.sections
         findings += model.findings
@@ -87,7 +88,7 @@ def run_state(path: Path) -> dict[str, Any]:
 def read_lines_of_metrics(path: Path) -> list[dict[str, Any]]:
     """The objects of a `metrics.jsonl`; a line that was cut off by a crash is left out."""
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for text in read_regular(path).decode("utf-8", "replace").split("\n"):
         try:
             line = json.loads(text)
         except ValueError:
@@ -280,7 +281,7 @@ def _one_of_many(run: Path) -> dict[str, Any]:
 
 def _seeds(path: Path) -> dict[str, dict[str, float]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        found = json.loads(read_regular(path))["scores"]
         return {
             str(score["metric"]): {"mean": float(score["value"]), "standard_deviation": float(score["deviation"])}
             for score in found

@@ -21,7 +21,12 @@ AXES = {
     "minutes": "minutes",
     "flops": "FLOPs",
 }
-_LOGGED = {"lr": "learning rate", "grad_norm": "gradient norm", "tokens_per_second": "tokens per second"}
+_LOGGED = {
+    "head_cosine": "cosine of two heads' weights",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "tokens_per_second": "tokens per second",
+}
 _LIKE_LOSS = ("loss", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 _MOST = 6  # panels of metrics, unless they are asked for
 _NOT_METRICS = {"kind", "step", "epoch", "seconds", "snapshots"}
@@ -37,7 +42,7 @@ class Curves:
 
 
 def curves_of(runs: Sequence[Run], *, x: str = "step", metrics: Sequence[str] = ()) -> Curves:
-    """The panels of a report: loss, perplexity, metrics that all runs have, rate, gradient norm and speed.
+    """The panels of a report: loss, perplexity, metrics that all runs have, heads, rate, gradient norm, speed.
 
     metrics: those to draw; else what all runs are measured by, what decides first, and not more than six.
     Raises: NlpcliError for an axis or a metric that isn't there.

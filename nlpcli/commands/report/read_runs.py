@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nlpcli.config.files import check_regular, read_regular
 from nlpcli.config.leftovers import find_finished
 from nlpcli.config.loading import load_yaml
 from nlpcli.config.schema import RunConfig
@@ -218,6 +219,7 @@ def _newest_progress(run: Path) -> dict[str, Any]:
 def _parameters(run: Path) -> int | None:
     """How many numbers the kept weights are, from the head of their file."""
     try:
+        check_regular(run / WEIGHTS)
         with open(run / WEIGHTS, "rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
             if size > 1 << 28:
@@ -240,8 +242,7 @@ def _outputs(path: Path) -> Outputs | None:
     if not path.exists():
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            head, *items = (json.loads(line) for line in file)
+        head, *items = (json.loads(line) for line in read_regular(path).decode().rstrip("\n").split("\n"))
         return Outputs(int(head["step"]), str(head["data"]), dict(head["measures"]), items)
     except (ValueError, KeyError, TypeError):
         return None

@@ -10,6 +10,7 @@ from typing import Any
 from nlpcli.commands.report.learning_curves import Curves, curves_of, differences
 from nlpcli.commands.report.output_scores import Final, Paired, final_scores, paired_scores
 from nlpcli.commands.report.read_runs import Run, find_runs, read_runs
+from nlpcli.errors import described_by
 from nlpcli.evaluation import Resampling
 
 
@@ -92,7 +93,12 @@ def make_report(asked: Asked, *, say: Callable[[str], None]) -> Report:
 
     Raises: NlpcliError for folders that are no runs, unknown axes and metrics.
     """
-    runs = read_runs(find_runs(asked.runs, say))
+    paths = find_runs(asked.runs, say)
+    with described_by(paths[0] if len(paths) == 1 else "a folder of the runs"):
+        return _report_of(read_runs(paths), asked)
+
+
+def _report_of(runs: Sequence[Run], asked: Asked) -> Report:
     curves = curves_of(runs, x=asked.x, metrics=asked.metrics)
     missing = _together(runs)
     scores = tuple(tuple(final_scores(run, asked.resampling)) for run in runs)

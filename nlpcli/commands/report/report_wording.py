@@ -25,6 +25,8 @@ def score(final: Final | None) -> str:
     """`33.35 [32.10, 34.60]`, or the value alone where there is no interval."""
     if final is None:
         return NOTHING
+    if not isinstance(final.value, (int, float)):  # a log may hold anything
+        return str(final.value)
     if final.low is None or final.high is None:
         return number(final.value, final)
     return f"{number(final.value, final)} [{number(final.low, final)}, {number(final.high, final)}]"
@@ -54,12 +56,12 @@ def setting(value: object) -> str:
     return str(value)
 
 
-def cost(name: str, value: float | int | str | None) -> str:
-    """What a run took, for a table."""
+def cost(name: str, value: Any) -> str:
+    """What a run took, for a table. A log may hold anything in the place of a number."""
     if value is None:
         return NOTHING
-    if isinstance(value, str):
-        return value
+    if not isinstance(value, (int, float)):
+        return str(value)
     if name == "minutes":
         return f"{value:.1f}" if value < 600 else f"{value:,.0f}"
     if name == "flops":

@@ -11,6 +11,7 @@ from nlpcli.config.counting import counted
 from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation.score import Score
+from nlpcli.runs.decoding_settings import text_start
 from nlpcli.runs.find_model import LANGUAGE_MODEL, locate
 from nlpcli.runs.open_model import open_model, task_of
 
@@ -76,7 +77,8 @@ def perplexity_of(
     model: Source | None, files: Sequence[str], reading: Reading | None = None, *, say: Callable[[str], None]
 ) -> dict[str, list[Score]]:
     """The scores of each file under a language model: `loss` in nats per token, `perplexity` per token,
-    `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once.
+    `word_perplexity`, `byte_perplexity` and `bits_per_byte`; every token but the first is predicted once, and the first
+    too by a model whose texts begin with a token of its own, such as Llama's `<s>`.
 
     Of a masked language model the pseudo-perplexity (Salazar et al. 2020), `pseudo_perplexity` and so on: each token of
     a document is masked in turn.
@@ -116,10 +118,10 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: tor
     dynamic = ""
     if reading.dynamic_evaluation is None:
         with torch.inference_mode():
-            losses = _summed(task.evaluate(loaded.model, device))
+            losses = _summed(task.evaluate(loaded.model, device), _windows(task, remembers=remembers))
     else:
         adaptation = Adaptation(reading.dynamic_evaluation, reading.dynamic_decay)
-        losses = _summed(evaluate_dynamically(task, loaded.model, device, adaptation))
+        losses = _summed(evaluate_dynamically(task, loaded.model, device, adaptation), _windows(task, stride=context))
         dynamic = str(adaptation)
     protocol = Protocol(
         context, task.stride, _name(loaded), _memory(loaded, reading) if remembers else "",
@@ -136,8 +138,18 @@ def _left_to_right(loaded: LoadedModel, file: str, reading: Reading, device: tor
     return list(scores.values())
 
 
-def _summed(losses: Iterable[Loss]) -> list[tuple[float, int]]:
-    return [(float(loss.nll), loss.count) for loss in followed(losses, "evaluating")]
+def _summed(losses: Iterable[Loss], total: int | None = None) -> list[tuple[float, int]]:
+    return [(float(loss.nll), loss.count) for loss in followed(losses, "evaluating", total)]
+
+
+def _windows(task: CausalLanguageModelling, *, remembers: bool = False, stride: int | None = None) -> int:
+    """How many losses an evaluation gives. stride: None for that of the task; it has none if a model remembers."""
+    assert task.dev is not None
+    predicted = len(task.dev) - 1
+    if remembers:
+        starts, longest = task.stream_starts()
+        return sum(-(-min(longest, predicted - start) // task.context) for start in starts.tolist())
+    return 1 - (-max(0, predicted - task.context) // (stride or task.stride))
 
 
 def _task(
@@ -152,14 +164,15 @@ def _task(
     documents = reading.documents or ("auto" if _knows_ends(loaded) else "file")
     shards = build_shards([file], loaded.tokenizer, documents=TextSource(documents, reading.field, reading.column))
     eos = loaded.tokenizer.special.eos if documents != "file" and _knows_ends(loaded) else None
-    if len(TokenStream(shards, eos=eos)) < 2:
+    stream = TokenStream(shards, eos=eos, before=text_start(loaded))
+    if len(stream) < 2 or not shards.tokens:
         raise NlpcliError(f"{file}: the text has fewer than 2 tokens, so there is no token to predict")
     # windows to train on, of which there are none: the least that any text has room for
     windows = (StreamedWindows if remembers else PackedWindows)(shards, 1, eos=eos, batch_size=1)
     streams = _streams(loaded, reading) if remembers else 1
     task = CausalLanguageModelling(
         windows,
-        TokenStream(shards, eos=eos),
+        stream,
         context=context,
         reading=EvaluationReading(None if remembers else reading.stride, streams),
         batch_tokens=reading.batch_tokens,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlpcli.commands.visualize_attention.request import Given, Looking, Opened, Seen, View, not_possible
+from nlpcli.config.files import real_path
 from nlpcli.config.model_settings import permuting_families
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.find_model import newest_model
@@ -87,7 +88,7 @@ class Looker:
 
 def _name(path: Path) -> str:
     """What the model in a folder is called: the folder's name, with that of the one around where it says nothing."""
-    path = path.resolve()
+    path = real_path(path)
     return "/".join(path.parts[-2:]) if path.name in _NAMELESS else path.name
 
 
@@ -164,6 +165,7 @@ def _site(view: View, weights: list[torch.Tensor], signed: bool) -> Site:
     from nlpcli.visualization.attention_data import Site
 
     arrays = tuple(view.arrange(layer).float().cpu().numpy() for layer in weights)
+    signed = signed or any((layer < 0).any() for layer in arrays)  # as Linformer's and the delta rule's weights are
     return Site(view.name, view.title, view.queries, view.keys, arrays, signed=signed)
 
 

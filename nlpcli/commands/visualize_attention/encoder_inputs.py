@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nlpcli.commands.visualize_attention.readable_tokens import Part, side
+from nlpcli.commands.visualize_attention.readable_tokens import Part, behind_global_tokens, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, not_possible, truncated, view
 from nlpcli.data.examples import Example
 from nlpcli.errors import unknown
@@ -38,9 +38,10 @@ def read_rows(opened: Opened, given: Given) -> Seen:
     if opened.body.direction == "source-to-target" and opened.model.side == "decoder":
         start = side(opened.loaded.tokenizer, [Part([opened.model.start], special=True)])
         read = _moved(tokens, start)
+    read_by_encoder = behind_global_tokens(opened.loaded.config.global_token_count, tokens)
     left_to_right = opened.body.direction == "left-to-right"
     views = [
-        *view("encoder", tokens, tokens, recorded.get("encoder", [])),
+        *view("encoder", read_by_encoder, read_by_encoder, recorded.get("encoder", [])),
         *view("decoder", read, read, recorded.get("decoder", [])),
         *view("cross", read, tokens, recorded.get("cross", [])),
         *view("decoder" if left_to_right else "content", tokens, tokens, recorded.get(OWN, [])),

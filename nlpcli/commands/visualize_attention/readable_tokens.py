@@ -86,3 +86,15 @@ def _escaped(char: str) -> str:
     if char in _NAMED:
         return _NAMED[char]
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def behind_global_tokens(count: int, text: Side) -> Side:
+    """A text behind `count` global tokens of the model, which belong to no word."""
+    if not count:
+        return text
+    return Side(
+        (*(f"<global {number}>" for number in range(1, count + 1)), *text.tokens),
+        (*(-1,) * count, *text.words),
+        (*(True,) * count, *text.special),
+        (*("",) * count, *text.groups) if text.groups else (),
+    )

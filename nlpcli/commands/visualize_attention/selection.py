@@ -57,7 +57,8 @@ def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
         chosen = _rolled_out(chosen, told=bool(showing.sites))
     chosen = transformations.select(chosen, None, showing.layers or None, showing.heads or None)
     if few:
-        chosen = replace(chosen, sites=tuple(few_of(site, showing) for site in chosen.sites))
+        gradient = "gradient of" in attention.notes
+        chosen = replace(chosen, sites=tuple(few_of(site, showing, gradient=gradient) for site in chosen.sites))
     if not showing.special:
         chosen = transformations.without_special(chosen)
     if showing.words:
@@ -65,14 +66,14 @@ def shown(attention: Attention, showing: Showing, *, few: bool) -> Attention:
     return chosen if showing.average is None else transformations.average(chosen, showing.average)
 
 
-def few_of(site: Site, showing: Showing) -> Site:
+def few_of(site: Site, showing: Showing, *, gradient: bool = False) -> Site:
     """One matrix of a site, unless more were chosen: of the last layer, the mean over heads.
 
     Of the cross-attention it is the last layer but one, which aligns best (Garg et al. 2019); of gradients, which are
     spread over the layers, the mean of all.
     """
     if not showing.layers and showing.average not in ("layers", "both"):
-        if site.signed:
+        if gradient:
             site = _mean(site, "layers")
         else:
             place = max(len(site.layers) - 2, 0) if site.name == "cross" else -1

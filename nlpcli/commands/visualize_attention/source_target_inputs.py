@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from nlpcli.commands.visualize_attention.encoder_inputs import asked_and_answered, log_probability
-from nlpcli.commands.visualize_attention.readable_tokens import Part, side
+from nlpcli.commands.visualize_attention.readable_tokens import Part, behind_global_tokens, side
 from nlpcli.commands.visualize_attention.request import Given, Opened, Seen, truncated, view
 from nlpcli.config.counting import counted
 from nlpcli.config.generation_settings import Generation
@@ -51,9 +51,10 @@ def read_pair(opened: Opened, given: Given) -> Seen:
     columns = side(writes, [Part(pair.target_start, True), Part(pair.target)])
     first = len(pair.target_start) - 1  # of several ids at the start none is predicted
     rows = side(writes, [Part(pair.target_start[1:], True), Part(pair.target), Part([end], True)])
+    read_by_encoder = behind_global_tokens(opened.loaded.config.global_token_count, sources)
     views = [
         *view("source-encoder", sources, sources, recorded.get("source-encoder", [])),
-        *view("encoder", sources, sources, recorded.get("encoder", [])),
+        *view("encoder", read_by_encoder, read_by_encoder, recorded.get("encoder", [])),
         *view("decoder", rows, columns, recorded.get("decoder", [])),
         *view("cross", rows, sources, recorded.get("cross", [])),
     ]

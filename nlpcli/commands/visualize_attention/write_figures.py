@@ -1,15 +1,21 @@
-"""What can be drawn without a model: who may look at whom, and how positions are encoded."""
+"""Who may look at whom, which needs no model, and how positions are encoded, which needs one if they are learned."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import Causal
+from nlpcli.attention.relative import RelativePositions
 from nlpcli.config.counting import counted
 from nlpcli.errors import NlpcliError, unknown
-from nlpcli.layers.positions import RelativeBias, RotaryPositions, sinusoids
+from nlpcli.layers.positions import LearnedPositions, LinearBias, RelativeBias, RotaryPositions, sinusoids
+from nlpcli.runs.find_model import newest_model
+from nlpcli.runs.open_model import open_model
 from nlpcli.visualization.attention_data import Attention, Side, Site
 from nlpcli.visualization.position_matrices import Matrix
 
@@ -17,7 +23,9 @@ POSITIONS = {
     "sinusoidal": "alternating sines and cosines (Vaswani et al. 2017, section 3.5)",
     "sinusoidal-halves": "all sines, then all cosines (tensor2tensor, Marian, PEGASUS)",
     "rotary": "the cosine of the angle by which each pair of dimensions is rotated (Su et al. 2021)",
+    "transformer-xl": "sines and cosines of the distance between query and key (Dai et al. 2019, section 3.3)",
     "relative": "T5's bucket for each distance between query and key (Raffel et al. 2020, section 2.1)",
+    "alibi": "what ALiBi adds to the scores of the first of 8 heads (Press et al. 2022)",
 }
 LONGEST = 4096
 
@@ -48,25 +56,54 @@ def position_matrix(
 ) -> Matrix:
     """How positions 0 … length - 1 are encoded: (length, d_model), or (length, length) for relative positions.
 
-    kind: a name of `POSITIONS`; d_model: the width, for rotary that of a head, of which pairs share an angle;
+    kind: a name of `POSITIONS`, for "transformer-xl" of distances 0 … length - 1; d_model: the width, for rotary that
+    of a head, of which pairs share an angle;
     buckets, distance, causal: of relative positions, as in a model's settings.
     Raises: NlpcliError for a kind that isn't there and for sizes out of range.
     """
     _check("length", length, LONGEST)
-    if kind == "learned":
-        raise NlpcliError("learned positions are weights of a model, so they can't be drawn without a model")
     if kind not in POSITIONS:
-        raise unknown("positions", kind, POSITIONS)
+        raise unknown("positions", kind, [*POSITIONS, "learned"])
     if kind == "relative":
         return _relative(length, buckets, distance, causal)
+    if kind == "alibi":
+        return _alibi(length)
     _check("d-model", d_model, LONGEST)
     if d_model % 2:
         raise NlpcliError(f"{kind} positions need an even d_model, but it is {d_model}")
     if kind == "rotary":
         values = RotaryPositions(d_model, initial_length=length).table[0, :length]
         return Matrix("rotary positions: cosine of the angle", values.numpy(), "position", "pair of dimensions", -1, 1)
+    if kind == "transformer-xl":
+        values = RelativePositions(d_model)(length - 1, 0).flip(0)
+        return Matrix("Transformer-XL: positions by distance", values.numpy(), "distance", "dimension", -1, 1)
     values = sinusoids(length, d_model, halves=kind == "sinusoidal-halves")
     return Matrix(f"{kind} positions", values.numpy(), "position", "dimension", -1, 1)
+
+
+def learned_matrix(model: Path | None, length: int | None, *, say: Callable[[str], None]) -> Matrix:
+    """The vectors that a model has learned for its positions: (length, width).
+
+    model: its folder; None: the newest run that has such vectors, which `say` names. length: how many; None: all. Of an
+    encoder-decoder with vectors on both sides, those of the encoder.
+    Raises: NlpcliError for a model without such vectors, and a length beyond its last one.
+    """
+    if model is None:
+        found = newest_model(lambda info: info["model"].get("positions") == "learned")
+        if found is None:
+            raise NlpcliError(
+                "no model is given, and no run in runs/ has learned positions", hint="name a model with --model"
+            )
+        model = found.report("the newest run with learned positions", say)
+    parts = open_model(model, needs_tokenizer=False).model.modules()
+    table = next((part for part in parts if isinstance(part, LearnedPositions)), None)
+    if table is None:
+        raise NlpcliError(f"{model} has no learned positions", hint="'nlpcli inspect' names those that a model has")
+    length = table.max_length if length is None else length
+    _check("length", length, table.max_length)
+    values = table(length).detach().float().numpy()
+    largest = float(np.abs(values).max())
+    return Matrix("learned positions", values, "position", "dimension", -largest, largest)
 
 
 def _relative(length: int, buckets: int, distance: int, causal: bool) -> Matrix:
@@ -77,6 +114,11 @@ def _relative(length: int, buckets: int, distance: int, causal: bool) -> Matrix:
     offset = place[None, :] - place[:, None]
     numbers = bias.bucket(torch.from_numpy(offset)).numpy().astype(np.float32)
     return Matrix("relative positions: T5's bucket", numbers, "query", "key", 0, buckets - 1)
+
+
+def _alibi(length: int) -> Matrix:
+    values = LinearBias(8)(length, length)[0, 0].numpy()
+    return Matrix("ALiBi: added to the scores of the first of 8 heads", values, "query", "key", float(values.min()), 0)
 
 
 def _check(name: str, number: int, most: int, *, least: int = 1) -> None:

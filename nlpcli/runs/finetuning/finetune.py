@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.training_run import Listener, Request, check_one_vocabulary, resolve
+from nlpcli.runs.joined_processes import after_restart
+from nlpcli.runs.resolve_settings import check_one_vocabulary, from_the_start, resolve
+from nlpcli.runs.run_folder import has_checkpoint
+from nlpcli.runs.training_request import Listener, Request
 from nlpcli.tasks import TASKS
 
 DEFAULTS = {
@@ -44,6 +47,7 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
 
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
+    request = from_the_start(after_restart(request, has_checkpoint))
     config = resolve(request)
     task = TASKS.check(config.task or DEFAULT_TASK)
     config = config.model_copy(update={"task": task})

@@ -35,7 +35,10 @@ from nlpcli.runs.finetuning.task_training import (
 )
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation
-from nlpcli.runs.training_run import Listener, Request, choose_run, tell_unused, train
+from nlpcli.runs.resolve_settings import tell_unused
+from nlpcli.runs.run_folder import choose_run
+from nlpcli.runs.train import PreparedTraining, TrainingRun, train
+from nlpcli.runs.training_request import Listener, Request
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
@@ -69,13 +72,13 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     for kind in kinds:
         check_kind(kind, config)
     tell_unused(config, _UNUSED, listener)
-    run = choose_run(request, config, "mixture")
+    folder = choose_run(request, config, "mixture")
     sets = {name: _Examples(name, settings, listener.note) for name, settings in mixture.tasks.items()}
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
-    known = start.info if start else info_of(run)
+    known = start.info if start else info_of(folder)
     tokenizer = tokenizer_of(
-        request, config, start, run, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
+        request, config, start, folder, lambda: chain.from_iterable(e.texts() for e in sets.values()), listener
     )
     body = body_config(config.model)
     preparation = ModelPreparation(config, start, tokenizer, listener, roles=not all(kind.generates for kind in kinds))
@@ -89,14 +92,17 @@ def run_mixture(request: Request, config: RunConfig, listener: Listener) -> tupl
     )  # fmt: skip
     cuts.tell(listener.note)
     all_tasks = _AllTasks(tasks)
+    config = with_metric(config.model_copy(update={"model": body}), MEAN)
     outcome = train(
-        request=request, config=with_metric(config.model_copy(update={"model": body}), MEAN), run=run, task=objective,
-        tokenizer=preparation.tokenizer, machine=machine, info=all_tasks.info(context, config, sets), evaluate=measured,
-        listener=listener, measured=measured.names(), signatures=measured.signatures, shown=measured.shown,
-        data_fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
-        build=lambda: preparation.build(body, all_tasks), preparation=preparation,
+        TrainingRun(request, config, folder, machine, listener),
+        PreparedTraining(
+            objective, preparation.tokenizer, lambda: preparation.build(body, all_tasks), preparation,
+            info=all_tasks.info(context, config, sets), evaluate=measured, measured=measured.names(),
+            signatures=measured.signatures, shown=measured.shown,
+            fingerprint=fingerprint(chain.from_iterable(e.train for e in sets.values())),
+        ),
     )  # fmt: skip
-    return run, outcome
+    return folder, outcome
 
 
 def kind_of(place: str, settings: MixedTask) -> Any:

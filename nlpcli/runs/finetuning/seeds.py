@@ -11,20 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.config.files import write_atomic
+from nlpcli.config.folder_lock import locked_folder
 from nlpcli.config.loading import load_yaml, merge
 from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.evaluation import Score
-from nlpcli.runs.training_run import (
-    CONFIG,
-    Listener,
-    Request,
-    check_run_to_resume,
-    choose_run,
-    has_changes,
-    has_checkpoint,
-    resolve,
-)
+from nlpcli.runs.resolve_settings import has_changes, resolve
+from nlpcli.runs.run_folder import CONFIG, check_run_to_resume, choose_run, has_checkpoint
+from nlpcli.runs.training_request import Listener, Request
+from nlpcli.training.distributed.environment import process_count
 
 SUMMARY = "seeds.json"
 
@@ -61,15 +56,23 @@ def finetune_seeds(request: Request, count: int, listener: Listener) -> Summary:
 
     Raises: NlpcliError as `finetune`.
     """
-    from nlpcli.models.model_folder import read_info
-    from nlpcli.runs.finetuning.finetune import finetune
-
+    if process_count() > 1:
+        raise NlpcliError("--seeds trains one run after another in one process", hint="start each seed by itself")
     out = request.out
     if request.resume:
         out = _check_seeds(out)
     elif out is None:
         config = resolve(request)
         out = choose_run(request, config, f"{config.task}-seeds")
+    with locked_folder(out, "group of runs"):
+        return _finetune_seeds(request, out, count, listener)
+
+
+def _finetune_seeds(request: Request, out: Path, count: int, listener: Listener) -> Summary:
+    """`finetune_seeds` in the folder `out`."""
+    from nlpcli.models.model_folder import read_info
+    from nlpcli.runs.finetuning.finetune import finetune
+
     first = _first_seed(request)
     seeds = list(range(first, first + count))
     found: list[dict[str, float]] = []

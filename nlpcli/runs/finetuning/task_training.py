@@ -28,15 +28,10 @@ from nlpcli.runs.finetuning.example_reading import (
 from nlpcli.runs.finetuning.task_samples import task_outputs, task_samples
 from nlpcli.runs.init_from_model import body_config, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation
-from nlpcli.runs.training_run import (
-    SCHEDULED_SAMPLING,
-    Listener,
-    Request,
-    check_metric,
-    choose_run,
-    tell_unused,
-    train,
-)
+from nlpcli.runs.resolve_settings import SCHEDULED_SAMPLING, check_metric, tell_unused
+from nlpcli.runs.run_folder import choose_run
+from nlpcli.runs.train import PreparedTraining, TrainingRun, train
+from nlpcli.runs.training_request import Listener, Request
 from nlpcli.runs.training_tokenizer import tokenizer_of
 from nlpcli.tasks import TASKS
 
@@ -46,8 +41,10 @@ if TYPE_CHECKING:
 
     from nlpcli.data.examples import Columns
     from nlpcli.evaluation import Resampling, Score
-    from nlpcli.tasks.task import Task
+    from nlpcli.tasks.supervised import Supervised
+    from nlpcli.tasks.task import Context, Task
     from nlpcli.tasks.text_to_text import TextToText
+    from nlpcli.training.trainer_values import Outcome
 
 UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.sentences",
            "data.format", "data.document_mask", "data.subword_sampling", *SCHEDULED_SAMPLING)  # fmt: skip
@@ -74,7 +71,7 @@ class Examples:
 
 def run_task(
     request: Request, config: RunConfig, listener: Listener, given: Examples | None = None
-) -> tuple[Path, Any]:
+) -> tuple[Path, Outcome]:
     """Trains a model for the task of `config`. Returns: the run directory and the `Outcome`.
 
     given: the examples, where they are not to be read from the files that `config` names.
@@ -82,7 +79,6 @@ def run_task(
     Raises: NlpcliError for wrong settings or data, before anything is written.
     """
     from nlpcli.layers.vocabulary_loss import LossSettings
-    from nlpcli.tasks.supervised import Supervised
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
@@ -92,37 +88,19 @@ def run_task(
     _tell_unread(config, kind, listener)
     if given is None:
         check_metric(config, ("loss", *kind.possible_measures))
-    run = choose_run(request, config, config.task)
-    columns = columns_of(config.examples)
-    given = given or Examples(*read_examples(kind, config, columns, listener))
+    folder = choose_run(request, config, config.task)
+    given = given or Examples(*read_examples(kind, config, columns_of(config.examples), listener))
     examples, dev = held_out(given, config)
     machine = prepare(config.training.device, config.training.precision, config.training.threads)
     start = open_start(config.init) if config.init and not request.resume else None
-    known = start.info if start else info_of(run)
-    tokenizer = tokenizer_of(request, config, start, run, lambda: texts_of(kind, examples), listener)
+    known = start.info if start else info_of(folder)
+    tokenizer = tokenizer_of(request, config, start, folder, lambda: texts_of(kind, examples), listener)
     body = body_config(config.model)
     preparation = ModelPreparation(config, start, tokenizer, listener, roles=not kind.generates)
     cuts = Cuts()
     context = Context(preparation.tokenizer, body, known, max_length_of(config), cuts, LossSettings.of(config.training))
-    options = {name: getattr(config.head, name) for name in kind.options}
-    warn = warner(listener)
-    create = lambda some: kind.create(some, context, **options)  # noqa: E731
-    task = _task_of(create, examples, dev, drawn=not given.dev, warn=warn)
-    tell_look_alike(task, warn)
-    tell_blank(dev, warn)
-    tell_shared(dev, examples, warn)
-    items = task.encode(examples)
-    prepare_generation(task, config)
-    objective = Supervised(
-        task,
-        [item for group in items for item in group],
-        batch_size=config.training.batch_size,
-        batch_tokens=config.training.batch_tokens,
-        seed=config.training.seed,
-        classes=[e.label for e, group in zip(examples, items, strict=True) for _ in group]
-        if config.tuning.balance
-        else None,
-    )
+    task = _checked_task(kind, config, context, examples, dev, drawn=not given.dev, warn=warner(listener))
+    objective = _objective(task, examples, config)
     for note in task.notes:
         listener.note(note)
     listener.note(f"{counted(len(examples), 'training example')}, {counted(len(dev), 'dev example')}" + _told(task))
@@ -130,21 +108,63 @@ def run_task(
     if not task.generates:  # whose cut texts are among the notes
         cuts.tell(listener.note)
     names = given.scoring.names if given.scoring else task.measures_on(dev)
-    known = tuned_info(context.info, config.decoding, task)
-    info = {**known, "task": task.name, "problem": task.describe(), "columns": config.examples.model_dump(),
-            "max_length": context.max_length}  # fmt: skip
+    config = with_metric(config.model_copy(update={"model": body}), names[0])
+    outcome = train(
+        TrainingRun(request, config, folder, machine, listener),
+        PreparedTraining(
+            objective, preparation.tokenizer, lambda: preparation.build(body, task), preparation,
+            info=_info(task, context, config), evaluate=measured, measured=("loss", *names),
+            signatures=measured.signatures, shown=measured.shown, fingerprint=fingerprint(examples),
+        ),
+    )  # fmt: skip
+    return folder, outcome
+
+
+def _checked_task(
+    kind: type[Task],
+    config: RunConfig,
+    context: Context,
+    examples: list[Any],
+    dev: list[Any],
+    *,
+    drawn: bool,
+    warn: Callable[[str], None],
+) -> Any:
+    """The task that `examples` make; problems in them and in the dev set go to `warn`."""
+    options = {name: getattr(config.head, name) for name in kind.options}
+    task = _task_of(lambda some: kind.create(some, context, **options), examples, dev, drawn=drawn, warn=warn)
+    tell_look_alike(task, warn)
+    tell_blank(dev, warn)
+    tell_shared(dev, examples, warn)
+    return task
+
+
+def _objective(task: Task, examples: list[Any], config: RunConfig) -> Supervised:
+    """The training examples, encoded, in batches; balanced by their labels where that is configured."""
+    from nlpcli.tasks.supervised import Supervised
+
+    items = task.encode(examples)
+    prepare_generation(task, config)
+    classes = [e.label for e, group in zip(examples, items, strict=True) for _ in group]
+    return Supervised(
+        task,
+        [item for group in items for item in group],
+        batch_size=config.training.batch_size,
+        batch_tokens=config.training.batch_tokens,
+        seed=config.training.seed,
+        classes=classes if config.tuning.balance else None,
+    )
+
+
+def _info(task: Task, context: Context, config: RunConfig) -> dict[str, Any]:
+    """For model.yaml: what the model does, and how its texts are read."""
+    info = {**tuned_info(context.info, config.decoding, task), "task": task.name, "problem": task.describe(),
+            "columns": config.examples.model_dump(), "max_length": context.max_length}  # fmt: skip
     if task.head():
         info["head"] = task.head()
     elif task.generates:
         info["decoding"] = config.decoding.model_dump()
-    config = with_metric(config.model_copy(update={"model": body}), names[0])
-    outcome = train(
-        request=request, config=config, run=run, task=objective,
-        tokenizer=preparation.tokenizer, machine=machine, info=info, evaluate=measured, listener=listener,
-        measured=("loss", *names), signatures=measured.signatures, shown=measured.shown,
-        data_fingerprint=fingerprint(examples), build=lambda: preparation.build(body, task), preparation=preparation,
-    )  # fmt: skip
-    return run, outcome
+    return info
 
 
 def with_metric(config: RunConfig, deciding: str) -> RunConfig:

@@ -18,18 +18,12 @@ from nlpcli.runs.finetuning.example_reading import shared_words
 from nlpcli.runs.finetuning.task_training import warner
 from nlpcli.runs.init_from_model import Start, info_of, open_start
 from nlpcli.runs.model_preparation import ModelPreparation, has_new_source_encoder
-from nlpcli.runs.training_run import (
-    MEASURED,
-    Listener,
-    Request,
-    check_metric,
-    choose_run,
-    get_tokenizer,
-    tell_unused,
-    text_metrics,
-    train,
-)
-from nlpcli.runs.training_tokenizer import tokenizer_of
+from nlpcli.runs.resolve_settings import check_metric, tell_unused
+from nlpcli.runs.run_folder import choose_run
+from nlpcli.runs.text_metrics import MEASURED, text_metrics
+from nlpcli.runs.train import PreparedTraining, TrainingRun, train
+from nlpcli.runs.training_request import Listener, Request
+from nlpcli.runs.training_tokenizer import get_tokenizer, tokenizer_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,16 +33,58 @@ if TYPE_CHECKING:
     from nlpcli.objectives.scheduled_sampling import ScheduledSampling
     from nlpcli.tasks.translation import Translation, TranslationSides
     from nlpcli.text import Tokenizer
+    from nlpcli.training.trainer_values import Outcome
 
 _UNUSED = ("data.documents", "data.field", "data.column", "data.context", "data.eval_stride", "data.dev_fraction")
 
 
-def translation(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Any]:
+def translation(request: Request, config: RunConfig, listener: Listener) -> tuple[Path, Outcome]:
     """Trains a translator on two parallel text files.
 
     It begins texts as the model did that it begins with, and so does whoever uses it. A new source encoder reads the
     source files with a tokenizer of its own.
     """
+    _check_model_and_files(config)
+    from nlpcli.tasks.translation import TranslationSides
+    from nlpcli.training.device import prepare
+
+    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
+    _check_sampling(config)
+    check_metric(config, (*MEASURED, "bleu"))
+    _check_parallel(config.data.train, config.data.dev, warner(listener))
+    folder = choose_run(request, config, "translation")
+    machine = prepare(config.training.device, config.training.precision, config.training.threads)
+    start = open_start(config.init) if config.init and not request.resume else None
+    separate = _source_tokenizer(request, config, start, folder, listener)
+    if separate is not None:
+        vocabulary = {"source_vocab_size": separate.vocab_size}
+        config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
+    tokenizer = tokenizer_of(request, config, start, folder, lambda: _lines(config), listener)
+    preparation = ModelPreparation(config, start, tokenizer, listener)
+    info = _conventions(config, start, folder, separate)
+    sides = TranslationSides.of(tokenizer, separate, info)
+    task = _task(config, sides)
+    if config.model.position_limit:
+        assert task.dev is not None  # as `_task` makes it
+        _check_positions(config, task.dev.lengths + task.around)
+    listener.note(
+        counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
+    )
+    measured = MeasuredTranslations(task, config, sides, machine.device)
+    outcome = train(
+        TrainingRun(request, config, folder, machine, listener),
+        PreparedTraining(
+            _objective(task, config), tokenizer, lambda: preparation.build(config.model), preparation,
+            info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
+            evaluate=measured, measured=measured.names, signatures=measured.signatures, shown=measured.shown,
+            fingerprint=task.train.fingerprint, source_tokenizer=separate,
+        ),
+    )  # fmt: skip
+    return folder, outcome
+
+
+def _check_model_and_files(config: RunConfig) -> None:
+    """Raises: NlpcliError for a model of another kind, and for sides that are not named."""
     if config.model.kind != "encoder-decoder":
         article = "an" if config.model.kind == "encoder" else "a"
         raise NlpcliError(
@@ -60,34 +96,21 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
     if len(config.data.dev) != 2:
         raise NlpcliError("translation needs a dev set", hint="use --dev SOURCE TARGET")
 
+
+def _task(config: RunConfig, sides: TranslationSides) -> Translation:
+    """The task over the files that `config` names, which are encoded."""
     from nlpcli.data.parallel_shards import ParallelShards
     from nlpcli.data.readers import read_parallel
     from nlpcli.layers.vocabulary_loss import LossSettings
-    from nlpcli.tasks.translation import Translation, TranslationData, TranslationSides
-    from nlpcli.training.device import prepare
+    from nlpcli.tasks.translation import Translation, TranslationData
 
-    tell_unused(config, (*_UNUSED, *EXAMPLE_SETTINGS), listener)
-    _check_sampling(config)
     source, target = config.data.train
-    check_metric(config, (*MEASURED, "bleu"))
-    _check_parallel(config.data.train, config.data.dev, warner(listener))
-    run = choose_run(request, config, "translation")
-    machine = prepare(config.training.device, config.training.precision, config.training.threads)
-    start = open_start(config.init) if config.init and not request.resume else None
-    separate = _source_tokenizer(request, config, start, run, listener)
-    if separate is not None:
-        vocabulary = {"source_vocab_size": separate.vocab_size}
-        config = config.model_copy(update={"model": config.model.model_copy(update=vocabulary)})
-    tokenizer = tokenizer_of(request, config, start, run, lambda: _lines(config), listener)
-    preparation = ModelPreparation(config, start, tokenizer, listener)
-    info = _conventions(config, start, run, separate)
-    sides = TranslationSides.of(tokenizer, separate, info)
     encoding: dict[str, Any] = {"target_tokenizer": sides.target, "workers": config.data.workers}
     shards = ParallelShards.build(source, target, sides.source, **encoding)
     dev_source, dev_target = config.data.dev
     dev = ParallelShards.build(dev_source, dev_target, sides.source, **encoding)
     sampling = config.data.subword_sampling
-    task = Translation(
+    return Translation(
         TranslationData(shards, dev, list(read_parallel(source, target)) if sampling else None),
         sides,
         batch_tokens=config.training.batch_tokens,
@@ -96,36 +119,6 @@ def translation(request: Request, config: RunConfig, listener: Listener) -> tupl
         seed=config.training.seed,
         sampling=sampling,
     )
-    if config.model.position_limit:
-        _check_positions(config, dev.lengths + task.around)
-    listener.note(
-        counted(len(task), "training pair") + (f"; left out {task.left_out:,}, empty or too long" * bool(task.left_out))
-    )
-
-    signatures: dict[str, str] = {}
-    translated = DevTranslations(config, sides, machine.device)
-    measures_bleu = config.training.bleu_sentences > 0
-    shown = Shown(config.training.samples)
-
-    def evaluate(model: EncoderDecoder) -> dict[str, float]:
-        losses = followed(task.evaluate(model, machine.device), "evaluating")
-        metrics = text_metrics(losses, dev.target, tokenizer, signatures)
-        output = translated(model)
-        translated.show(output, shown, measured=measures_bleu)
-        if measures_bleu:
-            score = translated.bleu(output)
-            metrics["bleu"] = score.value
-            signatures["bleu"] = f"{score.signature}|{translated.signature}"
-        return metrics
-
-    outcome = train(
-        request=request, config=config, run=run, task=_objective(task, config), tokenizer=tokenizer, machine=machine,
-        info={**tuned_info(info, config.decoding), "task": "translation", "decoding": config.decoding.model_dump()},
-        evaluate=evaluate, listener=listener, measured=(*MEASURED, *["bleu"] * measures_bleu),
-        signatures=signatures, data_fingerprint=shards.fingerprint, build=lambda: preparation.build(config.model),
-        preparation=preparation, source_tokenizer=separate, shown=shown,
-    )  # fmt: skip
-    return run, outcome
 
 
 def _check_sampling(config: RunConfig) -> None:
@@ -202,6 +195,30 @@ def _conventions(config: RunConfig, start: Start | None, run: Path, separate: To
         assert separate is not None  # of the new source encoder
         info["source_start"] = [separate.special.bos]
     return info
+
+
+class MeasuredTranslations:
+    """A translator's loss, perplexity and, where it is measured, BLEU on the dev set; `shown` has what it wrote."""
+
+    def __init__(self, task: Translation, config: RunConfig, sides: TranslationSides, device: torch.device) -> None:
+        self.task, self.sides, self.device = task, sides, device
+        self.translated = DevTranslations(config, sides, device)
+        self.measures_bleu = config.training.bleu_sentences > 0
+        self.names = (*MEASURED, *["bleu"] * self.measures_bleu)
+        self.signatures: dict[str, str] = {}
+        self.shown = Shown(config.training.samples)
+
+    def __call__(self, model: EncoderDecoder) -> dict[str, float]:
+        losses = followed(self.task.evaluate(model, self.device), "evaluating")
+        assert self.task.dev is not None  # as `_task` makes it
+        metrics = text_metrics(losses, self.task.dev.target, self.sides.target, self.signatures)
+        output = self.translated(model)
+        self.translated.show(output, self.shown, measured=self.measures_bleu)
+        if self.measures_bleu:
+            score = self.translated.bleu(output)
+            metrics["bleu"] = score.value
+            self.signatures["bleu"] = f"{score.signature}|{self.translated.signature}"
+        return metrics
 
 
 class DevTranslations:

@@ -18,7 +18,7 @@ from nlpcli.runs.pretraining.prepared_objective import (
     sized,
 )
 from nlpcli.runs.pretraining.sample_outputs import continuations
-from nlpcli.runs.training_run import MEASURED, text_metrics
+from nlpcli.runs.text_metrics import MEASURED, text_metrics
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=config.model,
         info={
             "task": "language-model",

@@ -71,6 +71,7 @@ def check_tokenizer(config: RunConfig, weights: Mapping[str, float]) -> None:
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder-decoder that restores what a noise disturbed."""
     from nlpcli.layers.vocabulary_loss import LossSettings
+    from nlpcli.objectives.batching import Batching
     from nlpcli.objectives.denoise import Denoising
 
     config = inputs.config
@@ -83,10 +84,8 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         dev,
         inputs.tokenizer,
         noise=noise,
-        context=data.context,
-        batch_tokens=training.batch_tokens,
+        batching=Batching.of(config),
         loss_settings=LossSettings.of(training),
-        seed=training.seed,
     )
 
     shown = Shown(training.samples)
@@ -99,7 +98,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=config.model,
         info={"task": "denoising", "context": data.context},
         evaluate=evaluate,

@@ -60,7 +60,7 @@ def _paired(config: RunConfig, weights: Mapping[str, float]) -> bool:
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder that finds hidden tokens, or tells how two segments belong together, or both."""
     from nlpcli.layers.vocabulary_loss import LossSettings
-    from nlpcli.objectives.encoder_objectives import EncoderPretraining
+    from nlpcli.objectives.encoder_objectives import EncoderBatching, EncoderPretraining
 
     config, weights = inputs.config, inputs.weights
     data, training = config.data, config.training
@@ -72,13 +72,9 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         dev,
         inputs.tokenizer,
         weights=weights,
-        format=data.format,
-        context=data.context,
-        batch_tokens=training.batch_tokens,
+        batching=EncoderBatching.of(config, format=data.format, copies=config.noise.dupe_factor),
         masking=_masking(config),
-        copies=config.noise.dupe_factor,
         loss_settings=LossSettings.of(training),
-        seed=training.seed,
     )
 
     shown = Shown(training.samples)
@@ -91,7 +87,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=with_heads(config.model, weights, pairs=pairs),
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,

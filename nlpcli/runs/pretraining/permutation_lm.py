@@ -34,6 +34,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An XLNet that predicts some of the tokens, each from those before it in an order drawn anew."""
     from nlpcli.layers.vocabulary_loss import LossSettings
+    from nlpcli.objectives.batching import Batching
     from nlpcli.objectives.plm import PermutationLanguageModelling
 
     config = inputs.config
@@ -43,11 +44,9 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         train,
         dev,
         inputs.tokenizer,
-        context=data.context,
+        batching=Batching.of(config),
         one_of=config.noise.predict_one_of,
-        batch_tokens=training.batch_tokens,
         loss_settings=LossSettings.of(training),
-        seed=training.seed,
     )
 
     shown = Shown(training.samples)
@@ -60,7 +59,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=config.model,
         info={"task": "encoder", "context": data.context},
         evaluate=evaluate,

@@ -40,7 +40,7 @@ class PreparedObjective:
     outputs. prime(model): puts into a new model what is known of the text before training.
     """
 
-    task: Objective[Any, Any]
+    objective: Objective[Any, Any]
     model: ModelConfig
     info: dict[str, Any]
     evaluate: Callable[[Any, Any], dict[str, float]]

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpcli import presets
 from nlpcli.config.schema import NoiseConfig, RunConfig
@@ -14,21 +14,26 @@ from nlpcli.config.task_settings import EXAMPLE_SETTINGS
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.corpus import Corpus
 from nlpcli.runs.init_from_model import Start, open_start
+from nlpcli.runs.joined_processes import after_restart
 from nlpcli.runs.model_preparation import ModelPreparation
 from nlpcli.runs.pretraining import DEFAULT_OBJECTIVE, OBJECTIVES, parse, spec_of
 from nlpcli.runs.pretraining.prepared_objective import ObjectiveInputs, PreparedObjective
-from nlpcli.runs.training_run import (
+from nlpcli.runs.resolve_settings import (
     SCHEDULED_SAMPLING,
-    Listener,
-    Request,
     check_metric,
     check_one_vocabulary,
-    choose_run,
+    from_the_start,
     resolve,
     tell_unused,
-    train,
 )
+from nlpcli.runs.run_folder import choose_run, has_checkpoint
+from nlpcli.runs.train import PreparedTraining, TrainingRun, train
+from nlpcli.runs.training_request import Listener, Request
 from nlpcli.runs.training_tokenizer import tokenizer_of
+
+if TYPE_CHECKING:
+    from nlpcli.models.build import AnyModel
+    from nlpcli.training.trainer_values import Outcome
 
 _UNUSED = ("data.max_length", "data.subword_sampling", "training.bleu_sentences", "training.bleu_beam_size",
            "decoding.beam_size", "decoding.length_penalty", "decoding.lowercase", "decoding.bleu_tokenize",
@@ -37,37 +42,39 @@ _OF_SOME = (*(f"noise.{name}" for name in NoiseConfig.model_fields),
             "data.sentences", "data.format", "data.document_mask", "data.eval_stride")  # fmt: skip
 
 
-def pretrain(request: Request, listener: Listener) -> tuple[Path, Any]:
+def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
     """Trains a model on raw text. Returns: the run directory and the `Outcome`.
 
     Raises: NlpcliError for wrong settings or data, RunFailed when training diverges, KeyboardInterrupt after it saved.
     """
+    request = from_the_start(after_restart(request, has_checkpoint), "pretrain")
     config, weights = configured(request)
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
     measures = spec_of(objective_of(config)).measures(config, weights)
     check_metric(config, measures)
-    run = choose_run(request, config, "-".join(weights))
-    with _inputs(request, config, weights, run, listener) as inputs:
+    folder = choose_run(request, config, "-".join(weights))
+    with _inputs(request, config, weights, folder, listener) as inputs:
         prepared = _prepared(inputs)
         listener.note(prepared.summary)
         machine = prepare(config.training.device, config.training.precision, config.training.threads)
         preparation = ModelPreparation(config, _start(request, config), inputs.tokenizer, listener)
 
-        def build() -> Any:
+        def build() -> AnyModel:
             model = preparation.build(prepared.model)
             prepared.prime(model)
             return model
 
         outcome = train(
-            request=request, config=config.model_copy(update={"model": prepared.model}), run=run, task=prepared.task,
-            tokenizer=inputs.tokenizer, machine=machine, info=prepared.info, measured=measures,
-            evaluate=lambda model: prepared.evaluate(model, machine.device), signatures=prepared.signatures,
-            listener=listener, data_fingerprint=prepared.fingerprint,
-            build=build, preparation=preparation, shown=prepared.shown,
+            TrainingRun(request, config.model_copy(update={"model": prepared.model}), folder, machine, listener),
+            PreparedTraining(
+                prepared.objective, inputs.tokenizer, build, preparation, info=prepared.info,
+                evaluate=lambda model: prepared.evaluate(model, machine.device), measured=measures,
+                signatures=prepared.signatures, fingerprint=prepared.fingerprint, shown=prepared.shown,
+            ),
         )  # fmt: skip
-    return run, outcome
+    return folder, outcome
 
 
 def without_model(preset: str) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def show(request: Request, count: int, listener: Listener) -> Iterator[dict[str,
     config, weights = configured(request)
     run = request.out or Path("runs")
     with _inputs(request, config, weights, run, listener) as inputs:
-        yield from rendered(_prepared(inputs).task, inputs.tokenizer, count, config.training.seed)
+        yield from rendered(_prepared(inputs).objective, inputs.tokenizer, count, config.training.seed)
 
 
 def configured(request: Request) -> tuple[RunConfig, dict[str, float]]:

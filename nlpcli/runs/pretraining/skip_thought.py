@@ -47,6 +47,7 @@ def check(config: RunConfig, weights: Mapping[str, float]) -> None:
 def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
     """An encoder of sentences with a decoder for each neighbor; samples are sentences and the nearest other ones."""
     from nlpcli.layers.vocabulary_loss import LossSettings
+    from nlpcli.objectives.batching import Batching
     from nlpcli.objectives.skip_thought import SkipThought
 
     config, tokenizer = inputs.config, inputs.tokenizer
@@ -55,10 +56,8 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         train,
         dev,
         tokenizer,
-        context=config.data.context,
-        batch_tokens=config.training.batch_tokens,
+        batching=Batching.of(config),
         loss_settings=LossSettings.of(config.training),
-        seed=config.training.seed,
     )
     shown = Shown(config.training.samples)
 
@@ -74,7 +73,7 @@ def prepare(inputs: ObjectiveInputs) -> PreparedObjective:
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=config.model.model_copy(update={"neighbor_decoders": True}),
         info={"task": "encoder", "context": config.data.context},
         evaluate=evaluate,

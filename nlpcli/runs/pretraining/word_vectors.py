@@ -122,7 +122,7 @@ def _prepared(
         return metrics
 
     return PreparedObjective(
-        task=task,
+        objective=task,
         model=model,
         info={"task": "encoder", **info},
         evaluate=evaluate,

@@ -14,8 +14,10 @@ from nlpcli.config.task_settings import ExamplesConfig
 from nlpcli.data.columns import squashed
 from nlpcli.data.suites import SUITES, FoundTask, SuiteTask, read_suite
 from nlpcli.errors import NlpcliError, unknown
+from nlpcli.runs.resolve_settings import resolve
+from nlpcli.runs.run_folder import CONFIG, has_checkpoint
 from nlpcli.runs.suites.suite_scores import MEAN, SuiteScores, check_model
-from nlpcli.runs.training_run import CONFIG, Listener, Request, has_checkpoint, resolve
+from nlpcli.runs.training_request import Listener, Request
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Example

@@ -13,7 +13,7 @@ from nlpcli.commands.compare.results_files import page, write_report
 from nlpcli.commands.compare.results_picture import picture
 from nlpcli.commands.compare.results_table import as_csv, heading, markdown, matrices, table, text_lines
 from nlpcli.errors import NlpcliError
-from nlpcli.runs.training_run import MEASURED
+from nlpcli.runs.text_metrics import MEASURED
 
 
 def row(name: str, settings: dict, group: str = "", labels: dict | None = None, **numbers) -> Row:

@@ -128,3 +128,19 @@ def test_settings_that_have_no_effect_are_refused(made, tmp_path):
     ):
         with pytest.raises(NlpcliError, match=said):
             inspect(str(path), **settings)
+
+
+@pytest.mark.parametrize(("context", "found"), [(511, ["window:8"]), (512, [])])
+def test_attention_that_pays_for_longer_texts_only_is_told(context, found, tmp_path):
+    config = ModelConfig.model_validate({**SHAPE, "attention": ["window:8", "full"], "max_length": 512})
+    tokenizer = train_tokenizer("byte-bpe", ["the quick brown fox jumps"] * 5, vocab_size=270)
+    model = build_model(config, tokenizer.vocab_size)
+    info = {**INFO, "context": context}
+    save_model(tmp_path / "own", weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)
+    facts = inspect(str(tmp_path / "own")).as_dict()
+    assert facts["attention"] == [
+        {"entry": "window:8", "full": False, "faster_from": 512},
+        {"entry": "full", "full": True, "faster_from": None},
+    ]
+    told = [finding["text"] for finding in facts["findings"] if finding["name"] == "attention_slower_than_full"]
+    assert [text.split("'")[1] for text in told] == found

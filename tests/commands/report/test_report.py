@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -71,6 +72,17 @@ def test_the_numbers_of_a_report_are_those_of_the_files(make_run):
     assert [line["kind"] for line in panels["loss (nats)"]] == ["train", "dev"]
     loss = next(score["value"] for score in run["scores"] if score["metric"] == "loss")
     assert loss == pytest.approx(lines[-1]["loss"])
+
+
+def test_what_a_head_penalty_logs_is_drawn(make_run):
+    folder = make_run("penalty")
+    file = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    logged = [line | {"head_cosine": 1 / line["step"]} if line["kind"] == "train" else line for line in lines]
+    file.write_text("".join(json.dumps(line) + "\n" for line in logged))
+    panels = {panel["title"]: panel["lines"] for panel in as_dict(report_of(folder))["curves"]}
+    [line] = panels["cosine of two heads' weights"]
+    assert line["y"] == [1 / step for step in line["x"]]
 
 
 @pytest.mark.parametrize("x", ["tokens", "minutes", "flops"])
@@ -356,3 +368,13 @@ def test_the_keys_of_a_report_are_in_snake_case(make_run):
     found = as_dict(report_of(make_run("a"), make_run("b", settings={"lr": 0.001})))
     for part in (found, *found["runs"], *(run["cost"] for run in found["runs"])):
         assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in part), list(part)
+
+
+@pytest.mark.parametrize("damage", [{"seconds": "soon"}, {"tokens_per_second": [1]}, {"epoch": {}}, {"loss": "x"}])
+def test_a_log_with_values_of_wrong_types_is_one_sentence(make_run, damage):
+    run = make_run("a")
+    log = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({**line, **(damage if n % 2 else {})}) + "\n" for n, line in enumerate(lines)))
+    with contextlib.suppress(NlpcliError):
+        report_of(run)

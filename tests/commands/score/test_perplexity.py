@@ -75,6 +75,16 @@ def test_every_token_but_the_first_is_predicted_once(write, text, tokenizer, con
     assert f"|window:{context or 16}|stride:{stride or context or 16}|tok:chars-" in found["perplexity"].signature
 
 
+@pytest.mark.parametrize(("context", "stride"), [(None, None), (16, 5)])
+def test_a_text_begins_with_what_every_text_of_the_model_begins_with(write, text, tokenizer, context, stride):
+    path = write(info={"text_start": [2, 1]})
+    model, [ids] = load_model(path).model, tokenizer.encode([TEXT])
+    expected = token_nats(model, [2, 1, *ids], context or 16, stride or context or 16)
+    scores = scores_of(path, text, context=context, stride=stride)
+    assert scores["loss"].value == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert len(expected) == len(ids) + 1  # the second of the two is predicted as well
+
+
 def test_lines_as_documents_end_where_the_model_learnt_that_they_do(write, text, tokenizer):
     path = write(info={"document_end": True})
     found = scores_of(path, text, documents="lines")

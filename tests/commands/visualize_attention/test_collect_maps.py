@@ -50,6 +50,13 @@ def test_an_encoder_shows_its_text_between_the_tokens_of_its_layout(write_model,
     check_weights(found)
 
 
+@pytest.mark.parametrize("attention", ["linformer:4", "softmax"])
+def test_weights_that_may_be_negative_have_a_scale_of_two_signs(write_model, see, attention):
+    found = see(write_model("encoder", kind="encoder", attention=[attention]), "the dog sleeps")
+    [site] = found.sites
+    assert site.signed == (attention != "softmax") == any((layer < 0).any() for layer in site.weights)
+
+
 def test_two_texts_are_two_groups_and_their_words_are_counted_on(write_model, see):
     path = write_model("encoder", kind="encoder", segments=2)
     found = see(path, Given("a dog", "the house"))

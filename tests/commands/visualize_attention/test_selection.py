@@ -65,12 +65,17 @@ def test_the_matrix_shown_is_the_mean_of_its_heads():
 
 
 def test_gradients_are_shown_as_the_mean_of_all_layers():
-    attention = Attention((site("encoder", signed=True),))
+    attention = Attention((site("encoder", signed=True),), notes={"gradient of": "the logit"})
     [one] = shown(attention, Showing(), few=True).sites
     assert (one.layers, one.heads, one.signed) == (("mean",), ("mean",), True)
     assert np.allclose(one.weights[0][0], np.mean(attention.sites[0].weights, axis=(0, 1)))
     with pytest.raises(NlpcliError, match="rollout needs"):
         shown(attention, Showing(rollout=True), few=True)
+
+
+def test_weights_that_may_be_negative_are_shown_of_the_last_layer_as_others_are():
+    [one] = shown(Attention((site("encoder", signed=True),)), Showing(), few=True).sites
+    assert (one.layers, one.heads) == ((4,), ("mean",))
 
 
 def test_what_is_shown_is_told():

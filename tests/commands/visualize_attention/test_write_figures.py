@@ -60,7 +60,6 @@ def test_relative_positions_are_the_buckets_that_t5_adds_its_biases_by(causal):
         (lambda: pattern_attention("full", 0), "length 0"),
         (lambda: pattern_attention("full", 10**9), "length 1000000000"),
         (lambda: position_matrix("sinusodal", 8), "unknown positions 'sinusodal'"),
-        (lambda: position_matrix("learned", 8), "weights of a model"),
         (lambda: position_matrix("rotary", 8, 7), "even d_model"),
         (lambda: position_matrix("sinusoidal", 8, 0), "d-model 0"),
         (lambda: position_matrix("sinusoidal", 0), "length 0"),
@@ -79,3 +78,17 @@ def test_every_kind_of_positions_can_be_drawn(kind):
     matrix = position_matrix(kind, 6, 8)
     assert matrix.values.shape[0] == 6 and np.isfinite(matrix.values).all()
     assert matrix.low <= matrix.values.min() and matrix.values.max() <= matrix.high
+
+
+def test_transformer_xl_is_drawn_by_the_sines_and_cosines_of_distances():
+    matrix = position_matrix("transformer-xl", 30, 16)
+    rates = 10000.0 ** (-np.arange(0, 16, 2) / 16)
+    angles = np.arange(30)[:, None] * rates
+    assert np.allclose(matrix.values, np.concatenate((np.sin(angles), np.cos(angles)), axis=1), atol=1e-6)
+    assert (matrix.rows, matrix.columns) == ("distance", "dimension")
+
+
+def test_alibi_is_drawn_by_the_slope_of_the_first_of_eight_heads():
+    matrix = position_matrix("alibi", 5)
+    assert matrix.values[4].tolist() == [-2, -1.5, -1, -0.5, 0] and matrix.values[0, 2] == -1
+    assert not matrix.signed and position_matrix("sinusoidal", 5).signed  # white means 0 where both signs occur

@@ -14,7 +14,7 @@ from nlpcli.config.model_settings import DEFAULT, FAMILIES
 from nlpcli.evaluation import Resampling
 from nlpcli.runs.finetuning.finetune import finetune
 from nlpcli.runs.pretraining.pretrain import pretrain
-from nlpcli.runs.training_run import Request
+from nlpcli.runs.training_request import Request
 
 MODEL = {"d_model": 16, "heads": 2, "d_ff": 32, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
 TRAINING = {"max_steps": 4, "evaluate_every": 2, "precision": "float32", "device": "cpu", "threads": 1, "samples": 3}

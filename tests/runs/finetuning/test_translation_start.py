@@ -20,7 +20,7 @@ from nlpcli.models.build import build_model
 from nlpcli.models.model_folder import DESCRIPTION, load_model, read_info
 from nlpcli.runs.finetuning.finetune import defaults, finetune
 from nlpcli.runs.open_model import open_model
-from nlpcli.runs.training_run import Request
+from nlpcli.runs.training_request import Request
 from nlpcli.runs.translation import Search, Translating, translate
 from nlpcli.text import Tokenizer, train_tokenizer
 from nlpcli.text.marian_tokenizer import MarianModel

@@ -18,7 +18,8 @@ from nlpcli.errors import NlpcliError
 from nlpcli.models.model_folder import load_model
 from nlpcli.runs.pretraining import OBJECTIVES, default_preset, parse, spec_of
 from nlpcli.runs.pretraining import pretrain as recipe
-from nlpcli.runs.training_run import Request, check_same_task
+from nlpcli.runs.resolve_settings import check_same_task
+from nlpcli.runs.training_request import Request
 
 TINY = {
     "model": {"d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "max_length": 64},
@@ -251,6 +252,15 @@ def test_settings_that_mean_nothing_to_the_objective_are_said(name, overrides, u
     config, weights = recipe.configured(asked)
     recipe.tell_unread(config, weights, listener)
     assert listener.notes == ([f"these settings have no effect on this run: {unread}"] if unread else [])
+
+
+@pytest.mark.parametrize(("warmup", "minutes", "warned"), [(5000, 0.01, True), (1, 10, False), (5000, None, False)])
+def test_a_run_whose_time_is_up_within_the_warm_up_says_so(warmup, minutes, warned, text, tmp_path):
+    limits = (f"training.warmup_steps={warmup}", f"training.max_minutes={'null' if minutes is None else minutes}")
+    listener = Quiet()
+    recipe.pretrain(request("clm", text, tmp_path / "run", max_steps=2, overrides=limits), listener)
+    told = [note for note in listener.notes if "before the learning rate reached its peak" in note]
+    assert [note.startswith("warning: training ended at step ") for note in told] == [True] * warned
 
 
 def test_no_preset_of_an_objective_has_settings_that_mean_nothing_to_it():

@@ -9,7 +9,7 @@ from nlpcli.errors import NlpcliError
 from nlpcli.runs.pretraining import default_preset, parse
 from nlpcli.runs.pretraining import pretrain as recipe
 from nlpcli.runs.pretraining.denoising import noise_of
-from nlpcli.runs.training_run import Request
+from nlpcli.runs.training_request import Request
 
 
 def configured(objective, preset, *overrides, **more):

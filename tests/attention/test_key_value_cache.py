@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlpcli.attention import states
+from nlpcli.attention import key_value_cache
+from nlpcli.attention.key_value_cache import KeyValue, KeyValueCache
 from nlpcli.attention.pattern_base import Horizon
-from nlpcli.attention.states import KeyValue, KeyValueCache
 
 
 @pytest.fixture(autouse=True)
 def short_texts_are_written_in_place(monkeypatch):
-    monkeypatch.setattr(states, "_SHORT", 3)
+    monkeypatch.setattr(key_value_cache, "_SHORT", 3)
 
 
 def pair(length, rows=2):

@@ -9,13 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nlpcli.attention import tiled_attention as executors
 from nlpcli.attention import tiles as tiles_module
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.pattern_parser import parse
 from nlpcli.attention.patterns import Full
 from nlpcli.attention.position_bias import PassBias
 from nlpcli.attention.softmax import SoftmaxAttention, softmax_attention
-from nlpcli.attention.tiles import make_tiling, tiled_attention, tiling
+from nlpcli.attention.tiled_attention import tiled_attention
+from nlpcli.attention.tiles import make_tiling, tiling, tiling_by_remainder
 from nlpcli.layers.positions import RelativeBias
 
 TEXTS = [
@@ -52,7 +54,7 @@ def small_blocks(monkeypatch):
 
 def use(executor, monkeypatch):
     if executor == "public":
-        monkeypatch.setattr(tiles_module, "_FLASH", None)
+        monkeypatch.setattr(executors, "_FLASH", None)
 
 
 def tensors(n, m, *, rows=2, d_value=6, seed=0, kind=torch.float64):
@@ -91,6 +93,46 @@ def test_tiles_give_what_the_matrix_gives_in_value_and_gradient(executor, data, 
         found = tiled_attention(*leaves, make_tiling(pattern, n, m), mask)
         wanted = softmax_attention(*leaves, attention_mask=mask.dense(n, m))
         assert_same(value_and_gradients(found, leaves), value_and_gradients(wanted, leaves))
+
+
+STRIDED = ["strided:3", "causal & strided:4", "window:3+strided:4", "causal & (window:4+strided:4)",
+           "causal & (window:2+strided:3+global:2)", "strided:1", "strided:40+window:2", "dilated:3:4",
+           "causal & dilated:2:3", "dilated:2:5+global:1", "causal & (dilated:3:2+window:3)"]  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(data=st.data(), text=st.sampled_from(STRIDED), n=st.integers(1, 50), seed=st.integers(0, 99))
+def test_two_parts_of_a_softmax_give_what_the_matrix_gives(data, text, n, seed):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tiles_module, "_BLOCK", 4)
+        patched.setattr(tiles_module, "_CLASS", 0)
+        pattern, generator = parse(text), torch.Generator().manual_seed(seed)
+        keys = documents = None
+        if data.draw(st.booleans()):
+            keys = torch.arange(n) < torch.randint(1, n + 1, (2, 1), generator=generator)
+        if data.draw(st.booleans()):
+            documents = torch.randint(0, 2, (2, n), generator=generator).cumsum(1)
+        mask = AttentionMask(pattern, keys=keys, documents=documents)
+        leaves = tensors(n, n, seed=seed)
+        found = tiled_attention(*leaves, tiling_by_remainder(pattern, n), mask)
+        wanted = softmax_attention(*leaves, attention_mask=mask.dense(n, n))
+        assert_same(value_and_gradients(found, leaves), value_and_gradients(wanted, leaves))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_rows_that_see_nothing_in_one_part_or_both(kind, monkeypatch):
+    monkeypatch.setattr(tiles_module, "_CLASS", 0)
+    leaves = tensors(64, 64, kind=kind)
+    pattern = parse("causal & (window:2+strided:4)")
+    mask = AttentionMask(pattern, documents=torch.arange(64).expand(2, -1) // 3)
+    context = tiled_attention(*leaves, tiling_by_remainder(pattern, 64), mask)
+    wanted = softmax_attention(*leaves, attention_mask=mask.dense(64, 64))
+    assert torch.allclose(context.float(), wanted.float(), atol=1e-5 if kind == torch.float32 else 0.05)
+    hidden = AttentionMask(pattern, keys=torch.zeros(2, 64, dtype=torch.bool))
+    nothing = tiled_attention(*leaves, tiling_by_remainder(pattern, 64), hidden)
+    assert not nothing.any()
+    for gradient in torch.autograd.grad(nothing.float().square().sum() + context.float().square().sum(), leaves):
+        assert bool(gradient.isfinite().all())
 
 
 @given(text=st.sampled_from(TEXTS), m=st.integers(1, 60), data=st.data())
@@ -156,7 +198,7 @@ def test_tiles_are_taken_where_a_text_is_long_and_its_pattern_narrow(text, n, ti
     assert (tiling(parse(text), n, n) is not None) == tiled
 
 
-@pytest.mark.parametrize("text", ["causal & window:16", "window:16+global:3"])
+@pytest.mark.parametrize("text", ["causal & window:16", "window:16+global:3", "causal & (window:8+strided:12)"])
 def test_the_core_takes_tiles_for_long_texts_and_says_the_same(text, monkeypatch):
     leaves = tensors(400, 400, kind=torch.float32)
     mask = AttentionMask(parse(text), keys=torch.arange(400) < torch.tensor([400, 333])[:, None])

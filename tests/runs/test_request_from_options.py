@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlpcli.runs.training_requests import finetuning_request
+from nlpcli.runs.request_from_options import finetuning_request
 
 
 def test_a_file_that_names_a_task_and_no_data_takes_the_sample_of_the_task(tmp_path):

@@ -16,7 +16,8 @@ from nlpcli.config.loading import apply_overrides
 from nlpcli.config.multi_task import MIXTURE_TASK
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
-from nlpcli.runs.training_run import LIMITS, Request
+from nlpcli.runs.resolve_settings import LIMITS
+from nlpcli.runs.training_request import Request
 from nlpcli.tasks import TASKS
 
 Say = Callable[[str], None]

@@ -1,0 +1,111 @@
+"""The packed decoder beside the model that it was made of: the same logits, and the same texts in every search."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nlpcli.decoding.beam import BeamSettings, beam_search
+from nlpcli.decoding.greedy import greedy_search
+from nlpcli.decoding.stop_conditions import StopConditions
+from nlpcli.models.build import build_model
+from nlpcli.models.packed_decoder import PackedDecoder, packed
+
+SIZES = {"d_model": 16, "heads": 2, "d_ff": 24, "encoder_layers": 2, "decoder_layers": 3, "max_length": 80}
+VOCABULARY = 29
+FITTING = [
+    {},
+    {"norm_position": "pre"},
+    {"norm": "rmsnorm", "norm_position": "pre", "activation": "swiglu"},
+    {"attention_bias": True, "activation": "gelu", "output_bias": True, "tie": "none"},
+    {"positions": "learned", "position_offset": 2, "embedding_norm": True, "attention_bias": True},
+    {"positions": "none", "score": "dot", "scale_output": True, "norm_position": "pre"},
+    {"norm_position": "pre", "first_norm": False, "norm_bias": False, "feed_forward_bias": False},
+]
+OTHERS = [
+    {"positions": "rotary"},
+    {"positions": "relative"},
+    {"positions": "alibi"},
+    {"attention": ["window:4"]},
+    {"attention": ["full", "linear"]},
+    {"kv_heads": 1},
+    {"qk_norm": True},
+    {"d_key": 4},
+    {"score": "additive"},
+    {"head_aggregation": "concat"},
+]
+
+
+def made(kind, changes):
+    torch.manual_seed(3)
+    model = build_model({**SIZES, "kind": kind, **changes}, VOCABULARY).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # norms and biases, too
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def source():
+    ids = torch.randint(VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] * 5 + [False]])
+    return ids, mask
+
+
+def started(model, kind):
+    return model.init_state(3) if kind == "decoder" else model.init_state(model.encode(*source()))
+
+
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
+@pytest.mark.parametrize("changes", FITTING, ids=str)
+@torch.inference_mode()
+def test_logits_are_the_model_s_after_prefixes_single_tokens_and_other_rows(kind, changes):
+    model = made(kind, changes)
+    fast = packed(model)
+    assert isinstance(fast, PackedDecoder)
+    states = [started(model, kind), started(fast, kind)]
+    draw = torch.Generator().manual_seed(2)
+    index, width = torch.tensor([0, 0, 1, 1, 2, 2]), 2
+    for n in (3, 1, 1, 4, *[1] * 40):  # beyond the room that a cache has at first
+        tokens = torch.randint(VOCABULARY, (len(index) if n == 1 and width == 1 else 3, n), generator=draw)
+        if len(tokens) == 3 and width == 1:
+            tokens = tokens.repeat_interleave(2, dim=0)
+        found = []
+        for place, one in enumerate((model, fast)):
+            logits, states[place] = one.step(tokens, states[place])
+            found.append(logits)
+        assert torch.allclose(*found, atol=1e-5)
+        if width == 2:
+            states = [one.reorder(state, index, 2) for one, state in zip((model, fast), states, strict=True)]
+            index, width = torch.tensor([1, 0, 3, 2, 5, 4]), 1
+
+
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
+@pytest.mark.parametrize("changes", FITTING[:3], ids=str)
+def test_every_search_finds_the_same_texts(kind, changes):
+    model = made(kind, changes)
+    fast, prefixes = packed(model), [[2], [2, 7], [2]]
+    settings = BeamSettings(beam_size=4, n_best=2)
+    pairs = []
+    for one in (model, fast):
+        with torch.inference_mode():
+            greedy = greedy_search(one, started(one, kind), prefixes, StopConditions(eos=3, max_length=[20, 9, 14]))
+            beams = beam_search(one, started(one, kind), prefixes, eos=3, max_length=20, settings=settings)
+        pairs.append([[(h.ids, round(h.logprob, 3)) for h in found] for found in (*greedy, *beams)])
+    assert pairs[0] == pairs[1]
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
+def test_a_model_with_something_else_is_decoded_as_it_is(changes):
+    model = made("decoder", changes)
+    assert packed(model) is model
+
+
+def test_states_of_one_decoder_do_not_disturb_each_other():
+    model = made("decoder", {})
+    fast = packed(model)
+    first, second = fast.init_state(1), fast.init_state(1)
+    alone, _ = fast.step(torch.tensor([[4, 5, 6]]), fast.init_state(1))
+    _, first = fast.step(torch.tensor([[4, 5]]), first)
+    _, second = fast.step(torch.tensor([[9, 9]]), second)
+    logits, _ = fast.step(torch.tensor([[6]]), first)
+    assert torch.allclose(logits, alone, atol=1e-5)
