@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.attention.core import DecodingState, ScoreBias
 from nlpcli.attention.hooks import recorded_parts
@@ -20,6 +20,7 @@ from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.multi_head import AttentionSettings, MultiHeadAttention, split_heads
 from nlpcli.attention.patterns import Full, Global, Window
+from nlpcli.layers.linear import Linear
 from nlpcli.layers.positions import Rotary
 
 
@@ -52,9 +53,9 @@ class LongformerAttention(MultiHeadAttention):
         pattern = Window(window // 2 + 1) | Global(global_tokens)
         super().__init__(d_model, settings, rotary=rotary, pattern=pattern)
         self.global_tokens = global_tokens
-        self.global_query = nn.Linear(d_model, self.heads * self.d_key, bias=settings.bias)
-        self.global_key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=settings.bias)
-        self.global_value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=settings.bias)
+        self.global_query = Linear(d_model, self.heads * self.d_key, bias=settings.bias)
+        self.global_key = Linear(d_model, self.kv_heads * self.d_key, bias=settings.bias)
+        self.global_value = Linear(d_model, self.kv_heads * self.d_value, bias=settings.bias)
 
     @torch.no_grad()
     def begin_as_local(self) -> None:

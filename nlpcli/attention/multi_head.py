@@ -17,6 +17,7 @@ from nlpcli.attention.patterns import Full
 from nlpcli.attention.scored import ScoredAttention
 from nlpcli.attention.scores import SCORES, Score
 from nlpcli.attention.softmax import SoftmaxAttention
+from nlpcli.layers.linear import Linear
 from nlpcli.layers.norms import RMSNorm
 from nlpcli.layers.positions import Rotary, RotaryPositions
 
@@ -79,13 +80,13 @@ class MultiHeadAttention(nn.Module):
         self.d_key = settings.d_key or d_model // settings.heads
         whole = settings.aggregation == "mean"
         self.d_value = settings.d_value or (d_model if whole else d_model // settings.heads)
-        self.query = nn.Linear(d_model, self.heads * self.d_key, bias=bias) if own_queries else None
-        self.key = nn.Linear(d_model, self.kv_heads * self.d_key, bias=bias) if own_queries and own_keys else None
-        self.gates = nn.Linear(d_model, self.kv_heads * gates, bias=bias) if gates else None
-        self.value = nn.Linear(d_model, self.kv_heads * self.d_value, bias=bias)
+        self.query = Linear(d_model, self.heads * self.d_key, bias=bias) if own_queries else None
+        self.key = Linear(d_model, self.kv_heads * self.d_key, bias=bias) if own_queries and own_keys else None
+        self.gates = Linear(d_model, self.kv_heads * gates, bias=bias) if gates else None
+        self.value = Linear(d_model, self.kv_heads * self.d_value, bias=bias)
         self.output: nn.Linear | None = None
         if settings.aggregation == "projection":
-            self.output = nn.Linear(self.heads * self.d_value, d_model, bias=bias)
+            self.output = Linear(self.heads * self.d_value, d_model, bias=bias)
         self.averages = whole
         turning = Rotary() if rotary is True else rotary
         self.rotary = RotaryPositions(self.d_key, turning) if turning and self.query is not None else None

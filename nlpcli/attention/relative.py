@@ -19,6 +19,7 @@ from nlpcli.attention.key_value_cache import KeyValue
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.attention.softmax import softmax_attention, softmax_weights
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.linear import Linear
 from nlpcli.layers.positions import SinusoidalPositions
 
 
@@ -81,11 +82,11 @@ class RelativeAttention(nn.Module):
         self.heads = heads
         self.d_key = d_key or d_model // heads
         width = heads * self.d_key
-        self.query = nn.Linear(d_model, width, bias=False)
-        self.key = nn.Linear(d_model, width, bias=False)
-        self.value = nn.Linear(d_model, width, bias=False)
-        self.position = nn.Linear(d_model, width, bias=False)
-        self.output = nn.Linear(width, d_model, bias=False)
+        self.query = Linear(d_model, width, bias=False)
+        self.key = Linear(d_model, width, bias=False)
+        self.value = Linear(d_model, width, bias=False)
+        self.position = Linear(d_model, width, bias=False)
+        self.output = Linear(width, d_model, bias=False)
         self.content_bias = _random(heads, self.d_key)
         self.position_bias = _random(heads, self.d_key)
         self.segment_bias = _random(heads, self.d_key) if segments else None

@@ -92,6 +92,7 @@ class _RollOut:
         room_for_end = conditions.room_for_end and bool(ends)
         self.eos = ends[0] if ends else None
         self.ends_of_text = torch.tensor(ends, dtype=torch.long, device=device)
+        self._end_ids = frozenset(ends)
         self.prefixes = Prefixes.of(prefixes, device)
         limits = length_limits(
             max_length,
@@ -102,6 +103,7 @@ class _RollOut:
         self.ends = torch.tensor(
             [n + limit for n, limit in zip(self.prefixes.lengths, limits, strict=True)], device=device
         )
+        self._nearest_end = min(self.ends.tolist(), default=0)  # the length at which some text may reach its limit
         self.only_end = torch.tensor(end_steps(max_length, limits, room_for_end), device=device)
         self.done: list[Hypothesis | None] = [None] * len(prefixes)
         self.rows = torch.arange(len(prefixes), device=device)  # places of the rows that are still written
@@ -122,6 +124,14 @@ class _RollOut:
         position = self.history.shape[1]
         tokens, logprobs = self._choose(logits, choose, position)
         forced = self.prefixes.at(position, self.rows)
+        if forced is None and stop is None and position + 1 < self._nearest_end:
+            ids = tokens.tolist()
+            if self._end_ids.isdisjoint(ids):  # most steps, at the cost of few calls
+                self._append(tokens, logprobs)
+                if watch is not None:
+                    for row, token in zip(self.rows.tolist(), ids, strict=True):
+                        watch(row, token)
+                return
         if forced is not None:
             free = forced < 0
             tokens, logprobs = torch.where(free, tokens, forced), torch.where(free, logprobs, 0.0)
@@ -129,11 +139,7 @@ class _RollOut:
         if forced is not None:
             ended &= free
         too_many = (self.ends[self.rows] <= position) & ~ended  # where nothing but the end had room
-        self.logprobs = self.logprobs + logprobs.masked_fill(too_many, 0.0)
-        self._written.append(tokens)
-        if self.seen is not None:
-            self.seen.scatter_(1, tokens[:, None], True)
-        self.unread = tokens[:, None]
+        self._append(tokens, logprobs.masked_fill(too_many, 0.0))
         if watch is not None:
             written = (~(ended | too_many) if forced is None else ~(ended | too_many) & free).tolist()
             for row, token, new in zip(self.rows.tolist(), tokens.tolist(), written, strict=True):
@@ -144,6 +150,14 @@ class _RollOut:
             leaving |= self._stopped(stop)
         if bool(leaving.any()):
             self._leave(leaving, ended, ended | too_many)
+
+    def _append(self, tokens: Tensor, logprobs: Tensor) -> None:
+        """One more token (rows,) behind each text, and its log-probability."""
+        self.logprobs = self.logprobs + logprobs
+        self._written.append(tokens)
+        if self.seen is not None:
+            self.seen.scatter_(1, tokens[:, None], True)
+        self.unread = tokens[:, None]
 
     def _logits(self) -> Tensor:
         renewal = self.renewal
@@ -191,4 +205,5 @@ class _RollOut:
         if self.seen is not None:
             self.seen = self.seen[stay]
         if len(stay):
+            self._nearest_end = int(self.ends[self.rows].min())
             self.state = self.model.reorder(self.state, stay)

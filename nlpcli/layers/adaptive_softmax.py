@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.linear import linear
 from nlpcli.layers.vocabulary_loss import vocabulary_loss, vocabulary_nll
 
 
@@ -69,10 +69,10 @@ class AdaptiveSoftmax(nn.Module):
     def log_probabilities(self, hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """(…, d_model) -> (…, vocab)"""
         first = self.borders[1]
-        head = F.linear(hidden, *self._head(weight, bias)).log_softmax(-1)
+        head = linear(hidden, *self._head(weight, bias)).log_softmax(-1)
         parts = [head[..., :first]]
         for i, (begin, end) in enumerate(pairwise(self.borders[1:])):
-            inside = F.linear(hidden, weight[begin:end], None if bias is None else bias[begin:end]).log_softmax(-1)
+            inside = linear(hidden, weight[begin:end], None if bias is None else bias[begin:end]).log_softmax(-1)
             parts.append(head[..., first + i, None] + inside)
         return torch.cat(parts, dim=-1)
 

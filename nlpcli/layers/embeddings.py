@@ -7,6 +7,7 @@ import math
 from torch import Tensor, nn
 
 from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.linear import Linear
 from nlpcli.layers.positions import LearnedPositions, SinusoidalPositions
 
 
@@ -37,7 +38,7 @@ class Embedding(nn.Module):
         self.segments = nn.Embedding(segments, width) if segments else None
         self.norm = norm
         self.dropout = Dropout(dropout)
-        self.projection = nn.Linear(width, project) if project else None
+        self.projection = Linear(width, project) if project else None
 
     def forward(self, ids: Tensor, start: int = 0, segments: Tensor | None = None) -> Tensor:
         """ids and segments (batch, length); None: all of segment 0."""

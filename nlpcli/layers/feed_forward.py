@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nlpcli.errors import unknown
 from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.linear import Linear
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -41,9 +42,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation_function(activation)
-        self.inner = nn.Linear(d_model, d_ff, bias=bias)
-        self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in _GATED else None
-        self.outer = nn.Linear(d_ff, d_model, bias=bias)
+        self.inner = Linear(d_model, d_ff, bias=bias)
+        self.gate = Linear(d_model, d_ff, bias=bias) if activation in _GATED else None
+        self.outer = Linear(d_ff, d_model, bias=bias)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlpcli.errors import NlpcliError
 from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.linear import Linear, linear
 from nlpcli.layers.naming import fitting
 
 _OF_GLOBAL_TOKENS = ("global_query", "global_key", "global_value")  # Longformer's
@@ -26,16 +26,16 @@ _NAMED = {
 }
 
 
-class LoraLinear(nn.Linear):
-    """A linear layer with an adapter; it has the weight and the bias of `linear` under their names, frozen.
+class LoraLinear(Linear):
+    """A linear layer with an adapter; it has the weight and the bias of `module` under their names, frozen.
 
     rank: r; alpha: α; dropout: on what the adapter reads. A begins uniform between ±1/√in, as in the authors' code.
     """
 
-    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, dropout: float = 0.0) -> None:
+    def __init__(self, module: nn.Linear, *, rank: int, alpha: float, dropout: float = 0.0) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self.in_features, self.out_features = module.in_features, module.out_features
+        self.weight, self.bias = module.weight, module.bias
         for parameter in (self.weight, self.bias):
             if parameter is not None:
                 parameter.requires_grad_(False)
@@ -47,8 +47,8 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) -> (…, out)"""
-        low = F.linear(self.dropout(x), self.lora_a)  # (…, rank)
-        return F.linear(x, self.weight, self.bias) + F.linear(low, self.lora_b) * self.scale
+        low = linear(self.dropout(x), self.lora_a)  # (…, rank)
+        return linear(x, self.weight, self.bias) + linear(low, self.lora_b) * self.scale
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.lora_a.size(0)}, scale={self.scale:g}"

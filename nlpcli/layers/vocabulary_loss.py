@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nlpcli.config.schema import TrainingConfig
+from nlpcli.layers.linear import linear, product
 
 _CHUNK_NUMBERS = 1 << 20  # logits alive at a time on a CPU: 4 MB, about a core's share of the cache
 _CHUNK_NUMBERS_GPU = 1 << 27
@@ -84,7 +85,7 @@ def vocabulary_nll(hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tens
     rows = _rows(hidden.size(0), weight.size(0), on_gpu=hidden.is_cuda)
     exact = torch.promote_types(hidden.dtype, torch.float32)
     parts = [
-        F.cross_entropy(F.linear(part, weight, bias).to(exact), goal, reduction="none")
+        F.cross_entropy(linear(part, weight, bias).to(exact), goal, reduction="none")
         for part, goal in zip(hidden.split(rows), target.split(rows), strict=True)
     ]
     return torch.cat(parts)
@@ -123,7 +124,7 @@ class _Gradients:
             self.bias += slope.sum(dim=0)
         slope = slope.to(part.dtype)
         if self.hidden is not None:
-            self.hidden[rows] = slope @ w
+            self.hidden[rows] = product(slope, w.t())
         if self.weight is not None:
             if self.weight.dtype == slope.dtype:
                 self.weight.addmm_(slope.t(), part)
@@ -145,7 +146,7 @@ def _in_chunks(
     for start in range(0, count, rows):
         part = x[start : start + rows]
         goal = target[start : start + rows, None]
-        logits = (part @ w.t()).to(exact)
+        logits = product(part, w).to(exact)
         if bias is not None:
             logits += bias
         chosen = logits.gather(1, goal).squeeze(1)

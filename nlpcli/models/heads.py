@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.feed_forward import activation_function
+from nlpcli.layers.linear import Linear
 from nlpcli.layers.norms import make_norm
 from nlpcli.models.padded_batch import Rows
 
@@ -24,7 +25,7 @@ class MaskedHead(nn.Module):
         self, width: int, norm: nn.Module, *, out: int | None = None, activation: str = "gelu", bias: bool = True
     ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, out or width, bias=bias)
+        self.dense = Linear(width, out or width, bias=bias)
         self.activation = activation_function(activation)
         self.norm = norm
 
@@ -37,7 +38,7 @@ class Pooler(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.dense(states[:, 0]).tanh()
@@ -75,10 +76,10 @@ class TextHead(nn.Module):
         super().__init__()
         self.pooling = pooling
         self.prediction = prediction_layer(width, **prediction) if prediction else None
-        self.dense = nn.Linear(width, width) if dense else None
+        self.dense = Linear(width, width) if dense else None
         self.activation = torch.tanh if activation == "tanh" else activation_function(activation)
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(width, outputs)
+        self.output = Linear(width, outputs)
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = pooled(states, rows, self.pooling)
@@ -113,7 +114,7 @@ class TokenHead(nn.Module):
         if recurrent:
             self.recurrent = nn.LSTM(width, recurrent, num_layers=2, batch_first=True, bidirectional=True)
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(2 * recurrent if recurrent else width, outputs)
+        self.output = Linear(2 * recurrent if recurrent else width, outputs)
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = self.dropout(states if self.prediction is None else self.prediction(states))
@@ -141,7 +142,7 @@ class VectorHead(nn.Module):
         self.pooling = pooling
         self.normalize = normalize
         self.product = product
-        self.classes = nn.Linear((3 + product) * width, classes) if classes else None
+        self.classes = Linear((3 + product) * width, classes) if classes else None
 
     def forward(self, states: Tensor, rows: Rows) -> Tensor:
         x = pooled(states, rows, self.pooling)

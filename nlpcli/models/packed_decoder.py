@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Causal
 from nlpcli.attention.softmax import SoftmaxAttention
+from nlpcli.layers.linear import FrozenLinear, FrozenVocabulary, Linear
 from nlpcli.models.decodable import Decodable
 from nlpcli.models.decoder_state import CrossMemory
 from nlpcli.models.stack import TransformerLayer
@@ -29,55 +30,37 @@ Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class _Linear:
-    """x (rows, in) -> (rows, out). The matrix lies as (in, out), which few rows are multiplied with in less time."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    @classmethod
-    def of(cls, *modules: nn.Linear | None) -> _Linear:
-        """One product for several modules that read the same."""
-        found = [module for module in modules if module is not None]
-        weights: list[Tensor] = [module.weight for module in found]
-        biases: list[Tensor] = [module.bias for module in found if module.bias is not None]
-        weight = torch.cat(weights).t().contiguous()
-        return cls(weight, torch.cat(biases) if biases else None)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
-
-
-@dataclass(frozen=True)
 class _Layer:
     """A layer's weights. query_key_value: one product; cross_query, cross_output: of the attention to a source."""
 
-    query_key_value: _Linear
-    output: _Linear
+    query_key_value: FrozenLinear
+    output: FrozenLinear
     norm: Norm
-    inner: _Linear
-    outer: _Linear
+    inner: FrozenLinear
+    outer: FrozenLinear
     feed_norm: Norm
     activation: Callable[[Tensor], Tensor]
     gated: bool
-    cross_query: _Linear | None = None
-    cross_output: _Linear | None = None
+    cross_query: FrozenLinear | None = None
+    cross_output: FrozenLinear | None = None
     cross_norm: Norm | None = None
 
 
 @dataclass
 class PackedState:
     """What was read: the keys and values of all layers in cache (capacity, layers, rows, 2, heads, d_head), of which
-    the first `length` positions are taken, and what is looked at of the sources."""
+    the first `length` positions are taken, and what is looked at of the sources. spare: memory for the next order of
+    rows; memory that is new to the process costs more than to write it."""
 
     length: int
     cache: Tensor
     layers: tuple[Tensor, ...]  # the cache's parts by layer, as views
     memory: CrossMemory | None
+    spare: Tensor | None = None
 
     @classmethod
-    def of(cls, length: int, cache: Tensor, memory: CrossMemory | None) -> PackedState:
-        return cls(length, cache, cache.unbind(1), memory)
+    def of(cls, length: int, cache: Tensor, memory: CrossMemory | None, spare: Tensor | None = None) -> PackedState:
+        return cls(length, cache, cache.unbind(1), memory, spare)
 
     def bytes(self) -> int:
         """The memory that the target read so far takes."""
@@ -101,6 +84,7 @@ class PackedDecoder:
         self._last = _norm(self._stack.norm) if self._stack.norm is not None else None
         with torch.inference_mode():
             self._packed = [_packed_layer(layer) for layer in self._stack.layers]
+            self._logits = FrozenVocabulary(model.output_weight, model.output_bias)
 
     # --- what is not decoding is the model's
 
@@ -131,7 +115,7 @@ class PackedDecoder:
             cache = self._room(rows, end)
             cache[:length] = state.cache[:length]
             state = PackedState.of(length, cache, state.memory)
-        x = self.model.decoder_embedding(tokens, length).view(rows * n, -1)
+        x = self.model.decoder_embedding(tokens, length).flatten(0, 1)
         memory, pre = state.memory, self._pre
         visible = _lower(n, end, x.device) if n > 1 else None
         for number, layer in enumerate(self._packed):
@@ -167,7 +151,7 @@ class PackedDecoder:
             x = self._last(x)
         if self.model.output_scale != 1.0:
             x = x * self.model.output_scale
-        return self.model.logits(x), PackedState(end, state.cache, state.layers, memory)
+        return self._logits(x), PackedState(end, state.cache, state.layers, memory, state.spare)
 
     def _cross(self, x: Tensor, layer: _Layer, memory: CrossMemory, number: int, rows: int, n: int) -> Tensor:
         """x (rows · n, d_model) after attention to the source."""
@@ -188,13 +172,15 @@ class PackedDecoder:
     def reorder(self, state: PackedState, index: Tensor, width: int = 1) -> PackedState:
         """See `Decodable.reorder`."""
         memory = None if state.memory is None else state.memory.select(index, width)
-        cache = self._room(index.numel(), state.length + 1)
-        torch.index_select(state.cache[: state.length], 2, index, out=cache[: state.length])
-        return PackedState.of(state.length, cache, memory)
+        rows, cache, length = index.numel(), state.spare, state.length
+        if cache is None or cache.size(2) != rows or cache.size(0) <= length:
+            cache = self._room(rows, length + 1)
+        torch.index_select(state.cache[:length], 2, index, out=cache[:length])
+        return PackedState.of(length, cache, memory, state.cache if state.cache.size(2) == rows else None)
 
     def _room(self, rows: int, positions: int) -> Tensor:
         """A cache for so many positions and some more."""
-        weight, capacity = self._packed[0].output.weight, positions + _ROOM + positions // 8
+        weight, capacity = self.model.output_weight, positions + _ROOM + positions // 8
         return weight.new_empty(capacity, len(self._packed), rows, 2, self._heads, self._width)
 
 
@@ -220,7 +206,7 @@ def _is_plain(attention: MultiHeadAttention) -> bool:
         type(a) is MultiHeadAttention
         and type(a.core) is SoftmaxAttention
         and all(part is None for part in parts)
-        and all(type(module) is nn.Linear for module in (a.query, a.key, a.value, a.output))
+        and all(type(module) is Linear for module in (a.query, a.key, a.value, a.output))
         and a.heads == a.kv_heads
         and a.d_key == a.d_value
     )
@@ -229,18 +215,22 @@ def _is_plain(attention: MultiHeadAttention) -> bool:
 def _packed_layer(layer: TransformerLayer) -> _Layer:
     own, cross, feed = layer.self_attention, layer.cross_attention, layer.feed_forward
     return _Layer(
-        query_key_value=_Linear.of(own.query, own.key, own.value),
-        output=_Linear.of(own.output),
+        query_key_value=_frozen(own.query, own.key, own.value),
+        output=_frozen(own.output),
         norm=_norm(layer.self_attention_norm),
-        inner=_Linear.of(feed.gate, feed.inner),
-        outer=_Linear.of(feed.outer),
+        inner=_frozen(feed.gate, feed.inner),
+        outer=_frozen(feed.outer),
         feed_norm=_norm(layer.feed_forward_norm),
         activation=feed.activation,
         gated=feed.gate is not None,
-        cross_query=None if cross is None else _Linear.of(cross.query),
-        cross_output=None if cross is None else _Linear.of(cross.output),
+        cross_query=None if cross is None else _frozen(cross.query),
+        cross_output=None if cross is None else _frozen(cross.output),
         cross_norm=None if layer.cross_attention_norm is None else _norm(layer.cross_attention_norm),
     )
+
+
+def _frozen(*modules: nn.Linear | None) -> FrozenLinear:
+    return FrozenLinear(*(module for module in modules if module is not None))
 
 
 def _norm(module: nn.Module | None) -> Norm:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nlpcli.attention.hooks import StepRecording
 from nlpcli.layers.dropout import Dropout
+from nlpcli.layers.linear import Linear
 from nlpcli.models.decoder_state import Memory
 from nlpcli.models.recurrent_attention import AttendedSource, Choices, SourceAttention
 from nlpcli.models.recurrent_layers import CARRIED, Carry, StepLayer, recurrent_layer, run_layer
@@ -89,7 +90,7 @@ class RecurrentDecoder(nn.Module):
         made = [recurrent_layer(sizes.cell, d_model if number else first, d_model) for number in range(layers)]
         self.layers = cast("Sequence[nn.RNNBase]", nn.ModuleList(made))  # modules of this class alone
         self.parts = CARRIED[sizes.cell]
-        self.bridge = nn.Linear(d_model, layers * self.parts * d_model)
+        self.bridge = Linear(d_model, layers * self.parts * d_model)
         self.cross_attention = attention
         self.dropout = Dropout(dropout)
 
@@ -151,7 +152,7 @@ class DeepOutput(nn.Module):
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__()
-        self.dense = nn.Linear(2 * sizes.d_model + sizes.d_embedding, 2 * sizes.d_embedding)
+        self.dense = Linear(2 * sizes.d_model + sizes.d_embedding, 2 * sizes.d_embedding)
 
     def forward(self, *parts: Tensor) -> Tensor:
         """(rows, n, …) each -> (rows, n, d_embedding)."""
@@ -221,7 +222,7 @@ class LuongDecoder(RecurrentDecoder):
         d_fed = sizes.d_embedding if input_feeding else 0
         super().__init__(sizes, d_fed=d_fed, attention=attention, dropout=dropout)
         self.d_fed = d_fed
-        self.combine = nn.Linear(2 * sizes.d_model, sizes.d_embedding, bias=False)
+        self.combine = Linear(2 * sizes.d_model, sizes.d_embedding, bias=False)
 
     def start(self, memory: Memory, final: Tensor) -> RecurrentState:
         fed = final.new_zeros(final.size(0), self.d_fed) if self.d_fed else None

@@ -14,6 +14,7 @@ from nlpcli.attention.hooks import Recordable
 from nlpcli.config.recurrent_lm_settings import RecurrentLMConfig
 from nlpcli.layers.dropout import Dropout, TokenDropout, VariationalDropout
 from nlpcli.layers.embeddings import Embedding
+from nlpcli.layers.linear import Linear
 from nlpcli.models.backbone import EMBEDDINGS, FINAL, OWN, Direction, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.past_attention import PastAttention
@@ -74,7 +75,7 @@ class RecurrentLM(WithVocabulary):
         self.hidden_dropout = kind(c.hidden_dropout)
         self.dropout = kind(c.dropout)
         self.weight_dropout = Dropout(c.weight_dropout)
-        self.output_weight_owner = tokens if c.is_tied else nn.Linear(c.d_model, vocab_size, bias=False)
+        self.output_weight_owner = tokens if c.is_tied else Linear(c.d_model, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if c.output_bias else None
         self.parts = CARRIED[c.rnn_type]
         self.uniform = len(set(widths)) == 1

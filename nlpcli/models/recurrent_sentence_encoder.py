@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nlpcli.config.recurrent_encoder_settings import RecurrentEncoderConfig
 from nlpcli.layers.embeddings import Embedding
+from nlpcli.layers.linear import Linear
 from nlpcli.models.backbone import EMBEDDINGS, HEAD, Backbone, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.recurrent_encoder import RecurrentEncoder
@@ -54,7 +55,7 @@ class RecurrentSentenceEncoder(Backbone):
         self.output: nn.Linear | None = None
         if c.neighbor_decoders:
             self.before, self.after = NeighborDecoder(d_embedding, c.d_model), NeighborDecoder(d_embedding, c.d_model)
-            self.output = nn.Linear(c.d_model, vocab_size)
+            self.output = Linear(c.d_model, vocab_size)
 
     @property
     def output_weight(self) -> Tensor:

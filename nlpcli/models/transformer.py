@@ -12,6 +12,7 @@ from nlpcli.attention.hooks import Recordable
 from nlpcli.attention.masks import AttentionMask
 from nlpcli.config.transformer_settings import TransformerConfig
 from nlpcli.layers.embeddings import Embedding, added_positions
+from nlpcli.layers.linear import Linear, linear
 from nlpcli.models.backbone import CROSS, DECODER, ENCODER, SOURCE_ENCODER, Backbone, Direction, Part, grouped
 from nlpcli.models.decoder_state import CrossMemory, DecoderState, Memory
 from nlpcli.models.heads import MaskedHead, Pooler
@@ -30,12 +31,12 @@ class WithVocabulary(Backbone):
 
     def add_vocabulary(self, tokens: nn.Embedding, *, tied: bool, bias: bool) -> None:
         vocab_size, width = tokens.weight.shape
-        self.output_weight_owner = tokens if tied else nn.Linear(width, vocab_size, bias=False)
+        self.output_weight_owner = tokens if tied else Linear(width, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, d_model) -> (…, vocab)"""
-        return nn.functional.linear(hidden, self.output_weight, self.output_bias)
+        return linear(hidden, self.output_weight, self.output_bias)
 
     @property
     def output_weight(self) -> Tensor:
@@ -275,7 +276,7 @@ class Encoder(WithVocabulary):
         if c.pooler:
             self.pooler = Pooler(c.d_model)
         if c.pair_head:
-            self.pair_head = nn.Linear(c.d_model, 2)
+            self.pair_head = Linear(c.d_model, 2)
         self.max_length = c.position_limit
 
     def forward(

@@ -20,6 +20,7 @@ from nlpcli.layers.adaptive_softmax import AdaptiveSoftmax
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
 from nlpcli.layers.feed_forward import FeedForward
+from nlpcli.layers.linear import Linear, linear
 from nlpcli.models.backbone import EMBEDDINGS, FINAL, OWN, Backbone, Direction, Part
 from nlpcli.models.padded_batch import Rows
 
@@ -115,7 +116,7 @@ class TransformerXL(Backbone):
         cutoffs = [border for border in c.adaptive_cutoffs if border < vocab_size]
         self.adaptive_softmax = AdaptiveSoftmax(c.d_model, vocab_size, cutoffs) if cutoffs else None
         tied = c.tie in ("all", "target-output")
-        self.output_weight_owner = tokens if tied else nn.Linear(c.d_model, vocab_size, bias=False)
+        self.output_weight_owner = tokens if tied else Linear(c.d_model, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if c.output_bias else None
 
     @property
@@ -153,7 +154,7 @@ class TransformerXL(Backbone):
         """(…, d_model) -> (…, vocab); log-probabilities with an adaptive softmax."""
         if self.adaptive_softmax is not None:
             return self.adaptive_softmax.log_probabilities(hidden, self.output_weight, self.output_bias)
-        return nn.functional.linear(hidden, self.output_weight, self.output_bias)
+        return linear(hidden, self.output_weight, self.output_bias)
 
     def states(
         self, rows: Rows, *, side: str = "decoder", start: int = 0, hidden_states: list[Tensor] | None = None

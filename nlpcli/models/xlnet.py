@@ -22,6 +22,7 @@ from nlpcli.attention.relative import RelativePositions
 from nlpcli.config.xlnet_settings import XLNetConfig
 from nlpcli.layers.dropout import Dropout
 from nlpcli.layers.embeddings import Embedding
+from nlpcli.layers.linear import linear
 from nlpcli.models.backbone import EMBEDDINGS, OWN, Backbone, Part
 from nlpcli.models.padded_batch import Rows
 from nlpcli.models.transformer_xl import RelativeLayer, remembered
@@ -59,7 +60,7 @@ class XLNet(Backbone):
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, d_model) -> (…, vocab)"""
-        return nn.functional.linear(states, self.output_weight, self.output_bias)
+        return linear(states, self.output_weight, self.output_bias)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """States (batch, n, d_model) of tokens (batch, n), looking both ways.

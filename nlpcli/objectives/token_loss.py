@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.linear import linear
 from nlpcli.layers.vocabulary_loss import (
     CROSS_ENTROPY,
     LossSettings,
@@ -95,5 +96,5 @@ def best_tokens(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     rows = max(32, (_CHUNK_NUMBERS_GPU if states.is_cuda else _CHUNK_NUMBERS) // weight.size(0))
     weight = weight.to(states.dtype)
     bias = None if bias is None else bias.to(states.dtype)
-    parts = [nn.functional.linear(part, weight, bias).argmax(dim=-1) for part in states.split(rows)]
+    parts = [linear(part, weight, bias).argmax(dim=-1) for part in states.split(rows)]
     return torch.cat(parts) if parts else states.new_empty(0, dtype=torch.long)

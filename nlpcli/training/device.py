@@ -14,11 +14,12 @@ import torch
 from nlpcli.config.counting import counted
 from nlpcli.config.quantities import MOST_THREADS
 from nlpcli.errors import NlpcliError
+from nlpcli.layers.linear import product
 from nlpcli.training.distributed.environment import local_rank, process_count
 
 # On a CPU, oneDNN keeps a prepared kernel for every shape a bfloat16 product ever had, twice 1024 of them, and batches
 # of sentences have ever new shapes: in an hour that comes to a gigabyte. One step needs a few dozen.
-_KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+_KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ def _bfloat16_speed() -> float:
     kinds = (torch.float32, torch.bfloat16)
     matrices = [torch.ones(256, 256, dtype=kind) for kind in kinds]
     for a in matrices:
-        a @ a  # the first product pays for setting up
+        product(a, a)  # the first product pays for setting up
     ratios = []
     for _ in range(9):
         times = []
         for a in matrices:
             start = time.perf_counter()
             for _ in range(4):
-                a @ a
+                product(a, a)
             times.append(time.perf_counter() - start)
         ratios.append(times[0] / times[1])
     return statistics.median(ratios)

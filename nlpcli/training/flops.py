@@ -105,6 +105,10 @@ def _recurrent_on_gpu_backward(
     return 2 * _recurrent(read, weights)
 
 
+def _by_onednn(x: Size, weight: Size, *_: object, out_shape: object = None, **__: object) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
 _FUSED = {  # which PyTorch's own table lacks
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _forward,
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
@@ -112,4 +116,5 @@ _FUSED = {  # which PyTorch's own table lacks
     _ATEN.mkldnn_rnn_layer_backward: _lstm_on_cpu_backward,
     _ATEN._cudnn_rnn: _recurrent_on_gpu,
     _ATEN._cudnn_rnn_backward: _recurrent_on_gpu_backward,
+    torch.ops.mkldnn._linear_pointwise: _by_onednn,
 }
