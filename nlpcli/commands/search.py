@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nlpcli.config.counting import counted
-from nlpcli.config.files import new_directory
+from nlpcli.config.files import check_regular, new_directory
 from nlpcli.config.leftovers import is_free
 from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.data.readers import read_lines
@@ -112,6 +112,8 @@ class Search:
                 saved = _read_description(place)
                 settings = _as_saved(job.settings, saved, place)
             vectors = finite_vectors(place if saved is None else place / VECTORS)
+            if job.texts is None:
+                check_regular(place / TEXTS)
             texts = list(read_lines(place / TEXTS if job.texts is None else job.texts))
             _check_lengths(vectors, texts, job)
             given = vectors, texts

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nlpcli.config.files import check_regular
 from nlpcli.config.optional_packages import optional
 from nlpcli.data.vector_files import unit_float32
 from nlpcli.errors import NlpcliError
@@ -52,6 +53,8 @@ class _Saved:
 
     def __init__(self, vectors: np.ndarray, file: Path | None = None) -> None:
         self.library = optional("faiss", "search", "an approximate index")
+        if file is not None:
+            check_regular(file)
         self.index = self._built(vectors) if file is None else self.library.read_index(str(file))
 
     def _built(self, vectors: np.ndarray) -> Any:

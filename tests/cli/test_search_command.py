@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 
@@ -200,6 +201,21 @@ def test_calls_that_make_no_sense_end_with_a_sentence(call, model, arguments, me
     status, out, err = call("--model", model, *arguments, "dog")
     assert status == 2 and out == []
     assert message in err and "internal error" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are a matter of POSIX")
+def test_a_pipe_in_a_saved_index_is_not_waited_for(call, model, corpus, tmp_path, capsys):
+    assert call("--model", model, "--corpus", corpus, "--index", "faiss", "--save-index", "idx", "dog")[0] == 0
+    files = sorted((tmp_path / "idx").iterdir())
+    assert len(files) == 4
+    for file in files:
+        file.rename("aside")
+        os.mkfifo(file)
+        status, _, err = call("--vectors", "idx", "dog")
+        assert status == 2 and "nlpcli: " in err
+        assert main(["inspect", "idx"]) in (0, 2)
+        file.unlink()
+        (tmp_path / "aside").rename(file)
 
 
 def test_a_saved_index_whose_model_is_gone_says_so(call, model, corpus, tmp_path):

@@ -139,6 +139,7 @@ def _lines(pipe: int, patience: float) -> Iterator[bytes | None]:
             yield line
         if not select.select([pipe], [], [], patience)[0]:
             yield None
+            continue
         part = os.read(pipe, 65536)
         if not part:
             return

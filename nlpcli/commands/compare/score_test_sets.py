@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpcli.commands.compare.cells import Cell, Plan
+from nlpcli.config.files import check_regular
 from nlpcli.config.grid import HeldOut
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.training_request import Listener
@@ -81,6 +82,7 @@ def p_values(base: Cell, others: Sequence[Cell], test: HeldOut) -> list[float]:
     from nlpcli.evaluation import Resampling
 
     def output(folder: Path) -> list[str]:
+        check_regular(folder / OUTPUT)
         return list(read_lines(folder / OUTPUT))
 
     systems = [output(cell.folder) for cell in others]

@@ -15,7 +15,7 @@ from nlpcli.commands.inspect.findings import Inspection, Section, finding, size
 from nlpcli.commands.inspect.line_scan import lengths
 from nlpcli.commands.inspect.text_report import histogram, length_cells
 from nlpcli.config.counting import counted
-from nlpcli.config.files import read_regular
+from nlpcli.config.files import check_regular, read_regular
 from nlpcli.config.loading import load_yaml
 from nlpcli.data.readers import read_lines
 from nlpcli.data.shard_set import INDEX, ShardSet
@@ -108,6 +108,7 @@ def inspect_index(path: Path) -> Inspection:
     """An index that `nlpcli search --save-index` left. Raises: NlpcliError where its parts don't fit together."""
     said = load_yaml(path / "index.yaml")
     vectors = inspect_vectors(path / "vectors.npy")
+    check_regular(path / "texts.txt")
     texts = sum(1 for _ in read_lines(path / "texts.txt"))
     if texts != vectors.facts["vectors"]:
         raise NlpcliError(
