@@ -1,6 +1,6 @@
 """Masked language modelling by transformers' Trainer, with the model, tokenizer and text of a run of ours.
 
-    OMP_NUM_THREADS=1 python benchmarks/speed/peers/masked_language_model.py FOLDER TEXT --steps 9 --length 128 --batch 32
+    python benchmarks/speed/peers/masked_language_model.py FOLDER TEXT --steps 9 --length 128 --batch 32
 
 FOLDER is what `nlpcli convert --to huggingface` writes; the model gets new weights. The text is cut into equal windows,
 as `run_mlm.py` of transformers' examples does, and 15 % of the tokens are masked by its collator. float32, one thread.
