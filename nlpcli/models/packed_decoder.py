@@ -18,6 +18,7 @@ from nlpcli.attention.multi_head import MultiHeadAttention
 from nlpcli.attention.patterns import Causal
 from nlpcli.attention.softmax import SoftmaxAttention
 from nlpcli.layers.linear import FrozenLinear, FrozenVocabulary, Linear
+from nlpcli.layers.positions import RotaryPositions
 from nlpcli.models.decodable import Decodable
 from nlpcli.models.decoder_state import CrossMemory
 from nlpcli.models.stack import TransformerLayer
@@ -27,6 +28,23 @@ _attention = nn.functional.scaled_dot_product_attention
 _ROOM = 16
 """A cache gets room for so many positions and an eighth of its length at once: all of it is copied in a beam search."""
 Norm = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """Queries and keys after their norms and rotary positions, where a layer has them."""
+
+    query_norm: Norm
+    key_norm: Norm
+    rotary: RotaryPositions | None
+    kv_heads: int
+
+    def __call__(self, query: Tensor, new: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """query (rows, n, heads, d_head), new (rows, n, 2 · kv_heads, d_head): keys, then values; the same, changed."""
+        query, key = self.query_norm(query), self.key_norm(new[:, :, : self.kv_heads])
+        if self.rotary is not None:
+            query, key = (self.rotary(x.transpose(1, 2), start).transpose(1, 2) for x in (query, key))
+        return query, torch.cat((key, new[:, :, self.kv_heads :]), dim=2)
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class _Layer:
     feed_norm: Norm
     activation: Callable[[Tensor], Tensor]
     gated: bool
+    turned: _Turned | None = None
     cross_query: FrozenLinear | None = None
     cross_output: FrozenLinear | None = None
     cross_norm: Norm | None = None
@@ -48,7 +67,7 @@ class _Layer:
 
 @dataclass
 class PackedState:
-    """What was read: the keys and values of all layers in cache (capacity, layers, rows, 2, heads, d_head), of which
+    """What was read: the keys and values of all layers in cache (capacity, layers, rows, 2, kv_heads, d_head), of which
     the first `length` positions are taken, and what is looked at of the sources. spare: memory for the next order of
     rows; memory that is new to the process costs more than to write it."""
 
@@ -78,7 +97,7 @@ class PackedDecoder:
         self.max_length = model.max_length
         self._stack = model.decoder
         attention = self._stack.layers[0].self_attention
-        self._heads, self._width = attention.heads, attention.d_key
+        self._heads, self._kv_heads, self._width = attention.heads, attention.kv_heads, attention.d_key
         self._scale = cast("SoftmaxAttention", attention.core).scale
         self._pre = self._stack.layers[0].pre_norm
         self._last = _norm(self._stack.norm) if self._stack.norm is not None else None
@@ -109,7 +128,7 @@ class PackedDecoder:
     def step(self, tokens: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """See `Decodable.step`."""
         rows, n = tokens.shape
-        heads, width, length = self._heads, self._width, state.length
+        heads, kv_heads, width, length = self._heads, self._kv_heads, self._width, state.length
         end = length + n
         if end > state.cache.size(0):
             cache = self._room(rows, end)
@@ -120,16 +139,15 @@ class PackedDecoder:
         visible = _lower(n, end, x.device) if n > 1 else None
         for number, layer in enumerate(self._packed):
             y = layer.norm(x) if pre else x
-            found = layer.query_key_value(y).view(rows, n, 3, heads, width)
+            found = layer.query_key_value(y).view(rows, n, heads + 2 * kv_heads, width)
+            query, new = found[:, :, :heads], found[:, :, heads:]
+            if layer.turned is not None:
+                query, new = layer.turned(query, new, length)
             own = state.layers[number]
-            if n == 1:
-                own[length].copy_(found[:, 0, 1:])
-                query = found[:, 0, 0].unsqueeze(2)
-            else:
-                own[length:end].copy_(found[:, :, 1:].transpose(0, 1))
-                query = found[:, :, 0].transpose(1, 2)
-            key, value = own[:end].permute(2, 1, 3, 0, 4).unbind(0)  # (rows, heads, end, d_head)
-            y = _attention(query, key, value, attn_mask=visible, scale=self._scale)
+            own[length:end].copy_(new.unflatten(2, (2, kv_heads)).transpose(0, 1))
+            key, value = own[:end].permute(2, 1, 3, 0, 4).unbind(0)  # (rows, kv_heads, end, d_head)
+            grouped = heads != kv_heads
+            y = _attention(query.transpose(1, 2), key, value, attn_mask=visible, scale=self._scale, enable_gqa=grouped)
             y = y.transpose(1, 2).reshape(rows * n, heads * width)
             x = x + layer.output(y)
             if not pre:
@@ -181,7 +199,7 @@ class PackedDecoder:
     def _room(self, rows: int, positions: int) -> Tensor:
         """A cache for so many positions and some more."""
         weight, capacity = self.model.output_weight, positions + _ROOM + positions // 8
-        return weight.new_empty(capacity, len(self._packed), rows, 2, self._heads, self._width)
+        return weight.new_empty(capacity, len(self._packed), rows, 2, self._kv_heads, self._width)
 
 
 def packed(model: Decodable) -> Decodable:
@@ -195,19 +213,19 @@ def packed(model: Decodable) -> Decodable:
 
 
 def _fits(layer: TransformerLayer) -> bool:
-    attentions = [layer.self_attention] + ([layer.cross_attention] if layer.cross_attention is not None else [])
-    return not layer.parallel_residual and layer.self_attention.pattern == Causal() and all(map(_is_plain, attentions))
+    own, cross = layer.self_attention, layer.cross_attention
+    plain = cross is None or (_is_usual(cross) and _turned(cross) is None and cross.heads == cross.kv_heads)
+    return plain and not layer.parallel_residual and own.pattern == Causal() and _is_usual(own)
 
 
-def _is_plain(attention: MultiHeadAttention) -> bool:
+def _is_usual(attention: MultiHeadAttention) -> bool:
     a = attention
-    parts = (a.rotary, a.query_norm, a.key_norm, a.score, a.gates)
     return (
         type(a) is MultiHeadAttention
         and type(a.core) is SoftmaxAttention
-        and all(part is None for part in parts)
+        and a.score is None
+        and a.gates is None
         and all(type(module) is Linear for module in (a.query, a.key, a.value, a.output))
-        and a.heads == a.kv_heads
         and a.d_key == a.d_value
     )
 
@@ -225,8 +243,16 @@ def _packed_layer(layer: TransformerLayer) -> _Layer:
         gated=feed.gate is not None,
         cross_query=None if cross is None else _frozen(cross.query),
         cross_output=None if cross is None else _frozen(cross.output),
+        turned=_turned(own),
         cross_norm=None if layer.cross_attention_norm is None else _norm(layer.cross_attention_norm),
     )
+
+
+def _turned(attention: MultiHeadAttention) -> _Turned | None:
+    a = attention
+    if a.rotary is None and a.query_norm is None and a.key_norm is None:
+        return None
+    return _Turned(a.query_norm or nn.Identity(), a.key_norm or nn.Identity(), a.rotary, a.kv_heads)
 
 
 def _frozen(*modules: nn.Linear | None) -> FrozenLinear:

@@ -19,17 +19,20 @@ FITTING = [
     {"norm": "rmsnorm", "norm_position": "pre", "activation": "swiglu"},
     {"attention_bias": True, "activation": "gelu", "output_bias": True, "tie": "none"},
     {"positions": "learned", "position_offset": 2, "embedding_norm": True, "attention_bias": True},
+    {"positions": "rotary"},
     {"positions": "none", "score": "dot", "scale_output": True, "norm_position": "pre"},
     {"norm_position": "pre", "first_norm": False, "norm_bias": False, "feed_forward_bias": False},
 ]
+OF_DECODERS = [
+    {"positions": "rotary", "rope_share": 0.5, "kv_heads": 1, "norm_position": "pre"},
+    {"positions": "rotary", "qk_norm": True, "kv_heads": 1},
+    {"qk_norm": True},
+]
 OTHERS = [
-    {"positions": "rotary"},
     {"positions": "relative"},
     {"positions": "alibi"},
     {"attention": ["window:4"]},
     {"attention": ["full", "linear"]},
-    {"kv_heads": 1},
-    {"qk_norm": True},
     {"d_key": 4},
     {"score": "additive"},
     {"head_aggregation": "concat"},
@@ -55,8 +58,12 @@ def started(model, kind):
     return model.init_state(3) if kind == "decoder" else model.init_state(model.encode(*source()))
 
 
-@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
-@pytest.mark.parametrize("changes", FITTING, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(kind, changes) for kind in ("encoder-decoder", "decoder") for changes in FITTING]
+    + [("decoder", changes) for changes in OF_DECODERS],
+    ids=str,
+)
 @torch.inference_mode()
 def test_logits_are_the_model_s_after_prefixes_single_tokens_and_other_rows(kind, changes):
     model = made(kind, changes)
@@ -97,6 +104,12 @@ def test_every_search_finds_the_same_texts(kind, changes):
 @pytest.mark.parametrize("changes", OTHERS, ids=str)
 def test_a_model_with_something_else_is_decoded_as_it_is(changes):
     model = made("decoder", changes)
+    assert packed(model) is model
+
+
+@pytest.mark.parametrize("changes", OF_DECODERS, ids=str)
+def test_attention_to_a_source_has_no_norms_or_shared_heads_here(changes):
+    model = made("encoder-decoder", changes)
     assert packed(model) is model
 
 

@@ -102,12 +102,13 @@ class Generator:
 
     def __init__(self, job: Generating, *, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
         path = locate(LANGUAGE_MODEL, job.model, say=say)
+        from nlpcli.models.packed_decoder import packed
         from nlpcli.training.device import prepare
 
         self.job, self.warn = job, warn
         self.machine = prepare(job.device, "float32", job.threads or (1 if job.samples == 1 else None))
         loaded = open_model(path, str(self.machine.device))
-        self.model: Any = loaded.model
+        self.model: Any = packed(loaded.model)
         self.tokenizer = loaded.tokenizer
         self.eos = end_of(loaded)
         self.generation = generation_of(loaded, job.as_generation(), warn=warn)
