@@ -33,6 +33,7 @@ class CharacterSettings:
 
 
 LARGEST_VOCABULARY = 1 << 24
+MOST_SENTINELS = 10_000  # each takes the place of a span, and no window has as many
 
 
 def train_tokenizer(
@@ -128,6 +129,11 @@ def _check(kind: str, vocab_size: int | None, sentinels: int, character_coverage
         raise NlpcliError(f"the character coverage must be greater than 0 and at most 1, not {character_coverage:g}")
     if sentinels < 0:
         raise NlpcliError(f"the number of sentinel tokens can't be negative: {sentinels}")
+    if sentinels > MOST_SENTINELS:
+        raise NlpcliError(
+            f"{sentinels:,} sentinel tokens are too many",
+            hint=f"choose at most {MOST_SENTINELS:,}; T5 has 100",
+        )
     if max_lines is not None and max_lines < 1:
         raise NlpcliError(f"the maximum number of lines to train on must be at least 1, not {max_lines}")
 

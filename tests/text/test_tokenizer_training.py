@@ -114,6 +114,7 @@ def test_wrong_settings_are_refused(lines):
         ({"vocab_size": None}, "a tokenizer of type unigram needs a vocabulary size"),
         ({"vocab_size": 0}, "the vocabulary size must be at least 1, not 0"),
         ({"sentinels": -1}, "the number of sentinel tokens can't be negative: -1"),
+        ({"sentinels": 2**64}, "18,446,744,073,709,551,616 sentinel tokens are too many"),
         (
             {"characters": CharacterSettings(coverage=1.5)},
             "the character coverage must be greater than 0 and at most 1, not 1.5",
