@@ -18,6 +18,10 @@ from contextlib import contextmanager
 
 _GRACE = 10.0  # seconds in which the others notice that one has ended
 _SAVING = 60.0  # seconds after SIGTERM until SIGKILL
+_INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_SAVING_AFTER_INTERRUPTION = 900.0
+"""Seconds that the others have when one has ended because of a signal: the first process may still write a checkpoint,
+and a second signal would end it at once."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,7 +63,8 @@ def _await(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
     while any(child.poll() is None for child in children):
         if failed is None:
             failed = next((rank for rank, child in enumerate(children) if child.returncode), None)
-            deadline = time.monotonic() + _GRACE
+            interrupted = failed is not None and children[failed].returncode in _INTERRUPTED
+            deadline = time.monotonic() + (_SAVING_AFTER_INTERRUPTION if interrupted else _GRACE)
         elif time.monotonic() > deadline:
             _signal(children, signal.SIGKILL if asked else signal.SIGTERM)
             deadline, asked = time.monotonic() + _SAVING, True
