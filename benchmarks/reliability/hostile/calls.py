@@ -397,7 +397,9 @@ def _strange_options(command: str, case: Case) -> Iterator[str]:
         if name in ("--out", "--save-index", "--predictions", "--report"):
             yield case.out()
         elif takes_value:
-            yield case.rng.choice([case.rng.choice(STRANGE), case.number(), case.words().replace("\x00", "")])
+            value = case.rng.choice([case.rng.choice(STRANGE), case.number(), case.words().replace("\x00", "")])
+            asks_for_output = name == "--num-samples" and value.isdecimal() and len(value) < 20
+            yield "2" if asks_for_output else value  # as many texts as are asked for are written, however many
 
 
 def make_call(command: str, seed: int, zoo: Path, work: Path) -> Call:
