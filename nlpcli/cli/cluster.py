@@ -50,7 +50,7 @@ def command(
     pooling: str = shared_options.POOLING,
     layers: str = shared_options.LAYERS,
     max_length: int = shared_options.MAX_LENGTH,
-    batch_tokens: int = shared_options.BATCH_TOKENS,
+    batch_tokens: int = shared_options.VECTOR_BATCH_TOKENS,
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
 ) -> None:

@@ -30,7 +30,8 @@ def command(
         None,
         "--to",
         metavar="FORMAT",
-        help="Format to write: huggingface, nlpcli, or word2vec (a text file with a word and its vector on each line). "
+        help="Format to write: huggingface, nlpcli, onnx (a graph for onnxruntime, which predict, embed and search "
+        "use), or word2vec (a text file with a word and its vector on each line). "
         "Default: huggingface for a run, nlpcli for a Hugging Face model, a file of word vectors, or a changed model.",
     ),
     allow_pickle: bool = typer.Option(
@@ -53,6 +54,13 @@ def command(
         help="Give the model other self-attention, as 'nlpcli pretrain --attention' does, such as longformer:512 or "
         "bigbird:64; of an encoder-decoder, to its encoder. The weights stay as they are. If the option is repeated, "
         "the patterns alternate from layer to layer.",
+    ),
+    quantization: str = typer.Option(
+        None,
+        "--quantization",
+        metavar="TYPE",
+        help="With --to onnx: int8 makes most matrices 8-bit integers. The model is faster and its outputs change "
+        "slightly. Default: float32.",
     ),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
@@ -78,6 +86,7 @@ def command(
       nlpcli convert opus-mt-en-de/ runs/opus
       nlpcli convert --to huggingface runs/classifier classifier-hf/
       nlpcli convert roberta-base/ runs/long --max-length 4096 --attention longformer:512
+      nlpcli convert --to onnx runs/classifier classifier-onnx/ --quantization int8
       nlpcli convert --to word2vec runs/words words.txt
       nlpcli convert glove.6B.300d.txt runs/glove
     """
@@ -86,7 +95,7 @@ def command(
     target = out or folder
     if target is None:
         raise NlpcliError("no output folder is given", hint=f"add it: nlpcli convert {source} OUT")
-    done = convert(Conversion(source, target, to, allow_pickle, overwrite, max_length, tuple(attention)))
+    done = convert(Conversion(source, target, to, allow_pickle, overwrite, max_length, tuple(attention), quantization))
     terminal.say(
         f"{done.out}: {done.model}, {counted(done.parameters, 'parameter')}, {counted(done.vocab_size, 'token')}"
     )

@@ -91,9 +91,10 @@ def command(
         help=f"JSON field to embed. {convention.JSON_FIELD} The option implies --format jsonl. Default: text.",
     ),
     output_field: str = typer.Option("vector", "--output-field", help="JSON field that the vector is written to."),
-    batch_tokens: int = shared_options.BATCH_TOKENS,
+    batch_tokens: int = shared_options.VECTOR_BATCH_TOKENS,
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
+    engine: str = shared_options.ENGINE,
 ) -> None:
     """Compute embeddings (vectors) of lines, or of words in context.
 
@@ -120,6 +121,7 @@ def command(
         batch_tokens=batch_tokens,
         device=device,
         threads=threads,
+        engine=engine,
     )
     job = Embedding(
         files=tuple(files or ["-"]),

@@ -50,6 +50,7 @@ def command(
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
     processes: int = shared_options.PROCESSES,
+    engine: str = shared_options.ENGINE,
 ) -> None:
     """Predict with a fine-tuned model: one output line for each example, in the same order.
 
@@ -94,6 +95,7 @@ def command(
         device=device,
         threads=threads,
         processes=processes,
+        engine=engine,
     )
     if "-" in names:
         terminal.announce_stdin()

@@ -87,9 +87,10 @@ def command(
     max_length: int = shared_options.MAX_LENGTH,
     json: bool = typer.Option(False, "--json", help="Write one JSON object for each query."),
     results: Path = OUT_FILE,
-    batch_tokens: int = shared_options.BATCH_TOKENS,
+    batch_tokens: int = shared_options.VECTOR_BATCH_TOKENS,
     device: str = shared_options.DEVICE,
     threads: int = shared_options.THREADS,
+    engine: str = shared_options.ENGINE,
 ) -> None:
     """Find the lines of a corpus that are most similar to a query, by cosine similarity of their embeddings.
 
@@ -119,6 +120,7 @@ def command(
             batch_tokens=batch_tokens,
             device=device,
             threads=threads,
+            engine=engine,
         ),
         index=index,
         top=top,

@@ -9,6 +9,19 @@ DEVICE = typer.Option(
     "auto", "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
 )
 BATCH_TOKENS = typer.Option(4096, "--batch-tokens", min=1, help="Batch size in tokens, padding included.")
+ENGINE = typer.Option(
+    None,
+    "--engine",
+    metavar="ENGINE",
+    help="What computes the model: torch, or onnx (onnxruntime, faster on a CPU). With onnx, the first call converts "
+    "the model and keeps the result in its folder. Default: torch, or onnx for a folder of 'nlpcli convert --to onnx'.",
+)
+VECTOR_BATCH_TOKENS = typer.Option(
+    None,
+    "--batch-tokens",
+    min=1,
+    help="Batch size in tokens, padding included. Default: 1024 on a CPU, 4096 on a GPU.",
+)
 FINE_TUNED_MODEL = typer.Option(
     None,
     "--model",

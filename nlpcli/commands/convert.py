@@ -8,12 +8,13 @@ from typing import Any
 
 from nlpcli.config.files import new_directory, real_path
 from nlpcli.config.leftovers import is_free
+from nlpcli.convert.sentence_transformers_in import sentence_settings
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
 from nlpcli.runs.open_model import is_huggingface, open_model
 
-OURS, HUGGINGFACE, WORD2VEC = "nlpcli", "huggingface", "word2vec"
-FORMS = (HUGGINGFACE, OURS, WORD2VEC)
+OURS, HUGGINGFACE, ONNX, WORD2VEC = "nlpcli", "huggingface", "onnx", "word2vec"
+FORMS = (HUGGINGFACE, OURS, ONNX, WORD2VEC)
 SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
 
 
@@ -24,6 +25,7 @@ class Conversion:
     source may be a file of word vectors; with `to` word2vec, out is one.
     max_length, attention: changes of the model (`nlpcli.models.length_and_attention`), which is ours then unless `to`
     says otherwise.
+    quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`.
     allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
     """
 
@@ -34,6 +36,7 @@ class Conversion:
     overwrite: bool = False
     max_length: int | None = None
     attention: tuple[str, ...] = ()
+    quantization: str | None = None
 
     @property
     def changes(self) -> bool:
@@ -65,6 +68,10 @@ def convert(job: Conversion) -> Converted:
     form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs or job.changes else HUGGINGFACE)
     if form not in FORMS:
         raise unknown("value of --to", form, FORMS)
+    if job.quantization is not None and form != ONNX:
+        raise NlpcliError(
+            f"--quantization has no effect on the format {form}", hint="add --to onnx, or leave the option out"
+        )
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
     if form == WORD2VEC:
@@ -72,6 +79,8 @@ def convert(job: Conversion) -> Converted:
             raise NlpcliError("--max-length and --attention have no effect on a file of word vectors")
         return _vectors_file(job)
     replace = _may_replace(job)
+    if form == ONNX:
+        return _onnx_folder(job, replace)
     loaded = open_model(job.source, allow_pickle=job.allow_pickle, needs_tokenizer=False)
     if job.changes:
         from nlpcli.models.length_and_attention import with_length_and_attention
@@ -115,6 +124,29 @@ def _vectors_file(job: Conversion) -> Converted:
     weight = loaded.model.body.token_embedding.weight.detach()
     count = write_token_vectors(job.out, weight, loaded.tokenizer)
     return Converted(job.out, WORD2VEC, "word vectors", weight.size(1) * count, count, [])
+
+
+def _onnx_folder(job: Conversion, replace: bool) -> Converted:
+    """Vectors of texts are made as `nlpcli embed` makes them of the model in `source`."""
+    from nlpcli.models.build import count_parameters
+    from nlpcli.runs.onnx.folder import check_quantization, write_onnx
+
+    check_quantization(job.quantization)
+    if job.changes:
+        raise NlpcliError(
+            "--max-length and --attention have no effect on the ONNX format",
+            hint="change the model first: nlpcli convert --to nlpcli",
+        )
+    if job.source.is_file():
+        raise NlpcliError(f"{job.source} contains word vectors, which can't be exported to ONNX")
+    sentence = sentence_settings(job.source)
+    loaded = open_model(job.source, allow_pickle=job.allow_pickle)
+    with new_directory(job.out, replace=replace) as folder:
+        write_onnx(
+            folder, loaded, pooling=sentence.pooling, normalize=sentence.normalize,
+            vector_length=sentence.max_length, quantization=job.quantization,
+        )  # fmt: skip
+    return Converted(job.out, ONNX, loaded.config.kind, count_parameters(loaded.model), loaded.vocab_size, [])
 
 
 _WRITTEN_ANEW = ("nlpcli", "model", "vocab_size", "tokenizer", "source_tokenizer", "sha256", "left_out")

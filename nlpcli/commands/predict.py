@@ -40,7 +40,8 @@ class Predicting:
     plain, a tab between two texts; the others are read as for training, with the columns the model was trained with
     unless `columns` names others; `auto` goes by a file's name. top: how many answers a line shows, None for what is
     usual. part: of a model that learnt several tasks, the one
-    that is meant. line_buffered: each line is answered before the next is read.
+    that is meant. line_buffered: each line is answered before the next is read. engine: torch or onnx, see
+    `nlpcli.runs.onnx.choose_engine`.
     """
 
     files: Sequence[str] = (STDIN,)
@@ -54,6 +55,7 @@ class Predicting:
     device: str = "auto"
     threads: int | None = None
     processes: int = 1
+    engine: str | None = None
 
 
 def predict(
@@ -124,7 +126,9 @@ class Predictor:
         _check_options(task, job)
         for file in job.files:
             _check_columns_of_lines(file, job, task.json_format)
-        self.applied = open_task(source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut)
+        self.applied = open_task(
+            source, device=job.device, threads=job.threads, part=job.part, on_cut=self._on_cut, engine=job.engine
+        )
         _check_options(self.applied.task, job)
 
     def windows(self, examples: Iterable[Example]) -> Iterator[list[tuple[Example, dict]]]:

@@ -226,10 +226,11 @@ class _Reranker:
     """A cross-encoder: it reads query and hit together."""
 
     def __init__(self, model: Path, job: Searching, *, say: Callable[[str], None]) -> None:
-        from nlpcli.runs.task_model import open_task
+        from nlpcli.runs.task_model import BATCH_TOKENS, open_task
 
-        self.applied = open_task(model, device=job.settings.device, threads=job.settings.threads)
-        self.batch_tokens = job.settings.batch_tokens
+        settings = job.settings
+        self.applied = open_task(model, device=settings.device, threads=settings.threads, engine=settings.engine)
+        self.batch_tokens = settings.batch_tokens or BATCH_TOKENS
         task = self.applied.task
         self.label: str | None = None
         if task.answer == "label" and task.labels:

@@ -106,6 +106,10 @@ class RotaryPositions(nn.Module):
         angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
         return (torch.stack((angle.cos(), angle.sin())) * factor).float()
 
+    def extended(self, length: int) -> Tensor:
+        """The table (2, length, width / 2) for texts of up to `length` tokens."""
+        return self._make(length).to(self.table)
+
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """(batch, heads, length, width) -> the same shape, turned by the positions from `start` on."""
         end = start + x.size(-2)

@@ -160,7 +160,7 @@ def pooled(states: Tensor, rows: Rows, pooling: str) -> Tensor:
     if pooling == "first":
         return states[:, 0]
     if pooling == "last":
-        return states[torch.arange(len(states), device=states.device), rows.ends]
+        return states[torch.arange(states.size(0), device=states.device), rows.ends]
     if pooling == "max":
         return greatest(states, rows.mask)
     assert pooling == "mean"

@@ -273,6 +273,11 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
     if needs_tokenizer and info["tokenizer"] is None:
         raise no_tokenizer(path)
     weights_file = path / WEIGHTS
+    if "onnx" in info:
+        raise NlpcliError(
+            f"{path} contains a model in the ONNX format, which only predict, embed and search use",
+            hint="name the run that it was converted from",
+        )
     if not weights_file.exists():
         raise NlpcliError(f"{path}: the model folder is incomplete, {WEIGHTS} is missing")
     try:
@@ -284,14 +289,14 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
             f"{weights_file}: the file is damaged or was replaced (its SHA-256 is not the one in {DESCRIPTION})"
         )
     config = parse(ModelConfig, info["model"], str(path / DESCRIPTION))
-    tokenizer = None if info["tokenizer"] is None else _own_tokenizer(path / TOKENIZER, info["tokenizer"])
+    tokenizer = None if info["tokenizer"] is None else own_tokenizer(path / TOKENIZER, info["tokenizer"])
     if tokenizer is not None and tokenizer.vocab_size != info["vocab_size"]:
         raise NlpcliError(
             f"{path / DESCRIPTION}: vocab_size is {info['vocab_size']}, "
             f"but the tokenizer has {tokenizer.vocab_size} tokens"
         )
     source = (
-        _own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_encoder_layers else None
+        own_tokenizer(path / SOURCE_TOKENIZER, info.get("source_tokenizer")) if config.source_encoder_layers else None
     )
     source_size = config.model_dump().get("source_vocab_size")
     if source is not None and source.vocab_size != source_size:
@@ -306,8 +311,8 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
     return LoadedModel(model.to(device).eval(), tokenizer, config, info, path, source)
 
 
-def _own_tokenizer(folder: Path, fingerprint: str | None) -> Tokenizer:
-    """Raises: NlpcliError when the tokenizer in the folder is not the one with that fingerprint."""
+def own_tokenizer(folder: Path, fingerprint: str | None) -> Tokenizer:
+    """The tokenizer in the folder. Raises: NlpcliError when it is not the one with that fingerprint."""
     from nlpcli.text import load_tokenizer
 
     tokenizer = load_tokenizer(folder)

@@ -123,8 +123,8 @@ class EncoderDecoder(_WithDecoder):
 
         kept: is given the states of all the encoder's layers, see `Stack`.
         """
-        if source_mask is not None and source_mask.device.type == "cpu" and bool(source_mask.all()):
-            source_mask = None  # asking a GPU would make every step wait for it
+        if source_mask is not None and _known(source_mask) and bool(source_mask.all()):
+            source_mask = None
         mask = _padding(source_mask)
         if self.source_encoder is None:
             x = self.encoder_embedding(source)
@@ -337,6 +337,11 @@ class Encoder(WithVocabulary):
             return self(tokens)
         hidden = max(1, round(HIDDEN_SHARE * tokens.size(1)))
         return self.logits(self.mlm_hidden(self(tokens)[:, :hidden]))
+
+
+def _known(x: Tensor) -> bool:
+    """Whether numbers of x can be asked for: asking a GPU makes every step wait for it, and a graph has none yet."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
 def _padding(mask: Tensor | None) -> AttentionMask | None:

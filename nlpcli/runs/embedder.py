@@ -12,11 +12,12 @@ import numpy as np
 
 from nlpcli.config.counting import counted
 from nlpcli.config.numbers import parse_int
-from nlpcli.convert.sentence_transformers_in import sentence_settings
+from nlpcli.convert.sentence_transformers_in import SentenceSettings, sentence_settings
 from nlpcli.data.vector_files import unit
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.runs.find_model import newest_run
-from nlpcli.runs.open_model import check_one_tokenizer, folder_of, open_model
+from nlpcli.runs.onnx.facts import OnnxFacts, facts_of, weights_fingerprint
+from nlpcli.runs.open_model import Source, check_one_tokenizer, description_of, folder_of
 from nlpcli.runs.text_pooling import FITTED, PARAGRAPH, SIF, paragraph_of, sif_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 POOLINGS = ("mean", "first", "max", "last", SIF, PARAGRAPH)
 DEFAULT_LENGTH = 512
+_BATCH_TOKENS = {"cpu": 1024}  # whose hidden states a processor's cache holds; measured with MiniLM
+_BATCH_TOKENS_ELSEWHERE = 4096
 _DESCRIPTIONS = {
     "mean": "mean of all tokens, {states}",
     "max": "maximum over all tokens, {states}",
@@ -47,7 +50,8 @@ class Vectors:
     1. layers: `last`, or `concat:N` or `mean:N` of the last N layers. max_length: the most tokens of a text, the rest
     is cut off. None of these four: as the model was trained, or as its sentence-transformers folder says; else the
     mean of the last layer's states, or the one that stands for a text in the model's family, as they are.
-    batch_tokens: tokens read at once, which changes speed and memory only.
+    batch_tokens: tokens read at once, which changes speed and memory only; None: as is fast on the device.
+    engine: what computes the model, see `nlpcli.runs.onnx.choose_engine`.
 
     Raises: NlpcliError for values that make no sense.
     """
@@ -57,9 +61,10 @@ class Vectors:
     normalize: bool | None = None
     layers: str | None = None
     max_length: int | None = None
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     device: str = "auto"
     threads: int | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in POOLINGS:
@@ -90,15 +95,18 @@ class Embedder:
 
     def __init__(self, settings: Vectors, *, say: Callable[[str], None]) -> None:
         source = settings.model if settings.model is not None else _newest(say)
-        sentence = sentence_settings(folder_of(source), settings.pooling)
+        from nlpcli.runs.onnx.choose_engine import device_for, engine_of, open_for
         from nlpcli.training.device import prepare
 
-        machine = prepare(settings.device, "float32", settings.threads)
-        loaded = open_model(source, str(machine.device))
+        engine = engine_of(source, settings.engine)
+        sentence = _sentence_settings(source, settings.pooling)
+        machine = prepare(device_for(engine, settings.device), "float32", settings.threads)
+        loaded = open_for(source, engine, machine, layers=settings.layers)
         check_one_tokenizer(loaded)
         trained = loaded.info.get("head") or {}
         trained = trained if trained.get("kind") == "vector" else {}
-        self.path, self.device, self.batch_tokens = loaded.path, machine.device, settings.batch_tokens
+        self.path, self.device = loaded.path, machine.device
+        self.batch_tokens = settings.batch_tokens or _BATCH_TOKENS.get(machine.device.type, _BATCH_TOKENS_ELSEWHERE)
         self.tokenizer, self.config = loaded.tokenizer, loaded.config
         self.pooling: str = (
             sentence.pooling
@@ -112,6 +120,7 @@ class Embedder:
             trained.get("normalize", sentence.normalize) if settings.normalize is None else settings.normalize
         )
         self.layers = settings.layers or trained.get("layers", "last")
+        self._fingerprint: str | None = None
         self.model: Any = self._with_head(loaded, trained)
         self.width: int = self.model.head.width
         self._sif = sif_of(loaded.model.body) if self.pooling == SIF else None
@@ -131,13 +140,7 @@ class Embedder:
 
     def fingerprint(self) -> str:
         """A digest of the weights the vectors are made with; the same wherever the model lies, and in any form."""
-        import hashlib
-
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.body.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return self._fingerprint or weights_fingerprint(self.model.body)
 
     @property
     def states(self) -> str:
@@ -188,11 +191,11 @@ class Embedder:
         """
         all_ids, all_spans = self.layout.encode_with_offsets(self.tokenizer, list(texts))
         rows = [self._row(ids) for ids in all_ids]
-        table = self.model.body.token_embedding.weight
         found: list[list[WordVector]] = [[] for _ in texts]
         begin = self.layout.first()
-        for places, states, _ in self._states(rows):
-            for place, of_row in zip(places, states, strict=True):
+        for places, states, batch in self._states(rows):
+            inputs = self.model.body.token_embedding(batch.ids)
+            for place, of_row, static_of_row in zip(places, states, inputs, strict=True):
                 spans = all_spans[place][: self.room]
                 for start, end in find(texts[place]):
                     pieces = [i for i, (a, b) in enumerate(spans) if a < end and b > start][
@@ -200,8 +203,8 @@ class Embedder:
                     ]
                     if not pieces:
                         continue
-                    vector = of_row[[begin + i for i in pieces]].float().mean(dim=0)
-                    static = table[[all_ids[place][i] for i in pieces]].float().mean(dim=0)
+                    own = [begin + i for i in pieces]
+                    vector, static = (x[own].float().mean(dim=0) for x in (of_row, static_of_row))
                     found[place].append(WordVector((start, end), vector.cpu().numpy(), static.cpu().numpy()))
         return found
 
@@ -230,11 +233,26 @@ class Embedder:
     def _with_head(self, loaded: LoadedModel, trained: dict[str, Any]) -> Any:
         from nlpcli.models.with_head import WithHead
 
+        if (facts := facts_of(loaded.info, self.path)) is not None:
+            return self._of_graph(loaded, facts)
         if trained and self.layers == trained.get("layers", "last"):
             return _with_pooling(loaded.model, self.pooling)
         body = loaded.model.body
         head: dict[str, Any] = {"kind": "vector", "pooling": self.pooling}
         return WithHead(body, width=self.config.d_model, layers=self.layers, side="encoder", **head).eval()
+
+    def _of_graph(self, loaded: LoadedModel, facts: OnnxFacts) -> Any:
+        """The graph in the ONNX format with a head that pools in this way."""
+        from nlpcli.models.heads import VectorHead
+
+        if self.layers != facts.layers:
+            raise NlpcliError(
+                f"--layers {self.layers}: the ONNX graph in {self.path} gives the hidden states of '{facts.layers}'",
+                hint="leave out --layers, or name the run that it was converted from",
+            )
+        self._fingerprint = facts.fingerprint if facts.quantization is None else f"{facts.fingerprint}-int8"
+        loaded.model.head = VectorHead(facts.width, pooling=self.pooling)
+        return loaded.model
 
     def _longest(self, asked: int | None, info: dict[str, Any], sentence: int | None) -> int:
         limit = self.config.position_limit
@@ -258,6 +276,20 @@ def _with_pooling(model: WithHead, pooling: str) -> Any:
     head.pooling, head.normalize = pooling, False
     found.__dict__["_modules"] = {**model._modules, "head": head}
     return found
+
+
+def _sentence_settings(source: Source, pooling: str | None) -> SentenceSettings:
+    """How the folder of a model says that vectors are made; the pooling that is asked for takes the place of its own.
+
+    Of a model in the ONNX format, as model.yaml says, where the model was not trained to make vectors.
+    """
+    path = folder_of(source)
+    facts = facts_of(description_of(source), path) if path.is_dir() else None
+    if facts is None:
+        return sentence_settings(path, pooling)
+    if pooling is not None:
+        return SentenceSettings(pooling, False, facts.vector_length)
+    return SentenceSettings(facts.pooling, facts.normalize, facts.vector_length)
 
 
 def _newest(say: Callable[[str], None]) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlpcli.config.loading import parse
 from nlpcli.config.task_settings import ExamplesConfig
-from nlpcli.errors import described_by
+from nlpcli.errors import NlpcliError, described_by
 
 if TYPE_CHECKING:
     from nlpcli.data.examples import Columns, Example
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nlpcli.tasks.task import OnCut
 
 WINDOW = 1024  # examples read ahead
+BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Applied:
     task: Any
     device: Any
 
-    def predict(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[dict[str, Any]]:
+    def predict(self, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS) -> list[dict[str, Any]]:
         """The predictions for examples, in their order."""
         from nlpcli.tasks.supervised import predict_items
 
@@ -47,20 +48,26 @@ def open_task(
     threads: int | None = None,
     part: str | None = None,
     on_cut: OnCut | None = None,
+    engine: str | None = None,
 ) -> Applied:
     """The fine-tuned model in the folder `source`. part: see `Predicting`. on_cut: is told of texts that are cut.
+    engine: see `nlpcli.runs.onnx.choose_engine`.
 
-    Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`.
+    Raises: NlpcliError when there is none, or one that was not fine-tuned for a task of `nlpcli predict`, and for an
+        engine that does not compute it.
     """
     from nlpcli.config.schema import DecodingConfig
     from nlpcli.runs.finetuning.multi_task_training import choose_part
-    from nlpcli.runs.open_model import open_model
+    from nlpcli.runs.onnx.choose_engine import ONNX, device_for, engine_of, open_for
     from nlpcli.tasks import TASKS
     from nlpcli.tasks.task import Context
     from nlpcli.training.device import prepare
 
-    machine = prepare(device, "float32", threads)
-    loaded = open_model(source, str(machine.device))
+    engine = engine_of(source, engine)
+    if engine == ONNX and task_class(source, part).generates:
+        raise NlpcliError("a model that generates text is not run by onnxruntime", hint="leave out --engine")
+    machine = prepare(device_for(engine, device), "float32", threads)
+    loaded = open_for(source, engine, machine)
     with described_by(loaded.path):
         info, model = choose_part(loaded.info, loaded.model, part)
         loaded = replace(loaded, model=model, info=info)

@@ -1,0 +1,134 @@
+"""A graph in the ONNX format gives what PyTorch gives: for every family that has one, and every head and pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from model_settings import of_family
+
+from nlpcli import presets
+from nlpcli.attention.kinds import KINDS
+from nlpcli.config.model_settings import FAMILIES
+from nlpcli.errors import NlpcliError
+from nlpcli.models.build import build_model
+from nlpcli.models.model_folder import save_model
+from nlpcli.models.padded_batch import Row, stack
+from nlpcli.runs.onnx.choose_engine import engine_of, open_for
+from nlpcli.runs.open_model import open_model
+from nlpcli.text import train_tokenizer
+from nlpcli.training.device import prepare
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package)
+
+TINY = {"d_model": 16, "d_ff": 24, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
+SHORT = {"max_length": 40}
+OF_PRESET = ("bert-nano", "roberta-nano", "modern-encoder", "xlnet-nano", "t5-nano", "bart-nano", "gpt-mini")
+SHAPES = {
+    **{name: presets.load(name)["model"] | TINY for name in OF_PRESET},
+    "electra": presets.load("bert-nano")["model"] | TINY | {"d_embedding": 8},
+    "distilbert": presets.load("bert-nano")["model"] | TINY | {"segments": 0, "pooler": False, "pair_head": False},
+    "window": TINY
+    | {"kind": "encoder", "encoder_layers": 2, "attention": ["full", "window:3+global:1"], "global_tokens": 2}
+    | {"kv_heads": 1, "positions": "rotary", "qk_norm": True},
+    "additive": TINY | {"kind": "encoder", "score": "additive", "positions": "alibi"},
+    "reversible": TINY | {"kind": "encoder", "reversible": True, "norm_position": "pre"},
+}
+POOLED = {"kind": "text", "outputs": 3}
+HEADS = {
+    "first": POOLED | {"pooling": "first", "dense": True},
+    "last": POOLED | {"pooling": "last"},
+    "prediction": POOLED | {"pooling": "mean", "prediction": {"activation": "gelu", "norm_eps": 1e-5}},
+    "max": POOLED | {"pooling": "max", "layers": "concat:2"},
+    "tokens": {"kind": "tokens", "outputs": 4, "layers": "weighted"},
+    "vector": {"kind": "vector", "pooling": "mean", "normalize": True, "layers": "mean:2"},
+}  # fmt: skip
+LENGTHS = ([5], [1], [2, 1, 1], [9, 3, 9, 1], [17, 16], [40, 2])
+
+
+def folder(path, settings, head=None, **info):
+    torch.manual_seed(1)
+    tokenizer = train_tokenizer("chars", ["a cat is a small animal", "Two dogs ran."], byte_fallback=False, seed=1)
+    config = of_family(settings | (SHORT if "max_length" in settings else {}))
+    model = build_model(config, tokenizer.vocab_size, head)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    info = {"task": "encoder", **info} | ({"head": head} if head else {})
+    save_model(path, weights=model.state_dict(), config=config, tokenizer=tokenizer, info=info)
+    return path
+
+
+def batches(config, vocab_size):
+    """Rows of like and of different lengths, of one token too; with two segments where the model has them."""
+    rng = np.random.default_rng(1)
+    for lengths in LENGTHS:
+        rows = [Row(rng.integers(vocab_size, size=n), np.arange(n) * 2 // max(n, 2)) for n in lengths]
+        yield stack(rows, 0, segments=config.segment_count > 1)
+
+
+def assert_equal(path, of_model):
+    machine = prepare("cpu", "float32", 1)
+    loaded, graph = open_model(path), open_for(path, "onnx", machine)
+    with torch.inference_mode():
+        for rows in batches(loaded.config, loaded.vocab_size):
+            for expected, found in zip(of_model(loaded.model, rows), of_model(graph.model, rows), strict=True):
+                assert found.shape == expected.shape
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_graph_gives_the_outputs_and_states_of_the_model(tmp_path, shape):
+    head = HEADS["first"] | ({"side": "decoder", "start": 1, "pooling": "last"} if shape == "bart-nano" else {})
+    path = folder(tmp_path / "m", SHAPES[shape], head)
+
+    def outputs(model, rows):
+        states = [] if "side" in head else [model.states(rows)]  # a head on the decoder reads others
+        return [model(rows), model.body.token_embedding(rows.ids), *states]
+
+    assert_equal(path, outputs)
+
+
+def test_a_graph_gives_what_the_head_of_each_task_makes_of_states(tmp_path):
+    path = folder(tmp_path / "m", SHAPES["bert-nano"], {"heads": HEADS})
+    assert_equal(path, lambda model, rows: [model.of(task)(rows) for task in HEADS])
+
+
+def test_the_labels_of_pairs_are_compared_by_a_graph(tmp_path):
+    path = folder(tmp_path / "m", SHAPES["distilbert"], HEADS["vector"] | {"classes": 3, "product": True})
+    assert_equal(path, lambda model, rows: [model.head.compare(model(rows), model(rows).flip(0))])
+
+
+NAMED = [name for name in KINDS if name not in ("softmax", "longformer")]
+
+
+@pytest.mark.parametrize("text", [*(KINDS[name].form.replace("[", "").partition(":")[0] for name in NAMED)])
+def test_an_attention_without_a_graph_is_named(tmp_path, text):
+    entry = text + "".join(f":{2}" for _ in KINDS[text].form.replace("[", "").replace("]", "").split(":")[1:])
+    try:
+        path = folder(tmp_path / "m", TINY | {"kind": "encoder", "attention": [entry], "max_length": 40})
+    except ValueError as error:
+        pytest.skip(f"no encoder: {error}")
+    with pytest.raises(NlpcliError, match=f"attention '{entry}' can't be exported") as error:
+        open_for(path, "onnx", prepare("cpu", "float32", 1))
+    assert "--engine torch" in error.value.hint and not list((path / "onnx-cache").iterdir())
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"transformer", "xlnet"}))
+def test_a_family_without_a_graph_is_named(tmp_path, family):
+    settings = {name: value for name, value in TINY.items() if name in FAMILIES.load(family).model_fields}
+    path = folder(tmp_path / "m", settings | {"family": family})
+    with pytest.raises(NlpcliError, match=f"family {family} can't be exported"):
+        open_for(path, "onnx", prepare("cpu", "float32", 1))
+
+
+def test_a_head_with_an_lstm_is_named(tmp_path):
+    path = folder(tmp_path / "m", SHAPES["bert-nano"], HEADS["tokens"] | {"recurrent": 4})
+    with pytest.raises(NlpcliError, match=r"head\.recurrent"):
+        open_for(path, "onnx", prepare("cpu", "float32", 1))
+
+
+def test_an_engine_that_there_is_not_is_named(tmp_path):
+    with pytest.raises(NlpcliError, match="tensorrt"):
+        engine_of(folder(tmp_path / "m", SHAPES["bert-nano"]), "tensorrt")
