@@ -148,7 +148,16 @@ def _of_each_kind() -> list[Case]:
     return list(reversed(kinds.values()))
 
 
+def _with_heads() -> list[Case]:
+    """The mixture of all tasks, which are those with heads, and those that are learnt alone."""
+    cases = [case for case in _cases() if case.task and case.family == DEFAULT]
+    alone = [case for case in cases if not case.parts and not TASKS.load(case.task or "").generates]
+    mixed = [case for case in cases if case.parts and len(set(case.parts)) > 1]
+    return mixed + [case for case in alone if case.task not in mixed[0].parts]
+
+
 _SELECTED = {
+    "with heads": _with_heads,
     "all": _cases,
     "few": _few,
     "of each kind": _of_each_kind,
@@ -306,6 +315,12 @@ def _left_by(run: Path) -> dict[Any, Any]:
     state = checkpoints(run)[-1].relative_to(run) / "state.yaml"
     progress = yaml.safe_load(files.pop(state))["progress"]
     return {**files, "log": log, "progress": {name: value for name, value in progress.items() if name not in clocks}}
+
+
+@pytest.fixture
+def dev_file(samples: Path) -> Callable[[str], str]:
+    """dev_file(task): a file with examples of a task."""
+    return lambda task: _files(task, samples)[0]["dev"][0]
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,12 @@ from nlpcli.attention.kinds import KINDS
 from nlpcli.config.model_settings import FAMILIES
 from nlpcli.errors import NlpcliError
 from nlpcli.models.build import build_model
-from nlpcli.models.model_folder import save_model
+from nlpcli.models.model_folder import read_info, save_model
 from nlpcli.models.padded_batch import Row, stack
 from nlpcli.runs.onnx.choose_engine import engine_of, open_for
 from nlpcli.runs.open_model import open_model
+from nlpcli.runs.task_model import columns_of, open_task
+from nlpcli.tasks import TASKS
 from nlpcli.text import train_tokenizer
 from nlpcli.training.device import prepare
 
@@ -98,6 +102,30 @@ def test_a_graph_gives_what_the_head_of_each_task_makes_of_states(tmp_path):
 def test_the_labels_of_pairs_are_compared_by_a_graph(tmp_path):
     path = folder(tmp_path / "m", SHAPES["distilbert"], HEADS["vector"] | {"classes": 3, "product": True})
     assert_equal(path, lambda model, rows: [model.head.compare(model(rows), model(rows).flip(0))])
+
+
+def flat(prediction):
+    """The names, texts and numbers in a prediction, in their order."""
+    if isinstance(prediction, dict):
+        return [x for name, value in sorted(prediction.items()) for x in (name, *flat(value))]
+    return [x for value in prediction for x in flat(value)] if isinstance(prediction, list) else [prediction]
+
+
+@pytest.mark.cases("with heads")
+def test_the_predictions_of_each_task_are_the_same(case, whole, dev_file):
+    parts = read_info(whole).get("parts") or {None: {"task": case.task}}
+    for part, described in parts.items():
+        if TASKS.load(described["task"]).generates:
+            with pytest.raises(NlpcliError, match="generates text"):
+                open_task(whole, part=part, engine="onnx")
+            continue
+        torch_s, graph = (
+            open_task(whole, device="cpu", threads=1, part=part, engine=engine) for engine in (None, "onnx")
+        )
+        columns = columns_of(torch_s.loaded, {}, "auto")
+        examples = list(islice(torch_s.task.read(dev_file(described["task"]), columns), 12))
+        expected, found = (applied.predict(examples, batch_tokens=200) for applied in (torch_s, graph))
+        assert [flat(x) for x in found] == [pytest.approx(flat(x), abs=1e-4) for x in expected], described["task"]
 
 
 NAMED = [name for name in KINDS if name not in ("softmax", "longformer")]
