@@ -13,7 +13,7 @@ ENGINE = typer.Option(
     None,
     "--engine",
     metavar="ENGINE",
-    help="What computes the model: torch, or onnx (onnxruntime, faster on a CPU). With onnx, the first call converts "
+    help="What computes the model: torch, or onnx (onnxruntime, on the CPU). With onnx, the first call converts "
     "the model and keeps the result in its folder. Default: torch, or onnx for a folder of 'nlpcli convert --to onnx'.",
 )
 VECTOR_BATCH_TOKENS = typer.Option(

@@ -275,7 +275,7 @@ def load_model(path: Path, device: str = "cpu", *, needs_tokenizer: bool = True)
     weights_file = path / WEIGHTS
     if "onnx" in info:
         raise NlpcliError(
-            f"{path} contains a model in the ONNX format, which only predict, embed and search use",
+            f"{path} contains a model in the ONNX format, which predict, evaluate, embed, search and cluster run",
             hint="name the run that it was converted from",
         )
     if not weights_file.exists():

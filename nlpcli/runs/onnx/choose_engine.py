@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nlpcli import __version__
 from nlpcli.config.files import AlreadyThere, new_directory, sha256_file
+from nlpcli.data.progress import followed
 from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import WEIGHTS, LoadedModel
 from nlpcli.runs.open_model import Source, description_of, folder_of, open_model
@@ -78,7 +79,8 @@ def _cached(path: Path, layers: str | None) -> Path:
     loaded = open_model(path)
     try:
         with new_directory(folder) as aside:
-            write_onnx(aside, loaded, layers=layers)
+            for _ in followed([loaded], "converting to ONNX", 1):
+                write_onnx(aside, loaded, layers=layers)
     except AlreadyThere:  # another process was faster
         pass
     except OSError as error:
