@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,22 +71,24 @@ def _cached(path: Path, layers: str | None) -> Path:
     """The folder with the graph of the model in `path`, which is made if there is none for these weights."""
     from nlpcli.models.model_folder import DESCRIPTION
     from nlpcli.runs.onnx.folder import write_onnx
+    from nlpcli.runs.onnx.graph import check_exportable
 
     made_of = [__version__, str(layers)]
     made_of += [sha256_file(path / name) for name in (WEIGHTS, DESCRIPTION, "config.json") if (path / name).is_file()]
     folder = path / CACHE / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
     if folder.is_dir():
         return folder
+    if not os.access(path, os.W_OK):
+        raise NlpcliError(
+            f"{path} can't be written, so it can't keep the ONNX graph",
+            hint=f"write the graph elsewhere, and use it as the model: nlpcli convert --to onnx {path} --out DIR",
+        )
     loaded = open_model(path)
+    check_exportable(loaded.config, loaded.model)
     try:
         with new_directory(folder) as aside:
             for _ in followed([loaded], "converting to ONNX", 1):
                 write_onnx(aside, loaded, layers=layers)
     except AlreadyThere:  # another process was faster
         pass
-    except OSError as error:
-        raise NlpcliError(
-            f"{path}: the ONNX graph can't be written into the run ({error.strerror})",
-            hint=f"write it elsewhere: nlpcli convert --to onnx {path} --out DIR, and use that folder as the model",
-        ) from None
     return folder
