@@ -203,7 +203,7 @@ def test_a_folder_in_use_is_replaced_only_when_it_holds_a_model_and_one_says_so(
     [
         (["nowhere", "out"], "nowhere: the model folder does not exist"),
         (["empty", "out"], "the folder contains no finished model"),
-        (["a", "out", "--to", "onnx"], "unknown value of --to 'onnx'"),
+        (["a", "out", "--to", "gguf"], "unknown value of --to 'gguf'"),
         (["odd", "out"], "the model type 'gemma' is not supported"),
     ],
 )
