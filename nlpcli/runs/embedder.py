@@ -221,7 +221,6 @@ class Embedder:
         import torch
 
         from nlpcli.data.bucketing import token_budget_batches
-        from nlpcli.layers.packed_products import PackedProducts
         from nlpcli.models.padded_batch import stack
 
         segments = self.config.segment_count > 1
@@ -229,9 +228,7 @@ class Embedder:
         with torch.inference_mode():
             for places in token_budget_batches(sizes, max_tokens=self.batch_tokens, shuffle=False):
                 batch = stack([rows[i] for i in places], self.tokenizer.special.pad, segments=segments).to(self.device)
-                with PackedProducts():
-                    states = self.model.states(batch)
-                yield places, states, batch
+                yield places, self.model.states(batch), batch
 
     def _with_head(self, loaded: LoadedModel, trained: dict[str, Any]) -> Any:
         from nlpcli.models.with_head import WithHead

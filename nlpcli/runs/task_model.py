@@ -30,14 +30,11 @@ class Applied:
 
     def predict(self, examples: Sequence[Example], *, batch_tokens: int = BATCH_TOKENS) -> list[dict[str, Any]]:
         """The predictions for examples, in their order."""
-        from nlpcli.layers.packed_products import PackedProducts
         from nlpcli.tasks.supervised import predict_items
 
         groups = self.task.encode(examples)
         items = [item for group in groups for item in group]
-        with PackedProducts():
-            found = predict_items(self.task, self.loaded.model, items, self.device, batch_tokens=batch_tokens)
-        outputs = iter(found)
+        outputs = iter(predict_items(self.task, self.loaded.model, items, self.device, batch_tokens=batch_tokens))
         return [
             self.task.prediction(example, group, [next(outputs) for _ in group])
             for example, group in zip(examples, groups, strict=True)
