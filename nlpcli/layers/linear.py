@@ -123,10 +123,10 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         onednn_is_faster()
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.numel() * weight.size(0) >= _WORTHWHILE
         and {type(x), type(weight)} <= {Tensor, nn.Parameter}  # no parts of a tensor on other machines, no traces
+        and not torch.compiler.is_compiling()  # nor a graph for any number of rows
+        and x.numel() * weight.size(0) >= _WORTHWHILE
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
