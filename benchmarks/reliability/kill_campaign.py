@@ -197,13 +197,14 @@ def in_phase(phase: str, call: int, delay: float) -> Callable[[], None]:
 def _function_of(phase: str) -> tuple[Any, str]:
     from nlpcli.data.encoding import ShardWriter
     from nlpcli.runs import tokenizer_cache, train
-    from nlpcli.training import training_loop
+    from nlpcli.training import save_and_resume
+    from nlpcli.training.evaluator import Evaluator
 
     return {
         "tokenizer training": (tokenizer_cache, "_trained"),
         "shard building": (ShardWriter, "add"),
-        "checkpoint writing": (training_loop, "save_checkpoint"),
-        "evaluation": (training_loop.Trainer, "_measure"),
+        "checkpoint writing": (save_and_resume, "save_checkpoint"),
+        "evaluation": (Evaluator, "measure"),
         "final write": (train, "card_of"),
     }[phase]
 

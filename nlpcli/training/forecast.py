@@ -104,7 +104,7 @@ class Rehearsal(Trainer):
     def _speed(self, counts: dict[int, int]) -> float:
         """Tokens for each second in steps all over the epoch, the largest of which is taken first."""
         largest = max(counts, key=counts.__getitem__)
-        self._clock = time.perf_counter()
+        self.state.start_clock()
         for start in [largest, *list(counts)[: _WARM_UP - 1]]:
             self._take(start)
         timed = list(counts)[:: max(1, len(counts) // _TIMED)]
@@ -124,8 +124,8 @@ class Rehearsal(Trainer):
 
     def _seconds_of_evaluation(self) -> float:
         begun = time.perf_counter()
-        with self._weights_to_keep():
-            self._measure()
+        with self.state.weights_to_keep():
+            self.evaluator.measure()
         return time.perf_counter() - begun
 
     def _checkpoint(self) -> tuple[int, float]:
@@ -133,9 +133,8 @@ class Rehearsal(Trainer):
         with tempfile.TemporaryDirectory() as place:
             begun = time.perf_counter()
             path = save_checkpoint(
-                Path(place), model=self.model, optimizer=self.optimizer, progress=self.progress,
-                average=self.average.weights if self.average and self.average.is_running(self.progress) else None,
-                carry=self.carry, keep=1,
+                Path(place), model=self.model, optimizer=self.state.optimizer, progress=self.progress,
+                average=self.state.running_average(), carry=self.state.carry, keep=1,
             )  # fmt: skip
             save(tensors_of(merged(self.model)))
             seconds = time.perf_counter() - begun

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from nlpcli.training import training_loop
+from nlpcli.training import training_state
 from nlpcli.training.training_module import TrainingModule
 
 pytestmark = pytest.mark.cases("of each kind")
@@ -61,7 +61,7 @@ class Replicated(torch.nn.Module):
 
 def replicated(monkeypatch, how):
     averaged = []
-    monkeypatch.setattr(training_loop, "TrainingModule", lambda model: Replicated(model, how, averaged))
+    monkeypatch.setattr(training_state, "TrainingModule", lambda model: Replicated(model, how, averaged))
     return averaged
 
 
@@ -128,7 +128,7 @@ def same(one, other):
 
 def sharded(monkeypatch, how):
     found = {}
-    monkeypatch.setattr(training_loop, "TrainingModule", lambda model: AlsoSharded(model, how, found))
+    monkeypatch.setattr(training_state, "TrainingModule", lambda model: AlsoSharded(model, how, found))
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from nlpcli.config.model_settings import FAMILIES
 from nlpcli.runs.pretraining import OBJECTIVES, parse
 from nlpcli.tasks import TASKS
-from nlpcli.training import training_loop
+from nlpcli.training import save_and_resume
 from nlpcli.training.checkpoint import load_checkpoint
 from nlpcli.training.training_log import read_metrics
 
@@ -55,7 +55,7 @@ def resume_with(train, monkeypatch):
                 fault(model, optimizer, progress)
             return progress, carry if memory else None
 
-        monkeypatch.setattr(training_loop, "load_checkpoint", loaded)
+        monkeypatch.setattr(save_and_resume, "load_checkpoint", loaded)
         train(case, run, resume=True)
 
     return resumed

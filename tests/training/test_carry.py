@@ -91,9 +91,9 @@ def test_without_its_memory_a_resumed_run_would_be_another(trainer):
     with pytest.raises(KeyboardInterrupt):
         trainer("broken", 27).fit()
     resumed = trainer("broken")
-    resumed._load()
-    resumed.carry = None
-    resumed._load = lambda: None
+    resumed.checkpoints.load()
+    resumed.state.carry = None
+    resumed.checkpoints.load = lambda: None
     resumed.fit(resume=True)
     assert not torch.equal(whole.model.output_weight, resumed.model.output_weight)
 

@@ -184,8 +184,8 @@ def test_operations_are_counted_anew_whenever_more_of_the_model_learns(trainer):
 @pytest.mark.parametrize("way", ["gradual by epochs", "stages", "decay with muon"])
 @pytest.mark.parametrize("at", [4, 6])
 def test_a_resumed_run_has_counted_the_operations_of_an_uninterrupted_one(trainer, way, at):
-    ways = {name: trainer(name, at if name == "broken" else None, **WAYS[way]) for name in ("whole", "broken", "again")}
-    ways["again"].run = ways["again"].run.with_name("broken")
+    folders = {"whole": "whole", "broken": "broken", "again": "broken"}
+    ways = {name: trainer(run, at if name == "broken" else None, **WAYS[way]) for name, run in folders.items()}
     for one in ways.values():
         one.task = Uneven()
     ways["whole"].fit()
@@ -201,7 +201,7 @@ def test_with_the_head_alone_the_body_stays_to_the_bit_and_gets_neither_gradient
     one = trainer(plan=lambda model: make_plan(model, "head"))
     assert changed(one, one.fit) == {name for name in weights(one) if name.startswith("head.")}
     assert all(parameter.grad is None for parameter in one.model.body.parameters())
-    assert len(one.optimizer.state_dict()["state"]) == 4
+    assert len(one.state.optimizer.state_dict()["state"]) == 4
 
 
 def test_with_the_head_alone_the_body_works_without_dropout_and_the_head_with_it(trainer):
@@ -285,11 +285,11 @@ def test_each_group_learns_at_its_own_rate_exactly(trainer, optimizer):
     one = trainer(decay=0.5, optimizer=optimizer, schedule="linear", min_lr=0.001)
     one.fit()
     rates = {}
-    for group in one.optimizer.param_groups:
+    for group in one.state.optimizer.param_groups:
         rates.update({id(parameter): group["lr"] for parameter in group["params"]})
     groups = depth_groups(one.model)
     for below, group in enumerate(reversed(groups)):
-        assert {rates[id(parameter)] for parameter in group.parameters} == {one.lr * 0.5**below}
+        assert {rates[id(parameter)] for parameter in group.parameters} == {one.state.sums.lr * 0.5**below}
 
 
 def test_a_decay_of_one_gives_what_no_decay_gives(trainer):
@@ -379,7 +379,7 @@ def test_the_weights_best_by_other_metrics_are_kept_beside(trainer):
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return next(given)
 
-    one.evaluation = replace(one.evaluation, evaluate=evaluate)
+    one.evaluator.evaluation = replace(one.evaluator.evaluation, evaluate=evaluate)
     outcome = one.fit()
     assert outcome.kept == "step 2" and torch.equal(one.kept["head.3.weight"], seen[1]["head.3.weight"])
     files = {path.name for path in (one.run / "checkpoints").glob("best-*")}
