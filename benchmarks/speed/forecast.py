@@ -2,13 +2,15 @@
 
     python benchmarks/speed/forecast.py [--minutes 2]
 
-Each command is run with --dry-run, then for real, on the sample data of nlpcli; both times its wall clock and the most
-memory of its process are measured. The real run ends by steps, as many as fit into `--minutes` by a first forecast.
+Each command is run with --dry-run, then for real, on the sample data of nlpcli. The real run ends by steps, as many as
+fit into `--minutes` by a first forecast. Its time is that on the clock, without the share in which other programs had
+its processor: a forecast is of a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RUNS = {
@@ -29,17 +32,23 @@ RUNS = {
 
 
 def call(arguments: list[str], folder: Path) -> tuple[str, float, int]:
-    """stdout, seconds and the most bytes of memory of one command."""
-    begun = time.perf_counter()
+    """stdout of one command, its share of the time without waiting for a processor, and its most bytes of memory."""
     process = subprocess.Popen(
         [sys.executable, "-m", "nlpcli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder
     )
-    assert process.stdout is not None
-    output = process.stdout.read().decode()
+    busy = 1.0
+    with ThreadPoolExecutor(1) as pool:
+        assert process.stdout is not None
+        output = pool.submit(process.stdout.read)
+        while not output.done():
+            time.sleep(0.2)
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                ran, waited = map(int, Path(f"/proc/{process.pid}/schedstat").read_text().split()[:2])
+                busy = ran / (ran + waited)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(arguments)}: exit status {os.waitstatus_to_exitcode(status)}")
-    return output, time.perf_counter() - begun, usage.ru_maxrss * 1024
+    return output.result().decode(), busy, usage.ru_maxrss * 1024
 
 
 def main() -> None:
@@ -57,8 +66,8 @@ def main() -> None:
             steps = max(5, round(1000 * 60 * given.minutes / first["seconds"]))
             limit = ["--max-steps", str(steps)]
             expected = json.loads(call([*common, "--dry-run", *limit], folder)[0])
-            found, _, memory = call([*common, *limit, "--out", "run"], folder)
-            seconds = json.loads(found)["seconds"]
+            found, busy, memory = call([*common, *limit, "--out", "run"], folder)
+            seconds = busy * json.loads(found)["seconds"]
             print(
                 f"| {name} | {steps:,} | {expected['seconds']:.0f} s | {seconds:.0f} s "
                 f"| {expected['seconds'] / seconds:.2f} | {expected['peak_memory'] / 1e6:.0f} MB "

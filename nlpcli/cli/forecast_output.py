@@ -18,6 +18,8 @@ DRY_RUN = typer.Option(
     "parameters, tokens, FLOPs, time, memory and disk space that the run will need.",
 )
 
+_WAITING = 0.1  # share of the time from which on other programs are worth a line
+
 
 def write(forecast: Forecast, *, json: bool) -> None:
     if json:
@@ -45,6 +47,8 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         parts = f"{terminal.duration(f.training_seconds)} for training"
         parts += f", {terminal.duration(f.evaluation_seconds)} for {counted(f.evaluations or 0, 'evaluation')}"
         lines.append(("time", f"{terminal.duration(f.seconds)}: {parts}"))
+    if f.waiting > _WAITING:
+        lines.append(("", f"without other programs, which had the processor {f.waiting:.0%} of the time just now"))
     lines.append(("memory at most", size(f.peak_memory)))
     lines.append(("disk at most", size(f.disk)))
     return lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import save
 from nlpcli.config.schema import TrainingConfig
 from nlpcli.layers.lora import merged
 from nlpcli.training.checkpoint import save_checkpoint, tensors_of
+from nlpcli.training.stopwatch import Stopwatch
 from nlpcli.training.training_loop import Trainer
 
 _SAMPLED = 200  # steps whose tokens are counted
@@ -29,6 +29,8 @@ _SECONDS = 20.0  # of timed steps, about
 class Forecast:
     """What a run needs. seconds and tokens are those of all steps; None where no limit but early stopping ends it.
 
+    Times are those of a machine that does nothing else: where other programs had the processor while steps were
+    measured, that time does not count. waiting: what share of the time on the clock that was.
     tokens_per_epoch: padding not included. flops: of training, as the log counts them. training_seconds: of steps and
     checkpoints; evaluation_seconds: of all evaluations, as long as the first one takes. peak_memory: bytes that the
     process holds at most (on CUDA: of the device). disk: bytes of the finished run's folder at most.
@@ -46,6 +48,7 @@ class Forecast:
     training_seconds: float | None
     evaluations: int | None
     evaluation_seconds: float | None
+    waiting: float
     peak_memory: int
     disk: int
 
@@ -65,6 +68,7 @@ class Rehearsal(Trainer):
 
     def forecast(self) -> Forecast:
         torch.manual_seed(self.settings.seed)
+        watch = Stopwatch()
         plan = self._plan_of(0)
         size = self.settings.accumulate
         starts = range(0, len(plan), size)
@@ -97,6 +101,7 @@ class Rehearsal(Trainer):
             training_seconds=None if tokens is None or saves is None else tokens / speed + saves * saved,
             evaluations=evaluations,
             evaluation_seconds=None if evaluations is None else evaluations * evaluated,
+            waiting=watch.waited() / watch.elapsed(),
             peak_memory=self._peak_memory(),
             disk=model + kept * checkpoint,
         )
@@ -109,35 +114,35 @@ class Rehearsal(Trainer):
             self._take(start)
         timed = list(counts)[:: max(1, len(counts) // _TIMED)]
         self._wait()
-        begun, tokens = time.perf_counter(), 0
+        watch, tokens = Stopwatch(), 0
         for start in timed:
             self._take(start)
             tokens += counts[start]
             self._wait()
-            if time.perf_counter() - begun > _SECONDS:
+            if watch.elapsed() > _SECONDS:
                 break
-        return tokens / max(time.perf_counter() - begun, 1e-9)
+        return tokens / watch.worked()
 
     def _take(self, start: int) -> None:
         share = self._share_of_step(0, start)
         self._step(share, share.count, share.tokens)
 
     def _seconds_of_evaluation(self) -> float:
-        begun = time.perf_counter()
+        watch = Stopwatch()
         with self.state.weights_to_keep():
             self.evaluator.measure()
-        return time.perf_counter() - begun
+        return watch.worked()
 
     def _checkpoint(self) -> tuple[int, float]:
         """The bytes of a checkpoint, and the seconds that one and the kept weights take."""
         with tempfile.TemporaryDirectory() as place:
-            begun = time.perf_counter()
+            watch = Stopwatch()
             path = save_checkpoint(
                 Path(place), model=self.model, optimizer=self.state.optimizer, progress=self.progress,
                 average=self.state.running_average(), carry=self.state.carry, keep=1,
             )  # fmt: skip
             save(tensors_of(merged(self.model)))
-            seconds = time.perf_counter() - begun
+            seconds = watch.worked()
             return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()), seconds
 
     def _wait(self) -> None:
