@@ -66,6 +66,19 @@ class RunFailed(NlpcliError):
     status = ExitStatus.FAILED
 
 
+_NO_MEMORY = (
+    "can't allocate memory", "bad_alloc", "not enough memory", "Cannot allocate memory", "CUDA out of memory",
+    "ALLOC_FAILED", "could not create a memory",
+)  # fmt: skip
+"""The words of torch's allocators, of C++, of the system, and of the libraries cuBLAS, cuDNN and oneDNN."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or a library of it says that it did not get the memory it needs."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
+
+
 _DAMAGE = (TypeError, AttributeError, KeyError, ValueError, IndexError, OverflowError, RecursionError)
 
 

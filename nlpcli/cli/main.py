@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from nlpcli.errors import ExitStatus, Interruption, NlpcliError, RunFailed, interrupt_status, nearest
+from nlpcli.errors import (
+    ExitStatus,
+    Interruption,
+    NlpcliError,
+    RunFailed,
+    interrupt_status,
+    is_out_of_memory,
+    nearest,
+)
 from nlpcli.escaping import HINT, sentence
 
 COMPLETION_VARIABLE = "_NLPCLI_COMPLETE"
@@ -47,9 +55,6 @@ _SENTENCES = {
     r"^Option '(.+)' does not take a value$": r"the option \1 takes no value",
 }
 """Sentences of Typer about a call, as patterns, and what is reported instead."""
-
-_NO_MEMORY = ("can't allocate memory", "bad_alloc")
-"""The words of torch's allocator for the CPU, and of C++."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -190,8 +195,7 @@ def _in_words(error: BaseException, arguments: list[str]) -> NlpcliError:
         return _system(error)
     if isinstance(error, RecursionError):
         return NlpcliError("the input is nested too deeply", hint="flatten the input, such as its lists in lists")
-    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or any(words in str(error) for words in _NO_MEMORY):
+    if is_out_of_memory(error):
         return RunFailed("there is not enough memory", hint="use smaller batches or a smaller model")
     text = " ".join(str(error).split())
     return RunFailed(

@@ -128,6 +128,11 @@ class TrainingConfig(Strict):
     batch_size: Positive | None = Field(
         None, description="largest number of examples per batch (all tasks except translation)"
     )
+    fit_memory: Literal["search", "found"] | None = Field(
+        None,
+        description="search: find the largest batch_tokens that memory holds, as --batch-tokens auto; found: it was "
+        "found, and batches are divided where memory runs out all the same; null: neither",
+    )
     accumulate: Positive = Field(1, description="number of batches whose gradients are summed for one step")
     optimizer: Literal["adamw", "muon", "sgd", "asgd"] = Field(
         "adamw", description="adamw, muon, sgd, or asgd (sgd whose weights are averaged: NT-ASGD)"

@@ -66,6 +66,7 @@ class Progress:
     data: str = ""  # fingerprint of what was trained on
     skipped: int = 0  # steps without a change of the weights, because the loss or the gradient was not finite
     skipped_in_a_row: int = 0
+    parts: int = 1  # in which the rows of each batch are computed, because memory does not hold them together
     window: LogWindow = field(default_factory=LogWindow)
 
 
@@ -218,6 +219,8 @@ class _State(Strict):
         )  # fmt: skip
         if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
             raise ValueError("its progress is not valid")
+        if progress.parts < 1:
+            raise ValueError("its number of parts is not valid")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
             raise ValueError("the step of a best value is missing")
         if not set(_NEEDED) <= self.sha256.keys() <= {*_NEEDED, "average", "carry"}:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
-import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,29 +11,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from nlpcli.config.folder_lock import FolderWatch
 from nlpcli.config.schema import TrainingConfig
-from nlpcli.errors import NlpcliError
-from nlpcli.objectives.objective import Batch, Objective, Tallies
+from nlpcli.errors import NlpcliError, is_out_of_memory
+from nlpcli.objectives.objective import Batch, Objective
 from nlpcli.training.checkpoint import Progress
 from nlpcli.training.device import Machine
 from nlpcli.training.distributed.division import Share, check_divisible, share_of
 from nlpcli.training.distributed.processes import peers
-from nlpcli.training.distributed.sharding import whole_tensor
-from nlpcli.training.distributed.wrapping import synchronized
 from nlpcli.training.evaluator import Evaluator
-from nlpcli.training.flops import counted
 from nlpcli.training.interrupts import Interrupted
 from nlpcli.training.observer import Observer
-from nlpcli.training.optimizer import set_rate
+from nlpcli.training.out_of_memory import out_of_memory
 from nlpcli.training.save_and_resume import Checkpoints
-from nlpcli.training.schedule import learning_rate
 from nlpcli.training.stopping_criteria import limit_reached
 from nlpcli.training.trainer_values import Evaluation, ModelToTrain, Outcome
 from nlpcli.training.training_log import MetricsLog, check_tensorboard
 from nlpcli.training.training_state import TrainingState
+from nlpcli.training.training_step import TrainingStep
 
 
 class Trainer:
@@ -60,9 +54,7 @@ class Trainer:
         self.settings = settings
         self.machine = machine
         self.run = run
-        self.d_model = trained.d_model
-        self.plan = trained.plan
-        self.before_step = trained.before_step
+        self.training_step = TrainingStep(self.state, trained, task)
         self.checkpoints = Checkpoints(self.state, data)
         self.evaluator = Evaluator(self.state, evaluation, self.checkpoints)
         self._plan: tuple[int, Sequence[Any] | np.ndarray] | None = None  # an epoch and its plan
@@ -111,6 +103,10 @@ class Trainer:
             except (NlpcliError, OSError):
                 state.folder.check()  # why nothing can be written, if it is gone
                 raise
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise out_of_memory(self.settings, self.progress.step, self.checkpoints.saved_at) from None
         self.observer.stopped(self.progress, reason)
         return Outcome(self.progress, self.progress.kept, kept, reason)
 
@@ -206,83 +202,7 @@ class Trainer:
 
     def _step(self, share: Share, count: int, tokens: int) -> None:
         """count, tokens: of the step in all processes."""
-        settings, state, progress = self.settings, self.state, self.progress
-        sums = state.sums
-        self.processes.seed_step(settings.seed, progress.step)
-        state.module.train()
-        if self.plan is not None and (said := self.plan.begin_step(progress)):
-            self.observer.note(said)
-            self._count_anew()
-        if self.before_step is not None:
-            self.before_step(progress.step)
-        before = sums.nll, dict(sums.logged), state.carry
-        if progress.flops_per_token:
-            rate, nll = self._backward(share, count)
-        else:
-            with counted() as flops:
-                rate, nll = self._backward(share, count)
-            progress.flops_per_token = self.processes.sums(flops())[0] / tokens
-        limit = settings.max_grad_norm or math.inf
-        sums.grad_norm = whole_tensor(nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
-        progress.step += 1
-        sums.lr = learning_rate(settings, progress.step, state.share(), d_model=self.d_model)
-        set_rate(state.optimizer, sums.lr * rate)
-        if state.non_finite.accepts(
-            [batch for batch, _ in share.batches], nll / max(count, 1), sums.grad_norm, progress
-        ):
-            state.optimizer.step()
-            if state.average is not None:
-                state.average.update(progress)
-            sums.count += count
-        else:
-            sums.nll, sums.logged, state.carry = before
-            sums.grad_norm = torch.zeros_like(sums.grad_norm)
-        state.optimizer.zero_grad(set_to_none=True)
-        progress.tokens += tokens
-        progress.flops += tokens * progress.flops_per_token
-        state.read_clock()
-
-    def _count_anew(self) -> None:
-        """Forgets what a token costs where other parameters learn than when it was counted."""
-        learning = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        if learning != self.progress.learning:
-            self.progress.learning, self.progress.flops_per_token = learning, 0.0
-
-    def _backward(self, share: Share, count: int) -> tuple[float, Tensor]:
-        """Adds the gradients of the mean loss over the `count` predictions of the step.
-
-        Gradients become those of all processes with the last batch; what sums them divides by the number of processes.
-        Returns: the mean `Loss.rate`, and the sum of `Loss.nll` in all processes, ().
-        """
-        state, sums = self.state, self.state.sums
-        rates, all_nll = [], torch.zeros_like(sums.nll)
-        for number, (batch, weight) in enumerate(share.batches, 1):
-            with synchronized(state.module, now=number == len(share.batches)):
-                with self.machine.autocast():
-                    total, nll, (logged, rate), state.carry = state.module(
-                        self._loss, batch.to(self.machine.device), state.carry
-                    )
-                if self.processes.several:
-                    total = total * (weight * self.processes.count)
-                (total / count).backward()
-            nll = nll * weight if weight != 1 else nll
-            sums.nll, all_nll = sums.nll + nll, all_nll + nll
-            rates.append(rate)
-            sums.add(logged, weight)
-        mean = sum(rates) / len(rates)
-        if self.processes.several:
-            weights = [weight for _, weight in share.batches]
-            found, rate, rated = self.processes.sums(
-                float(all_nll), sum(map(operator.mul, rates, weights)), sum(weights)
-            )
-            all_nll = torch.full_like(all_nll, found)
-            mean = rate / rated if share.whole else mean
-        return mean, all_nll
-
-    def _loss(self, model: nn.Module, batch: Batch, carry: Any) -> tuple[Tensor, Tensor, tuple[Tallies, float], Any]:
-        """The total of the loss, its nll, what is logged of it with its rate, and the carry, for `TrainingModule`."""
-        loss, carry = self.task.loss(model, batch, carry)
-        return loss.total, loss.nll.detach(), (loss.logged, loss.rate), carry
+        self.training_step.take(share, count, tokens)
 
     def _log(self) -> None:
         state, progress = self.state, self.progress

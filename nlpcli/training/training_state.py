@@ -31,6 +31,8 @@ from nlpcli.training.training_log import MetricsLog
 from nlpcli.training.training_module import TrainingModule
 from nlpcli.training.weight_averaging import average_of
 
+Measured = tuple[Tensor, Tallies, Any]  # the carry is the model's own
+
 
 class LogSums:
     """What was measured since the last line of the log.
@@ -122,6 +124,32 @@ class TrainingState:
     def running_average(self) -> Mapping[str, Tensor] | None:
         """The averaged weights, where they take the place of the trained ones."""
         return self.average.weights if self.average and self.average.is_running(self.progress) else None
+
+    def measured(self) -> Measured:
+        """The sums for the log and the carry as they are, for `take_back`."""
+        return self.sums.nll, dict(self.sums.logged), self.carry
+
+    def take_back(self, before: Measured) -> None:
+        """Forgets what a step has measured and read: it is left out, or begins again."""
+        self.sums.nll, self.sums.logged, self.carry = before[0], dict(before[1]), before[2]
+
+    def random_state(self) -> list[Tensor]:
+        """Of the CPU's generator, and on a GPU of the GPU's."""
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self._device)] if self._on_cuda else [])]
+
+    def set_random_state(self, found: list[Tensor]) -> None:
+        """Sets what `random_state` found."""
+        torch.set_rng_state(found[0])
+        if self._on_cuda:
+            torch.cuda.set_rng_state(found[1], self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.machine.device
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self._device.type == "cuda"
 
     def loss_and_norm(self) -> tuple[float, float]:
         """The mean loss since the last line of the log, and the last gradient's norm.

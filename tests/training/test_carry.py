@@ -108,3 +108,18 @@ def test_batches_of_another_size_begin_with_an_empty_memory(trainer):
     batch = one.task.collate(one.task.plan(0)[0][:2], None)
     loss, new = one.task.loss(one.model.eval(), batch, carry)
     assert torch.equal(loss.nll, one.task.loss(one.model, batch, None)[0].nll) and new[0].size(0) == 2
+
+
+def test_a_batch_in_parts_has_the_losses_and_the_memory_of_the_whole(trainer):
+    whole, parts = trainer("whole", max_steps=5), trainer("parts", max_steps=5)
+    for one in (whole, parts):
+        for module in one.model.modules():
+            if hasattr(module, "p"):
+                module.p = 0.0
+    parts.progress.parts = 3
+    whole.fit()
+    parts.fit()
+    left, right = (load_file(checkpoints(one.run)[-1] / "carry.safetensors")["0"] for one in (whole, parts))
+    assert left.shape == right.shape and torch.allclose(left, right, atol=1e-4)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.allclose(tensor, parts.model.state_dict()[name], atol=1e-4), name

@@ -14,7 +14,7 @@ from nlpcli.commands.compare.cell_record import FAILED, FINISHED, INTERRUPTED, N
 from nlpcli.commands.compare.cells import Cell, Plan, parameters
 from nlpcli.commands.compare.score_test_sets import OUTPUT, p_values, score_test
 from nlpcli.config.grid import flat, nested
-from nlpcli.errors import NlpcliError, RunFailed
+from nlpcli.errors import NlpcliError, RunFailed, is_out_of_memory
 from nlpcli.runs.run_folder import CONFIG
 from nlpcli.runs.training_request import Listener
 
@@ -110,7 +110,7 @@ def _run_cell(plan: Plan, standing: Standing, standings: list[Standing], listene
     try:
         _train(cell, standing.state, shared, watching)
     except (NlpcliError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, NlpcliError) and "memory" not in f"{type(error).__name__} {error}".lower():
+        if not isinstance(error, NlpcliError) and not is_out_of_memory(error):
             raise
         message = error.message if isinstance(error, NlpcliError) else "there is not enough memory"
         hint = f" ({error.hint})" if isinstance(error, NlpcliError) and error.hint else ""
