@@ -33,9 +33,7 @@ def out_of_memory(settings: TrainingConfig, step: int, saved_at: int) -> RunFail
     if settings.fit_memory is None:
         ways.append("use --batch-tokens auto in a new run")
     resume = f"; --resume resumes the run from step {saved_at:,}" if saved_at >= 0 else ""
-    return RunFailed(
-        f"memory ran out after step {step:,}", hint=f"{', '.join(ways[:-1])}, or {ways[-1]}{resume}"
-    )
+    return RunFailed(f"memory ran out after step {step:,}", hint=f"{', '.join(ways[:-1])}, or {ways[-1]}{resume}")
 
 
 def most_parts(batches: Sequence[Batch]) -> int:
