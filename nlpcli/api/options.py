@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypedDict, TypeVar
+from typing import Literal, ParamSpec, TypedDict, TypeVar
 
 from nlpcli.api.arguments import PathLike
 from nlpcli.errors import nearest
@@ -33,7 +33,7 @@ class _TrainingOptions(_Placed, total=False):
     max_epochs: float | None
     max_minutes: float | None
     max_tokens: int | None
-    batch_tokens: int | None
+    batch_tokens: int | Literal["auto"] | None
     lr: float | None
     seed: int | None
     precision: str | None

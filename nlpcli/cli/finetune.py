@@ -195,13 +195,13 @@ def command(
     max_epochs: float = training_options.MAX_EPOCHS,
     max_minutes: float = training_options.MAX_MINUTES,
     max_tokens: int = training_options.MAX_TOKENS,
-    batch_tokens: int = typer.Option(
+    batch_tokens: str = typer.Option(
         None,
         "--batch-tokens",
-        min=1,
-        help="For translation: batch size in tokens, padding included. For the other tasks, it applies to the "
+        metavar="N|auto",
+        help="For translation: batch size in tokens, padding included. For the other tasks, a number applies to the "
         "evaluation "
-        "on the dev set only; --batch-size sets the training batches.",
+        f"on the dev set only; --batch-size sets the training batches. {training_options.AUTO_BATCH}",
     ),
     lr: float = training_options.LR,
     seed: int = training_options.SEED,

@@ -119,7 +119,7 @@ def command(
     max_epochs: float = training_options.MAX_EPOCHS,
     max_minutes: float = training_options.MAX_MINUTES,
     max_tokens: int = training_options.MAX_TOKENS,
-    batch_tokens: int = training_options.BATCH_TOKENS,
+    batch_tokens: str = training_options.BATCH_TOKENS,
     lr: float = training_options.LR,
     seed: int = training_options.SEED,
     device: str = training_options.DEVICE,

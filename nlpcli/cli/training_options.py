@@ -68,7 +68,17 @@ MAX_EPOCHS = typer.Option(
 )
 MAX_MINUTES = typer.Option(None, "--max-minutes", help="Stop after this many minutes of training, such as 0.5 or 60.")
 MAX_TOKENS = typer.Option(None, "--max-tokens", min=1, help="Stop after this many training tokens.")
-BATCH_TOKENS = typer.Option(None, "--batch-tokens", min=1, help="Batch size in tokens, padding included.")
+
+AUTO_BATCH = (
+    "auto: the largest batch that the memory holds, within limits (docs/cli.md); it is written to config.yaml, and "
+    "batches are divided if memory runs out later."
+)
+BATCH_TOKENS = typer.Option(
+    None,
+    "--batch-tokens",
+    metavar="N|auto",
+    help=f"Batch size in tokens, padding included. {AUTO_BATCH}",
+)
 LR = typer.Option(None, "--lr", help="Peak learning rate.")
 SEED = typer.Option(None, "--seed", help="Random seed of the run.")
 DEVICE = typer.Option(

@@ -14,6 +14,7 @@ from typing import Any
 from nlpcli import presets
 from nlpcli.config.loading import apply_overrides
 from nlpcli.config.multi_task import MIXTURE_TASK
+from nlpcli.config.numbers import parse_int
 from nlpcli.errors import NlpcliError
 from nlpcli.runs.finetuning.finetune import DEFAULT_TASK, default_preset, defaults
 from nlpcli.runs.resolve_settings import LIMITS
@@ -23,6 +24,8 @@ from nlpcli.tasks import TASKS
 Say = Callable[[str], None]
 
 _LIMITS = ("max_steps", "max_epochs", "max_minutes", "max_tokens")
+AUTO = "auto"
+"""The size of batches that is to be found."""
 _LOOP = (*_LIMITS, "batch_tokens", "lr", "seed", "device", "precision", "threads")
 
 
@@ -269,7 +272,9 @@ def _request(
     **values: Any,
 ) -> Request:
     """What the user asked for: `values`, and of `given` what all training shares."""
-    chosen = _settings(**values, **{f"training__{name}": given.get(name) for name in _LOOP})
+    loop = {name: given.get(name) for name in _LOOP}
+    loop |= _batch_tokens(loop["batch_tokens"])
+    chosen = _settings(**values, **{f"training__{name}": value for name, value in loop.items()})
     if any(given.get(name) is not None for name in _LIMITS):  # a limit that is asked for replaces all there were
         chosen["training"] |= {name: given.get(name) for name in LIMITS}
     return Request(
@@ -286,6 +291,18 @@ def _request(
         overwrite=bool(given.get("overwrite")),
         command=command,
     )
+
+
+def _batch_tokens(value: int | str | None) -> dict[str, Any]:
+    """The settings for `--batch-tokens`. Raises: NlpcliError for what is neither a number of at least 1 nor `auto`."""
+    if value == AUTO:
+        return {"batch_tokens": None, "fit_memory": "search"}
+    number = parse_int(value) if isinstance(value, str) else value
+    if value is not None and (number is None or number < 1):
+        raise NlpcliError(
+            f"--batch-tokens must be a number of at least 1 or '{AUTO}', not '{value}'", hint="such as: 4096"
+        )
+    return {"batch_tokens": number}
 
 
 def _settings(**values: Any) -> dict[str, Any]:

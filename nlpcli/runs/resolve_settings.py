@@ -69,7 +69,8 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     if request.resume:
         _check_command(request, command, base)
     merge(data, request.settings)
-    data = apply_overrides(data, request.overrides)
+    tokens = (data.get("training") or {}).get("batch_tokens")
+    data = _searched(apply_overrides(data, request.overrides), tokens, base if request.resume else None)
     if data.get("init") and not request.resume:
         data["model"] = merge(_shape_of(data["init"]), data.get("model") or {})
     config = parse(RunConfig, data, "the configuration")
@@ -85,6 +86,23 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
             hint=f"set one of: {', '.join(f'training.{name}' for name in LIMITS)}",
         )
     return config
+
+
+def _searched(data: dict[str, Any], tokens: Any, base: RunConfig | None) -> dict[str, Any]:
+    """Takes `batch_tokens: auto` for fit_memory: search with the size before it, `tokens`.
+
+    base: of a resumed run, whose size of batches stays.
+    """
+    training = data.get("training")
+    if not isinstance(training, dict):
+        return data
+    if training.get("batch_tokens") == "auto":
+        training = {**training, "batch_tokens": tokens, "fit_memory": "search"}
+        if tokens in (None, "auto"):
+            del training["batch_tokens"]
+    if base is not None and training.get("fit_memory") == "search":
+        training = {**training, "batch_tokens": base.training.batch_tokens, "fit_memory": "found"}
+    return {**data, "training": training}
 
 
 def _preset(request: Request) -> tuple[dict[str, Any], str]:
@@ -142,9 +160,13 @@ def from_the_start(request: Request, command: str = "finetune") -> Request:
     check_unlocked(run)
     own = not base.init or base.tuning.new_tokenizer
     tokenizer, source = (run / name if own and (run / name).is_dir() else None for name in TOKENIZERS)
+    training = request.settings.get("training") or {}
+    settings = dict(request.settings)
+    if training.get("fit_memory") == "search":  # was found before, and is in the configuration
+        settings["training"] = {name: value for name, value in training.items() if name != "fit_memory"}
     return replace(
         request, preset=None, base=None, config=stored, tokenizer=tokenizer, source_tokenizer=source, resume=False,
-        overwrite=True,
+        overwrite=True, settings=settings,
     )  # fmt: skip
 
 

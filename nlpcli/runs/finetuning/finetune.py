@@ -49,6 +49,11 @@ def finetune(request: Request, listener: Listener) -> tuple[Path, Any]:
     """
     request = from_the_start(after_restart(request, has_checkpoint))
     config = resolve(request)
+    if config.training.fit_memory == "search":
+        from nlpcli.runs.fit_batch import fit_batch
+
+        request = fit_batch(request, config, listener, finetune)
+        config = resolve(request)
     task = TASKS.check(config.task or DEFAULT_TASK)
     config = config.model_copy(update={"task": task})
     kind = TASKS.load(task)

@@ -49,6 +49,11 @@ def pretrain(request: Request, listener: Listener) -> tuple[Path, Outcome]:
     """
     request = from_the_start(after_restart(request, has_checkpoint), "pretrain")
     config, weights = configured(request)
+    if config.training.fit_memory == "search":
+        from nlpcli.runs.fit_batch import fit_batch
+
+        request = fit_batch(request, config, listener, pretrain)
+        config, weights = configured(request)
     from nlpcli.training.device import prepare
 
     tell_unread(config, weights, listener)
