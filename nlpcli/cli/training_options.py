@@ -82,12 +82,15 @@ BATCH_TOKENS = typer.Option(
 LR = typer.Option(None, "--lr", help="Peak learning rate.")
 SEED = typer.Option(None, "--seed", help="Random seed of the run.")
 DEVICE = typer.Option(
-    None, "--device", help="Device: auto (a CUDA GPU if there is one), cpu, cuda, or cuda:N for GPU N, from 0."
+    None,
+    "--device",
+    help="Device: auto (a CUDA GPU if there is one), cpu, cuda, cuda:N for GPU N, from 0, or mps (an Apple GPU).",
 )
 PRECISION = typer.Option(
     None,
     "--precision",
-    help="Floating-point precision: float32, bfloat16, or auto (bfloat16 if the device computes it faster).",
+    help="Floating-point precision: float32, bfloat16, float16 (for CUDA GPUs without bfloat16), or auto (bfloat16 if "
+    "the device computes it faster).",
 )
 THREADS = shared_options.THREADS
 PROCESSES = typer.Option(

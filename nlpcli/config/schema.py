@@ -229,8 +229,11 @@ class TrainingConfig(Strict):
         False, description="compute each Transformer layer again in the backward pass instead of storing it"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 if the device computes it faster; float16: for CUDA GPUs without bfloat16",
+    )
     threads: Threads | None = Field(None, description="number of CPU threads; null: PyTorch decides")
     compile: bool = Field(False, description="use torch.compile, which takes about half a minute at the start")
 

@@ -87,6 +87,7 @@ def sharded_among(model: AnyModel, config: RunConfig, device: torch.device) -> S
         ("training.optimizer=muon", config.training.optimizer == "muon", "training.optimizer=adamw"),
         (f"tuning.mode={config.tuning.mode}", config.tuning.mode in ("gradual", "stages"), "tuning.mode=all"),
         ("training.compile=true", config.training.compile, "training.compile=false"),
+        ("training.precision=float16", config.training.precision == "float16", "training.precision=bfloat16"),
     ):
         if chosen:
             raise NlpcliError(

@@ -74,7 +74,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
     if data.get("init") and not request.resume:
         data["model"] = merge(_shape_of(data["init"]), data.get("model") or {})
     config = parse(RunConfig, data, "the configuration")
-    _check_device(config.training.device)
+    _check_device(config.training.device, config.training.precision)
     if request.resume:
         check_same_task(base, config)
     else:
@@ -137,12 +137,12 @@ def _with_source_encoder(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"model": parse(ModelConfig, model, "the model with a new source encoder")})
 
 
-def _check_device(name: str) -> None:
-    """Raises: NlpcliError for a device that this machine does not have."""
-    if name not in ("auto", "cpu"):
-        from nlpcli.training.device import choose_device
+def _check_device(name: str, precision: str) -> None:
+    """Raises: NlpcliError for a device that this machine does not have, and for a precision that is not for it."""
+    if name not in ("auto", "cpu") or precision == "float16":
+        from nlpcli.training.device import check_precision, choose_device
 
-        choose_device(name)
+        check_precision(precision, choose_device(name))
 
 
 def from_the_start(request: Request, command: str = "finetune") -> Request:

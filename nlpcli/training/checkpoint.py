@@ -26,6 +26,7 @@ from nlpcli.config.loading import Strict, dump_yaml, load_yaml, parse
 from nlpcli.errors import NlpcliError, RunFailed
 from nlpcli.models.model_folder import Shape, load_weights, stored_shapes, unshared
 from nlpcli.training.optimizer import OptimizerGroup, memories
+from nlpcli.training.random_state import random_state, set_random_state
 
 FOLDER = "checkpoints"
 _NEEDED = ("model", "optimizer", "random")
@@ -66,6 +67,8 @@ class Progress:
     data: str = ""  # fingerprint of what was trained on
     skipped: int = 0  # steps without a change of the weights, because the loss or the gradient was not finite
     skipped_in_a_row: int = 0
+    loss_scale: float = 0.0  # of training in float16, and the steps since it was changed; 0: none
+    loss_scale_steps: int = 0
     parts: int = 1  # in which the rows of each batch are computed, because memory does not hold them together
     window: LogWindow = field(default_factory=LogWindow)
 
@@ -93,10 +96,7 @@ def save_checkpoint(
     """
     path = run / FOLDER / _name(progress.step)
     parts = {"model": tensors_of(model.state_dict()), "optimizer": _optimizer_tensors(optimizer)}
-    parts["random"] = {"cpu": torch.get_rng_state()}
-    device = _device_of(model)
-    if device.type == "cuda":
-        parts["random"]["cuda"] = torch.cuda.get_rng_state(device)
+    parts["random"] = random_state(_device_of(model))
     if average is not None:
         parts["average"] = tensors_of(average)
     if carry is not None:
@@ -183,9 +183,7 @@ def _load_rest(
 ) -> None:
     """Everything but the weights. Raises: whatever torch and dictionaries raise for tensors of another run."""
     _load_optimizer(optimizer, parts["optimizer"])
-    torch.set_rng_state(parts["random"]["cpu"])
-    if device.type == "cuda" and "cuda" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"]["cuda"], device)
+    set_random_state(device, parts["random"])
     if average is not None:  # one that was asked for only now begins with the weights of now
         saved = parts.get("average", parts["model"])
         for name, tensor in average.items():
@@ -219,8 +217,8 @@ class _State(Strict):
         )  # fmt: skip
         if min(counts) < 0 or not all(0 <= x < math.inf for x in (progress.seconds, progress.flops)):
             raise ValueError("its progress is not valid")
-        if progress.parts < 1:
-            raise ValueError("its number of parts is not valid")
+        if progress.parts < 1 or progress.loss_scale_steps < 0 or not 0 <= progress.loss_scale < math.inf:
+            raise ValueError("its number of parts or its loss scale is not valid")
         if not all(entry.keys() == {"value", "step"} for entry in progress.best.values()):
             raise ValueError("the step of a best value is missing")
         if not set(_NEEDED) <= self.sha256.keys() <= {*_NEEDED, "average", "carry"}:

@@ -22,18 +22,22 @@ from nlpcli.training.distributed.environment import local_rank, process_count
 _KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 
+_DEVICES = "choose auto, cpu, cuda, cuda:N or mps"
+
+
 @dataclass(frozen=True)
 class Machine:
     """The chosen device and precision; `reason` tells a person why."""
 
     device: torch.device
-    precision: str  # "float32" or "bfloat16"
+    precision: str  # "float32", "bfloat16" or "float16"
     threads: int
     reason: str
 
     def autocast(self) -> torch.autocast:
         """The context a forward pass runs in."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        kind = torch.float16 if self.precision == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=kind, enabled=self.precision != "float32")
 
     def describe(self) -> str:
         return f"{self.device}, {self.precision} ({self.reason}), {counted(self.threads, 'CPU thread')}"
@@ -56,17 +60,35 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise NlpcliError(f"unknown device '{name}'", hint="choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise NlpcliError(f"device '{name}' is not supported", hint="choose auto, cpu, cuda or cuda:N")
+        raise NlpcliError(f"unknown device '{name}'", hint=_DEVICES) from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise NlpcliError(f"device '{name}' is not supported", hint=_DEVICES)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise NlpcliError(
+            f"device '{name}' is not available (PyTorch finds no Apple GPU here)", hint="use --device cpu"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = counted(torch.cuda.device_count(), "CUDA device")
         raise NlpcliError(f"device '{name}' is not available ({found} found)", hint="use --device cpu")
     return device
 
 
+_NO_BFLOAT16 = "the GPU does not support bfloat16; --precision float16 may be faster"
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises: NlpcliError for float16 on other devices than CUDA GPUs."""
+    if precision == "float16" and device.type != "cuda":
+        raise NlpcliError(
+            f"precision 'float16' is for CUDA GPUs, but the device is '{device}'",
+            hint="use --precision bfloat16 or float32, which a CPU computes faster than float16",
+        )
+
+
 def own_device(device: torch.device, *, named: str) -> torch.device:
     """The GPU of this process, where several train together on GPUs. Raises: NlpcliError where there is none for it."""
+    if process_count() > 1 and device.type == "mps":
+        raise NlpcliError("several processes can't train on the device 'mps'", hint="leave out --processes")
     if process_count() == 1 or device.type != "cuda":
         return device
     if device.index is not None:
@@ -96,12 +118,13 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # a product with denormals can cost a hundred times its time
     if precision != "auto":
+        check_precision(precision, chosen)
         reason = "as configured"
     elif chosen.type == "cuda":
-        fits = torch.cuda.is_bf16_supported()
-        precision, reason = (
-            ("bfloat16", "the GPU supports it") if fits else ("float32", "the GPU does not support bfloat16")
-        )
+        fits = torch.cuda.is_bf16_supported(including_emulation=False)
+        precision, reason = ("bfloat16", "the GPU supports it") if fits else ("float32", _NO_BFLOAT16)
+    elif chosen.type == "mps":
+        precision, reason = "float32", "the precision of Apple GPUs"
     else:
         ratio = _bfloat16_speed()
         precision = "bfloat16" if ratio > 1.2 else "float32"

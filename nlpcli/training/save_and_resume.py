@@ -35,6 +35,8 @@ class Checkpoints:
             )
         state.carry = state.processes.own_rows(state.carry, state.machine.device)
         self.saved_at = state.progress.step
+        if state.scaling is not None:
+            state.scaling.restore(state.progress)
         state.sums.restore(state.progress.window, first=state.processes.first)
         for damaged in newer_checkpoints(state.run, state.progress.step):
             state.observer.note(
@@ -51,6 +53,8 @@ class Checkpoints:
         state = self.state
         state.folder.check()
         state.progress.window = state.log_window()
+        if state.scaling is not None:
+            state.scaling.store(state.progress)
         state.read_clock()
         carry, first = state.processes.rows(state.carry), state.processes.first
         average = state.running_average()

@@ -22,6 +22,7 @@ from nlpcli.training.distributed.other_processes import SILENT, GroupInterrupts,
 from nlpcli.training.distributed.processes import processes
 from nlpcli.training.distributed.wrapping import in_parallel
 from nlpcli.training.interrupts import Interrupts
+from nlpcli.training.loss_scaling import LossScaling
 from nlpcli.training.non_finite import NonFiniteSteps
 from nlpcli.training.observer import Observer
 from nlpcli.training.optimizer import make_optimizer
@@ -83,6 +84,7 @@ class TrainingState:
         self.module = in_parallel(self.sharded.module if self.sharded else self.whole, self.processes)
         self.optimizer = make_optimizer(self.model, settings, trained.scales)
         self.average = average_of(self.model, settings)
+        self.scaling = LossScaling(machine.device) if machine.precision == "float16" else None
         self.progress = Progress()
         self.carry: Any = None
         self.sums = LogSums(machine.device)
@@ -132,24 +134,6 @@ class TrainingState:
     def take_back(self, before: Measured) -> None:
         """Forgets what a step has measured and read: it is left out, or begins again."""
         self.sums.nll, self.sums.logged, self.carry = before[0], dict(before[1]), before[2]
-
-    def random_state(self) -> list[Tensor]:
-        """Of the CPU's generator, and on a GPU of the GPU's."""
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self._device)] if self._on_cuda else [])]
-
-    def set_random_state(self, found: list[Tensor]) -> None:
-        """Sets what `random_state` found."""
-        torch.set_rng_state(found[0])
-        if self._on_cuda:
-            torch.cuda.set_rng_state(found[1], self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return self.machine.device
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self._device.type == "cuda"
 
     def loss_and_norm(self) -> tuple[float, float]:
         """The mean loss since the last line of the log, and the last gradient's norm.

@@ -17,6 +17,7 @@ from nlpcli.training.distributed.wrapping import synchronized
 from nlpcli.training.flops import counted
 from nlpcli.training.optimizer import set_rate
 from nlpcli.training.out_of_memory import divided, division_note, joined, most_parts
+from nlpcli.training.random_state import random_state, set_random_state
 from nlpcli.training.schedule import learning_rate
 from nlpcli.training.trainer_values import ModelToTrain
 from nlpcli.training.training_state import TrainingState
@@ -44,13 +45,17 @@ class TrainingStep:
             self.before_step(progress.step)
         before = state.measured()
         rate, nll = self._gradients(share, count, tokens)
+        if state.scaling is not None:
+            state.scaling.unscale(state.optimizer)
         limit = state.settings.max_grad_norm or math.inf
         sums.grad_norm = whole_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), limit, foreach=True))
         progress.step += 1
         sums.lr = learning_rate(state.settings, progress.step, state.share(), d_model=self.d_model)
         set_rate(state.optimizer, sums.lr * rate)
         batches = [batch for batch, _ in share.batches]
-        if state.non_finite.accepts(batches, nll / max(count, 1), sums.grad_norm, progress):
+        loss = nll / max(count, 1)
+        overflows = state.scaling is not None and state.scaling.overflows(loss, sums.grad_norm)
+        if not overflows and state.non_finite.accepts(batches, loss, sums.grad_norm, progress):
             state.optimizer.step()
             if state.average is not None:
                 state.average.update(progress)
@@ -77,7 +82,7 @@ class TrainingStep:
         """
         state = self.state
         most = most_parts([batch for batch, _ in share.batches]) if self._divides() else 1
-        before, random = state.measured(), state.random_state() if most > 1 else None
+        before, random = state.measured(), random_state(state.machine.device) if most > 1 else None
         while True:
             try:
                 return self._counted(share, count, tokens)
@@ -88,7 +93,7 @@ class TrainingStep:
             state.progress.parts = min(2 * state.progress.parts, most)
             state.observer.note(division_note(state.progress.step + 1, state.progress.parts))
             state.take_back(before)
-            state.set_random_state(random)
+            set_random_state(state.machine.device, random)
             state.optimizer.zero_grad(set_to_none=True)
 
     def _divides(self) -> bool:
@@ -136,7 +141,8 @@ class TrainingStep:
                 total, nll, (logged, rate), carry = state.module(self._loss, part.to(device), before)
             if state.processes.several:
                 total = total * (weight * state.processes.count)
-            (total / count).backward()
+            loss = total / count
+            (loss if state.scaling is None else state.scaling.scaled(loss)).backward()
             nll = nll * weight if weight != 1 else nll
             state.sums.nll, all_nll = state.sums.nll + nll, all_nll + nll
             state.sums.add(logged, weight)

@@ -24,6 +24,25 @@ def test_a_precision_that_was_asked_for_is_taken_and_said():
         assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16
 
 
+def test_float16_is_refused_on_a_cpu_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    from nlpcli.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "clm", "--data", "none.txt", "--precision", "float16", "--device", "cpu"]) == 2
+    assert "precision 'float16' is for CUDA GPUs, but the device is 'cpu'" in capsys.readouterr().err
+    with pytest.raises(NlpcliError, match="is for CUDA GPUs"):
+        prepare("cpu", "float16")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an Apple GPU")
+def test_an_apple_gpu_that_is_not_there_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    from nlpcli.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", "--task", "classify", "--train", "none.tsv", "--device", "mps"]) == 2
+    assert "device 'mps' is not available (PyTorch finds no Apple GPU here)" in capsys.readouterr().err
+
+
 def test_what_the_user_set_for_kernels_stays(monkeypatch):
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "5")
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "6")
