@@ -48,7 +48,9 @@ def _lines(forecast: Forecast) -> list[tuple[str, str]]:
         parts += f", {terminal.duration(f.evaluation_seconds)} for {counted(f.evaluations or 0, 'evaluation')}"
         lines.append(("time", f"{terminal.duration(f.seconds)}: {parts}"))
     if f.waiting > _WAITING:
-        lines.append(("", f"without other programs, which had the processor {f.waiting:.0%} of the time just now"))
+        lines.append(
+            ("other programs", f"had the processor {100 * f.waiting:.0f} % of the time just now, which does not count")
+        )
     lines.append(("memory at most", size(f.peak_memory)))
     lines.append(("disk at most", size(f.disk)))
     return lines

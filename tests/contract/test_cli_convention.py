@@ -102,6 +102,8 @@ def kind_of_value(option: Any) -> str:
         return "flag"
     word = (option.metavar or "").removesuffix("...").partition("[")[0]
     annotation = str(option.type_descriptor.annotation)
+    if word == "N|auto":  # a number, or the word for one that is found
+        return "int"
     if "Path" in annotation or re.search("FILE|DIR|PATH|SOURCE", word):
         return "path"
     return word if not re.search("int|float", annotation) else re.search("int|float", annotation)[0]
@@ -327,7 +329,7 @@ def test_no_folder_is_created_for_a_call_that_is_refused(call, tmp_path):
         (["finetune", "classify", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
         (["finetune", "tag", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
         (["finetune", "similarity", "--set", "training.metric=f1x"], "training.metric 'f1x' is not measured"),
-        (["pretrain", "--set", "training.device=mps"], "device 'mps' is not supported"),
+        (["pretrain", "--set", "training.device=mps"], "device 'mps' is not available"),
         (["finetune", "classify", "--set", "training.device=cuda:99"], "device 'cuda:99' is not available"),
         (["finetune", "--set", "training.precision=float8"], "training.precision"),
         (["pretrain", "--set", "training.learning=1"], "training.learning"),

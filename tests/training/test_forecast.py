@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 
+from nlpcli.cli import forecast_output
 from nlpcli.cli.main import main
 from nlpcli.config.schema import TrainingConfig
-from nlpcli.training.forecast import evaluations_in, saves_in, steps_until_the_end
+from nlpcli.training import stopwatch
+from nlpcli.training.forecast import Forecast, evaluations_in, saves_in, steps_until_the_end
 
 EPOCH = {"steps_per_epoch": 100, "tokens_per_step": 50.0, "flops_per_token": 10.0, "seconds_per_step": 0.5,
          "seconds_per_evaluation": 10.0}  # fmt: skip
@@ -80,8 +83,24 @@ def test_a_forecast_of_fine_tuning_is_shown_as_lines(run, tmp_path):
                       "model.d_model=16", "--set", "model.d_ff=16", "--set", "model.heads=2", "--set",
                       "tokenizer.vocab_size=60")  # fmt: skip
     assert status == 0
-    names = [line[:17].strip() for line in out.splitlines()]
+    names = [line[:17].strip() for line in out.splitlines() if not line.startswith("other programs")]
     assert names == ["parameters", "an epoch", "training", "FLOPs", "speed", "time", "memory at most", "disk at most"]
+
+
+def test_the_time_of_other_programs_does_not_count(monkeypatch, capsys):
+    clocks = iter([0.0, 10.0, 10.0])
+    waits = iter([2.0, 8.0])
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(clocks))
+    monkeypatch.setattr(stopwatch, "waited", lambda: next(waits))
+    assert stopwatch.Stopwatch().worked() == 4.0
+
+
+def test_a_forecast_says_what_other_programs_took(capsys):
+    figures = {field.name: 1 for field in fields(Forecast)}
+    forecast_output.write(Forecast(**{**figures, "waiting": 0.25}), json=False)
+    assert "other programs   had the processor 25 % of the time" in capsys.readouterr().out
+    forecast_output.write(Forecast(**{**figures, "waiting": 0.05}), json=False)
+    assert "other programs" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("other", [["--resume"], ["--seeds", "2"]])
