@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpcli.convert.family_table import FAMILIES
-from nlpcli.errors import nearest, unknown
+from nlpcli.errors import is_out_of_memory, nearest, unknown
 from nlpcli.evaluation import METRICS
 
 WORDS = st.text(string.ascii_lowercase, min_size=4, max_size=14)
@@ -49,3 +49,20 @@ def test_case_and_hyphens_are_no_difference():
 
 def test_no_metric_is_both_here_and_absent():
     assert not METRICS.absent & {name.replace("-", "") for name in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("none left"), True),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False),
+        (ValueError("not enough memory"), False),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error, memory):
+    assert is_out_of_memory(error) is memory

@@ -32,6 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 REFERENCES = Path(__file__).with_suffix(".json")
 FALL = 0.1
+_REFERENCES = 3  # measurements, of which the middle one is the reference
 Work = Callable[[], Any]
 
 VOCAB, WIDTH, HEADS, D_FF, LAYERS, ROWS, LENGTH = 8000, 128, 4, 512, 4, 8, 128
@@ -223,7 +224,8 @@ def main() -> int:
     names, here = given.only or list(PATHS), processor()
     stored = json.loads(REFERENCES.read_text(encoding="utf-8")) if REFERENCES.exists() else {}
     if given.update:
-        stored[here] = {**stored.get(here, {}), **{name: round(ratio(name, 2 * given.rounds), 3) for name in names}}
+        found = {name: statistics.median(ratio(name, given.rounds) for _ in range(_REFERENCES)) for name in names}
+        stored[here] = {**stored.get(here, {}), **{name: round(value, 3) for name, value in found.items()}}
         REFERENCES.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         print(json.dumps(stored[here], indent=2))
         return 0
