@@ -65,6 +65,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
         data, source = merge(merge({}, request.base or {}), presets.load(request.config)), str(request.config)
     else:
         data, source = _preset(request)
+    data = _searched(data, None, None)
     base = parse(RunConfig, data, source)
     if request.resume:
         _check_command(request, command, base)
@@ -89,7 +90,7 @@ def resolve(request: Request, command: str = "finetune") -> RunConfig:
 
 
 def _searched(data: dict[str, Any], tokens: Any, base: RunConfig | None) -> dict[str, Any]:
-    """Takes `batch_tokens: auto` for fit_memory: search with the size before it, `tokens`.
+    """Takes `batch_tokens: auto` for fit_memory: search with the size before it, `tokens`; None: the default.
 
     base: of a resumed run, whose size of batches stays.
     """

@@ -90,6 +90,8 @@ class TrainingStep:
                 if random is None or state.progress.parts >= most or not is_out_of_memory(error):
                     raise
             # the tensors of what failed are free here
+            if state.machine.device.type == "cuda":
+                torch.cuda.empty_cache()
             state.progress.parts = min(2 * state.progress.parts, most)
             state.observer.note(division_note(state.progress.step + 1, state.progress.parts))
             state.take_back(before)

@@ -95,6 +95,14 @@ def test_a_resumed_run_keeps_its_batch_whatever_memory_there_is_then(run, memory
     assert losses(tmp_path / "run")[3:] == losses(tmp_path / "whole")[3:]
 
 
+def test_a_file_may_ask_for_it(run, memory, tmp_path):
+    memory(10**6)
+    (tmp_path / "c.yaml").write_text("extends: gpt-mini\ntraining: {batch_tokens: auto}\n", encoding="utf-8")
+    status, err = run(*CLM, "--config", "c.yaml", "--set", "data.context=256", "--max-steps", "1", "--out", "run")
+    assert status == 0 and "batch: 4,096 tokens, configured: 4,096" in err
+    assert training(tmp_path / "run") == (4096, 1, "found")
+
+
 def test_a_task_keeps_the_examples_of_its_step(run, monkeypatch, tmp_path):
     (tmp_path / "train.tsv").write_text("text\tlabel\n" + "a dog\tyes\nno cat\tno\n" * 20, encoding="utf-8")
     monkeypatch.setattr(
