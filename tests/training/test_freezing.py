@@ -207,7 +207,7 @@ def test_with_the_head_alone_the_body_stays_to_the_bit_and_gets_neither_gradient
 def test_with_the_head_alone_the_body_works_without_dropout_and_the_head_with_it(trainer):
     one = trainer(plan=lambda model: make_plan(model, "head"))
     one.model.train()
-    one.plan.begin_step(Progress())
+    one.training_step.plan.begin_step(Progress())
     assert not any(module.training for module in one.model.body.modules())
     assert all(module.training for module in one.model.head.modules()) and one.model.training
     batch = Classes().collate(0, np.random.default_rng(1))
@@ -224,7 +224,7 @@ def test_gradual_unfreezing_adds_a_group_from_the_top_at_a_time(trainer, every):
     for step in range(40):
         progress = Progress(step=step, epoch=step // STEPS_AN_EPOCH)
         one.model.train()
-        one.plan.begin_step(progress)
+        one.training_step.plan.begin_step(progress)
         open_ = 1 + (step // every if every else progress.epoch)
         for place, group in enumerate(reversed(groups)):
             assert all(parameter.requires_grad == (place < open_) for parameter in group), (step, place)
@@ -271,7 +271,7 @@ def test_what_is_frozen_for_good_stays_in_every_way(trainer):
     one = trainer(change=change, plan=lambda model: make_plan(model, "gradual", every=1))
     found = changed(one, one.fit)
     assert found == {name for name in used(weights(one)) if "tokens" not in name and "pooler" not in name}
-    assert one.plan.stages[-1].name == "all parameters"
+    assert one.training_step.plan.stages[-1].name == "all parameters"
 
 
 def test_a_shared_matrix_is_frozen_under_any_of_its_names():
