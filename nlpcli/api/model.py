@@ -265,14 +265,15 @@ def predict(
     texts: strings; where several belong together (a pair, a text and its candidates, a question and its context, the
     words of a sentence), a list or tuple of them. A list of texts, or one string, gives a list; an iterator gives an
     iterator, which reads ahead 1024 texts. model: as in `translate`; None: the newest fine-tuned run below runs/.
-    part: of a model that learnt several tasks, the one that is meant. batch_tokens: tokens in a batch.
+    part: of a model that learnt several tasks, the one that is meant. batch_tokens: tokens in a batch. engine: torch or
+    onnx.
 
     Raises: NlpcliError for a model of another kind, and for texts that the task can't read.
     """
     with python_names():
         from nlpcli.commands.predict import Predicting, Predictor
 
-        chosen = given(part=options.get("part"), batch_tokens=options.get("batch_tokens"))
+        chosen = given(**{name: options.get(name) for name in ("part", "batch_tokens", "engine")})
         predictor = Predictor(Predicting(**chosen, **_using(model, options)), say=say, warn=warn)
 
     def predictions() -> Iterator[Prediction]:
@@ -361,7 +362,7 @@ def embed(
     A list of n texts, or one string, gives an array of float32, (n, width); an iterator gives an iterator over vectors,
     (width,). model: as in `translate`; None: the newest run of a similarity task, or else of an encoder.
     pooling: mean, first, max or last state, or sif or paragraph of word vectors; normalize: to the length 1; layers:
-    last, concat:N or mean:N; max_length: most tokens of a text. None: the model's own way.
+    last, concat:N or mean:N; max_length: most tokens of a text; engine: torch or onnx. None: the model's own way.
 
     Raises: NlpcliError for a model that makes no vectors and for wrong options.
     """

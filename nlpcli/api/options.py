@@ -120,6 +120,7 @@ class PredictOptions(_Placed, total=False):
 
     part: str | None
     batch_tokens: int | None
+    engine: str | None
 
 
 class EmbedOptions(_Placed, total=False):
@@ -130,6 +131,7 @@ class EmbedOptions(_Placed, total=False):
     layers: str | None
     max_length: int | None
     batch_tokens: int | None
+    engine: str | None
 
 
 class EvaluateOptions(_Placed, total=False):
