@@ -1,4 +1,4 @@
-"""`nlpcli convert`: models to and from Hugging Face folders and files of word vectors."""
+"""`nlpcli convert`: models to and from Hugging Face folders and files of word vectors, and to CTranslate2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def command(
         "--to",
         metavar="FORMAT",
         help="Format to write: huggingface, nlpcli, onnx (a graph for onnxruntime, which predict, embed and search "
-        "use), or word2vec (a text file with a word and its vector on each line). "
+        "use), ctranslate2 (for fast translation and generation with that library), or word2vec (a text file with a "
+        "word and its vector on each line). "
         "Default: huggingface for a run, nlpcli for a Hugging Face model, a file of word vectors, or a changed model.",
     ),
     allow_pickle: bool = typer.Option(
@@ -59,12 +60,15 @@ def command(
         None,
         "--quantization",
         metavar="TYPE",
-        help="With --to onnx: int8 makes most matrices 8-bit integers. The model is faster and its outputs change "
-        "slightly. Default: float32.",
+        help="Smaller numbers for the weights: the model is faster and its outputs change slightly. With --to onnx: "
+        "int8, for most matrices. With --to ctranslate2: int8, int8_float32, int8_float16, int8_bfloat16, int16, "
+        "float16 or bfloat16. Default: float32.",
     ),
     json: bool = typer.Option(False, "--json", help="Report as one JSON object."),
 ) -> None:
     """Convert a model to or from the Hugging Face format: configuration, weights and tokenizer.
+
+    An encoder-decoder or a language model can also be written for CTranslate2.
 
     Files of word vectors (word2vec, GloVe, fastText, in the text format) become models, and the token embeddings of a
     model become such a file, with the tokens that are words or begin one.
@@ -87,6 +91,7 @@ def command(
       nlpcli convert --to huggingface runs/classifier classifier-hf/
       nlpcli convert roberta-base/ runs/long --max-length 4096 --attention longformer:512
       nlpcli convert --to onnx runs/classifier classifier-onnx/ --quantization int8
+      nlpcli convert --to ctranslate2 runs/ende ende-ct2/ --quantization int8
       nlpcli convert --to word2vec runs/words words.txt
       nlpcli convert glove.6B.300d.txt runs/glove
     """

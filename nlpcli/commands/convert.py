@@ -13,9 +13,9 @@ from nlpcli.errors import NlpcliError, unknown
 from nlpcli.models.model_folder import DESCRIPTION, WEIGHTS, LoadedModel, read_info
 from nlpcli.runs.open_model import is_huggingface, open_model
 
-OURS, HUGGINGFACE, ONNX, WORD2VEC = "nlpcli", "huggingface", "onnx", "word2vec"
-FORMS = (HUGGINGFACE, OURS, ONNX, WORD2VEC)
-SYNONYMS = dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE)
+OURS, HUGGINGFACE, ONNX, CTRANSLATE2, WORD2VEC = "nlpcli", "huggingface", "onnx", "ctranslate2", "word2vec"
+FORMS = (HUGGINGFACE, OURS, ONNX, CTRANSLATE2, WORD2VEC)
+SYNONYMS = {**dict.fromkeys(("hf", "transformers", "hugging-face"), HUGGINGFACE), "ct2": CTRANSLATE2}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Conversion:
     source may be a file of word vectors; with `to` word2vec, out is one.
     max_length, attention: changes of the model (`nlpcli.models.length_and_attention`), which is ours then unless `to`
     says otherwise.
-    quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`.
+    quantization: of the weights of a graph in the ONNX format, see `nlpcli.runs.onnx.folder`, or of a folder for
+    CTranslate2.
     allow_pickle: read a `pytorch_model.bin`, of which only tensors are taken. overwrite: replace a model in `out`.
     """
 
@@ -46,7 +47,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """model: the kind of ours, or the class of `transformers`. left_out: weights that have no place there."""
+    """model: the kind of ours, or the name of its class there. left_out: weights that have no place there."""
 
     out: Path
     form: str
@@ -62,15 +63,15 @@ def convert(job: Conversion) -> Converted:
     Raises: NlpcliError for a folder that is in use or no model, and for what the other form can't express.
     """
     from nlpcli.models.build import count_parameters
-    from nlpcli.models.model_folder import save_model, unshared
 
     theirs = is_huggingface(job.source) or job.source.is_file()
     form = SYNONYMS.get((job.to or "").lower(), job.to) or (OURS if theirs or job.changes else HUGGINGFACE)
     if form not in FORMS:
         raise unknown("value of --to", form, FORMS)
-    if job.quantization is not None and form != ONNX:
+    if job.quantization is not None and form not in (ONNX, CTRANSLATE2):
         raise NlpcliError(
-            f"--quantization has no effect on the format {form}", hint="add --to onnx, or leave the option out"
+            f"--quantization has no effect on the format {form}",
+            hint="add --to onnx or --to ctranslate2, or leave the option out",
         )
     if not theirs:
         read_info(job.source)  # what is no model is told before anything else
@@ -86,23 +87,8 @@ def convert(job: Conversion) -> Converted:
         from nlpcli.models.length_and_attention import with_length_and_attention
 
         loaded = with_length_and_attention(loaded, max_length=job.max_length, attention=job.attention)
-    info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
-    weights = unshared(loaded.model.state_dict())
-    model: str = loaded.config.kind
     with new_directory(job.out, replace=replace) as folder:
-        if form == HUGGINGFACE:
-            from nlpcli.convert.huggingface_out import write_huggingface
-
-            model = write_huggingface(
-                folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.own_tokenizer,
-                info=info, layout=_layout(loaded),
-            )  # fmt: skip
-        else:
-            save_model(
-                folder, weights=weights, config=loaded.config, tokenizer=loaded.own_tokenizer,
-                info=info if loaded.own_tokenizer else {**info, "vocab_size": loaded.vocab_size},
-                source_tokenizer=loaded.source_tokenizer,
-            )  # fmt: skip
+        model = _write(folder, form, loaded, job)
     return Converted(
         out=job.out,
         form=form,
@@ -111,6 +97,34 @@ def convert(job: Conversion) -> Converted:
         vocab_size=loaded.vocab_size,
         left_out=loaded.info.get("left_out", []),
     )
+
+
+def _write(folder: Path, form: str, loaded: LoadedModel, job: Conversion) -> str:
+    """Writes a model in a form; returns its kind, or the name of its class there."""
+    from nlpcli.models.model_folder import save_model, unshared
+
+    if form == CTRANSLATE2:
+        from nlpcli.convert.ctranslate2_out import write_ctranslate2
+
+        return write_ctranslate2(
+            folder, config=loaded.config, weights=loaded.model.state_dict(), tokenizer=loaded.tokenizer,
+            info=loaded.info, quantization=job.quantization,
+        )  # fmt: skip
+    info = {name: value for name, value in loaded.info.items() if name not in _WRITTEN_ANEW}
+    weights = unshared(loaded.model.state_dict())
+    if form == HUGGINGFACE:
+        from nlpcli.convert.huggingface_out import write_huggingface
+
+        return write_huggingface(
+            folder, config=loaded.config.model_dump(), weights=weights, tokenizer=loaded.own_tokenizer,
+            info=info, layout=_layout(loaded),
+        )  # fmt: skip
+    save_model(
+        folder, weights=weights, config=loaded.config, tokenizer=loaded.own_tokenizer,
+        info=info if loaded.own_tokenizer else {**info, "vocab_size": loaded.vocab_size},
+        source_tokenizer=loaded.source_tokenizer,
+    )  # fmt: skip
+    return loaded.config.kind
 
 
 def _vectors_file(job: Conversion) -> Converted:
@@ -175,7 +189,10 @@ def _may_replace(job: Conversion) -> bool:
         raise NlpcliError(
             f"{job.out} is not empty", hint="name another folder, or add --overwrite to replace the model"
         )
-    if not (job.out / DESCRIPTION).exists() and not (is_huggingface(job.out) and (job.out / WEIGHTS).exists()):
+    from nlpcli.convert.folder_files import CTRANSLATE2_WEIGHTS
+
+    theirs = is_huggingface(job.out) and any((job.out / name).exists() for name in (WEIGHTS, CTRANSLATE2_WEIGHTS))
+    if not (job.out / DESCRIPTION).exists() and not theirs:
         raise NlpcliError(
             f"--overwrite replaces only a model, but {job.out} contains something else", hint="name another folder"
         )

@@ -16,6 +16,7 @@ from nlpcli.errors import NlpcliError
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+CTRANSLATE2_WEIGHTS = "model.bin"
 ORIGINAL_WEIGHTS = "nlpcli.safetensors"
 """The file with weights that theirs can't give back as they were."""
 

@@ -16,7 +16,16 @@ from nlpcli.config.model_settings import ModelConfig
 from nlpcli.convert import heads
 from nlpcli.convert.family import Family
 from nlpcli.convert.family_table import FAMILIES
-from nlpcli.convert.folder_files import BODY, CONFIG, ORIGINAL_WEIGHTS, OWN, ZERO_START, load_tensors, read_weights
+from nlpcli.convert.folder_files import (
+    BODY,
+    CONFIG,
+    CTRANSLATE2_WEIGHTS,
+    ORIGINAL_WEIGHTS,
+    OWN,
+    ZERO_START,
+    load_tensors,
+    read_weights,
+)
 from nlpcli.convert.generation_config import own_generation
 from nlpcli.convert.marian_target_start import ZeroStart
 from nlpcli.convert.name_map import Config, Pair, Weights, halved, has
@@ -161,6 +170,11 @@ def _with_originals(
 def _described(path: Path) -> tuple[dict[str, Any], Family]:
     theirs = read_json(path / CONFIG)
     kind = theirs.get("model_type")
+    if kind is None and (path / CTRANSLATE2_WEIGHTS).is_file():
+        raise NlpcliError(
+            f"{path} is a folder for CTranslate2, which nlpcli writes and does not read",
+            hint="use the model that it was made from",
+        )
     if kind is None:
         raise NlpcliError(
             f"{path / CONFIG}: the key 'model_type' is missing",
